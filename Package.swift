@@ -1,0 +1,105 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// One target per line of the picture in docs/architecture.md; arrows point downward only
+// (Tests/ArchitectureTests reads the imports and fails on any other arrow).
+
+/// Settings of one instruction-set build of `Sources/Kernels`. The kernels are optimised even in debug
+/// builds, because unoptimised vector code is hundreds of times slower.
+func kernelSettings(_ define: String, _ flags: [String]) -> [SwiftSetting] {
+  [
+    .define(define),
+    .unsafeFlags(
+      ["-O", "-enforce-exclusivity=unchecked"] + flags.flatMap { ["-Xcc", $0] },
+      .when(platforms: [.linux])),
+  ]
+}
+
+/// Loops over elements that live outside the kernel targets (decoders, tokenizers, packing).
+let optimised: [SwiftSetting] = [.unsafeFlags(["-O"], .when(configuration: .debug))]
+
+func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource]? = nil) -> Target {
+  .testTarget(name: name + "Tests", dependencies: dependencies, resources: resources)
+}
+
+let package = Package(
+  name: "qlora",
+  products: [
+    .executable(name: "qlora-run", targets: ["qlora-run"]),
+    .library(name: "QLoRA", targets: ["Training", "CPUBackend"]),
+  ],
+  targets: [
+    // MARK: Machine
+    .target(name: "CPlatform"),
+    .target(name: "Numerics", dependencies: ["CPlatform"], swiftSettings: optimised),
+    .target(
+      name: "KernelsBaseline", dependencies: ["Numerics", "CPlatform"],
+      swiftSettings: kernelSettings("ISA_BASELINE", ["-march=x86-64"])),
+    .target(
+      name: "KernelsAVX2", dependencies: ["Numerics", "CPlatform"],
+      swiftSettings: kernelSettings("ISA_AVX2", ["-march=x86-64-v3"])),
+    .target(
+      name: "KernelsAVX512", dependencies: ["Numerics", "CPlatform"],
+      swiftSettings: kernelSettings("ISA_AVX512", ["-march=x86-64-v4"])),
+    .target(
+      name: "KernelsAVX512BF16", dependencies: ["Numerics", "CPlatform"],
+      swiftSettings: kernelSettings("ISA_AVX512BF16", ["-march=x86-64-v4", "-mavx512bf16"])),
+    .target(
+      name: "CPUBackend",
+      dependencies: [
+        "Tensors", "Numerics", "CPlatform",
+        "KernelsBaseline", "KernelsAVX2", "KernelsAVX512", "KernelsAVX512BF16",
+      ],
+      swiftSettings: optimised),
+
+    // MARK: Engine
+    .target(name: "Tensors", dependencies: ["Numerics", "CPlatform"], swiftSettings: optimised),
+    .target(name: "Autograd", dependencies: ["Tensors"]),
+    .target(name: "Quantization", dependencies: ["Tensors", "Numerics"], swiftSettings: optimised),
+    .target(name: "Formats", dependencies: ["Tensors", "Numerics", "CPlatform"], swiftSettings: optimised),
+    .target(name: "Tokenizers", dependencies: ["Formats", "CPCRE2"], swiftSettings: optimised),
+    .target(
+      name: "Models",
+      dependencies: ["Tensors", "Autograd", "Quantization", "Formats", "Tokenizers", "Numerics"]),
+    .target(name: "Adapters", dependencies: ["Models", "Formats", "Tensors", "Autograd", "Quantization", "Numerics"]),
+    .target(
+      name: "Optimizers", dependencies: ["Tensors", "Quantization", "Formats", "Numerics", "CPlatform"]),
+    .target(
+      name: "Training",
+      dependencies: [
+        "Optimizers", "Adapters", "Models", "Tokenizers", "Formats", "Autograd", "Quantization", "Tensors", "Numerics",
+        "CPlatform",
+      ]),
+
+    // MARK: Lua
+    .systemLibrary(name: "CLua", pkgConfig: "lua5.4", providers: [.apt(["liblua5.4-dev"])]),
+    .systemLibrary(name: "CPCRE2", pkgConfig: "libpcre2-8", providers: [.apt(["libpcre2-dev"])]),
+    .systemLibrary(name: "CEdit", pkgConfig: "libedit", providers: [.apt(["libedit-dev"])]),
+    .target(name: "CLuaTrampoline", dependencies: ["CLua"]),
+    .target(name: "LuaRuntime", dependencies: ["CLua", "CLuaTrampoline"]),
+    .target(
+      name: "LuaBindings",
+      dependencies: [
+        "LuaRuntime", "Training", "Optimizers", "Adapters", "Models", "Tokenizers", "Formats", "Quantization",
+        "Autograd", "Tensors", "CPUBackend", "Numerics",
+      ]),
+    .executableTarget(name: "qlora-run", dependencies: ["LuaBindings", "LuaRuntime", "CEdit", "CPlatform"]),
+
+    // MARK: Tests
+    tests("Numerics", ["Numerics"]),
+    tests("CPUBackend", ["CPUBackend", "Tensors", "Numerics"]),
+    tests("Tensors", ["Tensors", "CPUBackend", "Numerics"]),
+    tests("Autograd", ["Autograd", "Tensors", "CPUBackend", "Quantization"]),
+    tests("Quantization", ["Quantization", "Tensors", "CPUBackend", "Formats", "Numerics"]),
+    tests("Formats", ["Formats", "Tensors"]),
+    tests("Tokenizers", ["Tokenizers", "Formats"]),
+    tests("Models", ["Models", "CPUBackend", "Formats"]),
+    tests("Adapters", ["Adapters", "Models", "CPUBackend", "Formats"]),
+    tests("Optimizers", ["Optimizers", "CPUBackend", "Tensors"]),
+    tests("Training", ["Training", "CPUBackend"]),
+    tests("LuaRuntime", ["LuaRuntime"]),
+    tests("LuaBindings", ["LuaBindings", "LuaRuntime"]),
+    tests("Recipe", ["Formats"]),
+    tests("Architecture", []),
+  ],
+  swiftLanguageModes: [.v6])

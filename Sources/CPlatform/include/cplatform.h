@@ -1,0 +1,39 @@
+// What Swift cannot spell: processor features, thread affinity, a pause instruction.
+// Header-only, so that each kernel target compiles it with its own -march.
+#pragma once
+#include <stdint.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#define CP_INLINE static inline __attribute__((always_inline))
+
+/// Instruction sets: 0 baseline, 1 AVX2 + FMA + F16C, 2 AVX-512 (F, BW, DQ, VL), 3 AVX-512 with BF16.
+static inline int cp_cpu_supports(int level) {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  int avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  switch (level) {
+  case 0: return 1;
+  case 1: return avx2;
+  case 2: return avx512;
+  case 3: return avx512 && __builtin_cpu_supports("avx512bf16");
+  default: return 0;
+  }
+#else
+  return level == 0;
+#endif
+}
+
+CP_INLINE void cp_pause(void) {
+#if defined(__x86_64__)
+  _mm_pause();
+#endif
+}
+
+/// Restricts the calling thread to the `index`-th processor of the mask it inherited; 0 on success.
+int cp_pin_to_allowed_processor(int index);
+/// Number of processors this process may run on.
+int cp_allowed_processor_count(void);
