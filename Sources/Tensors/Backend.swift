@@ -1,0 +1,185 @@
+/// What a device must be able to do: about thirty coarse operations in destination-passing form.
+///
+/// Outputs are allocated by the caller and have the right shape (the callers in Autograd and Models check shapes
+/// and throw; a backend may assume). Calls are queued in order; `synchronize` waits. Unless said otherwise operands
+/// are contiguous, float operands are f32, bf16 or f16, arithmetic and accumulation are f32. T counts rows
+/// (tokens), D columns (features).
+public protocol Backend: AnyObject, Sendable {
+  var name: String { get }
+  var memory: MemoryLedger { get }
+
+  /// A block of at least `byteCount` bytes, aligned to 64, contents undefined.
+  func allocate(byteCount: Int, category: MemoryCategory) throws -> Storage
+  func synchronize()
+
+  // MARK: Data movement
+
+  /// Copies with any strides on both sides, converting the dtype.
+  func copy(_ source: Tensor, into target: Tensor) throws
+  func fill(_ target: Tensor, _ value: Double) throws
+  /// Values i of the Philox stream: uniform in [low, high).
+  func fillUniform(_ target: Tensor, low: Double, high: Double, stream: RandomStream) throws
+  /// Values i of the Philox stream: normal.
+  func fillNormal(_ target: Tensor, mean: Double, deviation: Double, stream: RandomStream) throws
+
+  // MARK: Elementwise and reductions
+
+  func unary(_ operation: UnaryOperation, _ x: Tensor, into y: Tensor) throws
+  /// Operands broadcast to the shape of `y`; f32 result.
+  func binary(_ operation: BinaryOperation, _ a: Tensor, _ b: Tensor, into y: Tensor) throws
+  /// y = a * x + b * y on equal shapes, float dtypes may differ.
+  func accumulate(_ x: Tensor, scale a: Float, into y: Tensor, scale b: Float) throws
+  /// Reduces the middle of [outer, n, inner] to [outer, inner]; `argmax` gives i64.
+  func reduce(_ operation: Reduction, _ x: Tensor, outer: Int, count: Int, inner: Int, into y: Tensor) throws
+  /// Sum of squares of all elements, in double precision with a fixed order.
+  func sumOfSquares(_ x: Tensor) throws -> Double
+  /// y = x * keep / (1 - p); element i keeps when word i of the stream is at least p * 2^32.
+  func dropout(_ x: Tensor, probability: Float, stream: RandomStream, into y: Tensor, accumulate: Bool) throws
+
+  // MARK: Products
+
+  /// c = alpha * op(a) op(b) + beta * c on matrices; `precision` bf16 rounds the operands, sums stay f32.
+  func matmul(
+    _ a: Tensor, transposeA: Bool, _ b: Tensor, transposeB: Bool, alpha: Float, beta: Float, into c: Tensor,
+    precision: DType) throws
+  /// y[T, out] = alpha * x[T, in] W^T + beta * y, or with `transposed` dx[T, in] = alpha * dy[T, out] W + beta * dx.
+  func quantizedMatmul(
+    _ x: Tensor, _ weight: QuantizedOperand, transposed: Bool, alpha: Float, beta: Float, into y: Tensor,
+    precision: DType) throws
+
+  // MARK: Quantization
+
+  /// 4-bit blockwise quantization; returns the index of the first element that is not finite, if any.
+  func quantize4(_ x: Tensor, kind: FourBitKind, blockSize: Int, codes: Tensor, absmax: Tensor) throws -> Int?
+  func dequantize4(_ operand: QuantizedOperand, into y: Tensor) throws
+  /// 8-bit quantization of f32 values against a 256-entry map (exact nearest entry).
+  func quantize8(_ x: Tensor, map: Tensor, blockSize: Int, codes: Tensor, absmax: Tensor) throws
+  func dequantize8(codes: Tensor, absmax: Tensor, map: Tensor, blockSize: Int, into y: Tensor) throws
+
+  // MARK: Decoder
+
+  /// rows[t] = table[ids[t]]
+  func embedding(_ table: Tensor, ids: Tensor, into rows: Tensor) throws
+  /// dTable[ids[t]] += dRows[t], f32 table gradient.
+  func embeddingBackward(_ dRows: Tensor, ids: Tensor, into dTable: Tensor) throws
+  /// y = x * rstd * weight with rstd = 1 / sqrt(mean(x^2) + eps), kept in `rstd` [T].
+  func rmsNorm(_ x: Tensor, weight: Tensor, epsilon: Float, into y: Tensor, rstd: Tensor) throws
+  /// dx += (or =) the gradient; dWeight f32 [D] += when given.
+  func rmsNormBackward(
+    _ dy: Tensor, _ x: Tensor, weight: Tensor, rstd: Tensor, into dx: Tensor, accumulate: Bool, dWeight: Tensor?)
+    throws
+  /// Rotates [T, heads, headDim] in place by the rows of the tables [positions, headDim / 2] that `positions` [T]
+  /// names; `inverse` turns back.
+  func rope(
+    _ x: Tensor, heads: Int, headDim: Int, cosine: Tensor, sine: Tensor, positions: Tensor, inverse: Bool) throws
+  func swiglu(gate: Tensor, up: Tensor, into y: Tensor) throws
+  func swigluBackward(_ dy: Tensor, gate: Tensor, up: Tensor, dGate: Tensor, dUp: Tensor) throws
+  /// Flash-style attention; `lse` f32 [heads, T] keeps the row log-sum-exps for the backward pass.
+  func attention(_ q: Tensor, _ k: Tensor, _ v: Tensor, _ shape: AttentionShape, into out: Tensor, lse: Tensor) throws
+  func attentionBackward(
+    _ dOut: Tensor, _ q: Tensor, _ k: Tensor, _ v: Tensor, out: Tensor, lse: Tensor, _ shape: AttentionShape,
+    dq: Tensor, dk: Tensor, dv: Tensor) throws
+  /// Queries at positions start..<start+T against a cache of `length` keys [capacity, kvHeads, headDim].
+  func cachedAttention(
+    _ q: Tensor, keys: Tensor, values: Tensor, length: Int, start: Int, _ shape: AttentionShape, into out: Tensor)
+    throws
+  /// Row-wise softmax over the last dimension.
+  func softmax(_ x: Tensor, into y: Tensor, logarithm: Bool) throws
+  /// dx from dy and the softmax (or log-softmax) result y.
+  func softmaxBackward(_ dy: Tensor, _ y: Tensor, into dx: Tensor, logarithm: Bool) throws
+  /// losses[t] = -log softmax(logits[t])[labels[t]], 0 where the label is negative; with `gradientScale` the logits
+  /// are overwritten by scale * (softmax - onehot).
+  func crossEntropy(_ logits: Tensor, labels: Tensor, losses: Tensor, gradientScale: Float?) throws
+
+  // MARK: Optimizers
+
+  /// One update in place; `step` counts from 1. See `OptimizerUpdate`.
+  func update(
+    _ rule: OptimizerUpdate, parameter: Tensor, gradient: Tensor, state: [UnsafeMutableRawPointer], step: Int,
+    gradientScale: Float) throws
+}
+
+/// A stream of random numbers, addressed by position: value i depends on (seed, stream, i) only.
+public struct RandomStream: Sendable, Equatable {
+  public let seed: UInt64
+  public let stream: UInt64
+
+  public init(seed: UInt64, stream: UInt64) {
+    self.seed = seed
+    self.stream = stream
+  }
+
+  /// The stream of one purpose at one step in one module; FNV-1a over the parts, so that streams do not depend on
+  /// the order in which they are drawn.
+  public init(seed: UInt64, purpose: String, step: Int = 0, module: String = "") {
+    var hash: UInt64 = 0xCBF2_9CE4_8422_2325
+    func mix(_ byte: UInt8) { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
+    purpose.utf8.forEach(mix)
+    mix(0)
+    for shift in stride(from: 0, to: 64, by: 8) { mix(UInt8(truncatingIfNeeded: step >> shift)) }
+    module.utf8.forEach(mix)
+    self.init(seed: seed, stream: hash)
+  }
+}
+
+/// Geometry of attention over packed sequences.
+public struct AttentionShape: Sendable {
+  public let heads: Int
+  public let kvHeads: Int
+  public let headDim: Int
+  /// Start of each sequence in the packed batch, and the end of the last: i32 [sequences + 1].
+  public let segments: Tensor
+  /// Keys older than this many positions are not seen; 0 sees all.
+  public let window: Int
+  public let scale: Float
+
+  public init(heads: Int, kvHeads: Int, headDim: Int, segments: Tensor, window: Int = 0, scale: Float? = nil) {
+    self.heads = heads
+    self.kvHeads = kvHeads
+    self.headDim = headDim
+    self.segments = segments
+    self.window = window
+    self.scale = scale ?? 1 / Float(headDim).squareRoot()
+  }
+}
+
+public enum UnaryOperation: Int32, Sendable, CaseIterable {
+  case negate, abs, exp, log, sqrt, rsqrt, sin, cos, tanh, sigmoid, silu, relu, gelu, square, reciprocal, sign, floor,
+    ceil, round
+}
+
+public enum BinaryOperation: Int32, Sendable, CaseIterable {
+  case add, subtract, multiply, divide, power, maximum, minimum, equal, notEqual, less, lessEqual, greater,
+    greaterEqual
+}
+
+public enum Reduction: Int32, Sendable, CaseIterable {
+  case sum, mean, maximum, minimum, argmax
+}
+
+/// An optimizer's arithmetic with its numbers; the state layout per rule is listed in Optimizers.
+public struct OptimizerUpdate: Sendable {
+  public enum Rule: Sendable { case adamW, lion, sgd }
+
+  public var rule: Rule
+  /// 32, or 8 for blockwise 8-bit state.
+  public var bits: Int
+  public var learningRate: Float
+  public var beta1: Float
+  public var beta2: Float
+  public var epsilon: Float
+  public var weightDecay: Float
+
+  public init(
+    rule: Rule, bits: Int = 32, learningRate: Float, beta1: Float = 0.9, beta2: Float = 0.999, epsilon: Float = 1e-8,
+    weightDecay: Float = 0
+  ) {
+    self.rule = rule
+    self.bits = bits
+    self.learningRate = learningRate
+    self.beta1 = beta1
+    self.beta2 = beta2
+    self.epsilon = epsilon
+    self.weightDecay = weightDecay
+  }
+}

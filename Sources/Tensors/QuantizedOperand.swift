@@ -1,0 +1,57 @@
+/// The 4-bit data types of bitsandbytes. Raw values are what kernels receive.
+public enum FourBitKind: String, Sendable, CaseIterable {
+  case nf4
+  case fp4
+}
+
+/// A frozen matrix in 4 bits, in the memory layout of bitsandbytes (spec of `quantize_4bit`).
+///
+/// Element 2k of the flattened row-major [out, in] matrix is the high nibble of byte k. One absolute maximum per
+/// block of `blockSize` consecutive elements; with double quantization the maxima are 8-bit codes with nested
+/// maxima per 256 of them and one offset.
+public struct QuantizedOperand: Sendable {
+  public let kind: FourBitKind
+  /// [out, in]
+  public let shape: [Int]
+  public let blockSize: Int
+  /// u8 [(out * in + 1) / 2]
+  public let codes: Tensor
+  /// f32 [16]
+  public let codebook: Tensor
+  /// f32 [blocks], or u8 [blocks] with double quantization
+  public let absmax: Tensor
+  /// Second level, when `absmax` is u8: f32 [ceil(blocks / 256)], the 256-entry map, the offset.
+  public let nested: Nested?
+
+  public struct Nested: Sendable {
+    public let absmax: Tensor
+    public let map: Tensor
+    public let offset: Float
+    public let blockSize: Int
+
+    public init(absmax: Tensor, map: Tensor, offset: Float, blockSize: Int = 256) {
+      self.absmax = absmax
+      self.map = map
+      self.offset = offset
+      self.blockSize = blockSize
+    }
+  }
+
+  public init(
+    kind: FourBitKind, shape: [Int], blockSize: Int, codes: Tensor, codebook: Tensor, absmax: Tensor, nested: Nested?
+  ) {
+    self.kind = kind
+    self.shape = shape
+    self.blockSize = blockSize
+    self.codes = codes
+    self.codebook = codebook
+    self.absmax = absmax
+    self.nested = nested
+  }
+
+  public var elementCount: Int { shape.reduce(1, *) }
+  /// Bytes of codes and statistics.
+  public var byteCount: Int {
+    codes.byteCount + absmax.byteCount + (nested.map { $0.absmax.byteCount + 4 } ?? 0)
+  }
+}

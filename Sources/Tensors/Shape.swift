@@ -1,0 +1,50 @@
+/// Arithmetic of shapes: counts with overflow checks, row-major strides, broadcasting as in NumPy and PyTorch.
+public enum Shape {
+  /// More elements than this are refused; it keeps every byte count far inside 64 bits.
+  public static let maximumElementCount = 1 << 46
+
+  /// The product of the dimensions.
+  /// - Throws: `badShape` for a negative dimension, more than eight of them, or an absurd product.
+  public static func elementCount(_ shape: [Int], operation: String) throws -> Int {
+    guard shape.count <= 8 else {
+      throw TensorError.badShape(operation: operation, shape: shape, reason: "has more than 8 dimensions")
+    }
+    var count = 1
+    for dimension in shape {
+      guard dimension >= 0 else {
+        throw TensorError.badShape(operation: operation, shape: shape, reason: "has a negative dimension")
+      }
+      let (product, overflow) = count.multipliedReportingOverflow(by: dimension)
+      guard !overflow, product <= maximumElementCount else {
+        throw TensorError.badShape(operation: operation, shape: shape, reason: "has too many elements")
+      }
+      count = product
+    }
+    return count
+  }
+
+  public static func rowMajorStrides(_ shape: [Int]) -> [Int] {
+    var strides = [Int](repeating: 1, count: shape.count)
+    var stride = 1
+    for axis in shape.indices.reversed() {
+      strides[axis] = stride
+      stride *= max(1, shape[axis])
+    }
+    return strides
+  }
+
+  /// The common shape of two operands; dimensions of size 1 stretch.
+  public static func broadcast(_ lhs: [Int], _ rhs: [Int], operation: String) throws -> [Int] {
+    let rank = max(lhs.count, rhs.count)
+    var result = [Int](repeating: 1, count: rank)
+    for axis in 0..<rank {
+      let a = axis < rank - lhs.count ? 1 : lhs[axis - (rank - lhs.count)]
+      let b = axis < rank - rhs.count ? 1 : rhs[axis - (rank - rhs.count)]
+      guard a == b || a == 1 || b == 1 else {
+        throw TensorError.shapeMismatch(operation: operation, lhs: lhs, rhs: rhs)
+      }
+      result[axis] = a == 1 ? b : a
+    }
+    return result
+  }
+}

@@ -1,0 +1,92 @@
+/// Views share storage; copies are named so. None of these records gradients: the differentiable forms are in
+/// Autograd and call these.
+extension Tensor {
+  /// Itself when contiguous, else a packed copy.
+  public func contiguous() throws -> Tensor { isContiguous ? self : try copied() }
+
+  /// A packed copy with storage of its own.
+  public func copied(category: MemoryCategory = .activations) throws -> Tensor {
+    let result = try Tensor(empty: shape, dtype: dtype, category: category, on: backend)
+    try backend.copy(self, into: result)
+    return result
+  }
+
+  /// A copy in another dtype; floats are rounded to nearest even, floats to integers toward zero.
+  public func converted(to dtype: DType, category: MemoryCategory = .activations) throws -> Tensor {
+    let result = try Tensor(empty: shape, dtype: dtype, category: category, on: backend)
+    try backend.copy(self, into: result)
+    return result
+  }
+
+  /// The same elements under another shape; one dimension may be -1.
+  public func viewed(_ shape: [Int]) throws -> Tensor {
+    var shape = shape
+    if let hole = shape.firstIndex(of: -1) {
+      var rest = shape
+      rest.remove(at: hole)
+      let known = try Shape.elementCount(rest, operation: "view")
+      guard known > 0, elementCount % known == 0 else {
+        throw TensorError.elementCount(operation: "view", from: self.shape, to: shape)
+      }
+      shape[hole] = elementCount / known
+    }
+    guard try Shape.elementCount(shape, operation: "view") == elementCount else {
+      throw TensorError.elementCount(operation: "view", from: self.shape, to: shape)
+    }
+    let source = try contiguous()
+    return Tensor(storage: source.storage, dtype: dtype, shape: shape, offset: source.offset)
+  }
+
+  /// Exchanges two dimensions (0-based).
+  public func transposed(_ a: Int, _ b: Int) throws -> Tensor {
+    for axis in [a, b] where !shape.indices.contains(axis) {
+      throw TensorError.badDimension(operation: "transpose", dimension: axis + 1, rank: rank)
+    }
+    var shape = shape
+    var strides = strides
+    shape.swapAt(a, b)
+    strides.swapAt(a, b)
+    return Tensor(storage: storage, dtype: dtype, shape: shape, strides: strides, offset: offset)
+  }
+
+  /// Elements `range` of dimension `axis` (0-based).
+  public func narrowed(_ axis: Int, _ range: Range<Int>) throws -> Tensor {
+    guard shape.indices.contains(axis) else {
+      throw TensorError.badDimension(operation: "narrow", dimension: axis + 1, rank: rank)
+    }
+    guard range.lowerBound >= 0, range.upperBound <= shape[axis] else {
+      throw TensorError.badIndex(operation: "narrow", index: range.upperBound, count: shape[axis])
+    }
+    var shape = shape
+    shape[axis] = range.count
+    return Tensor(
+      storage: storage, dtype: dtype, shape: shape, strides: strides,
+      offset: offset + range.lowerBound * strides[axis])
+  }
+
+  /// Element `index` of dimension `axis` (0-based), with that dimension removed.
+  public func selected(_ axis: Int, _ index: Int) throws -> Tensor {
+    guard shape.indices.contains(axis) else {
+      throw TensorError.badDimension(operation: "select", dimension: axis + 1, rank: rank)
+    }
+    guard index >= 0, index < shape[axis] else {
+      throw TensorError.badIndex(operation: "select", index: index + 1, count: shape[axis])
+    }
+    var shape = shape
+    var strides = strides
+    let stride = strides.remove(at: axis)
+    shape.remove(at: axis)
+    return Tensor(storage: storage, dtype: dtype, shape: shape, strides: strides, offset: offset + index * stride)
+  }
+
+  /// A view stretched to `shape` by zero strides.
+  public func broadcasted(to target: [Int]) throws -> Tensor {
+    let common = try Shape.broadcast(shape, target, operation: "expand")
+    guard common == target else { throw TensorError.shapeMismatch(operation: "expand", lhs: shape, rhs: target) }
+    let lead = target.count - rank
+    let strides = target.indices.map { axis -> Int in
+      axis < lead || shape[axis - lead] == 1 && target[axis] != 1 ? 0 : self.strides[axis - lead]
+    }
+    return Tensor(storage: storage, dtype: dtype, shape: target, strides: strides, offset: offset)
+  }
+}

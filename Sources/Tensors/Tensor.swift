@@ -1,0 +1,126 @@
+/// A strided view of a storage block, with the slots that automatic differentiation uses.
+///
+/// Shapes are row-major; strides and offset count elements. Tensors are cheap references: views share storage.
+/// Operations are in Autograd (differentiable) and in `Backend` (destination passing).
+public final class Tensor: @unchecked Sendable {
+  public let storage: Storage
+  public let dtype: DType
+  public let shape: [Int]
+  public let strides: [Int]
+  public let offset: Int
+
+  /// Whether a gradient is wanted for this tensor (a leaf that is trained) or flows through it (a result).
+  public var requiresGradient = false
+  /// Sum of the gradients that backward passes brought to this leaf.
+  public var gradient: Tensor?
+  /// The operation that produced this tensor; set and read by Autograd only.
+  public var producer: AnyObject?
+
+  public init(storage: Storage, dtype: DType, shape: [Int], strides: [Int]? = nil, offset: Int = 0) {
+    self.storage = storage
+    self.dtype = dtype
+    self.shape = shape
+    self.strides = strides ?? Shape.rowMajorStrides(shape)
+    self.offset = offset
+  }
+
+  /// A new tensor with undefined contents.
+  /// - Throws: `outOfMemory`, `badShape`.
+  public convenience init(
+    empty shape: [Int], dtype: DType = .f32, category: MemoryCategory = .activations, on backend: any Backend
+  ) throws {
+    let count = try Shape.elementCount(shape, operation: "tensor")
+    let storage = try backend.allocate(byteCount: count * dtype.byteCount, category: category)
+    self.init(storage: storage, dtype: dtype, shape: shape)
+  }
+
+  /// A new tensor filled with one value.
+  public convenience init(
+    full shape: [Int], value: Double, dtype: DType = .f32, category: MemoryCategory = .activations,
+    on backend: any Backend
+  ) throws {
+    try self.init(empty: shape, dtype: dtype, category: category, on: backend)
+    try backend.fill(self, value)
+  }
+
+  /// A new f32 tensor with the given elements in row-major order.
+  public convenience init(
+    _ values: [Float], shape: [Int]? = nil, category: MemoryCategory = .activations, on backend: any Backend
+  ) throws {
+    let shape = shape ?? [values.count]
+    let count = try Shape.elementCount(shape, operation: "tensor")
+    guard count == values.count else {
+      throw TensorError.elementCount(operation: "tensor", from: [values.count], to: shape)
+    }
+    try self.init(empty: shape, dtype: .f32, category: category, on: backend)
+    withMutableHostBytes { bytes in values.withUnsafeBytes { bytes.copyMemory(from: $0) } }
+  }
+
+  /// A new i32 tensor, for token ids, labels and positions.
+  public convenience init(
+    ids values: [Int32], shape: [Int]? = nil, category: MemoryCategory = .activations, on backend: any Backend
+  ) throws {
+    let shape = shape ?? [values.count]
+    guard try Shape.elementCount(shape, operation: "tensor") == values.count else {
+      throw TensorError.elementCount(operation: "tensor", from: [values.count], to: shape)
+    }
+    try self.init(empty: shape, dtype: .i32, category: category, on: backend)
+    withMutableHostBytes { bytes in values.withUnsafeBytes { bytes.copyMemory(from: $0) } }
+  }
+
+  public var backend: any Backend { storage.backend }
+  public var rank: Int { shape.count }
+  public var elementCount: Int { shape.reduce(1, *) }
+  public var byteCount: Int { elementCount * dtype.byteCount }
+
+  public var isContiguous: Bool {
+    var expected = 1
+    for axis in shape.indices.reversed() where shape[axis] != 1 {
+      if strides[axis] != expected { return shape.contains(0) }
+      expected *= shape[axis]
+    }
+    return true
+  }
+
+  /// Address of the first element. For backends only.
+  public var address: UnsafeMutableRawPointer { storage.base + offset * dtype.byteCount }
+
+  /// Reads the elements of a contiguous tensor on the host, after pending work is done.
+  public func withHostBytes<R>(_ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R {
+    precondition(isContiguous, "withHostBytes needs a contiguous tensor, strides \(strides), shape \(shape)")
+    backend.synchronize()
+    return try body(UnsafeRawBufferPointer(start: address, count: byteCount))
+  }
+
+  /// Writes the elements of a contiguous tensor on the host, after pending work is done.
+  public func withMutableHostBytes<R>(_ body: (UnsafeMutableRawBufferPointer) throws -> R) rethrows -> R {
+    precondition(isContiguous, "withMutableHostBytes needs a contiguous tensor, strides \(strides)")
+    precondition(storage.isWritable, "withMutableHostBytes on a read-only mapping")
+    backend.synchronize()
+    return try body(UnsafeMutableRawBufferPointer(start: address, count: byteCount))
+  }
+
+  /// The elements in row-major order as f32 values.
+  public func floats() throws -> [Float] {
+    let source = try dtype == .f32 ? contiguous() : converted(to: .f32)
+    return source.withHostBytes { Array($0.bindMemory(to: Float.self)) }
+  }
+
+  /// The elements of an integer tensor.
+  public func integers() throws -> [Int] {
+    let source = try contiguous()
+    switch dtype {
+    case .i64: return source.withHostBytes { $0.bindMemory(to: Int64.self).map(Int.init) }
+    case .i32: return source.withHostBytes { $0.bindMemory(to: Int32.self).map(Int.init) }
+    case .u8: return source.withHostBytes { $0.map(Int.init) }
+    default: throw TensorError.badDType(operation: "integers", got: dtype, expected: [.i64, .i32, .u8])
+    }
+  }
+
+  /// The only element as a number.
+  public func item() throws -> Double {
+    guard elementCount == 1 else { throw TensorError.notScalar(operation: "item", shape: shape) }
+    if dtype.isFloat { return Double(try floats()[0]) }
+    return Double(try integers()[0])
+  }
+}

@@ -1,0 +1,52 @@
+/// Everything that can go wrong with tensors, as data; `description` is the one place where it is worded.
+public enum TensorError: Error, Equatable, Sendable {
+  case shapeMismatch(operation: String, lhs: [Int], rhs: [Int])
+  case innerDimensions(operation: String, lhs: [Int], rhs: [Int])
+  case badShape(operation: String, shape: [Int], reason: String)
+  case elementCount(operation: String, from: [Int], to: [Int])
+  case badDimension(operation: String, dimension: Int, rank: Int)
+  case badIndex(operation: String, index: Int, count: Int)
+  case badDType(operation: String, got: DType, expected: [DType])
+  case dtypeMismatch(operation: String, lhs: DType, rhs: DType)
+  case badValue(operation: String, name: String, value: String, expected: String)
+  case outOfMemory(byteCount: Int, live: Int, limit: Int?)
+  case notScalar(operation: String, shape: [Int])
+  case noGraph(operation: String)
+  case inPlaceOnGraph(operation: String)
+}
+
+extension TensorError: CustomStringConvertible {
+  public var description: String {
+    switch self {
+    case .shapeMismatch(let operation, let lhs, let rhs):
+      "\(operation): shapes do not match: \(lhs) and \(rhs)"
+    case .innerDimensions(let operation, let lhs, let rhs):
+      "\(operation): inner dimensions differ: lhs \(lhs), rhs \(rhs)"
+    case .badShape(let operation, let shape, let reason):
+      "\(operation): shape \(shape) \(reason)"
+    case .elementCount(let operation, let from, let to):
+      "\(operation): cannot view \(from) as \(to): \(from.reduce(1, *)) elements against \(to.reduce(1, &*))"
+    case .badDimension(let operation, let dimension, let rank):
+      "\(operation): dimension \(dimension) does not exist, the tensor has \(rank)"
+    case .badIndex(let operation, let index, let count):
+      "\(operation): index \(index) is outside 1..\(count)"
+    case .badDType(let operation, let got, let expected):
+      "\(operation): dtype \(got.name) is not supported, expected \(expected.map(\.name).joined(separator: " or "))"
+    case .dtypeMismatch(let operation, let lhs, let rhs):
+      "\(operation): dtypes differ: \(lhs.name) and \(rhs.name); convert one with :to(\"\(lhs.name)\")"
+    case .badValue(let operation, let name, let value, let expected):
+      "\(operation): \(name) is \(value), expected \(expected)"
+    case .outOfMemory(let byteCount, let live, let limit):
+      limit.map {
+        "out of memory: \(byteCount) bytes asked for, \(live) in use, the limit is \($0) (--memory); "
+          + "use a smaller batch, a shorter max_length or checkpointing"
+      } ?? "out of memory: the system has no \(byteCount) bytes left (\(live) in use); use a smaller batch or --memory"
+    case .notScalar(let operation, let shape):
+      "\(operation): expected a tensor with one element, got shape \(shape)"
+    case .noGraph(let operation):
+      "\(operation): this tensor was not computed from anything with requires_grad"
+    case .inPlaceOnGraph(let operation):
+      "\(operation): in-place change of a tensor that takes part in a gradient computation; use the form without _"
+    }
+  }
+}
