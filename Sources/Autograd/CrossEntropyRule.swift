@@ -1,0 +1,60 @@
+import Tensors
+
+/// Rows of logits that exist at a time: 128 rows of a 49152-token vocabulary are 25 MB, and products of 128 rows
+/// already run at the speed of large ones.
+private let rowsPerChunk = 128
+
+/// The summed cross-entropy of the next-token targets, without ever holding all logits.
+///
+/// loss = scale * sum over t of -log softmax(h[t] W^T)[labels[t]], rows with a negative label count nothing.
+/// The gradient of `hidden` (and of a trained dense head) is computed in the same pass over each chunk of rows,
+/// since the logits are at hand (as in Liger's fused linear cross-entropy), and scaled in the backward pass.
+/// - Parameters:
+///   - hidden: [T, D] f32 or bf16.
+///   - head: [V, D].
+///   - labels: i32 [T], the target of each row.
+/// - Returns: f32 [1].
+public func linearCrossEntropy(
+  _ hidden: Tensor, head: LinearWeight, labels: Tensor, scale: Float, precision: DType
+) throws -> Tensor {
+  let backend = hidden.backend
+  let tokens = hidden.shape[0]
+  let vocabulary = head.shape[0]
+  var denseHead: Tensor?
+  if case .dense(let matrix) = head, matrix.requiresGradient { denseHead = matrix }
+  let recording = isRecording(hidden, denseHead)
+  let losses = try Tensor(empty: [tokens], dtype: .f32, on: backend)
+  let dHidden = recording ? try Tensor(empty: hidden.shape, dtype: hidden.dtype, on: backend) : nil
+  let dHead = recording && denseHead != nil ? try Tensor(full: head.shape, value: 0, on: backend) : nil
+  let logits = try Tensor(empty: [min(tokens, rowsPerChunk), vocabulary], dtype: .f32, category: .workspace, on: backend)
+
+  for start in stride(from: 0, to: tokens, by: rowsPerChunk) {
+    let range = start..<min(start + rowsPerChunk, tokens)
+    let rows = try hidden.narrowed(0, range)
+    let chunk = try logits.narrowed(0, 0..<range.count)
+    try head.multiply(rows, transposed: false, beta: 0, into: chunk, precision: precision)
+    try backend.crossEntropy(
+      chunk, labels: try labels.narrowed(0, range), losses: try losses.narrowed(0, range),
+      gradientScale: recording ? scale : nil)
+    if let dHidden {
+      try head.multiply(
+        chunk, transposed: true, beta: 0, into: try dHidden.narrowed(0, range), precision: precision)
+    }
+    if let dHead {
+      try backend.matmul(
+        chunk, transposeA: true, rows, transposeB: false, alpha: 1, beta: 1, into: dHead, precision: precision)
+    }
+  }
+  let loss = try Tensor(empty: [1], dtype: .f32, on: backend)
+  try backend.reduce(.sum, losses, outer: 1, count: tokens, inner: 1, into: loss)
+  try backend.accumulate(loss, scale: scale, into: loss, scale: 0)
+
+  record("linear_cross_entropy", inputs: [hidden, denseHead], output: loss) { dLoss in
+    let factor = Float(try dLoss.item())
+    for gradient in [dHidden, dHead].compactMap({ $0 }) where factor != 1 {
+      try backend.accumulate(gradient, scale: factor, into: gradient, scale: 0)
+    }
+    return [dHidden, dHead]
+  }
+  return loss
+}

@@ -1,0 +1,97 @@
+import Tensors
+
+/// One recorded operation. It holds where its inputs' gradients go and a closure that turns the gradients of its
+/// outputs into the gradients of its inputs; whatever the closure captured is what the operation saved.
+final class GraphNode {
+  enum Source {
+    case none
+    case leaf(Tensor)
+    case output(GraphEdge)
+  }
+
+  /// Creation order: inputs always have smaller numbers, so descending order is a reverse topological order.
+  let sequence: Int
+  let operation: String
+  let sources: [Source]
+  var backward: (([Tensor?]) throws -> [Tensor?])?
+  var outputGradients: [Tensor?]
+
+  nonisolated(unsafe) private static var counter = 0
+
+  init(
+    operation: String, inputs: [Tensor?], outputCount: Int,
+    backward: @escaping ([Tensor?]) throws -> [Tensor?]
+  ) {
+    GraphNode.counter += 1
+    self.sequence = GraphNode.counter
+    self.operation = operation
+    self.outputGradients = Array(repeating: nil, count: outputCount)
+    self.backward = backward
+    self.sources = inputs.map { input in
+      guard let input, input.requiresGradient else { return .none }
+      if let edge = input.producer as? GraphEdge { return .output(edge) }
+      return .leaf(input)
+    }
+  }
+}
+
+/// Where a result comes from: output `index` of `node`. Long chains of nodes are released iteratively by `backward`;
+/// a graph that is dropped unused is cut by `GraphEdge.deinit` to keep release from recursing once per operation.
+final class GraphEdge {
+  let node: GraphNode
+  let index: Int
+
+  init(node: GraphNode, index: Int) {
+    self.node = node
+    self.index = index
+  }
+}
+
+/// Switches recording off, for generation, evaluation and optimizer steps.
+public enum GradientMode {
+  nonisolated(unsafe) public internal(set) static var isEnabled = true
+
+  /// Runs `body` without recording.
+  public static func disabled<R>(_ body: () throws -> R) rethrows -> R {
+    let before = isEnabled
+    isEnabled = false
+    defer { isEnabled = before }
+    return try body()
+  }
+
+  static func enabled<R>(_ body: () throws -> R) rethrows -> R {
+    let before = isEnabled
+    isEnabled = true
+    defer { isEnabled = before }
+    return try body()
+  }
+}
+
+/// Marks `outputs` as computed from `inputs` when recording is on and an input wants a gradient.
+/// - Parameter backward: gets one gradient per output (nil where none arrived) and returns one per input.
+func record(
+  _ operation: String, inputs: [Tensor?], outputs: [Tensor],
+  backward: @escaping ([Tensor?]) throws -> [Tensor?]
+) {
+  guard GradientMode.isEnabled, inputs.contains(where: { $0?.requiresGradient ?? false }) else { return }
+  let node = GraphNode(operation: operation, inputs: inputs, outputCount: outputs.count, backward: backward)
+  for (index, output) in outputs.enumerated() {
+    output.requiresGradient = true
+    output.producer = GraphEdge(node: node, index: index)
+  }
+}
+
+/// `record` for the common case of one output.
+func record(
+  _ operation: String, inputs: [Tensor?], output: Tensor, backward: @escaping (Tensor) throws -> [Tensor?]
+) {
+  record(operation, inputs: inputs, outputs: [output]) { gradients in
+    guard let gradient = gradients[0] else { return [] }
+    return try backward(gradient)
+  }
+}
+
+/// Whether an operation on these inputs will be recorded, so that rules save nothing otherwise.
+func isRecording(_ inputs: Tensor?...) -> Bool {
+  GradientMode.isEnabled && inputs.contains { $0?.requiresGradient ?? false }
+}
