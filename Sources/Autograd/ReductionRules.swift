@@ -1,0 +1,152 @@
+import Tensors
+
+// Differentiable reductions, softmax, matrix products and the unfused cross-entropy.
+
+/// Splits a shape around `axis` into [outer, n, inner].
+private func split(_ x: Tensor, _ axis: Int, _ operation: String) throws -> (outer: Int, count: Int, inner: Int) {
+  guard x.shape.indices.contains(axis) else {
+    throw TensorError.badDimension(operation: operation, dimension: axis + 1, rank: x.rank)
+  }
+  return (x.shape[..<axis].reduce(1, *), x.shape[axis], x.shape[(axis + 1)...].reduce(1, *))
+}
+
+/// Sum, mean, maximum, minimum or argmax (i64, 0-based) over a dimension (0-based), or over all elements to shape [1].
+public func reduce(_ operation: Reduction, _ x: Tensor, axis: Int? = nil) throws -> Tensor {
+  let name = String(describing: operation)
+  guard let axis else {
+    return try reduce(operation, try reshape(try x.isContiguous ? x : packed(x), [1, -1]), axis: 1)
+  }
+  let x = try x.dtype == .f32 ? x : convert(x, to: .f32)
+  let (outer, count, inner) = try split(x, axis, name)
+  if count == 0, operation != .sum {
+    throw TensorError.badShape(operation: name, shape: x.shape, reason: "has nothing to reduce")
+  }
+  var shape = x.shape
+  shape.remove(at: axis)
+  let y = try Tensor(
+    empty: shape.isEmpty ? [1] : shape, dtype: operation == .argmax ? .i64 : .f32, on: x.backend)
+  let input = try x.contiguous()
+  try x.backend.reduce(operation, input, outer: outer, count: count, inner: inner, into: y)
+  guard operation != .argmax, isRecording(x) else { return y }
+  let (saved, result, before) = (input.detached(), y.detached(), x.shape)
+  var kept = before
+  kept[axis] = 1
+  record(name, inputs: [x], output: y) { dy in
+    let spread = try dy.viewed(kept).broadcasted(to: before)
+    switch operation {
+    case .sum, .argmax: return [try spread.contiguous()]
+    case .mean:
+      let dx = try spread.copied()
+      try dx.backend.accumulate(dx, scale: 1 / Float(count), into: dx, scale: 0)
+      return [dx]
+    case .maximum, .minimum:
+      let chosen = try evaluate(.equal, saved, try result.viewed(kept), name: name)
+      return [try evaluate(.multiply, chosen, spread, name: name)]
+    }
+  }
+  return y
+}
+
+/// A packed copy that passes gradients through.
+public func packed(_ x: Tensor) throws -> Tensor {
+  let y = try x.copied()
+  record("contiguous", inputs: [x], output: y) { dy in [dy] }
+  return y
+}
+
+/// Softmax or log-softmax over the last dimension.
+public func softmax(_ x: Tensor, logarithm: Bool = false) throws -> Tensor {
+  let name = logarithm ? "log_softmax" : "softmax"
+  guard x.rank >= 1, x.shape.last != 0 else {
+    throw TensorError.badShape(operation: name, shape: x.shape, reason: "has no last dimension")
+  }
+  let x = try x.dtype == .f32 ? x : convert(x, to: .f32)
+  let y = try Tensor(empty: x.shape, dtype: .f32, on: x.backend)
+  try x.backend.softmax(try x.contiguous(), into: y, logarithm: logarithm)
+  let saved = y.detached()
+  record(name, inputs: [x], output: y) { dy in
+    let dx = try Tensor(empty: saved.shape, dtype: .f32, on: saved.backend)
+    try dx.backend.softmaxBackward(try dy.contiguous(), saved, into: dx, logarithm: logarithm)
+    return [dx]
+  }
+  return y
+}
+
+/// a [.., M, K] b [.., K, N]; leading dimensions agree or one operand is a matrix. Products and sums in f32.
+public func matmul(_ a: Tensor, _ b: Tensor) throws -> Tensor {
+  guard a.rank >= 1, b.rank >= 1 else {
+    throw TensorError.innerDimensions(operation: "matmul", lhs: a.shape, rhs: b.shape)
+  }
+  if a.rank == 1 {
+    let y = try matmul(try reshape(a, [1, -1]), b)
+    return try reshape(y, Array(y.shape.dropLast(2)) + Array(y.shape.suffix(b.rank == 1 ? 0 : 1)))
+  }
+  if b.rank == 1 {
+    let y = try matmul(a, try reshape(b, [-1, 1]))
+    return try reshape(y, Array(y.shape.dropLast()))
+  }
+  guard a.shape[a.rank - 1] == b.shape[b.rank - 2] else {
+    throw TensorError.innerDimensions(operation: "matmul", lhs: a.shape, rhs: b.shape)
+  }
+  if b.rank == 2 {
+    let rows = try matrixProduct(try reshape(a, [-1, a.shape[a.rank - 1]]), b)
+    return try reshape(rows, Array(a.shape.dropLast()) + [b.shape[1]])
+  }
+  guard a.rank == b.rank, a.shape.dropLast(2) == b.shape.dropLast(2) else {
+    throw TensorError.shapeMismatch(operation: "matmul", lhs: a.shape, rhs: b.shape)
+  }
+  let batch = a.shape.dropLast(2).reduce(1, *)
+  let left = try reshape(a, [batch] + a.shape.suffix(2))
+  let right = try reshape(b, [batch] + b.shape.suffix(2))
+  let parts = try (0..<batch).map { index -> Tensor in
+    let y = try matrixProduct(try select(left, 0, index), try select(right, 0, index))
+    return try reshape(y, [1] + y.shape)
+  }
+  guard !parts.isEmpty else {
+    return try Tensor(
+      full: Array(a.shape.dropLast()) + [b.shape[b.rank - 1]], value: 0, on: a.backend)
+  }
+  return try reshape(
+    try concatenate(parts, axis: 0), Array(a.shape.dropLast()) + [b.shape[b.rank - 1]])
+}
+
+private func matrixProduct(_ a: Tensor, _ b: Tensor) throws -> Tensor {
+  let backend = a.backend
+  let (left, right) = (try a.contiguous(), try b.contiguous())
+  func multiply(_ x: Tensor, _ tx: Bool, _ y: Tensor, _ ty: Bool, _ shape: [Int]) throws -> Tensor {
+    let c = try Tensor(empty: shape, dtype: .f32, on: backend)
+    try backend.matmul(x, transposeA: tx, y, transposeB: ty, alpha: 1, beta: 0, into: c, precision: .f32)
+    return c
+  }
+  for operand in [left, right] where !operand.dtype.isFloat {
+    throw TensorError.badDType(operation: "matmul", got: operand.dtype, expected: [.f32, .bf16, .f16])
+  }
+  let y = try multiply(left, false, right, false, [a.shape[0], b.shape[1]])
+  let (savedA, savedB) = (left.detached(), right.detached())
+  record("matmul", inputs: [a, b], output: y) { dy in
+    let dy = try dy.contiguous()
+    return [
+      try multiply(dy, false, savedB, true, savedA.shape), try multiply(savedA, true, dy, false, savedB.shape),
+    ]
+  }
+  return y
+}
+
+/// scale * sum of the cross-entropies of rows of logits [T, V] against i32 targets [T] (negative: not counted).
+public func crossEntropy(_ logits: Tensor, labels: Tensor, scale: Float) throws -> Tensor {
+  let backend = logits.backend
+  let rows = logits.shape[0]
+  // The kernel turns logits into their gradient in place, so it works on a copy.
+  let work = try logits.converted(to: .f32, category: .workspace)
+  let losses = try Tensor(empty: [rows], on: backend)
+  try backend.crossEntropy(work, labels: labels, losses: losses, gradientScale: isRecording(logits) ? scale : nil)
+  let loss = try Tensor(empty: [1], on: backend)
+  try backend.reduce(.sum, losses, outer: 1, count: rows, inner: 1, into: loss)
+  try backend.accumulate(loss, scale: scale, into: loss, scale: 0)
+  record("cross_entropy", inputs: [logits], output: loss) { dLoss in
+    let factor = Float(try dLoss.item())
+    try backend.accumulate(work, scale: factor, into: work, scale: 0)
+    return [try logits.dtype == .f32 ? work : work.converted(to: logits.dtype)]
+  }
+  return loss
+}

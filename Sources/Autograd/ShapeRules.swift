@@ -1,0 +1,99 @@
+import Tensors
+
+// Differentiable changes of shape and dtype. Views share storage; their gradients are put back in place.
+
+/// The same elements under another shape; one dimension may be -1.
+public func reshape(_ x: Tensor, _ shape: [Int]) throws -> Tensor {
+  let y = try x.viewed(shape)
+  let before = x.shape
+  record("view", inputs: [x], output: y) { dy in [try dy.viewed(before)] }
+  return y
+}
+
+/// Exchanges two dimensions (0-based).
+public func transpose(_ x: Tensor, _ a: Int, _ b: Int) throws -> Tensor {
+  let y = try x.transposed(a, b)
+  record("transpose", inputs: [x], output: y) { dy in [try dy.transposed(a, b).contiguous()] }
+  return y
+}
+
+/// A copy in another dtype; the gradient is converted back.
+public func convert(_ x: Tensor, to dtype: DType) throws -> Tensor {
+  let y = try x.converted(to: dtype)
+  guard dtype.isFloat, x.dtype.isFloat else { return y }
+  let before = x.dtype
+  record("to", inputs: [x], output: y) { dy in [try dy.converted(to: before)] }
+  return y
+}
+
+/// Elements `range` of a dimension (0-based).
+public func narrow(_ x: Tensor, _ axis: Int, _ range: Range<Int>) throws -> Tensor {
+  let y = try x.narrowed(axis, range)
+  let shape = x.shape
+  record("narrow", inputs: [x], output: y) { dy in
+    let dx = try Tensor(full: shape, value: 0, dtype: dy.dtype, on: dy.backend)
+    try dx.backend.copy(dy, into: try dx.narrowed(axis, range))
+    return [dx]
+  }
+  return y
+}
+
+/// Element `index` of a dimension (0-based), which disappears.
+public func select(_ x: Tensor, _ axis: Int, _ index: Int) throws -> Tensor {
+  let y = try x.selected(axis, index)
+  let shape = x.shape
+  record("select", inputs: [x], output: y) { dy in
+    let dx = try Tensor(full: shape, value: 0, dtype: dy.dtype, on: dy.backend)
+    try dx.backend.copy(dy, into: try dx.selected(axis, index))
+    return [dx]
+  }
+  return y
+}
+
+/// Tensors joined along a dimension (0-based); all other dimensions agree.
+public func concatenate(_ parts: [Tensor], axis: Int) throws -> Tensor {
+  guard let first = parts.first else {
+    throw TensorError.badValue(operation: "cat", name: "list", value: "empty", expected: "at least one tensor")
+  }
+  guard first.shape.indices.contains(axis) else {
+    throw TensorError.badDimension(operation: "cat", dimension: axis + 1, rank: first.rank)
+  }
+  var shape = first.shape
+  shape[axis] = 0
+  for part in parts {
+    var expected = part.shape
+    guard expected.count == shape.count else {
+      throw TensorError.shapeMismatch(operation: "cat", lhs: first.shape, rhs: part.shape)
+    }
+    expected[axis] = shape[axis]
+    guard expected == shape else {
+      throw TensorError.shapeMismatch(operation: "cat", lhs: first.shape, rhs: part.shape)
+    }
+    guard part.dtype == first.dtype else {
+      throw TensorError.dtypeMismatch(operation: "cat", lhs: first.dtype, rhs: part.dtype)
+    }
+    shape[axis] += part.shape[axis]
+  }
+  let y = try Tensor(empty: shape, dtype: first.dtype, on: first.backend)
+  var ranges: [Range<Int>] = []
+  var start = 0
+  for part in parts {
+    let range = start..<start + part.shape[axis]
+    try y.backend.copy(part, into: try y.narrowed(axis, range))
+    ranges.append(range)
+    start = range.upperBound
+  }
+  record("cat", inputs: parts, output: y) { dy in try ranges.map { try dy.narrowed(axis, $0).contiguous() } }
+  return y
+}
+
+/// Rows `ids` of a table, as an embedding.
+public func gatherRows(_ table: Tensor, _ ids: Tensor) throws -> Tensor {
+  guard table.rank == 2 else {
+    throw TensorError.badShape(operation: "gather", shape: table.shape, reason: "is not a matrix")
+  }
+  for id in try ids.integers() where id < 0 || id >= table.shape[0] {
+    throw TensorError.badIndex(operation: "gather", index: id + 1, count: table.shape[0])
+  }
+  return try embedding(table, ids: try ids.converted(to: .i32), dtype: table.dtype)
+}

@@ -1,0 +1,178 @@
+import Autograd
+import Formats
+import Tensors
+import Tokenizers
+
+/// A decoder-only causal language model of the Llama family: modules, configuration, tokenizer.
+///
+/// Weights are frozen unless `trainsAllParameters`; adapters hang on the linear modules.
+public final class LanguageModel {
+  public let config: ModelConfig
+  /// Where the model was read from: a directory, a GGUF file or a known name.
+  public let path: String
+  public let modules: [Module]
+  public let backend: any Backend
+  /// f32 or bf16: dtype of activations and rounding of products.
+  public let computeType: DType
+  public var tokenizer: Tokenizer?
+  /// Whether weights are present; a header-only model can be planned and selected from, not run.
+  public internal(set) var isLoaded = false
+  /// Recompute each decoder layer in the backward pass instead of keeping its activations.
+  public var checkpointing = false
+  /// Seed of dropout masks and adapter initialisation.
+  public var seed: UInt64 = 0
+  /// Number of training forward passes so far; part of a checkpoint.
+  public var dropoutStep = 0
+  public var usesAdapters = true
+
+  private let byName: [String: Module]
+  private let rotary: RotaryTables
+
+  public init(config: ModelConfig, path: String, computeType: DType, backend: any Backend) throws {
+    self.config = config
+    self.path = path
+    self.computeType = computeType
+    self.backend = backend
+    self.modules = ModuleTree.modules(config)
+    self.byName = Dictionary(uniqueKeysWithValues: modules.map { ($0.name, $0) })
+    self.rotary = try RotaryTables(config: config, backend: backend)
+  }
+
+  public func module(_ name: String) -> Module? { byName[name] }
+
+  /// The module that turns hidden states into logits: `lm_head`, or the embedding when tied.
+  public var outputModule: Module { byName["lm_head"] ?? modules[0] }
+
+  public var adapters: [LowRankAdapter] { modules.compactMap(\.adapter) }
+
+  /// Everything that is trained, with names, in module order.
+  public var trainableParameters: [(name: String, tensor: Tensor)] {
+    var found: [(String, Tensor)] = []
+    for module in modules {
+      if let weight = module.weight, weight.requiresGradient { found.append((module.name + ".weight", weight)) }
+      if let bias = module.bias, bias.requiresGradient { found.append((module.name + ".bias", bias)) }
+      if let adapter = module.adapter { found += adapter.parameters.filter { $0.tensor.requiresGradient } }
+    }
+    return found
+  }
+
+  /// Mean cross-entropy over the trained targets of `batch`, f32 [1]; recorded for `backward`.
+  /// - Parameter denominator: divides the sum instead of the batch's own count, for exact accumulation over
+  ///   several batches of one step.
+  public func loss(_ batch: Batch, denominator: Int? = nil, isTraining: Bool = true) throws -> Tensor {
+    let trained = batch.trainedTokenCount
+    guard trained > 0 else { throw ModelError.noTrainedTokens }
+    let context = nextContext(isTraining: isTraining)
+    let hidden = try hiddenStates(batch, context)
+    let head = outputModule
+    guard let weight = head.linearWeight else { throw ModelError.notLoaded(module: head.name) }
+    try check(batch.targets.filter { $0 != -100 })
+    let targets = try Tensor(ids: batch.targets, on: backend)
+    let scale = 1 / Float(max(1, denominator ?? trained))
+    if let adapter = head.adapter, context.usesAdapters {
+      return try adaptedHeadLoss(hidden, head, adapter, weight, targets, scale, context)
+    }
+    return try linearCrossEntropy(hidden, head: weight, labels: targets, scale: scale, precision: context.precision)
+  }
+
+  /// Logits f32 [T, V] of every position, without recording.
+  public func logits(_ ids: [Int32]) throws -> Tensor {
+    try GradientMode.disabled {
+      let context = nextContext(isTraining: false)
+      let hidden = try hiddenStates(try Batch([(ids, nil)]), context)
+      return try headLogits(hidden, context)
+    }
+  }
+
+  /// Runs `body` with the base model alone.
+  public func withoutAdapters<R>(_ body: () throws -> R) rethrows -> R {
+    let before = usesAdapters
+    usesAdapters = false
+    defer { usesAdapters = before }
+    return try body()
+  }
+
+  // MARK: Forward
+
+  private func nextContext(isTraining: Bool) -> ForwardContext {
+    if isTraining { dropoutStep += 1 }
+    return ForwardContext(
+      precision: computeType, usesAdapters: usesAdapters, isTraining: isTraining, seed: seed, dropoutStep: dropoutStep)
+  }
+
+  private func check(_ ids: [Int32]) throws {
+    for id in ids where id < 0 || Int(id) >= config.vocabSize {
+      throw ModelError.tokenOutOfRange(id: Int(id), vocabulary: config.vocabSize)
+    }
+  }
+
+  private func embed(_ ids: [Int32]) throws -> Tensor {
+    guard isLoaded, let table = modules[0].weight else { throw ModelError.headerOnly(operation: "forward") }
+    guard !ids.isEmpty else { throw ModelError.emptyInput(operation: "forward") }
+    try check(ids)
+    return try embedding(table, ids: try Tensor(ids: ids, on: backend), dtype: computeType)
+  }
+
+  /// Final normalised hidden states [T, hidden] of a packed batch.
+  func hiddenStates(_ batch: Batch, _ context: ForwardContext) throws -> Tensor {
+    guard batch.longestSequence <= config.maxPositionEmbeddings else {
+      throw ModelError.tooLong(tokens: batch.longestSequence, limit: config.maxPositionEmbeddings)
+    }
+    var hidden = try embed(batch.ids)
+    try rotary.reserve(batch.longestSequence)
+    let geometry = LayerGeometry(
+      cosine: rotary.cosine, sine: rotary.sine, positions: try Tensor(ids: batch.positions, on: backend),
+      segments: try Tensor(ids: batch.segments, on: backend), cache: nil)
+    for index in 0..<config.layerCount {
+      let layer = DecoderLayer(model: self, index: index)
+      if checkpointing {
+        hidden = try checkpointed(hidden) { try layer($0, geometry, context) }
+      } else {
+        hidden = try layer(hidden, geometry, context)
+      }
+    }
+    return try finalNorm(hidden)
+  }
+
+  /// Logits f32 [rows, V] of hidden states.
+  func headLogits(_ hidden: Tensor, _ context: ForwardContext) throws -> Tensor {
+    let logits = try outputModule(hidden, context)
+    return logits.dtype == .f32 ? logits : try logits.converted(to: .f32)
+  }
+
+  /// Logits f32 [1, V] of the last of `ids`, which continue the sequence in `cache`.
+  func step(_ ids: [Int32], cache: KeyValueCache) throws -> Tensor {
+    try GradientMode.disabled {
+      let context = nextContext(isTraining: false)
+      var hidden = try embed(ids)
+      let start = cache.length
+      try cache.reserve(start + ids.count)
+      try rotary.reserve(start + ids.count)
+      let positions = (start..<start + ids.count).map { Int32($0) }
+      let geometry = LayerGeometry(
+        cosine: rotary.cosine, sine: rotary.sine, positions: try Tensor(ids: positions, on: backend),
+        segments: try Tensor(ids: [0, Int32(ids.count)], on: backend), cache: cache)
+      for index in 0..<config.layerCount {
+        hidden = try DecoderLayer(model: self, index: index)(hidden, geometry, context)
+      }
+      cache.length += ids.count
+      let last = try hidden.narrowed(0, ids.count - 1..<ids.count)
+      return try headLogits(try finalNorm(last), context)
+    }
+  }
+
+  private func finalNorm(_ hidden: Tensor) throws -> Tensor {
+    guard let weight = byName["model.norm"]?.weight else { throw ModelError.notLoaded(module: "model.norm") }
+    return try rmsNorm(hidden, weight: weight, epsilon: Float(config.rmsNormEpsilon))
+  }
+
+  /// The head with an adapter: its logits are kept whole, since the adapter's gradients need them.
+  private func adaptedHeadLoss(
+    _ hidden: Tensor, _ head: Module, _ adapter: LowRankAdapter, _ weight: LinearWeight, _ targets: Tensor,
+    _ scale: Float, _ context: ForwardContext
+  ) throws -> Tensor {
+    let logits = try linear(
+      hidden, weight, bias: head.bias, branch: adapter.branch(context), precision: context.precision)
+    return try crossEntropy(logits, labels: targets, scale: scale)
+  }
+}

@@ -1,0 +1,49 @@
+/// What can go wrong with a model, as data.
+public enum ModelError: Error, Equatable, Sendable {
+  case notLoaded(module: String)
+  case headerOnly(operation: String)
+  case unknownModule(name: String, nearest: [String])
+  case tokenOutOfRange(id: Int, vocabulary: Int)
+  case emptyInput(operation: String)
+  case tooLong(tokens: Int, limit: Int)
+  case noTrainedTokens
+  case nonFiniteWeight(tensor: String, index: Int, path: String)
+  case missingTensor(name: String, path: String)
+  case badQuantization(tensor: String, path: String, reason: String)
+  case badOption(name: String, value: String, expected: String)
+  case noTokenizer(path: String)
+  case unrecognisedPath(path: String)
+}
+
+extension ModelError: CustomStringConvertible {
+  public var description: String {
+    switch self {
+    case .notLoaded(let module):
+      "\(module): this module has no weights; the model was read from its header only"
+    case .headerOnly(let operation):
+      "\(operation): the model was read from its header only (--plan); load the weights to compute"
+    case .unknownModule(let name, let nearest):
+      "no module is called '\(name)'" + (nearest.isEmpty ? "" : "; nearest: \(nearest.joined(separator: ", "))")
+    case .tokenOutOfRange(let id, let vocabulary):
+      "token id \(id) is outside the vocabulary of \(vocabulary) (ids are 0..\(vocabulary - 1))"
+    case .emptyInput(let operation):
+      "\(operation): no tokens given"
+    case .tooLong(let tokens, let limit):
+      "\(tokens) tokens are more than the model's \(limit) positions; shorten the input or lower max_length"
+    case .noTrainedTokens:
+      "loss: no token of this batch is trained (all labels are -100)"
+    case .nonFiniteWeight(let tensor, let index, let path):
+      "\(path): \(tensor): element \(index) is not finite, so the tensor cannot be quantized; the file is damaged"
+    case .missingTensor(let name, let path):
+      "\(path): tensor '\(name)' is missing"
+    case .badQuantization(let tensor, let path, let reason):
+      "\(path): \(tensor): \(reason)"
+    case .badOption(let name, let value, let expected):
+      "load: \(name) is \(value), expected \(expected)"
+    case .noTokenizer(let path):
+      "\(path): no tokenizer found (tokenizer.json, tokenizer.model or GGUF metadata)"
+    case .unrecognisedPath(let path):
+      "\(path): not a model; expected a directory with config.json, a .gguf file or a hub name in the local cache"
+    }
+  }
+}

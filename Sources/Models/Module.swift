@@ -1,0 +1,117 @@
+import Autograd
+import Tensors
+
+public enum ModuleKind: String, Sendable {
+  case linear, embedding, norm
+}
+
+/// A module of the model tree: a named place with a shape, and, once loaded, its tensors and adapter.
+///
+/// A header-only model has modules without tensors, so that selection and planning need no weights.
+public final class Module {
+  /// Full dotted name without `.weight`, as in the checkpoint: `model.layers.0.self_attn.q_proj`.
+  public let name: String
+  public let kind: ModuleKind
+  /// Last component of the name: `q_proj`, `lm_head`, `input_layernorm`.
+  public let role: String
+  /// Number of the decoder layer as in the tensor names (0-based), nil outside the layers.
+  public let layer: Int?
+  /// Columns of the weight ([out, in]); for an embedding the width, for a norm the width.
+  public let inFeatures: Int
+  /// Rows of the weight; for an embedding the vocabulary, for a norm 1.
+  public let outFeatures: Int
+  public let hasBias: Bool
+
+  /// [out, in] (linear), [vocabulary, width] (embedding) or [width] (norm), unless quantized.
+  public var weight: Tensor?
+  public var quantized: QuantizedOperand?
+  public var bias: Tensor?
+  public var adapter: LowRankAdapter?
+
+  init(
+    name: String, kind: ModuleKind, layer: Int?, inFeatures: Int, outFeatures: Int, hasBias: Bool = false
+  ) {
+    self.name = name
+    self.kind = kind
+    self.role = name.split(separator: ".").last.map(String.init) ?? name
+    self.layer = layer
+    self.inFeatures = inFeatures
+    self.outFeatures = outFeatures
+    self.hasBias = hasBias
+  }
+
+  public var weightShape: [Int] { kind == .norm ? [inFeatures] : [outFeatures, inFeatures] }
+
+  /// Number of frozen or trained parameters, without the adapter.
+  public var parameterCount: Int { outFeatures * inFeatures + (hasBias ? outFeatures : 0) }
+
+  /// Bytes of the loaded tensors, without the adapter.
+  public var byteCount: Int {
+    (quantized?.byteCount ?? weight?.byteCount ?? 0) + (bias?.byteCount ?? 0)
+  }
+
+  var linearWeight: LinearWeight? {
+    if let quantized { return .quantized(quantized) }
+    return weight.map { .dense($0) }
+  }
+
+  /// y[T, out] from x[T, in]: base product, bias and adapter.
+  func callAsFunction(_ x: Tensor, _ context: ForwardContext) throws -> Tensor {
+    guard let weight = linearWeight else { throw ModelError.notLoaded(module: name) }
+    return try linear(
+      x, weight, bias: bias, branch: context.usesAdapters ? adapter?.branch(context) : nil,
+      precision: context.precision)
+  }
+}
+
+/// Trained low-rank matrices of one linear module (LoRA): A [rank, in], B [out, rank], f32.
+public final class LowRankAdapter {
+  public let moduleName: String
+  public let rank: Int
+  public let alpha: Double
+  public let dropout: Double
+  /// alpha / rank, or alpha / sqrt(rank) with rank-stabilised scaling.
+  public let scaling: Double
+  /// Multiplies the learning rate of this adapter's matrices.
+  public let learningRateFactor: Double
+  public let a: Tensor
+  public let b: Tensor
+
+  public init(
+    moduleName: String, rank: Int, alpha: Double, dropout: Double, rankStabilised: Bool = false,
+    learningRateFactor: Double = 1, a: Tensor, b: Tensor
+  ) {
+    self.moduleName = moduleName
+    self.rank = rank
+    self.alpha = alpha
+    self.dropout = dropout
+    self.scaling = rankStabilised ? alpha / Double(rank).squareRoot() : alpha / Double(rank)
+    self.learningRateFactor = learningRateFactor
+    self.a = a
+    self.b = b
+  }
+
+  /// The trained parameters with PEFT's names.
+  public var parameters: [(name: String, tensor: Tensor)] {
+    [("\(moduleName).lora_A.weight", a), ("\(moduleName).lora_B.weight", b)]
+  }
+
+  func branch(_ context: ForwardContext) -> LowRankBranch {
+    LowRankBranch(
+      a: a, b: b, scaling: Float(scaling), dropout: context.isTraining ? Float(dropout) : 0,
+      stream: RandomStream(
+        seed: context.seed, purpose: "dropout", step: context.dropoutStep, module: moduleName))
+  }
+}
+
+/// What a forward pass needs to know besides its input; a value, so that recomputation sees the same.
+public struct ForwardContext: Sendable {
+  /// How products round their operands: f32 or bf16.
+  public var precision: DType
+  public var usesAdapters: Bool
+  /// Whether dropout is active.
+  public var isTraining: Bool
+  public var seed: UInt64
+  /// Numbers the forward passes of a run, so that each has masks of its own.
+  public var dropoutStep: Int
+}
