@@ -7,9 +7,11 @@ import Glibc
 public final class CPUBackend: @unchecked Sendable {
   public let instructionSet: InstructionSet
   public let pool: ThreadPool
+  let matmulState: MatmulState
 
   public init(threadCount: Int = Int(cp_allowed_processor_count()), instructionSet: InstructionSet = .selected) {
     self.instructionSet = instructionSet
     self.pool = ThreadPool(threadCount: threadCount)
+    self.matmulState = MatmulState(instructionSet: instructionSet, workers: max(1, threadCount))
   }
 }

@@ -1,2 +1,211 @@
 #pragma once
+#include <string.h>
 #include "simd.h"
+// Everything here is inlined, so the calling convention of vectors wider than the processor's does not matter.
+#pragma clang diagnostic ignored "-Wpsabi"
+
+// Loads, stores and permutations of the matrix products. Element types are the raw values of DType:
+// 0 float32, 1 bfloat16, 2 float16. A "word" is what one multiply-add step takes per lane: a float, or a pair of
+// bfloat16 values that follow each other along the contraction (the earlier one in the low half).
+
+typedef uint16_t mm_u16x16 __attribute__((ext_vector_type(16)));
+typedef int32_t mm_i32x16 __attribute__((ext_vector_type(16)));
+
+CP_INLINE f32x16 mm_from_bf16(mm_u16x16 h) { return (f32x16)(__builtin_convertvector(h, u32x16) << 16); }
+
+/// Nearest even; a NaN stays a (quiet) NaN.
+CP_INLINE u32x16 mm_bf16_bits(f32x16 v) {
+  u32x16 u = (u32x16)v;
+  u32x16 rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+  u32x16 nan = (u32x16)(mm_i32x16)((u & 0x7fffffffu) > 0x7f800000u);
+  return (rounded & ~nan) | (((u >> 16) | 0x40u) & nan);
+}
+
+CP_INLINE f32x16 mm_round_bf16(f32x16 v) { return (f32x16)(mm_bf16_bits(v) << 16); }
+
+CP_INLINE f32x16 mm_from_f16(mm_u16x16 h) {
+#if defined(__AVX512F__)
+  return (f32x16)_mm512_cvtph_ps((__m256i)h);
+#else
+  // The exponent is rebased by an exact product, which also normalises subnormals; infinities and NaN are patched.
+  u32x16 u = __builtin_convertvector(h, u32x16);
+  u32x16 magnitude = (u & 0x7fffu) << 13;
+  f32x16 value = (f32x16)magnitude * 0x1p112f;
+  u32x16 special = (u32x16)(mm_i32x16)(magnitude >= 0x0f800000u);
+  u32x16 bits = ((u32x16)value & ~special) | ((magnitude | 0x7f800000u) & special);
+  return (f32x16)(bits | ((u & 0x8000u) << 16));
+#endif
+}
+
+CP_INLINE uint16_t mm_f16_bits1(float f) {
+  uint32_t u;
+  memcpy(&u, &f, 4);
+  uint32_t sign = (u >> 16) & 0x8000u;
+  u &= 0x7fffffffu;
+  if (u > 0x7f800000u) return (uint16_t)(sign | 0x7e00u | ((u >> 13) & 0x3ffu));
+  if (u >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u);
+  if (u < 0x38800000u) {
+    // Subnormal result: adding 0.5 puts the rounding of the processor at the last bit of the half.
+    float magnitude, shifted;
+    memcpy(&magnitude, &u, 4);
+    shifted = magnitude + 0.5f;
+    memcpy(&u, &shifted, 4);
+    return (uint16_t)(sign | (u - 0x3f000000u));
+  }
+  return (uint16_t)(sign | ((u - 0x38000000u + 0xfffu + ((u >> 13) & 1u)) >> 13));
+}
+
+CP_INLINE mm_u16x16 mm_to_f16(f32x16 v) {
+#if defined(__AVX512F__)
+  return (mm_u16x16)_mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#else
+  mm_u16x16 h;
+  for (int i = 0; i < 16; i++) h[i] = mm_f16_bits1(v[i]);
+  return h;
+#endif
+}
+
+/// Sixteen elements of any float type, as floats.
+CP_INLINE f32x16 mm_load(const void *p, int32_t type) {
+  if (type == 0) {
+    f32x16 v;
+    memcpy(&v, p, 64);
+    return v;
+  }
+  mm_u16x16 h;
+  memcpy(&h, p, 32);
+  return type == 1 ? mm_from_bf16(h) : mm_from_f16(h);
+}
+
+/// The first `count` (0 to 16) elements; zeros follow. Reads nothing beyond them.
+CP_INLINE f32x16 mm_load_part(const void *p, int32_t type, long count) {
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+  if (type == 0) return (f32x16)_mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), p);
+  mm_u16x16 h = (mm_u16x16)_mm256_maskz_loadu_epi16((__mmask16)((1u << count) - 1), p);
+  return type == 1 ? mm_from_bf16(h) : mm_from_f16(h);
+#else
+  if (type == 0) {
+    float t[16] = {0};
+    memcpy(t, p, 4 * (size_t)count);
+    return mm_load(t, 0);
+  }
+  uint16_t t[16] = {0};
+  memcpy(t, p, 2 * (size_t)count);
+  return mm_load(t, type);
+#endif
+}
+
+CP_INLINE mm_u16x16 mm_narrow_bf16(f32x16 v) { return __builtin_convertvector(mm_bf16_bits(v), mm_u16x16); }
+
+CP_INLINE void mm_store(void *p, int32_t type, f32x16 v) {
+  if (type == 0) {
+    memcpy(p, &v, 64);
+    return;
+  }
+  mm_u16x16 h = type == 1 ? mm_narrow_bf16(v) : mm_to_f16(v);
+  memcpy(p, &h, 32);
+}
+
+CP_INLINE void mm_store_part(void *p, int32_t type, f32x16 v, long count) {
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+  __mmask16 m = (__mmask16)((1u << count) - 1);
+  if (type == 0) {
+    _mm512_mask_storeu_ps(p, m, (__m512)v);
+    return;
+  }
+  _mm256_mask_storeu_epi16(p, m, (__m256i)(type == 1 ? mm_narrow_bf16(v) : mm_to_f16(v)));
+#else
+  if (type == 0) {
+    memcpy(p, &v, 4 * (size_t)count);
+    return;
+  }
+  mm_u16x16 h = type == 1 ? mm_narrow_bf16(v) : mm_to_f16(v);
+  memcpy(p, &h, 2 * (size_t)count);
+#endif
+}
+
+/// Pairs (low[i], high[i]) as bfloat16.
+CP_INLINE u32x16 mm_pair_words(f32x16 low, f32x16 high) { return mm_bf16_bits(low) | (mm_bf16_bits(high) << 16); }
+
+/// Thirty-two consecutive elements, given as two vectors, as sixteen pairs.
+CP_INLINE u32x16 mm_row_words(f32x16 first, f32x16 second) {
+#if defined(__AVX512BF16__)
+  return (u32x16)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first);
+#else
+  f32x16 even = __builtin_shufflevector(first, second, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  f32x16 odd = __builtin_shufflevector(first, second, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+  return mm_pair_words(even, odd);
+#endif
+}
+
+#if defined(__AVX512BF16__)
+CP_INLINE f32x16 mm_dot_pairs(f32x16 c, u32x16 a, u32x16 b) {
+  return (f32x16)_mm512_dpbf16_ps((__m512)c, (__m512bh)a, (__m512bh)b);
+}
+#endif
+
+/// dst[j][i] = src[i][j] for 16 x 16 words; strides in words.
+CP_INLINE void mm_transpose16(const float *src, long src_stride, float *dst, long dst_stride) {
+  f32x16 r[16], t[16];
+  for (int i = 0; i < 16; i++) memcpy(&r[i], src + i * src_stride, 64);
+  // Four rounds of exchanging halves: element (i, j) with bit b of i and of j swapped.
+#define MM_L8 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23
+#define MM_H8 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31
+#define MM_L4 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27
+#define MM_H4 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31
+#define MM_L2 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29
+#define MM_H2 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31
+#define MM_L1 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30
+#define MM_H1 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31
+  for (int i = 0; i < 16; i++)
+    if (!(i & 8)) {
+      t[i] = __builtin_shufflevector(r[i], r[i + 8], MM_L8);
+      t[i + 8] = __builtin_shufflevector(r[i], r[i + 8], MM_H8);
+    }
+  for (int i = 0; i < 16; i++)
+    if (!(i & 4)) {
+      r[i] = __builtin_shufflevector(t[i], t[i + 4], MM_L4);
+      r[i + 4] = __builtin_shufflevector(t[i], t[i + 4], MM_H4);
+    }
+  for (int i = 0; i < 16; i++)
+    if (!(i & 2)) {
+      t[i] = __builtin_shufflevector(r[i], r[i + 2], MM_L2);
+      t[i + 2] = __builtin_shufflevector(r[i], r[i + 2], MM_H2);
+    }
+  for (int i = 0; i < 16; i++)
+    if (!(i & 1)) {
+      r[i] = __builtin_shufflevector(t[i], t[i + 1], MM_L1);
+      r[i + 1] = __builtin_shufflevector(t[i], t[i + 1], MM_H1);
+    }
+  for (int i = 0; i < 16; i++) memcpy(dst + i * dst_stride, &r[i], 64);
+}
+
+/// The codebook entries of sixteen 4-bit codes in eight bytes, the earlier one in the high half of its byte.
+CP_INLINE f32x16 mm_decode16(f32x16 table, const uint8_t *p) {
+#if defined(__AVX2__)
+  __m128i b = _mm_loadl_epi64((const __m128i *)p);
+  // The look-ups ignore the upper bits of an index, so nothing is masked.
+  __m128i codes = _mm_unpacklo_epi8(_mm_srli_epi16(b, 4), b);
+#if defined(__AVX512F__)
+  return (f32x16)_mm512_permutexvar_ps(_mm512_cvtepu8_epi32(codes), (__m512)table);
+#else
+  __m256 low = (__m256)__builtin_shufflevector(table, table, 0, 1, 2, 3, 4, 5, 6, 7);
+  __m256 high = (__m256)__builtin_shufflevector(table, table, 8, 9, 10, 11, 12, 13, 14, 15);
+  __m256i i0 = _mm256_cvtepu8_epi32(codes), i1 = _mm256_cvtepu8_epi32(_mm_srli_si128(codes, 8));
+  __m256 v0 = _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, i0), _mm256_permutevar8x32_ps(high, i0),
+                               (__m256)_mm256_slli_epi32(i0, 28));
+  __m256 v1 = _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, i1), _mm256_permutevar8x32_ps(high, i1),
+                               (__m256)_mm256_slli_epi32(i1, 28));
+  return __builtin_shufflevector((f32x8)v0, (f32x8)v1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#endif
+#else
+  f32x16 v;
+  float t[16];
+  memcpy(t, &table, 64);
+  for (int i = 0; i < 8; i++) {
+    v[2 * i] = t[p[i] >> 4];
+    v[2 * i + 1] = t[p[i] & 15];
+  }
+  return v;
+#endif
+}

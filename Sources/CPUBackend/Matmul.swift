@@ -1,0 +1,51 @@
+import Numerics
+import Tensors
+
+extension CPUBackend {
+  /// C[m,n] = alpha * op(A) op(B) + beta * C in row-major memory.
+  ///
+  /// A is [m,k], or [k,m] when `transposeA`; B is [k,n], or [n,k] when `transposeB`. Row strides count elements. The
+  /// three types are f32, bf16 or f16 in any mix. With `precision` .bf16 the operands are rounded to bfloat16
+  /// inside the product, with .f32 they are taken as they are; sums are f32 either way. C is not read when
+  /// `beta` is 0. The result does not depend on the number of threads.
+  public func matmul(
+    m: Int, n: Int, k: Int, alpha: Float, a: UnsafeRawPointer, aType: DType, aRowStride: Int, transposeA: Bool,
+    b: UnsafeRawPointer, bType: DType, bRowStride: Int, transposeB: Bool, beta: Float, c: UnsafeMutableRawPointer,
+    cType: DType, cRowStride: Int, precision: DType
+  ) {
+    precondition(aType.isFloat && bType.isFloat && cType.isFloat, "matrix products take f32, bf16 or f16")
+    let left = MatmulOperand(
+      source: .dense(a, type: aType, stride: aRowStride, contiguous: !transposeA), lanes: m)
+    let right = MatmulOperand(
+      source: .dense(b, type: bType, stride: bRowStride, contiguous: transposeB), lanes: n)
+    // The longer side streams; a side whose lanes are contiguous along the contraction is a row side, since its panels
+    // are then plain copies. Row lanes that are rows of A give the output as it lies in memory.
+    let streamsLeft = m > n
+    let leftIsRows = streamsLeft ? !transposeA : !transposeB
+    multiply(
+      left, right, leftIsRows: leftIsRows, streamsLeft: streamsLeft, k: k, alpha: alpha, beta: beta, c: c,
+      cType: cType, cRowStride: cRowStride, precision: precision)
+  }
+
+  func multiply(
+    _ left: MatmulOperand, _ right: MatmulOperand, leftIsRows: Bool, streamsLeft: Bool, k: Int, alpha: Float,
+    beta: Float, c: UnsafeMutableRawPointer, cType: DType, cRowStride: Int, precision: DType
+  ) {
+    guard left.lanes > 0, right.lanes > 0 else { return }
+    let state = matmulState
+    let mode: MatmulMode =
+      precision == .bf16 ? (state.kernels.pairsBF16 ? .pairs : .rounded) : .float
+    let driver = MatmulDriver(
+      kernels: state.kernels, state: state, pool: pool, rows: leftIsRows ? left : right,
+      columns: leftIsRows ? right : left, k: max(0, k), mode: mode,
+      output: MatmulOutput(
+        base: c, type: cType, stride: cRowStride, transposed: !leftIsRows, alpha: alpha, beta: beta))
+    if k <= 0 {
+      driver.scaleOutput()
+    } else if streamsLeft == leftIsRows {
+      driver.runStreamingRows()
+    } else {
+      driver.runStreamingColumns()
+    }
+  }
+}

@@ -1,0 +1,245 @@
+import Numerics
+import Tensors
+
+/// One side of a product: `lanes` vectors along the contraction.
+struct MatmulOperand: @unchecked Sendable {
+  enum Source {
+    /// `contiguous` tells that the elements of a lane follow each other; otherwise lanes follow each other.
+    case dense(UnsafeRawPointer, type: DType, stride: Int, contiguous: Bool)
+    /// Lanes are the rows of the quantized matrix, or its columns.
+    case quantized(UnsafePointer<QuantizedWeightPointers>, lanesAreRows: Bool)
+  }
+  var source: Source
+  var lanes: Int
+
+  func pack(
+    _ kernels: MatmulKernels, _ mode: MatmulMode, lanes: Range<Int>, steps: Range<Int>,
+    to target: UnsafeMutablePointer<Float>, laneStride: Int, wordStride: Int, scratch: UnsafeMutablePointer<Float>
+  ) {
+    switch source {
+    case .dense(let base, let type, let stride, let contiguous):
+      let index =
+        contiguous ? lanes.lowerBound * stride + steps.lowerBound : steps.lowerBound * stride + lanes.lowerBound
+      kernels.pack(
+        base + index * type.byteCount, type.rawValue, stride, contiguous, lanes.count, steps.count, target, laneStride,
+        wordStride, mode.rawValue, scratch)
+    case .quantized(let weight, let lanesAreRows):
+      let rows = lanesAreRows ? lanes : steps
+      let columns = lanesAreRows ? steps : lanes
+      kernels.packQuantized(
+        UnsafeRawPointer(weight), rows.lowerBound, rows.count, columns.lowerBound, columns.count, lanesAreRows, target,
+        laneStride, wordStride, mode.rawValue, scratch)
+    }
+  }
+}
+
+/// Where the product goes: output (row lane r, column lane c) is at `base + r * stride + c`, or transposed.
+struct MatmulOutput: @unchecked Sendable {
+  var base: UnsafeMutableRawPointer
+  var type: DType
+  var stride: Int
+  var transposed: Bool
+  var alpha: Float
+  var beta: Float
+}
+
+/// A product in tiles of row lanes x column lanes. One side, the resident one, is packed completely (in blocks of at most
+/// 512 lanes) and read by all workers; the other streams: each worker packs or decodes a few panels of it at a
+/// time, for itself. Every output is summed over the contraction in the same order whichever worker computes it
+/// and however the lanes are divided, so results do not depend on the number of threads.
+struct MatmulDriver: @unchecked Sendable {
+  let kernels: MatmulKernels
+  let state: MatmulState
+  let pool: ThreadPool
+  let rows: MatmulOperand
+  let columns: MatmulOperand
+  let k: Int
+  let mode: MatmulMode
+  let output: MatmulOutput
+
+  private static let pitch = MatmulKernels.panelStride
+  private static let rowPanelCount = MatmulKernels.panelStride * MatmulKernels.panelLanes
+  /// Lanes of the resident side in one block; the sums of a block stay in the second-level cache.
+  private static let residentLanes = 512
+  /// Most floats of the packed side: a long contraction reduces the lanes of a block instead.
+  private static let packedLimit = 8 << 20
+  /// Column panels that a worker packs at once: 128 columns of 4-bit codes are one cache line.
+  private static let streamedColumnPanels = 4
+
+  private var stepsPerBlock: Int { mode == .pairs ? 2 * Self.pitch : Self.pitch }
+  private var blocks: Int { (k + stepsPerBlock - 1) / stepsPerBlock }
+  private var tileCount: Int { kernels.rows * kernels.columns }
+
+  private func words(_ steps: Int) -> Int { mode == .pairs ? (steps + 1) / 2 : steps }
+  private func steps(_ block: Int) -> Range<Int> { block * stepsPerBlock..<min(k, (block + 1) * stepsPerBlock) }
+
+  /// Bounds of the row panels: full ones, but a remainder of one or two lanes is shared with the last full panel so
+  /// that 16 lanes are 8 + 8, for which there is a tile.
+  private func rowPanel(_ index: Int, of lanes: Int) -> Range<Int> {
+    let full = kernels.rows
+    guard full == 14, lanes > 14, (1...2).contains(lanes % 14) else {
+      return index * full..<min(lanes, (index + 1) * full)
+    }
+    let last = lanes / 14
+    if index < last - 1 { return index * 14..<(index + 1) * 14 }
+    let middle = (last - 1) * 14 + 8
+    return index == last - 1 ? (last - 1) * 14..<middle : middle..<lanes
+  }
+
+  private func columnPanel(_ index: Int, of lanes: Int) -> Range<Int> {
+    index * kernels.columns..<min(lanes, (index + 1) * kernels.columns)
+  }
+
+  private func count(_ lanes: Int, by size: Int) -> Int { (lanes + size - 1) / size }
+
+  /// Resident lanes per block, a multiple of the panel size.
+  private func blockLanes(_ lanes: Int, panel: Int, floatsPerLane: Int) -> Int {
+    let fitting = max(4 * panel, min(Self.residentLanes, Self.packedLimit / max(1, floatsPerLane)))
+    return min(count(lanes, by: panel), max(1, fitting / panel)) * panel
+  }
+
+  private func store(
+    _ tile: UnsafePointer<Float>, _ rowRange: Range<Int>, _ columnRange: Range<Int>,
+    _ scratch: UnsafeMutablePointer<Float>
+  ) {
+    let row = rowRange.lowerBound
+    let column = columnRange.lowerBound
+    let index = output.transposed ? column * output.stride + row : row * output.stride + column
+    kernels.store(
+      tile, rowRange.count, columnRange.count, output.transposed, output.alpha, output.beta,
+      output.base + index * output.type.byteCount, output.type.rawValue, output.stride, scratch)
+  }
+
+  private func part(_ range: Range<Int>, from start: Int) -> Range<Int> {
+    range.lowerBound + start..<range.upperBound + start
+  }
+
+  /// The product of nothing: beta * C, and zeros when beta is 0.
+  func scaleOutput() {
+    let outer = output.transposed ? columns.lanes : rows.lanes
+    let inner = output.transposed ? rows.lanes : columns.lanes
+    let scratch = UncheckedPointer(state.packed(tileCount))
+    scratch.value.update(repeating: 0, count: tileCount)
+    for index in 0..<outer {
+      var first = 0
+      while first < inner {
+        let to = output.base + (index * output.stride + first) * output.type.byteCount
+        kernels.store(
+          scratch.value, 1, min(kernels.columns, inner - first), false, output.alpha, output.beta, to,
+          output.type.rawValue, output.stride, scratch.value)
+        first += kernels.columns
+      }
+    }
+  }
+
+  /// Streams the rows past resident columns.
+  func runStreamingRows() {
+    let width = kernels.columns
+    // Transposing writes 16 words at a time.
+    let paddedWords = (blocks - 1) * Self.pitch + (words(steps(blocks - 1).count) + 15) / 16 * 16
+    let block = blockLanes(columns.lanes, panel: width, floatsPerLane: paddedWords)
+    let packed = UncheckedPointer(state.packed(paddedWords * block))
+    let scratch = UncheckedPointers(
+      state.workerBuffers(MatmulKernels.scratchCount + Self.rowPanelCount + tileCount * (block / width)))
+    var first = 0
+    while first < columns.lanes {
+      let start = first
+      let lanes = min(block, columns.lanes - start)
+      let panels = count(lanes, by: width)
+      pool.run(panels * blocks) { job, worker in
+        let kBlock = job / panels
+        let range = columnPanel(job % panels, of: lanes)
+        let rounded = (words(steps(kBlock).count) + 15) / 16 * 16
+        let to = packed.value + kBlock * Self.pitch * width * panels + (job % panels) * rounded * width
+        columns.pack(
+          kernels, mode, lanes: part(range, from: start), steps: steps(kBlock), to: to, laneStride: 1,
+          wordStride: width, scratch: scratch.values[worker])
+      }
+      pool.run(count(rows.lanes, by: kernels.rows)) { job, worker in
+        let buffer = scratch.values[worker]
+        let panel = buffer + MatmulKernels.scratchCount
+        let tiles = panel + Self.rowPanelCount
+        let range = rowPanel(job, of: rows.lanes)
+        for kBlock in 0..<blocks {
+          let steps = steps(kBlock)
+          let words = words(steps.count)
+          rows.pack(
+            kernels, mode, lanes: range, steps: steps, to: panel, laneStride: Self.pitch, wordStride: 1,
+            scratch: buffer)
+          kernels.multiply(
+            panel, range.count, packed.value + kBlock * Self.pitch * width * panels, panels,
+            (words + 15) / 16 * 16 * width, words, tiles, kBlock == 0, mode.rawValue)
+        }
+        for index in 0..<panels {
+          store(
+            tiles + index * tileCount, range, part(columnPanel(index, of: lanes), from: start), buffer)
+        }
+      }
+      first += block
+    }
+  }
+
+  /// Streams the columns past resident rows.
+  func runStreamingColumns() {
+    let width = kernels.columns
+    let block = blockLanes(rows.lanes, panel: kernels.rows, floatsPerLane: blocks * Self.pitch)
+    let maximumPanels = block / kernels.rows
+    let group = Self.streamedColumnPanels
+    let packed = UncheckedPointer(state.packed(blocks * maximumPanels * Self.rowPanelCount))
+    let streamed = Self.pitch * width
+    let scratch = UncheckedPointers(
+      state.workerBuffers(MatmulKernels.scratchCount + group * (streamed + tileCount * maximumPanels)))
+    let columnPanels = count(columns.lanes, by: width)
+    var first = 0
+    while first < rows.lanes {
+      let start = first
+      let lanes = min(block, rows.lanes - start)
+      let panels = count(lanes, by: kernels.rows)
+      pool.run(panels * blocks) { job, worker in
+        let range = rowPanel(job % panels, of: lanes)
+        rows.pack(
+          kernels, mode, lanes: part(range, from: start), steps: steps(job / panels),
+          to: packed.value + job * Self.rowPanelCount, laneStride: Self.pitch, wordStride: 1,
+          scratch: scratch.values[worker])
+      }
+      pool.run(count(columnPanels, by: group)) { job, worker in
+        let buffer = scratch.values[worker]
+        let vectors = buffer + MatmulKernels.scratchCount
+        let tiles = vectors + group * streamed
+        let present = min(group, columnPanels - job * group)
+        for kBlock in 0..<blocks {
+          let steps = steps(kBlock)
+          for index in 0..<present {
+            columns.pack(
+              kernels, mode, lanes: columnPanel(job * group + index, of: columns.lanes), steps: steps,
+              to: vectors + index * streamed, laneStride: 1, wordStride: width, scratch: buffer)
+          }
+          for panel in 0..<panels {
+            kernels.multiply(
+              packed.value + (kBlock * panels + panel) * Self.rowPanelCount, rowPanel(panel, of: lanes).count, vectors,
+              present, streamed, words(steps.count), tiles + panel * group * tileCount, kBlock == 0, mode.rawValue)
+          }
+        }
+        for panel in 0..<panels {
+          for index in 0..<present {
+            store(
+              tiles + (panel * group + index) * tileCount, part(rowPanel(panel, of: lanes), from: start),
+              columnPanel(job * group + index, of: columns.lanes), buffer)
+          }
+        }
+      }
+      first += block
+    }
+  }
+}
+
+/// Carries a pointer into a body that runs on several threads.
+struct UncheckedPointer: @unchecked Sendable {
+  let value: UnsafeMutablePointer<Float>
+  init(_ value: UnsafeMutablePointer<Float>) { self.value = value }
+}
+
+struct UncheckedPointers: @unchecked Sendable {
+  let values: [UnsafeMutablePointer<Float>]
+  init(_ values: [UnsafeMutablePointer<Float>]) { self.values = values }
+}

@@ -1,0 +1,35 @@
+import Numerics
+import Tensors
+
+public typealias QuantizedWeightPointers = Numerics.QuantizedWeightPointers
+
+extension CPUBackend {
+  /// y[rows,out] = alpha * x[rows,in] W^T + beta * y for a 4-bit quantized W [out,in]; with `transposed`
+  /// y[rows,in] = alpha * x[rows,out] W + beta * y, which is the gradient of the former with respect to its input.
+  ///
+  /// W is decoded in small tiles as it is needed, to exactly the values f32(codebook[code] * absmax); `precision`
+  /// .bf16 rounds these and x to bfloat16 inside the product. y is not read when `beta` is 0. The result does not
+  /// depend on the number of threads.
+  public func quantizedMatmul(
+    rows: Int, weight: QuantizedWeightPointers, transposed: Bool, alpha: Float, x: UnsafeRawPointer, xType: DType,
+    xRowStride: Int, beta: Float, y: UnsafeMutableRawPointer, yType: DType, yRowStride: Int, precision: DType
+  ) {
+    precondition(xType.isFloat && yType.isFloat, "matrix products take f32, bf16 or f16")
+    precondition(
+      weight.absmax != nil
+        || (weight.absmaxCodes != nil && weight.nestedAbsmax != nil && weight.nestedMap != nil
+          && weight.nestedBlockSize > 0),
+      "a quantized weight needs the scales of its blocks")
+    precondition(weight.blockSize > 0, "the block size of a quantized weight must be positive")
+    withUnsafePointer(to: weight) { address in
+      let left = MatmulOperand(source: .dense(x, type: xType, stride: xRowStride, contiguous: true), lanes: rows)
+      let right = MatmulOperand(
+        source: .quantized(address, lanesAreRows: !transposed), lanes: transposed ? weight.in : weight.out)
+      // The weight always streams. Decoding gives runs of a row of W, which fill a row panel when the contraction runs
+      // along W's rows and a column panel when it runs across them.
+      multiply(
+        left, right, leftIsRows: transposed, streamsLeft: false, k: transposed ? weight.out : weight.in, alpha: alpha,
+        beta: beta, c: y, cType: yType, cRowStride: yRowStride, precision: precision)
+    }
+  }
+}

@@ -1,0 +1,144 @@
+import CPlatform
+import Numerics
+
+@inline(__always)
+private func load(_ p: UnsafePointer<Float>) -> F16 { UnsafeRawPointer(p).loadUnaligned(as: F16.self) }
+
+@inline(__always)
+private func put(_ p: UnsafeMutablePointer<Float>, _ v: F16) {
+  UnsafeMutableRawPointer(p).storeBytes(of: v, as: F16.self)
+}
+
+/// Up to 16 elements from `index` on; zeros beyond `count`.
+@inline(__always)
+private func elements(_ p: UnsafeRawPointer, _ type: Int32, _ index: Int, _ count: Int) -> F16 {
+  let size = type == 0 ? 4 : 2
+  if count >= 16 { return mm_load(p + index &* size, type) }
+  return count <= 0 ? F16(repeating: 0) : mm_load_part(p + index &* size, type, count)
+}
+
+/// 16 words along the contraction from element `index` on, of which `count` elements exist.
+@inline(__always)
+private func wordsAlong(_ p: UnsafeRawPointer, _ type: Int32, _ index: Int, _ count: Int, _ mode: Int32) -> F16 {
+  let first = elements(p, type, index, count)
+  switch mode {
+  case 0: return first
+  case 1: return unsafeBitCast(mm_row_words(first, elements(p, type, index &+ 16, count &- 16)), to: F16.self)
+  default: return mm_round_bf16(first)
+  }
+}
+
+/// One word of 16 lanes that are contiguous in memory, from contraction step `step` on.
+@inline(__always)
+private func wordsAcross(
+  _ p: UnsafeRawPointer, _ type: Int32, _ stride: Int, _ step: Int, _ steps: Int, _ lane: Int, _ lanes: Int,
+  _ mode: Int32
+) -> F16 {
+  let first = elements(p, type, step &* stride &+ lane, lanes)
+  switch mode {
+  case 0: return first
+  case 1:
+    let second = elements(p, type, (step &+ 1) &* stride &+ lane, step &+ 1 < steps ? lanes : 0)
+    return unsafeBitCast(mm_pair_words(first, second), to: F16.self)
+  default: return mm_round_bf16(first)
+  }
+}
+
+extension Kernels {
+  /// Packs `lanes` x `k` elements into words; see `MatmulKernels.Pack`. Missing lanes become zero up to a multiple of
+  /// 16, and so do missing words where the destination is contiguous along the words or is transposed into.
+  @inline(never)
+  static func pack(
+    _ source: UnsafeRawPointer, _ type: Int32, _ stride: Int, _ contiguous: Bool, _ lanes: Int, _ k: Int,
+    _ target: UnsafeMutablePointer<Float>, _ laneStride: Int, _ wordStride: Int, _ mode: Int32,
+    _ scratch: UnsafeMutablePointer<Float>
+  ) {
+    let perWord = mode == 1 ? 2 : 1
+    let words = (k &+ perWord &- 1) / perWord
+    let size = type == 0 ? 4 : 2
+    var lane = 0
+    while lane < lanes {
+      let present = min(16, lanes &- lane)
+      var word = 0
+      while word < words {
+        let step = word &* perWord
+        let to = target + (lane &* laneStride &+ word &* wordStride)
+        if contiguous {
+          if wordStride == 1 {
+            for l in 0..<present {
+              let row = source + (lane &+ l) &* stride &* size
+              put(to + l &* laneStride, wordsAlong(row, type, step, k &- step, mode))
+            }
+            for l in present..<16 { put(to + l &* laneStride, F16(repeating: 0)) }
+          } else {
+            for l in 0..<present {
+              let row = source + (lane &+ l) &* stride &* size
+              put(scratch + l &* 16, wordsAlong(row, type, step, k &- step, mode))
+            }
+            for l in present..<16 { put(scratch + l &* 16, F16(repeating: 0)) }
+            mm_transpose16(scratch, 16, to, wordStride)
+          }
+        } else {
+          let count = min(16, words &- word)
+          if laneStride == 1 {
+            for w in 0..<count {
+              put(
+                to + w &* wordStride,
+                wordsAcross(source, type, stride, step &+ w &* perWord, k, lane, present, mode))
+            }
+          } else {
+            for w in 0..<count {
+              put(
+                scratch + w &* 16, wordsAcross(source, type, stride, step &+ w &* perWord, k, lane, present, mode))
+            }
+            for w in count..<16 { put(scratch + w &* 16, F16(repeating: 0)) }
+            mm_transpose16(scratch, 16, to, laneStride)
+          }
+        }
+        word &+= 16
+      }
+      lane &+= 16
+    }
+  }
+
+  /// Writes a tile of `lanes` x `columns` sums as alpha * sum + beta * old; see `MatmulKernels.Store`.
+  @inline(never)
+  static func storeTile(
+    _ tile: UnsafePointer<Float>, _ lanes: Int, _ columns: Int, _ transposed: Bool, _ alpha: Float, _ beta: Float,
+    _ target: UnsafeMutableRawPointer, _ type: Int32, _ stride: Int, _ scratch: UnsafeMutablePointer<Float>
+  ) {
+    let size = type == 0 ? 4 : 2
+    if !transposed {
+      for lane in 0..<lanes {
+        var column = 0
+        while column < columns {
+          write(
+            load(tile + (lane &* matmulColumns &+ column)), alpha, beta, target + (lane &* stride &+ column) &* size, type,
+            min(16, columns &- column))
+          column &+= 16
+        }
+      }
+      return
+    }
+    var column = 0
+    while column < columns {
+      for lane in 0..<matmulRows { put(scratch + lane &* 16, load(tile + (lane &* matmulColumns &+ column))) }
+      mm_transpose16(scratch, 16, scratch + 256, 16)
+      for c in 0..<min(16, columns &- column) {
+        write(
+          load(scratch + (256 &+ c &* 16)), alpha, beta, target + (column &+ c) &* stride &* size, type, lanes)
+      }
+      column &+= 16
+    }
+  }
+
+  @inline(__always)
+  private static func write(
+    _ sum: F16, _ alpha: Float, _ beta: Float, _ target: UnsafeMutableRawPointer, _ type: Int32, _ count: Int
+  ) {
+    var value = sum * alpha
+    // The old values may be uninitialised when beta is 0.
+    if beta != 0 { value = value + elements(target, type, 0, count) * beta }
+    if count == 16 { mm_store(target, type, value) } else { mm_store_part(target, type, value, count) }
+  }
+}

@@ -1,0 +1,19 @@
+import Numerics
+
+extension Kernels {
+  /// Stores this build's functions for matrix products.
+  public static func fill(matmul table: UnsafeMutablePointer<MatmulKernels>) {
+    #if ISA_AVX512BF16
+      let pairs = true
+    #else
+      let pairs = false
+    #endif
+    table.initialize(
+      to: MatmulKernels(
+        pack: { Kernels.pack($0, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10) },
+        multiply: { Kernels.multiply($0, $1, $2, $3, $4, $5, $6, $7, $8) },
+        store: { Kernels.storeTile($0, $1, $2, $3, $4, $5, $6, $7, $8, $9) },
+        packQuantized: { Kernels.packQuantized($0, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10) },
+        rows: matmulRows, columns: matmulColumns, pairsBF16: pairs))
+  }
+}

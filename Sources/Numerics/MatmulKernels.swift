@@ -1,0 +1,121 @@
+/// The functions of one instruction-set build that the matrix products are made of.
+///
+/// A product is computed in tiles of `rows` x `columns` outputs. One operand is packed in "row panels"
+/// (each lane contiguous along the contraction, `panelStride` words apart), the other in "column panels"
+/// (`columns` lanes next to each other for each step of the contraction). A word is a float, or with
+/// `pairsBF16` and bfloat16 precision a pair of bfloat16 values.
+public struct MatmulKernels: Sendable {
+  /// Packs `lanes` x `k` elements: (source, type, source stride, contraction is contiguous, lanes, k, destination,
+  /// lane stride, word stride, mode, scratch). One of the destination strides is 1.
+  public typealias Pack = @convention(c) (
+    UnsafeRawPointer, Int32, Int, Bool, Int, Int, UnsafeMutablePointer<Float>, Int, Int, Int32,
+    UnsafeMutablePointer<Float>
+  ) -> Void
+  /// Multiplies a row panel by consecutive column panels and adds to their tiles:
+  /// (row panel, lanes, column panels, number of them, words between them, words, tiles, overwrite, mode).
+  public typealias Multiply = @convention(c) (
+    UnsafePointer<Float>, Int, UnsafePointer<Float>, Int, Int, Int, UnsafeMutablePointer<Float>, Bool, Int32
+  ) -> Void
+  /// Writes tiles: (tile, lanes, columns, transposed, alpha, beta, destination, type, stride, scratch).
+  public typealias Store = @convention(c) (
+    UnsafePointer<Float>, Int, Int, Bool, Float, Float, UnsafeMutableRawPointer, Int32, Int,
+    UnsafeMutablePointer<Float>
+  ) -> Void
+  /// Decodes and packs a rectangle of a quantized matrix: (address of a `QuantizedWeightPointers`, first row, rows,
+  /// first column, columns, lanes are rows, destination, lane stride, word stride, mode, scratch).
+  public typealias PackQuantized = @convention(c) (
+    UnsafeRawPointer, Int, Int, Int, Int, Bool, UnsafeMutablePointer<Float>, Int, Int, Int32,
+    UnsafeMutablePointer<Float>
+  ) -> Void
+
+  public var pack: Pack
+  public var multiply: Multiply
+  public var store: Store
+  public var packQuantized: PackQuantized
+  /// Lanes of a row panel; its buffer has room for `panelLanes`.
+  public var rows: Int
+  /// Lanes of a column panel.
+  public var columns: Int
+  /// Whether bfloat16 products take pairs, so that a word covers two steps of the contraction.
+  public var pairsBF16: Bool
+
+  /// Words between the lanes of a row panel, and the most words of one panel.
+  public static let panelStride = 256
+  /// Lanes that the buffer of a row panel has room for: packing writes 16 at a time.
+  public static let panelLanes = 16
+  /// Floats that the scratch space of a kernel must hold: a decoded rectangle and two 16 x 16 blocks.
+  public static let scratchCount = 512 * 32 + 512
+
+  public init(
+    pack: Pack, multiply: Multiply, store: Store, packQuantized: PackQuantized, rows: Int, columns: Int,
+    pairsBF16: Bool
+  ) {
+    self.pack = pack
+    self.multiply = multiply
+    self.store = store
+    self.packQuantized = packQuantized
+    self.rows = rows
+    self.columns = columns
+    self.pairsBF16 = pairsBF16
+  }
+}
+
+/// How the words of a product are made. Raw values are what the kernels receive.
+public enum MatmulMode: Int32, Sendable {
+  /// Floats as they are.
+  case float = 0
+  /// Pairs of bfloat16 values.
+  case pairs = 1
+  /// Floats rounded to bfloat16.
+  case rounded = 2
+}
+
+/// A blockwise 4-bit quantized matrix [out, in], as bitsandbytes stores it: two codes per byte, the element with the
+/// even index in the high half; blocks of `blockSize` elements run along the flattened matrix.
+///
+/// The scale of a block is `absmax[block]`, or with double quantization
+/// `nestedMap[absmaxCodes[block]] * nestedAbsmax[block / nestedBlockSize] + offset`, rounded after each operation.
+public struct QuantizedWeightPointers: @unchecked Sendable {
+  public var codes: UnsafePointer<UInt8>
+  public var out: Int
+  public var `in`: Int
+  public var blockSize: Int
+  /// 16 values.
+  public var codebook: UnsafePointer<Float>
+  public var absmax: UnsafePointer<Float>?
+  public var absmaxCodes: UnsafePointer<UInt8>?
+  public var nestedAbsmax: UnsafePointer<Float>?
+  /// 256 values.
+  public var nestedMap: UnsafePointer<Float>?
+  public var offset: Float
+  public var nestedBlockSize: Int
+
+  /// Scales given as they are.
+  public init(
+    codes: UnsafePointer<UInt8>, out: Int, in columns: Int, blockSize: Int, codebook: UnsafePointer<Float>,
+    absmax: UnsafePointer<Float>
+  ) {
+    self.init(
+      codes: codes, out: out, in: columns, blockSize: blockSize, codebook: codebook, absmax: absmax, absmaxCodes: nil,
+      nestedAbsmax: nil, nestedMap: nil, offset: 0, nestedBlockSize: 256)
+  }
+
+  /// Either `absmax` or the four values of double quantization must be present.
+  public init(
+    codes: UnsafePointer<UInt8>, out: Int, in columns: Int, blockSize: Int, codebook: UnsafePointer<Float>,
+    absmax: UnsafePointer<Float>?, absmaxCodes: UnsafePointer<UInt8>?, nestedAbsmax: UnsafePointer<Float>?,
+    nestedMap: UnsafePointer<Float>?, offset: Float, nestedBlockSize: Int = 256
+  ) {
+    self.codes = codes
+    self.out = out
+    self.in = columns
+    self.blockSize = blockSize
+    self.codebook = codebook
+    self.absmax = absmax
+    self.absmaxCodes = absmaxCodes
+    self.nestedAbsmax = nestedAbsmax
+    self.nestedMap = nestedMap
+    self.offset = offset
+    self.nestedBlockSize = nestedBlockSize
+  }
+}

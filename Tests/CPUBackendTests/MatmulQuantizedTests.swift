@@ -1,0 +1,164 @@
+import CPUBackend
+import Tensors
+import Testing
+
+private let instructionSets = InstructionSet.allCases.filter(\.isSupported)
+
+/// A random quantized matrix and its values by the definition.
+private final class QuantizedFixture {
+  let out: Int
+  let columns: Int
+  let blockSize: Int
+  let doubleQuantized: Bool
+  private let codes: UnsafeMutablePointer<UInt8>
+  private let book = UnsafeMutablePointer<Float>.allocate(capacity: 16)
+  private let absmax: UnsafeMutablePointer<Float>
+  private let absmaxCodes: UnsafeMutablePointer<UInt8>
+  private let nested: UnsafeMutablePointer<Float>
+  private let map = UnsafeMutablePointer<Float>.allocate(capacity: 256)
+
+  init(out: Int, columns: Int, blockSize: Int, doubleQuantized: Bool) {
+    self.out = out
+    self.columns = columns
+    self.blockSize = blockSize
+    self.doubleQuantized = doubleQuantized
+    var random = TestRandom(out * 31 + columns)
+    let count = out * columns
+    let blocks = (count + blockSize - 1) / blockSize
+    codes = .allocate(capacity: (count + 1) / 2)
+    for i in 0..<(count + 1) / 2 { codes[i] = UInt8(random.next() & 255) }
+    for i in 0..<16 { book[i] = random.unit() }
+    absmax = .allocate(capacity: blocks)
+    absmaxCodes = .allocate(capacity: blocks)
+    for i in 0..<blocks {
+      absmax[i] = abs(random.unit()) + 0.1
+      absmaxCodes[i] = UInt8(random.next() & 255)
+    }
+    nested = .allocate(capacity: blocks / 256 + 1)
+    for i in 0..<blocks / 256 + 1 { nested[i] = abs(random.unit()) }
+    for i in 0..<256 { map[i] = random.unit() }
+  }
+  deinit {
+    codes.deallocate()
+    book.deallocate()
+    absmax.deallocate()
+    absmaxCodes.deallocate()
+    nested.deallocate()
+    map.deallocate()
+  }
+
+  var pointers: QuantizedWeightPointers {
+    QuantizedWeightPointers(
+      codes: codes, out: out, in: columns, blockSize: blockSize, codebook: book,
+      absmax: doubleQuantized ? nil : absmax, absmaxCodes: doubleQuantized ? absmaxCodes : nil,
+      nestedAbsmax: doubleQuantized ? nested : nil, nestedMap: doubleQuantized ? map : nil, offset: 0.37)
+  }
+
+  subscript(row: Int, column: Int) -> Float {
+    let i = row * columns + column
+    let code = i % 2 == 0 ? codes[i / 2] >> 4 : codes[i / 2] & 15
+    let block = i / blockSize
+    if !doubleQuantized { return book[Int(code)] * absmax[block] }
+    let product = map[Int(absmaxCodes[block])] * nested[block / 256]
+    return book[Int(code)] * (product + 0.37)
+  }
+}
+
+private struct QuantizedProduct {
+  var rows: Int
+  var out: Int
+  var columns: Int
+  var blockSize = 64
+  var doubleQuantized = false
+  var transposed = false
+  var precision: DType = .f32
+  var xType: DType = .f32
+  var yType: DType = .f32
+  var alpha: Float = 1
+  var beta: Float = 0
+
+  var fixture: QuantizedFixture {
+    QuantizedFixture(out: out, columns: columns, blockSize: blockSize, doubleQuantized: doubleQuantized)
+  }
+
+  func run(on backend: CPUBackend, _ weight: QuantizedFixture, _ x: GuardedMatrix) -> GuardedMatrix {
+    let y = GuardedMatrix(rows, transposed ? columns : out, yType, seed: beta == 0 ? nil : 3)
+    backend.quantizedMatmul(
+      rows: rows, weight: weight.pointers, transposed: transposed, alpha: alpha, x: x.base, xType: xType,
+      xRowStride: x.stride, beta: beta, y: y.base, yType: yType, yRowStride: y.stride, precision: precision)
+    return y
+  }
+
+  var input: GuardedMatrix { GuardedMatrix(rows, transposed ? out : columns, xType, seed: 5 + rows) }
+
+  func check(on backend: CPUBackend) {
+    let weight = fixture
+    let x = input
+    let y = run(on: backend, weight, x)
+    let k = transposed ? out : columns
+    let n = transposed ? columns : out
+    let want = naiveProduct(
+      m: rows, n: n, k: k, alpha: alpha, beta: beta, old: GuardedMatrix(rows, n, yType, seed: 3).values,
+      precision: precision, a: { x[$0, $1] }, b: { transposed ? weight[$0, $1] : weight[$1, $0] })
+    let error = worstError(y.values, want, k: k, roundoff: y.unitRoundoff)
+    #expect(error <= 1, "\(backend.instructionSet) \(self): error \(error)")
+    #expect(y.guardsAreIntact, "\(backend.instructionSet) \(self): wrote outside")
+  }
+}
+
+@Suite struct MatmulQuantizedTests {
+  @Test(arguments: instructionSets)
+  func productsMatchTheNaiveTwin(instructionSet: InstructionSet) {
+    let backend = CPUBackend(threadCount: 2, instructionSet: instructionSet)
+    let shapes = [
+      (70, 128, 64), (33, 192, 64), (64, 64, 128), (31, 576, 64), (20, 96, 64), (45, 37, 32), (3, 1001, 64),
+      (70, 80, 4096), (9, 7, 32), (140, 33, 64), (1, 1, 32),
+    ]
+    for rows in [1, 2, 3, 9, 17, 40] {
+      for (out, columns, blockSize) in shapes {
+        for variant in 0..<8 {
+          QuantizedProduct(
+            rows: rows, out: out, columns: columns, blockSize: blockSize, doubleQuantized: variant & 1 != 0,
+            transposed: variant & 2 != 0, precision: variant & 4 != 0 ? .bf16 : .f32,
+            xType: variant == 6 ? .bf16 : variant == 1 ? .f16 : .f32, yType: variant == 4 ? .bf16 : .f32,
+            alpha: variant == 3 ? 0.5 : 1, beta: variant == 3 || variant == 5 ? 1 : 0
+          ).check(on: backend)
+        }
+      }
+    }
+  }
+
+  @Test(arguments: instructionSets)
+  func bitsDoNotDependOnTheNumberOfThreads(instructionSet: InstructionSet) {
+    let backends = (1...3).map { CPUBackend(threadCount: $0, instructionSet: instructionSet) }
+    for rows in [1, 5, 40, 530] {
+      for variant in 0..<4 {
+        let product = QuantizedProduct(
+          rows: rows, out: 200, columns: 320, transposed: variant & 1 != 0, precision: variant & 2 != 0 ? .bf16 : .f32)
+        let weight = product.fixture
+        let x = product.input
+        let results = backends.map { product.run(on: $0, weight, x).values.map(\.bitPattern) }
+        #expect(results[0] == results[1] && results[0] == results[2], "\(instructionSet) \(product)")
+      }
+    }
+  }
+  /// One-hot rows read single weights: they must be the decoded values to the last bit.
+  @Test(arguments: instructionSets)
+  func decodedValuesAreExact(instructionSet: InstructionSet) {
+    let backend = CPUBackend(threadCount: 1, instructionSet: instructionSet)
+    for (columns, rows) in [(64, 64), (33, 33), (128, 1), (96, 2)] {
+      let product = QuantizedProduct(rows: rows, out: 50, columns: columns, blockSize: 32, doubleQuantized: true)
+      let weight = product.fixture
+      let x = GuardedMatrix(rows, columns, .f32, seed: 1)
+      for r in 0..<rows {
+        for c in 0..<columns {
+          x.base.storeBytes(of: r == c ? 1 : 0, toByteOffset: (r * x.stride + c) * 4, as: Float.self)
+        }
+      }
+      let y = product.run(on: backend, weight, x)
+      var mismatches = 0
+      for r in 0..<rows { for o in 0..<50 where y[r, o] != weight[o, r] { mismatches += 1 } }
+      #expect(mismatches == 0, "\(instructionSet) \(columns) columns, \(rows) rows")
+    }
+  }
+}

@@ -1,0 +1,125 @@
+import CPUBackend
+import Tensors
+import Testing
+
+private let instructionSets = InstructionSet.allCases.filter(\.isSupported)
+
+private struct Product {
+  var m: Int
+  var n: Int
+  var k: Int
+  var types: (DType, DType, DType) = (.f32, .f32, .f32)
+  var transposeA = false
+  var transposeB = false
+  var alpha: Float = 1
+  var beta: Float = 0
+  var precision: DType = .f32
+
+  func operands() -> (GuardedMatrix, GuardedMatrix) {
+    (
+      GuardedMatrix(transposeA ? k : m, transposeA ? m : k, types.0, seed: 1 + m),
+      GuardedMatrix(transposeB ? n : k, transposeB ? k : n, types.1, seed: 2 + n)
+    )
+  }
+
+  func run(on backend: CPUBackend, _ a: GuardedMatrix, _ b: GuardedMatrix) -> GuardedMatrix {
+    let c = GuardedMatrix(m, n, types.2, seed: beta == 0 ? nil : 3)
+    backend.matmul(
+      m: m, n: n, k: k, alpha: alpha, a: a.base, aType: types.0, aRowStride: a.stride, transposeA: transposeA,
+      b: b.base, bType: types.1, bRowStride: b.stride, transposeB: transposeB, beta: beta, c: c.base,
+      cType: types.2, cRowStride: c.stride, precision: precision)
+    return c
+  }
+
+  func check(on backend: CPUBackend) {
+    let (a, b) = operands()
+    let old = GuardedMatrix(m, n, types.2, seed: 3).values
+    let c = run(on: backend, a, b)
+    let want = naiveProduct(
+      m: m, n: n, k: k, alpha: alpha, beta: beta, old: old, precision: precision,
+      a: { transposeA ? a[$1, $0] : a[$0, $1] }, b: { transposeB ? b[$1, $0] : b[$0, $1] })
+    let error = worstError(c.values, want, k: k, roundoff: c.unitRoundoff)
+    #expect(error <= 1, "\(backend.instructionSet) \(self): error \(error)")
+    #expect(c.guardsAreIntact, "\(backend.instructionSet) \(self): wrote outside")
+  }
+}
+
+private let shapes = [
+  (1, 1, 1), (1, 37, 45), (37, 1, 70), (2, 3, 5), (5, 16, 300), (16, 40, 33), (17, 31, 257), (45, 16, 16),
+  (40, 35, 1), (33, 65, 515), (15, 129, 31), (129, 15, 64), (30, 44, 513), (7, 200, 256), (1, 130, 1100),
+]
+
+@Suite struct MatmulTests {
+  @Test(arguments: instructionSets)
+  func productsMatchTheNaiveTwin(instructionSet: InstructionSet) {
+    let backend = CPUBackend(threadCount: 2, instructionSet: instructionSet)
+    for (m, n, k) in shapes {
+      for transposes in 0..<4 {
+        for precision in [DType.f32, .bf16] {
+          Product(
+            m: m, n: n, k: k, transposeA: transposes & 1 != 0, transposeB: transposes & 2 != 0, precision: precision
+          ).check(on: backend)
+        }
+      }
+    }
+  }
+
+  @Test(arguments: instructionSets)
+  func everyMixOfTypesAndScales(instructionSet: InstructionSet) {
+    let backend = CPUBackend(threadCount: 2, instructionSet: instructionSet)
+    let types: [DType] = [.f32, .bf16, .f16]
+    for a in types {
+      for b in types {
+        for c in types {
+          for (transposeA, transposeB) in [(false, true), (true, false)] {
+            for (m, n, k) in [(19, 50, 37), (3, 33, 70), (50, 17, 35)] {
+              Product(
+                m: m, n: n, k: k, types: (a, b, c), transposeA: transposeA, transposeB: transposeB, alpha: 0.75,
+                beta: a == b ? 0 : -0.5, precision: c == .bf16 ? .bf16 : .f32
+              ).check(on: backend)
+            }
+          }
+        }
+      }
+    }
+  }
+
+  @Test(arguments: instructionSets)
+  func bitsDoNotDependOnTheNumberOfThreads(instructionSet: InstructionSet) {
+    let backends = (1...3).map { CPUBackend(threadCount: $0, instructionSet: instructionSet) }
+    let cases = [(130, 300, 700), (600, 16, 200), (16, 600, 333), (1, 500, 1000), (3, 500, 600), (700, 90, 70)]
+    for (m, n, k) in cases {
+      for transposes in 0..<4 {
+        let product = Product(
+          m: m, n: n, k: k, transposeA: transposes & 1 != 0, transposeB: transposes & 2 != 0,
+          precision: transposes == 2 ? .bf16 : .f32)
+        let (a, b) = product.operands()
+        let results = backends.map { product.run(on: $0, a, b).values.map(\.bitPattern) }
+        #expect(results[0] == results[1] && results[0] == results[2], "\(instructionSet) \(product)")
+      }
+    }
+  }
+
+  @Test(arguments: instructionSets)
+  func emptyContractionsScaleTheOutput(instructionSet: InstructionSet) {
+    let backend = CPUBackend(threadCount: 2, instructionSet: instructionSet)
+    Product(m: 5, n: 70, k: 0, alpha: 2, beta: 0).check(on: backend)
+    Product(m: 5, n: 70, k: 0, transposeA: true, alpha: 2, beta: 0.5).check(on: backend)
+    Product(m: 0, n: 7, k: 3).check(on: backend)
+    Product(m: 7, n: 0, k: 3, transposeB: true).check(on: backend)
+  }
+
+  /// More lanes than one resident block holds, on both sides, and sums over several blocks of the contraction.
+  @Test(arguments: instructionSets)
+  func residentBlocksJoin(instructionSet: InstructionSet) {
+    let backend = CPUBackend(threadCount: 2, instructionSet: instructionSet)
+    for transposes in 0..<4 {
+      Product(
+        m: 530, n: 1045, k: 19, transposeA: transposes & 1 != 0, transposeB: transposes & 2 != 0, alpha: 1, beta: 1
+      ).check(on: backend)
+      Product(
+        m: 1045, n: 530, k: 19, transposeA: transposes & 1 != 0, transposeB: transposes & 2 != 0, precision: .bf16
+      ).check(on: backend)
+    }
+  }
+}
