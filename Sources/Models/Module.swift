@@ -72,6 +72,7 @@ public final class LowRankAdapter {
   public let dropout: Double
   /// alpha / rank, or alpha / sqrt(rank) with rank-stabilised scaling.
   public let scaling: Double
+  public let rankStabilised: Bool
   /// Multiplies the learning rate of this adapter's matrices.
   public let learningRateFactor: Double
   public let a: Tensor
@@ -85,6 +86,7 @@ public final class LowRankAdapter {
     self.rank = rank
     self.alpha = alpha
     self.dropout = dropout
+    self.rankStabilised = rankStabilised
     self.scaling = rankStabilised ? alpha / Double(rank).squareRoot() : alpha / Double(rank)
     self.learningRateFactor = learningRateFactor
     self.a = a
