@@ -1,0 +1,91 @@
+import Glibc
+
+/// Everything that can be wrong with a file. Cases carry the values; the wording is in `description`.
+public enum FormatError: Error, Sendable, Equatable {
+  /// A system call failed; `code` is errno.
+  case system(path: String, operation: String, code: Int32)
+  case json(path: String?, line: Int, offset: Int, problem: JSONProblem)
+  /// A range that the file declares does not lie inside the file.
+  case outOfBounds(path: String, what: String, offset: UInt64, count: UInt64, size: UInt64)
+  /// A field has a value that the format does not allow.
+  case badField(path: String, field: String, value: String, expected: String)
+  case duplicate(path: String, name: String)
+  case notThisFormat(path: String, expected: String)
+  case unsupportedType(path: String, tensor: String, type: String, supported: [String])
+  case missingTensor(path: String, tensor: String)
+  case missingShard(index: String, shard: String, tensor: String)
+  case missingFile(path: String, looked: [String])
+  case shape(path: String, tensor: String, expected: [Int], actual: [Int])
+  case rows(path: String, tensor: String, rows: Range<Int>, available: Int)
+  case unsupportedModel(path: String, field: String, value: String, supported: [String])
+  case notCached(name: String, looked: [String])
+  case record(path: String, line: Int, problem: String)
+}
+
+public enum JSONProblem: Error, Sendable, Equatable {
+  case unexpectedEnd
+  case unexpectedByte(UInt8)
+  case tooDeep(limit: Int)
+  case badEscape
+  case badUTF8
+  case controlCharacter
+  case loneSurrogate
+  case badNumber
+  case numberOutOfRange
+  case trailingContent
+}
+
+extension JSONProblem: CustomStringConvertible {
+  public var description: String {
+    switch self {
+    case .unexpectedEnd: "unexpected end of text"
+    case .unexpectedByte(let byte):
+      byte >= 0x20 && byte < 0x7F
+        ? "unexpected character '\(Character(UnicodeScalar(byte)))'" : "unexpected byte \(byte)"
+    case .tooDeep(let limit): "nested more than \(limit) levels deep"
+    case .badEscape: "unknown escape sequence in a string"
+    case .badUTF8: "a string is not valid UTF-8"
+    case .controlCharacter: "control character inside a string; write it as \\u00XX"
+    case .loneSurrogate: "unpaired surrogate escape in a string"
+    case .badNumber: "malformed number"
+    case .numberOutOfRange: "number too large for a double"
+    case .trailingContent: "content after the end of the value"
+    }
+  }
+}
+
+extension FormatError: CustomStringConvertible {
+  public var description: String {
+    switch self {
+    case .system(let path, let operation, let code):
+      "\(path): \(operation) failed: \(String(cString: strerror(code)))"
+    case .json(let path, let line, let offset, let problem):
+      "\(path ?? "JSON text"): line \(line) (byte \(offset)): \(problem)"
+    case .outOfBounds(let path, let what, let offset, let count, let size):
+      "\(path): \(what) takes \(count) bytes at offset \(offset), but there are \(size) bytes; "
+        + "the file is truncated or damaged, fetch it again"
+    case .badField(let path, let field, let value, let expected):
+      "\(path): \(field) is \(value), expected \(expected)"
+    case .duplicate(let path, let name): "\(path): \(name) occurs twice"
+    case .notThisFormat(let path, let expected): "\(path): not a \(expected) file"
+    case .unsupportedType(let path, let tensor, let type, let supported):
+      "\(path): tensor \(tensor) is stored as \(type), which cannot be read; supported: "
+        + supported.joined(separator: ", ")
+    case .missingTensor(let path, let tensor): "\(path): there is no tensor \(tensor)"
+    case .missingShard(let index, let shard, let tensor):
+      "\(index): tensor \(tensor) should be in \(shard), but that file is missing; fetch it into the same folder"
+    case .missingFile(let path, let looked):
+      "\(path): found none of \(looked.joined(separator: ", "))"
+    case .shape(let path, let tensor, let expected, let actual):
+      "\(path): tensor \(tensor) has shape \(actual), expected \(expected); do config and weights belong together?"
+    case .rows(let path, let tensor, let rows, let available):
+      "\(path): rows \(rows.lowerBound)..<\(rows.upperBound) of tensor \(tensor) wanted, it has \(available)"
+    case .unsupportedModel(let path, let field, let value, let supported):
+      "\(path): \(field) \(value) is not supported; supported: \(supported.joined(separator: ", "))"
+    case .notCached(let name, let looked):
+      "model \(name) is not on this machine; looked in \(looked.joined(separator: ", ")). "
+        + "Fetch it with `hf download \(name)` or give a folder"
+    case .record(let path, let line, let problem): "\(path): line \(line): \(problem)"
+    }
+  }
+}

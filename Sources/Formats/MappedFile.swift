@@ -1,0 +1,69 @@
+import Glibc
+
+/// A file mapped read-only. Pages come in on demand and can be given back with `advise(.dontNeed)`.
+/// Another program that shortens the file while it is mapped ends this process (SIGBUS), as with any mapping.
+public final class MappedFile: @unchecked Sendable {
+  public let path: String
+  public let byteCount: Int
+  private let base: UnsafeMutableRawPointer?
+
+  public enum Advice: Sendable { case sequential, willNeed, dontNeed }
+
+  public init(path: String) throws(FormatError) {
+    self.path = path
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { throw .system(path: path, operation: "open", code: errno) }
+    defer { close(descriptor) }
+    var info = stat()
+    guard fstat(descriptor, &info) == 0 else { throw .system(path: path, operation: "stat", code: errno) }
+    guard info.st_mode & S_IFMT == S_IFREG else {
+      throw .system(path: path, operation: "open", code: info.st_mode & S_IFMT == S_IFDIR ? EISDIR : EINVAL)
+    }
+    byteCount = Int(info.st_size)
+    if byteCount == 0 {
+      base = nil  // mmap refuses empty ranges
+      return
+    }
+    let mapped = mmap(nil, byteCount, PROT_READ, MAP_PRIVATE, descriptor, 0)
+    guard let mapped, mapped != MAP_FAILED else { throw .system(path: path, operation: "mmap", code: errno) }
+    base = mapped
+  }
+
+  deinit {
+    if let base { munmap(base, byteCount) }
+  }
+
+  /// The whole file; valid while this object lives.
+  public var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: base, count: byteCount) }
+
+  /// A checked part of the file. `what` is named in the error.
+  public func slice(_ offset: UInt64, _ count: UInt64, what: String) throws(FormatError) -> UnsafeRawBufferPointer {
+    let (end, overflow) = offset.addingReportingOverflow(count)
+    guard !overflow, end <= UInt64(byteCount) else {
+      throw .outOfBounds(path: path, what: what, offset: offset, count: count, size: UInt64(byteCount))
+    }
+    return UnsafeRawBufferPointer(rebasing: bytes[Int(offset)..<Int(end)])
+  }
+
+  /// A hint about the coming use of a byte range; the range is clamped to the file and widened to whole pages,
+  /// except that `dontNeed` is narrowed, so that neighbours stay resident. Failures do not matter.
+  public func advise(_ advice: Advice, _ range: Range<Int>? = nil) {
+    guard let base else { return }
+    let whole = (range ?? 0..<byteCount).clamped(to: 0..<byteCount)
+    let page = Int(sysconf(Int32(_SC_PAGESIZE)))
+    var start = whole.lowerBound / page * page
+    var end = whole.upperBound
+    if advice == .dontNeed {
+      start = (whole.lowerBound + page - 1) / page * page
+      if end != byteCount { end = end / page * page }
+    }
+    guard end > start else { return }
+    let flag =
+      switch advice {
+      case .sequential: MADV_SEQUENTIAL
+      case .willNeed: MADV_WILLNEED
+      case .dontNeed: MADV_DONTNEED
+      }
+    _ = madvise(base + start, end - start, flag)
+  }
+}

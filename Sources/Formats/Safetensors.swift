@@ -1,0 +1,155 @@
+import Tensors
+
+/// Element types that a safetensors header may name (safetensors 0.7). Only some can be read as numbers here.
+public enum SafetensorsType: String, Sendable, CaseIterable {
+  case bool = "BOOL", u8 = "U8", i8 = "I8", f8e5m2 = "F8_E5M2", f8e4m3 = "F8_E4M3", f8e8m0 = "F8_E8M0"
+  case i16 = "I16", u16 = "U16", f16 = "F16", bf16 = "BF16", i32 = "I32", u32 = "U32", f32 = "F32"
+  case f64 = "F64", i64 = "I64", u64 = "U64", c64 = "C64"
+
+  public var byteCount: Int {
+    switch self {
+    case .bool, .u8, .i8, .f8e5m2, .f8e4m3, .f8e8m0: 1
+    case .i16, .u16, .f16, .bf16: 2
+    case .i32, .u32, .f32: 4
+    case .f64, .i64, .u64, .c64: 8
+    }
+  }
+
+  /// The engine's type, nil where it has none.
+  public var dtype: DType? {
+    switch self {
+    case .f32: .f32
+    case .f16: .f16
+    case .bf16: .bf16
+    case .i64: .i64
+    case .i32: .i32
+    case .u8: .u8
+    default: nil
+    }
+  }
+
+  public init(_ dtype: DType) {
+    switch dtype {
+    case .f32: self = .f32
+    case .f16: self = .f16
+    case .bf16: self = .bf16
+    case .i64: self = .i64
+    case .i32: self = .i32
+    case .u8: self = .u8
+    }
+  }
+}
+
+/// One safetensors file, header completely validated on opening, data mapped.
+public final class SafetensorsFile: Sendable {
+  public struct Entry: Sendable {
+    public let name: String
+    public let type: SafetensorsType
+    public let shape: [Int]
+    /// From the start of the file. Not necessarily aligned to the element size.
+    public let byteOffset: Int
+    public let byteCount: Int
+  }
+
+  /// In the order of the data.
+  public let entries: [Entry]
+  /// The `__metadata__` member.
+  public let metadata: [String: String]
+  public let file: MappedFile
+  private let index: [UTF8Key: Int]
+
+  public var path: String { file.path }
+  /// The reference implementation's limit.
+  static let headerLimit: UInt64 = 100_000_000
+
+  public init(path: String) throws(FormatError) {
+    let file = try MappedFile(path: path)
+    self.file = file
+    guard file.byteCount >= 8 else { throw .notThisFormat(path: path, expected: "safetensors") }
+    let length = UInt64(littleEndian: file.bytes.loadUnaligned(as: UInt64.self))
+    guard length <= SafetensorsFile.headerLimit else {
+      throw .badField(
+        path: path, field: "header length", value: "\(length)", expected: "at most \(SafetensorsFile.headerLimit)")
+    }
+    let header = try JSON.parse(try file.slice(8, length, what: "header"), path: path)
+    guard case .object(let members) = header else { throw .notThisFormat(path: path, expected: "safetensors") }
+    if let name = members.repeatedKey { throw .duplicate(path: path, name: name) }
+    let dataStart = 8 + Int(length)
+    var metadata: [String: String] = [:]
+    var entries: [Entry] = []
+    entries.reserveCapacity(members.count)
+    for (name, value) in members {
+      if name == "__metadata__" {
+        guard let strings = value.object else {
+          throw .badField(path: path, field: name, value: value.text(), expected: "an object of strings")
+        }
+        for (key, item) in strings {
+          guard let text = item.string else {
+            throw .badField(path: path, field: "\(name).\(key)", value: item.text(), expected: "a string")
+          }
+          metadata[key] = text
+        }
+      } else {
+        entries.append(try SafetensorsFile.entry(name, value, dataStart: dataStart, file: file))
+      }
+    }
+    entries.sort { ($0.byteOffset, $0.name) < ($1.byteOffset, $1.name) }
+    self.entries = entries
+    self.metadata = metadata
+    index = Dictionary(uniqueKeysWithValues: entries.enumerated().map { (UTF8Key($1.name), $0) })
+  }
+
+  private static func entry(
+    _ name: String, _ value: JSON, dataStart: Int, file: MappedFile
+  ) throws(FormatError) -> Entry {
+    let path = file.path
+    guard let typeName = value["dtype"]?.string, let type = SafetensorsType(rawValue: typeName) else {
+      throw .badField(
+        path: path, field: "dtype of \(name)", value: value["dtype"]?.text() ?? "absent",
+        expected: "one of " + SafetensorsType.allCases.map(\.rawValue).joined(separator: " "))
+    }
+    guard let shape = value["shape"]?.array?.map({ $0.int ?? -1 }), shape.allSatisfy({ $0 >= 0 }) else {
+      throw .badField(
+        path: path, field: "shape of \(name)", value: value["shape"]?.text() ?? "absent",
+        expected: "a list of sizes")
+    }
+    guard let offsets = value["data_offsets"]?.array, offsets.count == 2, let begin = offsets[0].int,
+      let end = offsets[1].int, begin >= 0, begin <= end
+    else {
+      throw .badField(
+        path: path, field: "data_offsets of \(name)", value: value["data_offsets"]?.text() ?? "absent",
+        expected: "[begin, end]")
+    }
+    var size = type.byteCount
+    for extent in shape {
+      let (product, overflow) = size.multipliedReportingOverflow(by: extent)
+      guard !overflow else {
+        throw .badField(path: path, field: "shape of \(name)", value: "\(shape)", expected: "a size below 2^63")
+      }
+      size = product
+    }
+    guard size == end - begin else {
+      throw .badField(
+        path: path, field: "data_offsets of \(name)", value: "[\(begin), \(end)]",
+        expected: "\(size) bytes for \(typeName) \(shape)")
+    }
+    let available = file.byteCount - dataStart
+    guard end <= available else {
+      throw .outOfBounds(
+        path: path, what: "tensor \(name)", offset: UInt64(begin), count: UInt64(size), size: UInt64(available))
+    }
+    return Entry(name: name, type: type, shape: shape, byteOffset: dataStart + begin, byteCount: size)
+  }
+
+  public func entry(_ name: String) -> Entry? { index[UTF8Key(name)].map { entries[$0] } }
+
+  /// The tensor's bytes, row-major, little-endian; valid while this object lives.
+  public func bytes(of name: String) throws(FormatError) -> UnsafeRawBufferPointer {
+    guard let entry = entry(name) else { throw .missingTensor(path: path, tensor: name) }
+    return bytes(of: entry)
+  }
+
+  func bytes(of entry: Entry) -> UnsafeRawBufferPointer {
+    UnsafeRawBufferPointer(rebasing: file.bytes[entry.byteOffset..<entry.byteOffset + entry.byteCount])
+  }
+}
