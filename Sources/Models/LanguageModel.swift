@@ -12,8 +12,8 @@ public final class LanguageModel {
   public let path: String
   public let modules: [Module]
   public let backend: any Backend
-  /// f32 or bf16: dtype of activations and rounding of products.
-  public let computeType: DType
+  /// How the weights were or would be read.
+  public let options: LoadOptions
   public var tokenizer: Tokenizer?
   /// Whether weights are present; a header-only model can be planned and selected from, not run.
   public internal(set) var isLoaded = false
@@ -28,10 +28,11 @@ public final class LanguageModel {
   private let byName: [String: Module]
   private let rotary: RotaryTables
 
-  public init(config: ModelConfig, path: String, computeType: DType, backend: any Backend) throws {
+  /// A model without weights; see `ModelLoader` and `init(random:)`.
+  public init(config: ModelConfig, path: String, options: LoadOptions, backend: any Backend) throws {
     self.config = config
     self.path = path
-    self.computeType = computeType
+    self.options = options
     self.backend = backend
     self.modules = ModuleTree.modules(config)
     self.byName = Dictionary(uniqueKeysWithValues: modules.map { ($0.name, $0) })
@@ -42,6 +43,9 @@ public final class LanguageModel {
 
   /// The module that turns hidden states into logits: `lm_head`, or the embedding when tied.
   public var outputModule: Module { byName["lm_head"] ?? modules[0] }
+
+  /// f32 or bf16: dtype of activations and rounding of products.
+  public var computeType: DType { options.computeType }
 
   public var adapters: [LowRankAdapter] { modules.compactMap(\.adapter) }
 

@@ -1,0 +1,39 @@
+import Formats
+import Quantization
+import Tensors
+
+extension LanguageModel {
+  /// A model with random weights: normal with deviation 0.02 for matrices (as transformers' initializer_range), ones
+  /// for norms, zeros for biases. Every parameter is trainable unless the linear layers are quantized.
+  /// - Parameter trainsAllParameters: for pretraining; otherwise the weights are frozen.
+  public convenience init(
+    random config: ModelConfig, path: String = "new", seed: UInt64, options: LoadOptions, trainsAllParameters: Bool,
+    backend: any Backend
+  ) throws {
+    try self.init(config: config, path: path, options: options, backend: backend)
+    self.seed = seed
+    for module in modules {
+      if module.kind == .norm {
+        module.weight = try Tensor(full: module.weightShape, value: 1, category: .weights, on: backend)
+      } else {
+        let weight = try Tensor(empty: module.weightShape, category: .weights, on: backend)
+        let stream = RandomStream(seed: seed, purpose: "initial_weight", module: module.name)
+        try backend.fillNormal(weight, mean: 0, deviation: 0.02, stream: stream)
+        if module.kind == .linear, module.name != "lm_head", let kind = options.quantization {
+          module.quantized = try FourBit.quantize(
+            weight, kind: kind, blockSize: options.blockSize, double: options.doubleQuantization, name: module.name)
+        } else {
+          module.weight = weight
+        }
+      }
+      if module.hasBias {
+        module.bias = try Tensor(full: [module.outFeatures], value: 0, category: .weights, on: backend)
+      }
+      if trainsAllParameters {
+        module.weight?.requiresGradient = true
+        module.bias?.requiresGradient = true
+      }
+    }
+    isLoaded = true
+  }
+}
