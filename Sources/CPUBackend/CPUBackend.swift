@@ -1,12 +1,15 @@
 import CPlatform
 import Glibc
+import Tensors
 
 /// The CPU implementation of the tensor backend: kernel tables of one instruction set and a thread pool.
 /// Each family of operations is an extension in a file of its own; those files work on pointers, and
-/// `CPUBackend+Backend*.swift` adapts them to tensors.
+/// the `CPUBackend+….swift` files adapt them to tensors.
 public final class CPUBackend: @unchecked Sendable {
   public let instructionSet: InstructionSet
   public let pool: ThreadPool
+  public let memory = MemoryLedger()
+  let allocator = BlockAllocator()
   let matmulState: MatmulState
 
   public init(threadCount: Int = Int(cp_allowed_processor_count()), instructionSet: InstructionSet = .selected) {

@@ -1,0 +1,22 @@
+import Tensors
+
+extension CPUBackend {
+  public var name: String { "cpu" }
+
+  /// A block from the allocator, charged to the ledger until it is released.
+  public func allocate(byteCount: Int, category: MemoryCategory) throws -> Storage {
+    let size = BlockAllocator.roundedByteCount(byteCount)
+    try memory.charge(size, category)
+    guard let base = allocator.take(size) else {
+      memory.refund(size, category)
+      throw TensorError.outOfMemory(byteCount: size, live: memory.total, limit: nil)
+    }
+    return Storage(base: base, byteCount: byteCount, category: category, backend: self) { [allocator, memory] base in
+      allocator.give(base, size)
+      memory.refund(size, category)
+    }
+  }
+
+  /// Calls run at once, so there is nothing to wait for.
+  public func synchronize() {}
+}

@@ -1,0 +1,41 @@
+import Numerics
+import Tensors
+
+extension CPUBackend {
+  public func matmul(
+    _ a: Tensor, transposeA: Bool, _ b: Tensor, transposeB: Bool, alpha: Float, beta: Float, into c: Tensor,
+    precision: DType
+  ) throws {
+    matmul(
+      m: c.shape[0], n: c.shape[1], k: a.shape[transposeA ? 0 : 1], alpha: alpha, a: a.address, aType: a.dtype,
+      aRowStride: a.shape[1], transposeA: transposeA, b: b.address, bType: b.dtype, bRowStride: b.shape[1],
+      transposeB: transposeB, beta: beta, c: c.address, cType: c.dtype, cRowStride: c.shape[1], precision: precision)
+  }
+
+  public func quantizedMatmul(
+    _ x: Tensor, _ weight: QuantizedOperand, transposed: Bool, alpha: Float, beta: Float, into y: Tensor,
+    precision: DType
+  ) throws {
+    quantizedMatmul(
+      rows: x.shape[0], weight: weight.pointers, transposed: transposed, alpha: alpha, x: x.address, xType: x.dtype,
+      xRowStride: x.shape[1], beta: beta, y: y.address, yType: y.dtype, yRowStride: y.shape[1], precision: precision)
+  }
+}
+
+extension QuantizedOperand {
+  /// Addresses for the kernels; valid while the operand is.
+  var pointers: QuantizedWeightPointers {
+    func floats(_ tensor: Tensor) -> UnsafePointer<Float> {
+      UnsafePointer(tensor.address.assumingMemoryBound(to: Float.self))
+    }
+    func bytes(_ tensor: Tensor) -> UnsafePointer<UInt8> {
+      UnsafePointer(tensor.address.assumingMemoryBound(to: UInt8.self))
+    }
+    return QuantizedWeightPointers(
+      codes: bytes(codes), out: shape[0], in: shape.dropFirst().reduce(1, *), blockSize: blockSize,
+      codebook: floats(codebook), absmax: nested == nil ? floats(absmax) : nil,
+      absmaxCodes: nested == nil ? nil : bytes(absmax), nestedAbsmax: nested.map { floats($0.absmax) },
+      nestedMap: nested.map { floats($0.map) }, offset: nested?.offset ?? 0,
+      nestedBlockSize: nested?.blockSize ?? 256)
+  }
+}

@@ -1,0 +1,112 @@
+import Formats
+import Quantization
+import Tensors
+import Tokenizers
+
+/// Reads models: Hugging Face directories (also bitsandbytes 4-bit checkpoints), GGUF files, names in the hub cache.
+///
+/// Weights are read and quantized tensor by tensor, so the peak is the quantized model and one tensor in f32. Weights
+/// that stay in 16 bits are views of the mapped file.
+public struct ModelLoader {
+  let backend: any Backend
+  let options: LoadOptions
+
+  public init(backend: any Backend, options: LoadOptions) {
+    self.backend = backend
+    self.options = options
+  }
+
+  /// - Parameter path: a directory, a `.gguf` file or a hub name; with `headerOnly` also a config.json or the name of
+  ///   a well-known model.
+  /// - Throws: `FormatError` or `ModelError` naming file, tensor and what was expected.
+  public func load(_ path: String) throws -> LanguageModel {
+    guard options.computeType == .f32 || options.computeType == .bf16 else {
+      throw ModelError.badOption(name: "compute", value: options.computeType.name, expected: "\"f32\" or \"bf16\"")
+    }
+    if options.quantization != nil, !FourBit.blockSizes.contains(options.blockSize) {
+      throw ModelError.badOption(
+        name: "block", value: String(options.blockSize), expected: "one of \(FourBit.blockSizes)")
+    }
+    let location = try ModelLocation(path, allowsKnownNames: options.headerOnly || options.smoke)
+    if options.smoke { return try smokeModel(location, path) }
+    let config = try location.config()
+    let model = try LanguageModel(config: config, path: path, options: options, backend: backend)
+    if options.headerOnly { return model }
+    let source = try location.weights(config)
+    for module in model.modules { try read(module, of: model, from: source) }
+    model.isLoaded = true
+    model.tokenizer = try location.tokenizer()
+    return model
+  }
+
+  // MARK: Modules
+
+  private func read(_ module: Module, of model: LanguageModel, from source: any WeightSource) throws {
+    let weightName = module.name + ".weight"
+    if module.hasBias {
+      module.bias = try dense(module.name + ".bias", shape: [module.outFeatures], source, keep: .f32)
+    }
+    if module.kind == .linear, let stored = try PrequantizedWeight(source, weightName, shape: module.weightShape, backend)
+    {
+      module.quantized = stored.operand
+      return
+    }
+    guard source.contains(weightName) else { throw ModelError.missingTensor(name: weightName, path: source.path) }
+    switch module.kind {
+    case .norm:
+      module.weight = try dense(weightName, shape: module.weightShape, source, keep: .f32)
+    case .linear where options.quantization != nil && module.name != "lm_head":
+      module.quantized = try quantize(weightName, shape: module.weightShape, source)
+    case .linear, .embedding:
+      module.weight = try dense(weightName, shape: module.weightShape, source, keep: nil)
+    }
+  }
+
+  /// Quantizes one tensor from its stored precision; the f32 copy of a tensor stored in another form is released at once.
+  private func quantize(_ name: String, shape: [Int], _ source: any WeightSource) throws -> QuantizedOperand {
+    guard let kind = options.quantization else { throw ModelError.missingTensor(name: name, path: source.path) }
+    let values = try mapped(name, shape: shape, source) ?? decoded(name, shape: shape, source, as: .f32, .workspace)
+    defer { source.release(name) }
+    do {
+      return try FourBit.quantize(
+        values, kind: kind, blockSize: options.blockSize, double: options.doubleQuantization, name: name)
+    } catch QuantizationError.nonFinite(let tensor, let index) {
+      throw ModelError.nonFiniteWeight(tensor: tensor, index: index, path: source.path)
+    }
+  }
+
+  /// A tensor that stays in floating point: mapped as it is stored when that serves, else decoded.
+  /// - Parameter keep: the dtype wanted, or nil for the stored 16- or 32-bit type, rounded to bf16 when computing in it.
+  private func dense(_ name: String, shape: [Int], _ source: any WeightSource, keep: DType?) throws -> Tensor {
+    let wanted = keep ?? options.computeType
+    if let view = try mapped(name, shape: shape, source) {
+      if view.dtype == wanted || keep == nil && view.dtype != .f32 { return view }
+      return try view.converted(to: wanted, category: .weights)
+    }
+    return try decoded(name, shape: shape, source, as: wanted, .weights)
+  }
+
+  /// A view of the file's own bytes, when they are plain f32, bf16 or f16 and aligned.
+  private func mapped(_ name: String, shape: [Int], _ source: any WeightSource) throws -> Tensor? {
+    try source.expect(name, shape: shape)
+    guard let (bytes, dtype) = try source.plainBytes(name), dtype.isFloat,
+      UInt(bitPattern: bytes.baseAddress) % UInt(dtype.byteCount) == 0
+    else { return nil }
+    let storage = Storage(viewing: bytes, owner: source.owner(name), backend: backend)
+    return Tensor(storage: storage, dtype: dtype, shape: shape)
+  }
+
+  private func decoded(
+    _ name: String, shape: [Int], _ source: any WeightSource, as dtype: DType, _ category: MemoryCategory
+  ) throws -> Tensor {
+    try source.expect(name, shape: shape)
+    let values = try Tensor(empty: shape, category: dtype == .f32 ? category : .workspace, on: backend)
+    let rows = shape.count == 1 ? 1 : shape[0]
+    try values.withMutableHostBytes { bytes in
+      guard let base = bytes.bindMemory(to: Float.self).baseAddress else { return }
+      try source.read(name, rows: 0..<rows, into: base)
+    }
+    source.release(name)
+    return dtype == .f32 ? values : try values.converted(to: dtype, category: category)
+  }
+}
