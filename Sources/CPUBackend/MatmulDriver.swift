@@ -132,6 +132,33 @@ struct MatmulDriver: @unchecked Sendable {
     }
   }
 
+  /// Few rows of A against the rows of a long side, which is read once and not packed. Here `rows` are the few.
+  func runDots() {
+    let width = kernels.columns
+    let pitch = (words(k) + 15) / 16 * 16
+    // Packing completes the lanes to 16.
+    let packed = UncheckedPointer(state.packed(pitch * MatmulKernels.panelLanes))
+    let scratch = UncheckedPointers(
+      state.workerBuffers(MatmulKernels.scratchCount + width * MatmulKernels.panelLanes))
+    rows.pack(
+      kernels, mode, lanes: 0..<rows.lanes, steps: 0..<k, to: packed.value, laneStride: pitch, wordStride: 1,
+      scratch: scratch.values[0])
+    pool.run(count(columns.lanes, by: width)) { job, worker in
+      let range = columnPanel(job, of: columns.lanes)
+      let tile = scratch.values[worker] + MatmulKernels.scratchCount
+      switch columns.source {
+      case .dense(let base, let type, let stride, _):
+        kernels.dots(
+          base + range.lowerBound * stride * type.byteCount, type.rawValue, stride, range.count, k, packed.value,
+          rows.lanes, pitch, tile, mode.rawValue)
+      case .quantized(let weight, _):
+        kernels.quantizedDots(
+          UnsafeRawPointer(weight), range.lowerBound, range.count, packed.value, rows.lanes, pitch, tile, mode.rawValue)
+      }
+      store(tile, 0..<rows.lanes, range, scratch.values[worker])
+    }
+  }
+
   /// Streams the rows past resident columns.
   func runStreamingRows() {
     let width = kernels.columns

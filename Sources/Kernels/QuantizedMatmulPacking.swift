@@ -1,16 +1,6 @@
 import CPlatform
 import Numerics
 
-/// The scale of one block: both operations round, as the reference does.
-@inline(__always)
-private func scale(_ weight: UnsafePointer<QuantizedWeightPointers>, _ block: Int) -> Float {
-  if let absmax = weight.pointee.absmax { return absmax[block] }
-  let code = Int(weight.pointee.absmaxCodes.unsafelyUnwrapped[block])
-  let nested = weight.pointee.nestedAbsmax.unsafelyUnwrapped[block / weight.pointee.nestedBlockSize]
-  let product = weight.pointee.nestedMap.unsafelyUnwrapped[code] * nested
-  return product + weight.pointee.offset
-}
-
 @inline(__always)
 private func put(_ p: UnsafeMutablePointer<Float>, _ v: F16) {
   UnsafeMutableRawPointer(p).storeBytes(of: v, as: F16.self)
@@ -29,7 +19,7 @@ private func decode(
   var end = (block &+ 1) &* blockSize &- first  // of the block, in elements from `first`
   while done < count {
     let stop = min(count, end)
-    let s = scale(weight, block)
+    let s = Kernels.blockScale(weight, block)
     if (first &+ done) & 1 != 0 {
       let code = Int(codes[(first &+ done) &>> 1] & 15)
       target[done] = weight.pointee.codebook[code] * s
@@ -52,6 +42,16 @@ private func decode(
 }
 
 extension Kernels {
+  /// The scale of one block: both operations of double quantization round, as the reference does.
+  @inline(__always)
+  static func blockScale(_ weight: UnsafePointer<QuantizedWeightPointers>, _ block: Int) -> Float {
+    if let absmax = weight.pointee.absmax { return absmax[block] }
+    let code = Int(weight.pointee.absmaxCodes.unsafelyUnwrapped[block])
+    let nested = weight.pointee.nestedAbsmax.unsafelyUnwrapped[block / weight.pointee.nestedBlockSize]
+    let product = weight.pointee.nestedMap.unsafelyUnwrapped[code] * nested
+    return product + weight.pointee.offset
+  }
+
   /// Decodes a rectangle of a quantized matrix and packs it; see `MatmulKernels.PackQuantized`. Rows are decoded in
   /// memory order into the scratch space (at most 16 x 512 or 512 x 32 elements at a time) and packed from there.
   @inline(never)
