@@ -33,7 +33,7 @@ extension CPUBackend {
   }
 
   /// With at most so many rows, a pass over the other side by dot products is faster than tiles.
-  static let dotRows = 4
+  static let dotRows = 16
 
   private func driver(
     _ rows: MatmulOperand, _ columns: MatmulOperand, k: Int, precision: DType, output: MatmulOutput

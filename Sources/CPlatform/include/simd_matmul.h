@@ -126,7 +126,15 @@ CP_INLINE void mm_store_part(void *p, int32_t type, f32x16 v, long count) {
 }
 
 /// Pairs (low[i], high[i]) as bfloat16.
-CP_INLINE u32x16 mm_pair_words(f32x16 low, f32x16 high) { return mm_bf16_bits(low) | (mm_bf16_bits(high) << 16); }
+CP_INLINE u32x16 mm_pair_words(f32x16 low, f32x16 high) {
+#if defined(__AVX512BF16__)
+  __m512i l = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)low));
+  __m512i h = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)high));
+  return (u32x16)_mm512_or_si512(l, _mm512_slli_epi32(h, 16));
+#else
+  return mm_bf16_bits(low) | (mm_bf16_bits(high) << 16);
+#endif
+}
 
 /// Thirty-two consecutive elements, given as two vectors, as sixteen pairs.
 CP_INLINE u32x16 mm_row_words(f32x16 first, f32x16 second) {
