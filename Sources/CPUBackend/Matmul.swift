@@ -25,15 +25,17 @@ extension CPUBackend {
         left, right, k: k, alpha: alpha, beta: beta, c: c, cType: cType, cRowStride: cRowStride, precision: precision)
       return
     }
-    let streamsLeft = m > n
-    let leftIsRows = streamsLeft ? !transposeA : !transposeB
+    // With a short contraction writing the output is most of the work, so then whole rows of it are written at once.
+    let isShort = k <= 64 && m >= 64
+    let streamsLeft = isShort || m > n
+    let leftIsRows = isShort || (streamsLeft ? !transposeA : !transposeB)
     multiply(
       left, right, leftIsRows: leftIsRows, streamsLeft: streamsLeft, k: k, alpha: alpha, beta: beta, c: c,
       cType: cType, cRowStride: cRowStride, precision: precision)
   }
 
   /// With at most so many rows, a pass over the other side by dot products is faster than tiles.
-  static let dotRows = 16
+  static let dotRows = 8
 
   private func driver(
     _ rows: MatmulOperand, _ columns: MatmulOperand, k: Int, precision: DType, output: MatmulOutput

@@ -12,7 +12,7 @@ public struct MatmulKernels: Sendable {
     UnsafeMutablePointer<Float>
   ) -> Void
   /// Multiplies a row panel by consecutive column panels and adds to their tiles:
-  /// (row panel, lanes, column panels, number of them, words between them, words, tiles, overwrite, mode).
+  /// (row panel, lanes, column panels, lanes of all of them, words between panels, words, tiles, overwrite, mode).
   public typealias Multiply = @convention(c) (
     UnsafePointer<Float>, Int, UnsafePointer<Float>, Int, Int, Int, UnsafeMutablePointer<Float>, Bool, Int32
   ) -> Void
