@@ -20,11 +20,41 @@ extension CPUBackend {
       source: .dense(b, type: bType, stride: bRowStride, contiguous: transposeB), lanes: n)
     // The longer side streams; a side whose lanes are contiguous along the contraction is a row side, since its panels
     // are then plain copies. Row lanes that are rows of A give the output as it lies in memory.
-    let streamsLeft = m > n
-    let leftIsRows = streamsLeft ? !transposeA : !transposeB
+    if transposeB, m <= Self.dotRows, m < n {
+      multiplyRows(
+        left, right, k: k, alpha: alpha, beta: beta, c: c, cType: cType, cRowStride: cRowStride, precision: precision)
+      return
+    }
+    // With a short contraction writing the output is most of the work, so then whole rows of it are written at once.
+    let isShort = k <= 64 && m >= 64
+    let streamsLeft = isShort || m > n
+    let leftIsRows = isShort || (streamsLeft ? !transposeA : !transposeB)
     multiply(
       left, right, leftIsRows: leftIsRows, streamsLeft: streamsLeft, k: k, alpha: alpha, beta: beta, c: c,
       cType: cType, cRowStride: cRowStride, precision: precision)
+  }
+
+  /// With at most so many rows, a pass over the other side by dot products is faster than tiles.
+  static let dotRows = 8
+
+  private func driver(
+    _ rows: MatmulOperand, _ columns: MatmulOperand, k: Int, precision: DType, output: MatmulOutput
+  ) -> MatmulDriver {
+    let mode: MatmulMode = precision == .bf16 ? (matmulState.kernels.pairsBF16 ? .pairs : .rounded) : .float
+    return MatmulDriver(
+      kernels: matmulState.kernels, state: matmulState, pool: pool, rows: rows, columns: columns, k: max(0, k),
+      mode: mode, output: output)
+  }
+
+  func multiplyRows(
+    _ left: MatmulOperand, _ right: MatmulOperand, k: Int, alpha: Float, beta: Float, c: UnsafeMutableRawPointer,
+    cType: DType, cRowStride: Int, precision: DType
+  ) {
+    guard left.lanes > 0, right.lanes > 0 else { return }
+    let driver = driver(
+      left, right, k: k, precision: precision,
+      output: MatmulOutput(base: c, type: cType, stride: cRowStride, transposed: false, alpha: alpha, beta: beta))
+    if k <= 0 { driver.scaleOutput() } else { driver.runDots() }
   }
 
   func multiply(
@@ -32,12 +62,8 @@ extension CPUBackend {
     beta: Float, c: UnsafeMutableRawPointer, cType: DType, cRowStride: Int, precision: DType
   ) {
     guard left.lanes > 0, right.lanes > 0 else { return }
-    let state = matmulState
-    let mode: MatmulMode =
-      precision == .bf16 ? (state.kernels.pairsBF16 ? .pairs : .rounded) : .float
-    let driver = MatmulDriver(
-      kernels: state.kernels, state: state, pool: pool, rows: leftIsRows ? left : right,
-      columns: leftIsRows ? right : left, k: max(0, k), mode: mode,
+    let driver = driver(
+      leftIsRows ? left : right, leftIsRows ? right : left, k: k, precision: precision,
       output: MatmulOutput(
         base: c, type: cType, stride: cRowStride, transposed: !leftIsRows, alpha: alpha, beta: beta))
     if k <= 0 {

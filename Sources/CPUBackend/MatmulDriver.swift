@@ -44,7 +44,7 @@ struct MatmulOutput: @unchecked Sendable {
 }
 
 /// A product in tiles of row lanes x column lanes. One side, the resident one, is packed completely (in blocks of at most
-/// 512 lanes) and read by all workers; the other streams: each worker packs or decodes a few panels of it at a
+/// 640 lanes) and read by all workers; the other streams: each worker packs or decodes a few panels of it at a
 /// time, for itself. Every output is summed over the contraction in the same order whichever worker computes it
 /// and however the lanes are divided, so results do not depend on the number of threads.
 struct MatmulDriver: @unchecked Sendable {
@@ -60,11 +60,14 @@ struct MatmulDriver: @unchecked Sendable {
   private static let pitch = MatmulKernels.panelStride
   private static let rowPanelCount = MatmulKernels.panelStride * MatmulKernels.panelLanes
   /// Lanes of the resident side in one block; the sums of a block stay in the second-level cache.
-  private static let residentLanes = 512
+  private static let residentLanes = 640
   /// Most floats of the packed side: a long contraction reduces the lanes of a block instead.
   private static let packedLimit = 8 << 20
   /// Column panels that a worker packs at once: 128 columns of 4-bit codes are one cache line.
   private static let streamedColumnPanels = 4
+
+  /// Steps of the contraction that are packed at once in such a group; an even number, for pairs.
+  private static let streamedSteps = 32
 
   private var stepsPerBlock: Int { mode == .pairs ? 2 * Self.pitch : Self.pitch }
   private var blocks: Int { (k + stepsPerBlock - 1) / stepsPerBlock }
@@ -92,10 +95,10 @@ struct MatmulDriver: @unchecked Sendable {
 
   private func count(_ lanes: Int, by size: Int) -> Int { (lanes + size - 1) / size }
 
-  /// Resident lanes per block, a multiple of the panel size.
+  /// Resident lanes per block, a multiple of the panel size; blocks of about equal size.
   private func blockLanes(_ lanes: Int, panel: Int, floatsPerLane: Int) -> Int {
     let fitting = max(4 * panel, min(Self.residentLanes, Self.packedLimit / max(1, floatsPerLane)))
-    return min(count(lanes, by: panel), max(1, fitting / panel)) * panel
+    return count(count(lanes, by: count(lanes, by: fitting)), by: panel) * panel
   }
 
   private func store(
@@ -129,6 +132,33 @@ struct MatmulDriver: @unchecked Sendable {
           output.type.rawValue, output.stride, scratch.value)
         first += kernels.columns
       }
+    }
+  }
+
+  /// Few rows of A against the rows of a long side, which is read once and not packed. Here `rows` are the few.
+  func runDots() {
+    let width = kernels.columns
+    let pitch = (words(k) + 15) / 16 * 16
+    // Packing completes the lanes to 16.
+    let packed = UncheckedPointer(state.packed(pitch * MatmulKernels.panelLanes))
+    let scratch = UncheckedPointers(
+      state.workerBuffers(MatmulKernels.scratchCount + width * MatmulKernels.panelLanes))
+    rows.pack(
+      kernels, mode, lanes: 0..<rows.lanes, steps: 0..<k, to: packed.value, laneStride: pitch, wordStride: 1,
+      scratch: scratch.values[0])
+    pool.run(count(columns.lanes, by: width)) { job, worker in
+      let range = columnPanel(job, of: columns.lanes)
+      let tile = scratch.values[worker] + MatmulKernels.scratchCount
+      switch columns.source {
+      case .dense(let base, let type, let stride, _):
+        kernels.dots(
+          base + range.lowerBound * stride * type.byteCount, type.rawValue, stride, range.count, k, packed.value,
+          rows.lanes, pitch, tile, mode.rawValue)
+      case .quantized(let weight, _):
+        kernels.quantizedDots(
+          UnsafeRawPointer(weight), range.lowerBound, range.count, packed.value, rows.lanes, pitch, tile, mode.rawValue)
+      }
+      store(tile, 0..<rows.lanes, range, scratch.values[worker])
     }
   }
 
@@ -167,7 +197,7 @@ struct MatmulDriver: @unchecked Sendable {
             kernels, mode, lanes: range, steps: steps, to: panel, laneStride: Self.pitch, wordStride: 1,
             scratch: buffer)
           kernels.multiply(
-            panel, range.count, packed.value + kBlock * Self.pitch * width * panels, panels,
+            panel, range.count, packed.value + kBlock * Self.pitch * width * panels, lanes,
             (words + 15) / 16 * 16 * width, words, tiles, kBlock == 0, mode.rawValue)
         }
         for index in 0..<panels {
@@ -184,12 +214,12 @@ struct MatmulDriver: @unchecked Sendable {
     let width = kernels.columns
     let block = blockLanes(rows.lanes, panel: kernels.rows, floatsPerLane: blocks * Self.pitch)
     let maximumPanels = block / kernels.rows
-    let group = Self.streamedColumnPanels
+    let columnPanels = count(columns.lanes, by: width)
+    let group = min(Self.streamedColumnPanels, max(1, columnPanels / (4 * pool.threadCount)))
     let packed = UncheckedPointer(state.packed(blocks * maximumPanels * Self.rowPanelCount))
     let streamed = Self.pitch * width
     let scratch = UncheckedPointers(
       state.workerBuffers(MatmulKernels.scratchCount + group * (streamed + tileCount * maximumPanels)))
-    let columnPanels = count(columns.lanes, by: width)
     var first = 0
     while first < rows.lanes {
       let start = first
@@ -207,17 +237,25 @@ struct MatmulDriver: @unchecked Sendable {
         let vectors = buffer + MatmulKernels.scratchCount
         let tiles = vectors + group * streamed
         let present = min(group, columnPanels - job * group)
+        let columnCount = min(group * width, columns.lanes - job * group * width)
         for kBlock in 0..<blocks {
           let steps = steps(kBlock)
-          for index in 0..<present {
-            columns.pack(
-              kernels, mode, lanes: columnPanel(job * group + index, of: columns.lanes), steps: steps,
-              to: vectors + index * streamed, laneStride: 1, wordStride: width, scratch: buffer)
+          // A few rows at a time across the panels, so that a cache line or a page is used up once it is there.
+          var step = steps.lowerBound
+          while step < steps.upperBound {
+            let end = min(steps.upperBound, step + Self.streamedSteps)
+            for index in 0..<present {
+              columns.pack(
+                kernels, mode, lanes: columnPanel(job * group + index, of: columns.lanes), steps: step..<end,
+                to: vectors + index * streamed + words(step - steps.lowerBound) * width, laneStride: 1,
+                wordStride: width, scratch: buffer)
+            }
+            step = end
           }
           for panel in 0..<panels {
             kernels.multiply(
               packed.value + (kBlock * panels + panel) * Self.rowPanelCount, rowPanel(panel, of: lanes).count, vectors,
-              present, streamed, words(steps.count), tiles + panel * group * tileCount, kBlock == 0, mode.rawValue)
+              columnCount, streamed, words(steps.count), tiles + panel * group * tileCount, kBlock == 0, mode.rawValue)
           }
         }
         for panel in 0..<panels {

@@ -25,6 +25,12 @@ extension CPUBackend {
       let left = MatmulOperand(source: .dense(x, type: xType, stride: xRowStride, contiguous: true), lanes: rows)
       let right = MatmulOperand(
         source: .quantized(address, lanesAreRows: !transposed), lanes: transposed ? weight.in : weight.out)
+      if !transposed, rows <= Self.dotRows, weight.in % 32 == 0, weight.blockSize % 32 == 0 {
+        multiplyRows(
+          left, right, k: weight.in, alpha: alpha, beta: beta, c: y, cType: yType, cRowStride: yRowStride,
+          precision: precision)
+        return
+      }
       // The weight always streams. Decoding gives runs of a row of W, which fill a row panel when the contraction runs
       // along W's rows and a column panel when it runs across them.
       multiply(

@@ -14,6 +14,8 @@ extension Kernels {
         multiply: { Kernels.multiply($0, $1, $2, $3, $4, $5, $6, $7, $8) },
         store: { Kernels.storeTile($0, $1, $2, $3, $4, $5, $6, $7, $8, $9) },
         packQuantized: { Kernels.packQuantized($0, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10) },
+        dots: { Kernels.denseDots($0, $1, $2, $3, $4, $5, $6, $7, $8, $9) },
+        quantizedDots: { Kernels.quantizedDots($0, $1, $2, $3, $4, $5, $6, $7) },
         rows: matmulRows, columns: matmulColumns, pairsBF16: pairs))
   }
 }

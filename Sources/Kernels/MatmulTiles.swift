@@ -56,9 +56,21 @@ private func multiplyAdd(_ sum: F16, _ a: F16, _ b: F16) -> F16 {
     }
 
     @inline(__always)
-    func put(_ c: UnsafeMutablePointer<Float>, _ overwrite: Bool) {
+    mutating func halfStep(_ a: UnsafePointer<Float>, _ b: F16, _ pairs: Bool) {
+      let v = F16(repeating: a.pointee)
+      #if ISA_AVX512BF16
+        if pairs {
+          x = dotPairs(x, v, b)
+          return
+        }
+      #endif
+      x = multiplyAdd(x, v, b)
+    }
+
+    @inline(__always)
+    func put(_ c: UnsafeMutablePointer<Float>, _ overwrite: Bool, half: Bool) {
       add(x, to: c, overwrite)
-      add(y, to: c + 16, overwrite)
+      if !half { add(y, to: c + 16, overwrite) }
     }
   }
 
@@ -111,38 +123,57 @@ private func multiplyAdd(_ sum: F16, _ a: F16, _ b: F16) -> F16 {
     }
 
     @inline(__always)
-    func put(_ c: UnsafeMutablePointer<Float>, _ overwrite: Bool) {
-      r0.put(c + 0 &* Kernels.matmulColumns, overwrite)
-      r1.put(c + 1 &* Kernels.matmulColumns, overwrite)
-      r2.put(c + 2 &* Kernels.matmulColumns, overwrite)
-      r3.put(c + 3 &* Kernels.matmulColumns, overwrite)
-      r4.put(c + 4 &* Kernels.matmulColumns, overwrite)
-      r5.put(c + 5 &* Kernels.matmulColumns, overwrite)
-      r6.put(c + 6 &* Kernels.matmulColumns, overwrite)
-      r7.put(c + 7 &* Kernels.matmulColumns, overwrite)
-      r8.put(c + 8 &* Kernels.matmulColumns, overwrite)
-      r9.put(c + 9 &* Kernels.matmulColumns, overwrite)
-      r10.put(c + 10 &* Kernels.matmulColumns, overwrite)
-      r11.put(c + 11 &* Kernels.matmulColumns, overwrite)
-      r12.put(c + 12 &* Kernels.matmulColumns, overwrite)
-      r13.put(c + 13 &* Kernels.matmulColumns, overwrite)
+    mutating func halfStep(_ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, _ pairs: Bool) {
+      let b0 = load(b)
+      r0.halfStep(a + 0 &* lanePitch, b0, pairs)
+      r1.halfStep(a + 1 &* lanePitch, b0, pairs)
+      r2.halfStep(a + 2 &* lanePitch, b0, pairs)
+      r3.halfStep(a + 3 &* lanePitch, b0, pairs)
+      r4.halfStep(a + 4 &* lanePitch, b0, pairs)
+      r5.halfStep(a + 5 &* lanePitch, b0, pairs)
+      r6.halfStep(a + 6 &* lanePitch, b0, pairs)
+      r7.halfStep(a + 7 &* lanePitch, b0, pairs)
+      r8.halfStep(a + 8 &* lanePitch, b0, pairs)
+      r9.halfStep(a + 9 &* lanePitch, b0, pairs)
+      r10.halfStep(a + 10 &* lanePitch, b0, pairs)
+      r11.halfStep(a + 11 &* lanePitch, b0, pairs)
+      r12.halfStep(a + 12 &* lanePitch, b0, pairs)
+      r13.halfStep(a + 13 &* lanePitch, b0, pairs)
+    }
+
+    @inline(__always)
+    func put(_ c: UnsafeMutablePointer<Float>, _ overwrite: Bool, half: Bool) {
+      r0.put(c + 0 &* Kernels.matmulColumns, overwrite, half: half)
+      r1.put(c + 1 &* Kernels.matmulColumns, overwrite, half: half)
+      r2.put(c + 2 &* Kernels.matmulColumns, overwrite, half: half)
+      r3.put(c + 3 &* Kernels.matmulColumns, overwrite, half: half)
+      r4.put(c + 4 &* Kernels.matmulColumns, overwrite, half: half)
+      r5.put(c + 5 &* Kernels.matmulColumns, overwrite, half: half)
+      r6.put(c + 6 &* Kernels.matmulColumns, overwrite, half: half)
+      r7.put(c + 7 &* Kernels.matmulColumns, overwrite, half: half)
+      r8.put(c + 8 &* Kernels.matmulColumns, overwrite, half: half)
+      r9.put(c + 9 &* Kernels.matmulColumns, overwrite, half: half)
+      r10.put(c + 10 &* Kernels.matmulColumns, overwrite, half: half)
+      r11.put(c + 11 &* Kernels.matmulColumns, overwrite, half: half)
+      r12.put(c + 12 &* Kernels.matmulColumns, overwrite, half: half)
+      r13.put(c + 13 &* Kernels.matmulColumns, overwrite, half: half)
     }
   }
 
   @inline(__always)
   private func tile14(
     _ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, _ words: Int, _ c: UnsafeMutablePointer<Float>,
-    _ overwrite: Bool, _ pairs: Bool
+    _ overwrite: Bool, _ pairs: Bool, half: Bool
   ) {
     var tile = Tile14()
     var next = b
     var word = 0
     while word < words {
-      tile.step(a + word, next, pairs)
+      if half { tile.halfStep(a + word, next, pairs) } else { tile.step(a + word, next, pairs) }
       next += Kernels.matmulColumns
       word &+= 1
     }
-    tile.put(c, overwrite)
+    tile.put(c, overwrite, half: half)
   }
 
   private struct Tile8 {
@@ -164,32 +195,45 @@ private func multiplyAdd(_ sum: F16, _ a: F16, _ b: F16) -> F16 {
     }
 
     @inline(__always)
-    func put(_ c: UnsafeMutablePointer<Float>, _ overwrite: Bool) {
-      r0.put(c + 0 &* Kernels.matmulColumns, overwrite)
-      r1.put(c + 1 &* Kernels.matmulColumns, overwrite)
-      r2.put(c + 2 &* Kernels.matmulColumns, overwrite)
-      r3.put(c + 3 &* Kernels.matmulColumns, overwrite)
-      r4.put(c + 4 &* Kernels.matmulColumns, overwrite)
-      r5.put(c + 5 &* Kernels.matmulColumns, overwrite)
-      r6.put(c + 6 &* Kernels.matmulColumns, overwrite)
-      r7.put(c + 7 &* Kernels.matmulColumns, overwrite)
+    mutating func halfStep(_ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, _ pairs: Bool) {
+      let b0 = load(b)
+      r0.halfStep(a + 0 &* lanePitch, b0, pairs)
+      r1.halfStep(a + 1 &* lanePitch, b0, pairs)
+      r2.halfStep(a + 2 &* lanePitch, b0, pairs)
+      r3.halfStep(a + 3 &* lanePitch, b0, pairs)
+      r4.halfStep(a + 4 &* lanePitch, b0, pairs)
+      r5.halfStep(a + 5 &* lanePitch, b0, pairs)
+      r6.halfStep(a + 6 &* lanePitch, b0, pairs)
+      r7.halfStep(a + 7 &* lanePitch, b0, pairs)
+    }
+
+    @inline(__always)
+    func put(_ c: UnsafeMutablePointer<Float>, _ overwrite: Bool, half: Bool) {
+      r0.put(c + 0 &* Kernels.matmulColumns, overwrite, half: half)
+      r1.put(c + 1 &* Kernels.matmulColumns, overwrite, half: half)
+      r2.put(c + 2 &* Kernels.matmulColumns, overwrite, half: half)
+      r3.put(c + 3 &* Kernels.matmulColumns, overwrite, half: half)
+      r4.put(c + 4 &* Kernels.matmulColumns, overwrite, half: half)
+      r5.put(c + 5 &* Kernels.matmulColumns, overwrite, half: half)
+      r6.put(c + 6 &* Kernels.matmulColumns, overwrite, half: half)
+      r7.put(c + 7 &* Kernels.matmulColumns, overwrite, half: half)
     }
   }
 
   @inline(__always)
   private func tile8(
     _ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, _ words: Int, _ c: UnsafeMutablePointer<Float>,
-    _ overwrite: Bool, _ pairs: Bool
+    _ overwrite: Bool, _ pairs: Bool, half: Bool
   ) {
     var tile = Tile8()
     var next = b
     var word = 0
     while word < words {
-      tile.step(a + word, next, pairs)
+      if half { tile.halfStep(a + word, next, pairs) } else { tile.step(a + word, next, pairs) }
       next += Kernels.matmulColumns
       word &+= 1
     }
-    tile.put(c, overwrite)
+    tile.put(c, overwrite, half: half)
   }
 
 #elseif ISA_AVX2
@@ -270,25 +314,47 @@ private func multiplyAdd(_ sum: F16, _ a: F16, _ b: F16) -> F16 {
 
 #endif
 
+#if ISA_AVX512 || ISA_AVX512BF16
+  /// Chooses the tile. A panel of at most 16 columns takes half the width.
+  @inline(__always)
+  private func tile(
+    _ a: UnsafePointer<Float>, _ lanes: Int, _ b: UnsafePointer<Float>, _ columns: Int, _ words: Int,
+    _ c: UnsafeMutablePointer<Float>, _ overwrite: Bool, _ pairs: Bool
+  ) {
+    if lanes <= 8 {
+      if columns <= 16 {
+        tile8(a, b, words, c, overwrite, pairs, half: true)
+      } else {
+        tile8(a, b, words, c, overwrite, pairs, half: false)
+      }
+    } else if columns <= 16 {
+      tile14(a, b, words, c, overwrite, pairs, half: true)
+    } else {
+      tile14(a, b, words, c, overwrite, pairs, half: false)
+    }
+  }
+#endif
+
 extension Kernels {
-  /// Multiplies one row panel by `panels` column panels; see `MatmulKernels.Multiply`. The sum of each output runs
-  /// through the words in order, whatever the size of the tile.
+  /// Multiplies one row panel by the panels of `columns` lanes; see `MatmulKernels.Multiply`. The sum of each output
+  /// runs through the words in order, whatever the size of the tile.
   @inline(never)
   static func multiply(
-    _ a: UnsafePointer<Float>, _ lanes: Int, _ b: UnsafePointer<Float>, _ panels: Int, _ panelPitch: Int,
+    _ a: UnsafePointer<Float>, _ lanes: Int, _ b: UnsafePointer<Float>, _ columns: Int, _ panelPitch: Int,
     _ words: Int, _ c: UnsafeMutablePointer<Float>, _ overwrite: Bool, _ mode: Int32
   ) {
     var from = b
     var to = c
-    for _ in 0..<panels {
+    var left = columns
+    while left > 0 {
       #if ISA_AVX512BF16
         if mode == 1 {
-          if lanes <= 8 { tile8(a, from, words, to, overwrite, true) } else { tile14(a, from, words, to, overwrite, true) }
+          tile(a, lanes, from, left, words, to, overwrite, true)
         } else {
-          if lanes <= 8 { tile8(a, from, words, to, overwrite, false) } else { tile14(a, from, words, to, overwrite, false) }
+          tile(a, lanes, from, left, words, to, overwrite, false)
         }
       #elseif ISA_AVX512
-        if lanes <= 8 { tile8(a, from, words, to, overwrite, false) } else { tile14(a, from, words, to, overwrite, false) }
+        tile(a, lanes, from, left, words, to, overwrite, false)
       #elseif ISA_AVX2
         tile6(a, from, words, to, overwrite)
       #else
@@ -296,6 +362,7 @@ extension Kernels {
       #endif
       from += panelPitch
       to += matmulRows &* matmulColumns
+      left &-= matmulColumns
     }
   }
 }

@@ -1,16 +1,6 @@
 import CPlatform
 import Numerics
 
-/// The scale of one block: both operations round, as the reference does.
-@inline(__always)
-private func scale(_ weight: UnsafePointer<QuantizedWeightPointers>, _ block: Int) -> Float {
-  if let absmax = weight.pointee.absmax { return absmax[block] }
-  let code = Int(weight.pointee.absmaxCodes.unsafelyUnwrapped[block])
-  let nested = weight.pointee.nestedAbsmax.unsafelyUnwrapped[block / weight.pointee.nestedBlockSize]
-  let product = weight.pointee.nestedMap.unsafelyUnwrapped[code] * nested
-  return product + weight.pointee.offset
-}
-
 @inline(__always)
 private func put(_ p: UnsafeMutablePointer<Float>, _ v: F16) {
   UnsafeMutableRawPointer(p).storeBytes(of: v, as: F16.self)
@@ -29,7 +19,7 @@ private func decode(
   var end = (block &+ 1) &* blockSize &- first  // of the block, in elements from `first`
   while done < count {
     let stop = min(count, end)
-    let s = scale(weight, block)
+    let s = Kernels.blockScale(weight, block)
     if (first &+ done) & 1 != 0 {
       let code = Int(codes[(first &+ done) &>> 1] & 15)
       target[done] = weight.pointee.codebook[code] * s
@@ -51,9 +41,109 @@ private func decode(
   }
 }
 
+/// Decodes rows of whole groups of 32 elements straight into the words of a row panel.
+@inline(__always)
+private func packRows(
+  _ weight: UnsafePointer<QuantizedWeightPointers>, _ table: F16, _ firstRow: Int, _ rows: Int, _ firstColumn: Int,
+  _ columns: Int, _ target: UnsafeMutablePointer<Float>, _ laneStride: Int, _ mode: Int32
+) {
+  let blockSize = weight.pointee.blockSize
+  for row in 0..<rows {
+    let start = (firstRow &+ row) &* weight.pointee.in &+ firstColumn
+    var codes = weight.pointee.codes + (start &>> 1)
+    var to = target + (row &* laneStride)
+    var block = start / blockSize
+    var left = (block &+ 1) &* blockSize &- start
+    var remaining = columns
+    while remaining > 0 {
+      let scale = F16(repeating: Kernels.blockScale(weight, block))
+      var groups = min(left, remaining) &>> 5
+      remaining &-= groups &<< 5
+      while groups > 0 {
+        let low = mm_decode16(table, codes) * scale
+        let high = mm_decode16(table, codes + 8) * scale
+        switch mode {
+        case 1:
+          put(to, unsafeBitCast(mm_row_words(low, high), to: F16.self))
+          to += 16
+        case 0:
+          put(to, low)
+          put(to + 16, high)
+          to += 32
+        default:
+          put(to, mm_round_bf16(low))
+          put(to + 16, mm_round_bf16(high))
+          to += 32
+        }
+        codes += 16
+        groups &-= 1
+      }
+      block &+= 1
+      left = blockSize
+    }
+  }
+}
+
+/// Decodes up to 32 columns (16 or 32, beginning and lying inside of one block in each row) into a column panel.
+@inline(__always)
+private func packColumns(
+  _ weight: UnsafePointer<QuantizedWeightPointers>, _ table: F16, _ firstRow: Int, _ rows: Int, _ firstColumn: Int,
+  _ columns: Int, _ target: UnsafeMutablePointer<Float>, _ wordStride: Int, _ mode: Int32
+) {
+  let width = weight.pointee.in
+  let shift = weight.pointee.blockSize.trailingZeroBitCount  // of a power of two
+  @inline(__always)
+  func group(_ row: Int, _ scale: F16, _ lane: Int) -> F16 {
+    let index = (firstRow &+ row) &* width &+ firstColumn &+ lane
+    return mm_decode16(table, weight.pointee.codes + (index &>> 1)) * scale
+  }
+  @inline(__always)
+  func scale(_ row: Int) -> F16 {
+    F16(repeating: Kernels.blockScale(weight, ((firstRow &+ row) &* width &+ firstColumn) &>> shift))
+  }
+  var row = 0
+  var to = target
+  while row < rows {
+    let first = scale(row)
+    if mode == 1 {
+      let second = row &+ 1 < rows ? scale(row &+ 1) : F16(repeating: 0)
+      let next = row &+ 1 < rows ? row &+ 1 : row
+      var lane = 0
+      while lane < columns {
+        let low = group(row, first, lane)
+        // A missing last row must be zero, not zero times something: the scale is 0 and the codebook finite.
+        let high = group(next, second, lane)
+        put(to + lane, unsafeBitCast(mm_pair_words(low, high), to: F16.self))
+        lane &+= 16
+      }
+      row &+= 2
+    } else {
+      var lane = 0
+      while lane < columns {
+        let value = group(row, first, lane)
+        put(to + lane, mode == 0 ? value : mm_round_bf16(value))
+        lane &+= 16
+      }
+      row &+= 1
+    }
+    to += wordStride
+  }
+}
+
 extension Kernels {
-  /// Decodes a rectangle of a quantized matrix and packs it; see `MatmulKernels.PackQuantized`. Rows are decoded in
-  /// memory order into the scratch space (at most 16 x 512 or 512 x 32 elements at a time) and packed from there.
+  /// The scale of one block: both operations of double quantization round, as the reference does.
+  @inline(__always)
+  static func blockScale(_ weight: UnsafePointer<QuantizedWeightPointers>, _ block: Int) -> Float {
+    if let absmax = weight.pointee.absmax { return absmax[block] }
+    let code = Int(weight.pointee.absmaxCodes.unsafelyUnwrapped[block])
+    let nested = weight.pointee.nestedAbsmax.unsafelyUnwrapped[block / weight.pointee.nestedBlockSize]
+    let product = weight.pointee.nestedMap.unsafelyUnwrapped[code] * nested
+    return product + weight.pointee.offset
+  }
+
+  /// Decodes a rectangle of a quantized matrix and packs it; see `MatmulKernels.PackQuantized`. Matrices whose rows
+  /// are whole groups of 32 elements are decoded into the panel; others into the scratch space (at most 16 x 512 or
+  /// 512 x 32 elements at a time) and packed from there.
   @inline(never)
   static func packQuantized(
     _ address: UnsafeRawPointer, _ firstRow: Int, _ rows: Int, _ firstColumn: Int, _ columns: Int,
@@ -63,6 +153,25 @@ extension Kernels {
     let weight = address.assumingMemoryBound(to: QuantizedWeightPointers.self)
     let table = UnsafeRawPointer(weight.pointee.codebook).loadUnaligned(as: F16.self)
     let width = weight.pointee.in
+    let blockSize = weight.pointee.blockSize
+    if width & 31 == 0, blockSize & 31 == 0, firstColumn & 31 == 0 {
+      if lanesAreRows, wordStride == 1, columns & 31 == 0 {
+        switch mode {
+        case 0: packRows(weight, table, firstRow, rows, firstColumn, columns, target, laneStride, 0)
+        case 1: packRows(weight, table, firstRow, rows, firstColumn, columns, target, laneStride, 1)
+        default: packRows(weight, table, firstRow, rows, firstColumn, columns, target, laneStride, 2)
+        }
+        return
+      }
+      if !lanesAreRows, laneStride == 1, columns & 15 == 0, columns <= 32, blockSize & (blockSize &- 1) == 0 {
+        switch mode {
+        case 0: packColumns(weight, table, firstRow, rows, firstColumn, columns, target, wordStride, 0)
+        case 1: packColumns(weight, table, firstRow, rows, firstColumn, columns, target, wordStride, 1)
+        default: packColumns(weight, table, firstRow, rows, firstColumn, columns, target, wordStride, 2)
+        }
+        return
+      }
+    }
     let blocks = scratch + 512 &* 32
     let pitch = lanesAreRows ? 512 : 32
     for row in 0..<rows {

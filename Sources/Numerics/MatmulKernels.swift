@@ -12,7 +12,7 @@ public struct MatmulKernels: Sendable {
     UnsafeMutablePointer<Float>
   ) -> Void
   /// Multiplies a row panel by consecutive column panels and adds to their tiles:
-  /// (row panel, lanes, column panels, number of them, words between them, words, tiles, overwrite, mode).
+  /// (row panel, lanes, column panels, lanes of all of them, words between panels, words, tiles, overwrite, mode).
   public typealias Multiply = @convention(c) (
     UnsafePointer<Float>, Int, UnsafePointer<Float>, Int, Int, Int, UnsafeMutablePointer<Float>, Bool, Int32
   ) -> Void
@@ -28,10 +28,24 @@ public struct MatmulKernels: Sendable {
     UnsafeMutablePointer<Float>
   ) -> Void
 
+  /// Products of a few packed rows of x with rows of a matrix, into a tile of `columns` floats per row: (matrix, type,
+  /// stride, its rows, k, x, rows of x, words between them, tile, mode). x and the tile have room for a multiple
+  /// of four rows.
+  public typealias Dots = @convention(c) (
+    UnsafeRawPointer, Int32, Int, Int, Int, UnsafePointer<Float>, Int, Int, UnsafeMutablePointer<Float>, Int32
+  ) -> Void
+  /// The same with rows of a quantized matrix, whose width and block size must be multiples of 32: (address of a
+  /// `QuantizedWeightPointers`, first row, rows, x, rows of x, words between them, tile, mode).
+  public typealias QuantizedDots = @convention(c) (
+    UnsafeRawPointer, Int, Int, UnsafePointer<Float>, Int, Int, UnsafeMutablePointer<Float>, Int32
+  ) -> Void
+
   public var pack: Pack
   public var multiply: Multiply
   public var store: Store
   public var packQuantized: PackQuantized
+  public var dots: Dots
+  public var quantizedDots: QuantizedDots
   /// Lanes of a row panel; its buffer has room for `panelLanes`.
   public var rows: Int
   /// Lanes of a column panel.
@@ -47,13 +61,15 @@ public struct MatmulKernels: Sendable {
   public static let scratchCount = 512 * 32 + 512
 
   public init(
-    pack: Pack, multiply: Multiply, store: Store, packQuantized: PackQuantized, rows: Int, columns: Int,
-    pairsBF16: Bool
+    pack: Pack, multiply: Multiply, store: Store, packQuantized: PackQuantized, dots: Dots,
+    quantizedDots: QuantizedDots, rows: Int, columns: Int, pairsBF16: Bool
   ) {
     self.pack = pack
     self.multiply = multiply
     self.store = store
     self.packQuantized = packQuantized
+    self.dots = dots
+    self.quantizedDots = quantizedDots
     self.rows = rows
     self.columns = columns
     self.pairsBF16 = pairsBF16

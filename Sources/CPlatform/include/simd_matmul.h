@@ -9,6 +9,7 @@
 // bfloat16 values that follow each other along the contraction (the earlier one in the low half).
 
 typedef uint16_t mm_u16x16 __attribute__((ext_vector_type(16)));
+typedef float mm_f32x4 __attribute__((ext_vector_type(4)));
 typedef int32_t mm_i32x16 __attribute__((ext_vector_type(16)));
 
 CP_INLINE f32x16 mm_from_bf16(mm_u16x16 h) { return (f32x16)(__builtin_convertvector(h, u32x16) << 16); }
@@ -125,7 +126,15 @@ CP_INLINE void mm_store_part(void *p, int32_t type, f32x16 v, long count) {
 }
 
 /// Pairs (low[i], high[i]) as bfloat16.
-CP_INLINE u32x16 mm_pair_words(f32x16 low, f32x16 high) { return mm_bf16_bits(low) | (mm_bf16_bits(high) << 16); }
+CP_INLINE u32x16 mm_pair_words(f32x16 low, f32x16 high) {
+#if defined(__AVX512BF16__)
+  __m512i l = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)low));
+  __m512i h = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)high));
+  return (u32x16)_mm512_or_si512(l, _mm512_slli_epi32(h, 16));
+#else
+  return mm_bf16_bits(low) | (mm_bf16_bits(high) << 16);
+#endif
+}
 
 /// Thirty-two consecutive elements, given as two vectors, as sixteen pairs.
 CP_INLINE u32x16 mm_row_words(f32x16 first, f32x16 second) {
@@ -143,6 +152,13 @@ CP_INLINE f32x16 mm_dot_pairs(f32x16 c, u32x16 a, u32x16 b) {
   return (f32x16)_mm512_dpbf16_ps((__m512)c, (__m512bh)a, (__m512bh)b);
 }
 #endif
+
+/// The sum of the lanes, in halves: a fixed order on every instruction set.
+CP_INLINE float mm_sum(f32x16 v) {
+  f32x8 a = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) + __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+  mm_f32x4 b = __builtin_shufflevector(a, a, 0, 1, 2, 3) + __builtin_shufflevector(a, a, 4, 5, 6, 7);
+  return (b[0] + b[2]) + (b[1] + b[3]);
+}
 
 /// dst[j][i] = src[i][j] for 16 x 16 words; strides in words.
 CP_INLINE void mm_transpose16(const float *src, long src_stride, float *dst, long dst_stride) {

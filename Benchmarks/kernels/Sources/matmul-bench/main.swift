@@ -108,7 +108,7 @@ for precision in [DType.f32, .bf16] {
   dense("lora dB", 576, 16, 512, true, false, .f32, precision)
   dense("lora dh", 512, 16, 576, false, false, .f32, precision)
   dense("lora dx", 512, 576, 16, false, false, .f32, precision)
-  for rows in [1, 2, 4, 8, 16, 31, 128, 512, 2048] { quantized(rows, 4096, 4096, false, .f32, precision) }
+  for rows in [1, 2, 3, 4, 5, 8, 16, 31, 128, 512, 2048] { quantized(rows, 4096, 4096, false, .f32, precision) }
   for rows in [1, 16, 128, 512] { quantized(rows, 4096, 4096, true, .f32, precision) }
   quantized(512, 576, 1536, false, .f32, precision)
   quantized(512, 576, 1536, true, .f32, precision)

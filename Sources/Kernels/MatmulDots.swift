@@ -1,0 +1,253 @@
+import CPlatform
+import Numerics
+
+// Products with few rows, as in generation: every weight is read or decoded once and multiplied in registers by one or
+// by four rows of x, without packing it. The rows of x are packed words, `pitch` apart.
+
+@inline(__always)
+private func load(_ p: UnsafePointer<Float>) -> F16 { UnsafeRawPointer(p).loadUnaligned(as: F16.self) }
+
+@inline(__always)
+private func multiplyAdd(_ sum: F16, _ a: F16, _ b: F16) -> F16 {
+  #if ISA_BASELINE
+    sum + a * b
+  #else
+    sum.addingProduct(a, b)
+  #endif
+}
+
+/// 32 weights that follow each other, ready to be multiplied.
+private struct Weights {
+  var first: F16
+  var second: F16
+
+  /// For pairs, `first` holds all of them.
+  @inline(__always)
+  init(_ low: F16, _ high: F16, _ mode: Int32) {
+    switch mode {
+    case 0: (first, second) = (low, high)
+    case 1: (first, second) = (unsafeBitCast(mm_row_words(low, high), to: F16.self), high)
+    default: (first, second) = (mm_round_bf16(low), mm_round_bf16(high))
+    }
+  }
+}
+
+/// The sums of one output: two, because a multiply-add waits for the one before it.
+private struct Sums {
+  var x = F16(repeating: 0)
+  var y = F16(repeating: 0)
+
+  /// Adds the products of 64 weights.
+  @inline(__always)
+  mutating func step(_ w: Weights, _ v: Weights, _ words: UnsafePointer<Float>, _ mode: Int32) {
+    #if ISA_AVX512BF16
+      if mode == 1 {
+        x = mm_dot_pairs(x, unsafeBitCast(w.first, to: U16.self), unsafeBitCast(load(words), to: U16.self))
+        y = mm_dot_pairs(y, unsafeBitCast(v.first, to: U16.self), unsafeBitCast(load(words + 16), to: U16.self))
+        return
+      }
+    #endif
+    x = multiplyAdd(x, w.first, load(words))
+    y = multiplyAdd(y, w.second, load(words + 16))
+    x = multiplyAdd(x, v.first, load(words + 32))
+    y = multiplyAdd(y, v.second, load(words + 48))
+  }
+
+  /// Adds the products of the last `count` (1 to 32) weights; the others must be zero.
+  @inline(__always)
+  mutating func last(_ w: Weights, _ count: Int, _ words: UnsafePointer<Float>, _ mode: Int32) {
+    #if ISA_AVX512BF16
+      if mode == 1 {
+        x = mm_dot_pairs(x, unsafeBitCast(w.first, to: U16.self), unsafeBitCast(load(words), to: U16.self))
+        return
+      }
+    #endif
+    x = multiplyAdd(x, w.first, load(words))
+    if count > 16 { y = multiplyAdd(y, w.second, load(words + 16)) }
+  }
+
+  @inline(__always)
+  var total: Float { mm_sum(x + y) }
+}
+
+/// The sums of four rows of x.
+private struct FourSums {
+  var r0 = Sums()
+  var r1 = Sums()
+  var r2 = Sums()
+  var r3 = Sums()
+
+  @inline(__always)
+  mutating func step(_ w: Weights, _ v: Weights, _ words: UnsafePointer<Float>, _ pitch: Int, _ mode: Int32) {
+    r0.step(w, v, words, mode)
+    r1.step(w, v, words + pitch, mode)
+    r2.step(w, v, words + 2 &* pitch, mode)
+    r3.step(w, v, words + 3 &* pitch, mode)
+  }
+
+  @inline(__always)
+  mutating func last(_ w: Weights, _ n: Int, _ words: UnsafePointer<Float>, _ pitch: Int, _ mode: Int32) {
+    r0.last(w, n, words, mode)
+    r1.last(w, n, words + pitch, mode)
+    r2.last(w, n, words + 2 &* pitch, mode)
+    r3.last(w, n, words + 3 &* pitch, mode)
+  }
+
+  @inline(__always)
+  func put(_ to: UnsafeMutablePointer<Float>, _ pitch: Int) {
+    to[0] = r0.total
+    to[pitch] = r1.total
+    to[2 &* pitch] = r2.total
+    to[3 &* pitch] = r3.total
+  }
+}
+
+@inline(__always)
+private func weights(_ p: UnsafeRawPointer, _ type: Int32, _ mode: Int32) -> Weights {
+  Weights(mm_load(p, type), mm_load(p + (type == 0 ? 64 : 32), type), mode)
+}
+
+@inline(__always)
+private func weights(_ p: UnsafeRawPointer, _ type: Int32, count: Int, _ mode: Int32) -> Weights {
+  let second = p + (type == 0 ? 64 : 32)
+  return Weights(
+    mm_load_part(p, type, min(16, count)), count > 16 ? mm_load_part(second, type, count &- 16) : F16(repeating: 0), mode)
+}
+
+@inline(__always)
+private func decoded(_ table: F16, _ codes: UnsafePointer<UInt8>, _ scale: F16, _ mode: Int32) -> Weights {
+  Weights(mm_decode16(table, codes) * scale, mm_decode16(table, codes + 8) * scale, mode)
+}
+
+/// Products of `outs` dense rows with one row (`four` false) or four rows of x.
+@inline(__always)
+private func denseRows(
+  _ weight: UnsafeRawPointer, _ type: Int32, _ stride: Int, _ outs: Int, _ k: Int, _ x: UnsafePointer<Float>,
+  _ pitch: Int, _ tile: UnsafeMutablePointer<Float>, _ mode: Int32, four: Bool
+) {
+  let size = type == 0 ? 4 : 2
+  let shift = mode == 1 ? 1 : 0
+  for out in 0..<outs {
+    let row = weight + out &* stride &* size
+    var one = Sums()
+    var rows = FourSums()
+    var i = 0
+    while i &+ 64 <= k {
+      let w = weights(row + i &* size, type, mode)
+      let v = weights(row + (i &+ 32) &* size, type, mode)
+      let words = x + (i &>> shift)
+      if four { rows.step(w, v, words, pitch, mode) } else { one.step(w, v, words, mode) }
+      i &+= 64
+    }
+    while i < k {
+      let count = min(32, k &- i)
+      let w = weights(row + i &* size, type, count: count, mode)
+      let words = x + (i &>> shift)
+      if four { rows.last(w, count, words, pitch, mode) } else { one.last(w, count, words, mode) }
+      i &+= 32
+    }
+    if four { rows.put(tile + out, Kernels.matmulColumns) } else { tile[out] = one.total }
+  }
+}
+
+/// The same for rows of a quantized matrix whose width and block size are multiples of 32.
+@inline(__always)
+private func quantizedRows(
+  _ weight: UnsafePointer<QuantizedWeightPointers>, _ firstOut: Int, _ outs: Int, _ x: UnsafePointer<Float>,
+  _ pitch: Int, _ tile: UnsafeMutablePointer<Float>, _ mode: Int32, four: Bool
+) {
+  let table = UnsafeRawPointer(weight.pointee.codebook).loadUnaligned(as: F16.self)
+  let k = weight.pointee.in
+  let blockSize = weight.pointee.blockSize
+  let shift = mode == 1 ? 1 : 0
+  let start = firstOut &* k
+  var block = start / blockSize
+  var left = (block &+ 1) &* blockSize &- start  // elements of the block that are still to come
+  var scale = F16(repeating: Kernels.blockScale(weight, block))
+  var codes = weight.pointee.codes + (start &>> 1)
+  for out in 0..<outs {
+    var one = Sums()
+    var rows = FourSums()
+    var i = 0
+    while i < k {
+      if left == 0 {
+        block &+= 1
+        left = blockSize
+        scale = F16(repeating: Kernels.blockScale(weight, block))
+      }
+      let words = x + (i &>> shift)
+      if left >= 64 && i &+ 64 <= k {
+        let w = decoded(table, codes, scale, mode)
+        let v = decoded(table, codes + 16, scale, mode)
+        if four { rows.step(w, v, words, pitch, mode) } else { one.step(w, v, words, mode) }
+        i &+= 64
+        left &-= 64
+        codes += 32
+      } else {
+        let w = decoded(table, codes, scale, mode)
+        if four { rows.last(w, 32, words, pitch, mode) } else { one.last(w, 32, words, mode) }
+        i &+= 32
+        left &-= 32
+        codes += 16
+      }
+    }
+    if four { rows.put(tile + out, Kernels.matmulColumns) } else { tile[out] = one.total }
+  }
+}
+
+extension Kernels {
+  /// See `MatmulKernels.Dots`. The mode is made a constant of each loop.
+  @inline(never)
+  static func denseDots(
+    _ weight: UnsafeRawPointer, _ type: Int32, _ stride: Int, _ outs: Int, _ k: Int, _ x: UnsafePointer<Float>,
+    _ rows: Int, _ pitch: Int, _ tile: UnsafeMutablePointer<Float>, _ mode: Int32
+  ) {
+    if rows == 1 {
+      switch mode {
+      case 0: denseRows(weight, type, stride, outs, k, x, pitch, tile, 0, four: false)
+      case 1: denseRows(weight, type, stride, outs, k, x, pitch, tile, 1, four: false)
+      default: denseRows(weight, type, stride, outs, k, x, pitch, tile, 2, four: false)
+      }
+      return
+    }
+    var row = 0
+    while row < rows {
+      let from = x + row &* pitch
+      let to = tile + row &* matmulColumns
+      switch mode {
+      case 0: denseRows(weight, type, stride, outs, k, from, pitch, to, 0, four: true)
+      case 1: denseRows(weight, type, stride, outs, k, from, pitch, to, 1, four: true)
+      default: denseRows(weight, type, stride, outs, k, from, pitch, to, 2, four: true)
+      }
+      row &+= 4
+    }
+  }
+
+  /// See `MatmulKernels.QuantizedDots`.
+  @inline(never)
+  static func quantizedDots(
+    _ address: UnsafeRawPointer, _ firstOut: Int, _ outs: Int, _ x: UnsafePointer<Float>, _ rows: Int, _ pitch: Int,
+    _ tile: UnsafeMutablePointer<Float>, _ mode: Int32
+  ) {
+    let weight = address.assumingMemoryBound(to: QuantizedWeightPointers.self)
+    if rows == 1 {
+      switch mode {
+      case 0: quantizedRows(weight, firstOut, outs, x, pitch, tile, 0, four: false)
+      case 1: quantizedRows(weight, firstOut, outs, x, pitch, tile, 1, four: false)
+      default: quantizedRows(weight, firstOut, outs, x, pitch, tile, 2, four: false)
+      }
+      return
+    }
+    var row = 0
+    while row < rows {
+      let from = x + row &* pitch
+      let to = tile + row &* matmulColumns
+      switch mode {
+      case 0: quantizedRows(weight, firstOut, outs, from, pitch, to, 0, four: true)
+      case 1: quantizedRows(weight, firstOut, outs, from, pitch, to, 1, four: true)
+      default: quantizedRows(weight, firstOut, outs, from, pitch, to, 2, four: true)
+      }
+      row &+= 4
+    }
+  }
+}
