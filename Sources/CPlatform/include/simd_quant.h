@@ -1,2 +1,39 @@
 #pragma once
 #include "simd.h"
+#include <string.h>
+#include "simd_matmul.h"
+
+typedef uint8_t qt_u8x16 __attribute__((ext_vector_type(16)));
+typedef uint8_t qt_u8x8 __attribute__((ext_vector_type(8)));
+
+/// Adds one to each lane of `index` where `s` is above the threshold.
+CP_INLINE u32x16 qt_count_above(u32x16 index, f32x16 s, float threshold) {
+  return index - (u32x16)(mm_i32x16)(s > threshold);
+}
+
+/// Sixteen 4-bit codes in eight bytes, the earlier one of a pair in the high half.
+CP_INLINE uint64_t qt_pack_nibbles(u32x16 codes) {
+  qt_u8x16 b = __builtin_convertvector(codes, qt_u8x16);
+  qt_u8x8 even = __builtin_shufflevector(b, b, 0, 2, 4, 6, 8, 10, 12, 14);
+  qt_u8x8 odd = __builtin_shufflevector(b, b, 1, 3, 5, 7, 9, 11, 13, 15);
+  qt_u8x8 packed = (even << 4) | odd;
+  uint64_t bytes;
+  memcpy(&bytes, &packed, 8);
+  return bytes;
+}
+
+CP_INLINE f32x16 qt_abs(f32x16 v) { return (f32x16)((u32x16)v & 0x7fffffffu); }
+
+CP_INLINE f32x16 qt_sqrt(f32x16 v) {
+#if defined(__AVX512F__)
+  return (f32x16)_mm512_sqrt_ps((__m512)v);
+#elif defined(__AVX__)
+  f32x8 low = (f32x8)_mm256_sqrt_ps((__m256)__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7));
+  f32x8 high = (f32x8)_mm256_sqrt_ps((__m256)__builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
+  return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#else
+  f32x16 r;
+  for (int i = 0; i < 16; i++) r[i] = __builtin_sqrtf(v[i]);
+  return r;
+#endif
+}

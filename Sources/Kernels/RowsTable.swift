@@ -1,0 +1,20 @@
+import Numerics
+
+extension Kernels {
+  /// Stores this build's row-wise functions.
+  public static func fill(rows table: UnsafeMutablePointer<RowKernels>) {
+    table.initialize(
+      to: RowKernels(
+        cast: { Kernels.cast($0, $1, $2, $3, $4) },
+        accumulate: { Kernels.accumulate($0, $1, $2, $3, $4, $5, $6) },
+        norm: { Kernels.rmsNorm($0, $1, $2, $3, $4, $5, $6, $7, $8) },
+        normBackward: { Kernels.rmsNormBackward($0, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10) },
+        rope: { Kernels.rope($0, $1, $2, $3, $4, $5, $6, $7, $8) },
+        swiglu: { Kernels.swiglu($0, $1, $2, $3, $4) },
+        swigluBackward: { Kernels.swigluBackward($0, $1, $2, $3, $4, $5, $6) },
+        softmax: { Kernels.softmax($0, $1, $2, $3, $4) },
+        softmaxBackward: { Kernels.softmaxBackward($0, $1, $2, $3, $4, $5) },
+        crossEntropy: { Kernels.crossEntropy($0, $1, $2, $3, $4, $5, $6) },
+        dropout: { Kernels.dropout($0, $1, $2, $3, $4, $5, $6, $7, $8, $9) }))
+  }
+}

@@ -1,0 +1,117 @@
+import CPlatform
+
+/// Largest element of a row of floats.
+@inline(__always)
+private func rowMaximum(_ x: UnsafePointer<Float>, _ d: Int) -> Float {
+  var peak = splat(-Float.infinity)
+  var j = 0
+  while j &+ 16 <= d {
+    peak = larger(peak, loadFloats(x + j))
+    j &+= 16
+  }
+  var best = largest(peak)
+  while j < d {
+    if x[j] > best { best = x[j] }
+    j &+= 1
+  }
+  return best
+}
+
+/// Sum of exp(x - peak) of a row; with `y` the terms are stored there.
+@inline(__always)
+private func exponentials(_ x: UnsafePointer<Float>, _ d: Int, _ peak: Float, _ y: UnsafeMutablePointer<Float>?) -> Float {
+  var sum = splat(0)
+  var j = 0
+  while j < d {
+    let rest = d &- j
+    var e = expVector(element16(x, 0, j, rest) - splat(peak))
+    if rest < 16 {
+      for lane in rest..<16 { e[lane] = 0 }
+    }
+    if let y { putElement16(y, 0, j, rest, e) }
+    sum = sum + e
+    j &+= 16
+  }
+  return mm_sum(sum)
+}
+
+extension Kernels {
+  @inline(never)
+  static func softmax(
+    _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ t: Int, _ d: Int, _ logarithm: Bool
+  ) {
+    for row in 0..<t {
+      let source = x + row &* d
+      let target = y + row &* d
+      let peak = rowMaximum(source, d)
+      let total = exponentials(source, d, peak, logarithm ? nil : target)
+      let shift = splat(peak + rows_log(total))
+      let factor = splat(1 / total)
+      var j = 0
+      while j < d {
+        let rest = d &- j
+        let v = logarithm ? element16(source, 0, j, rest) - shift : element16(target, 0, j, rest) * factor
+        putElement16(target, 0, j, rest, v)
+        j &+= 16
+      }
+    }
+  }
+
+  /// dx = y * (dy - sum(dy * y)), or for the logarithm dx = dy - exp(y) * sum(dy).
+  @inline(never)
+  static func softmaxBackward(
+    _ dy: UnsafePointer<Float>, _ y: UnsafePointer<Float>, _ dx: UnsafeMutablePointer<Float>, _ t: Int, _ d: Int,
+    _ logarithm: Bool
+  ) {
+    for row in 0..<t {
+      let offset = row &* d
+      var sum = splat(0)
+      var j = 0
+      while j < d {
+        let g = element16(dy + offset, 0, j, d &- j)
+        sum = logarithm ? sum + g : madd(g, element16(y + offset, 0, j, d &- j), sum)
+        j &+= 16
+      }
+      let total = splat(mm_sum(sum))
+      j = 0
+      while j < d {
+        let rest = d &- j
+        let g = element16(dy + offset, 0, j, rest)
+        let v = element16(y + offset, 0, j, rest)
+        putElement16(dx + offset, 0, j, rest, logarithm ? g - expVector(v) * total : v * (g - total))
+        j &+= 16
+      }
+    }
+  }
+
+  /// losses = log sum exp(logits) - logits[label], 0 for a negative label; see `RowKernels.CrossEntropy`.
+  @inline(never)
+  static func crossEntropy(
+    _ logits: UnsafeMutablePointer<Float>, _ t: Int, _ d: Int, _ labels: UnsafePointer<Int32>,
+    _ losses: UnsafeMutablePointer<Float>, _ scale: Float, _ gradient: Bool
+  ) {
+    for row in 0..<t {
+      let source = logits + row &* d
+      let label = Int(labels[row])
+      guard label >= 0 else {
+        losses[row] = 0
+        if gradient {
+          for j in 0..<d { source[j] = 0 }
+        }
+        continue
+      }
+      let peak = rowMaximum(source, d)
+      let chosen = source[label]
+      let total = exponentials(source, d, peak, gradient ? source : nil)
+      losses[row] = rows_log(total) + peak - chosen
+      guard gradient else { continue }
+      let factor = splat(scale / total)
+      var j = 0
+      while j < d {
+        putElement16(source, 0, j, d &- j, element16(source, 0, j, d &- j) * factor)
+        j &+= 16
+      }
+      source[label] -= scale
+    }
+  }
+}

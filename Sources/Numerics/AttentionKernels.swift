@@ -1,0 +1,76 @@
+/// One head's attention between consecutive query rows and key rows, for the kernels. Strides count elements.
+///
+/// Query row i stands at position `queryOffset + i` of the keys' numbering and sees key j when j <= that position and,
+/// with a window, position - j < window.
+public struct AttentionTask: @unchecked Sendable {
+  public var q: UnsafeRawPointer
+  public var k: UnsafeRawPointer
+  public var v: UnsafeRawPointer
+  /// Output of the forward pass: written by `forward`, read by `backward`.
+  public var out: UnsafeMutableRawPointer
+  /// Log-sum-exp of each query row, or nil when not wanted.
+  public var lse: UnsafeMutablePointer<Float>?
+  public var dOut: UnsafeRawPointer?
+  public var dq: UnsafeMutableRawPointer?
+  /// f32 [keyCount, headDim] sums of this head, zeroed by the caller.
+  public var dk: UnsafeMutablePointer<Float>?
+  public var dv: UnsafeMutablePointer<Float>?
+  /// DType of q, k, v, out, dOut, dq.
+  public var type: Int32
+  public var queryStride: Int
+  public var keyStride: Int
+  public var headDim: Int
+  public var queryCount: Int
+  public var keyCount: Int
+  public var queryOffset: Int
+  public var window: Int
+  public var scale: Float
+  /// `AttentionKernels.scratchCount` floats.
+  public var scratch: UnsafeMutablePointer<Float>
+
+  public init(
+    q: UnsafeRawPointer, k: UnsafeRawPointer, v: UnsafeRawPointer, out: UnsafeMutableRawPointer,
+    lse: UnsafeMutablePointer<Float>?, type: Int32, queryStride: Int, keyStride: Int, headDim: Int, queryCount: Int,
+    keyCount: Int, queryOffset: Int, window: Int, scale: Float, scratch: UnsafeMutablePointer<Float>
+  ) {
+    self.q = q
+    self.k = k
+    self.v = v
+    self.out = out
+    self.lse = lse
+    self.type = type
+    self.queryStride = queryStride
+    self.keyStride = keyStride
+    self.headDim = headDim
+    self.queryCount = queryCount
+    self.keyCount = keyCount
+    self.queryOffset = queryOffset
+    self.window = window
+    self.scale = scale
+    self.scratch = scratch
+  }
+}
+
+/// The attention functions of one instruction-set build; each takes the address of an `AttentionTask`.
+public struct AttentionKernels: Sendable {
+  public typealias Run = @convention(c) (UnsafeRawPointer) -> Void
+
+  /// Attention of one head over query rows, blockwise with running softmax.
+  public var forward: Run
+  /// Gradients of one head over a whole sequence.
+  public var backward: Run
+
+  /// Rows of a block of queries and of keys: S and P of a block are 16 KiB each, which stay in L1 with the operands.
+  public static let block = 64
+
+  /// Floats of scratch: five blocks of [64, headDim], four of [64, 64], row statistics, and dQ of a whole sequence.
+  public static func scratchCount(headDim: Int, queryCount: Int) -> Int {
+    let width = (headDim + 15) & ~15
+    return 8 * block * width + 5 * block * block + 4 * block + queryCount * width + queryCount
+  }
+
+  public init(forward: @escaping Run, backward: @escaping Run) {
+    self.forward = forward
+    self.backward = backward
+  }
+}

@@ -1,0 +1,63 @@
+/// The NF4 data type (Dettmers et al. 2023; values as in bitsandbytes, which differ from the paper's equation 4).
+public enum NF4 {
+  /// Index to value, ascending; seven negatives, zero at 7, eight positives.
+  public static let codebook: [Float] = bits([
+    0xBF80_0000, 0xBF32_39B1, 0xBF06_6B30, 0xBECA_32A0, 0xBE91_A24D, 0xBE3D_353F, 0xBDBA_7871, 0x0000_0000,
+    0x3DA2_FAFF, 0x3E24_CAE3, 0x3E7C_04DD, 0x3EAD_033A, 0x3EE1_A4B8, 0x3F10_07AB, 0x3F39_13B3, 0x3F80_0000,
+  ])
+  /// A value takes the index that counts the thresholds strictly below it: midpoints of the codebook in f32.
+  public static let thresholds: [Float] = bits([
+    0xBF59_1CD8, 0xBF1C_5270, 0xBEEB_8480, 0xBEAD_EA76, 0xBE70_3CEC, 0xBE0D_38BC, 0xBD3A_7871, 0x3D22_FAFF,
+    0x3DF6_4862, 0x3E50_67E0, 0x3E95_82D4, 0x3EC7_53F9, 0x3F00_6D04, 0x3F24_8DAF, 0x3F5C_89DA,
+  ])
+  /// Code of the n-th smallest value.
+  public static let order: [UInt32] = Array(0..<16)
+}
+
+/// bitsandbytes' own FP4: sign, two exponent bits, one mantissa bit, all divided by 12. Index order is bit pattern.
+public enum FP4 {
+  public static let codebook: [Float] = bits([
+    0x0000_0000, 0x3BAA_AAAB, 0x3F2A_AAAB, 0x3F80_0000, 0x3EAA_AAAB, 0x3F00_0000, 0x3E2A_AAAB, 0x3E80_0000,
+    0x0000_0000, 0xBBAA_AAAB, 0xBF2A_AAAB, 0xBF80_0000, 0xBEAA_AAAB, 0xBF00_0000, 0xBE2A_AAAB, 0xBE80_0000,
+  ])
+  /// Midpoints of the table sorted by value, as the CPU kernel of bitsandbytes uses; zero has two codes.
+  public static let thresholds: [Float] = bits([
+    0xBF55_5556, 0xBF15_5556, 0xBED5_5556, 0xBE95_5556, 0xBE55_5556, 0xBDB0_0000, 0xBB2A_AAAB, 0x0000_0000,
+    0x3B2A_AAAB, 0x3DB0_0000, 0x3E55_5556, 0x3E95_5556, 0x3ED5_5556, 0x3F15_5556, 0x3F55_5556,
+  ])
+  public static let order: [UInt32] = [11, 10, 13, 12, 15, 14, 9, 0, 8, 1, 6, 7, 4, 5, 2, 3]
+}
+
+private func bits(_ patterns: [UInt32]) -> [Float] { patterns.map(Float.init(bitPattern:)) }
+
+/// The 256-entry dynamic maps of bitsandbytes' 8-bit blockwise quantization (Dettmers et al. 2022).
+public enum DynamicMap {
+  /// 127 negatives, zero at 127, 128 positives.
+  public static let signed = make(isSigned: true)
+  /// Zero at 0, then 255 positives.
+  public static let unsigned = make(isSigned: false)
+
+  /// For i = 0..6 the interval [0.1, 1] is split in 2^i parts (twice as many unsigned), whose midpoints are scaled by
+  /// 10^(i - 6); the order of operations is torch.linspace's, which the golden hashes pin down.
+  private static func make(isSigned: Bool) -> [Float] {
+    var values: [Float] = [0, 1]
+    let start = Float(0.1)
+    for i in 0..<7 {
+      let parts = 1 << (isSigned ? i : i + 1)
+      let step = (1 - start) / Float(parts)
+      let points = (0...parts).map { k -> Float in
+        k < (parts + 1) / 2
+          ? start.addingProduct(step, Float(k)) : Float(1).addingProduct(-step, Float(parts - k))
+      }
+      let scale = Float(scales[i])
+      for k in 0..<parts {
+        let value = (points[k] + points[k + 1]) / 2 * scale
+        values.append(value)
+        if isSigned { values.append(-value) }
+      }
+    }
+    return values.sorted()
+  }
+
+  private static let scales: [Double] = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1]
+}
