@@ -83,9 +83,10 @@ extension ModelConfig {
         window: window)
     }
 
-    func qwen(_ type: ModelType, _ names: [String], _ s: (Int, Int, Int, Int, Int, Int), _ vocabulary: Int,
-      positions: Int, ties: Bool)
-    {
+    func qwen(
+      _ type: ModelType, _ names: [String], _ s: (Int, Int, Int, Int, Int, Int), _ vocabulary: Int,
+      positions: Int, ties: Bool
+    ) {
       for name in names {
         rows[name] = Row(
           type: type, sizes: s, vocabulary: vocabulary, positions: positions, theta: 1e6, epsilon: 1e-6, ties: ties)

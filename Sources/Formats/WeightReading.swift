@@ -40,7 +40,10 @@ extension WeightSource {
   /// The whole tensor as f32.
   public func read(_ name: String) throws(FormatError) -> [Float] {
     let tensor = try tensor(name)
-    // Sizes were checked against the file on opening; only element counts of 4-byte floats can exceed memory.
+    // The element count of an unreadable type was not checked against the file; do not allocate for it.
+    if case .unreadable(let type) = tensor.encoding {
+      throw .unsupportedType(path: path, tensor: name, type: type, supported: GGMLType.supported)
+    }
     var values = [Float](repeating: 0, count: tensor.rowCount * tensor.rowLength)
     try read(name, rows: 0..<tensor.rowCount, into: &values)
     return values

@@ -82,18 +82,21 @@ import Testing
     #expect(try config([("rope_parameters", llama3), ("rope_theta", 5e5)]).ropeTheta == 500000)
     #expect(try config([("rope_parameters", ["rope_type": "default", "rope_theta": 7.0])]).ropeTheta == 7)
     #expect(try config([("rope_scaling", ["type": "linear", "factor": 2])]).ropeScaling == .linear(factor: 2))
-    #expect(throws: FormatError.unsupportedModel(
-      path: "config.json", field: "rope_type", value: "yarn", supported: ["default", "linear", "llama3"])
+    #expect(
+      throws: FormatError.unsupportedModel(
+        path: "config.json", field: "rope_type", value: "yarn", supported: ["default", "linear", "llama3"])
     ) { try config([("rope_scaling", ["type": "yarn", "factor": 2])]) }
   }
 
-  @Test(arguments: [
-    ("model_type", "gemma"), ("hidden_act", "gelu"), ("hidden_size", 0), ("hidden_size", 2_000_000),
-    ("hidden_size", "64"), ("num_hidden_layers", 1_000_000_000_000), ("num_key_value_heads", 3),
-    ("num_attention_heads", 0), ("vocab_size", 33_554_432), ("rms_norm_eps", 0), ("head_dim", 15),
-    ("rope_scaling", ["rope_type": "linear", "factor": 0]), ("rope_theta", -1), ("partial_rotary_factor", 0.5),
-    ("rope_scaling", ["rope_type": "llama3", "factor": 8]), ("num_hidden_layers", nil),
-  ] as [(String, JSON)]) func nonsenseIsRefused(field: String, value: JSON) {
+  @Test(
+    arguments: [
+      ("model_type", "gemma"), ("hidden_act", "gelu"), ("hidden_size", 0), ("hidden_size", 2_000_000),
+      ("hidden_size", "64"), ("num_hidden_layers", 1_000_000_000_000), ("num_key_value_heads", 3),
+      ("num_attention_heads", 0), ("vocab_size", 33_554_432), ("rms_norm_eps", 0), ("head_dim", 15),
+      ("rope_scaling", ["rope_type": "linear", "factor": 0]), ("rope_theta", -1), ("partial_rotary_factor", 0.5),
+      ("rope_scaling", ["rope_type": "llama3", "factor": 8]), ("num_hidden_layers", nil),
+    ] as [(String, JSON)]) func nonsenseIsRefused(field: String, value: JSON)
+  {
     #expect(throws: FormatError.self) { try config([(field, value)]) }
   }
 }

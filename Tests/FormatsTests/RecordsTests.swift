@@ -37,7 +37,9 @@ import Testing
 
   @Test func tables() throws {
     #expect(
-      try read("a,b\r\n\"x, \"\"y\"\"\nz\",\r\n\n1,2", "csv") == [["a": "x, \"y\"\nz", "b": ""], ["a": "1", "b": "2"]])
+      try read("a,b\r\n\"x, \"\"y\"\"\nz\",\r\n\n1,2", "csv") == [
+        ["a": "x, \"y\"\nz", "b": ""], ["a": "1", "b": "2"],
+      ])
     #expect(try read("a\tb\n1,5\t\"q\"\n", "tsv") == [["a": "1,5", "b": "q"]])
     #expect(try read("a,b\n,\n", "csv") == [["a": "", "b": ""]])
     for bad in ["a,a\n1,2", "a\n\"x", "a\n\"x\"y", "a,b\n1"] {

@@ -35,7 +35,8 @@ import Testing
         path: path,
         [
           .init(name: "ids", dtype: .i64, shape: [1], bytes: [1, 0, 0, 0, 0, 0, 0, 0]),
-          .init(name: "halves", dtype: .f16, shape: [2, 3], bytes: [0, 0x3C, 1, 0, 0, 0xFC, 0xFF, 0x7B, 0, 0x80, 0xFF, 3]),
+          .init(
+            name: "halves", dtype: .f16, shape: [2, 3], bytes: [0, 0x3C, 1, 0, 0, 0xFC, 0xFF, 0x7B, 0, 0x80, 0xFF, 3]),
         ])
       let source = try WeightSource(path: path)
       let halves = try source.read("halves")
@@ -51,13 +52,15 @@ import Testing
       func u32(_ v: UInt32) -> [UInt8] { withUnsafeBytes(of: v.littleEndian) { Array($0) } }
       func u64(_ v: UInt64) -> [UInt8] { withUnsafeBytes(of: v.littleEndian) { Array($0) } }
       func text(_ s: String) -> [UInt8] { u64(UInt64(s.utf8.count)) + Array(s.utf8) }
-      var bytes = Array("GGUF".utf8) + u32(3) + u64(3) + u64(3)
+      var bytes = Array("GGUF".utf8) + u32(3) + u64(4) + u64(3)
       bytes += text("general.architecture") + u32(8) + text("llama")
       bytes += text("llama.attention.head_count") + u32(4) + u32(2)
       bytes += text("llama.attention.head_count_kv") + u32(4) + u32(1)
       bytes += text("blk.0.attn_q.weight") + u32(2) + u64(2) + u64(8) + u32(0) + u64(0)
       bytes += text("blk.0.attn_k.bias") + u32(1) + u64(4) + u32(0) + u64(64)
       bytes += text("rope_freqs.weight") + u32(1) + u64(4) + u32(99) + u64(96)
+      // A type that cannot be read, with more elements than any memory holds.
+      bytes += text("output.weight") + u32(2) + u64(1 << 29) + u64(1 << 29) + u32(16) + u64(0)
       bytes += [UInt8](repeating: 0, count: (32 - bytes.count % 32) % 32)
       for row in [0, 2, 1, 3, 4, 6, 5, 7] as [Float] {
         bytes += u32(row.bitPattern) + u32((row + 0.5).bitPattern)
@@ -74,6 +77,10 @@ import Testing
       #expect(try source.read("model.layers.0.self_attn.k_proj.bias") == [0, 1, 2, 3])
       #expect(try source.rawBytes(q) == nil)
       #expect(!source.contains("rope_freqs.weight"))
+      #expect(
+        throws: FormatError.unsupportedType(
+          path: source.path, tensor: "lm_head.weight", type: "IQ2_XXS", supported: GGMLType.supported)
+      ) { try source.read("lm_head.weight") }
       var one: [Float] = [0]
       #expect(throws: FormatError.self) { try source.gguf?.dequantize("rope_freqs.weight", rows: 0..<1, into: &one) }
     }
