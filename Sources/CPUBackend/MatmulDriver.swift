@@ -43,8 +43,8 @@ struct MatmulOutput: @unchecked Sendable {
   var beta: Float
 }
 
-/// A product in tiles of row lanes x column lanes. One side, the resident one, is packed completely (in blocks of at most
-/// 640 lanes) and read by all workers; the other streams: each worker packs or decodes a few panels of it at a
+/// A product in tiles of row lanes x column lanes. One side, the resident one, is packed completely (in blocks of at
+/// most 640 lanes) and read by all workers; the other streams: each worker packs or decodes a few panels of it at a
 /// time, for itself. Every output is summed over the contraction in the same order whichever worker computes it
 /// and however the lanes are divided, so results do not depend on the number of threads.
 struct MatmulDriver: @unchecked Sendable {

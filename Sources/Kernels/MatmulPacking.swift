@@ -113,7 +113,8 @@ extension Kernels {
         var column = 0
         while column < columns {
           write(
-            load(tile + (lane &* matmulColumns &+ column)), alpha, beta, target + (lane &* stride &+ column) &* size, type,
+            load(tile + (lane &* matmulColumns &+ column)), alpha, beta, target + (lane &* stride &+ column) &* size,
+            type,
             min(16, columns &- column))
           column &+= 16
         }
