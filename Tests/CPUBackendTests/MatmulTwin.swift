@@ -82,7 +82,8 @@ final class GuardedMatrix {
   var unitRoundoff: Double { type == .f32 ? 1e-7 : type == .bf16 ? 1.0 / 256 : 1.0 / 2048 }
 }
 
-/// The product in double (of the given rows, or of all), and for each output the sum of magnitudes that scales its rounding error.
+/// The product in double (of the given rows, or of all), and for each output the sum of magnitudes that scales its
+/// rounding error.
 func naiveProduct(
   m: Int, n: Int, k: Int, alpha: Float, beta: Float, old: [Float], precision: DType,
   only rows: [Int]? = nil, a: (Int, Int) -> Float,
