@@ -43,8 +43,8 @@ struct MatmulOutput: @unchecked Sendable {
   var beta: Float
 }
 
-/// A product in tiles of row lanes x column lanes. One side, the resident one, is packed completely (in blocks of at most
-/// 640 lanes) and read by all workers; the other streams: each worker packs or decodes a few panels of it at a
+/// A product in tiles of row lanes x column lanes. One side, the resident one, is packed completely (in blocks of at
+/// most 640 lanes) and read by all workers; the other streams: each worker packs or decodes a few panels of it at a
 /// time, for itself. Every output is summed over the contraction in the same order whichever worker computes it
 /// and however the lanes are divided, so results do not depend on the number of threads.
 struct MatmulDriver: @unchecked Sendable {
@@ -185,24 +185,29 @@ struct MatmulDriver: @unchecked Sendable {
           kernels, mode, lanes: part(range, from: start), steps: steps(kBlock), to: to, laneStride: 1,
           wordStride: width, scratch: scratch.values[worker])
       }
-      pool.run(count(rows.lanes, by: kernels.rows)) { job, worker in
+      // Neighbouring panels share cache lines of the output, so a worker takes several in a row.
+      let rowPanels = count(rows.lanes, by: kernels.rows)
+      let jobs = min(rowPanels, 8 * pool.threadCount)
+      pool.run(jobs) { job, worker in
         let buffer = scratch.values[worker]
         let panel = buffer + MatmulKernels.scratchCount
         let tiles = panel + Self.rowPanelCount
-        let range = rowPanel(job, of: rows.lanes)
-        for kBlock in 0..<blocks {
-          let steps = steps(kBlock)
-          let words = words(steps.count)
-          rows.pack(
-            kernels, mode, lanes: range, steps: steps, to: panel, laneStride: Self.pitch, wordStride: 1,
-            scratch: buffer)
-          kernels.multiply(
-            panel, range.count, packed.value + kBlock * Self.pitch * width * panels, lanes,
-            (words + 15) / 16 * 16 * width, words, tiles, kBlock == 0, mode.rawValue)
-        }
-        for index in 0..<panels {
-          store(
-            tiles + index * tileCount, range, part(columnPanel(index, of: lanes), from: start), buffer)
+        for index in rowPanels * job / jobs..<rowPanels * (job + 1) / jobs {
+          let range = rowPanel(index, of: rows.lanes)
+          for kBlock in 0..<blocks {
+            let steps = steps(kBlock)
+            let words = words(steps.count)
+            rows.pack(
+              kernels, mode, lanes: range, steps: steps, to: panel, laneStride: Self.pitch, wordStride: 1,
+              scratch: buffer)
+            kernels.multiply(
+              panel, range.count, packed.value + kBlock * Self.pitch * width * panels, lanes,
+              (words + 15) / 16 * 16 * width, words, tiles, kBlock == 0, mode.rawValue)
+          }
+          for column in 0..<panels {
+            store(
+              tiles + column * tileCount, range, part(columnPanel(column, of: lanes), from: start), buffer)
+          }
         }
       }
       first += block

@@ -24,8 +24,8 @@ extension InstructionSet {
 /// a warm write, so nothing is allocated per call. One caller at a time.
 final class MatmulState: @unchecked Sendable {
   let kernels: MatmulKernels
-  private var packed = ScratchBuffer()
-  private var perWorker: [ScratchBuffer]
+  private let packedBuffer = ScratchBuffer()
+  private let perWorker: [ScratchBuffer]
 
   init(instructionSet: InstructionSet, workers: Int) {
     kernels = instructionSet.matmulKernels
@@ -33,9 +33,9 @@ final class MatmulState: @unchecked Sendable {
   }
 
   /// The operand that all workers read.
-  func packed(_ count: Int) -> UnsafeMutablePointer<Float> { packed.reserve(count) }
+  func packed(_ count: Int) -> UnsafeMutablePointer<Float> { packedBuffer.reserve(count) }
 
-  /// One buffer of `count` floats per worker, `pitch` floats apart in a table of addresses.
+  /// One buffer of at least `count` floats per worker.
   func workerBuffers(_ count: Int) -> [UnsafeMutablePointer<Float>] {
     perWorker.map { $0.reserve(count) }
   }

@@ -16,10 +16,10 @@ public struct Checkpoint: Sendable {
     }
     let single = directory + "/model.safetensors"
     let index = directory + "/model.safetensors.index.json"
-    if FileSystem.exists(index) {
-      self = try Checkpoint(index: index, directory: directory)
-    } else if FileSystem.exists(single) {
+    if FileSystem.exists(single) {  // transformers prefers it over the index too
       self = try Checkpoint(files: [SafetensorsFile(path: single)], path: directory)
+    } else if FileSystem.exists(index) {
+      self = try Checkpoint(index: index, directory: directory)
     } else {
       throw .missingFile(path: directory, looked: ["model.safetensors", "model.safetensors.index.json"])
     }

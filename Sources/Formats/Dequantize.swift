@@ -132,10 +132,14 @@ enum Dequantize {
   }
 
   @inline(__always)
-  private static func byte(_ p: UnsafeRawPointer, _ i: Int) -> Int32 { Int32(p.load(fromByteOffset: i, as: UInt8.self)) }
+  private static func byte(_ p: UnsafeRawPointer, _ i: Int) -> Int32 {
+    Int32(p.load(fromByteOffset: i, as: UInt8.self))
+  }
 
   @inline(__always)
-  private static func signed(_ p: UnsafeRawPointer, _ i: Int) -> Int32 { Int32(p.load(fromByteOffset: i, as: Int8.self)) }
+  private static func signed(_ p: UnsafeRawPointer, _ i: Int) -> Int32 {
+    Int32(p.load(fromByteOffset: i, as: Int8.self))
+  }
 
   @inline(__always)
   static func brain(_ p: UnsafeRawPointer) -> Float {

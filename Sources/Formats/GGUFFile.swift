@@ -112,13 +112,15 @@ public final class GGUFFile: Sendable {
     let available = UInt64(file.byteCount - dataStart)
     var elements = 1
     for extent in record.dims {
-      let (product, overflow) = elements.multipliedReportingOverflow(by: extent)
+      // Zero counts as one here, so that products of the other sizes cannot overflow elsewhere.
+      let (product, overflow) = elements.multipliedReportingOverflow(by: max(extent, 1))
       guard !overflow, product <= Int.max / 8 else {
         throw .badField(
           path: path, field: "shape of \(record.name)", value: "\(record.dims)", expected: "a size below 2^60")
       }
       elements = product
     }
+    if record.dims.contains(0) { elements = 0 }
     guard record.offset % UInt64(alignment) == 0 else {
       throw .badField(
         path: path, field: "offset of \(record.name)", value: "\(record.offset)",

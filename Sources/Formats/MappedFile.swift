@@ -11,7 +11,8 @@ public final class MappedFile: @unchecked Sendable {
 
   public init(path: String) throws(FormatError) {
     self.path = path
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    // Without O_NONBLOCK the opening of a named pipe would wait for a writer.
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     guard descriptor >= 0 else { throw .system(path: path, operation: "open", code: errno) }
     defer { close(descriptor) }
     var info = stat()

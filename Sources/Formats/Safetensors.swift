@@ -122,12 +122,14 @@ public final class SafetensorsFile: Sendable {
     }
     var size = type.byteCount
     for extent in shape {
-      let (product, overflow) = size.multipliedReportingOverflow(by: extent)
+      // Zero counts as one here, so that products of the other sizes cannot overflow elsewhere.
+      let (product, overflow) = size.multipliedReportingOverflow(by: max(extent, 1))
       guard !overflow else {
         throw .badField(path: path, field: "shape of \(name)", value: "\(shape)", expected: "a size below 2^63")
       }
       size = product
     }
+    if shape.contains(0) { size = 0 }
     guard size == end - begin else {
       throw .badField(
         path: path, field: "data_offsets of \(name)", value: "[\(begin), \(end)]",

@@ -111,7 +111,8 @@ private func weights(_ p: UnsafeRawPointer, _ type: Int32, _ mode: Int32) -> Wei
 private func weights(_ p: UnsafeRawPointer, _ type: Int32, count: Int, _ mode: Int32) -> Weights {
   let second = p + (type == 0 ? 64 : 32)
   return Weights(
-    mm_load_part(p, type, min(16, count)), count > 16 ? mm_load_part(second, type, count &- 16) : F16(repeating: 0), mode)
+    mm_load_part(p, type, min(16, count)), count > 16 ? mm_load_part(second, type, count &- 16) : F16(repeating: 0),
+    mode)
 }
 
 @inline(__always)

@@ -45,8 +45,9 @@ private func wordsAcross(
 }
 
 extension Kernels {
-  /// Packs `lanes` x `k` elements into words; see `MatmulKernels.Pack`. Missing lanes become zero up to a multiple of
-  /// 16, and so do missing words where the destination is contiguous along the words or is transposed into.
+  /// Packs `lanes` x `k` elements into words; see `MatmulKernels.Pack`. Missing words become zero up to a
+  /// multiple of 16 where the destination is contiguous along the words or transposed into. Missing lanes hold
+  /// anything finite or not: their sums are never read.
   @inline(never)
   static func pack(
     _ source: UnsafeRawPointer, _ type: Int32, _ stride: Int, _ contiguous: Bool, _ lanes: Int, _ k: Int,
@@ -56,6 +57,22 @@ extension Kernels {
     let perWord = mode == 1 ? 2 : 1
     let words = (k &+ perWord &- 1) / perWord
     let size = type == 0 ? 4 : 2
+    if contiguous && wordStride == 1 {
+      for lane in 0..<lanes {
+        let row = source + lane &* stride &* size
+        let to = target + lane &* laneStride
+        var word = 0
+        while word < words {
+          let step = word &* perWord
+          put(to + word, wordsAlong(row, type, step, k &- step, mode))
+          // What follows is the next block of the same row, which is wanted after the tiles of this one.
+          mm_prefetch(row + (step &+ k) &* size)
+          if mode == 1 && type == 0 { mm_prefetch(row + (step &+ k &+ 16) &* size) }
+          word &+= 16
+        }
+      }
+      return
+    }
     var lane = 0
     while lane < lanes {
       let present = min(16, lanes &- lane)
@@ -64,20 +81,12 @@ extension Kernels {
         let step = word &* perWord
         let to = target + (lane &* laneStride &+ word &* wordStride)
         if contiguous {
-          if wordStride == 1 {
-            for l in 0..<present {
-              let row = source + (lane &+ l) &* stride &* size
-              put(to + l &* laneStride, wordsAlong(row, type, step, k &- step, mode))
-            }
-            for l in present..<16 { put(to + l &* laneStride, F16(repeating: 0)) }
-          } else {
-            for l in 0..<present {
-              let row = source + (lane &+ l) &* stride &* size
-              put(scratch + l &* 16, wordsAlong(row, type, step, k &- step, mode))
-            }
-            for l in present..<16 { put(scratch + l &* 16, F16(repeating: 0)) }
-            mm_transpose16(scratch, 16, to, wordStride)
+          for l in 0..<present {
+            let row = source + (lane &+ l) &* stride &* size
+            put(scratch + l &* 16, wordsAlong(row, type, step, k &- step, mode))
           }
+          for l in present..<16 { put(scratch + l &* 16, F16(repeating: 0)) }
+          mm_transpose16(scratch, 16, to, wordStride)
         } else {
           let count = min(16, words &- word)
           if laneStride == 1 {
@@ -113,7 +122,8 @@ extension Kernels {
         var column = 0
         while column < columns {
           write(
-            load(tile + (lane &* matmulColumns &+ column)), alpha, beta, target + (lane &* stride &+ column) &* size, type,
+            load(tile + (lane &* matmulColumns &+ column)), alpha, beta, target + (lane &* stride &+ column) &* size,
+            type,
             min(16, columns &- column))
           column &+= 16
         }

@@ -7,38 +7,44 @@
 public struct MatmulKernels: Sendable {
   /// Packs `lanes` x `k` elements: (source, type, source stride, contraction is contiguous, lanes, k, destination,
   /// lane stride, word stride, mode, scratch). One of the destination strides is 1.
-  public typealias Pack = @convention(c) (
-    UnsafeRawPointer, Int32, Int, Bool, Int, Int, UnsafeMutablePointer<Float>, Int, Int, Int32,
-    UnsafeMutablePointer<Float>
-  ) -> Void
+  public typealias Pack =
+    @convention(c) (
+      UnsafeRawPointer, Int32, Int, Bool, Int, Int, UnsafeMutablePointer<Float>, Int, Int, Int32,
+      UnsafeMutablePointer<Float>
+    ) -> Void
   /// Multiplies a row panel by consecutive column panels and adds to their tiles:
   /// (row panel, lanes, column panels, lanes of all of them, words between panels, words, tiles, overwrite, mode).
-  public typealias Multiply = @convention(c) (
-    UnsafePointer<Float>, Int, UnsafePointer<Float>, Int, Int, Int, UnsafeMutablePointer<Float>, Bool, Int32
-  ) -> Void
+  public typealias Multiply =
+    @convention(c) (
+      UnsafePointer<Float>, Int, UnsafePointer<Float>, Int, Int, Int, UnsafeMutablePointer<Float>, Bool, Int32
+    ) -> Void
   /// Writes tiles: (tile, lanes, columns, transposed, alpha, beta, destination, type, stride, scratch).
-  public typealias Store = @convention(c) (
-    UnsafePointer<Float>, Int, Int, Bool, Float, Float, UnsafeMutableRawPointer, Int32, Int,
-    UnsafeMutablePointer<Float>
-  ) -> Void
+  public typealias Store =
+    @convention(c) (
+      UnsafePointer<Float>, Int, Int, Bool, Float, Float, UnsafeMutableRawPointer, Int32, Int,
+      UnsafeMutablePointer<Float>
+    ) -> Void
   /// Decodes and packs a rectangle of a quantized matrix: (address of a `QuantizedWeightPointers`, first row, rows,
   /// first column, columns, lanes are rows, destination, lane stride, word stride, mode, scratch).
-  public typealias PackQuantized = @convention(c) (
-    UnsafeRawPointer, Int, Int, Int, Int, Bool, UnsafeMutablePointer<Float>, Int, Int, Int32,
-    UnsafeMutablePointer<Float>
-  ) -> Void
+  public typealias PackQuantized =
+    @convention(c) (
+      UnsafeRawPointer, Int, Int, Int, Int, Bool, UnsafeMutablePointer<Float>, Int, Int, Int32,
+      UnsafeMutablePointer<Float>
+    ) -> Void
 
   /// Products of a few packed rows of x with rows of a matrix, into a tile of `columns` floats per row: (matrix, type,
   /// stride, its rows, k, x, rows of x, words between them, tile, mode). x and the tile have room for a multiple
   /// of four rows.
-  public typealias Dots = @convention(c) (
-    UnsafeRawPointer, Int32, Int, Int, Int, UnsafePointer<Float>, Int, Int, UnsafeMutablePointer<Float>, Int32
-  ) -> Void
+  public typealias Dots =
+    @convention(c) (
+      UnsafeRawPointer, Int32, Int, Int, Int, UnsafePointer<Float>, Int, Int, UnsafeMutablePointer<Float>, Int32
+    ) -> Void
   /// The same with rows of a quantized matrix, whose width and block size must be multiples of 32: (address of a
   /// `QuantizedWeightPointers`, first row, rows, x, rows of x, words between them, tile, mode).
-  public typealias QuantizedDots = @convention(c) (
-    UnsafeRawPointer, Int, Int, UnsafePointer<Float>, Int, Int, UnsafeMutablePointer<Float>, Int32
-  ) -> Void
+  public typealias QuantizedDots =
+    @convention(c) (
+      UnsafeRawPointer, Int, Int, UnsafePointer<Float>, Int, Int, UnsafeMutablePointer<Float>, Int32
+    ) -> Void
 
   public var pack: Pack
   public var multiply: Multiply

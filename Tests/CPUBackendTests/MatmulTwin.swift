@@ -82,15 +82,17 @@ final class GuardedMatrix {
   var unitRoundoff: Double { type == .f32 ? 1e-7 : type == .bf16 ? 1.0 / 256 : 1.0 / 2048 }
 }
 
-/// The product in double, and for each output the sum of magnitudes that scales its rounding error.
+/// The product in double (of the given rows, or of all), and for each output the sum of magnitudes that scales its
+/// rounding error.
 func naiveProduct(
-  m: Int, n: Int, k: Int, alpha: Float, beta: Float, old: [Float], precision: DType, a: (Int, Int) -> Float,
+  m: Int, n: Int, k: Int, alpha: Float, beta: Float, old: [Float], precision: DType,
+  only rows: [Int]? = nil, a: (Int, Int) -> Float,
   b: (Int, Int) -> Float
 ) -> [(value: Double, magnitude: Double)] {
   func operand(_ x: Float) -> Double { Double(precision == .bf16 ? bf16Rounded(x) : x) }
   let right = (0..<k * n).map { operand(b($0 / max(1, n), $0 % max(1, n))) }
   var result: [(value: Double, magnitude: Double)] = []
-  for i in 0..<m {
+  for i in rows ?? Array(0..<m) {
     let left = (0..<k).map { operand(a(i, $0)) }
     for j in 0..<n {
       var sum = 0.0

@@ -4,7 +4,9 @@ import Testing
 
 @Suite struct JSONTests {
   @Test func valuesRead() throws {
-    let json = try JSON.parse(#" {"i": -9223372036854775808, "big": 9223372036854775808, "d": 1e3, "s": "a\u00e9\ud83d\ude00\/", "l": [null, true, {}]} "#)
+    let json = try JSON.parse(
+      #" {"i": -9223372036854775808, "big": 9223372036854775808, "d": 1e3, "#
+        + #""s": "a\u00e9\ud83d\ude00\/", "l": [null, true, {}]} "#)
     #expect(json["i"]?.int == Int.min)
     #expect(json["big"]?.int == nil && json["big"]?.double == 9223372036854775808)
     #expect(json["d"]?.int == 1000 && json["s"]?.string == "aé😀/")

@@ -54,6 +54,7 @@ import Testing
     #"{"a":{"dtype":"F32","shape":[4611686018427387904,4611686018427387904],"data_offsets":[0,4]}}"#,
     #"{"a":{"dtype":"F32","shape":[-1],"data_offsets":[4,0]}}"#,
     #"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}"#,
+    #"{"a":{"dtype":"U8","shape":[4611686018427387904,4611686018427387904,0],"data_offsets":[0,0]}}"#,
     #"{"__metadata__":{"a":1}}"#, "[]", "{",
   ]) func badHeadersAreRefused(header: String) throws {
     try Fixture.withFolder { folder in
@@ -83,7 +84,9 @@ import Testing
       let (file, entry) = try checkpoint.find("model.norm.weight")
       #expect(try Array(file.bytes(of: entry.name)) == Array(try source.bytes(of: "model.norm.weight")))
       try FileManager.default.removeItem(atPath: folder + "/part-1.safetensors")
-      #expect(throws: FormatError.missingShard(index: index, shard: "part-1.safetensors", tensor: source.entries[1].name)) {
+      #expect(
+        throws: FormatError.missingShard(index: index, shard: "part-1.safetensors", tensor: source.entries[1].name)
+      ) {
         try Checkpoint(directory: folder)
       }
     }

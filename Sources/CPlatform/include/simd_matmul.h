@@ -9,6 +9,7 @@
 // bfloat16 values that follow each other along the contraction (the earlier one in the low half).
 
 typedef uint16_t mm_u16x16 __attribute__((ext_vector_type(16)));
+typedef uint16_t mm_u16x8 __attribute__((ext_vector_type(8)));
 typedef float mm_f32x4 __attribute__((ext_vector_type(4)));
 typedef int32_t mm_i32x16 __attribute__((ext_vector_type(16)));
 
@@ -59,12 +60,21 @@ CP_INLINE uint16_t mm_f16_bits1(float f) {
 CP_INLINE mm_u16x16 mm_to_f16(f32x16 v) {
 #if defined(__AVX512F__)
   return (mm_u16x16)_mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#elif defined(__F16C__)
+  f32x8 a = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7);
+  f32x8 b = __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+  mm_u16x8 low = (mm_u16x8)_mm256_cvtps_ph((__m256)a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  mm_u16x8 high = (mm_u16x8)_mm256_cvtps_ph((__m256)b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 #else
   mm_u16x16 h;
   for (int i = 0; i < 16; i++) h[i] = mm_f16_bits1(v[i]);
   return h;
 #endif
 }
+
+/// Never faults, whatever the address.
+CP_INLINE void mm_prefetch(const void *p) { __builtin_prefetch(p, 0, 2); }
 
 /// Sixteen elements of any float type, as floats.
 CP_INLINE f32x16 mm_load(const void *p, int32_t type) {
@@ -155,7 +165,8 @@ CP_INLINE f32x16 mm_dot_pairs(f32x16 c, u32x16 a, u32x16 b) {
 
 /// The sum of the lanes, in halves: a fixed order on every instruction set.
 CP_INLINE float mm_sum(f32x16 v) {
-  f32x8 a = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) + __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+  f32x8 low = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7);
+  f32x8 a = low + __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
   mm_f32x4 b = __builtin_shufflevector(a, a, 0, 1, 2, 3) + __builtin_shufflevector(a, a, 4, 5, 6, 7);
   return (b[0] + b[2]) + (b[1] + b[3]);
 }

@@ -100,6 +100,8 @@ for precision in [DType.f32, .bf16] {
   dense("long", 2048, 4096, 11008, false, true, .f32, precision)
   dense("model", 512, 1536, 576, false, true, .f32, precision)
   dense("model", 512, 576, 1536, false, false, .f32, precision)
+  dense("few", 4, 4096, 4096, false, true, .f32, precision)
+  dense("few", 8, 4096, 4096, false, true, .f32, precision)
   dense("few", 16, 4096, 4096, false, true, .f32, precision)
   dense("one", 1, 4096, 4096, false, true, .f32, precision)
   dense("lora down", 512, 16, 576, false, true, .f32, precision)

@@ -1,0 +1,114 @@
+import Tensors
+
+extension WeightSource {
+  /// Decodes rows to f32, row-major: `rows.count * rowLength` values. A vector is one row.
+  public func read(
+    _ name: String, rows: Range<Int>, into out: UnsafeMutablePointer<Float>
+  ) throws(FormatError) {
+    let tensor = try tensor(name)
+    guard rows.lowerBound >= 0, rows.upperBound <= tensor.rowCount else {
+      throw .rows(path: path, tensor: name, rows: rows, available: tensor.rowCount)
+    }
+    switch origin {
+    case .safetensors(let checkpoint):
+      let (file, entry) = try checkpoint.find(name)
+      guard let type = entry.type.floatLayout else {
+        throw .unsupportedType(
+          path: file.path, tensor: name, type: entry.type.rawValue, supported: ["F32", "F16", "BF16"])
+      }
+      guard !rows.isEmpty, tensor.rowLength > 0, let base = file.bytes(of: entry).baseAddress else { return }
+      let start = rows.lowerBound * tensor.rowLength * entry.type.byteCount
+      Dequantize.run(type, base + start, blocks: rows.count * tensor.rowLength, into: out)
+    case .gguf(let file, let queryHeads, let keyHeads):
+      guard let map = try permutation(tensor, queryHeads: queryHeads, keyHeads: keyHeads) else {
+        return try file.dequantize(tensor.stored, rows: rows, into: out)
+      }
+      if tensor.shape.count == 1 {
+        guard !rows.isEmpty else { return }
+        var whole = [Float](repeating: 0, count: tensor.rowLength)
+        try file.dequantize(tensor.stored, rows: 0..<1, into: &whole)
+        for i in 0..<whole.count { out[i] = whole[map(i)] }
+        return
+      }
+      for (i, row) in rows.enumerated() {
+        let from = map(row)
+        try file.dequantize(tensor.stored, rows: from..<from + 1, into: out + i * tensor.rowLength)
+      }
+    }
+  }
+
+  /// The whole tensor as f32.
+  public func read(_ name: String) throws(FormatError) -> [Float] {
+    let tensor = try tensor(name)
+    // The element count of an unreadable type was not checked against the file; do not allocate for it.
+    if case .unreadable(let type) = tensor.encoding {
+      throw .unsupportedType(path: path, tensor: name, type: type, supported: GGMLType.supported)
+    }
+    var values = [Float](repeating: 0, count: tensor.rowCount * tensor.rowLength)
+    try read(name, rows: 0..<tensor.rowCount, into: &values)
+    return values
+  }
+
+  /// The stored bytes, where they are plain numbers in row-major order of the Hugging Face tensor; nil for block
+  /// formats and for the reordered q and k of GGUF. Zero copy; valid while this source lives; any alignment.
+  public func rawBytes(_ name: String) throws(FormatError) -> (bytes: UnsafeRawBufferPointer, dtype: DType)? {
+    let tensor = try tensor(name)
+    switch origin {
+    case .safetensors(let checkpoint):
+      let (file, entry) = try checkpoint.find(name)
+      return entry.type.dtype.map { (file.bytes(of: entry), $0) }
+    case .gguf(let file, let queryHeads, let keyHeads):
+      let types: [GGMLType: DType] = [.f32: .f32, .f16: .f16, .bf16: .bf16]
+      guard case .block(let type) = tensor.encoding, let dtype = types[type],
+        try permutation(tensor, queryHeads: queryHeads, keyHeads: keyHeads) == nil
+      else { return nil }
+      return (try file.bytes(of: tensor.stored), dtype)
+    }
+  }
+
+  /// Tells the kernel that a tensor's pages will be wanted soon, or no more.
+  public func advise(_ advice: MappedFile.Advice, _ name: String) throws(FormatError) {
+    let tensor = try tensor(name)
+    switch origin {
+    case .safetensors(let checkpoint):
+      let (file, entry) = try checkpoint.find(name)
+      file.file.advise(advice, entry.byteOffset..<entry.byteOffset + entry.byteCount)
+    case .gguf(let file, _, _):
+      let stored = try file.tensor(tensor.stored)
+      file.file.advise(advice, stored.byteOffset..<stored.byteOffset + stored.byteCount)
+    }
+  }
+
+  /// From Hugging Face rows to stored rows, nil where they are the same.
+  private func permutation(
+    _ tensor: Tensor, queryHeads: Int, keyHeads: Int
+  ) throws(FormatError) -> ((Int) -> Int)? {
+    guard queryHeads > 0 else { return nil }
+    let heads: Int
+    if tensor.name.contains(".q_proj.") {
+      heads = queryHeads
+    } else if tensor.name.contains(".k_proj.") {
+      heads = keyHeads
+    } else {
+      return nil
+    }
+    let rows = tensor.shape.first ?? 0
+    guard let map = GGUFFile.unpermuteRows(rowCount: rows, headCount: heads) else {
+      throw .badField(
+        path: path, field: "rows of \(tensor.stored)", value: "\(rows)", expected: "a multiple of 2 * \(heads) heads")
+    }
+    return map
+  }
+}
+
+extension SafetensorsType {
+  /// The one-element block format with the same bytes.
+  var floatLayout: GGMLType? {
+    switch self {
+    case .f32: .f32
+    case .f16: .f16
+    case .bf16: .bf16
+    default: nil
+    }
+  }
+}

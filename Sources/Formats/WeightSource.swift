@@ -1,0 +1,113 @@
+import Tensors
+
+/// The weights of a model under Hugging Face names, whatever file they are in. Safe to read from several threads.
+public struct WeightSource: Sendable {
+  /// How a tensor is stored.
+  public enum Encoding: Sendable, Equatable {
+    case plain(SafetensorsType)
+    case block(GGMLType)
+    /// Of a type that cannot be read; its name.
+    case unreadable(String)
+
+    public var name: String {
+      switch self {
+      case .plain(let type): type.rawValue
+      case .block(let type): type.name
+      case .unreadable(let name): name
+      }
+    }
+  }
+
+  public struct Tensor: Sendable {
+    /// Hugging Face name.
+    public let name: String
+    public let encoding: Encoding
+    /// Row-major; `[out, in]` for linear layers.
+    public let shape: [Int]
+    public let byteCount: Int
+    /// Name inside the file.
+    let stored: String
+    public var rowLength: Int { shape.last ?? 1 }
+    /// All dimensions but the last; 1 for a vector.
+    public var rowCount: Int { shape.dropLast().reduce(1, *) }
+  }
+
+  enum Origin: Sendable {
+    case safetensors(Checkpoint)
+    case gguf(GGUFFile, queryHeads: Int, keyHeads: Int)
+  }
+
+  public let path: String
+  public let tensors: [Tensor]
+  let origin: Origin
+  private let index: [UTF8Key: Int]
+
+  /// Opens a folder with safetensors, or one `.safetensors` or `.gguf` file. A folder without safetensors but with
+  /// exactly one `.gguf` file opens that one.
+  public init(path: String) throws(FormatError) {
+    if FileSystem.isDirectory(path) {
+      let names = try FileSystem.list(path)
+      let ggufs = names.filter { $0.hasSuffix(".gguf") }
+      if !names.contains(where: { $0.hasPrefix("model.safetensors") }), ggufs.count == 1 {
+        self = try WeightSource(gguf: try GGUFFile(path: path + "/" + ggufs[0]))
+        return
+      }
+    } else if path.hasSuffix(".gguf") {
+      self = try WeightSource(gguf: try GGUFFile(path: path))
+      return
+    }
+    self = try WeightSource(checkpoint: try Checkpoint(directory: path))
+  }
+
+  public init(checkpoint: Checkpoint) throws(FormatError) {
+    let tensors = checkpoint.files.flatMap { file in
+      file.entries.map {
+        Tensor(name: $0.name, encoding: .plain($0.type), shape: $0.shape, byteCount: $0.byteCount, stored: $0.name)
+      }
+    }
+    self.init(path: checkpoint.path, tensors: tensors, origin: .safetensors(checkpoint))
+  }
+
+  /// Tensors without a Hugging Face counterpart (`rope_freqs.weight`) are left out.
+  public init(gguf: GGUFFile) throws(FormatError) {
+    let tensors = gguf.tensors.compactMap { tensor -> Tensor? in
+      guard let name = GGUFNames.huggingFace(tensor.name) else { return nil }
+      let encoding = tensor.type.map { Encoding.block($0) } ?? .unreadable(GGMLType.name(of: tensor.typeNumber))
+      return Tensor(
+        name: name, encoding: encoding, shape: tensor.shape, byteCount: tensor.byteCount, stored: tensor.name)
+    }
+    // Only architecture llama stores rotated heads in pairs.
+    let permuted = gguf.metadata["general.architecture"]?.string == "llama"
+    let heads = permuted ? gguf.metadata["llama.attention.head_count"]?.int ?? 0 : 0
+    let keyHeads = permuted ? gguf.metadata["llama.attention.head_count_kv"]?.int ?? heads : 0
+    self.init(
+      path: gguf.path, tensors: tensors, origin: .gguf(gguf, queryHeads: heads, keyHeads: keyHeads))
+  }
+
+  private init(path: String, tensors: [Tensor], origin: Origin) {
+    self.path = path
+    self.tensors = tensors
+    self.origin = origin
+    index = Dictionary(uniqueKeysWithValues: tensors.enumerated().map { (UTF8Key($1.name), $0) })
+  }
+
+  /// The GGUF file behind this source, for its metadata (config, tokenizer).
+  public var gguf: GGUFFile? { if case .gguf(let file, _, _) = origin { file } else { nil } }
+
+  public func contains(_ name: String) -> Bool { index[UTF8Key(name)] != nil }
+
+  public func tensor(_ name: String) throws(FormatError) -> Tensor {
+    guard let at = index[UTF8Key(name)] else { throw .missingTensor(path: path, tensor: name) }
+    return tensors[at]
+  }
+
+  /// The tensor, if it has the expected shape; else an error that names file, tensor and both shapes.
+  @discardableResult
+  public func expect(_ name: String, shape: [Int]) throws(FormatError) -> Tensor {
+    let tensor = try tensor(name)
+    guard tensor.shape == shape else {
+      throw .shape(path: path, tensor: name, expected: shape, actual: tensor.shape)
+    }
+    return tensor
+  }
+}
