@@ -26,7 +26,7 @@ struct DecoderLayer {
   private func norm(_ name: String, _ x: Tensor) throws -> Tensor {
     let module = try module(name)
     guard let weight = module.weight else { throw ModelError.notLoaded(module: module.name) }
-    return try rmsNorm(x, weight: weight, epsilon: Float(model.config.rmsNormEpsilon))
+    return try rmsNorm(x, weight: weight, epsilon: Float(model.config.normEpsilon))
   }
 
   func callAsFunction(_ x: Tensor, _ geometry: LayerGeometry, _ context: ForwardContext) throws -> Tensor {
@@ -44,15 +44,15 @@ struct DecoderLayer {
     var q = try module("self_attn.q_proj")(h, context)
     var k = try module("self_attn.k_proj")(h, context)
     let v = try module("self_attn.v_proj")(h, context)
-    if config.queryKeyNorm {
+    if config.hasQKNorm {
       q = try headNorm("self_attn.q_norm", q)
       k = try headNorm("self_attn.k_norm", k)
     }
-    q = try rotate(q, heads: config.attentionHeadCount, geometry)
+    q = try rotate(q, heads: config.headCount, geometry)
     k = try rotate(k, heads: config.keyValueHeadCount, geometry)
     let shape = AttentionShape(
-      heads: config.attentionHeadCount, kvHeads: config.keyValueHeadCount, headDim: config.headDim,
-      segments: geometry.segments, window: config.window(layer: index))
+      heads: config.headCount, kvHeads: config.keyValueHeadCount, headDim: config.headDimension,
+      segments: geometry.segments, window: config.slidingWindow(layer: index) ?? 0)
     let mixed: Tensor
     if let cache = geometry.cache {
       mixed = try cache.attend(layer: index, q, k, v, shape)
@@ -64,13 +64,13 @@ struct DecoderLayer {
 
   /// RMSNorm over each head (Qwen3).
   private func headNorm(_ name: String, _ x: Tensor) throws -> Tensor {
-    let heads = try reshape(x, [-1, model.config.headDim])
+    let heads = try reshape(x, [-1, model.config.headDimension])
     return try reshape(try norm(name, heads), x.shape)
   }
 
   private func rotate(_ x: Tensor, heads: Int, _ geometry: LayerGeometry) throws -> Tensor {
     try rope(
-      inPlace: x, heads: heads, headDim: model.config.headDim, cosine: geometry.cosine, sine: geometry.sine,
+      inPlace: x, heads: heads, headDim: model.config.headDimension, cosine: geometry.cosine, sine: geometry.sine,
       positions: geometry.positions)
   }
 }

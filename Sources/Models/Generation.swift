@@ -29,8 +29,8 @@ extension LanguageModel {
   /// Continues `prompt` token by token with a key-value cache.
   /// - Returns: the new ids; a stop token is not among them. Ends early at the model's last position.
   public func generate(_ prompt: [Int32], _ options: GenerationOptions) throws -> [Int32] {
-    let stops = options.stopTokens.union(config.endOfSequenceIDs.map { Int32($0) })
-    let room = min(options.maxTokens, config.maxPositionEmbeddings - prompt.count)
+    let stops = options.stopTokens.union(config.eosTokenIDs.map { Int32($0) })
+    let room = min(options.maxTokens, config.maxPositions - prompt.count)
     let cache = try KeyValueCache(self, capacity: prompt.count + max(0, room))
     var sampler = Sampler(options.sampling)
     var generated: [Int32] = []

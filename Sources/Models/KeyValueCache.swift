@@ -13,10 +13,10 @@ public final class KeyValueCache {
 
   public init(_ model: LanguageModel, capacity: Int) throws {
     let config = model.config
-    width = config.keyValueHeadCount * config.headDim
+    width = config.keyValueHeadCount * config.headDimension
     dtype = model.computeType
     backend = model.backend
-    limit = config.maxPositionEmbeddings
+    limit = config.maxPositions
     let rows = max(1, min(capacity, limit))
     keys = []
     values = []

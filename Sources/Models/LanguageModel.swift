@@ -105,8 +105,8 @@ public final class LanguageModel {
   }
 
   private func check(_ ids: [Int32]) throws {
-    for id in ids where id < 0 || Int(id) >= config.vocabSize {
-      throw ModelError.tokenOutOfRange(id: Int(id), vocabulary: config.vocabSize)
+    for id in ids where id < 0 || Int(id) >= config.vocabularySize {
+      throw ModelError.tokenOutOfRange(id: Int(id), vocabulary: config.vocabularySize)
     }
   }
 
@@ -119,8 +119,8 @@ public final class LanguageModel {
 
   /// Final normalised hidden states [T, hidden] of a packed batch.
   func hiddenStates(_ batch: Batch, _ context: ForwardContext) throws -> Tensor {
-    guard batch.longestSequence <= config.maxPositionEmbeddings else {
-      throw ModelError.tooLong(tokens: batch.longestSequence, limit: config.maxPositionEmbeddings)
+    guard batch.longestSequence <= config.maxPositions else {
+      throw ModelError.tooLong(tokens: batch.longestSequence, limit: config.maxPositions)
     }
     var hidden = try embed(batch.ids)
     try rotary.reserve(batch.longestSequence)
@@ -167,7 +167,7 @@ public final class LanguageModel {
 
   private func finalNorm(_ hidden: Tensor) throws -> Tensor {
     guard let weight = byName["model.norm"]?.weight else { throw ModelError.notLoaded(module: "model.norm") }
-    return try rmsNorm(hidden, weight: weight, epsilon: Float(config.rmsNormEpsilon))
+    return try rmsNorm(hidden, weight: weight, epsilon: Float(config.normEpsilon))
   }
 
   /// The head with an adapter: its logits are kept whole, since the adapter's gradients need them.

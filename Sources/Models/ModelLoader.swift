@@ -32,7 +32,7 @@ public struct ModelLoader {
     let config = try location.config()
     let model = try LanguageModel(config: config, path: path, options: options, backend: backend)
     if options.headerOnly { return model }
-    let source = try location.weights(config)
+    let source = try location.weights()
     for module in model.modules { try read(module, of: model, from: source) }
     model.isLoaded = true
     model.tokenizer = try location.tokenizer()
@@ -41,7 +41,7 @@ public struct ModelLoader {
 
   // MARK: Modules
 
-  private func read(_ module: Module, of model: LanguageModel, from source: any WeightSource) throws {
+  private func read(_ module: Module, of model: LanguageModel, from source: LoadedSource) throws {
     let weightName = module.name + ".weight"
     if module.hasBias {
       module.bias = try dense(module.name + ".bias", shape: [module.outFeatures], source, keep: .f32)
@@ -63,7 +63,7 @@ public struct ModelLoader {
   }
 
   /// Quantizes one tensor from its stored precision; the f32 copy of a tensor stored in another form is released at once.
-  private func quantize(_ name: String, shape: [Int], _ source: any WeightSource) throws -> QuantizedOperand {
+  private func quantize(_ name: String, shape: [Int], _ source: LoadedSource) throws -> QuantizedOperand {
     guard let kind = options.quantization else { throw ModelError.missingTensor(name: name, path: source.path) }
     let values = try mapped(name, shape: shape, source) ?? decoded(name, shape: shape, source, as: .f32, .workspace)
     defer { source.release(name) }
@@ -77,7 +77,7 @@ public struct ModelLoader {
 
   /// A tensor that stays in floating point: mapped as it is stored when that serves, else decoded.
   /// - Parameter keep: the dtype wanted, or nil for the stored 16- or 32-bit type, rounded to bf16 when computing in it.
-  private func dense(_ name: String, shape: [Int], _ source: any WeightSource, keep: DType?) throws -> Tensor {
+  private func dense(_ name: String, shape: [Int], _ source: LoadedSource, keep: DType?) throws -> Tensor {
     let wanted = keep ?? options.computeType
     if let view = try mapped(name, shape: shape, source) {
       if view.dtype == wanted || keep == nil && view.dtype != .f32 { return view }
@@ -87,24 +87,23 @@ public struct ModelLoader {
   }
 
   /// A view of the file's own bytes, when they are plain f32, bf16 or f16 and aligned.
-  private func mapped(_ name: String, shape: [Int], _ source: any WeightSource) throws -> Tensor? {
+  private func mapped(_ name: String, shape: [Int], _ source: LoadedSource) throws -> Tensor? {
     try source.expect(name, shape: shape)
-    guard let (bytes, dtype) = try source.plainBytes(name), dtype.isFloat,
+    guard let (bytes, dtype) = try source.rawBytes(name), dtype.isFloat,
       UInt(bitPattern: bytes.baseAddress) % UInt(dtype.byteCount) == 0
     else { return nil }
-    let storage = Storage(viewing: bytes, owner: source.owner(name), backend: backend)
+    let storage = Storage(viewing: bytes, owner: source.owner, backend: backend)
     return Tensor(storage: storage, dtype: dtype, shape: shape)
   }
 
   private func decoded(
-    _ name: String, shape: [Int], _ source: any WeightSource, as dtype: DType, _ category: MemoryCategory
+    _ name: String, shape: [Int], _ source: LoadedSource, as dtype: DType, _ category: MemoryCategory
   ) throws -> Tensor {
     try source.expect(name, shape: shape)
     let values = try Tensor(empty: shape, category: dtype == .f32 ? category : .workspace, on: backend)
-    let rows = shape.count == 1 ? 1 : shape[0]
     try values.withMutableHostBytes { bytes in
       guard let base = bytes.bindMemory(to: Float.self).baseAddress else { return }
-      try source.read(name, rows: 0..<rows, into: base)
+      try source.read(name, into: base)
     }
     source.release(name)
     return dtype == .f32 ? values : try values.converted(to: dtype, category: category)

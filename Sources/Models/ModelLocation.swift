@@ -1,4 +1,5 @@
 import Formats
+import Tensors
 import Tokenizers
 
 /// Where a model lies and of what kind it is.
@@ -32,8 +33,8 @@ enum ModelLocation {
 
   func config() throws -> ModelConfig {
     switch self {
-    case .directory(let path): return try ModelConfig(directory: path)
-    case .configuration(let path): return try ModelConfig(path: path)
+    case .directory(let path): return try ModelConfig.read(path: path)
+    case .configuration(let path): return try ModelConfig.read(path: path)
     case .gguf(let file): return try ModelConfig(gguf: file)
     case .known(let name):
       guard let config = ModelConfig.known(name: name) else { throw ModelError.unrecognisedPath(path: name) }
@@ -41,10 +42,10 @@ enum ModelLocation {
     }
   }
 
-  func weights(_ config: ModelConfig) throws -> any WeightSource {
+  func weights() throws -> LoadedSource {
     switch self {
-    case .directory(let path): return CheckpointSource(try Checkpoint(directory: path))
-    case .gguf(let file): return try GGUFSource(file, config: config)
+    case .directory(let path): return LoadedSource(try WeightSource(path: path))
+    case .gguf(let file): return LoadedSource(try WeightSource(gguf: file))
     case .configuration(let path), .known(let path): throw ModelError.unrecognisedPath(path: path)
     }
   }
@@ -56,4 +57,34 @@ enum ModelLocation {
     case .configuration, .known: return nil
     }
   }
+}
+
+/// An open checkpoint, and the object that keeps its mapping alive for views of its bytes.
+struct LoadedSource {
+  private let source: WeightSource
+  let owner: Keeper
+
+  final class Keeper: Sendable {
+    let source: WeightSource
+    init(_ source: WeightSource) { self.source = source }
+  }
+
+  init(_ source: WeightSource) {
+    self.source = source
+    owner = Keeper(source)
+  }
+
+  var path: String { source.path }
+  func contains(_ name: String) -> Bool { source.contains(name) }
+  func expect(_ name: String, shape: [Int]) throws { _ = try source.expect(name, shape: shape) }
+  func rawBytes(_ name: String) throws -> (bytes: UnsafeRawBufferPointer, dtype: DType)? { try source.rawBytes(name) }
+
+  /// All rows as f32.
+  func read(_ name: String, into target: UnsafeMutablePointer<Float>) throws {
+    let tensor = try source.tensor(name)
+    try source.read(name, rows: 0..<tensor.rowCount, into: target)
+  }
+
+  /// Lets the pages of a tensor go that has been copied.
+  func release(_ name: String) { try? source.advise(.dontNeed, name) }
 }

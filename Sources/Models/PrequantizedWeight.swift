@@ -10,7 +10,7 @@ struct PrequantizedWeight {
 
   /// - Returns: nil when the tensor is not stored in 4 bits.
   /// - Throws: `ModelError.badQuantization` naming file and tensor.
-  init?(_ source: any WeightSource, _ name: String, shape: [Int], _ backend: any Backend) throws {
+  init?(_ source: LoadedSource, _ name: String, shape: [Int], _ backend: any Backend) throws {
     let kinds = FourBitKind.allCases.filter { source.contains("\(name).quant_state.bitsandbytes__\($0.rawValue)") }
     guard let kind = kinds.first else { return nil }
     let reader = Reader(source: source, name: name, backend: backend)
@@ -52,7 +52,7 @@ struct PrequantizedWeight {
 }
 
 private struct Reader {
-  let source: any WeightSource
+  let source: LoadedSource
   let name: String
   let backend: any Backend
 
@@ -60,7 +60,7 @@ private struct Reader {
 
   private func plain(_ key: String) throws -> (UnsafeRawBufferPointer, DType) {
     guard source.contains(key) else { throw ModelError.missingTensor(name: key, path: source.path) }
-    guard let plain = try source.plainBytes(key) else { throw problem("\(key) is stored in an unexpected type") }
+    guard let plain = try source.rawBytes(key) else { throw problem("\(key) is stored in an unexpected type") }
     return plain
   }
 
@@ -75,7 +75,7 @@ private struct Reader {
     let (bytes, _) = try plain(key)
     guard bytes.count == count else { throw problem("\(key) has \(bytes.count) bytes, expected \(count)") }
     return Tensor(
-      storage: Storage(viewing: bytes, owner: source.owner(key), backend: backend), dtype: .u8, shape: [count])
+      storage: Storage(viewing: bytes, owner: source.owner, backend: backend), dtype: .u8, shape: [count])
   }
 
   /// Scales as f32. Files written after a packed evaluation hold them in bf16 and two-dimensional, which would decode

@@ -38,23 +38,22 @@ final class RotaryTables {
   }
 
   static func frequencies(_ config: ModelConfig) -> [Float] {
-    let half = config.headDim / 2
+    let half = config.headDimension / 2
     let base = Float(config.ropeTheta)
-    let plain = (0..<half).map { 1 / powf(base, Float(2 * $0) / Float(config.headDim)) }
+    let plain = (0..<half).map { 1 / powf(base, Float(2 * $0) / Float(config.headDimension)) }
     switch config.ropeScaling {
     case .none: return plain
     case .linear(let factor): return plain.map { $0 / Float(factor) }
-    case .llama3(let scaling):
-      let lowWavelength = Float(scaling.originalMaxPositions) / Float(scaling.lowFrequencyFactor)
-      let highWavelength = Float(scaling.originalMaxPositions) / Float(scaling.highFrequencyFactor)
+    case .llama3(let factor, let lowFactor, let highFactor, let original):
+      let lowWavelength = Float(original) / Float(lowFactor)
+      let highWavelength = Float(original) / Float(highFactor)
       return plain.map { frequency in
         let wavelength = 2 * Float.pi / frequency
         if wavelength < highWavelength { return frequency }
-        let slow = frequency / Float(scaling.factor)
+        let slow = frequency / Float(factor)
         if wavelength > lowWavelength { return slow }
         let smooth =
-          (Float(scaling.originalMaxPositions) / wavelength - Float(scaling.lowFrequencyFactor))
-          / Float(scaling.highFrequencyFactor - scaling.lowFrequencyFactor)
+          (Float(original) / wavelength - Float(lowFactor)) / Float(highFactor - lowFactor)
         return (1 - smooth) * slow + smooth * frequency
       }
     }

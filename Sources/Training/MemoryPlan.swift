@@ -61,18 +61,18 @@ extension MemoryPlan {
     let residentState = min(state, request.stateBudget ?? state)
     diskBytes = state - residentState
 
-    let queries = config.attentionHeadCount * config.headDim
-    let keys = config.keyValueHeadCount * config.headDim
+    let queries = config.headCount * config.headDimension
+    let keys = config.keyValueHeadCount * config.headDimension
     let hidden = config.hiddenSize
     let perTokenLayer =
-      bytes * (4 * hidden + 2 * queries + 2 * keys + 3 * config.intermediateSize) + 4 * config.attentionHeadCount
+      bytes * (4 * hidden + 2 * queries + 2 * keys + 3 * config.intermediateSize) + 4 * config.headCount
       + 4 * adapters.filter { model.module($0.moduleName)?.layer == 0 }.reduce(0) { $0 + $1.rank }
     let allLayers = perTokenLayer * tokens * config.layerCount
     let saved = request.checkpointing
       ? tokens * bytes * hidden * (config.layerCount + 1) + perTokenLayer * tokens : allLayers
     // One layer's backward holds gradients of gate, up, their product and a few of width `hidden`.
     let transient = tokens * bytes * (4 * hidden + 3 * config.intermediateSize)
-    let chunk = min(tokens, 128) * config.vocabSize * 4
+    let chunk = min(tokens, 128) * config.vocabularySize * 4
     let head = chunk + 2 * tokens * hidden * bytes
 
     categories = [
@@ -102,10 +102,10 @@ extension MemoryPlan {
       perToken += 4 * Double(module.outFeatures) * Double(module.inFeatures)
       if let adapter = module.adapter { perToken += 6 * Double(adapter.a.elementCount + adapter.b.elementCount) }
     }
-    if model.config.tieWordEmbeddings {
-      perToken += 4 * Double(model.config.vocabSize) * Double(model.config.hiddenSize)
+    if model.config.tiesEmbeddings {
+      perToken += 4 * Double(model.config.vocabularySize) * Double(model.config.hiddenSize)
     }
-    let queries = Double(model.config.attentionHeadCount * model.config.headDim)
+    let queries = Double(model.config.headCount * model.config.headDimension)
     let attention = 3.5 * 2 * 2 * queries * Double(length) / 2 * Double(model.config.layerCount)
     return (perToken + attention) * Double(tokens)
   }
