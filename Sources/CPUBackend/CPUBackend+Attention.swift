@@ -1,0 +1,136 @@
+import Numerics
+import Tensors
+
+extension CPUBackend {
+  public func attention(
+    _ q: Tensor, _ k: Tensor, _ v: Tensor, _ shape: AttentionShape, into out: Tensor, lse: Tensor
+  ) throws {
+    let starts = try shape.segments.integers()
+    let jobs = Geometry(q, k, v, out, shape)
+    let tokens = q.shape[0]
+    let scratch = try scratchPerWorker(jobs.scratchCount(queryCount: 0))
+    let rowSums = Shared(lse.floatAddress)
+    let kernels = tables.attention
+    let chunks = jobs.queryChunks(starts)
+    pool.run(chunks.count * shape.heads) { index, worker in
+      let (segment, rows) = chunks[index / shape.heads]
+      let head = index % shape.heads
+      var task = jobs.task(head: head, segment: segment, queries: rows, scratch: scratch.value[worker])
+      task.lse = rowSums.value + head * tokens + segment.lowerBound + rows.lowerBound
+      withUnsafePointer(to: task) { kernels.forward($0) }
+    }
+  }
+
+  public func cachedAttention(
+    _ q: Tensor, keys: Tensor, values: Tensor, length: Int, start: Int, _ shape: AttentionShape, into out: Tensor
+  ) throws {
+    let jobs = Geometry(q, keys, values, out, shape)
+    let scratch = try scratchPerWorker(jobs.scratchCount(queryCount: 0))
+    let kernels = tables.attention
+    let count = q.shape[0]
+    pool.run(shape.heads) { head, worker in
+      var task = jobs.task(
+        head: head, segment: 0..<count, queries: 0..<count, scratch: scratch.value[worker])
+      task.keyCount = length
+      task.queryOffset = start
+      withUnsafePointer(to: task) { kernels.forward($0) }
+    }
+  }
+
+  public func attentionBackward(
+    _ dOut: Tensor, _ q: Tensor, _ k: Tensor, _ v: Tensor, out: Tensor, lse: Tensor, _ shape: AttentionShape,
+    dq: Tensor, dk: Tensor, dv: Tensor
+  ) throws {
+    let starts = try shape.segments.integers()
+    let jobs = Geometry(q, k, v, out, shape)
+    let tokens = q.shape[0]
+    let (heads, groups, headDim) = (shape.heads, shape.heads / shape.kvHeads, shape.headDim)
+    let segments = zip(starts, starts.dropFirst()).map { $0..<$1 }
+    let longest = segments.map(\.count).max() ?? 0
+    let scratch = try scratchPerWorker(jobs.scratchCount(queryCount: longest))
+    // Each query head sums its own gradients of keys and values; the heads of a group are added in order afterwards.
+    let partial = try Tensor(empty: [2, heads, tokens, headDim], category: .workspace, on: self)
+    let sums = Shared(partial.floatAddress)
+    let (gradient, dQueries, rowSums) = (Shared(dOut.address), Shared(dq.address), Shared(lse.floatAddress))
+    let kernels = tables.attention
+    let size = q.dtype.byteCount
+    pool.run(segments.count * heads) { index, worker in
+      let segment = segments[index / heads]
+      let head = index % heads
+      var task = jobs.task(head: head, segment: segment, queries: 0..<segment.count, scratch: scratch.value[worker])
+      let offset = (segment.lowerBound * heads + head) * headDim * size
+      task.dOut = UnsafeRawPointer(gradient.value + offset)
+      task.dq = dQueries.value + offset
+      task.lse = rowSums.value + head * tokens + segment.lowerBound
+      task.dk = sums.value + (head * tokens + segment.lowerBound) * headDim
+      task.dv = sums.value + ((heads + head) * tokens + segment.lowerBound) * headDim
+      withUnsafePointer(to: task) { kernels.backward($0) }
+    }
+    let targets = Shared((dk.address, dv.address))
+    let rows = tables.rows
+    let (type, kvHeads) = (dk.type, shape.kvHeads)
+    pool.forEachRange(tokens, grain: 32) { range, _ in
+      for token in range {
+        for head in 0..<kvHeads {
+          for (which, target) in [targets.value.0, targets.value.1].enumerated() {
+            let first = sums.value + ((which * heads + head * groups) * tokens + token) * headDim
+            for member in 1..<max(1, groups) {
+              rows.accumulate(first + member * tokens * headDim, 0, 1, first, 0, 1, headDim)
+            }
+            rows.cast(first, 0, target + (token * kvHeads + head) * headDim * size, type, headDim)
+          }
+        }
+      }
+    }
+  }
+
+  /// One scratch buffer per worker, kept for the next call.
+  private func scratchPerWorker(_ count: Int) throws -> Shared<[UnsafeMutablePointer<Float>]> {
+    Shared(attentionScratch.map { $0.reserve(count) })
+  }
+}
+
+/// Addresses and strides of one attention call.
+private struct Geometry: @unchecked Sendable {
+  let q, k, v: UnsafeRawPointer
+  let out: UnsafeMutableRawPointer
+  let type: Int32
+  let size: Int
+  let shape: AttentionShape
+
+  init(_ q: Tensor, _ k: Tensor, _ v: Tensor, _ out: Tensor, _ shape: AttentionShape) {
+    self.q = UnsafeRawPointer(q.address)
+    self.k = UnsafeRawPointer(k.address)
+    self.v = UnsafeRawPointer(v.address)
+    self.out = out.address
+    self.type = q.type
+    self.size = q.dtype.byteCount
+    self.shape = shape
+  }
+
+  func scratchCount(queryCount: Int) -> Int {
+    AttentionKernels.scratchCount(headDim: shape.headDim, queryCount: queryCount)
+  }
+
+  /// Blocks of query rows of each segment, longest work first within a segment's end, so that the last chunks are small.
+  func queryChunks(_ starts: [Int]) -> [(Range<Int>, Range<Int>)] {
+    zip(starts, starts.dropFirst()).flatMap { start, end in
+      stride(from: 0, to: end - start, by: 2 * AttentionKernels.block).reversed().map { row in
+        (start..<end, row..<min(end - start, row + 2 * AttentionKernels.block))
+      }
+    }
+  }
+
+  /// Query rows of one head against the keys of their segment.
+  func task(
+    head: Int, segment: Range<Int>, queries: Range<Int>, scratch: UnsafeMutablePointer<Float>
+  ) -> AttentionTask {
+    let (heads, kvHeads, headDim) = (shape.heads, shape.kvHeads, shape.headDim)
+    let row = ((segment.lowerBound + queries.lowerBound) * heads + head) * headDim * size
+    let key = (segment.lowerBound * kvHeads + head * kvHeads / heads) * headDim * size
+    return AttentionTask(
+      q: q + row, k: k + key, v: v + key, out: out + row, lse: nil, type: type, queryStride: heads * headDim,
+      keyStride: kvHeads * headDim, headDim: headDim, queryCount: queries.count, keyCount: segment.count,
+      queryOffset: queries.lowerBound, window: shape.window, scale: shape.scale, scratch: scratch)
+  }
+}

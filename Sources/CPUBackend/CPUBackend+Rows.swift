@@ -1,0 +1,191 @@
+import Numerics
+import Tensors
+
+extension Tensor {
+  var floatAddress: UnsafeMutablePointer<Float> { address.assumingMemoryBound(to: Float.self) }
+  var idAddress: UnsafeMutablePointer<Int32> { address.assumingMemoryBound(to: Int32.self) }
+  var byteAddress: UnsafeMutablePointer<UInt8> { address.assumingMemoryBound(to: UInt8.self) }
+  var type: Int32 { dtype.rawValue }
+}
+
+/// Addresses for worker closures; every chunk touches elements of its own.
+struct Shared<Value>: @unchecked Sendable {
+  let value: Value
+  init(_ value: Value) { self.value = value }
+}
+
+/// Elements per chunk of a memory-bound pass: 64 KiB of f32, well above the cost of handing out a chunk.
+private let grain = 16384
+
+extension CPUBackend {
+  /// Rows per chunk so that a chunk has about `grain` elements.
+  private func rowGrain(_ width: Int) -> Int { max(1, grain / max(1, width)) }
+
+  public func accumulate(_ x: Tensor, scale a: Float, into y: Tensor, scale b: Float) throws {
+    let (source, target) = (Shared(x.address), Shared(y.address))
+    let (kernels, xType, yType) = (tables.rows, x.type, y.type)
+    let (xSize, ySize) = (x.dtype.byteCount, y.dtype.byteCount)
+    inElements(x.elementCount) { range in
+      kernels.accumulate(
+        source.value + range.lowerBound * xSize, xType, a, target.value + range.lowerBound * ySize, yType, b,
+        range.count)
+    }
+  }
+
+  /// Splits elements at multiples of 16, so that vectors never straddle chunks.
+  func inElements(_ count: Int, _ body: @Sendable (Range<Int>) -> Void) {
+    let groups = (count + 15) / 16
+    pool.forEachRange(groups, grain: grain / 16) { range, _ in
+      body(range.lowerBound * 16..<min(count, range.upperBound * 16))
+    }
+  }
+
+  public func dropout(
+    _ x: Tensor, probability: Float, stream: RandomStream, into y: Tensor, accumulate: Bool
+  ) throws {
+    let (source, target) = (Shared(x.address), Shared(y.address))
+    let (kernels, type) = (tables.rows, x.type)
+    let threshold = UInt32(min(Double(probability) * 0x1p32, 0x1p32 - 1))
+    let scale = 1 / (1 - probability)
+    inElements(x.elementCount) { range in
+      kernels.dropout(
+        source.value, type, range.lowerBound, range.count, stream.seed, stream.stream, threshold, scale, target.value,
+        accumulate)
+    }
+  }
+
+  public func rmsNorm(_ x: Tensor, weight: Tensor, epsilon: Float, into y: Tensor, rstd: Tensor) throws {
+    let width = weight.elementCount
+    let (source, target, scales, weights) = (
+      Shared(x.address), Shared(y.address), Shared(rstd.floatAddress), Shared(weight.address)
+    )
+    let (kernels, type, weightType, size) = (tables.rows, x.type, weight.type, x.dtype.byteCount)
+    pool.forEachRange(x.elementCount / width, grain: rowGrain(width)) { range, _ in
+      let offset = range.lowerBound * width * size
+      kernels.norm(
+        source.value + offset, type, weights.value, weightType, range.count, width, epsilon, target.value + offset,
+        scales.value + range.lowerBound)
+    }
+  }
+
+  public func rmsNormBackward(
+    _ dy: Tensor, _ x: Tensor, weight: Tensor, rstd: Tensor, into dx: Tensor, accumulate: Bool, dWeight: Tensor?
+  ) throws {
+    let width = weight.elementCount
+    let rows = x.elementCount / width
+    let (gradient, source, target, scales, weights) = (
+      Shared(dy.address), Shared(x.address), Shared(dx.address), Shared(rstd.floatAddress), Shared(weight.address)
+    )
+    let (kernels, type, weightType, size) = (tables.rows, x.type, weight.type, x.dtype.byteCount)
+    // The weight's gradient is summed over fixed groups of rows, so that it does not depend on the threads.
+    let rowsPerGroup = 64
+    let groups = (rows + rowsPerGroup - 1) / rowsPerGroup
+    let partial = try dWeight.map { _ in try Tensor(full: [groups, width], value: 0, category: .workspace, on: self) }
+    let partials = Shared(partial?.floatAddress)
+    pool.run(groups) { group, _ in
+      let first = group * rowsPerGroup
+      let offset = first * width * size
+      kernels.normBackward(
+        gradient.value + offset, source.value + offset, type, weights.value, weightType, scales.value + first,
+        min(rowsPerGroup, rows - first), width, target.value + offset, accumulate,
+        partials.value.map { $0 + group * width })
+    }
+    guard let dWeight, let partial else { return }
+    for group in 0..<groups {
+      kernels.accumulate(partial.floatAddress + group * width, 0, 1, dWeight.address, 0, 1, width)
+    }
+  }
+
+  public func rope(
+    _ x: Tensor, heads: Int, headDim: Int, cosine: Tensor, sine: Tensor, positions: Tensor, inverse: Bool
+  ) throws {
+    let width = heads * headDim
+    let (target, cosines, sines, places) = (
+      Shared(x.address), Shared(cosine.floatAddress), Shared(sine.floatAddress), Shared(positions.idAddress)
+    )
+    let (kernels, type, size) = (tables.rows, x.type, x.dtype.byteCount)
+    pool.forEachRange(x.elementCount / max(1, width), grain: rowGrain(width)) { range, _ in
+      kernels.rope(
+        target.value + range.lowerBound * width * size, type, range.count, heads, headDim, cosines.value, sines.value,
+        places.value + range.lowerBound, inverse ? -1 : 1)
+    }
+  }
+
+  public func swiglu(gate: Tensor, up: Tensor, into y: Tensor) throws {
+    let (gates, ups, target) = (Shared(gate.address), Shared(up.address), Shared(y.address))
+    let (kernels, type, size) = (tables.rows, gate.type, gate.dtype.byteCount)
+    inElements(gate.elementCount) { range in
+      let offset = range.lowerBound * size
+      kernels.swiglu(gates.value + offset, ups.value + offset, type, target.value + offset, range.count)
+    }
+  }
+
+  public func swigluBackward(_ dy: Tensor, gate: Tensor, up: Tensor, dGate: Tensor, dUp: Tensor) throws {
+    let (gradient, gates, ups) = (Shared(dy.address), Shared(gate.address), Shared(up.address))
+    let (gateTarget, upTarget) = (Shared(dGate.address), Shared(dUp.address))
+    let (kernels, type, size) = (tables.rows, gate.type, gate.dtype.byteCount)
+    inElements(gate.elementCount) { range in
+      let offset = range.lowerBound * size
+      kernels.swigluBackward(
+        gradient.value + offset, gates.value + offset, ups.value + offset, type, gateTarget.value + offset,
+        upTarget.value + offset, range.count)
+    }
+  }
+
+  public func softmax(_ x: Tensor, into y: Tensor, logarithm: Bool) throws {
+    let width = x.shape.last ?? 1
+    let (source, target) = (Shared(x.floatAddress), Shared(y.floatAddress))
+    let kernels = tables.rows
+    pool.forEachRange(x.elementCount / max(1, width), grain: rowGrain(width)) { range, _ in
+      let offset = range.lowerBound * width
+      kernels.softmax(source.value + offset, target.value + offset, range.count, width, logarithm)
+    }
+  }
+
+  public func softmaxBackward(_ dy: Tensor, _ y: Tensor, into dx: Tensor, logarithm: Bool) throws {
+    let width = y.shape.last ?? 1
+    let (gradient, result, target) = (Shared(dy.floatAddress), Shared(y.floatAddress), Shared(dx.floatAddress))
+    let kernels = tables.rows
+    pool.forEachRange(y.elementCount / max(1, width), grain: rowGrain(width)) { range, _ in
+      let offset = range.lowerBound * width
+      kernels.softmaxBackward(
+        gradient.value + offset, result.value + offset, target.value + offset, range.count, width, logarithm)
+    }
+  }
+
+  public func crossEntropy(_ logits: Tensor, labels: Tensor, losses: Tensor, gradientScale: Float?) throws {
+    let width = logits.shape[1]
+    let (rows, targets, results) = (
+      Shared(logits.floatAddress), Shared(labels.idAddress), Shared(losses.floatAddress)
+    )
+    let kernels = tables.rows
+    pool.forEachRange(logits.shape[0], grain: rowGrain(width)) { range, _ in
+      kernels.crossEntropy(
+        rows.value + range.lowerBound * width, range.count, width, targets.value + range.lowerBound,
+        results.value + range.lowerBound, gradientScale ?? 0, gradientScale != nil)
+    }
+  }
+
+  public func embedding(_ table: Tensor, ids: Tensor, into rows: Tensor) throws {
+    let width = table.shape[1]
+    let (source, indexes, target) = (Shared(table.address), Shared(ids.idAddress), Shared(rows.address))
+    let (kernels, from, to) = (tables.rows, table.dtype, rows.dtype)
+    pool.forEachRange(ids.elementCount, grain: rowGrain(width)) { range, _ in
+      for row in range {
+        kernels.cast(
+          source.value + Int(indexes.value[row]) * width * from.byteCount, from.rawValue,
+          target.value + row * width * to.byteCount, to.rawValue, width)
+      }
+    }
+  }
+
+  public func embeddingBackward(_ dRows: Tensor, ids: Tensor, into dTable: Tensor) throws {
+    let width = dTable.shape[1]
+    // In row order by one worker: ids repeat, and the sum of a row must not depend on the threads.
+    for row in 0..<ids.elementCount {
+      tables.rows.accumulate(
+        dRows.address + row * width * dRows.dtype.byteCount, dRows.type, 1,
+        dTable.floatAddress + Int(ids.idAddress[row]) * width, 0, 1, width)
+    }
+  }
+}
