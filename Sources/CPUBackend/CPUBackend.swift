@@ -5,16 +5,21 @@ import Tensors
 /// The CPU implementation of the tensor backend: kernel tables of one instruction set and a thread pool.
 /// Each family of operations is an extension in a file of its own; those files work on pointers, and
 /// the `CPUBackend+….swift` files adapt them to tensors.
-public final class CPUBackend: @unchecked Sendable {
+public final class CPUBackend: Backend, @unchecked Sendable {
   public let instructionSet: InstructionSet
   public let pool: ThreadPool
   public let memory = MemoryLedger()
   let allocator = BlockAllocator()
+  let tables: KernelTables
   let matmulState: MatmulState
+  /// Scratch of the attention kernels, one buffer per worker.
+  let attentionScratch: [ScratchBuffer]
 
   public init(threadCount: Int = Int(cp_allowed_processor_count()), instructionSet: InstructionSet = .selected) {
     self.instructionSet = instructionSet
     self.pool = ThreadPool(threadCount: threadCount)
+    self.tables = KernelTables(instructionSet)
+    self.attentionScratch = (0..<max(1, threadCount)).map { _ in ScratchBuffer() }
     self.matmulState = MatmulState(instructionSet: instructionSet, workers: max(1, threadCount))
   }
 }
