@@ -85,7 +85,7 @@ extension Kernels {
       let rest = end &- i
       let words = philox16(UInt64(i) / 4, seed, stream)
       let kept = element16(x, type, i, rest) * splat(scale)
-      var v = kept.replacing(with: 0, where: unsafeBitCast(words .< U16(repeating: threshold), to: SIMDMask<SIMD16<Int32>>.self))
+      var v = kept.replacing(with: 0, where: words .< U16(repeating: threshold))
       if accumulate { v = v + element16(y, type, i, rest) }
       putElement16(y, type, i, rest, v)
       i &+= 16

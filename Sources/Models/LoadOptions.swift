@@ -12,10 +12,13 @@ public struct LoadOptions: Sendable {
   public var headerOnly: Bool
   /// Replace the model by a small randomly initialised one of the same architecture (`--smoke`).
   public var smoke: Bool
+  /// Directory of a tokenizer for smoke models whose own files are absent.
+  public var smokeTokenizer: String?
 
   public init(
     quantization: FourBitKind? = nil, blockSize: Int = 64, doubleQuantization: Bool = true,
-    computeType: DType = .bf16, headerOnly: Bool = false, smoke: Bool = false
+    computeType: DType = .bf16, headerOnly: Bool = false, smoke: Bool = false,
+    smokeTokenizer: String? = nil
   ) {
     self.quantization = quantization
     self.blockSize = blockSize
@@ -23,5 +26,6 @@ public struct LoadOptions: Sendable {
     self.computeType = computeType
     self.headerOnly = headerOnly
     self.smoke = smoke
+    self.smokeTokenizer = smokeTokenizer
   }
 }

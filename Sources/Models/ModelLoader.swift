@@ -27,8 +27,11 @@ public struct ModelLoader {
       throw ModelError.badOption(
         name: "block", value: String(options.blockSize), expected: "one of \(FourBit.blockSizes)")
     }
-    let location = try ModelLocation(path, allowsKnownNames: options.headerOnly || options.smoke)
-    if options.smoke { return try smokeModel(location, path) }
+    if options.smoke {
+      // A recipe must run where its model is not, so a path that leads nowhere gives a plain Llama.
+      return try smokeModel(try? ModelLocation(path, allowsKnownNames: true), path)
+    }
+    let location = try ModelLocation(path, allowsKnownNames: options.headerOnly)
     let config = try location.config()
     let model = try LanguageModel(config: config, path: path, options: options, backend: backend)
     if options.headerOnly { return model }
