@@ -19,7 +19,10 @@ import Testing
     let a = try sample([3, 4], seed: 3, low: 0.5, high: 2)
     for shape in [[3, 4], [4], [3, 1], [1]] {
       let b = try sample(shape, seed: 4, low: 0.6, high: 1.9)
-      try checkGradients("\(operation) \(shape)", inputs: [a, b]) { try binary(operation, $0[0], $0[1]) }
+      // A small step for maximum and minimum, so that no pair of elements changes order within it.
+      try checkGradients("\(operation) \(shape)", inputs: [a, b], step: 2e-3, tolerance: 2e-2) {
+        try binary(operation, $0[0], $0[1])
+      }
     }
   }
 
