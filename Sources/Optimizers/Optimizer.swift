@@ -1,0 +1,145 @@
+import Tensors
+
+/// A trained tensor with its name and the factor on the learning rate.
+public struct OptimizedParameter {
+  public let name: String
+  public let tensor: Tensor
+  public let learningRateFactor: Double
+
+  public init(name: String, tensor: Tensor, learningRateFactor: Double = 1) {
+    self.name = name
+    self.tensor = tensor
+    self.learningRateFactor = learningRateFactor
+  }
+}
+
+/// The choices of `qlora.optim.*`.
+public struct OptimizerOptions: Sendable {
+  public var update: OptimizerUpdate
+  public var isPaged: Bool
+  /// Most bytes of state in memory when paged.
+  public var budget: Int
+  public var spillDirectory: String
+  /// Elements of a parameter whose state is one page; a multiple of 256.
+  public var pageElementCount = 1 << 18
+
+  public init(
+    update: OptimizerUpdate, isPaged: Bool = false, budget: Int = 256 << 20, spillDirectory: String = "."
+  ) {
+    self.update = update
+    self.isPaged = isPaged
+    self.budget = budget
+    self.spillDirectory = spillDirectory
+  }
+}
+
+/// AdamW, Lion or SGD over a list of f32 parameters, with state in 32 or 8 bits, in memory or paged.
+///
+/// State is cut into pages that are visited in a fixed order; paged and unpaged runs give the same bits.
+public final class Optimizer {
+  public let parameters: [OptimizedParameter]
+  public let options: OptimizerOptions
+  /// Steps taken so far.
+  public internal(set) var stepCount = 0
+  let bits: [Int]
+  let pages: [StatePage]
+  private let store: any StateStore
+
+  /// - Throws: `OptimizerError.badOption`, `.notF32`, `.budgetTooSmall`.
+  public init(_ parameters: [OptimizedParameter], _ options: OptimizerOptions) throws {
+    try Optimizer.check(options)
+    for parameter in parameters where parameter.tensor.dtype != .f32 || !parameter.tensor.isContiguous {
+      throw OptimizerError.notF32(parameter: parameter.name, dtype: parameter.tensor.dtype.name)
+    }
+    guard let backend = parameters.first?.tensor.backend else {
+      throw OptimizerError.badOption(name: "parameters", value: "empty", expected: "at least one trained tensor")
+    }
+    self.parameters = parameters
+    self.options = options
+    bits = parameters.map { parameter in
+      options.update.bits == 8 && options.update.rule != .sgd
+        && parameter.tensor.elementCount >= OptimizerState.minimum8BitCount ? 8 : 32
+    }
+    pages = parameters.indices.flatMap { [bits] index in
+      OptimizerState.pages(
+        parameter: index, count: parameters[index].tensor.elementCount,
+        arrays: OptimizerState.arrays(options.update.rule, bits: bits[index]), limit: options.pageElementCount)
+    }
+    let byteCounts = pages.map(\.byteCount)
+    // Without need of a spill file the pages simply stay.
+    if options.isPaged, byteCounts.reduce(0, +) > options.budget {
+      store = try StatePager(
+        byteCounts: byteCounts, budget: options.budget, directory: options.spillDirectory, backend: backend)
+    } else {
+      store = try ResidentStore(byteCounts: byteCounts, backend: backend)
+    }
+  }
+
+  private static func check(_ options: OptimizerOptions) throws {
+    let update = options.update
+    func require(_ isValid: Bool, _ name: String, _ value: Float, _ expected: String) throws {
+      guard isValid else { throw OptimizerError.badOption(name: name, value: String(value), expected: expected) }
+    }
+    try require(
+      update.learningRate.isFinite && update.learningRate >= 0, "lr", update.learningRate, "a number of at least 0")
+    try require(update.beta1 >= 0 && update.beta1 < 1, "betas[1]", update.beta1, "a number in [0, 1)")
+    try require(update.beta2 >= 0 && update.beta2 < 1, "betas[2]", update.beta2, "a number in [0, 1)")
+    try require(update.epsilon.isFinite && update.epsilon >= 0, "eps", update.epsilon, "a number of at least 0")
+    try require(
+      update.weightDecay.isFinite && update.weightDecay >= 0, "weight_decay", update.weightDecay,
+      "a number of at least 0")
+    guard update.bits == 32 || update.bits == 8 else {
+      throw OptimizerError.badOption(name: "bits", value: String(update.bits), expected: "32 or 8")
+    }
+  }
+
+  /// Bytes of state, in memory and spilled.
+  public var stateByteCount: Int { pages.reduce(0) { $0 + $1.byteCount } }
+
+  /// Page counters, nil when all state stays in memory.
+  public var statistics: PageStatistics? { store.statistics }
+
+  /// Forgets all gradients.
+  public func zeroGradients() {
+    for parameter in parameters { parameter.tensor.gradient = nil }
+  }
+
+  /// One update of every parameter that has a gradient.
+  /// - Parameters:
+  ///   - learningRate: overrides the option for this step.
+  ///   - gradientScale: multiplies gradients, for clipping.
+  public func step(learningRate: Double? = nil, gradientScale: Float = 1) throws {
+    for parameter in parameters {
+      guard let gradient = parameter.tensor.gradient else { continue }
+      guard gradient.shape == parameter.tensor.shape else {
+        throw OptimizerError.gradientShape(
+          parameter: parameter.name, expected: parameter.tensor.shape, got: gradient.shape)
+      }
+    }
+    stepCount += 1
+    let rate = learningRate ?? Double(options.update.learningRate)
+    for number in pages.indices {
+      let page = pages[number]
+      let parameter = parameters[page.parameter]
+      guard let gradient = parameter.tensor.gradient else { continue }
+      var update = options.update
+      update.bits = bits[page.parameter]
+      update.learningRate = Float(rate * parameter.learningRateFactor)
+      let base = try store.acquire(number)
+      defer { store.release(number, isDirty: true) }
+      try parameter.tensor.backend.update(
+        update, parameter: try flat(parameter.tensor).narrowed(0, page.range),
+        gradient: try flat(gradient).narrowed(0, page.range), state: page.offsets.map { base + $0 }, step: stepCount,
+        gradientScale: gradientScale)
+    }
+  }
+
+  private func flat(_ tensor: Tensor) throws -> Tensor { try tensor.viewed([tensor.elementCount]) }
+
+  /// Runs `body` on the state bytes of a page.
+  func withPage(_ number: Int, isDirty: Bool, _ body: (UnsafeMutableRawPointer) throws -> Void) throws {
+    let base = try store.acquire(number)
+    defer { store.release(number, isDirty: isDirty) }
+    try body(base)
+  }
+}
