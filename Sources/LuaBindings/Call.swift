@@ -1,0 +1,131 @@
+import LuaRuntime
+
+/// A checked call of a native function: arguments by name.
+public struct Call {
+  public let state: LuaState
+  public let function: String
+  let parameters: [Parameter]
+  /// Arguments after self.
+  public let arguments: [LuaValue]
+  let receiver: (any LuaObject)?
+
+  /// The object before the colon.
+  public func receiver<Object>(as type: Object.Type) throws -> Object {
+    guard let object = receiver as? Object else {
+      throw BindingError.badSelf(method: function, className: "\(Object.self)", got: "nil")
+    }
+    return object
+  }
+
+  public subscript(_ name: String) -> LuaValue {
+    guard let index = parameters.firstIndex(where: { $0.name == name }) else { return .nil }
+    return index < arguments.count ? arguments[index] : .nil
+  }
+
+  public func string(_ name: String) throws -> String { try required(name, self[name].asString, "string") }
+  public func int(_ name: String) throws -> Int { try required(name, self[name].asInt, "integer") }
+  public func double(_ name: String) throws -> Double { try required(name, self[name].asDouble, "number") }
+  public func table(_ name: String) throws -> LuaTable { try required(name, self[name].asTable, "table") }
+  public func closure(_ name: String) throws -> LuaFunction { try required(name, self[name].asFunction, "function") }
+
+  public func object<Object>(_ name: String, as type: Object.Type) throws -> Object {
+    guard case .object(let object) = self[name], let typed = object as? Object else {
+      throw bad(name, "\(Object.self)")
+    }
+    return typed
+  }
+
+  /// The fields of an options argument; empty when it was left out.
+  public func options(_ name: String) -> Options { Options(function: function, table: self[name].asTable) }
+
+  private func required<Value>(_ name: String, _ value: Value?, _ expected: String) throws -> Value {
+    guard let value else { throw bad(name, expected) }
+    return value
+  }
+
+  private func bad(_ name: String, _ expected: String) -> BindingError {
+    let number = (parameters.firstIndex { $0.name == name } ?? 0) + 1
+    return .badArgument(number: number, function: function, expected: expected, got: self[name].typeName)
+  }
+
+  public func invalid(_ message: String) -> BindingError { .invalid(function: function, message: message) }
+}
+
+/// The fields of an options table, already checked against the declaration.
+public struct Options {
+  let function: String
+  public let table: LuaTable?
+
+  public subscript(_ name: String) -> LuaValue { table?[name] ?? .nil }
+  public func string(_ name: String) -> String? { self[name].asString }
+  public func int(_ name: String) -> Int? { self[name].asInt }
+  public func double(_ name: String) -> Double? { self[name].asDouble }
+  public func bool(_ name: String) -> Bool? { self[name].asBool }
+}
+
+extension NativeFunction {
+  /// Checks the arguments against the declaration and runs the body.
+  func run(_ state: LuaState, _ arguments: [LuaValue], className: String?) throws -> [LuaValue] {
+    var arguments = arguments
+    var receiver: (any LuaObject)?
+    if let className {
+      let first = arguments.isEmpty ? LuaValue.nil : arguments.removeFirst()
+      guard case .object(let object) = first, type(of: object).luaClassName == className else {
+        throw BindingError.badSelf(method: name, className: className, got: first.typeName)
+      }
+      receiver = object
+    }
+    for (index, parameter) in parameters.enumerated() {
+      let value = index < arguments.count ? arguments[index] : .nil
+      if value.isNil, parameter.isOptional { continue }
+      guard parameter.type.accepts(value) else {
+        let got = index < arguments.count ? value.typeName : "no value"
+        throw BindingError.badArgument(number: index + 1, function: name, expected: parameter.type.name, got: got)
+      }
+      if case .options(let fields) = parameter.type, let table = value.asTable { try check(table, fields) }
+    }
+    return try body(
+      Call(state: state, function: name, parameters: parameters, arguments: arguments, receiver: receiver))
+  }
+
+  private func check(_ table: LuaTable, _ fields: [Parameter]) throws {
+    for (key, value) in table.pairs {
+      guard let name = key.asString, let field = fields.first(where: { $0.name == name }) else {
+        let name = key.asString ?? table.state.describe(key)
+        throw BindingError.unknownOption(
+          function: self.name, option: name, nearest: nearestName(to: name, among: fields.map(\.name)))
+      }
+      guard field.type.accepts(value) else {
+        throw BindingError.badOption(
+          function: self.name, option: name, expected: field.type.name, got: value.typeName)
+      }
+      if case .options(let inner) = field.type, let nested = value.asTable { try check(nested, inner) }
+    }
+    for field in fields where !field.isOptional && table[field.name].isNil {
+      throw BindingError.missingOption(function: name, option: field.name)
+    }
+  }
+}
+
+/// The closest of some names by edit distance, when it is close enough to be meant.
+public func nearestName(to name: String, among names: [String]) -> String? {
+  let best = names.map { ($0, editDistance(name, $0)) }.min { $0.1 < $1.1 }
+  guard let (candidate, distance) = best, distance <= max(1, min(3, name.count / 2)) else { return nil }
+  return candidate
+}
+
+/// Edits with exchange of neighbours (optimal string alignment).
+private func editDistance(_ a: String, _ b: String) -> Int {
+  let (x, y) = (Array(a.prefix(64).unicodeScalars), Array(b.prefix(64).unicodeScalars))
+  var rows = [Array(0...y.count)]
+  for i in 0..<x.count {
+    var row = [i + 1]
+    for j in 0..<y.count {
+      var cost = min(rows[i][j] + (x[i] == y[j] ? 0 : 1), rows[i][j + 1] + 1, row[j] + 1)
+      if i > 0, j > 0, x[i] == y[j - 1], x[i - 1] == y[j] { cost = min(cost, rows[i - 1][j - 1] + 1) }
+      row.append(cost)
+    }
+    rows.append(row)
+  }
+  return rows[x.count][y.count]
+}

@@ -1,0 +1,179 @@
+import LuaRuntime
+
+// The bound API is data: each native function is declared once, and argument checks, help texts, the reference and the
+// annotations for editors are made from that declaration.
+
+/// What an argument or an option may be.
+public indirect enum ParameterType: Sendable {
+  case number
+  case integer
+  case string
+  case boolean
+  case table
+  case function
+  case any
+  /// An object of a bound class.
+  case object(String)
+  /// A table with named fields; any other key is an error.
+  case options([Parameter])
+  case oneOf([ParameterType])
+
+  /// The name in messages and in the reference.
+  public var name: String {
+    switch self {
+    case .number: "number"
+    case .integer: "integer"
+    case .string: "string"
+    case .boolean: "boolean"
+    case .table, .options: "table"
+    case .function: "function"
+    case .any: "any"
+    case .object(let name): name
+    case .oneOf(let types): types.map(\.name).joined(separator: "|")
+    }
+  }
+
+  func accepts(_ value: LuaValue) -> Bool {
+    switch (self, value) {
+    case (.any, _), (.string, .string), (.boolean, .bool), (.table, .table), (.options, .table),
+      (.function, .function), (.number, .integer), (.number, .number):
+      true
+    case (.integer, _): value.asInt != nil
+    case (.object(let name), .object(let object)): type(of: object).luaClassName == name
+    case (.oneOf(let types), _): types.contains { $0.accepts(value) }
+    default: false
+    }
+  }
+}
+
+/// One parameter of a function, or one field of an options table.
+public struct Parameter: Sendable {
+  public let name: String
+  public let type: ParameterType
+  public let isOptional: Bool
+  public let doc: String
+
+  public init(_ name: String, _ type: ParameterType, optional: Bool = false, _ doc: String) {
+    self.name = name
+    self.type = type
+    self.isOptional = optional
+    self.doc = doc
+  }
+}
+
+/// A declared function, method or metamethod.
+public struct NativeFunction {
+  public let name: String
+  public let doc: String
+  public let parameters: [Parameter]
+  /// What it returns, in LuaLS notation; empty for nothing.
+  public let returns: String
+  /// A line of Lua that runs, or nil where it needs a model.
+  public let example: String?
+  public let body: (Call) throws -> [LuaValue]
+
+  public init(
+    _ name: String, _ doc: String, _ parameters: [Parameter] = [], returns: String = "", example: String? = nil,
+    _ body: @escaping (Call) throws -> [LuaValue]
+  ) {
+    self.name = name
+    self.doc = doc
+    self.parameters = parameters
+    self.returns = returns
+    self.example = example
+    self.body = body
+  }
+}
+
+/// A field of a bound class that is computed on reading.
+public struct NativeProperty {
+  public let name: String
+  public let type: String
+  public let doc: String
+  public let get: (LuaState, any LuaObject) throws -> LuaValue
+  /// Nil for read-only fields.
+  public let set: ((LuaState, any LuaObject, LuaValue) throws -> Void)?
+
+  public init(
+    _ name: String, _ type: String, _ doc: String, set: ((LuaState, any LuaObject, LuaValue) throws -> Void)? = nil,
+    _ get: @escaping (LuaState, any LuaObject) throws -> LuaValue
+  ) {
+    self.name = name
+    self.type = type
+    self.doc = doc
+    self.get = get
+    self.set = set
+  }
+}
+
+/// A bound class: Lua sees fields and methods of a Swift object.
+public struct NativeClass {
+  public let name: String
+  public let doc: String
+  public let properties: [NativeProperty]
+  public let methods: [NativeFunction]
+  /// `__add`, `__len`, `__tostring` and so on; the first argument is checked to be of the class where Lua ensures it.
+  public let metamethods: [NativeFunction]
+  /// `object[key]` for keys that are no strings.
+  public let index: ((Call) throws -> [LuaValue])?
+  /// `object[key] = value` for keys that are no strings.
+  public let assign: ((Call) throws -> [LuaValue])?
+
+  public init(
+    _ name: String, _ doc: String, properties: [NativeProperty] = [], methods: [NativeFunction],
+    metamethods: [NativeFunction] = [], index: ((Call) throws -> [LuaValue])? = nil,
+    assign: ((Call) throws -> [LuaValue])? = nil
+  ) {
+    self.name = name
+    self.doc = doc
+    self.properties = properties
+    self.methods = methods
+    self.metamethods = metamethods
+    self.index = index
+    self.assign = assign
+  }
+}
+
+/// A table of functions; names may be dotted (`optim.adamw`).
+public struct NativeModule {
+  public let doc: String
+  public let functions: [NativeFunction]
+
+  public init(_ doc: String, _ functions: [NativeFunction]) {
+    self.doc = doc
+    self.functions = functions
+  }
+}
+
+/// Errors of the Lua surface, worded as Lua words its own.
+public enum BindingError: Error, CustomStringConvertible {
+  case badArgument(number: Int, function: String, expected: String, got: String)
+  case badSelf(method: String, className: String, got: String)
+  case unknownOption(function: String, option: String, nearest: String?)
+  case badOption(function: String, option: String, expected: String, got: String)
+  case missingOption(function: String, option: String)
+  case unknownField(className: String, field: String, nearest: String?)
+  case readOnly(className: String, field: String)
+  case invalid(function: String, message: String)
+
+  public var description: String {
+    switch self {
+    case .badArgument(let number, let function, let expected, let got):
+      "bad argument #\(number) to '\(function)' (\(expected) expected, got \(got))"
+    case .badSelf(let method, let className, let got):
+      "calling '\(method)' on bad self (\(className) expected, got \(got)); use a colon: object:\(method)()"
+    case .unknownOption(let function, let option, let nearest):
+      "\(function): unknown option '\(option)'" + (nearest.map { " (did you mean '\($0)'?)" } ?? "")
+    case .badOption(let function, let option, let expected, let got):
+      "\(function): option '\(option)' must be a \(expected), got \(got)"
+    case .missingOption(let function, let option):
+      "\(function): option '\(option)' is missing"
+    case .unknownField(let className, let field, let nearest):
+      "\(className) has no field '\(field)'" + (nearest.map { " (did you mean '\($0)'?)" } ?? "")
+    case .readOnly(let className, let field):
+      "\(className).\(field) cannot be assigned"
+    case .invalid(let function, let message):
+      "\(function): \(message)"
+    }
+  }
+}

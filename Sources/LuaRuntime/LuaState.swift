@@ -1,0 +1,266 @@
+import CLua
+import CLuaTrampoline
+import Glibc
+
+/// An error of a Lua program: the message with its position, and the error value when it is not a string.
+public struct LuaError: Error, CustomStringConvertible {
+  public let message: String
+  public let value: LuaValue
+
+  public init(message: String, value: LuaValue = .nil) {
+    self.message = message
+    self.value = value
+  }
+
+  public var description: String { message }
+}
+
+/// A native function of any arity: arguments in, results out.
+public typealias LuaBody = (_ state: LuaState, _ arguments: [LuaValue]) throws -> [LuaValue]
+
+/// One Lua interpreter. Not thread-safe.
+///
+/// Swift functions are reached through the C trampoline, which raises their errors after the Swift frames are gone;
+/// Swift calls Lua only through protected calls.
+public final class LuaState {
+  let L: OpaquePointer
+  private(set) var isOpen = true
+  private var bodies: [LuaBody] = []
+  /// Swift class name -> C string that lives as long as the state, for pushing objects.
+  private var classNames: [String: UnsafeMutablePointer<CChar>] = [:]
+
+  public init?() {
+    guard let L = luaL_newstate() else { return nil }
+    self.L = L
+    luaL_openlibs(L)
+    ql_set_context(L, Unmanaged.passUnretained(self).toOpaque())
+    ql_set_main(L)
+    ql_set_dispatcher { L, number in
+      guard let context = ql_context(L) else { return 0 }
+      return Unmanaged<LuaState>.fromOpaque(context).takeUnretainedValue().dispatch(on: L!, Int(number))
+    }
+    ql_set_release { object in Unmanaged<AnyObject>.fromOpaque(object!).release() }
+    ql_install_coroutines(L)
+  }
+
+  /// Closes the interpreter: finalizers run, objects are released.
+  public func close() {
+    guard isOpen else { return }
+    lua_close(L)
+    isOpen = false
+    for name in classNames.values { free(name) }
+  }
+
+  deinit { close() }
+
+  // MARK: Native functions
+
+  private func dispatch(on L: OpaquePointer, _ number: Int) -> Int32 {
+    let count = lua_gettop(L)
+    // Values are read from the calling stack and results pushed there, which may be a coroutine's.
+    let arguments = count == 0 ? [] : (1...count).map { value(at: $0, on: L) }
+    do {
+      let results = try bodies[number](self, arguments)
+      guard lua_checkstack(L, Int32(results.count + 4)) != 0 else {
+        lua_settop(L, 0)
+        push("too many results", on: L)
+        return QL_RAISE
+      }
+      for result in results { push(result, on: L) }
+      return Int32(results.count)
+    } catch let error as LuaError {
+      lua_settop(L, 0)
+      if error.value.isNil { push(error.message, on: L) } else { push(error.value, on: L) }
+      return QL_RETHROW
+    } catch {
+      lua_settop(L, 0)
+      push(String(describing: error), on: L)
+      return QL_RAISE
+    }
+  }
+
+  /// A Lua function that runs `body`.
+  public func function(_ body: @escaping LuaBody) -> LuaValue {
+    bodies.append(body)
+    ql_pushfunction(L, Int32(bodies.count - 1))
+    return .function(LuaFunction(takingTopOf: self))
+  }
+
+  public func newTable() -> LuaTable {
+    lua_createtable(L, 0, 0)
+    return LuaTable(takingTopOf: self)
+  }
+
+  /// A list table.
+  public func list(_ values: [LuaValue]) -> LuaTable {
+    let table = newTable()
+    for (index, value) in values.enumerated() { table[index + 1] = value }
+    return table
+  }
+
+  /// The metatable of a bound class; made on first use.
+  public func metatable(_ className: String) -> LuaTable {
+    // Pushing an object of the class would make it too; the collector's entry is set there.
+    let box = ClassSeed()
+    push(box, className: className, on: L)
+    lua_getmetatable(L, -1)
+    ql_remove(L, -2)
+    return LuaTable(takingTopOf: self)
+  }
+
+  private final class ClassSeed {}
+
+  /// The function behind `:free()`: releases what a bound object holds, ahead of the collector.
+  public var freeFunction: LuaValue {
+    ql_pushfree(L)
+    return .function(LuaFunction(takingTopOf: self))
+  }
+
+  public var globals: LuaTable {
+    ql_pushglobals(L)
+    return LuaTable(takingTopOf: self)
+  }
+
+  /// Sets the metatable of a table.
+  public func setMetatable(_ table: LuaTable, _ metatable: LuaTable) {
+    table.push()
+    metatable.push()
+    lua_setmetatable(L, -2)
+    ql_pop(L, 1)
+  }
+
+  // MARK: Running code
+
+  /// Compiles text; precompiled chunks are refused.
+  /// - Parameter chunkName: `@file` or `=name`.
+  public func load(_ source: [UInt8], chunkName: String) throws -> LuaFunction {
+    let status = source.withUnsafeBytes { bytes in
+      ql_load(L, bytes.baseAddress?.assumingMemoryBound(to: CChar.self), bytes.count, chunkName)
+    }
+    guard status == LUA_OK else { throw takeError() }
+    return LuaFunction(takingTopOf: self)
+  }
+
+  /// Calls with a traceback in the message of string errors.
+  public func callWithTraceback(_ function: LuaFunction, _ arguments: [LuaValue]) throws -> [LuaValue] {
+    guard hasRoom(arguments.count + 5) else { throw LuaError(message: "stack overflow") }
+    let base = lua_gettop(L)
+    function.push()
+    for argument in arguments { push(argument) }
+    guard ql_pcall(L, Int32(arguments.count), LUA_MULTRET, 1) == LUA_OK else { throw takeError() }
+    defer { lua_settop(L, base) }
+    let count = lua_gettop(L) - base
+    return count <= 0 ? [] : (1...count).map { value(at: base + $0) }
+  }
+
+  /// Text of any value as `tostring` gives it.
+  public func describe(_ value: LuaValue) -> String {
+    guard hasRoom(3) else { return value.typeName }
+    push(value)
+    ql_tostring(L, -1)
+    defer { ql_pop(L, 2) }
+    return string(at: -1, on: L)
+  }
+
+  /// Tells the collector of native memory that Lua objects hold (negative when released).
+  public func account(byteCount: Int) { ql_account(L, Int64(byteCount)) }
+
+  /// Runs the collector to the end.
+  public func collectGarbage() { ql_collect(L) }
+
+  /// The error value on top of the stack, removed.
+  func takeError() -> LuaError {
+    let error = value(at: -1)
+    ql_tostring(L, -1)
+    let message = string(at: -1, on: L)
+    ql_pop(L, 2)
+    if case .string = error { return LuaError(message: message) }
+    return LuaError(message: message, value: error)
+  }
+
+  // MARK: Values
+
+  func hasRoom(_ count: Int) -> Bool { count < 1_000_000 && lua_checkstack(L, Int32(count)) != 0 }
+
+  func pushString(_ text: String) { push(text, on: L) }
+
+  private func push(_ text: String, on L: OpaquePointer) {
+    var text = text
+    text.withUTF8 { bytes in
+      _ = lua_pushlstring(L, UnsafeRawPointer(bytes.baseAddress)?.assumingMemoryBound(to: CChar.self), bytes.count)
+    }
+  }
+
+  func push(_ value: LuaValue) { push(value, on: L) }
+
+  private func push(_ value: LuaValue, on L: OpaquePointer) {
+    switch value {
+    case .nil, .closed, .foreign: lua_pushnil(L)
+    case .bool(let flag): lua_pushboolean(L, flag ? 1 : 0)
+    case .integer(let number): lua_pushinteger(L, lua_Integer(number))
+    case .number(let number): lua_pushnumber(L, number)
+    case .string(let text): push(text, on: L)
+    case .table(let table): ql_pushref(L, table.reference)
+    case .function(let function): ql_pushref(L, function.reference)
+    case .object(let object): push(object, className: type(of: object).luaClassName, on: L)
+    }
+  }
+
+  private func push(_ object: AnyObject, className: String, on L: OpaquePointer) {
+    let name = classNames[className] ?? strdup(className)!
+    classNames[className] = name
+    let retained = Unmanaged<AnyObject>.passRetained(object)
+    if ql_push_object(L, name, retained.toOpaque()) != LUA_OK {
+      retained.release()
+    }
+  }
+
+  func value(at index: Int32) -> LuaValue { value(at: index, on: L) }
+
+  private func value(at index: Int32, on L: OpaquePointer) -> LuaValue {
+    switch lua_type(L, index) {
+    case LUA_TNIL, LUA_TNONE: return .nil
+    case LUA_TBOOLEAN: return .bool(lua_toboolean(L, index) != 0)
+    case LUA_TNUMBER:
+      if lua_isinteger(L, index) != 0 { return .integer(Int(lua_tointegerx(L, index, nil))) }
+      return .number(lua_tonumberx(L, index, nil))
+    case LUA_TSTRING: return .string(string(at: index, on: L))
+    case LUA_TTABLE: return reference(at: index, on: L) { .table(LuaTable(takingTopOf: self)) }
+    case LUA_TFUNCTION: return reference(at: index, on: L) { .function(LuaFunction(takingTopOf: self)) }
+    case LUA_TUSERDATA:
+      guard let box = ql_to_box(L, index) else { return .foreign(typeName: "userdata") }
+      guard let raw = box.pointee.object else { return .closed(className: "object") }
+      let object = Unmanaged<AnyObject>.fromOpaque(raw).takeUnretainedValue()
+      return (object as? any LuaObject).map { .object($0) } ?? .foreign(typeName: "userdata")
+    case let type: return .foreign(typeName: String(cString: lua_typename(L, type)))
+    }
+  }
+
+  /// Moves a copy of the value to the main stack, where references are taken.
+  private func reference(at index: Int32, on L: OpaquePointer, _ make: () -> LuaValue) -> LuaValue {
+    guard lua_checkstack(L, 1) != 0, lua_checkstack(self.L, 4) != 0 else { return .nil }
+    lua_pushvalue(L, index)
+    if L != self.L { lua_xmove(L, self.L, 1) }
+    return make()
+  }
+
+  private func string(at index: Int32, on L: OpaquePointer) -> String {
+    var count = 0
+    // A number is not converted in place: lua_tolstring would change the value under a traversal.
+    guard let bytes = lua_tolstring(L, index, &count) else { return "" }
+    return String(decoding: UnsafeRawBufferPointer(start: bytes, count: count), as: UTF8.self)
+  }
+}
+
+extension LuaState {
+  /// Ctrl-C handling: `interrupt` is safe in a signal handler.
+  public static func interrupt() { ql_interrupt() }
+
+  /// While polling, the first interrupt is left to `takeInterrupt`.
+  public static func setPolling(_ polls: Bool) { ql_set_polling(polls ? 1 : 0) }
+
+  public static func takeInterrupt() -> Bool { ql_take_interrupt() != 0 }
+
+  /// Errors in chunks whose name starts with this are positioned at their caller.
+  public static func setLibraryPrefix(_ prefix: String) { ql_set_library_prefix(prefix) }
+}

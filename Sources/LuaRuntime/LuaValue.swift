@@ -1,0 +1,178 @@
+import CLua
+import CLuaTrampoline
+
+/// A Swift object that Lua programs can hold; bound under a class name.
+public protocol LuaObject: AnyObject {
+  static var luaClassName: String { get }
+}
+
+/// A Lua value on the Swift side. Tables and functions are references that stay alive while the Swift value does.
+public enum LuaValue {
+  case `nil`
+  case bool(Bool)
+  case integer(Int)
+  case number(Double)
+  case string(String)
+  case table(LuaTable)
+  case function(LuaFunction)
+  case object(any LuaObject)
+  /// A bound object whose memory was freed.
+  case closed(className: String)
+  /// A thread, light userdata or userdata of another library.
+  case foreign(typeName: String)
+
+  /// The type as Lua names it, or the class of a bound object.
+  public var typeName: String {
+    switch self {
+    case .nil: "nil"
+    case .bool: "boolean"
+    case .integer, .number: "number"
+    case .string: "string"
+    case .table: "table"
+    case .function: "function"
+    case .object(let object): type(of: object).luaClassName
+    case .closed(let name): "freed \(name)"
+    case .foreign(let name): name
+    }
+  }
+
+  public var isNil: Bool { if case .nil = self { true } else { false } }
+
+  /// A number without fraction, as an integer.
+  public var asInt: Int? {
+    switch self {
+    case .integer(let value): value
+    case .number(let value): Int(exactly: value)
+    default: nil
+    }
+  }
+
+  public var asDouble: Double? {
+    switch self {
+    case .integer(let value): Double(value)
+    case .number(let value): value
+    default: nil
+    }
+  }
+
+  public var asString: String? { if case .string(let value) = self { value } else { nil } }
+  public var asBool: Bool? { if case .bool(let value) = self { value } else { nil } }
+  public var asTable: LuaTable? { if case .table(let value) = self { value } else { nil } }
+  public var asFunction: LuaFunction? { if case .function(let value) = self { value } else { nil } }
+}
+
+/// Keeps a Lua value alive from Swift.
+public class LuaReference {
+  public let state: LuaState
+  let reference: Int32
+
+  /// Takes the value on top of the stack.
+  init(takingTopOf state: LuaState) {
+    self.state = state
+    reference = ql_ref(state.L)
+  }
+
+  deinit { if state.isOpen { ql_unref(state.L, reference) } }
+
+  func push() { ql_pushref(state.L, reference) }
+}
+
+/// A table; access is raw, so that no metamethod can raise through Swift.
+public final class LuaTable: LuaReference {
+  public subscript(key: String) -> LuaValue {
+    get {
+      guard state.hasRoom(3) else { return .nil }
+      push()
+      state.pushString(key)
+      lua_rawget(state.L, -2)
+      defer { ql_pop(state.L, 2) }
+      return state.value(at: -1)
+    }
+    set {
+      guard state.hasRoom(4) else { return }
+      push()
+      state.pushString(key)
+      state.push(newValue)
+      lua_rawset(state.L, -3)
+      ql_pop(state.L, 1)
+    }
+  }
+
+  public subscript(index: Int) -> LuaValue {
+    get {
+      guard state.hasRoom(3) else { return .nil }
+      push()
+      lua_rawgeti(state.L, -1, lua_Integer(index))
+      defer { ql_pop(state.L, 2) }
+      return state.value(at: -1)
+    }
+    set {
+      guard state.hasRoom(3) else { return }
+      push()
+      state.push(newValue)
+      lua_rawseti(state.L, -2, lua_Integer(index))
+      ql_pop(state.L, 1)
+    }
+  }
+
+  /// The raw length (border).
+  public var count: Int {
+    guard state.hasRoom(2) else { return 0 }
+    push()
+    defer { ql_pop(state.L, 1) }
+    return Int(lua_rawlen(state.L, -1))
+  }
+
+  /// Elements 1...count.
+  public var elements: [LuaValue] { (0..<count).map { self[$0 + 1] } }
+
+  /// All pairs in Lua's order.
+  public var pairs: [(key: LuaValue, value: LuaValue)] {
+    guard state.hasRoom(5) else { return [] }
+    var found: [(LuaValue, LuaValue)] = []
+    push()
+    lua_pushnil(state.L)
+    while lua_next(state.L, -2) != 0 {
+      found.append((state.value(at: -2), state.value(at: -1)))
+      ql_pop(state.L, 1)
+    }
+    ql_pop(state.L, 1)
+    return found
+  }
+
+  /// The integers 1...count of a list, without a Swift value each; nil when an element is not an integer.
+  public func integers() -> [Int]? {
+    guard state.hasRoom(3) else { return nil }
+    push()
+    defer { ql_pop(state.L, 1) }
+    let count = Int(lua_rawlen(state.L, -1))
+    var result = [Int]()
+    result.reserveCapacity(count)
+    for index in 0..<count {
+      lua_rawgeti(state.L, -1, lua_Integer(index + 1))
+      var isInteger: Int32 = 0
+      let value = lua_tointegerx(state.L, -1, &isInteger)
+      let isNumber = lua_type(state.L, -1) == LUA_TNUMBER
+      ql_pop(state.L, 1)
+      guard isInteger != 0, isNumber else { return nil }
+      result.append(Int(value))
+    }
+    return result
+  }
+}
+
+public final class LuaFunction: LuaReference {
+  /// Calls the function; errors of the callee are thrown.
+  @discardableResult
+  public func call(_ arguments: [LuaValue] = []) throws -> [LuaValue] {
+    guard state.hasRoom(arguments.count + 4) else { throw LuaError(message: "stack overflow") }
+    let base = lua_gettop(state.L)
+    push()
+    for argument in arguments { state.push(argument) }
+    let status = ql_pcall(state.L, Int32(arguments.count), LUA_MULTRET, 0)
+    guard status == LUA_OK else { throw state.takeError() }
+    defer { lua_settop(state.L, base) }
+    let count = lua_gettop(state.L) - base
+    return count <= 0 ? [] : (1...count).map { state.value(at: base + $0) }
+  }
+}
