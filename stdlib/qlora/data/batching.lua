@@ -1,6 +1,7 @@
 --- The order of samples and their grouping into steps. The position is a function of the step number, so resuming at step n
 --- needs nothing but n; batches run across epoch borders, so every sample is seen once per epoch and no batch is short.
 local native = require "qlora.native"
+local plan = require "qlora.plan"
 local random = require "qlora.data.random"
 local strict = require "qlora.strict"
 
@@ -80,12 +81,14 @@ local schema = {
   shuffle = "boolean",
 }
 
---- Iterator `for step, batches in data:steps { steps =, batch =, micro_batch =, seed =, group_by_length =, start = } do`.
+--- Iterator `for step, batches, numbers in data:steps { steps =, batch =, micro_batch =, seed =, group_by_length =, start = } do`;
+--- `numbers` are the samples of the step, to name them when something goes wrong.
 function batching.steps(data, options)
   local o = strict.options("data:steps", options, schema)
   o.batch = o.batch or 1
   o.micro_batch = o.micro_batch or o.batch
   o.seed = o.seed or native.options.seed or 0
+  if native.options.plan then plan.stop { data = data, batch = o.batch, micro_batch = o.micro_batch } end
   if #data == 0 then strict.fail("data:steps: the data set is empty") end
   local last = native.options.smoke and math.min(o.steps, 3) or o.steps
   local lengths = {}
@@ -95,9 +98,9 @@ function batching.steps(data, options)
   return function()
     step = step + 1
     if step > last then return nil end
-    local rows = {}
-    for i, index in ipairs(sample(step)) do rows[i] = data[index] end
-    return step, batching.micro_batches(rows, o.micro_batch, step)
+    local rows, numbers = {}, sample(step)
+    for i, index in ipairs(numbers) do rows[i] = data[index] end
+    return step, batching.micro_batches(rows, o.micro_batch, step), numbers
   end
 end
 

@@ -58,6 +58,7 @@ end
 
 --- Two data sets: `at` is the fraction (below 1) or number of samples of the second one, drawn at random by `seed`.
 function Dataset:split(at, seed)
+  if native.options.plan then return self, self end
   if type(at) ~= "number" or at <= 0 or at >= #self then
     strict.fail("data:split: expected a fraction below 1 or a number of samples below %d, got %s", #self, tostring(at))
   end
@@ -73,6 +74,7 @@ end
 
 --- Prints sample `i` (default 1) with trained tokens in green and the others dimmed; without a terminal, trained parts in [[…]].
 function Dataset:preview(i)
+  if native.options.plan then return end
   local sample = self.samples[i or 1] or strict.fail("data:preview: no sample %s; there are %d", tostring(i), #self)
   local labels, colour = samples.labels(sample), native.isatty(1)
   local parts, from = {}, 1
@@ -89,7 +91,7 @@ function Dataset:preview(i)
 end
 
 local schema = {
-  format = "string|callable", tokenizer = "!object", max_length = "count", source_max_length = "count",
+  format = "string|callable", tokenizer = "object", max_length = "count", source_max_length = "count",
   target_max_length = "count", train_on_source = "boolean", limit = "count", template = "string|callable", train = "string",
   eos = "boolean", bos = "boolean", quiet = "boolean", default_system = "string",
 }
@@ -125,10 +127,19 @@ local function check_spans(spans, index)
   end
 end
 
+--- A plan needs no data file, only the length of its samples.
+local function planned(o)
+  local set = new({}, o.tokenizer, { incomplete = 0, untrained = 0 })
+  rawset(set, "max_length", o.max_length or (o.source_max_length or 0) + (o.target_max_length or 0))
+  return set
+end
+
 --- Samples of `records` (a list of tables), as `data.load` without the file.
 function data.from_records(records, options)
   local o = strict.options("data.load", options, schema)
   local format, name = resolve_format(o)
+  if native.options.plan then return planned(o) end
+  if not o.tokenizer then strict.fail("data.load: option 'tokenizer' is missing; pass model.tokenizer") end
   local context = chat_context(o, name)
   local bos, eos = samples.leading_bos(o.tokenizer), o.tokenizer.eos
   if o.bos ~= nil then bos = o.bos and o.tokenizer.bos or nil end
@@ -168,6 +179,7 @@ end
 function data.load(path, options)
   if type(path) == "table" then return data.from_records(path, options) end
   if type(path) ~= "string" then strict.fail("data.load: expected a path or a list of records, got a %s", type(path)) end
+  if native.options.plan then return data.from_records({}, options) end
   local limit = options and options.limit
   if native.options.smoke then limit = math.min(limit or 8, 8) end
   return data.from_records(native.read_records(path, { limit = limit }), options)
