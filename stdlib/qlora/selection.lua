@@ -88,7 +88,8 @@ local function checked_settings(answer, defaults, module)
   if answer ~= true and type(answer) ~= "table" then
     strict.fail("selection: %s was answered with a %s; expected false, true or a table", module.name, type(answer))
   end
-  local s = strict.options("selection of " .. module.name, select.overlay(defaults, answer), settings_schema)
+  local merged = select.overlay(defaults, answer)
+  local s = strict.options("selection of " .. module.name, merged ~= true and merged or {}, settings_schema)
   if not s.rank then strict.fail("selection: %s has no rank; give add_lora a rank or return one", module.name) end
   if s.dropout and (s.dropout < 0 or s.dropout >= 1) then
     strict.fail("selection: dropout of %s must be at least 0 and below 1, got %s", module.name, s.dropout)

@@ -180,7 +180,8 @@ function data.load(path, options)
   if type(path) == "table" then return data.from_records(path, options) end
   if type(path) ~= "string" then strict.fail("data.load: expected a path or a list of records, got a %s", type(path)) end
   if native.options.plan then return data.from_records({}, options) end
-  local limit = options and options.limit
+  local limit = strict.options("data.load", options, schema).limit -- before the file is read, which may take long
+  resolve_format(options or {})
   if native.options.smoke then limit = math.min(limit or 8, 8) end
   return data.from_records(native.read_records(path, { limit = limit }), options)
 end
