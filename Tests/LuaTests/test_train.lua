@@ -113,12 +113,12 @@ t.test("an interrupt leaves a checkpoint of the last whole step, and resuming re
 end)
 
 t.test("a prompt inside the step may let the run go on", function()
-  local seen
-  native.break_prompt = function(env) seen = env; return true end
+  local seen, steps_then
+  native.break_prompt = function(env) seen, steps_then = env, #env.history; return true end
   native.interrupt_after = 3
   local result = train()
   native.break_prompt = nil
-  t.equal({ result.steps, seen.step, #seen.history }, { 6, 3, 2 })
+  t.equal({ result.steps, seen.step, steps_then }, { 6, 3, 2 })
 end)
 
 t.test("--smoke cuts the steps, --plan prints and leaves", function()
