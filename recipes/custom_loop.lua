@@ -25,7 +25,8 @@ local losses = {}
 for step, batches in data:steps { steps = p.steps, batch = p.batch, micro_batch = p.micro_batch, seed = 0 } do
   opt:zero_grad()
   local loss = 0.0
-  for _, b in ipairs(batches) do -- each batch knows how many targets the whole step trains: the parts add up to the mean
+  -- each batch knows how many targets the whole step trains: the parts add up to the mean
+  for _, b in ipairs(batches) do
     local part = model:loss(b)
     part:backward()
     loss = loss + part:item()

@@ -2,8 +2,8 @@
 --
 --   qlora-run custom_selection.lua
 --
--- Expected: about 100 MB, a few seconds, loss near 2 (30 steps on the tiny model that ships). What counts here is the report
--- of what matched.
+-- Expected: about 100 MB, a few seconds, loss near 2 (30 steps on the tiny model that ships). What counts here is the
+-- report of what matched.
 local qlora = require "qlora"
 local world = require "qlora.world"
 
@@ -15,7 +15,8 @@ local select = qlora.select
 print(model:preview_lora(select.attention() * select.layers { last = 2 }))
 print(model:preview_lora(select.regex [[.*\.(q|v)_proj]]))
 
--- Higher rank towards the end of the network, nothing in layer 0, less dropout in attention, and a slower rate for down_proj.
+-- Higher rank towards the end of the network, nothing in layer 0, less dropout in attention, and a slower rate for
+-- down_proj.
 local function policy(m)
   if m.kind ~= "linear" or m.role == "lm_head" or m.layer == 0 then return false end
   local settings = { rank = 4 * (1 + m.layer), dropout = 0.05 }
@@ -31,7 +32,8 @@ print(("%d modules, %d trainable parameters"):format(report.modules, report.trai
 
 local data = qlora.data.load(world.scenes(200, 0), {
   format = function(scene)
-    return { { text = scene.sentence .. "\nShort:" }, { text = " " .. scene.who .. " " .. scene.did .. ".", train = true } }
+    local short = (" %s %s."):format(scene.who, scene.did)
+    return { { text = scene.sentence .. "\nShort:" }, { text = short, train = true } }
   end,
   tokenizer = model.tokenizer, max_length = 96,
 })

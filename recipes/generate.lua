@@ -2,7 +2,8 @@
 --
 --   qlora-run generate.lua "Mia the baker walked to the" --set adapter=out/quickstart
 --
--- Expected: the memory of the 4-bit base plus the key-value cache; the tiny model answers at once. No training, no loss.
+-- Expected: the memory of the 4-bit base plus the key-value cache; the tiny model answers at once. No training, no
+-- loss.
 local qlora = require "qlora"
 
 local p = qlora.params {
@@ -21,7 +22,9 @@ if p.chat then
   text = model.tokenizer:apply_chat({ { role = "user", content = prompt } }, { add_generation_prompt = true })
 end
 
-local sampling = { max_new_tokens = p.tokens, temperature = p.temperature, top_k = p.top_k, top_p = p.top_p, seed = p.seed }
+local sampling = {
+  max_new_tokens = p.tokens, temperature = p.temperature, top_k = p.top_k, top_p = p.top_p, seed = p.seed,
+}
 print(prompt .. model:generate(text, sampling))
 if p.adapter ~= "" then
   model:without_adapters(function() print("\nwithout the adapter:\n" .. prompt .. model:generate(text, sampling)) end)

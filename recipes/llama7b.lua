@@ -3,9 +3,9 @@
 --   qlora-run llama7b.lua --set data=openassistant_best_replies_train.jsonl
 --   qlora-run --plan llama7b.lua
 --
--- Expected: 160 million trained parameters and about 7 GB of memory by arithmetic (NF4 base with double quantization, f32
--- adapters, gradients and Adam state); --plan gives the exact figure and the time on your machine. Not run to the end on
--- this engine, so no loss is promised; group_by_length makes the loss oscillate, as the paper says.
+-- Expected: 160 million trained parameters and about 7 GB of memory by arithmetic (NF4 base with double quantization,
+-- f32 adapters, gradients and Adam state); --plan gives the exact figure and the time on your machine. Not run to the
+-- end on this engine, so no loss is promised; group_by_length makes the loss oscillate, as the paper says.
 local qlora = require "qlora"
 
 local p = qlora.params {

@@ -2,9 +2,9 @@
 --
 --   qlora-run quickstart.lua                    (try: --set rank=4, --set steps=60, --plan)
 --
--- Expected: about 100 MB of memory, under 60 s on two cores, loss from about 4 to below 0.5. The model knows a little world
--- of bakers, markets and red apples in plain English; here it learns to sum up a sentence as "WHO: … | DID: … | WHERE: …",
--- which it has never seen.
+-- Expected: about 100 MB of memory, under 60 s on two cores, loss from about 4 to below 0.5. The model knows a little
+-- world of bakers, markets and red apples in plain English; here it learns to sum up a sentence as "WHO: … | DID: … |
+-- WHERE: …", which it has never seen.
 local qlora = require "qlora"
 local world = require "qlora.world"
 
@@ -28,7 +28,9 @@ data:preview(1)
 
 -- 3. Scenes the training never sees, to look at before and after.
 local held_out = world.scenes(20, p.seed + 1000)
-local function write(scene) return model:generate(prompt(scene), { max_new_tokens = 40, temperature = 0, stop = "\n" }) end
+local function write(scene)
+  return model:generate(prompt(scene), { max_new_tokens = 40, temperature = 0, stop = "\n" })
+end
 local function show(title)
   print("\n" .. title)
   for i = 1, 3 do print("  " .. held_out[i].sentence .. "\n    ->" .. write(held_out[i])) end

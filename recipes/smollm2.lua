@@ -2,13 +2,14 @@
 --
 --   qlora-run smollm2.lua --set model=SmolLM2-135M-Instruct.Q4_1.gguf --set data=gsm8k_alpaca.json
 --
--- Expected: below 1 GB of memory; time and exact memory for your machine: add --plan. The loss falls slowly: a model of this
--- size learns the form of the answers, not arithmetic.
+-- Expected: below 1 GB of memory; time and exact memory for your machine: add --plan. The loss falls slowly: a model of
+-- this size learns the form of the answers, not arithmetic.
 local qlora = require "qlora"
 
 local p = qlora.params {
   model = "SmolLM2-135M-Instruct.Q4_1.gguf", data = "gsm8k_alpaca.json", out = "out/smollm2-gsm8k",
-  rank = 16, alpha = 32, dropout = 0.05, lr = 5e-4, steps = 200, batch = 16, micro_batch = 4, max_length = 256, limit = 3000,
+  rank = 16, alpha = 32, dropout = 0.05, lr = 5e-4, steps = 200, batch = 16, micro_batch = 4, max_length = 256,
+  limit = 3000,
   eval_samples = 64,
 }
 

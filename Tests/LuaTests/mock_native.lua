@@ -1,5 +1,5 @@
---- Stands in for the engine: a unigram language model in plain Lua with true gradients, so that the loop, accumulation and resuming
---- are tested on numbers that would come out wrong if the Lua were wrong.
+--- Stands in for the engine: a unigram language model in plain Lua with true gradients, so that the loop, accumulation
+--- and resuming are tested on numbers that would come out wrong if the Lua were wrong.
 local native = { version = "0.0.0-mock", options = { quiet = true }, tokenizer = {}, optim = {}, classes = {} }
 
 local function scalar(value, backward)
@@ -55,7 +55,8 @@ end
 local function module_list(layers)
   local list = {}
   local function add(name, kind, layer)
-    list[#list + 1] = { name = name, kind = kind, layer = layer, role = name:match("([^.]+)$"), in_features = 8, out_features = 8 }
+    list[#list + 1] = { name = name, kind = kind, layer = layer, role = name:match("([^.]+)$"), in_features = 8,
+      out_features = 8 }
   end
   add("model.embed_tokens", "embedding")
   for layer = 0, layers - 1 do
@@ -79,8 +80,10 @@ function native.mock_model(o)
   o = o or {}
   local weights, gradient = {}, {}
   for id = 0, 258 do weights[id], gradient[id] = 0.0, 0.0 end
-  return setmetatable({ list = module_list(o.layers or 4), name = "mock", tokenizer = native.byte_tokenizer(o.tokenizer), calls = {},
-    config = { vocab_size = 259 }, weights = weights, gradient = gradient, adapters = {}, poison = o.poison, missing = o.missing,
+  return setmetatable({ list = module_list(o.layers or 4), name = "mock",
+    tokenizer = native.byte_tokenizer(o.tokenizer), calls = {},
+    config = { vocab_size = 259 }, weights = weights, gradient = gradient, adapters = {}, poison = o.poison,
+    missing = o.missing,
   }, Model)
 end
 function native.load_model(path, o)
@@ -204,7 +207,8 @@ function native.interrupted()
   end
   return false
 end
-function native.exit(code) error(setmetatable({ exit_code = code }, { __tostring = function() return "exit " .. code end }), 0) end
+function native.exit(code) error(setmetatable({ exit_code = code }, { __tostring = function() return "exit " .. code
+  end }), 0) end
 
 local function quoted(path) return "'" .. path:gsub("'", "'\\''") .. "'" end
 function native.mkdir(path) assert(os.execute("mkdir -p " .. quoted(path))) end

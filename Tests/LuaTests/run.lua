@@ -1,4 +1,5 @@
---- Runs the Lua tests: `lua5.4 Tests/LuaTests/run.lua [name…]`. Needs no engine: `qlora.native` is replaced by mock_native.lua.
+--- Runs the Lua tests: `lua5.4 Tests/LuaTests/run.lua [name…]`. Needs no engine: `qlora.native` is replaced by
+--- mock_native.lua.
 local here = arg[0]:match("^(.*)/[^/]*$") or "."
 package.path = ("%s/?.lua;%s/../../stdlib/?.lua;%s/../../stdlib/?/init.lua;%s"):format(here, here, here, package.path)
 

@@ -11,7 +11,8 @@ t.test("templates equal the models' Jinja output", function()
     local name = case.template:match("^(%w+)")
     local text = chat.apply(name, case.messages, {
       bos_token = "<s>", eos_token = "</s>", add_generation_prompt = case.generate,
-      default_system = case.template == "chatml_default" and "You are a helpful AI assistant named SmolLM, trained by Hugging Face" or nil,
+      default_system = case.template == "chatml_default"
+        and "You are a helpful AI assistant named SmolLM, trained by Hugging Face" or nil,
     })
     t.equal(text, case.text, case.template .. (case.generate and " with generation prompt" or ""))
   end

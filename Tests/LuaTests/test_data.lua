@@ -28,7 +28,8 @@ local one = {
   input_output = { input = "in", output = "out" },
 }
 local expected = {
-  alpaca = { "3</s>", 12 }, oasst1 = { "### Human: Hi### Assistant: Hello</s>" }, completion = { "b</s>" }, self_instruct = { "done</s>" },
+  alpaca = { "3</s>", 12 }, oasst1 = { "### Human: Hi### Assistant: Hello</s>" }, completion = { "b</s>" },
+  self_instruct = { "done</s>" },
   hh_rlhf = { "good</s>" }, longform = { "out</s>" }, chip2 = { "r</s>" }, input_output = { "out</s>" },
 }
 
@@ -43,11 +44,11 @@ end)
 
 t.test("alpaca's prompt is qlora.py's, with and without input", function()
   local data = load({ one.alpaca, { instruction = "Go", input = "", output = "x" } }, { format = "alpaca" })
-  t.equal(tokenizer:decode(data[1].ids), "<s>Below is an instruction that describes a task, paired with an input that provides "
-    .. "further context. Write a response that appropriately completes the request.\n\n### Instruction:\nAdd.\n\n### Input:\n1 2\n\n"
-    .. "### Response: 3</s>")
-  t.equal(tokenizer:decode(data[2].ids), "<s>Below is an instruction that describes a task. Write a response that appropriately "
-    .. "completes the request.\n\n### Instruction:\nGo\n\n### Response: x</s>")
+  local head, tail = "<s>Below is an instruction that describes a task",
+    " Write a response that appropriately completes the request."
+  t.equal(tokenizer:decode(data[1].ids), head .. ", paired with an input that provides further context." .. tail
+    .. "\n\n### Instruction:\nAdd.\n\n### Input:\n1 2\n\n### Response: 3</s>")
+  t.equal(tokenizer:decode(data[2].ids), head .. "." .. tail .. "\n\n### Instruction:\nGo\n\n### Response: x</s>")
 end)
 
 t.test("chats train assistant turns through the tokenizer's template", function()
@@ -65,7 +66,8 @@ t.test("a function of the recipe is a format", function()
     return { { text = r.q .. "=" }, { text = r.a, train = true } }
   end })
   t.equal(trained_text(data[1]), "4</s>")
-  t.raises(function() load({ {} }, { format = function() return { { txt = "" } } end }) end, "span 1 of record 1 needs a text")
+  t.raises(function() load({ {} }, { format = function() return { { txt = "" } } end })
+    end, "span 1 of record 1 needs a text")
 end)
 
 t.test("truncation is qlora.py's and is counted", function()
@@ -76,10 +78,12 @@ t.test("truncation is qlora.py's and is counted", function()
 end)
 
 t.test("samples without a trained token are counted, none at all is an error", function()
-  local data = load({ { input = "abcdef", output = "x" }, { input = "a", output = "x" }, { input = "no answer" } }, { max_length = 4 })
+  local data = load({ { input = "abcdef", output = "x" }, { input = "a", output = "x" }, { input = "no answer" } },
+    { max_length = 4 })
   t.equal({ #data, data:stats().untrained, data:stats().incomplete }, { 1, 1, 1 })
   assert(tostring(data):find("1 samples without a trained token left out", 1, true))
-  t.raises(function() load({ { input = "abcdef", output = "x" } }, { max_length = 4 }) end, "no sample to train on", "within max_length")
+  t.raises(function() load({ { input = "abcdef", output = "x" } }, { max_length = 4 })
+    end, "nothing to train on", "within max_length")
   t.raises(function() load({ { question = "x" } }, { format = "alpaca" }) end, "'instruction'")
   t.raises(function() load({}, { format = "alpacca" }) end, '"alpaca"')
 end)
@@ -164,7 +168,8 @@ t.test("steps resume exactly, cross epochs and see each sample once per epoch", 
 end)
 
 t.test("micro-batches share the step's trained targets", function()
-  local data = load({ { input = "abc", output = "x" }, { input = "a", output = "xyz" }, { input = "", output = "x" } }, {})
+  local data = load({ { input = "abc", output = "x" }, { input = "a", output = "xyz" },
+    { input = "", output = "x" } }, {})
   for _, batches in data:steps { steps = 1, batch = 3, micro_batch = 2, seed = 0 } do
     t.equal({ #batches, batches[1].rows, batches[2].rows }, { 2, 2, 1 })
     t.equal(batches[1].trained + batches[2].trained, 2 + 4 + 2) -- each answer, its EOS

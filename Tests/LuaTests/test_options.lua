@@ -13,13 +13,15 @@ end)
 
 t.test("unknown option names the nearest and the caller's line", function()
   local line = debug.getinfo(1, "l").currentline + 1
-  local message = t.raises(function() qlora.data.load("x", { tokeniser = 1 }) end, "unknown option 'tokeniser'", '"tokenizer"')
+  local message = t.raises(function() qlora.data.load("x", { tokeniser = 1 })
+    end, "unknown option 'tokeniser'", '"tokenizer"')
   t.equal(message:match("test_options.lua:(%d+):"), tostring(line))
 end)
 
 t.test("option types are checked and worded", function()
   local schema = { rank = "count", lr = "!positive", select = "!any" }
-  t.raises(function() strict.options("f", { rank = 1.5, lr = 1, select = 1 }, schema) end, "'rank' must be a whole number of at least 1", "1.5")
+  t.raises(function() strict.options("f", { rank = 1.5, lr = 1, select = 1 }, schema)
+    end, "'rank' must be a whole number of at least 1", "1.5")
   t.raises(function() strict.options("f", { rank = 0, lr = 1, select = 1 }, schema) end, "got 0")
   t.raises(function() strict.options("f", { rank = 4, select = 1 }, schema) end, "'lr' is missing")
   t.raises(function() strict.options("f", { lr = 0 / 0, select = 1 }, schema) end, "'lr' must be a number above 0")

@@ -59,9 +59,11 @@ t.test("settings come from the rule, then from add_lora", function()
   local list = names(s.attention():with { rank = 8, lr = 0.5 } + s.mlp())
   t.equal({ list[1].rank, list[1].lr, list[1].alpha }, { 8, 0.5, 8 })
   t.equal({ list[5].rank, list[5].lr, list[5].dropout }, { 4, nil, 0.0 })
-  local custom = names(function(m) return m.role == "q_proj" and { rank = 2 ^ (m.layer // 2) // 1 | 0, dropout = 0.1 } end)
+  local custom = names(function(m) return m.role == "q_proj" and { rank = 2 ^ (m.layer // 2) // 1 | 0, dropout = 0.1 }
+    end)
   t.equal({ custom[1].rank, custom[4].rank, custom[4].dropout }, { 1, 2, 0.1 })
-  t.raises(function() names(function(m) return m.role == "q_proj" and { rnk = 1 } end) end, "self_attn.q_proj", '"rank"')
+  t.raises(function() names(function(m) return m.role == "q_proj" and { rnk = 1 } end)
+    end, "self_attn.q_proj", '"rank"')
   t.raises(function() names(function(m) return m.role == "q_proj" and { dropout = 1.0 } end) end, "below 1")
   t.raises(function() names(function(m) return m.role == "q_proj" and "yes" end) end, "expected false, true or a table")
 end)
@@ -80,7 +82,8 @@ t.test("the report counts each rule and warns of missed layers", function()
   t.equal(report.rules[1].missed, { { role = "q_proj", layers = { 1, 3 } } })
   t.equal(report.rules[2].missed, {})
   local text = tostring(report)
-  assert(text:find("2 of 29 linear layers", 1, true) and text:find("WARNING: q_proj: not in layers 1, 3", 1, true), text)
+  assert(text:find("2 of 29 linear layers", 1, true) and text:find("WARNING: q_proj: not in layers 1, 3", 1, true),
+    text)
   t.equal(selection.ranges { 0, 1, 2, 5, 7, 8 }, "0-2, 5, 7-8")
 end)
 
@@ -88,7 +91,8 @@ t.test("add_lora attaches the list, prints and returns the report", function()
   local model = native.mock_model()
   native.options.quiet = nil
   local report
-  local text = t.captured(function() report = model:add_lora { select = "all-linear", rank = 8, alpha = 16, dropout = 0.05 } end)
+  local text = t.captured(function() report = model:add_lora { select = "all-linear", rank = 8, alpha = 16,
+    dropout = 0.05 } end)
   native.options.quiet = true
   t.equal({ #model.adapters, report.modules, report.trainable }, { 28, 28, 448 })
   t.equal(model.adapters[1], { name = "model.layers.0.self_attn.q_proj", rank = 8, alpha = 16, dropout = 0.05 })

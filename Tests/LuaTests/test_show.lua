@@ -14,7 +14,8 @@ end)
 t.test("sparkline and line plot", function()
   t.equal(qlora.plot.sparkline { 1, 2, 3, 4, 5, 6, 7, 8 }, "▁▂▃▄▅▆▇█")
   t.equal(qlora.plot.sparkline { 5, 5 }, "▁▁")
-  t.equal(utf8.len(qlora.plot.sparkline({ table.unpack(setmetatable({}, { __index = function(_, i) return math.sqrt(i) end }), 1, 100) }, 20)), 20)
+  t.equal(utf8.len(qlora.plot.sparkline({ table.unpack(setmetatable({}, { __index = function(_, i) return math.sqrt(i)
+    end }), 1, 100) }, 20)), 20)
   local text = qlora.plot.lines({ 3, 2, 1 }, { width = 10, height = 3, title = "loss" })
   t.equal(select(2, text:gsub("\n", "\n")), 5)
   assert(text:find("^loss\n"), text)
@@ -48,16 +49,19 @@ t.test("TensorBoard records carry the right checksums", function()
   t.equal({ #frame, (string.unpack("<I8", frame)) }, { 8 + 4 + 3 + 4, 3 })
   local event = tensorboard.event(300, { loss = 0.5 }, 1.0)
   -- wall_time, step (varint 300 = ac 02), summary { value { tag "loss", simple_value 0.5 } }
-  t.equal(event, "\x09" .. string.pack("<d", 1.0) .. "\x10\xac\x02" .. "\x2a\x0d" .. "\x0a\x0b" .. "\x0a\x04loss" .. "\x15" .. string.pack("<f", 0.5))
+  t.equal(event, "\x09" .. string.pack("<d", 1.0) .. "\x10\xac\x02" .. "\x2a\x0d" .. "\x0a\x0b" .. "\x0a\x04loss"
+    .. "\x15" .. string.pack("<f", 0.5))
 end)
 
 t.test("perplexity, MMLU and comparison", function()
   local model = native.mock_model()
-  local data = qlora.data.load({ { text = "abc" }, { text = "d" } }, { format = "completion", tokenizer = model.tokenizer })
+  local data = qlora.data.load({ { text = "abc" }, { text = "d" } }, { format = "completion",
+    tokenizer = model.tokenizer })
   local perplexity, loss, count = qlora.eval.perplexity(model, data, { batch = 2 })
   t.close(perplexity, 259, 1e-9); t.close(loss, math.log(259), 1e-12); t.equal(count, 6)
   native.records["mmlu"] = {
-    { subject = "x", input = "Q", output = "B" }, { subject = "x", input = "Q", output = "C" }, { subject = "y", input = "Q", output = "B" },
+    { subject = "x", input = "Q", output = "B" }, { subject = "x", input = "Q", output = "C" },
+      { subject = "y", input = "Q", output = "B" },
   }
   model.weights[("B"):byte() + 3] = 1.0
   local result = qlora.eval.mmlu(model, "mmlu")

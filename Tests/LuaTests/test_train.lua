@@ -87,7 +87,8 @@ end)
 
 t.test("evaluation goes into the history", function()
   local model, data, optimizer = setup()
-  local result = qlora.train { model = model, data = data, optimizer = optimizer, batch = 8, steps = 4, eval_data = data, eval_every = 2 }
+  local result = qlora.train { model = model, data = data, optimizer = optimizer, batch = 8, steps = 4,
+    eval_data = data, eval_every = 2 }
   assert(not result.history[1].eval_loss and result.history[2].eval_loss and result.history[4].perplexity)
   t.close(math.exp(result.history[4].eval_loss), result.history[4].perplexity, 1e-12)
 end)
@@ -97,7 +98,8 @@ t.test("a loss that is no number stops with step, micro-batch and samples", func
 end)
 
 t.test("a parameter without gradient stops the first step", function()
-  t.raises(function() train({}, { missing = { "x.lora_a", "x.lora_b" } }) end, "2 trainable parameters got no gradient", "x.lora_a")
+  t.raises(function() train({}, { missing = { "x.lora_a", "x.lora_b" } })
+    end, "2 trainable parameters got no gradient", "x.lora_a")
 end)
 
 t.test("an interrupt leaves a checkpoint of the last whole step, and resuming repeats the rest", function()

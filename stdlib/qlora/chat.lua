@@ -1,5 +1,6 @@
---- Chat templates as Lua functions: messages -> spans { text =, train = }. What the model is to say is trained, the rest is not,
---- so no marker has to be searched for afterwards. Texts equal those of the Jinja templates the models ship with.
+--- Chat templates as Lua functions: messages -> spans { text =, train = }. What the model is to say is trained, the
+--- rest is not, so no marker has to be searched for afterwards. Texts equal those of the Jinja templates the models
+--- ship with.
 local strict = require "qlora.strict"
 
 local chat = { templates = {} }
@@ -130,7 +131,8 @@ end
 
 local roles = { human = "user", prompter = "user", gpt = "assistant", bot = "assistant", model = "assistant" }
 
---- Messages with the field's role names, each marked as trained or not: assistant turns are, unless the message says otherwise.
+--- Messages with the field's role names, each marked as trained or not: assistant turns are, unless the message says
+--- otherwise.
 local function normalized(messages, which)
   if type(messages) ~= "table" or #messages == 0 then strict.fail("chat: expected a list of messages, got none") end
   local last_assistant = 0
@@ -154,11 +156,12 @@ local function normalized(messages, which)
 end
 
 local schema = {
-  add_generation_prompt = "boolean", bos_token = "string", eos_token = "string", default_system = "string", train = "string",
+  add_generation_prompt = "boolean", bos_token = "string", eos_token = "string", default_system = "string",
+  train = "string",
 }
 
---- Spans of `messages` under template `name` (or a function of your own with the same signature). `train = "last"` trains only the
---- last assistant message instead of each.
+--- Spans of `messages` under template `name` (or a function of your own with the same signature). `train = "last"`
+--- trains only the last assistant message instead of each.
 function chat.spans(name, messages, options)
   local o = strict.options("chat.spans", options, schema)
   o.bos_token, o.eos_token = o.bos_token or "<s>", o.eos_token or "</s>"
@@ -182,10 +185,12 @@ function chat.for_tokenizer(tokenizer)
   return name, { bos_token = tokenizer.bos_token, eos_token = tokenizer.eos_token, default_system = default }
 end
 
---- `tokenizer:apply_chat(messages, { template =, add_generation_prompt =, tokenize = })` -> text, or ids with `tokenize`.
+--- `tokenizer:apply_chat(messages, { template =, add_generation_prompt =, tokenize = })` -> text, or ids with
+--- `tokenize`.
 function chat.apply_chat(tokenizer, messages, options)
   local o = strict.options("apply_chat", options,
-    { template = "string|callable", add_generation_prompt = "boolean", tokenize = "boolean", default_system = "string" })
+    { template = "string|callable", add_generation_prompt = "boolean", tokenize = "boolean",
+      default_system = "string" })
   local name, settings = chat.for_tokenizer(tokenizer)
   name = o.template or name
   if not name then

@@ -20,8 +20,8 @@ function eval.perplexity(model, data, options)
   return math.exp(sum / count), sum / count, count
 end
 
---- How far `b` is from `a` on `data`: { kl = mean KL(a || b) per position in nats, agreement = share of equal top tokens, tokens = }.
---- `b` may be "base": the same model with its adapters switched off.
+--- How far `b` is from `a` on `data`: { kl = mean KL(a || b) per position in nats, agreement = share of equal top
+--- tokens, tokens = }. `b` may be "base": the same model with its adapters switched off.
 function eval.compare(a, b, data, options)
   local o = strict.options("eval.compare", options, { limit = "count" })
   local kl, agree, rows = 0.0, 0, 0
@@ -38,8 +38,9 @@ end
 
 local letters = { "A", "B", "C", "D" }
 
---- MMLU: each question's answer is the letter whose token has the highest logit after the prompt. Accuracy is the unweighted mean over
---- subjects, as qlora.py reports it. Returns { accuracy =, subjects = { name = accuracy }, questions = }.
+--- MMLU: each question's answer is the letter whose token has the highest logit after the prompt. Accuracy is the
+--- unweighted mean over subjects, as qlora.py reports it. Returns { accuracy =, subjects = { name = accuracy },
+--- questions = }.
 function eval.mmlu(model, path, options)
   local o = strict.options("eval.mmlu", options, { limit = "count", max_length = "count" })
   local tokenizer, answer_ids = model.tokenizer, {}

@@ -1,14 +1,17 @@
---- qlora: 4-bit fine-tuning of language models. Tensors, models and optimizers are native; everything else here is Lua to read.
+--- qlora: 4-bit fine-tuning of language models. Tensors, models and optimizers are native; everything else here is Lua
+--- to read.
 local native = require "qlora.native"
 local chat = require "qlora.chat"
 local lora = require "qlora.lora"
 local plan = require "qlora.plan"
 local strict = require "qlora.strict"
+local suggest = require "qlora.suggest"
 
 local qlora = {
   native = native, version = native.version, tokenizer = native.tokenizer,
   chat = chat, data = require "qlora.data", eval = require "qlora.eval", params = require "qlora.params",
-  plot = require "qlora.plot", run = require "qlora.run", schedule = require "qlora.schedule", select = require "qlora.select",
+  plot = require "qlora.plot", run = require "qlora.run", schedule = require "qlora.schedule",
+  select = require "qlora.select",
   train = require "qlora.train", optim = {},
 }
 
@@ -23,11 +26,13 @@ native.extend("Model", { add_lora = lora.add_lora, preview_lora = lora.preview }
 native.extend("Tokenizer", { apply_chat = chat.apply_chat })
 
 local load_schema = {
-  quant = "string|boolean", block = "count", double_quant = "boolean", compute = "string", device = "string", stream = "boolean",
+  quant = "string|boolean", block = "count", double_quant = "boolean", compute = "string", device = "string",
+  stream = "boolean",
   adapter = "string",
 }
 
---- A model from a directory, a .gguf file or a hub name in the local cache; tensors { name = tensor } from a .safetensors file.
+--- A model from a directory, a .gguf file or a hub name in the local cache; tensors { name = tensor } from a
+--- .safetensors file.
 function qlora.load(path, options)
   if type(path) ~= "string" then strict.fail("qlora.load: expected a path, got a %s", type(path)) end
   if path:match("%.safetensors$") then return native.load_tensors(path) end
@@ -57,7 +62,8 @@ function qlora.save(path, tensors)
   return native.save_tensors(path, tensors)
 end
 
-local common = { lr = "!positive", weight_decay = "number", bits = "count", paged = "boolean", budget = "string|count", spill = "string" }
+local common = { lr = "!positive", weight_decay = "number", bits = "count", paged = "boolean",
+  budget = "string|count", spill = "string" }
 local optimizers = {
   adamw = { betas = "table", eps = "positive" },
   lion = { betas = "table" },
@@ -70,7 +76,9 @@ for name, own in pairs(optimizers) do
   end
   qlora.optim[name] = function(parameters, options)
     local o = strict.options("optim." .. name, options, schema)
-    if o.bits and o.bits ~= 8 and o.bits ~= 32 then strict.fail("optim.%s: bits must be 8 or 32, got %d", name, o.bits) end
+    if o.bits and o.bits ~= 8 and o.bits ~= 32 then
+      strict.fail("optim.%s: bits must be 8 or 32, got %d", name, o.bits)
+    end
     if #parameters == 0 then strict.fail("optim.%s: there is nothing to train; add_lora first", name) end
     plan.optimizer = native.optim[name](parameters, o)
     return plan.optimizer
@@ -80,6 +88,6 @@ end
 --- A misspelt name of the library is an error with the nearest right one, not a nil that fails elsewhere.
 return setmetatable(qlora, {
   __index = function(_, key)
-    strict.fail("qlora has no '%s'%s", tostring(key), require("qlora.suggest").phrase(tostring(key), strict.sorted_keys(qlora)))
+    strict.fail("qlora has no '%s'%s", tostring(key), suggest.phrase(tostring(key), strict.sorted_keys(qlora)))
   end,
 })

@@ -8,7 +8,8 @@ local lora = {}
 local schema = { select = "!any", quiet = "boolean" }
 for key, kinds in pairs(selection.settings_schema) do schema[key] = kinds end
 
---- Adds trainable low-rank adapters. Returns the report (`.rules`, `.modules`, `.trainable`, `.list`; printing it shows the table).
+--- Adds trainable low-rank adapters. Returns the report (`.rules`, `.modules`, `.trainable`, `.list`; printing it shows
+--- the table).
 function lora.add_lora(model, options)
   local o = strict.options("add_lora", options, schema)
   local defaults = {}

@@ -3,7 +3,8 @@ local native = require "qlora.native"
 local strict = require "qlora.strict"
 local suggest = require "qlora.suggest"
 
-local truths = { ["true"] = true, yes = true, on = true, ["1"] = true, ["false"] = false, no = false, off = false, ["0"] = false }
+local truths = { ["true"] = true, yes = true, on = true, ["1"] = true, ["false"] = false, no = false, off = false,
+  ["0"] = false }
 
 --- The text of `--set` as a value of the type the recipe's default has.
 local function convert(key, text, default)
@@ -15,7 +16,9 @@ local function convert(key, text, default)
   end
   if kind == "integer" or kind == "float" then
     local number = tonumber(text)
-    if not number then strict.fail("--set %s=%s: expected a number (the default is %s)", key, text, tostring(default)) end
+    if not number then
+      strict.fail("--set %s=%s: expected a number (the default is %s)", key, text, tostring(default))
+    end
     if kind == "float" then return number + 0.0 end
     if not math.tointeger(number) then
       strict.fail("--set %s=%s: expected a whole number (the default is %s)", key, text, tostring(default))
@@ -29,7 +32,7 @@ local function convert(key, text, default)
     end
     return list
   end
-  return strict.fail("--set %s: the recipe's default is a %s, which cannot be given on the command line", key, type(default))
+  return strict.fail("--set %s: the default is a %s, which cannot be given on the command line", key, type(default))
 end
 
 local params = { resolved = nil }

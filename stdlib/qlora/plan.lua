@@ -22,7 +22,9 @@ function plan.show(model, figures)
   line("FLOPs per step", format.count(figures.flops_per_step))
   if figures.seconds_per_step then
     line("time per step", ("%.3g s"):format(figures.seconds_per_step))
-    if figures.steps then line("time for " .. figures.steps .. " steps", format.seconds(figures.seconds_per_step * figures.steps)) end
+    if figures.steps then
+      line("time for " .. figures.steps .. " steps", format.seconds(figures.seconds_per_step * figures.steps))
+    end
   end
   local limit = native.options.memory
   if not limit then return true end

@@ -49,7 +49,8 @@ local function number(value)
   return math.abs(value) >= 100 and ("%.0f"):format(value) or ("%.3g"):format(value)
 end
 
---- A plot of `values` (evenly spaced) as a string. Options: width and height in characters, title, from and to (labels of the axis).
+--- A plot of `values` (evenly spaced) as a string. Options: width and height in characters, title, from and to (labels
+--- of the axis).
 function plot.lines(values, options)
   local o = strict.options("plot.lines", options,
     { width = "count", height = "count", title = "string", from = "number", to = "number" })

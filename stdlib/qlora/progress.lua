@@ -31,12 +31,21 @@ function progress:update(s)
   if self.terminal then
     local head = ("step %d/%d "):format(s.step, self.total)
     local room = math.min(30, native.terminal_width() - #head - #text - 3)
-    io.write("\r", head, room >= 6 and bar(s.step / self.total, room) or "", " ", text, "\27[K")
+    self.drawn = head .. (room >= 6 and bar(s.step / self.total, room) or "") .. " " .. text
+    io.write("\r", self.drawn, "\27[K")
     io.flush()
-    self.drawn = true
-    if s.step == self.total then self:finish() end
   elseif s.step == self.start or s.step % self.every == 0 or s.step == self.total then
     io.write(("step %d/%d  %s\n"):format(s.step, self.total, text))
+    io.flush()
+  end
+end
+
+--- Runs `body`, which may print, with the line taken away; draws it again afterwards.
+function progress:aside(body)
+  if self.drawn then io.write("\r\27[K") end
+  body()
+  if self.drawn then
+    io.write("\r", self.drawn)
     io.flush()
   end
 end

@@ -29,7 +29,8 @@ local function checkpoints(dir)
   return numbers
 end
 
---- A run never writes over an earlier one: the first of dir, dir-2, dir-3 … that is free, or the last that exists when resuming.
+--- A run never writes over an earlier one: the first of dir, dir-2, dir-3 … that is free, or the last that exists when
+--- resuming.
 local function place(dir, resume)
   if type(resume) == "string" then
     if not native.exists(resume) then error(("--resume %s: no such directory"):format(resume), 0) end
@@ -45,7 +46,8 @@ local function place(dir, resume)
   return last
 end
 
---- Starts (or, under --resume, reopens) a run directory. Options: dir, keep (checkpoints kept, default 3), tensorboard (default true).
+--- Starts (or, under --resume, reopens) a run directory. Options: dir, keep (checkpoints kept, default 3), tensorboard
+--- (default true).
 function run.new(options)
   local o = strict.options("qlora.run", options, { dir = "string", keep = "count", tensorboard = "boolean" })
   local wanted, resume = o.dir or default_dir(), native.options.resume

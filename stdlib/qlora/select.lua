@@ -160,8 +160,8 @@ local function chosen_layers(o, count)
   return set
 end
 
---- Linear layers of chosen decoder layers: `first = n`, `last = n`, `between = {a, b}`, `only = {…}` add up, `every = k` keeps the
---- layers whose number is a multiple of k. Numbers are those in the tensor names, so 0 is the first layer.
+--- Linear layers of chosen decoder layers: `first = n`, `last = n`, `between = {a, b}`, `only = {…}` add up, `every =
+--- k` keeps the layers whose number is a multiple of k. Numbers are those in the tensor names, so 0 is the first layer.
 function select.layers(options)
   local o = strict.options("select.layers", options,
     { first = "count", last = "count", every = "count", only = "table", between = "table" })
@@ -179,7 +179,8 @@ function select.layers(options)
   end)
 end
 
---- Anything `add_lora` accepts as a selector: a selector, a function, "all-linear", a regular expression, or a list of names.
+--- Anything `add_lora` accepts as a selector: a selector, a function, "all-linear", a regular expression, or a list of
+--- names.
 function from_value(value)
   if is_selector(value) then return value end
   if type(value) == "function" then return select.by(value) end

@@ -6,7 +6,8 @@ local suggest = require "qlora.suggest"
 local selection = {}
 
 local settings_schema = {
-  rank = "count", alpha = "positive", dropout = "number", lr = "positive", rslora = "boolean", dora = "boolean", init = "string",
+  rank = "count", alpha = "positive", dropout = "number", lr = "positive", rslora = "boolean", dora = "boolean",
+  init = "string",
 }
 selection.settings_schema = settings_schema
 
@@ -98,7 +99,8 @@ local function checked_settings(answer, defaults, module)
     rslora = s.rslora, dora = s.dora, init = s.init }
 end
 
---- Resolves `what` over `model`: returns the list for `attach_lora` and the report. `defaults` = { rank=, alpha=, dropout=, … }.
+--- Resolves `what` over `model`: returns the list for `attach_lora` and the report. `defaults` = { rank=, alpha=,
+--- dropout=, … }.
 function selection.resolve(model, what, defaults)
   local selector = select.from_value(what)
   local modules, layers = modules_of(model)
@@ -132,7 +134,8 @@ function selection.resolve(model, what, defaults)
   return list, report
 end
 
---- The report as text: a line per rule, a warning where a name or pattern covers only some of the layers that have the role.
+--- The report as text: a line per rule, a warning where a name or pattern covers only some of the layers that have the
+--- role.
 function Report:__tostring()
   local lines = {}
   for _, rule in ipairs(self.rules) do

@@ -33,8 +33,8 @@ local function sorted_keys(schema)
 end
 strict.sorted_keys = sorted_keys
 
---- Whether `value` is of a kind named in `kinds` ("integer|string"). Besides Lua's types: integer, positive (a number > 0),
---- count (an integer >= 1), object (userdata or table), callable.
+--- Whether `value` is of a kind named in `kinds` ("integer|string"). Besides Lua's types: integer, positive (a number >
+--- 0), count (an integer >= 1), object (userdata or table), callable.
 local function matches(value, kinds)
   for kind in kinds:gmatch("[^|]+") do
     if kind == type(value)
@@ -98,7 +98,8 @@ function strict.one_of(name, option, value, words)
   for _, word in ipairs(words) do
     if word == value then return value end
   end
-  return strict.fail("%s: option '%s' has no choice %s%s", name, option, show(value), suggest.phrase(tostring(value), words))
+  return strict.fail("%s: option '%s' has no choice %s%s", name, option, show(value), suggest.phrase(tostring(value),
+    words))
 end
 
 return strict

@@ -1,4 +1,5 @@
---- TensorBoard event files: length-framed records with masked CRC-32C, each a small protocol-buffer message written by hand.
+--- TensorBoard event files: length-framed records with masked CRC-32C, each a small protocol-buffer message written by
+--- hand.
 local tensorboard = {}
 tensorboard.__index = tensorboard
 

@@ -1,5 +1,5 @@
---- `qlora.train { model =, data =, optimizer =, … }`: the training loop. It is one page of Lua on purpose: copy it into a recipe and
---- change it (recipes/custom_loop.lua is the shortest form).
+--- `qlora.train { model =, data =, optimizer =, … }`: the training loop. It is one page of Lua on purpose: copy it into
+--- a recipe and change it (recipes/custom_loop.lua is the shortest form).
 local native = require "qlora.native"
 local eval = require "qlora.eval"
 local plan = require "qlora.plan"
@@ -11,7 +11,8 @@ local schedules = require "qlora.schedule"
 local strict = require "qlora.strict"
 
 local schema = {
-  model = "!object", data = "!object", optimizer = "!object", steps = "count", epochs = "positive", schedule = "callable",
+  model = "!object", data = "!object", optimizer = "!object", steps = "count", epochs = "positive",
+  schedule = "callable",
   batch = "count", micro_batch = "count", max_grad_norm = "positive", group_by_length = "boolean", shuffle = "boolean",
   seed = "integer", save_every = "count", keep = "count", dir = "string", run = "object", log_every = "count",
   eval_data = "object", eval_every = "count", eval_limit = "count", on_step = "callable", checkpointing = "boolean",
@@ -20,13 +21,14 @@ local schema = {
 
 --- What has to be equal for a resumed run to go on exactly where it stood.
 local function fingerprint(o)
-  return { seed = o.seed, batch = o.batch, micro_batch = o.micro_batch, samples = #o.data, group_by_length = o.group_by_length or false }
+  return { seed = o.seed, batch = o.batch, micro_batch = o.micro_batch, samples = #o.data,
+    group_by_length = o.group_by_length or false }
 end
 
 local function check_fingerprint(saved, now)
   for _, key in ipairs(strict.sorted_keys(now)) do
     if saved[key] ~= now[key] then
-      strict.fail("--resume: %s was %s when the checkpoint was written and is %s now; the run would not continue exactly",
+      strict.fail("--resume: %s was %s when the checkpoint was written and is %s now; the run could not go on exactly",
         key, tostring(saved[key]), tostring(now[key]))
     end
   end
@@ -34,7 +36,8 @@ end
 
 local Interrupted = { __name = "interrupted", __tostring = function(self) return self.message end }
 
---- Ctrl-C: a prompt inside the step where there is one, else (or at the second Ctrl-C) a checkpoint and out with exit code 130.
+--- Ctrl-C: a prompt inside the step where there is one, else (or at the second Ctrl-C) a checkpoint and out with exit
+--- code 130.
 local function interrupted(o, run, step, state)
   if native.break_prompt then
     local env = { model = o.model, opt = o.optimizer, step = step, history = state.history, data = o.data }
@@ -49,8 +52,8 @@ local function interrupted(o, run, step, state)
   error(setmetatable({ exit_code = 130, message = message }, Interrupted), 0)
 end
 
---- Forward and backward over the micro-batches of one step. Each loss is already divided by the trained targets of the whole step,
---- so their sum is the mean over the step however the batch is cut.
+--- Forward and backward over the micro-batches of one step. Each loss is already divided by the trained targets of the
+--- whole step, so their sum is the mean over the step however the batch is cut.
 local function accumulate(o, run, step, batches, numbers, state)
   local loss, tokens = 0.0, 0
   for i, batch in ipairs(batches) do
@@ -110,14 +113,17 @@ local function summary(history, seconds, tokens, run)
   }, Result)
 end
 
---- Trains and returns { history =, losses =, steps =, seconds =, tokens =, … }. `on_step(s)` may return false to stop early.
+--- Trains and returns { history =, losses =, steps =, seconds =, tokens =, … }. `on_step(s)` may return false to stop
+--- early.
 return function(options)
   local o = prepare(options)
   local model, optimizer, history = o.model, o.optimizer, {}
   if native.options.plan then plan.stop(o) end
   if o.checkpointing ~= nil then model:checkpointing(o.checkpointing) end
   local run = o.run
-  if not run and (o.dir or o.save_every or native.options.resume) then run = run_directory { dir = o.dir, keep = o.keep } end
+  if not run and (o.dir or o.save_every or native.options.resume) then
+    run = run_directory { dir = o.dir, keep = o.keep }
+  end
 
   local state = { step = 0, tokens = 0, history = history, fingerprint = fingerprint(o) }
   local restored = run and run:restore(model, optimizer)
@@ -146,14 +152,15 @@ return function(options)
     history[#history + 1] = entry
     state.step, state.tokens = step, state.tokens + tokens
     if o.eval_data and (step % (o.eval_every or total) == 0 or step == total) then
-      entry.perplexity, entry.eval_loss = eval.perplexity(model, o.eval_data, { batch = o.micro_batch, limit = o.eval_limit })
+      local how = { batch = o.micro_batch, limit = o.eval_limit }
+      entry.perplexity, entry.eval_loss = eval.perplexity(model, o.eval_data, how)
     end
     if run then run:log(entry) end
     bar:update(entry)
     local stop = false
     if o.on_step then
-      if step == total then bar:finish() end
-      stop = o.on_step(setmetatable({ model = model, optimizer = optimizer, history = history }, { __index = entry })) == false
+      local given = setmetatable({ model = model, optimizer = optimizer, history = history }, { __index = entry })
+      bar:aside(function() stop = o.on_step(given) == false end)
     end
     if run and (o.save_every and step % o.save_every == 0 or step == total or stop) then
       run:checkpoint(model, optimizer, state)

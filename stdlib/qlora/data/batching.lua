@@ -1,5 +1,6 @@
---- The order of samples and their grouping into steps. The position is a function of the step number, so resuming at step n
---- needs nothing but n; batches run across epoch borders, so every sample is seen once per epoch and no batch is short.
+--- The order of samples and their grouping into steps. The position is a function of the step number, so resuming at
+--- step n needs nothing but n; batches run across epoch borders, so every sample is seen once per epoch and no batch is
+--- short.
 local native = require "qlora.native"
 local plan = require "qlora.plan"
 local random = require "qlora.data.random"
@@ -7,15 +8,17 @@ local strict = require "qlora.strict"
 
 local batching = {}
 
---- Samples of similar length together, as transformers' LengthGroupedSampler: mega-batches of a random order, each sorted longest
---- first, and the longest sample of all at the very front, so that a run that does not fit fails at once.
+--- Samples of similar length together, as transformers' LengthGroupedSampler: mega-batches of a random order, each
+--- sorted longest first, and the longest sample of all at the very front, so that a run that does not fit fails at
+--- once.
 function batching.grouped(order, lengths, batch)
   local size = math.max(math.min(#order // (4 * batch), 50), 1) * batch
   local longest = 1
   for from = 1, #order, size do
     local to = math.min(from + size - 1, #order)
     local group = table.move(order, from, to, 1, {})
-    table.sort(group, function(a, b) -- by index among equals: table.sort is not stable and the order must be reproducible
+    -- by index among equals: table.sort is not stable and the order must be reproducible
+    table.sort(group, function(a, b)
       if lengths[a] ~= lengths[b] then return lengths[a] > lengths[b] end
       return a < b
     end)
@@ -77,12 +80,13 @@ function batching.micro_batches(rows, micro_batch, step)
 end
 
 local schema = {
-  steps = "!count", batch = "count", micro_batch = "count", seed = "integer", group_by_length = "boolean", start = "count",
+  steps = "!count", batch = "count", micro_batch = "count", seed = "integer", group_by_length = "boolean",
+  start = "count",
   shuffle = "boolean",
 }
 
---- Iterator `for step, batches, numbers in data:steps { steps =, batch =, micro_batch =, seed =, group_by_length =, start = } do`;
---- `numbers` are the samples of the step, to name them when something goes wrong.
+--- Iterator `for step, batches, numbers in data:steps { steps =, batch =, micro_batch =, seed =, group_by_length =,
+--- start = } do`; `numbers` are the samples of the step, to name them when something goes wrong.
 function batching.steps(data, options)
   local o = strict.options("data:steps", options, schema)
   o.batch = o.batch or 1

@@ -1,5 +1,5 @@
---- Record formats: each turns one record into spans { text =, train = } (or nil when the record has nothing to learn from).
---- Source-and-target formats follow qlora.py: both parts are tokenized on their own.
+--- Record formats: each turns one record into spans { text =, train = } (or nil when the record has nothing to learn
+--- from). Source-and-target formats follow qlora.py: both parts are tokenized on their own.
 local chat = require "qlora.chat"
 
 local formats = {}
@@ -39,7 +39,9 @@ local function conversation(messages, context)
 end
 
 function by_name.chat(record, context) return conversation(record.messages, context), "messages" end
-function by_name.sharegpt(record, context) return conversation(record.conversations or record.messages, context), "conversations" end
+function by_name.sharegpt(record, context)
+  return conversation(record.conversations or record.messages, context), "conversations"
+end
 
 --- OpenAssistant as qlora.py trains it: the whole conversation, prompts included.
 function by_name.oasst1(record) return source_target(nil, record.text), "text" end

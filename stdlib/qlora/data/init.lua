@@ -51,7 +51,9 @@ function Dataset:__tostring()
   local text = ("%d samples, %d tokens (%d trained), longest %d, mean %.0f"):format(
     s.samples, s.tokens, s.trained, s.longest, s.mean)
   if s.truncated > 0 then text = text .. ("; %d truncated"):format(s.truncated) end
-  if s.incomplete > 0 then text = text .. ("; %d records without the fields of the format left out"):format(s.incomplete) end
+  if s.incomplete > 0 then
+    text = text .. ("; %d records without the fields of the format left out"):format(s.incomplete)
+  end
   if s.untrained > 0 then text = text .. ("; %d samples without a trained token left out"):format(s.untrained) end
   return text
 end
@@ -72,7 +74,8 @@ function Dataset:split(at, seed)
   return new(first, self.tokenizer, self.counts), new(second, self.tokenizer, none)
 end
 
---- Prints sample `i` (default 1) with trained tokens in green and the others dimmed; without a terminal, trained parts in [[…]].
+--- Prints sample `i` (default 1) with trained tokens in green and the others dimmed; without a terminal, trained parts
+--- in [[…]].
 function Dataset:preview(i)
   if native.options.plan then return end
   local sample = self.samples[i or 1] or strict.fail("data:preview: no sample %s; there are %d", tostring(i), #self)
@@ -92,7 +95,8 @@ end
 
 local schema = {
   format = "string|callable", tokenizer = "object", max_length = "count", source_max_length = "count",
-  target_max_length = "count", train_on_source = "boolean", limit = "count", template = "string|callable", train = "string",
+  target_max_length = "count", train_on_source = "boolean", limit = "count", template = "string|callable",
+  train = "string",
   eos = "boolean", bos = "boolean", quiet = "boolean", default_system = "string",
 }
 
@@ -102,7 +106,8 @@ local function resolve_format(o)
   if type(format) == "function" then return format, nil end
   local known = formats.by_name[format]
   if not known then
-    strict.fail("data.load: unknown format \"%s\"%s", format, suggest.phrase(format, strict.sorted_keys(formats.by_name)))
+    strict.fail("data.load: unknown format \"%s\"%s", format, suggest.phrase(format,
+      strict.sorted_keys(formats.by_name)))
   end
   return known, format
 end
@@ -164,7 +169,7 @@ function data.from_records(records, options)
   end
   if name == "text" then list = samples.windows(list, o.max_length or 1024) end
   if #list == 0 then
-    strict.fail("data.load: no sample to train on: of %d records, %d lack what format %s needs%s, %d have no trained token%s",
+    strict.fail("data.load: nothing to train on: of %d records %d lack what format %s needs%s, %d train no token%s",
       #records, counts.incomplete, name or "(function)", wanted and (" ('" .. wanted .. "')") or "", counts.untrained,
       counts.untrained > 0 and " within max_length" or "")
   end
@@ -174,11 +179,13 @@ function data.from_records(records, options)
 end
 
 --- Reads .json, .jsonl, .csv, .tsv or .txt and makes samples of it.
---- Options: format (name or function record -> spans), tokenizer, max_length, source_max_length, target_max_length, train_on_source,
---- limit, template and train ("all"|"last") for chats, bos, eos, quiet.
+--- Options: format (name or function record -> spans), tokenizer, max_length, source_max_length, target_max_length,
+--- train_on_source, limit, template and train ("all"|"last") for chats, bos, eos, quiet.
 function data.load(path, options)
   if type(path) == "table" then return data.from_records(path, options) end
-  if type(path) ~= "string" then strict.fail("data.load: expected a path or a list of records, got a %s", type(path)) end
+  if type(path) ~= "string" then
+    strict.fail("data.load: expected a path or a list of records, got a %s", type(path))
+  end
   if native.options.plan then return data.from_records({}, options) end
   local limit = strict.options("data.load", options, schema).limit -- before the file is read, which may take long
   resolve_format(options or {})

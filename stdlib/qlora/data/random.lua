@@ -1,4 +1,5 @@
---- Counter-based random numbers for data order: a permutation is a function of (seed, epoch) alone, so a resumed run needs no state.
+--- Counter-based random numbers for data order: a permutation is a function of (seed, epoch) alone, so a resumed run
+--- needs no state.
 local random = {}
 
 --- SplitMix64's finaliser: a well-mixed 64-bit value of a 64-bit key (integers wrap in Lua).

@@ -12,8 +12,9 @@ local function cut(ids, limit)
   return table.move(ids, 1, limit, 1, {}), #ids - limit
 end
 
---- Tokenizes `spans`. `o`: tokenizer, bos (id or nil), eos (id or nil: written after a sample whose end is trained), max_length,
---- source_max_length, target_max_length, train_on_source. Returns { ids =, trained = { {first, last}, … }, cut = tokens dropped }.
+--- Tokenizes `spans`. `o`: tokenizer, bos (id or nil), eos (id or nil: written after a sample whose end is trained),
+--- max_length, source_max_length, target_max_length, train_on_source. Returns { ids =, trained = { {first, last}, … },
+--- cut = tokens dropped }.
 function samples.from_spans(spans, o)
   local ids, trained, dropped = {}, {}, 0
   for i, span in ipairs(spans) do
@@ -53,7 +54,8 @@ function samples.trained_targets(sample)
   return count
 end
 
---- One long stream of documents (each with its BOS and EOS) cut into windows of `length` tokens; every token is trained.
+--- One long stream of documents (each with its BOS and EOS) cut into windows of `length` tokens; every token is
+--- trained.
 function samples.windows(list, length)
   local windows, ids = {}, {}
   local function flush()
