@@ -22,40 +22,32 @@ for _, name in ipairs(words [[Tom, Ben, Paul, Max, Leo, Sam, Jack, Omar, Felix, 
   people[#people + 1] = { name = name, they = "he", them = "him", their = "his" }
 end
 
-local jobs = words [[baker, farmer, fisher, teacher, doctor, painter, singer, sailor, tailor, miller, gardener, smith,
-  cook, hunter,
-  writer, carpenter, shepherd, weaver, captain, clerk]]
+local jobs = words [[baker, farmer, fisher, teacher, doctor, painter, singer, sailor, tailor, miller, gardener,
+  smith, cook, hunter, writer, carpenter, shepherd, weaver, captain, clerk]]
 local makes = { -- what a job does, for the facts
   baker = "makes bread", farmer = "grows corn", fisher = "catches fish", teacher = "teaches children",
-  doctor = "helps sick people",
-  painter = "paints pictures", singer = "sings songs", sailor = "sails ships", tailor = "sews clothes",
-  miller = "grinds grain",
-  gardener = "grows flowers", smith = "works with iron", cook = "makes soup", hunter = "follows tracks",
-  writer = "writes stories",
-  carpenter = "builds houses", shepherd = "watches sheep", weaver = "makes cloth", captain = "leads a ship",
-  clerk = "counts money",
+  doctor = "helps sick people", painter = "paints pictures", singer = "sings songs", sailor = "sails ships",
+  tailor = "sews clothes", miller = "grinds grain", gardener = "grows flowers", smith = "works with iron",
+  cook = "makes soup", hunter = "follows tracks", writer = "writes stories", carpenter = "builds houses",
+  shepherd = "watches sheep", weaver = "makes cloth", captain = "leads a ship", clerk = "counts money",
 }
-local places = words [[market, forest, river, school, harbour, garden, castle, village, mill, bridge, beach, library,
-  kitchen, field,
-  mountain, station, museum, lake, church, park, barn, cave, island, tower]]
-local things = words [[apple, book, key, lamp, ring, hat, boat, drum, map, rope, coin, letter, bell, basket, blanket,
-  candle, cup, flute,
-  stone, shell, knife, kite, mirror, pear, cake, ball, bottle, brush, clock, feather]]
-local qualities = words [[red, blue, green, yellow, white, black, brown, golden, silver, small, big, old, new, round,
-  heavy, broken,
-  beautiful, strange, shiny, wooden]]
+local places = words [[market, forest, river, school, harbour, garden, castle, village, mill, bridge, beach,
+  library, kitchen, field, mountain, station, museum, lake, church, park, barn, cave, island, tower]]
+local things = words [[apple, book, key, lamp, ring, hat, boat, drum, map, rope, coin, letter, bell, basket,
+  blanket, candle, cup, flute, stone, shell, knife, kite, mirror, pear, cake, ball, bottle, brush, clock, feather]]
+local qualities = words [[red, blue, green, yellow, white, black, brown, golden, silver, small, big, old, new,
+  round, heavy, broken, beautiful, strange, shiny, wooden]]
 local animals = words [[dog, cat, horse, cow, goat, duck, fox, owl, mouse, rabbit, bear, hen]]
 local deeds = words [[found, bought, lost, sold, hid, drew, washed, carried, borrowed, repaired, opened, dropped,
   cleaned, took]]
 local base_form = {
   found = "find", bought = "buy", lost = "lose", sold = "sell", hid = "hide", drew = "draw", washed = "wash",
-  carried = "carry",
-  borrowed = "borrow", repaired = "repair", opened = "open", dropped = "drop", cleaned = "clean", took = "take",
+  carried = "carry", borrowed = "borrow", repaired = "repair", opened = "open", dropped = "drop", cleaned = "clean",
+  took = "take",
 }
 local moves = words [[walked, ran, went, hurried, travelled, came]]
-local times = words [[in the morning, at noon, in the evening, at night, on Monday, on Tuesday, on Sunday, in spring,
-  in summer,
-  in autumn, in winter, early in the day]]
+local times = words [[in the morning, at noon, in the evening, at night, on Monday, on Tuesday, on Sunday,
+  in spring, in summer, in autumn, in winter, early in the day]]
 local weathers = words [[sunny, cold, warm, windy, rainy, grey, bright, quiet]]
 local feelings = words [[happy, sad, tired, proud, hungry, surprised, angry, calm, afraid, thankful]]
 local numbers = words [[one, two, three, four, five, six, seven, eight, nine, ten]]
@@ -67,10 +59,11 @@ local function capital(text) return (text:gsub("^%l", string.upper)) end
 local function new_scene(pick)
   local person = pick(people)
   local thing = pick(things)
-  local scene = { person = person, who = person.name, job = pick(jobs), where = pick(places), when = pick(times),
-    deed = pick(deeds),
-    move = pick(moves), thing = thing, quality = pick(qualities), animal = pick(animals), feeling = pick(feelings),
-    weather = pick(weathers) }
+  local scene = {
+    person = person, who = person.name, thing = thing, job = pick(jobs), where = pick(places), when = pick(times),
+    deed = pick(deeds), move = pick(moves), quality = pick(qualities), animal = pick(animals),
+    feeling = pick(feelings), weather = pick(weathers),
+  }
   scene.object = article(scene.quality .. " " .. thing)
   scene.did = scene.deed .. " " .. scene.object
   repeat scene.friend = pick(people) until scene.friend ~= person
@@ -98,7 +91,7 @@ local middles = {
   "The day was {weather}.", "It was {weather} {when}.", "{person.they^} was {feeling}.",
   "The {thing} was {quality}.", "{person.they^} looked at the {quality} {thing} for a long time.",
   "{article_animal^} sat near the {where} and watched {person.them}.",
-    "{friend.name} saw {person.them} and came along.",
+  "{friend.name} saw {person.them} and came along.",
   "{person.they^} put the {thing} into {person.their} bag.", "Nobody else was at the {where}.",
   "\"Good morning, {who},\" said {friend.name}. \"What do you have there?\"", "\"I have {object},\" said {who}.",
   "{friend.name} asked {who} about the {thing}.", "Then {friend.name} and {who} talked about the {where}.",
@@ -107,7 +100,7 @@ local middles = {
 local endings = {
   "In the end {who} was {feeling}.", "Then {who} went home.", "{who} gave the {thing} to {friend.name}.",
   "{friend.name} was {feeling}, and so was {who}.", "They both laughed and went home.",
-    "That was a good day for the {job}.",
+  "That was a good day for the {job}.",
   "The {animal} followed {person.them} home.",
 }
 
@@ -150,13 +143,15 @@ end
 
 local function fact(pick, next_index)
   local kind, job, thing = next_index(6), pick(jobs), pick(things)
-  if kind == 1 then return ("%s %s. Who %s? %s."):format(capital(article(job)), makes[job], makes[job],
-    capital(article(job))) end
+  if kind == 1 then
+    local someone, does = capital(article(job)), makes[job]
+    return ("%s %s. Who %s? %s."):format(someone, does, does, someone)
+  end
   if kind == 2 then
     local a, b = next_index(5), next_index(5)
     local plural = pick { "apples", "coins", "shells", "stones", "cups" }
-    return ("%s %s and %s %s are %s %s."):format(capital(numbers[a]), plural, numbers[b], plural, numbers[a + b],
-      plural)
+    local first, second, sum = capital(numbers[a]), numbers[b], numbers[a + b]
+    return ("%s %s and %s %s are %s %s."):format(first, plural, second, plural, sum, plural)
   end
   if kind == 3 then
     local letters = {}
@@ -168,9 +163,7 @@ local function fact(pick, next_index)
     return ("The letter %s comes after the letter %s."):format(string.char(65 + n), string.char(64 + n))
   end
   if kind == 5 then return ("%s | %s | %s"):format(pick(qualities), thing, pick(places)) end
-  return ("%s %s is a thing. %s is a place. %s %s is an animal."):format("The", thing,
-    capital("the " .. pick(places)), "The",
-    pick(animals))
+  return ("The %s is a thing. The %s is a place. The %s is an animal."):format(thing, pick(places), pick(animals))
 end
 
 --- `count` texts of the corpus: stories, often with questions and answers, and every fourth a line of facts.
