@@ -104,6 +104,11 @@ end)
 
 t.test("an interrupt leaves a checkpoint of the last whole step, and resuming repeats the rest", function()
   local _, straight = train { steps = 6, micro_batch = 4 }
+  native.interrupt_after = 2
+  local model, data, optimizer = setup()
+  t.raises(function() qlora.train { model = model, data = data, optimizer = optimizer, steps = 2, batch = 8 } end,
+    "interrupted at step 1")
+  for id = 0, 258 do t.equal(model.gradient[id], 0.0) end
   native.interrupt_after = 6 -- the second micro-batch of step 3
   local ok, message = pcall(train, { dir = root .. "/ctrl-c", micro_batch = 4 })
   t.equal({ ok, message.exit_code }, { false, 130 })
