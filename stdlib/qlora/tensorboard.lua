@@ -19,7 +19,7 @@ end
 
 local function masked(text)
   local c = tensorboard.crc32c(text)
-  return string.pack("<I4", (((c >> 15) | (c << 17)) + 0xa282ead9) & 0xffffffff)
+  return string.pack("<I4", (((c >> 15) | (c << 17)) + 0xa282ead8) & 0xffffffff)
 end
 
 local function varint(n)
