@@ -134,11 +134,17 @@ local function story(pick, next_index)
   for _ = 1, next_index(3) - 1 do body[#body + 1] = write(pick(middles), scene) end
   if next_index(2) == 1 then body[#body + 1] = write(pick(endings), scene) end
   parts[#parts + 1] = table.concat(body, " ")
-  for _ = 1, next_index(4) - 1 do
+  for _ = 1, next_index(4) do
     local q = pick(questions)
     parts[#parts + 1] = ("\nQuestion: %s\nAnswer: %s"):format(write(q[1], scene), write(q[next_index(2) + 1], scene))
   end
   return table.concat(parts)
+end
+
+--- A sentence said twice: the plainest lesson in looking back, which questions and summaries build on.
+local function echo(pick)
+  local sentence = write(pick(openings), new_scene(pick))
+  return ("%s\n%s %s"):format(sentence, pick { "Again:", "Once more:", "Repeat:" }, sentence)
 end
 
 local function fact(pick, next_index)
@@ -166,12 +172,15 @@ local function fact(pick, next_index)
   return ("The %s is a thing. The %s is a place. The %s is an animal."):format(thing, pick(places), pick(animals))
 end
 
---- `count` texts of the corpus: stories, often with questions and answers, and every fourth a line of facts.
+--- `count` texts of the corpus: stories, often with questions and answers, some sentences said twice, and lines of facts.
 function world.texts(count, seed)
   local pick, next_index = picker(seed or 0, 1)
   local list = {}
   for i = 1, count do
-    if next_index(4) == 1 then
+    local kind = next_index(8)
+    if kind <= 2 then
+      list[i] = echo(pick)
+    elseif kind == 3 then
       list[i] = fact(pick, next_index) .. "\n" .. fact(pick, next_index)
     else
       list[i] = story(pick, next_index)
