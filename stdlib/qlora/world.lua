@@ -172,7 +172,7 @@ local function fact(pick, next_index)
   return ("The %s is a thing. The %s is a place. The %s is an animal."):format(thing, pick(places), pick(animals))
 end
 
---- `count` texts of the corpus: stories, often with questions and answers, some sentences said twice, and lines of facts.
+--- `count` texts of the corpus: stories with questions and answers, sentences said twice, lines of facts.
 function world.texts(count, seed)
   local pick, next_index = picker(seed or 0, 1)
   local list = {}
