@@ -141,9 +141,17 @@ local function story(pick, next_index)
   return table.concat(parts)
 end
 
---- A sentence said twice: the plainest lesson in looking back, which questions and summaries build on.
-local function echo(pick)
-  local sentence = write(pick(openings), new_scene(pick))
+--- A sentence or a list of words said twice: the plainest lesson in looking back, which questions and summaries build
+--- on. In a list nothing but the first time tells the next word, so a small model learns from it fastest.
+local function echo(pick, next_index)
+  local sentence
+  if next_index(3) == 1 then
+    sentence = write(pick(openings), new_scene(pick))
+  else
+    local list = {}
+    for i = 1, 4 + next_index(10) do list[i] = pick(pick { things, places, qualities, animals, jobs }) end
+    sentence = "The " .. table.concat(list, " ") .. "."
+  end
   return ("%s\n%s %s"):format(sentence, pick { "Again:", "Once more:", "Repeat:" }, sentence)
 end
 
@@ -178,9 +186,9 @@ function world.texts(count, seed)
   local list = {}
   for i = 1, count do
     local kind = next_index(8)
-    if kind <= 2 then
-      list[i] = echo(pick)
-    elseif kind == 3 then
+    if kind <= 3 then
+      list[i] = echo(pick, next_index)
+    elseif kind == 4 then
       list[i] = fact(pick, next_index) .. "\n" .. fact(pick, next_index)
     else
       list[i] = story(pick, next_index)
