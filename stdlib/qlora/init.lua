@@ -44,7 +44,7 @@ function qlora.load(path, options)
   end
   o.smoke, o.header_only = native.options.smoke or nil, native.options.plan or nil
   local model = native.load_model(path, o)
-  plan.model = model
+  plan.last.model = model
   return model
 end
 
@@ -53,7 +53,7 @@ function qlora.new_model(options)
   local o = strict.options("qlora.new_model", options, { config = "!table", tokenizer = "object", seed = "integer" })
   o.seed = o.seed or native.options.seed or 0
   local model = native.new_model(o)
-  plan.model = model
+  plan.last.model = model
   return model
 end
 
@@ -80,8 +80,9 @@ for name, own in pairs(optimizers) do
       strict.fail("optim.%s: bits must be 8 or 32, got %d", name, o.bits)
     end
     if #parameters == 0 then strict.fail("optim.%s: there is nothing to train; add_lora first", name) end
-    plan.optimizer = native.optim[name](parameters, o)
-    return plan.optimizer
+    local optimizer = native.optim[name](parameters, o)
+    plan.last.optimizer = optimizer
+    return optimizer
   end
 end
 

@@ -2,7 +2,10 @@
 local native = require "qlora.native"
 local format = require "qlora.format"
 
-local plan = { model = nil, optimizer = nil } -- the recipe's last model and optimizer, for loops written by hand
+local plan = {}
+
+-- The recipe's last model and optimizer, for loops written by hand; held weakly, so that a dropped model is freed.
+plan.last = setmetatable({}, { __mode = "v" })
 
 local function line(name, value) print(("  %-34s %12s"):format(name, value)) end
 
@@ -36,7 +39,7 @@ end
 
 --- Prints the plan and leaves: exit code 0 when it fits, 3 when not.
 function plan.stop(o)
-  local model, optimizer = o.model or plan.model, o.optimizer or plan.optimizer
+  local model, optimizer = o.model or plan.last.model, o.optimizer or plan.last.optimizer
   if not model then error("--plan: the recipe reached its first step without having loaded a model", 0) end
   local figures = model:plan {
     batch = o.batch, micro_batch = o.micro_batch, max_length = o.max_length or rawget(o.data or {}, "max_length"),
