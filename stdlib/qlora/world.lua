@@ -141,17 +141,10 @@ local function story(pick, next_index)
   return table.concat(parts)
 end
 
---- A sentence or a list of words said twice: the plainest lesson in looking back, which questions and summaries build
---- on. In a list nothing but the first time tells the next word, so a small model learns from it fastest.
-local function echo(pick, next_index)
-  local sentence
-  if next_index(3) == 1 then
-    sentence = write(pick(openings), new_scene(pick))
-  else
-    local list = {}
-    for i = 1, 4 + next_index(10) do list[i] = pick(pick { things, places, qualities, animals, jobs }) end
-    sentence = "The " .. table.concat(list, " ") .. "."
-  end
+--- A sentence said twice: the plainest lesson in looking back, which questions and summaries build on. (Lists of
+--- random words teach copying too, but a model of this size was slower to learn from them than from sentences.)
+local function echo(pick)
+  local sentence = write(pick(openings), new_scene(pick))
   return ("%s\n%s %s"):format(sentence, pick { "Again:", "Once more:", "Repeat:" }, sentence)
 end
 
@@ -187,7 +180,7 @@ function world.texts(count, seed)
   for i = 1, count do
     local kind = next_index(8)
     if kind <= 3 then
-      list[i] = echo(pick, next_index)
+      list[i] = echo(pick)
     elseif kind == 4 then
       list[i] = fact(pick, next_index) .. "\n" .. fact(pick, next_index)
     else
