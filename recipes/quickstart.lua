@@ -2,7 +2,7 @@
 --
 --   qlora-run quickstart.lua                    (try: --set rank=4, --set steps=60, --plan)
 --
--- Expected: about 100 MB of memory, under 60 s on two cores, loss from about 4 to below 0.5. The model knows a little
+-- Expected: about 100 MB of memory, under 60 s on two cores, loss from about 10 to below 0.5. The model knows a little
 -- world of bakers, markets and red apples in plain English; here it learns to sum up a sentence as "WHO: … | DID: … |
 -- WHERE: …", which it has never seen.
 local qlora = require "qlora"
