@@ -1,0 +1,247 @@
+--- Stands in for the engine: a unigram language model in plain Lua with true gradients, so that the loop, accumulation
+--- and resuming are tested on numbers that would come out wrong if the Lua were wrong.
+local native = { version = "0.0.0-mock", options = { quiet = true }, tokenizer = {}, optim = {}, classes = {} }
+
+local function scalar(value, backward)
+  return { item = function() return value end, backward = backward }
+end
+
+for _, name in ipairs { "tensor", "zeros", "ones", "full", "arange", "rand", "randn", "eye", "cat", "stack" } do
+  native[name] = function() return scalar(0.0, function() end) end
+end
+function native.seed() end
+function native.threads(n) return n or 2 end
+function native.cpu() return "mock" end
+function native.memory() return { live = 1 << 20, peak = 2 << 20, rss = 3 << 20, peak_rss = 4 << 20 } end
+function native.resource(name) return name end
+function native.extend(class, functions)
+  native.classes[class] = native.classes[class] or {}
+  for name, f in pairs(functions) do native.classes[class][name] = f end
+end
+
+--- Byte tokenizer: id = byte + 3; 0 pad, 1 BOS, 2 EOS.
+function native.byte_tokenizer(fields)
+  local t = { vocab_size = 259, bos = 1, eos = 2, pad = 0, bos_token = "<s>", eos_token = "</s>", adds_bos = true }
+  for key, value in pairs(fields or {}) do t[key] = value end
+  function t:encode(text, o)
+    local ids = o and o.special and self.adds_bos and { self.bos } or {}
+    text = text:gsub("</s>", "\1"):gsub("<s>", "\2")
+    for i = 1, #text do
+      local byte = text:byte(i)
+      ids[#ids + 1] = byte == 1 and 2 or byte == 2 and 1 or byte + 3
+    end
+    return ids
+  end
+  function t:decode(ids)
+    local parts = {}
+    for i, id in ipairs(ids) do parts[i] = id == 1 and "<s>" or id == 2 and "</s>" or string.char(id - 3) end
+    return table.concat(parts)
+  end
+  return setmetatable(t, { __index = function(_, key) return (native.classes.Tokenizer or {})[key] end })
+end
+function native.tokenizer.train() return native.byte_tokenizer() end
+
+function native.batch(rows, o)
+  local b = { rows = #rows, length = 0, tokens = 0, trained = 0, list = rows, options = o or {} }
+  for _, row in ipairs(rows) do
+    b.length, b.tokens = math.max(b.length, #row.ids), b.tokens + #row.ids
+    for i = 2, #row.ids do
+      if (row.labels or row.ids)[i] ~= -100 then b.trained = b.trained + 1 end
+    end
+  end
+  return b
+end
+
+local function module_list(layers)
+  local list = {}
+  local function add(name, kind, layer)
+    list[#list + 1] = { name = name, kind = kind, layer = layer, role = name:match("([^.]+)$"), in_features = 8,
+      out_features = 8 }
+  end
+  add("model.embed_tokens", "embedding")
+  for layer = 0, layers - 1 do
+    for _, role in ipairs { "q_proj", "k_proj", "v_proj", "o_proj" } do
+      add(("model.layers.%d.self_attn.%s"):format(layer, role), "linear", layer)
+    end
+    for _, role in ipairs { "gate_proj", "up_proj", "down_proj" } do
+      add(("model.layers.%d.mlp.%s"):format(layer, role), "linear", layer)
+    end
+    add(("model.layers.%d.input_layernorm"):format(layer), "norm", layer)
+  end
+  add("model.norm", "norm")
+  add("lm_head", "linear")
+  return list
+end
+
+local Model = {}
+Model.__index = function(_, key) return Model[key] or (native.classes.Model or {})[key] end
+
+function native.mock_model(o)
+  o = o or {}
+  local weights, gradient = {}, {}
+  for id = 0, 258 do weights[id], gradient[id] = 0.0, 0.0 end
+  return setmetatable({ list = module_list(o.layers or 4), name = "mock",
+    tokenizer = native.byte_tokenizer(o.tokenizer), calls = {},
+    config = { vocab_size = 259 }, weights = weights, gradient = gradient, adapters = {}, poison = o.poison,
+    missing = o.missing,
+  }, Model)
+end
+function native.load_model(path, o)
+  local model = native.mock_model()
+  model.path, model.options = path, o
+  return model
+end
+function native.new_model(o)
+  local model = native.mock_model()
+  model.config = o.config
+  return model
+end
+
+function Model:modules()
+  local i = 0
+  return function() i = i + 1; return self.list[i] end
+end
+function Model:attach_lora(list) self.adapters = list; return 16 * #list end
+function Model:trainable() return { self } end
+function Model:parameters() return { self } end
+function Model:missing_gradients() return self.missing or {} end
+function Model:is_header_only() return native.options.plan or false end
+function Model:checkpointing(on) self.calls[#self.calls + 1] = { "checkpointing", on } end
+function Model:generate(text) return "(" .. #text .. " bytes)" end
+function Model:save_adapter(dir) self.calls[#self.calls + 1] = { "save_adapter", dir } end
+Model.save = Model.save_adapter
+function Model:without_adapters(f) return f() end
+function Model:plan(o)
+  self.planned = o
+  return { parameters = 7e9, trainable = 4e7, peak = 5 << 30, flops_per_step = 1e15, seconds_per_step = 2.0,
+    categories = { { name = "weights", bytes = 4 << 30 } }, moments = {} }
+end
+
+--- Negative log-likelihood of the batch under softmax(weights), and its gradient.
+function Model:measure(batch)
+  local z = 0.0
+  for id = 0, 258 do z = z + math.exp(self.weights[id]) end
+  local sum, counts, total = 0.0, {}, 0
+  for _, row in ipairs(batch.list) do
+    local labels = row.labels or row.ids
+    for i = 2, #labels do
+      if labels[i] ~= -100 then
+        sum = sum + math.log(z) - self.weights[labels[i]]
+        counts[labels[i]] = (counts[labels[i]] or 0) + 1
+        total = total + 1
+      end
+    end
+  end
+  return sum, total, counts, z
+end
+function Model:nll(batch) local sum, total = self:measure(batch); return sum, total end
+function Model:loss(batch)
+  local sum, total, counts, z = self:measure(batch)
+  local denominator = batch.options.denominator or total
+  if self.poison and batch.options.step == self.poison then sum = 0 / 0 end
+  return scalar(sum / denominator, function()
+    for id = 0, 258 do
+      self.gradient[id] = self.gradient[id] + (total * math.exp(self.weights[id]) / z - (counts[id] or 0)) / denominator
+    end
+  end)
+end
+function Model:logits(ids, o)
+  local row = setmetatable({}, { __index = function(_, id) return scalar(self.weights[id - 1]) end })
+  return { row, ids = ids, options = o }
+end
+function native.compare_logits(a) return 0.0, #a.ids, #a.ids end
+function native.clip_grad_norm(params, limit)
+  local sum = 0.0
+  for id = 0, 258 do sum = sum + params[1].gradient[id] ^ 2 end
+  local norm = math.sqrt(sum)
+  if norm > limit then
+    for id = 0, 258 do params[1].gradient[id] = params[1].gradient[id] * limit / norm end
+  end
+  return norm
+end
+
+--- SGD with momentum stands for every optimizer: it has state that a checkpoint must carry.
+local function optimizer(params, o)
+  local model, momentum, self = params[1], {}, { lr = o.lr, options = o, rates = {} }
+  for id = 0, 258 do momentum[id] = 0.0 end
+  self.momentum = momentum
+  function self:zero_grad() for id = 0, 258 do model.gradient[id] = 0.0 end end
+  function self:step(s)
+    self.rates[#self.rates + 1] = s.lr
+    for id = 0, 258 do
+      momentum[id] = 0.9 * momentum[id] + model.gradient[id]
+      model.weights[id] = model.weights[id] - s.lr * momentum[id]
+    end
+  end
+  function self:state_bytes() return 259 * 8 end
+  return self
+end
+native.optim.adamw, native.optim.lion, native.optim.sgd = optimizer, optimizer, optimizer
+
+--- The patterns of the tests are plain enough to be told by Lua patterns: `.*` and `(a|b)` only.
+function native.regex_full_match(pattern, text)
+  local before, group, after = pattern:match("^(.-)%((.-)%)(.*)$")
+  if group then
+    for choice in group:gmatch("[^|]+") do
+      if native.regex_full_match(before .. choice .. after, text) then return true end
+    end
+    return false
+  end
+  return text:match("^" .. pattern:gsub("\\d", "%%d"):gsub("\\%.", "%%.") .. "$") ~= nil
+end
+
+native.records = {}
+function native.read_records(path, o)
+  local list = native.records[path] or error("no mock records for " .. path, 0)
+  return table.move(list, 1, math.min(o and o.limit or #list, #list), 1, {})
+end
+
+local now = 0.0
+function native.clock() now = now + 0.125; return now end
+function native.isatty() return native.terminal or false end
+function native.terminal_width() return 100 end
+function native.interrupted()
+  if native.interrupt_after then
+    native.interrupt_after = native.interrupt_after - 1
+    if native.interrupt_after == 0 then native.interrupt_after = nil; return true end
+  end
+  return false
+end
+function native.exit(code) error(setmetatable({ exit_code = code }, { __tostring = function() return "exit " .. code
+  end }), 0) end
+
+local function quoted(path) return "'" .. path:gsub("'", "'\\''") .. "'" end
+function native.mkdir(path) assert(os.execute("mkdir -p " .. quoted(path))) end
+function native.remove_tree(path) assert(os.execute("rm -r " .. quoted(path))) end
+function native.exists(path) return os.execute("test -e " .. quoted(path)) == true end
+function native.list_dir(path)
+  local names, pipe = {}, io.popen("ls -1 " .. quoted(path) .. " 2>/dev/null")
+  for name in pipe:lines() do names[#names + 1] = name end
+  pipe:close()
+  return names
+end
+function native.write_file(path, text)
+  local file = assert(io.open(path, "wb"))
+  file:write(text)
+  file:close()
+end
+
+-- Checkpoints live in memory under their path; the directory itself is real so that listing works.
+local saved = {}
+local function copy(value)
+  if type(value) ~= "table" then return value end
+  local out = {}
+  for key, item in pairs(value) do out[key] = copy(item) end
+  return out
+end
+function native.save_checkpoint(dir, o)
+  native.mkdir(dir)
+  saved[dir] = { weights = copy(o.model.weights), momentum = copy(o.optimizer.momentum), state = copy(o.state) }
+end
+function native.load_checkpoint(dir, model, optimizer_)
+  local c = saved[dir]
+  for id = 0, 258 do model.weights[id], optimizer_.momentum[id] = c.weights[id], c.momentum[id] end
+  return copy(c.state)
+end
+
+return native

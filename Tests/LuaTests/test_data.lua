@@ -1,0 +1,186 @@
+local t = require "harness"
+local native = require "qlora.native"
+local qlora = require "qlora"
+local batching = require "qlora.data.batching"
+local random = require "qlora.data.random"
+
+local tokenizer = native.byte_tokenizer()
+
+local function load(records, options)
+  options.tokenizer = options.tokenizer or tokenizer
+  return qlora.data.load(records, options)
+end
+
+local function trained_text(sample)
+  local ids = {}
+  for i, label in ipairs(sample.labels) do if label ~= -100 then ids[#ids + 1] = sample.ids[i] end end
+  return tokenizer:decode(ids)
+end
+
+local one = {
+  alpaca = { instruction = "Add.", input = "1 2", output = "3" },
+  oasst1 = { text = "### Human: Hi### Assistant: Hello" },
+  completion = { prompt = "a", completion = "b" },
+  self_instruct = { instruction = "Do", instances = { { input = "", output = "done" } } },
+  hh_rlhf = { chosen = "good", rejected = "bad" },
+  longform = { input = "in", output = "out" },
+  chip2 = { text = "<human>: q\n<bot>: r" },
+  input_output = { input = "in", output = "out" },
+}
+local expected = {
+  alpaca = { "3</s>", 12 }, oasst1 = { "### Human: Hi### Assistant: Hello</s>" }, completion = { "b</s>" },
+  self_instruct = { "done</s>" },
+  hh_rlhf = { "good</s>" }, longform = { "out</s>" }, chip2 = { "r</s>" }, input_output = { "out</s>" },
+}
+
+t.test("formats train the answer and its end", function()
+  for format, record in pairs(one) do
+    local data = load({ record }, { format = format })
+    local text = trained_text(data[1])
+    t.equal((text:gsub("^<s>", "")), expected[format][1], format)
+    t.equal(data[1].ids[1], tokenizer.bos, format .. " starts with BOS")
+  end
+end)
+
+t.test("alpaca's prompt is qlora.py's, with and without input", function()
+  local data = load({ one.alpaca, { instruction = "Go", input = "", output = "x" } }, { format = "alpaca" })
+  local head, tail = "<s>Below is an instruction that describes a task",
+    " Write a response that appropriately completes the request."
+  t.equal(tokenizer:decode(data[1].ids), head .. ", paired with an input that provides further context." .. tail
+    .. "\n\n### Instruction:\nAdd.\n\n### Input:\n1 2\n\n### Response: 3</s>")
+  t.equal(tokenizer:decode(data[2].ids), head .. "." .. tail .. "\n\n### Instruction:\nGo\n\n### Response: x</s>")
+end)
+
+t.test("chats train assistant turns through the tokenizer's template", function()
+  local record = { messages = { { role = "user", content = "q" }, { role = "assistant", content = "r" } } }
+  local chatml = native.byte_tokenizer { chat_template = "<|im_start|>" }
+  t.equal(trained_text(load({ record }, { format = "chat", tokenizer = chatml })[1]), "r<|im_end|>")
+  t.equal(trained_text(load({ record }, { format = "chat", template = "zephyr" })[1]), "r</s>")
+  t.raises(function() load({ record }, { format = "chat" }) end, "template =")
+  t.equal(trained_text(load({ { conversations = { { from = "human", value = "q" }, { from = "gpt", value = "r" } } } },
+    { format = "sharegpt", template = "llama2" })[1]), " r </s>")
+end)
+
+t.test("a function of the recipe is a format", function()
+  local data = load({ { q = "2+2", a = "4" } }, { format = function(r)
+    return { { text = r.q .. "=" }, { text = r.a, train = true } }
+  end })
+  t.equal(trained_text(data[1]), "4</s>")
+  t.raises(function() load({ {} }, { format = function() return { { txt = "" } } end })
+    end, "span 1 of record 1 needs a text")
+end)
+
+t.test("truncation is qlora.py's and is counted", function()
+  local data = load({ { input = "abcdef", output = "uvwxyz" } }, { source_max_length = 3, target_max_length = 4 })
+  t.equal(tokenizer:decode(data[1].ids), "<s>abuvwx") -- a long target loses its EOS
+  t.equal(data:stats().truncated, 1)
+  local whole = load({ { text = "abc" } }, { format = "completion" }):stats()
+  t.equal({ whole.tokens, whole.trained }, { 5, 4 }) -- nothing predicts the first token
+  t.equal(trained_text(load({ { input = "ab", output = "c" } }, { train_on_source = true })[1]), "<s>abc</s>")
+end)
+
+t.test("samples without a trained token are counted, none at all is an error", function()
+  local data = load({ { input = "abcdef", output = "x" }, { input = "a", output = "x" }, { input = "no answer" } },
+    { max_length = 4 })
+  t.equal({ #data, data:stats().untrained, data:stats().incomplete }, { 1, 1, 1 })
+  assert(tostring(data):find("1 samples without a trained token left out", 1, true))
+  t.raises(function() load({ { input = "abcdef", output = "x" } }, { max_length = 4 })
+    end, "nothing to train on", "within max_length")
+  t.raises(function() load({ { question = "x" } }, { format = "alpaca" }) end, "'instruction'")
+  t.raises(function() load({}, { format = "alpacca" }) end, '"alpaca"')
+end)
+
+t.test("text is one stream in windows", function()
+  local data = load({ { text = "abcde" }, { text = "fgh" } }, { format = "text", max_length = 4 })
+  local parts = {}
+  for i = 1, #data do parts[i] = tokenizer:decode(data[i].ids) end
+  t.equal(parts, { "<s>abc", "de</s><s>", "fgh</s>" })
+  t.equal(data[1].labels, data[1].ids)
+end)
+
+t.test("split is a partition and depends on the seed only", function()
+  local records = {}
+  for i = 1, 20 do records[i] = { text = ("%02d"):format(i) } end
+  local data = load(records, { format = "completion" })
+  local a, b = data:split(0.25, 7)
+  t.equal({ #a, #b }, { 15, 5 })
+  local seen = {}
+  for _, part in ipairs { a, b } do for i = 1, #part do seen[tokenizer:decode(part[i].ids)] = true end end
+  for i = 1, 20 do assert(seen[("<s>%02d</s>"):format(i)]) end
+  local _, again = data:split(5, 7)
+  t.equal(again[1].ids, b[1].ids)
+  t.raises(function() data:split(20) end, "below 20")
+end)
+
+t.test("preview marks what is trained", function()
+  local data = load({ { input = "in", output = "out" } }, {})
+  t.equal(t.captured(function() data:preview(1) end), "sample 1: 7 tokens, 4 trained\n<s>in[[out</s>]]\n")
+  native.terminal = true
+  local text = t.captured(function() data:preview(1) end)
+  native.terminal = nil
+  assert(text:find("\27[32mout</s>\27[0m", 1, true), text)
+end)
+
+t.test("permutations: every index once, different per epoch, fixed for ever", function()
+  local p = random.permutation(1000, 0, 0)
+  local sorted = table.move(p, 1, #p, 1, {})
+  table.sort(sorted)
+  for i = 1, 1000 do assert(sorted[i] == i) end
+  t.equal(random.permutation(8, 42, 0), random.permutation(8, 42, 0))
+  assert(table.concat(random.permutation(50, 42, 0)) ~= table.concat(random.permutation(50, 42, 1)))
+  -- Recorded once: a change would silently break resuming runs made by earlier versions.
+  t.equal(random.permutation(8, 0, 0), { 2, 3, 8, 5, 4, 1, 6, 7 })
+  t.equal(random.mix(1), 0x5692161d100b05e5) -- SplitMix64's finaliser, known value
+end)
+
+t.test("grouping sorts mega-batches and puts the longest first", function()
+  local lengths = {}
+  for i = 1, 64 do lengths[i] = (i * 37) % 64 + 1 end
+  local order
+  for seed = 1, 5 do -- in most of them the longest sample is not in the first mega-batch
+    order = batching.epoch_order(lengths, 0, { seed = seed, batch = 4, group_by_length = true })
+    t.equal(lengths[order[1]], 64)
+  end
+  local seen = {}
+  for _, i in ipairs(order) do assert(not seen[i]); seen[i] = true end
+  for from = 17, 64, 16 do -- size 64 // 16 = 4 batches of 4
+    local inversions = 0
+    for i = from, from + 14 do if lengths[order[i]] < lengths[order[i + 1]] then inversions = inversions + 1 end end
+    assert(inversions <= 1, "mega-batch is not sorted") -- one place may hold the sample swapped with the longest
+  end
+end)
+
+local function numbers_of(data, o)
+  local list = {}
+  for _, _, numbers in data:steps(o) do list[#list + 1] = table.concat(numbers, ",") end
+  return list
+end
+
+t.test("steps resume exactly, cross epochs and see each sample once per epoch", function()
+  local records = {}
+  for i = 1, 10 do records[i] = { text = ("x"):rep(i) } end
+  local data = load(records, { format = "completion" })
+  for _, grouped in ipairs { false, true } do
+    local o = { steps = 12, batch = 4, micro_batch = 2, seed = 5, group_by_length = grouped }
+    local all = numbers_of(data, o)
+    o.start = 7
+    local rest = numbers_of(data, o)
+    t.equal(rest, table.move(all, 7, 12, 1, {}))
+    local counts = {}
+    for number in table.concat(all, ",", 1, 5):gmatch("%d+") do counts[number] = (counts[number] or 0) + 1 end
+    for i = 1, 10 do t.equal(counts[tostring(i)], 2) end
+  end
+end)
+
+t.test("micro-batches share the step's trained targets", function()
+  local data = load({ { input = "abc", output = "x" }, { input = "a", output = "xyz" },
+    { input = "", output = "x" } }, {})
+  for _, batches in data:steps { steps = 1, batch = 3, micro_batch = 2, seed = 0 } do
+    t.equal({ #batches, batches[1].rows, batches[2].rows }, { 2, 2, 1 })
+    t.equal(batches[1].trained + batches[2].trained, 2 + 4 + 2) -- each answer, its EOS
+    t.equal({ batches[1].options.denominator, batches[2].options.denominator }, { 8, 8 })
+    t.equal({ batches[1].options.micro, batches[2].options.micro, batches[2].options.step }, { 1, 2, 1 })
+  end
+  t.raises(function() data:steps { steps = 1, batchsize = 2 } end, "unknown option 'batchsize'")
+  t.raises(function() data:steps { batch = 2 } end, "'steps' is missing")
+end)

@@ -1,0 +1,79 @@
+local t = require "harness"
+local native = require "qlora.native"
+local qlora = require "qlora"
+local strict = require "qlora.strict"
+local suggest = require "qlora.suggest"
+local json = require "qlora.json"
+
+t.test("suggest finds transpositions and shared beginnings", function()
+  t.equal(suggest.distance("bacth", "batch"), 1)
+  t.equal(suggest.nearest("learning_rat", { "lr", "learning_rate", "seed" }), { "learning_rate" })
+  t.equal(suggest.nearest("zzzzzz", { "rank", "alpha" }), {})
+end)
+
+t.test("unknown option names the nearest and the caller's line", function()
+  local line = debug.getinfo(1, "l").currentline + 1
+  local message = t.raises(function() qlora.data.load("x", { tokeniser = 1 })
+    end, "unknown option 'tokeniser'", '"tokenizer"')
+  t.equal(message:match("test_options.lua:(%d+):"), tostring(line))
+end)
+
+t.test("option types are checked and worded", function()
+  local schema = { rank = "count", lr = "!positive", select = "!any" }
+  t.raises(function() strict.options("f", { rank = 1.5, lr = 1, select = 1 }, schema)
+    end, "'rank' must be a whole number of at least 1", "1.5")
+  t.raises(function() strict.options("f", { rank = 0, lr = 1, select = 1 }, schema) end, "got 0")
+  t.raises(function() strict.options("f", { rank = 4, select = 1 }, schema) end, "'lr' is missing")
+  t.raises(function() strict.options("f", { lr = 0 / 0, select = 1 }, schema) end, "'lr' must be a number above 0")
+  t.raises(function() strict.options("f", "x", schema) end, "expected a table of options")
+  t.equal(strict.options("f", { rank = 4.0, lr = 1e-4, select = false }, schema).rank, 4.0)
+end)
+
+t.test("misspelt library name is an error", function()
+  t.raises(function() return qlora.shedule end, "qlora has no 'shedule'", '"schedule"')
+  t.raises(function() qlora.load("m", { quant = "nf5" }) end, 'no choice "nf5"', "nf4")
+  t.raises(function() qlora.load("m", { double_quant = true }) end, "quant")
+  t.raises(function() qlora.optim.adamw({}, { lr = 1 }) end, "nothing to train")
+  t.raises(function() qlora.optim.lion({ 1 }, { lr = 1, eps = 1e-8 }) end, "unknown option 'eps'")
+end)
+
+t.test("params take --set with the default's type", function()
+  native.options.set = { rank = "8", lr = "3e-4", dropout = "0", name = "12", paged = "off", only = "1,2" }
+  local p = qlora.params { rank = 64, lr = 1e-4, dropout = 0.05, name = "x", paged = true, only = { 0 }, left = 5 }
+  native.options.set = nil
+  t.equal({ p.rank, p.lr, p.dropout, p.name, p.paged, p.only, p.left }, { 8, 3e-4, 0.0, "12", false, { 1, 2 }, 5 })
+  t.equal(math.type(p.dropout), "float")
+  t.raises(function() return p.rnak end, "no parameter 'rnak'", '"rank"')
+  t.raises(function() p.rnak = 1 end, "no parameter 'rnak'")
+end)
+
+t.test("params refuse unknown names and wrong values of --set", function()
+  for text, parts in pairs { stesp = { "--set stesp", '"steps"' } } do
+    native.options.set = { [text] = "1" }
+    t.raises(function() qlora.params { steps = 10 } end, table.unpack(parts))
+  end
+  native.options.set = { steps = "1.5" }
+  t.raises(function() qlora.params { steps = 10 } end, "whole number")
+  native.options.set = { steps = "many" }
+  t.raises(function() qlora.params { steps = 10 } end, "expected a number")
+  native.options.set = nil
+end)
+
+t.test("schedules", function()
+  local s = qlora.schedule
+  t.equal(s.constant()(77), 1.0)
+  t.close(s.linear(10)(1), 1.0, 0); t.close(s.linear(10)(6), 0.5, 1e-15); t.close(s.linear(10)(99), 0.0, 0)
+  t.close(s.cosine(10)(6), 0.5, 1e-15); t.close(s.cosine(10, { floor = 0.1 })(11), 0.1, 1e-15)
+  local w = s.warmup(4, s.linear(10))
+  t.equal({ w(1), w(4), w(5) }, { 0.25, 1.0, 1.0 })
+  t.raises(function() s.cosine(0) end, "whole number of at least 1")
+end)
+
+t.test("json is sorted, escaped and reads back", function()
+  t.equal(json.encode { b = 1, a = { 0.1, true, "x\n\"\1" }, c = {} }, '{"a":[0.1,true,"x\\n\\"\\u0001"],"b":1,"c":[]}')
+  t.equal(json.encode(0 / 0), "null")
+  t.equal(tonumber(json.encode(1 / 3)), 1 / 3)
+  local loop = {}
+  loop.x = loop
+  t.raises(function() json.encode(loop) end, "contains itself")
+end)

@@ -1,0 +1,175 @@
+local t = require "harness"
+local native = require "qlora.native"
+local qlora = require "qlora"
+
+local root = os.tmpname()
+os.remove(root)
+native.mkdir(root)
+
+local function setup(o)
+  local model = native.mock_model(o)
+  local records = {}
+  for i = 1, 13 do records[i] = { text = ("abcdefghijklm"):sub(1, i) } end
+  local data = qlora.data.load(records, { format = "completion", tokenizer = model.tokenizer })
+  return model, data, qlora.optim.sgd(model:trainable(), { lr = 0.5 })
+end
+
+local function train(options, o)
+  local model, data, optimizer = setup(o)
+  local all = { model = model, data = data, optimizer = optimizer, batch = 8, micro_batch = 8, steps = 6, seed = 1 }
+  for key, value in pairs(options or {}) do all[key] = value end
+  return qlora.train(all), model, optimizer
+end
+
+local function same_weights(a, b, tolerance)
+  for id = 0, 258 do t.close(a.weights[id], b.weights[id], tolerance, "weight of " .. id) end
+end
+
+t.test("the loss falls and the result tells the run", function()
+  local result = train()
+  t.equal({ result.steps, #result.losses }, { 6, 6 })
+  t.close(result.first_loss, math.log(259), 1e-12)
+  assert(result.last_loss < result.first_loss)
+  assert(tostring(result):find("6 steps", 1, true))
+end)
+
+t.test("batch 8 equals 2 x 4 equals 8 x 1", function()
+  local _, whole = train { micro_batch = 8 }
+  for _, micro in ipairs { 4, 3, 1 } do
+    local _, cut = train { micro_batch = micro }
+    same_weights(whole, cut, 1e-12)
+  end
+end)
+
+t.test("schedule and max_grad_norm reach the optimizer", function()
+  local _, _, optimizer = train { schedule = qlora.schedule.linear(6), steps = 3 }
+  t.close(optimizer.rates[3], 0.5 * (1 - 2 / 6), 1e-15)
+  local result, clipped = train { max_grad_norm = 1e-6, steps = 1 }
+  local size = 0.0
+  for id = 0, 258 do size = size + clipped.weights[id] ^ 2 end
+  t.close(math.sqrt(size), 0.5e-6, 1e-12)
+  assert(result.history[1].norm > 1e-3)
+end)
+
+t.test("a resumed run ends with the bits of one that was never stopped", function()
+  local _, straight = train { dir = root .. "/straight", steps = 6 }
+  train { dir = root .. "/stopped", steps = 6, save_every = 2, on_step = function(s) return s.step < 4 end }
+  native.options.resume = true
+  local result, resumed = train { dir = root .. "/stopped", steps = 6 }
+  native.options.resume = nil
+  same_weights(straight, resumed, 0)
+  t.equal(#result.history, 6)
+  t.raises(function()
+    native.options.resume = root .. "/stopped"
+    train { batch = 4, micro_batch = 4 }
+  end, "batch was 8", "is 4 now")
+  native.options.resume = nil
+end)
+
+t.test("a run directory holds parameters, journal, events, checkpoints and report", function()
+  qlora.params { rank = 4 }
+  local result = train { dir = root .. "/full", save_every = 1, keep = 2 }
+  local names = native.list_dir(root .. "/full")
+  t.equal({ names[1], names[2] }, { "checkpoint-000005", "checkpoint-000006" })
+  local text = table.concat(names, " ")
+  for _, name in ipairs { "journal.jsonl", "params.json", "report.html", "events.out.tfevents" } do
+    assert(text:find(name, 1, true), name)
+  end
+  local lines = 0
+  for line in io.lines(root .. "/full/journal.jsonl") do
+    lines = lines + 1
+    assert(line:find('"loss":', 1, true) and line:find(('"step":%d'):format(lines), 1, true), line)
+  end
+  t.equal(lines, 6)
+  local again = train { dir = root .. "/full", steps = 1 }
+  t.equal({ result.dir, again.dir }, { root .. "/full", root .. "/full-2" }) -- an earlier run is never written over
+end)
+
+t.test("evaluation goes into the history", function()
+  local model, data, optimizer = setup()
+  local result = qlora.train { model = model, data = data, optimizer = optimizer, batch = 8, steps = 4,
+    eval_data = data, eval_every = 2 }
+  assert(not result.history[1].eval_loss and result.history[2].eval_loss and result.history[4].perplexity)
+  t.close(math.exp(result.history[4].eval_loss), result.history[4].perplexity, 1e-12)
+end)
+
+t.test("a loss that is no number stops with step, micro-batch and samples", function()
+  t.raises(function() train({ micro_batch = 4 }, { poison = 3 }) end, "at step 3, micro-batch 1 of 2 (samples ")
+end)
+
+t.test("a parameter without gradient stops the first step", function()
+  t.raises(function() train({}, { missing = { "x.lora_a", "x.lora_b" } })
+    end, "2 trainable parameters got no gradient", "x.lora_a")
+end)
+
+t.test("an interrupt leaves a checkpoint of the last whole step, and resuming repeats the rest", function()
+  local _, straight = train { steps = 6, micro_batch = 4 }
+  native.interrupt_after = 2
+  local model, data, optimizer = setup()
+  t.raises(function() qlora.train { model = model, data = data, optimizer = optimizer, steps = 2, batch = 8 } end,
+    "interrupted at step 1")
+  for id = 0, 258 do t.equal(model.gradient[id], 0.0) end
+  native.interrupt_after = 6 -- the second micro-batch of step 3
+  local ok, message = pcall(train, { dir = root .. "/ctrl-c", micro_batch = 4 })
+  t.equal({ ok, message.exit_code }, { false, 130 })
+  assert(tostring(message):find("checkpoint-000002", 1, true), tostring(message))
+  native.options.resume = true
+  local _, resumed = train { dir = root .. "/ctrl-c", micro_batch = 4 }
+  native.options.resume = nil
+  same_weights(straight, resumed, 0)
+end)
+
+t.test("a prompt inside the step may let the run go on", function()
+  local seen, steps_then
+  native.break_prompt = function(env) seen, steps_then = env, #env.history; return true end
+  native.interrupt_after = 3
+  local result = train()
+  native.break_prompt = nil
+  t.equal({ result.steps, seen.step, steps_then }, { 6, 3, 2 })
+end)
+
+t.test("--smoke cuts the steps, --plan prints and leaves", function()
+  native.options.smoke = true
+  local result = train()
+  native.options.smoke = nil
+  t.equal(result.steps, 3)
+
+  local function planned(limit)
+    native.options.plan, native.options.memory = true, limit
+    local code
+    local text = t.captured(function()
+      local ok, e = pcall(train, { max_length = 528, micro_batch = 2 })
+      code = not ok and e.exit_code
+    end)
+    native.options.plan, native.options.memory = nil, nil
+    return code, text
+  end
+  local code, text = planned(nil)
+  t.equal(code, 0)
+  assert(text:find("5.00 GiB", 1, true) and text:find("40.0 M", 1, true), text)
+  t.equal(planned(8 << 30), 0)
+  t.equal(planned(4 << 30), 3)
+end)
+
+t.test("a loop by hand stops at --plan too", function()
+  native.options.plan = true
+  local model = qlora.load("m", {})
+  local code
+  t.captured(function()
+    local data = qlora.data.load("missing.json", { format = "alpaca", tokenizer = model.tokenizer, max_length = 64 })
+    local ok, e = pcall(data.steps, data, { steps = 3, batch = 2 })
+    code = not ok and e.exit_code
+  end)
+  native.options.plan = nil
+  t.equal({ code, model.planned.max_length, model.planned.batch }, { 0, 64, 2 })
+end)
+
+t.test("mistakes in the options are named", function()
+  t.raises(function() train { bacth = 1 } end, '"batch"')
+  t.raises(function() train { epochs = 1 } end, "steps or epochs")
+  t.raises(function() train { micro_batch = 9 } end, "larger than batch")
+  t.raises(function() train { eval_every = 2 } end, "eval_data")
+  t.raises(function() qlora.train {} end, "'data' is missing")
+end)
+
+native.remove_tree(root)

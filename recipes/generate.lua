@@ -1,0 +1,31 @@
+-- Generate: write text with a model, with or without an adapter.
+--
+--   qlora-run generate.lua "Mia the baker walked to the" --set adapter=out/quickstart
+--
+-- Expected: the memory of the 4-bit base plus the key-value cache; the tiny model answers at once. No training, no
+-- loss.
+local qlora = require "qlora"
+
+local p = qlora.params {
+  model = qlora.resource "models/tiny", adapter = "", chat = false,
+  tokens = 60, temperature = 0.8, top_k = 40, top_p = 0.95, seed = 0,
+}
+
+local options = { quant = "nf4", double_quant = true }
+if p.adapter ~= "" then options.adapter = p.adapter end
+local model = qlora.load(p.model, options)
+
+local prompt = table.concat({ ... }, " ")
+if prompt == "" then prompt = "In the morning," end
+local text = prompt
+if p.chat then
+  text = model.tokenizer:apply_chat({ { role = "user", content = prompt } }, { add_generation_prompt = true })
+end
+
+local sampling = {
+  max_new_tokens = p.tokens, temperature = p.temperature, top_k = p.top_k, top_p = p.top_p, seed = p.seed,
+}
+print(prompt .. model:generate(text, sampling))
+if p.adapter ~= "" then
+  model:without_adapters(function() print("\nwithout the adapter:\n" .. prompt .. model:generate(text, sampling)) end)
+end

@@ -1,0 +1,42 @@
+-- Guanaco 13B: LLaMA-13B on OpenAssistant with the settings of the QLoRA paper (table 9).
+--
+--   qlora-run llama13b.lua --set data=openassistant_best_replies_train.jsonl
+--   qlora-run --plan llama13b.lua
+--
+-- Expected: 250 million trained parameters and about 12 GB of memory by arithmetic (NF4 base with double quantization,
+-- f32 adapters, gradients and Adam state); --plan gives the exact figure and the time on your machine. Not run to the
+-- end on this engine, so no loss is promised; group_by_length makes the loss oscillate, as the paper says.
+local qlora = require "qlora"
+
+local p = qlora.params {
+  model = "huggyllama/llama-13b", data = "data/openassistant_best_replies_train.jsonl", out = "out/guanaco-13b",
+  rank = 64, alpha = 16, dropout = 0.1, lr = 2e-4, steps = 1875, batch = 16, micro_batch = 1,
+  source_max_length = 16, target_max_length = 512, seed = 0,
+}
+
+local model = qlora.load(p.model, { quant = "nf4", double_quant = true, compute = "bf16" })
+
+model:add_lora {
+  select = function(m) return m.kind == "linear" and m.role ~= "lm_head" end,
+  rank = p.rank, alpha = p.alpha, dropout = p.dropout,
+}
+
+local data = qlora.data.load(p.data, {
+  format = "oasst1", tokenizer = model.tokenizer, -- trains the whole conversation, as qlora.py does
+  source_max_length = p.source_max_length, target_max_length = p.target_max_length,
+})
+
+qlora.train {
+  model = model, data = data,
+  optimizer = qlora.optim.adamw(model:trainable(), {
+    lr = p.lr, betas = { 0.9, 0.999 }, weight_decay = 0.0, paged = true,
+  }),
+  schedule = qlora.schedule.constant(), batch = p.batch, micro_batch = p.micro_batch, steps = p.steps,
+  max_grad_norm = 0.3, group_by_length = true, seed = p.seed, save_every = 250, keep = 40, dir = "runs/guanaco-13b",
+  on_step = function(s)
+    if s.step % 187 == 0 then
+      print(model:generate("### Human: What is NF4?### Assistant:", { max_new_tokens = 128, stop = "### Human:" }))
+    end
+  end,
+}
+model:save_adapter(p.out)

@@ -1,0 +1,206 @@
+--- Chat templates as Lua functions: messages -> spans { text =, train = }. What the model is to say is trained, the
+--- rest is not, so no marker has to be searched for afterwards. Texts equal those of the Jinja templates the models
+--- ship with.
+local strict = require "qlora.strict"
+
+local chat = { templates = {} }
+local templates = chat.templates
+
+local function trim(text) return (text:gsub("^%s+", ""):gsub("%s+$", "")) end
+
+--- A list of spans that joins neighbours of equal training.
+local function writer()
+  local spans = {}
+  local function put(text, train)
+    train = train or false
+    local last = spans[#spans]
+    if last and last.train == train then last.text = last.text .. text
+    elseif text ~= "" then spans[#spans + 1] = { text = text, train = train } end
+  end
+  return put, spans
+end
+
+-- Llama 2 and Mistral only know user and assistant turns that alternate.
+local function check_alternation(name, messages)
+  for i, message in ipairs(messages) do
+    local expected = i % 2 == 1 and "user" or "assistant"
+    if message.role ~= expected then
+      strict.fail("chat template %s: message %d must be from the %s, got %s", name, i, expected, message.role)
+    end
+  end
+end
+
+local function split_system(messages)
+  if messages[1] and messages[1].role == "system" then
+    return messages[1].content, table.move(messages, 2, #messages, 1, {})
+  end
+  return nil, messages
+end
+
+--- ChatML (Qwen, SmolLM2, …). `default_system` is what the model's own template puts in when the messages have none.
+function templates.chatml(messages, o)
+  local put, spans = writer()
+  if o.default_system and not (messages[1] and messages[1].role == "system") then
+    put("<|im_start|>system\n" .. o.default_system .. "<|im_end|>\n")
+  end
+  for _, message in ipairs(messages) do
+    put("<|im_start|>" .. message.role .. "\n")
+    put(message.content .. "<|im_end|>", message.train)
+    put "\n"
+  end
+  if o.add_generation_prompt then put "<|im_start|>assistant\n" end
+  return spans
+end
+
+function templates.llama2(messages, o)
+  local put, spans = writer()
+  local system, turns = split_system(messages)
+  check_alternation("llama2", turns)
+  for i, message in ipairs(turns) do
+    local content = message.content
+    if i == 1 and system then content = "<<SYS>>\n" .. system .. "\n<</SYS>>\n\n" .. content end
+    if message.role == "user" then put(o.bos_token .. "[INST] " .. trim(content) .. " [/INST]")
+    else put(" " .. trim(content) .. " " .. o.eos_token, message.train) end
+  end
+  return spans
+end
+
+function templates.llama3(messages, o)
+  local put, spans = writer()
+  put(o.bos_token)
+  for _, message in ipairs(messages) do
+    put("<|start_header_id|>" .. message.role .. "<|end_header_id|>\n\n")
+    put(trim(message.content) .. "<|eot_id|>", message.train)
+  end
+  if o.add_generation_prompt then put "<|start_header_id|>assistant<|end_header_id|>\n\n" end
+  return spans
+end
+
+function templates.mistral(messages, o)
+  local put, spans = writer()
+  check_alternation("mistral", messages)
+  put(o.bos_token)
+  for _, message in ipairs(messages) do
+    if message.role == "user" then put("[INST] " .. message.content .. " [/INST]")
+    else put(message.content .. o.eos_token, message.train) end
+  end
+  return spans
+end
+
+function templates.zephyr(messages, o)
+  local put, spans = writer()
+  for _, message in ipairs(messages) do
+    put("<|" .. message.role .. "|>\n")
+    put(message.content .. o.eos_token, message.train)
+    put "\n"
+  end
+  if o.add_generation_prompt then put "<|assistant|>\n" end
+  return spans
+end
+
+--- Stanford Alpaca's prompt for one or more turns; it has no template of its own in any tokenizer.
+function templates.alpaca(messages, o)
+  local put, spans = writer()
+  local system, turns = split_system(messages)
+  put((system or "Below is an instruction that describes a task. "
+    .. "Write a response that appropriately completes the request.") .. "\n\n")
+  for _, message in ipairs(turns) do
+    if message.role == "user" then put("### Instruction:\n" .. message.content .. "\n\n### Response:\n")
+    else
+      put(message.content .. o.eos_token, message.train)
+      put "\n\n"
+    end
+  end
+  return spans
+end
+
+--- The template's name told from its Jinja source, and the system text it fills in by itself (nil, nil when unknown).
+function chat.detect(jinja)
+  if not jinja then return nil end
+  if jinja:find("<|im_start|>", 1, true) then
+    local default = jinja:match("<|im_start|>system\\n(.-)<|im_end|>")
+    if default and default:find("[{}]") or default and default:find("'", 1, true) then default = nil end
+    return "chatml", default
+  end
+  if jinja:find("<|start_header_id|>", 1, true) then return "llama3" end
+  if jinja:find("<<SYS>>", 1, true) then return "llama2" end
+  if jinja:find("[INST]", 1, true) then return "mistral" end
+  if jinja:find("<|user|>", 1, true) then return "zephyr" end
+  return nil
+end
+
+local roles = { human = "user", prompter = "user", gpt = "assistant", bot = "assistant", model = "assistant" }
+
+--- Messages with the field's role names, each marked as trained or not: assistant turns are, unless the message says
+--- otherwise.
+local function normalized(messages, which)
+  if type(messages) ~= "table" or #messages == 0 then strict.fail("chat: expected a list of messages, got none") end
+  local last_assistant = 0
+  local list = {}
+  for i, message in ipairs(messages) do
+    local role = message.role or message.from
+    role = roles[role] or role
+    local content = message.content or message.value
+    if type(role) ~= "string" or type(content) ~= "string" then
+      strict.fail("chat: message %d needs a role and a content", i)
+    end
+    if role == "assistant" then last_assistant = i end
+    list[i] = { role = role, content = content, train = message.train }
+  end
+  for i, message in ipairs(list) do
+    if message.train == nil then
+      message.train = message.role == "assistant" and (which ~= "last" or i == last_assistant)
+    end
+  end
+  return list
+end
+
+local schema = {
+  add_generation_prompt = "boolean", bos_token = "string", eos_token = "string", default_system = "string",
+  train = "string",
+}
+
+--- Spans of `messages` under template `name` (or a function of your own with the same signature). `train = "last"`
+--- trains only the last assistant message instead of each.
+function chat.spans(name, messages, options)
+  local o = strict.options("chat.spans", options, schema)
+  o.bos_token, o.eos_token = o.bos_token or "<s>", o.eos_token or "</s>"
+  if name == "llama3" and not (options or {}).bos_token then o.bos_token = "<|begin_of_text|>" end
+  local template = type(name) == "function" and name or templates[name]
+  if not template then strict.one_of("chat", "template", name, strict.sorted_keys(templates)) end
+  if o.train then strict.one_of("chat", "train", o.train, { "all", "last" }) end
+  return template(normalized(messages, o.train), o)
+end
+
+--- The text of `messages` under template `name`: equal to the output of the Jinja template.
+function chat.apply(name, messages, options)
+  local parts = {}
+  for i, span in ipairs(chat.spans(name, messages, options)) do parts[i] = span.text end
+  return table.concat(parts)
+end
+
+--- Options that belong to a tokenizer: its BOS and EOS text and the system text of its template.
+function chat.for_tokenizer(tokenizer)
+  local name, default = chat.detect(tokenizer.chat_template)
+  return name, { bos_token = tokenizer.bos_token, eos_token = tokenizer.eos_token, default_system = default }
+end
+
+--- `tokenizer:apply_chat(messages, { template =, add_generation_prompt =, tokenize = })` -> text, or ids with
+--- `tokenize`.
+function chat.apply_chat(tokenizer, messages, options)
+  local o = strict.options("apply_chat", options,
+    { template = "string|callable", add_generation_prompt = "boolean", tokenize = "boolean",
+      default_system = "string" })
+  local name, settings = chat.for_tokenizer(tokenizer)
+  name = o.template or name
+  if not name then
+    strict.fail("apply_chat: the model's chat template is not one of %s; name one with `template =`",
+      table.concat(strict.sorted_keys(templates), ", "))
+  end
+  settings.add_generation_prompt = o.add_generation_prompt
+  settings.default_system = o.default_system or settings.default_system
+  local text = chat.apply(name, messages, settings)
+  return o.tokenize and tokenizer:encode(text) or text
+end
+
+return chat

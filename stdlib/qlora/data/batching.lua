@@ -1,0 +1,111 @@
+--- The order of samples and their grouping into steps. The position is a function of the step number, so resuming at
+--- step n needs nothing but n; batches run across epoch borders, so every sample is seen once per epoch and no batch is
+--- short.
+local native = require "qlora.native"
+local plan = require "qlora.plan"
+local random = require "qlora.data.random"
+local strict = require "qlora.strict"
+
+local batching = {}
+
+--- Samples of similar length together, as transformers' LengthGroupedSampler: mega-batches of a random order, each
+--- sorted longest first, and the longest sample of all at the very front, so that a run that does not fit fails at
+--- once.
+function batching.grouped(order, lengths, batch)
+  local size = math.max(math.min(#order // (4 * batch), 50), 1) * batch
+  local longest = 1
+  for from = 1, #order, size do
+    local to = math.min(from + size - 1, #order)
+    local group = table.move(order, from, to, 1, {})
+    -- by index among equals: table.sort is not stable and the order must be reproducible
+    table.sort(group, function(a, b)
+      if lengths[a] ~= lengths[b] then return lengths[a] > lengths[b] end
+      return a < b
+    end)
+    table.move(group, 1, #group, from, order)
+    if lengths[order[from]] > lengths[order[longest]] then longest = from end
+  end
+  order[1], order[longest] = order[longest], order[1]
+  return order
+end
+
+--- The sample order of one epoch (0 is the first).
+function batching.epoch_order(lengths, epoch, o)
+  local order
+  if o.shuffle == false then
+    order = {}
+    for i = 1, #lengths do order[i] = i end
+  else
+    order = random.permutation(#lengths, o.seed, epoch)
+  end
+  if o.group_by_length then batching.grouped(order, lengths, o.batch) end
+  return order
+end
+
+--- A function step -> list of `batch` sample numbers, keeping the orders of the two epochs a step can touch.
+function batching.sampler(lengths, o)
+  local orders, count = {}, #lengths
+  return function(step)
+    local chosen = {}
+    for position = (step - 1) * o.batch, step * o.batch - 1 do
+      local epoch = position // count
+      if not orders[epoch] then
+        orders = { [epoch - 1] = orders[epoch - 1], [epoch] = batching.epoch_order(lengths, epoch, o) }
+      end
+      chosen[#chosen + 1] = orders[epoch][position % count + 1]
+    end
+    return chosen
+  end
+end
+
+--- Trained targets of a row: the model shifts by one, so the first label is never predicted.
+function batching.trained_targets(labels)
+  local count = 0
+  for i = 2, #labels do
+    if labels[i] ~= -100 then count = count + 1 end
+  end
+  return count
+end
+
+--- Rows -> micro-batches whose losses add up to the mean over every trained target of the step, however it is cut.
+function batching.micro_batches(rows, micro_batch, step)
+  local denominator = 0
+  for _, row in ipairs(rows) do denominator = denominator + batching.trained_targets(row.labels) end
+  local batches = {}
+  for from = 1, #rows, micro_batch do
+    local group = table.move(rows, from, math.min(from + micro_batch - 1, #rows), 1, {})
+    batches[#batches + 1] = native.batch(group, { denominator = denominator, step = step, micro = #batches + 1 })
+  end
+  return batches
+end
+
+local schema = {
+  steps = "!count", batch = "count", micro_batch = "count", seed = "integer", group_by_length = "boolean",
+  start = "count",
+  shuffle = "boolean",
+}
+
+--- Iterator `for step, batches, numbers in data:steps { steps =, batch =, micro_batch =, seed =, group_by_length =,
+--- start = } do`; `numbers` are the samples of the step, to name them when something goes wrong.
+function batching.steps(data, options)
+  local o = strict.options("data:steps", options, schema)
+  o.batch = o.batch or 1
+  o.micro_batch = o.micro_batch or o.batch
+  o.seed = o.seed or native.options.seed or 0
+  if native.options.plan then plan.stop { data = data, batch = o.batch, micro_batch = o.micro_batch } end
+  if #data == 0 then strict.fail("data:steps: the data set is empty") end
+  local last = native.options.smoke and math.min(o.steps, 3) or o.steps
+  local lengths = {}
+  for i = 1, #data do lengths[i] = data:length(i) end
+  local sample = batching.sampler(lengths, o)
+  local step = (o.start or 1) - 1
+  return function()
+    step = step + 1
+    if step > last then return nil end
+    local rows, numbers = {}, sample(step)
+    for i, index in ipairs(numbers) do rows[i] = data[index] end
+    return step, batching.micro_batches(rows, o.micro_batch, step), numbers
+  end
+end
+
+return batching

@@ -1,0 +1,199 @@
+--- Data sets: records read from a file or a table, turned into token samples with a mask of what is trained.
+local native = require "qlora.native"
+local strict = require "qlora.strict"
+local suggest = require "qlora.suggest"
+local chat = require "qlora.chat"
+local formats = require "qlora.data.formats"
+local samples = require "qlora.data.samples"
+local batching = require "qlora.data.batching"
+local random = require "qlora.data.random"
+
+local data = { formats = formats.by_name, alpaca_prompt = formats.alpaca_prompt }
+
+local Dataset = { __name = "dataset" }
+
+function Dataset:__len() return #self.samples end
+
+--- Sample `i` as { ids =, labels = }; other keys are methods.
+function Dataset:__index(key)
+  if type(key) == "number" then
+    local sample = self.samples[key]
+    return sample and { ids = sample.ids, labels = samples.labels(sample) }
+  end
+  return Dataset[key]
+end
+
+local function new(list, tokenizer, counts)
+  return setmetatable({ samples = list, tokenizer = tokenizer, counts = counts }, Dataset)
+end
+
+--- Tokens of sample `i`.
+function Dataset:length(i) return #self.samples[i].ids end
+
+Dataset.steps = batching.steps
+
+--- Counts: samples, tokens, trained tokens, longest, truncated samples, records left out and why.
+function Dataset:stats()
+  local s = { samples = #self, tokens = 0, trained = 0, longest = 0, truncated = 0 }
+  for _, sample in ipairs(self.samples) do
+    s.tokens = s.tokens + #sample.ids
+    s.trained = s.trained + samples.trained_targets(sample)
+    s.longest = math.max(s.longest, #sample.ids)
+    if sample.cut > 0 then s.truncated = s.truncated + 1 end
+  end
+  s.mean = s.samples > 0 and s.tokens / s.samples or 0
+  for key, value in pairs(self.counts) do s[key] = value end
+  return s
+end
+
+function Dataset:__tostring()
+  local s = self:stats()
+  local text = ("%d samples, %d tokens (%d trained), longest %d, mean %.0f"):format(
+    s.samples, s.tokens, s.trained, s.longest, s.mean)
+  if s.truncated > 0 then text = text .. ("; %d truncated"):format(s.truncated) end
+  if s.incomplete > 0 then
+    text = text .. ("; %d records without the fields of the format left out"):format(s.incomplete)
+  end
+  if s.untrained > 0 then text = text .. ("; %d samples without a trained token left out"):format(s.untrained) end
+  return text
+end
+
+--- Two data sets: `at` is the fraction (below 1) or number of samples of the second one, drawn at random by `seed`.
+function Dataset:split(at, seed)
+  if native.options.plan then return self, self end
+  if type(at) ~= "number" or at <= 0 or at >= #self then
+    strict.fail("data:split: expected a fraction below 1 or a number of samples below %d, got %s", #self, tostring(at))
+  end
+  local count = at < 1 and math.max(1, math.floor(#self * at + 0.5)) or math.floor(at)
+  local first, second = {}, {}
+  for position, index in ipairs(random.permutation(#self, seed or 0, 0x5eed)) do
+    local side = position <= #self - count and first or second
+    side[#side + 1] = self.samples[index]
+  end
+  local none = { incomplete = 0, untrained = 0 }
+  return new(first, self.tokenizer, self.counts), new(second, self.tokenizer, none)
+end
+
+--- Prints sample `i` (default 1) with trained tokens in green and the others dimmed; without a terminal, trained parts
+--- in [[…]].
+function Dataset:preview(i)
+  if native.options.plan then return end
+  local sample = self.samples[i or 1] or strict.fail("data:preview: no sample %s; there are %d", tostring(i), #self)
+  local labels, colour = samples.labels(sample), native.isatty(1)
+  local parts, from = {}, 1
+  while from <= #sample.ids do
+    local to, on = from, labels[from] ~= -100
+    while to < #sample.ids and (labels[to + 1] ~= -100) == on do to = to + 1 end
+    local text = self.tokenizer:decode(table.move(sample.ids, from, to, 1, {}))
+    if colour then parts[#parts + 1] = (on and "\27[32m" or "\27[2m") .. text .. "\27[0m"
+    else parts[#parts + 1] = on and "[[" .. text .. "]]" or text end
+    from = to + 1
+  end
+  print(("sample %d: %d tokens, %d trained"):format(i or 1, #sample.ids, samples.trained_targets(sample)))
+  print(table.concat(parts))
+end
+
+local schema = {
+  format = "string|callable", tokenizer = "object", max_length = "count", source_max_length = "count",
+  target_max_length = "count", train_on_source = "boolean", limit = "count", template = "string|callable",
+  train = "string",
+  eos = "boolean", bos = "boolean", quiet = "boolean", default_system = "string",
+}
+
+--- The format's function, its name (nil for a function of the recipe), and what the format may need to know.
+local function resolve_format(o)
+  local format = o.format or "input_output"
+  if type(format) == "function" then return format, nil end
+  local known = formats.by_name[format]
+  if not known then
+    strict.fail("data.load: unknown format \"%s\"%s", format, suggest.phrase(format,
+      strict.sorted_keys(formats.by_name)))
+  end
+  return known, format
+end
+
+local function chat_context(o, name)
+  local found, settings = chat.for_tokenizer(o.tokenizer)
+  settings.train, settings.default_system = o.train, o.default_system or settings.default_system
+  local template = o.template or found
+  if formats.own_end[name] and not template then
+    strict.fail("data.load: the tokenizer has no chat template known here; name one with `template =` (%s)",
+      table.concat(strict.sorted_keys(chat.templates), ", "))
+  end
+  return { template = template, chat = settings, tokenizer = o.tokenizer }
+end
+
+local function check_spans(spans, index)
+  if type(spans) ~= "table" then strict.fail("data.load: the format gave a %s for record %d", type(spans), index) end
+  for i, span in ipairs(spans) do
+    if type(span) ~= "table" or type(span.text) ~= "string" then
+      strict.fail("data.load: span %d of record %d needs a text", i, index)
+    end
+  end
+end
+
+--- A plan needs no data file, only the length of its samples.
+local function planned(o)
+  local set = new({}, o.tokenizer, { incomplete = 0, untrained = 0 })
+  rawset(set, "max_length", o.max_length or (o.source_max_length or 0) + (o.target_max_length or 0))
+  return set
+end
+
+--- Samples of `records` (a list of tables), as `data.load` without the file.
+function data.from_records(records, options)
+  local o = strict.options("data.load", options, schema)
+  local format, name = resolve_format(o)
+  if native.options.plan then return planned(o) end
+  if not o.tokenizer then strict.fail("data.load: option 'tokenizer' is missing; pass model.tokenizer") end
+  local context = chat_context(o, name)
+  local bos, eos = samples.leading_bos(o.tokenizer), o.tokenizer.eos
+  if o.bos ~= nil then bos = o.bos and o.tokenizer.bos or nil end
+  -- A template of the model ends each turn itself; everything else must learn where to stop.
+  local ends = o.eos
+  if ends == nil then ends = not formats.own_end[name] end
+  local how = { tokenizer = o.tokenizer, bos = bos, eos = ends and eos or nil, train_on_source = o.train_on_source,
+    source_max_length = o.source_max_length, target_max_length = o.target_max_length,
+    max_length = name ~= "text" and o.max_length or nil }
+  local limit = math.min(o.limit or #records, native.options.smoke and 8 or #records)
+  local list, counts, wanted = {}, { incomplete = 0, untrained = 0 }, nil
+  for i = 1, math.min(limit, #records) do
+    local spans, field = format(records[i], context)
+    if spans then
+      check_spans(spans, i)
+      local sample = samples.from_spans(spans, how)
+      if samples.trained_targets(sample) > 0 then list[#list + 1] = sample
+      else counts.untrained = counts.untrained + 1 end
+    else
+      counts.incomplete, wanted = counts.incomplete + 1, wanted or field
+    end
+  end
+  if name == "text" then list = samples.windows(list, o.max_length or 1024) end
+  if #list == 0 then
+    strict.fail("data.load: nothing to train on: of %d records %d lack what format %s needs%s, %d train no token%s",
+      #records, counts.incomplete, name or "(function)", wanted and (" ('" .. wanted .. "')") or "", counts.untrained,
+      counts.untrained > 0 and " within max_length" or "")
+  end
+  local set = new(list, o.tokenizer, counts)
+  if not o.quiet and not native.options.quiet then print("data: " .. tostring(set)) end
+  return set
+end
+
+--- Reads .json, .jsonl, .csv, .tsv or .txt and makes samples of it.
+--- Options: format (name or function record -> spans), tokenizer, max_length, source_max_length, target_max_length,
+--- train_on_source, limit, template and train ("all"|"last") for chats, bos, eos, quiet.
+function data.load(path, options)
+  if type(path) == "table" then return data.from_records(path, options) end
+  if type(path) ~= "string" then
+    strict.fail("data.load: expected a path or a list of records, got a %s", type(path))
+  end
+  if native.options.plan then return data.from_records({}, options) end
+  local limit = strict.options("data.load", options, schema).limit -- before the file is read, which may take long
+  resolve_format(options or {})
+  if native.options.smoke then limit = math.min(limit or 8, 8) end
+  return data.from_records(native.read_records(path, { limit = limit }), options)
+end
+
+--- A batch from token ids: rows { ids =, labels = }; -100 is not trained.
+function data.batch(rows, options) return native.batch(rows, options) end
+
+return data

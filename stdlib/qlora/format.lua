@@ -1,0 +1,27 @@
+--- Numbers as people read them: bytes, durations, counts.
+local format = {}
+
+--- "4.31 GiB" (binary units, three significant digits).
+function format.bytes(count)
+  local units, i, value = { "B", "KiB", "MiB", "GiB", "TiB" }, 1, count
+  while value >= 1024 and i < #units do value, i = value / 1024, i + 1 end
+  if i == 1 then return ("%d B"):format(count) end
+  return (value >= 100 and "%.0f %s" or value >= 10 and "%.1f %s" or "%.2f %s"):format(value, units[i])
+end
+
+--- "1:02:03" or "4:05".
+function format.seconds(seconds)
+  local whole = math.floor(seconds + 0.5)
+  local h, m, s = whole // 3600, whole // 60 % 60, whole % 60
+  return h > 0 and ("%d:%02d:%02d"):format(h, m, s) or ("%d:%02d"):format(m, s)
+end
+
+--- "1.61 B", "39.9 M", "812": decimal thousands.
+function format.count(value)
+  local units, i = { "", " K", " M", " G", " T", " P" }, 1
+  while value >= 1000 and i < #units do value, i = value / 1000, i + 1 end
+  if i == 1 then return ("%g"):format(value) end
+  return (value >= 100 and "%.0f%s" or value >= 10 and "%.1f%s" or "%.2f%s"):format(value, units[i])
+end
+
+return format

@@ -1,0 +1,94 @@
+--- qlora: 4-bit fine-tuning of language models. Tensors, models and optimizers are native; everything else here is Lua
+--- to read.
+local native = require "qlora.native"
+local chat = require "qlora.chat"
+local lora = require "qlora.lora"
+local plan = require "qlora.plan"
+local strict = require "qlora.strict"
+local suggest = require "qlora.suggest"
+
+local qlora = {
+  native = native, version = native.version, tokenizer = native.tokenizer,
+  chat = chat, data = require "qlora.data", eval = require "qlora.eval", params = require "qlora.params",
+  plot = require "qlora.plot", run = require "qlora.run", schedule = require "qlora.schedule",
+  select = require "qlora.select",
+  train = require "qlora.train", optim = {},
+}
+
+for _, name in ipairs {
+  "tensor", "zeros", "ones", "full", "arange", "rand", "randn", "eye", "cat", "stack",
+  "seed", "threads", "memory", "cpu", "clip_grad_norm", "resource",
+} do
+  qlora[name] = native[name]
+end
+
+native.extend("Model", { add_lora = lora.add_lora, preview_lora = lora.preview })
+native.extend("Tokenizer", { apply_chat = chat.apply_chat })
+
+local load_schema = {
+  quant = "string|boolean", block = "count", double_quant = "boolean", compute = "string", device = "string",
+  stream = "boolean",
+  adapter = "string",
+}
+
+--- A model from a directory, a .gguf file or a hub name in the local cache; tensors { name = tensor } from a
+--- .safetensors file.
+function qlora.load(path, options)
+  if type(path) ~= "string" then strict.fail("qlora.load: expected a path, got a %s", type(path)) end
+  if path:match("%.safetensors$") then return native.load_tensors(path) end
+  local o = strict.options("qlora.load", options, load_schema)
+  if o.quant then strict.one_of("qlora.load", "quant", o.quant, { "nf4", "fp4" }) end
+  if o.compute then strict.one_of("qlora.load", "compute", o.compute, { "bf16", "f32" }) end
+  if (o.block or o.double_quant ~= nil) and not o.quant then
+    strict.fail('qlora.load: block and double_quant say how to quantize; set quant = "nf4" or "fp4" too')
+  end
+  o.smoke, o.header_only = native.options.smoke or nil, native.options.plan or nil
+  local model = native.load_model(path, o)
+  plan.last.model = model
+  return model
+end
+
+--- A randomly initialised model from a config table: { config = …, seed = }.
+function qlora.new_model(options)
+  local o = strict.options("qlora.new_model", options, { config = "!table", tokenizer = "object", seed = "integer" })
+  o.seed = o.seed or native.options.seed or 0
+  local model = native.new_model(o)
+  plan.last.model = model
+  return model
+end
+
+--- Writes tensors { name = tensor } as a safetensors file.
+function qlora.save(path, tensors)
+  return native.save_tensors(path, tensors)
+end
+
+local common = { lr = "!positive", weight_decay = "number", bits = "count", paged = "boolean",
+  budget = "string|count", spill = "string" }
+local optimizers = {
+  adamw = { betas = "table", eps = "positive" },
+  lion = { betas = "table" },
+  sgd = { momentum = "number" },
+}
+for name, own in pairs(optimizers) do
+  local schema = {}
+  for _, keys in ipairs { common, own } do
+    for key, kinds in pairs(keys) do schema[key] = kinds end
+  end
+  qlora.optim[name] = function(parameters, options)
+    local o = strict.options("optim." .. name, options, schema)
+    if o.bits and o.bits ~= 8 and o.bits ~= 32 then
+      strict.fail("optim.%s: bits must be 8 or 32, got %d", name, o.bits)
+    end
+    if #parameters == 0 then strict.fail("optim.%s: there is nothing to train; add_lora first", name) end
+    local optimizer = native.optim[name](parameters, o)
+    plan.last.optimizer = optimizer
+    return optimizer
+  end
+end
+
+--- A misspelt name of the library is an error with the nearest right one, not a nil that fails elsewhere.
+return setmetatable(qlora, {
+  __index = function(_, key)
+    strict.fail("qlora has no '%s'%s", tostring(key), suggest.phrase(tostring(key), strict.sorted_keys(qlora)))
+  end,
+})

@@ -1,0 +1,30 @@
+--- `model:add_lora { select = …, rank = … }`: resolves the selection, attaches the adapters and prints what matched.
+local native = require "qlora.native"
+local strict = require "qlora.strict"
+local selection = require "qlora.selection"
+
+local lora = {}
+
+local schema = { select = "!any", quiet = "boolean" }
+for key, kinds in pairs(selection.settings_schema) do schema[key] = kinds end
+
+--- Adds trainable low-rank adapters. Returns the report (`.rules`, `.modules`, `.trainable`, `.list`; printing it shows
+--- the table).
+function lora.add_lora(model, options)
+  local o = strict.options("add_lora", options, schema)
+  local defaults = {}
+  for key in pairs(selection.settings_schema) do defaults[key] = o[key] end
+  if o.init then strict.one_of("add_lora", "init", o.init, { "default", "gaussian" }) end
+  local list, report = selection.resolve(model, o.select, defaults)
+  report.trainable = model:attach_lora(list)
+  if not o.quiet and not native.options.quiet then print(report) end
+  return report
+end
+
+--- What a selection would match, without attaching anything.
+function lora.preview(model, what, defaults)
+  local _, report = selection.resolve(model, what, defaults or { rank = 1 })
+  return report
+end
+
+return lora

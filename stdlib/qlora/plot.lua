@@ -1,0 +1,106 @@
+--- Curves in a terminal: a line plot from braille dots, and a sparkline.
+local strict = require "qlora.strict"
+
+local plot = {}
+
+local bars = { "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█" }
+
+local function finite(values)
+  local low, high = math.huge, -math.huge
+  for _, value in ipairs(values) do
+    if value == value and value ~= math.huge and value ~= -math.huge then
+      low, high = math.min(low, value), math.max(high, value)
+    end
+  end
+  return low, high
+end
+
+--- Mean of the values that fall into each of `width` equal stretches.
+local function resample(values, width)
+  if #values <= width then return values end
+  local out = {}
+  for i = 1, width do
+    local from, to = (i - 1) * #values // width + 1, i * #values // width
+    local sum = 0.0
+    for j = from, to do sum = sum + values[j] end
+    out[i] = sum / (to - from + 1)
+  end
+  return out
+end
+
+--- One line of block characters; `width` defaults to 40.
+function plot.sparkline(values, width)
+  values = resample(values, width or 40)
+  local low, high = finite(values)
+  local parts = {}
+  for i, value in ipairs(values) do
+    local level = 1
+    if value ~= value or value == math.huge then level = #bars
+    elseif high > low then level = 1 + math.floor((value - low) / (high - low) * (#bars - 1) + 0.5) end
+    parts[i] = bars[level]
+  end
+  return table.concat(parts)
+end
+
+-- Braille: bit of the dot in column 0 or 1, row 0 (top) to 3.
+local dots = { [0] = { [0] = 0x01, 0x02, 0x04, 0x40 }, { [0] = 0x08, 0x10, 0x20, 0x80 } }
+
+local function number(value)
+  return math.abs(value) >= 100 and ("%.0f"):format(value) or ("%.3g"):format(value)
+end
+
+--- A plot of `values` (evenly spaced) as a string. Options: width and height in characters, title, from and to (labels
+--- of the axis).
+function plot.lines(values, options)
+  local o = strict.options("plot.lines", options,
+    { width = "count", height = "count", title = "string", from = "number", to = "number" })
+  local width, height = o.width or 60, o.height or 10
+  local low, high = finite(values)
+  if low > high then return (o.title or "") .. " (nothing to plot)" end
+  if low == high then low, high = low - 0.5, high + 0.5 end
+  local cells, columns, rows = {}, width * 2, height * 4
+  local function dot(x, y)
+    local key = (y // 4) * width + x // 2
+    cells[key] = (cells[key] or 0) | dots[x % 2][y % 4]
+  end
+  local points = resample(values, columns)
+  local before
+  for i, value in ipairs(points) do
+    local x = #points == 1 and 0 or (i - 1) * (columns - 1) // (#points - 1)
+    if value == value and value >= low and value <= high then
+      local y = math.floor((high - value) / (high - low) * (rows - 1) + 0.5)
+      if before then -- joins the points so that few values still give a line
+        for cx = before[1], x do
+          local share = x == before[1] and 1 or (cx - before[1]) / (x - before[1])
+          dot(cx, math.floor(before[2] + (y - before[2]) * share + 0.5))
+        end
+      end
+      dot(x, y)
+      before = { x, y }
+    else
+      before = nil
+    end
+  end
+  local lines = { o.title }
+  for row = 0, height - 1 do
+    local parts = {}
+    for column = 0, width - 1 do parts[#parts + 1] = utf8.char(0x2800 + (cells[row * width + column] or 0)) end
+    local label = row == 0 and number(high) or row == height - 1 and number(low) or ""
+    lines[#lines + 1] = ("%9s ┤%s"):format(label, table.concat(parts))
+  end
+  local left, right = number(o.from or 1), number(o.to or #values)
+  lines[#lines + 1] = (" "):rep(10) .. "└" .. ("─"):rep(width)
+  lines[#lines + 1] = (" "):rep(11) .. left .. (" "):rep(math.max(1, width - #left - #right)) .. right
+  return table.concat(lines, "\n")
+end
+
+--- Prints the loss curve of a training result, or of a list of numbers.
+function plot.loss(what, options)
+  local values = {}
+  for i, entry in ipairs(what.history or what) do values[i] = type(entry) == "table" and entry.loss or entry end
+  local o = { title = "loss" }
+  for key, value in pairs(options or {}) do o[key] = value end
+  print(plot.lines(values, o))
+end
+
+return plot

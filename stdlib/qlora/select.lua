@@ -1,0 +1,197 @@
+--- Which modules get an adapter. A selector is called with a module and answers false, true or a table of settings;
+--- `a * b` means both, `a + b` either (the left one's settings win), `a - b` the left without the right.
+local native = require "qlora.native"
+local strict = require "qlora.strict"
+
+local select = {}
+local Selector = { __name = "selector" }
+Selector.__index = Selector
+
+-- The model's layer numbers while a selection is resolved: `layers { last = 4 }` needs to know how many there are.
+local layers_of_model = nil
+
+--- Sets the layer numbers (0-based, as in the tensor names) for the duration of a resolve.
+function select.with_layers(count, body)
+  local outer = layers_of_model
+  layers_of_model = count
+  local results = table.pack(pcall(body))
+  layers_of_model = outer
+  if not results[1] then error(results[2], 0) end
+  return table.unpack(results, 2, results.n)
+end
+
+local function new(text, test, rules)
+  local self = setmetatable({ text = text, test = test }, Selector)
+  self.rules = rules or { self }
+  return self
+end
+
+function Selector:__call(module) return self.test(module) end
+function Selector:__tostring() return self.text end
+
+--- The same selector with settings for what it selects: `select.mlp():with { rank = 8, lr = 0.5 }`.
+function Selector:with(settings)
+  return new(self.text, function(module)
+    local answer = self.test(module)
+    if not answer then return false end
+    return select.overlay(answer, settings)
+  end)
+end
+
+--- Settings of `top` over those of `bottom`; either may be `true` (no settings).
+function select.overlay(bottom, top)
+  local merged = {}
+  for _, settings in ipairs { bottom, top } do
+    if type(settings) == "table" then
+      for key, value in pairs(settings) do merged[key] = value end
+    end
+  end
+  return next(merged) and merged or true
+end
+
+local is_selector, from_value
+
+function Selector.__mul(a, b)
+  a, b = from_value(a), from_value(b)
+  return new(("(%s * %s)"):format(a, b), function(module)
+    local first = a.test(module)
+    if not first then return false end
+    local second = b.test(module)
+    return second and select.overlay(first, second) or false
+  end)
+end
+
+function Selector.__add(a, b)
+  a, b = from_value(a), from_value(b)
+  local rules = {}
+  for _, side in ipairs { a, b } do table.move(side.rules, 1, #side.rules, #rules + 1, rules) end
+  return new(("(%s + %s)"):format(a, b), function(module) return a.test(module) or b.test(module) end, rules)
+end
+
+function Selector.__sub(a, b)
+  a, b = from_value(a), from_value(b)
+  return new(("(%s - %s)"):format(a, b), function(module) return not b.test(module) and a.test(module) or false end)
+end
+
+function is_selector(value) return getmetatable(value) == Selector end
+select.is_selector = is_selector
+
+--- Every linear layer except the output embedding (`lm_head`), as PEFT's "all-linear".
+function select.all_linear()
+  return new("all-linear", function(module) return module.kind == "linear" and module.role ~= "lm_head" end)
+end
+
+--- One name as PEFT matches list entries: the whole dotted name, or a suffix that starts after a dot.
+function select.name(name)
+  if type(name) ~= "string" then strict.fail("select.names: expected names, got a %s", type(name)) end
+  local suffix = "." .. name
+  local self = new(('"%s"'):format(name), function(module)
+    return module.name == name or module.name:sub(-#suffix) == suffix
+  end)
+  self.wanted, self.pattern = name, true
+  return self
+end
+
+--- Names as PEFT's list of target_modules; each name is reported as its own rule.
+function select.names(list)
+  if type(list) == "string" then list = { list } end
+  if type(list) ~= "table" or #list == 0 then strict.fail("select.names: expected a list of at least one name") end
+  local union
+  for _, name in ipairs(list) do
+    local rule = is_selector(name) and name or select.name(name)
+    union = union and union + rule or rule
+  end
+  return union
+end
+
+--- A regular expression that must match the whole dotted name, as PEFT's string form of target_modules.
+function select.regex(pattern)
+  if type(pattern) ~= "string" then strict.fail("select.regex: expected a pattern, got a %s", type(pattern)) end
+  local self = new(("regex '%s'"):format(pattern), function(module)
+    return native.regex_full_match(pattern, module.name)
+  end)
+  self.wanted, self.pattern = pattern, true
+  return self
+end
+
+--- A Lua function of the module, with a text for the report.
+function select.by(test, text)
+  if type(test) ~= "function" then strict.fail("select.by: expected a function, got a %s", type(test)) end
+  if not text then
+    local info = debug.getinfo(test, "S")
+    text = ("function at %s:%d"):format(info.short_src, info.linedefined)
+  end
+  return new(text, test)
+end
+
+local function role_set(text, roles)
+  local set = {}
+  for role in roles:gmatch("%S+") do set[role] = true end
+  return new(text, function(module) return module.kind == "linear" and set[module.role] or false end)
+end
+
+--- The linear layers of attention, under the names the supported families use.
+function select.attention()
+  return role_set("attention", "q_proj k_proj v_proj o_proj qkv_proj query_key_value dense c_attn out_proj Wqkv")
+end
+
+--- The linear layers of the feed-forward part.
+function select.mlp()
+  return role_set("mlp", "gate_proj up_proj down_proj gate_up_proj dense_h_to_4h dense_4h_to_h fc1 fc2 c_fc w1 w2 w3")
+end
+
+local function chosen_layers(o, count)
+  local set, any = {}, false
+  local function add(from, to)
+    any = true
+    for layer = from, to do set[layer] = true end
+  end
+  if o.first then add(0, math.min(o.first, count) - 1) end
+  if o.last then add(math.max(count - o.last, 0), count - 1) end
+  if o.between then add(o.between[1], o.between[2]) end
+  for _, layer in ipairs(o.only or {}) do add(layer, layer) end
+  if not any then add(0, count - 1) end
+  for layer in pairs(set) do
+    if layer < 0 or layer >= count then
+      strict.fail("select.layers: layer %d does not exist; the model has layers 0 to %d", layer, count - 1)
+    end
+    if o.every and layer % o.every ~= 0 then set[layer] = nil end
+  end
+  return set
+end
+
+--- Linear layers of chosen decoder layers: `first = n`, `last = n`, `between = {a, b}`, `only = {…}` add up, `every =
+--- k` keeps the layers whose number is a multiple of k. Numbers are those in the tensor names, so 0 is the first layer.
+function select.layers(options)
+  local o = strict.options("select.layers", options,
+    { first = "count", last = "count", every = "count", only = "table", between = "table" })
+  local parts = {}
+  for _, key in ipairs(strict.sorted_keys(o)) do
+    local value = type(o[key]) == "table" and "{" .. table.concat(o[key], ",") .. "}" or tostring(o[key])
+    parts[#parts + 1] = key .. "=" .. value
+  end
+  local sets = {}
+  return new(("layers{%s}"):format(table.concat(parts, ", ")), function(module)
+    local count = layers_of_model
+    if not count then strict.fail("select.layers: can only be used inside a selection of a model") end
+    sets[count] = sets[count] or chosen_layers(o, count)
+    return module.kind == "linear" and module.layer ~= nil and sets[count][module.layer] or false
+  end)
+end
+
+--- Anything `add_lora` accepts as a selector: a selector, a function, "all-linear", a regular expression, or a list of
+--- names.
+function from_value(value)
+  if is_selector(value) then return value end
+  if type(value) == "function" then return select.by(value) end
+  if type(value) == "string" then
+    if value:lower() == "all-linear" then return select.all_linear() end
+    return select.regex(value)
+  end
+  if type(value) == "table" then return select.names(value) end
+  return strict.fail('select: expected a function, a list of names, "all-linear" or a qlora.select helper, got a %s',
+    type(value))
+end
+select.from_value = from_value
+
+return select

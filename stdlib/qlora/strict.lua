@@ -1,0 +1,105 @@
+--- Option tables that do not swallow mistakes: unknown keys and wrong types are errors at the recipe's own line.
+local suggest = require "qlora.suggest"
+
+local strict = {}
+
+-- Every frame whose chunk lies beside this one is the library's, so the first frame elsewhere is the caller's.
+local library = debug.getinfo(1, "S").source:match("^(.*)strict%.lua$") or "@qlora/"
+
+--- "recipe.lua:12: " of the nearest caller outside the standard library ("" when there is none).
+function strict.caller()
+  local level = 2
+  while true do
+    local info = debug.getinfo(level, "Sl")
+    if not info then return "" end
+    if info.what ~= "C" and info.currentline > 0 and info.source:sub(1, #library) ~= library then
+      return ("%s:%d: "):format(info.short_src, info.currentline), info
+    end
+    level = level + 1
+  end
+end
+
+--- Raises a formatted error that points to the caller's line.
+function strict.fail(format, ...)
+  local position = strict.caller()
+  error(position .. format:format(...), 0)
+end
+
+local function sorted_keys(schema)
+  local keys = {}
+  for key in pairs(schema) do keys[#keys + 1] = key end
+  table.sort(keys)
+  return keys
+end
+strict.sorted_keys = sorted_keys
+
+--- Whether `value` is of a kind named in `kinds` ("integer|string"). Besides Lua's types: integer, positive (a number >
+--- 0), count (an integer >= 1), object (userdata or table), callable.
+local function matches(value, kinds)
+  for kind in kinds:gmatch("[^|]+") do
+    if kind == type(value)
+      or kind == "integer" and math.tointeger(value) and type(value) == "number"
+      or kind == "positive" and type(value) == "number" and value > 0
+      or kind == "count" and type(value) == "number" and math.tointeger(value) and value >= 1
+      or kind == "object" and (type(value) == "userdata" or type(value) == "table")
+      or kind == "callable" and (type(value) == "function" or (getmetatable(value) or {}).__call ~= nil) then
+      return true
+    end
+  end
+  return false
+end
+
+local wording = {
+  positive = "a number above 0", count = "a whole number of at least 1", object = "an object", callable = "a function",
+  integer = "a whole number",
+}
+
+local function describe(kinds)
+  local words = {}
+  for kind in kinds:gmatch("[^|]+") do words[#words + 1] = wording[kind] or ("a " .. kind) end
+  return table.concat(words, " or ")
+end
+
+local function show(value)
+  if type(value) == "string" then return ("%q"):format(value) end
+  if type(value) == "number" or type(value) == "boolean" then return tostring(value) end
+  return "a " .. type(value)
+end
+
+--- Checks `options` against `schema` = { key = kinds }; a kinds string that starts with "!" marks a required key.
+--- Returns a shallow copy (so defaults may be filled in without touching the caller's table).
+function strict.options(name, options, schema)
+  if options == nil then options = {} end
+  if type(options) ~= "table" then
+    strict.fail("%s: expected a table of options, got %s", name, show(options))
+  end
+  local copy = {}
+  for _, key in ipairs(sorted_keys(options)) do
+    local kinds = schema[key]
+    if not kinds then
+      strict.fail("%s: unknown option '%s'%s", name, tostring(key), suggest.phrase(key, sorted_keys(schema)))
+    end
+    kinds = kinds:gsub("^!", "")
+    if kinds ~= "any" and not matches(options[key], kinds) then
+      strict.fail("%s: option '%s' must be %s, got %s", name, key, describe(kinds), show(options[key]))
+    end
+    copy[key] = options[key]
+  end
+  for _, key in ipairs(sorted_keys(schema)) do
+    if schema[key]:sub(1, 1) == "!" and copy[key] == nil then
+      strict.fail("%s: option '%s' is missing", name, key)
+    end
+  end
+  return copy
+end
+
+--- `value` must be one of `words`; returns it.
+function strict.one_of(name, option, value, words)
+  for _, word in ipairs(words) do
+    if word == value then return value end
+  end
+  return strict.fail("%s: option '%s' has no choice %s%s", name, option, show(value), suggest.phrase(tostring(value),
+    words))
+end
+
+return strict

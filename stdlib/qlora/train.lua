@@ -1,0 +1,175 @@
+--- `qlora.train { model =, data =, optimizer =, … }`: the training loop. It is one page of Lua on purpose: copy it into
+--- a recipe and change it (recipes/custom_loop.lua is the shortest form).
+local native = require "qlora.native"
+local eval = require "qlora.eval"
+local plan = require "qlora.plan"
+local plot = require "qlora.plot"
+local format = require "qlora.format"
+local progress = require "qlora.progress"
+local run_directory = require "qlora.run"
+local schedules = require "qlora.schedule"
+local strict = require "qlora.strict"
+
+local schema = {
+  model = "!object", data = "!object", optimizer = "!object", steps = "count", epochs = "positive",
+  schedule = "callable",
+  batch = "count", micro_batch = "count", max_grad_norm = "positive", group_by_length = "boolean", shuffle = "boolean",
+  seed = "integer", save_every = "count", keep = "count", dir = "string", run = "object", log_every = "count",
+  eval_data = "object", eval_every = "count", eval_limit = "count", on_step = "callable", checkpointing = "boolean",
+  max_length = "count",
+}
+
+--- What has to be equal for a resumed run to go on exactly where it stood.
+local function fingerprint(o)
+  return { seed = o.seed, batch = o.batch, micro_batch = o.micro_batch, samples = #o.data,
+    group_by_length = o.group_by_length or false }
+end
+
+local function check_fingerprint(saved, now)
+  for _, key in ipairs(strict.sorted_keys(now)) do
+    if saved[key] ~= now[key] then
+      strict.fail("--resume: %s was %s when the checkpoint was written and is %s now; the run could not go on exactly",
+        key, tostring(saved[key]), tostring(now[key]))
+    end
+  end
+end
+
+local Interrupted = { __name = "interrupted", __tostring = function(self) return self.message end }
+
+--- Ctrl-C: a prompt inside the step where there is one, else (or at the second Ctrl-C) a checkpoint and out with exit
+--- code 130.
+local function interrupted(o, run, step, state)
+  if native.break_prompt then
+    local env = { model = o.model, opt = o.optimizer, step = step, history = state.history, data = o.data }
+    if native.break_prompt(env) then return end
+  end
+  o.optimizer:zero_grad() -- the unfinished step leaves no trace; it will be repeated whole
+  local message = ("interrupted at step %d"):format(step)
+  if run and state.step > 0 then
+    local dir = run:checkpoint(o.model, o.optimizer, state)
+    message = ("%s; checkpoint in %s, go on with --resume %s"):format(message, dir, run.dir)
+  end
+  error(setmetatable({ exit_code = 130, message = message }, Interrupted), 0)
+end
+
+--- Forward and backward over the micro-batches of one step. Each loss is already divided by the trained targets of the
+--- whole step, so their sum is the mean over the step however the batch is cut.
+local function accumulate(o, run, step, batches, numbers, state)
+  local loss, tokens = 0.0, 0
+  for i, batch in ipairs(batches) do
+    local part = o.model:loss(batch)
+    local value = part:item()
+    if value ~= value or value == math.huge or value == -math.huge then
+      strict.fail("train: the loss is %s at step %d, micro-batch %d of %d (samples %s); the last complete step is kept",
+        tostring(value), step, i, #batches, table.concat(numbers, ", "))
+    end
+    part:backward()
+    loss, tokens = loss + value, tokens + batch.tokens
+    if native.interrupted() then interrupted(o, run, step, state) end
+  end
+  return loss, tokens
+end
+
+--- Every trainable parameter must get a gradient in the first step; one without is a mistake nobody would notice.
+local function check_gradients(model)
+  local missing = model:missing_gradients()
+  if #missing > 0 then
+    strict.fail("train: %d trainable parameters got no gradient in the first step, e.g. %s", #missing,
+      table.concat(missing, ", ", 1, math.min(3, #missing)))
+  end
+end
+
+local function prepare(options)
+  local o = strict.options("train", options, schema)
+  o.batch = o.batch or 16
+  o.micro_batch = o.micro_batch or 1
+  o.seed = o.seed or native.options.seed or 0
+  o.schedule = o.schedule or schedules.constant()
+  if o.steps and o.epochs then strict.fail("train: give steps or epochs, not both") end
+  if o.micro_batch > o.batch then
+    strict.fail("train: micro_batch (%d) is larger than batch (%d)", o.micro_batch, o.batch)
+  end
+  if o.eval_every and not o.eval_data then strict.fail("train: eval_every needs eval_data") end
+  if not o.steps then o.steps = math.max(1, math.ceil((o.epochs or 1) * #o.data / o.batch)) end
+  return o
+end
+
+--- Summary of a finished run; printing it shows the curve and the figures.
+local Result = { __name = "training" }
+function Result:__tostring()
+  return ("loss %.4f -> %.4f  %s\n%d steps, %d tokens in %s: %.0f tok/s, peak memory %s%s"):format(
+    self.first_loss, self.last_loss, plot.sparkline(self.losses), self.steps, self.tokens, format.seconds(self.seconds),
+    self.tokens_per_second, format.bytes(self.peak_memory), self.dir and ("\nrun directory " .. self.dir) or "")
+end
+
+local function summary(history, seconds, tokens, run)
+  local losses = {}
+  for i, entry in ipairs(history) do losses[i] = entry.loss end
+  local memory = native.memory()
+  return setmetatable({
+    history = history, losses = losses, steps = #history, seconds = seconds, tokens = tokens, dir = run and run.dir,
+    tokens_per_second = tokens / math.max(seconds, 1e-9), peak_memory = memory.peak_rss or memory.peak,
+    first_loss = losses[1] or 0 / 0, last_loss = losses[#losses] or 0 / 0,
+  }, Result)
+end
+
+--- Trains and returns { history =, losses =, steps =, seconds =, tokens =, … }. `on_step(s)` may return false to stop
+--- early.
+return function(options)
+  local o = prepare(options)
+  local model, optimizer, history = o.model, o.optimizer, {}
+  if native.options.plan then plan.stop(o) end
+  if o.checkpointing ~= nil then model:checkpointing(o.checkpointing) end
+  local run = o.run
+  if not run and (o.dir or o.save_every or native.options.resume) then
+    run = run_directory { dir = o.dir, keep = o.keep }
+  end
+
+  local state = { step = 0, tokens = 0, history = history, fingerprint = fingerprint(o) }
+  local restored = run and run:restore(model, optimizer)
+  if restored then
+    check_fingerprint(restored.fingerprint, state.fingerprint)
+    state.step, state.tokens = restored.step, restored.tokens
+    table.move(restored.history, 1, #restored.history, 1, history)
+  end
+
+  local start = state.step + 1
+  local total = native.options.smoke and math.min(o.steps, 3) or o.steps
+  local bar, began, params = progress.new(total, start, o.log_every or 10), native.clock(), model:trainable()
+  local before = state.tokens
+  for step, batches, numbers in o.data:steps {
+    steps = total, start = start, batch = o.batch, micro_batch = o.micro_batch, seed = o.seed,
+    group_by_length = o.group_by_length, shuffle = o.shuffle,
+  } do
+    optimizer:zero_grad()
+    local loss, tokens = accumulate(o, run, step, batches, numbers, state)
+    if step == 1 then check_gradients(model) end
+    local norm = native.clip_grad_norm(params, o.max_grad_norm or math.huge)
+    local lr = optimizer.lr * o.schedule(step)
+    optimizer:step { lr = lr }
+
+    local entry = { step = step, loss = loss, lr = lr, norm = norm, tokens = tokens, seconds = native.clock() - began }
+    history[#history + 1] = entry
+    state.step, state.tokens = step, state.tokens + tokens
+    if o.eval_data and (step % (o.eval_every or total) == 0 or step == total) then
+      local how = { batch = o.micro_batch, limit = o.eval_limit }
+      entry.perplexity, entry.eval_loss = eval.perplexity(model, o.eval_data, how)
+    end
+    if run then run:log(entry) end
+    bar:update(entry)
+    local stop = false
+    if o.on_step then
+      local given = setmetatable({ model = model, optimizer = optimizer, history = history }, { __index = entry })
+      bar:aside(function() stop = o.on_step(given) == false end)
+    end
+    if run and (o.save_every and step % o.save_every == 0 or step == total or stop) then
+      run:checkpoint(model, optimizer, state)
+    end
+    if stop then break end
+  end
+  bar:finish()
+  local result = summary(history, native.clock() - began, state.tokens - before, run)
+  if run then run:finish(result) end
+  if not native.options.quiet then print(result) end
+  return result
+end
