@@ -143,12 +143,10 @@ int ql_load(lua_State *L, const char *bytes, size_t count, const char *chunk_nam
 
 void ql_collect(lua_State *L) { lua_gc(L, LUA_GCCOLLECT); }
 
-void ql_account(lua_State *L, long long bytes) {
-  static long long debt, live;
-  live += bytes;
-  if (bytes > 0) debt += bytes;
-  long long limit = live / 4 > (1 << 20) ? live / 4 : (1 << 20);
-  if (debt < limit) return;
+void ql_account(lua_State *L, long long bytes, long long live) {
+  static long long debt;
+  debt += bytes;
+  if (debt < (live / 4 > (1 << 20) ? live / 4 : (1 << 20))) return;
   debt = 0;
   lua_gc(L, LUA_GCCOLLECT);
 }

@@ -162,8 +162,8 @@ public final class LuaState {
     return string(at: -1, on: L)
   }
 
-  /// Tells the collector of native memory that Lua objects hold (negative when released).
-  public func account(byteCount: Int) { ql_account(L, Int64(byteCount)) }
+  /// Tells the collector of native memory that a new Lua object holds, and how much is live in all.
+  public func account(byteCount: Int, live: Int) { ql_account(L, Int64(byteCount), Int64(live)) }
 
   /// Runs the collector to the end.
   public func collectGarbage() { ql_collect(L) }

@@ -50,8 +50,9 @@ void ql_pushref(lua_State *L, int ref);
 int ql_load(lua_State *L, const char *bytes, size_t count, const char *chunk_name);
 /// A full collection.
 void ql_collect(lua_State *L);
-/// Accounts native memory with the collector: steps it when the debt exceeds max(1 MiB, live / 4).
-void ql_account(lua_State *L, long long bytes);
+/// Accounts native memory taken by a new Lua object: a collection runs when what was taken since the last one exceeds
+/// max(1 MiB, live / 4).
+void ql_account(lua_State *L, long long bytes, long long live);
 
 /// Replaces coroutine.resume and wrap by versions that record the running thread, so that an interrupt reaches it.
 void ql_install_coroutines(lua_State *L);

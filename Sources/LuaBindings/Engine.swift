@@ -1,0 +1,106 @@
+import CPUBackend
+import Formats
+import Glibc
+import LuaRuntime
+import Tensors
+
+/// What the command line asked for, visible to recipes as `qlora.native.options`.
+public struct RunOptions: Sendable {
+  public var overrides: [(key: String, value: String)] = []
+  /// `--resume` alone is an empty string, else the directory.
+  public var resume: String?
+  public var plan = false
+  public var smoke = false
+  public var memoryLimit: Int?
+  public var threads: Int?
+  public var seed: Int?
+  public var quiet = false
+  public var script: String?
+
+  public init() {}
+}
+
+/// The program state that native functions share: the backend, made on first use, and the run's options.
+public final class Engine {
+  public let options: RunOptions
+  /// Directory that holds `stdlib`, `recipes` and `models`.
+  public let resourceRoot: String
+  public private(set) lazy var backend: CPUBackend = {
+    let backend = options.threads.map { CPUBackend(threadCount: $0) } ?? CPUBackend()
+    backend.memory.limit = options.memoryLimit
+    return backend
+  }()
+  public var seed: UInt64
+  /// Random tensors drawn so far, which keys their streams.
+  var randomDraws = 0
+
+  public init(options: RunOptions, resourceRoot: String) {
+    self.options = options
+    self.resourceRoot = resourceRoot
+    self.seed = UInt64(bitPattern: Int64(options.seed ?? 0))
+  }
+
+  /// A tensor as a Lua value, its bytes told to the collector.
+  func value(_ tensor: Tensor, _ state: LuaState) -> LuaValue {
+    state.account(byteCount: tensor.byteCount, live: backend.memory.total)
+    return .object(tensor)
+  }
+
+  func nextStream(_ purpose: String) -> RandomStream {
+    randomDraws += 1
+    return RandomStream(seed: seed, purpose: purpose, step: randomDraws)
+  }
+}
+
+/// Thrown to leave the recipe with an exit code and no message.
+public struct ExitRequest: Error, CustomStringConvertible {
+  public let code: Int32
+  public var description: String { "exit \(code)" }
+}
+
+extension LuaState {
+  /// JSON as Lua values; null is an absent key, or nil.
+  func value(_ json: JSON) -> LuaValue {
+    switch json {
+    case .null: return .nil
+    case .bool(let flag): return .bool(flag)
+    case .int(let number): return .integer(number)
+    case .number(let number): return .number(number)
+    case .string(let text): return .string(text)
+    case .array(let elements): return .table(list(elements.map { value($0) }))
+    case .object(let object):
+      let table = newTable()
+      for (key, member) in object { table[key] = value(member) }
+      return .table(table)
+    }
+  }
+
+  /// Lua values as JSON: a table with elements 1...n and nothing else is an array, an empty one an object.
+  /// - Throws: `BindingError.invalid` for functions, objects, mixed tables and depth over 100.
+  func json(_ value: LuaValue, function: String, depth: Int = 0) throws -> JSON {
+    switch value {
+    case .nil: return .null
+    case .bool(let flag): return .bool(flag)
+    case .integer(let number): return .int(number)
+    case .number(let number): return .number(number)
+    case .string(let text): return .string(text)
+    case .table(let table):
+      guard depth < 100 else { throw BindingError.invalid(function: function, message: "table nested too deeply") }
+      let pairs = table.pairs
+      let count = table.count
+      if count > 0, pairs.count == count {
+        return .array(try table.elements.map { try json($0, function: function, depth: depth + 1) })
+      }
+      var members: [(String, JSON)] = []
+      for (key, member) in pairs {
+        guard let name = key.asString else {
+          throw BindingError.invalid(function: function, message: "a table mixes names and numbers as keys")
+        }
+        members.append((name, try json(member, function: function, depth: depth + 1)))
+      }
+      return .object(JSONObject(members.sorted { $0.0 < $1.0 }))
+    default:
+      throw BindingError.invalid(function: function, message: "a \(value.typeName) cannot be stored")
+    }
+  }
+}

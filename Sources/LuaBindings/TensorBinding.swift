@@ -1,0 +1,160 @@
+import Autograd
+import Formats
+import LuaRuntime
+import Quantization
+import Tensors
+
+extension Tensor: LuaObject {
+  public static var luaClassName: String { "Tensor" }
+}
+
+/// Tensors as PyTorch names them, with indices and dimensions counted from 1 as in Torch7.
+extension Engine {
+  var tensorClass: NativeClass {
+    NativeClass(
+      "Tensor", "An array of numbers with a shape and a dtype. Operations return new tensors; a trailing _ changes in place.",
+      properties: [
+        NativeProperty("dtype", "string", "f32, bf16, f16, i64, i32 or u8") { _, object in
+          .string((object as? Tensor)?.dtype.name ?? "")
+        },
+        NativeProperty(
+          "requires_grad", "boolean", "whether backward brings a gradient to this tensor",
+          set: { _, object, value in
+            guard let tensor = object as? Tensor, let flag = value.asBool else {
+              throw BindingError.invalid(function: "requires_grad", message: "boolean expected, got \(value.typeName)")
+            }
+            guard tensor.producer == nil else { throw TensorError.inPlaceOnGraph(operation: "requires_grad") }
+            tensor.requiresGradient = flag
+          }
+        ) { _, object in .bool((object as? Tensor)?.requiresGradient ?? false) },
+        NativeProperty(
+          "grad", "Tensor|nil", "sum of the gradients that backward brought, f32",
+          set: { _, object, value in
+            guard value.isNil else {
+              throw BindingError.invalid(function: "grad", message: "only nil can be assigned, which forgets the gradient")
+            }
+            (object as? Tensor)?.gradient = nil
+          }
+        ) { state, object in ((object as? Tensor)?.gradient).map { self.value($0, state) } ?? .nil },
+      ],
+      methods: shapeMethods + arithmeticMethods + reductionMethods + inPlaceMethods,
+      metamethods: operators,
+      index: { call in
+        let tensor = try call.receiver(as: Tensor.self)
+        return [self.value(try self.indexed(tensor, call.arguments[0], call), call.state)]
+      },
+      assign: { call in
+        let tensor = try call.receiver(as: Tensor.self)
+        let target = try self.indexed(tensor, call.arguments[0], call)
+        try self.requireLeaf(tensor, "index assignment")
+        let value = call.arguments.count > 1 ? call.arguments[1] : .nil
+        if let number = value.asDouble {
+          try self.backend.fill(target, number)
+        } else if case .object(let object) = value, let source = object as? Tensor {
+          try self.backend.copy(try source.broadcasted(to: target.shape), into: target)
+        } else {
+          throw call.invalid("number or Tensor expected, got \(value.typeName)")
+        }
+        return []
+      })
+  }
+
+  func requireLeaf(_ tensor: Tensor, _ operation: String) throws {
+    guard tensor.storage.isWritable else {
+      throw BindingError.invalid(function: operation, message: "this tensor is a read-only view of a model file")
+    }
+    guard tensor.producer == nil else { throw TensorError.inPlaceOnGraph(operation: operation) }
+  }
+
+  // MARK: Indexing
+
+  /// x[i], x[{i, j}], x[{ {2, 4}, {} }].
+  private func indexed(_ tensor: Tensor, _ key: LuaValue, _ call: Call) throws -> Tensor {
+    if let index = key.asInt { return try element(tensor, 0, index) }
+    guard let parts = key.asTable?.elements else {
+      throw call.invalid("an index is an integer or a table, got \(key.typeName)")
+    }
+    guard parts.count <= tensor.rank else {
+      throw TensorError.badDimension(operation: "index", dimension: parts.count, rank: tensor.rank)
+    }
+    var result = tensor
+    var axis = 0
+    for part in parts {
+      if let index = part.asInt {
+        result = try element(result, axis, index)
+        continue
+      }
+      guard let bounds = part.asTable?.integers(), bounds.count == 0 || bounds.count == 2 else {
+        throw call.invalid("a range is {} or {first, last}")
+      }
+      if bounds.count == 2 {
+        let first = try position(bounds[0], result.shape[axis])
+        let last = try position(bounds[1], result.shape[axis])
+        guard first <= last else {
+          throw TensorError.badIndex(operation: "index", index: bounds[1], count: result.shape[axis])
+        }
+        result = try narrow(result, axis, first..<last + 1)
+      }
+      axis += 1
+    }
+    return result
+  }
+
+  private func element(_ tensor: Tensor, _ axis: Int, _ index: Int) throws -> Tensor {
+    guard tensor.shape.indices.contains(axis) else {
+      throw TensorError.badDimension(operation: "index", dimension: axis + 1, rank: tensor.rank)
+    }
+    return try select(tensor, axis, try position(index, tensor.shape[axis]))
+  }
+
+  /// 1-based, negative from the end, to 0-based.
+  private func position(_ index: Int, _ count: Int) throws -> Int {
+    let position = index > 0 ? index - 1 : count + index
+    guard index != 0, position >= 0, position < count else {
+      throw TensorError.badIndex(operation: "index", index: index, count: count)
+    }
+    return position
+  }
+
+  // MARK: Arguments
+
+  /// A Lua number or a tensor as an operand.
+  func operand(_ value: LuaValue, _ function: String) throws -> Tensor {
+    if let number = value.asDouble { return try Tensor([Float(number)], on: backend) }
+    if case .object(let object) = value, let tensor = object as? Tensor { return tensor }
+    throw BindingError.badArgument(number: 1, function: function, expected: "Tensor or number", got: value.typeName)
+  }
+
+  /// A 1-based dimension, negative from the end, as 0-based.
+  func axis(_ value: LuaValue, _ rank: Int, _ operation: String) throws -> Int {
+    let dimension = value.asInt ?? 0
+    let axis = dimension > 0 ? dimension - 1 : rank + dimension
+    guard dimension != 0, axis >= 0, axis < rank else {
+      throw TensorError.badDimension(operation: operation, dimension: dimension, rank: rank)
+    }
+    return axis
+  }
+
+  private var operators: [NativeFunction] {
+    func operation(_ name: String, _ binaryOperation: BinaryOperation) -> NativeFunction {
+      NativeFunction(name, "Element by element, with broadcasting.", returns: "Tensor") { call in
+        let a = try self.operand(call.arguments.first ?? .nil, name)
+        let b = try self.operand(call.arguments.count > 1 ? call.arguments[1] : .nil, name)
+        return [self.value(try binary(binaryOperation, a, b), call.state)]
+      }
+    }
+    return [
+      operation("__add", .add), operation("__sub", .subtract), operation("__mul", .multiply),
+      operation("__div", .divide), operation("__pow", .power),
+      NativeFunction("__unm", "Negation.", returns: "Tensor") { call in
+        [self.value(try unary(.negate, try self.operand(call.arguments.first ?? .nil, "__unm")), call.state)]
+      },
+      NativeFunction("__len", "Size of the first dimension.", returns: "integer") { call in
+        [.integer(try self.operand(call.arguments.first ?? .nil, "__len").shape.first ?? 0)]
+      },
+      NativeFunction("__tostring", "Columns, summarised when large, and a footer.", returns: "string") { call in
+        [.string(try TensorText.describe(try self.operand(call.arguments.first ?? .nil, "__tostring")))]
+      },
+    ]
+  }
+}

@@ -1,0 +1,78 @@
+import Formats
+import Tensors
+
+/// Tensors as text: aligned columns, large dimensions summarised with an ellipsis, a footer with dtype, shape, bytes.
+enum TensorText {
+  private static let edge = 3
+  private static let most = 8
+
+  static func describe(_ tensor: Tensor) throws -> String {
+    let footer = "[\(tensor.dtype.name) \(tensor.shape.map(String.init).joined(separator: " x ")), \(tensor.byteCount) bytes]"
+    guard tensor.elementCount > 0 else { return footer }
+    let shown = try corner(tensor)
+    let values = try shown.tensor.floats()
+    let texts = values.map { format($0, isInteger: !tensor.dtype.isFloat) }
+    let width = texts.map(\.count).max() ?? 0
+    let columns = shown.tensor.shape.last ?? 1
+    var lines: [String] = []
+    for row in 0..<max(1, texts.count / max(1, columns)) {
+      var cells = texts[(row * columns)..<((row + 1) * columns)].map { String(repeating: " ", count: width - $0.count) + $0 }
+      if shown.cut.last == true { cells.insert("…", at: edge) }
+      if shown.tensor.rank >= 2, shown.cut[shown.tensor.rank - 2], row % shown.tensor.shape[shown.tensor.rank - 2] == edge {
+        lines.append(" …")
+      }
+      lines.append(" " + cells.joined(separator: "  "))
+    }
+    return (lines + [footer]).joined(separator: "\n")
+  }
+
+  /// The first and last elements of dimensions with more than `most`.
+  private static func corner(_ tensor: Tensor) throws -> (tensor: Tensor, cut: [Bool]) {
+    var result = tensor.detachedView
+    var cut: [Bool] = []
+    for axis in tensor.shape.indices {
+      let count = tensor.shape[axis]
+      cut.append(count > most)
+      guard count > most else { continue }
+      var shape = result.shape
+      shape[axis] = 2 * edge
+      let small = try Tensor(empty: shape, dtype: tensor.dtype, on: tensor.backend)
+      try tensor.backend.copy(try result.narrowed(axis, 0..<edge), into: try small.narrowed(axis, 0..<edge))
+      try tensor.backend.copy(
+        try result.narrowed(axis, count - edge..<count), into: try small.narrowed(axis, edge..<2 * edge))
+      result = small
+    }
+    return (result, cut)
+  }
+
+  /// Four decimals, or scientific where these would say nothing.
+  static func format(_ value: Float, isInteger: Bool) -> String {
+    if isInteger { return String(Int(value)) }
+    if value.isNaN { return "nan" }
+    if value.isInfinite { return value < 0 ? "-inf" : "inf" }
+    let magnitude = Double(value.magnitude)
+    if magnitude != 0, magnitude < 1e-3 || magnitude >= 1e5 {
+      var exponent = 0
+      var mantissa = magnitude
+      while mantissa >= 10 { (mantissa, exponent) = (mantissa / 10, exponent + 1) }
+      while mantissa < 1 { (mantissa, exponent) = (mantissa * 10, exponent - 1) }
+      return "\(value < 0 ? "-" : "")\(decimals(mantissa, 3))e\(exponent)"
+    }
+    return (value < 0 ? "-" : "") + decimals(magnitude, 4)
+  }
+
+  static func decimals(_ value: Double, _ count: Int) -> String {
+    var scale = 1.0
+    for _ in 0..<count { scale *= 10 }
+    let scaled = Int((value * scale).rounded())
+    let fraction = String(scaled % Int(scale))
+    return "\(scaled / Int(scale))." + String(repeating: "0", count: count - fraction.count) + fraction
+  }
+}
+
+extension Tensor {
+  /// The same elements without a place in the graph.
+  var detachedView: Tensor {
+    Tensor(storage: storage, dtype: dtype, shape: shape, strides: strides, offset: offset)
+  }
+}
