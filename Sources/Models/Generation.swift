@@ -11,16 +11,22 @@ public struct GenerationOptions {
   public var sampling: SamplingOptions
   /// Token ids that end the text, besides the model's own end-of-sequence ids.
   public var stopTokens: Set<Int32>
+  /// Ids from here on are never drawn; a model may have more rows than its tokenizer has tokens.
+  public var vocabularyLimit: Int?
+  /// Go on after an end-of-sequence token, as if it were any other.
+  public var ignoresEndOfSequence: Bool
   /// Called with each new token; returning false ends generation.
   public var onToken: ((Int32) throws -> Bool)?
 
   public init(
     maxTokens: Int = 128, sampling: SamplingOptions = SamplingOptions(), stopTokens: Set<Int32> = [],
-    onToken: ((Int32) throws -> Bool)? = nil
+    vocabularyLimit: Int? = nil, ignoresEndOfSequence: Bool = false, onToken: ((Int32) throws -> Bool)? = nil
   ) {
     self.maxTokens = maxTokens
     self.sampling = sampling
     self.stopTokens = stopTokens
+    self.vocabularyLimit = vocabularyLimit
+    self.ignoresEndOfSequence = ignoresEndOfSequence
     self.onToken = onToken
   }
 }
@@ -29,14 +35,16 @@ extension LanguageModel {
   /// Continues `prompt` token by token with a key-value cache.
   /// - Returns: the new ids; a stop token is not among them. Ends early at the model's last position.
   public func generate(_ prompt: [Int32], _ options: GenerationOptions) throws -> [Int32] {
-    let stops = options.stopTokens.union(config.eosTokenIDs.map { Int32($0) })
+    let ends = options.ignoresEndOfSequence ? [] : config.eosTokenIDs.map { Int32($0) }
+    let stops = options.stopTokens.union(ends)
     let room = min(options.maxTokens, config.maxPositions - prompt.count)
     let cache = try KeyValueCache(self, capacity: prompt.count + max(0, room))
     var sampler = Sampler(options.sampling)
     var generated: [Int32] = []
     var pending = prompt
     while generated.count < room {
-      let logits = try step(pending, cache: cache).floats()
+      var logits = try step(pending, cache: cache).floats()
+      if let limit = options.vocabularyLimit { logits.removeLast(max(0, logits.count - max(1, limit))) }
       let token = Int32(sampler.next(logits))
       if stops.contains(token) { break }
       generated.append(token)

@@ -1,0 +1,96 @@
+/// Turns tokens back into text; each step maps a list of strings to a list of strings, which are joined at the end.
+indirect enum Decoder: Sendable {
+  case byteLevel, byteFallback, fuse
+  case replace(Pattern, by: [UInt8])
+  case strip(content: [UInt8], start: Int, stop: Int)
+  case metaspace(Metaspace)
+  case sequence([Decoder])
+
+  static let supported = ["ByteLevel", "ByteFallback", "Fuse", "Replace", "Strip", "Metaspace", "Sequence"]
+
+  init(_ fields: Fields) throws {
+    switch try fields.string("type") {
+    case "ByteLevel": self = .byteLevel
+    case "ByteFallback": self = .byteFallback
+    case "Fuse": self = .fuse
+    case "Replace": self = .replace(try fields.pattern("pattern"), by: Array(try fields.string("content").utf8))
+    case "Strip":
+      let content = try fields.string("content")
+      guard content.unicodeScalars.count == 1 else { throw fields.bad("content", "one character") }
+      self = .strip(content: Array(content.utf8), start: try fields.count("start"), stop: try fields.count("stop"))
+    case "Metaspace": self = .metaspace(try Metaspace(fields))
+    case "Sequence": self = .sequence(try fields.list("decoders").map { try Decoder($0) })
+    default: throw fields.unsupported("type", Decoder.supported)
+    }
+  }
+
+  func apply(_ tokens: [[UInt8]]) throws(TokenizerError) -> [[UInt8]] {
+    switch self {
+    case .byteLevel:
+      var bytes: [UInt8] = []
+      for token in tokens { bytes += ByteLevel.decode(token) ?? token }
+      return [Decoder.repaired(bytes)]
+    case .byteFallback: return Decoder.joinBytes(tokens)
+    case .fuse: return [Array(tokens.joined())]
+    case .replace(let pattern, let content):
+      var out: [[UInt8]] = []
+      for token in tokens { out.append(try pattern.replace(in: token, by: content)) }
+      return out
+    case .strip(let content, let start, let stop):
+      return tokens.map { token in
+        var from = 0, to = token.count
+        for _ in 0..<start {
+          guard from + content.count <= to, token[from..<from + content.count].elementsEqual(content) else { break }
+          from += content.count
+        }
+        for _ in 0..<stop {
+          guard to - content.count >= from, token[to - content.count..<to].elementsEqual(content) else { break }
+          to -= content.count
+        }
+        return Array(token[from..<to])
+      }
+    case .metaspace(let metaspace):
+      var out: [[UInt8]] = []
+      for (i, token) in tokens.enumerated() { out.append(try metaspace.unmark(token, isFirst: i == 0)) }
+      return out
+    case .sequence(let steps):
+      var tokens = tokens
+      for step in steps { tokens = try step.apply(tokens) }
+      return tokens
+    }
+  }
+
+  /// Malformed UTF-8 replaced by U+FFFD, one per maximal part.
+  static func repaired(_ bytes: [UInt8]) -> [UInt8] { Array(String(decoding: bytes, as: UTF8.self).utf8) }
+
+  /// Runs of `<0xNN>` tokens become the text they spell, or one U+FFFD per byte where that is not UTF-8.
+  private static func joinBytes(_ tokens: [[UInt8]]) -> [[UInt8]] {
+    var out: [[UInt8]] = []
+    var run: [UInt8] = []
+    func flush() {
+      if run.isEmpty { return }
+      if repaired(run) == run {
+        out.append(run)
+      } else {
+        for _ in run { out.append([0xEF, 0xBF, 0xBD]) }
+      }
+      run.removeAll()
+    }
+    for token in tokens {
+      if let byte = byteToken(token) {
+        run.append(byte)
+      } else {
+        flush()
+        out.append(token)
+      }
+    }
+    flush()
+    return out
+  }
+
+  /// The byte that a token `<0xNN>` stands for.
+  static func byteToken(_ token: [UInt8]) -> UInt8? {
+    guard token.count == 6, token.starts(with: "<0x".utf8), token[5] == UInt8(ascii: ">") else { return nil }
+    return UInt8(String(decoding: token[3..<5], as: UTF8.self), radix: 16)
+  }
+}

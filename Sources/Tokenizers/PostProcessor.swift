@@ -1,0 +1,47 @@
+/// The ids put before and after the ids of a single text.
+struct PostProcessor: Sendable {
+  private(set) var before: [Int32] = []
+  private(set) var after: [Int32] = []
+
+  static let supported = ["TemplateProcessing", "ByteLevel", "Sequence"]
+
+  init() {}
+
+  init(_ fields: Fields) throws {
+    switch try fields.string("type") {
+    case "ByteLevel": break  // changes offsets only, which are not kept
+    case "TemplateProcessing": try template(fields)
+    case "Sequence":
+      for step in try fields.list("processors") {
+        let inner = try PostProcessor(step)
+        before = inner.before + before
+        after += inner.after
+      }
+    default: throw fields.unsupported("type", PostProcessor.supported)
+    }
+  }
+
+  private mutating func template(_ fields: Fields) throws {
+    var seen = false
+    for element in try fields.list("single") {
+      if let sequence = try element.optional("Sequence") {
+        guard try sequence.string("id") == "A", !seen else { throw sequence.bad("id", "A, once") }
+        seen = true
+      } else if let special = try element.optional("SpecialToken") {
+        let name = try special.string("id")
+        guard let token = try fields.optional("special_tokens")?.optional(name) else {
+          throw TokenizerError.missingField(file: fields.file, field: "\(fields.place).special_tokens.\(name)")
+        }
+        let ids = try token.array("ids").map { id in
+          guard let value = id.int, let id = Int32(exactly: value), id >= 0 else { throw token.bad("ids", "token ids") }
+          return id
+        }
+        if seen { after += ids } else { before += ids }
+      } else {
+        throw TokenizerError.unsupported(
+          file: fields.file, field: element.place, value: element.json.text(), supported: ["Sequence", "SpecialToken"])
+      }
+    }
+    guard seen else { throw fields.bad("single", "a template with the sequence A") }
+  }
+}

@@ -1,0 +1,163 @@
+/// A stretch of text between added tokens, or a word of it.
+struct Piece {
+  var bytes: [UInt8]
+  /// Whether it begins at the beginning of the whole text.
+  var first: Bool
+}
+
+/// Cuts normalized text into the words that the model sees. Matches the tokenizers library 0.22.
+indirect enum PreTokenizer: Sendable {
+  case byteLevel(prefixSpace: Bool, regex: Regex?)
+  case split(Pattern, SplitBehaviour, invert: Bool)
+  case digits(individual: Bool)
+  case punctuation(SplitBehaviour)
+  case metaspace(Metaspace)
+  case whitespaceSplit
+  case sequence([PreTokenizer])
+
+  static let supported = [
+    "ByteLevel", "Split", "Digits", "Punctuation", "Metaspace", "Whitespace", "WhitespaceSplit", "Sequence",
+  ]
+
+  init(_ fields: Fields) throws {
+    switch try fields.string("type") {
+    case "ByteLevel":
+      let useRegex = try fields.bool("use_regex", default: true)
+      self = .byteLevel(
+        prefixSpace: try fields.bool("add_prefix_space"),
+        regex: useRegex ? try Regex(ByteLevel.pattern, file: fields.file) : nil)
+    case "Split":
+      self = .split(
+        try fields.pattern("pattern"), try PreTokenizer.behaviour(fields),
+        invert: try fields.bool("invert", default: false))
+    case "Digits": self = .digits(individual: try fields.bool("individual_digits", default: false))
+    case "Punctuation":
+      self = .punctuation(fields.json["behavior"] == nil ? .isolated : try PreTokenizer.behaviour(fields))
+    case "Metaspace": self = .metaspace(try Metaspace(fields))
+    case "Whitespace": self = .split(.regex(try Regex("\\w+|[^\\w\\s]+", file: fields.file)), .removed, invert: true)
+    case "WhitespaceSplit": self = .whitespaceSplit
+    case "Sequence": self = .sequence(try fields.list("pretokenizers").map { try PreTokenizer($0) })
+    default: throw fields.unsupported("type", PreTokenizer.supported)
+    }
+  }
+
+  private static func behaviour(_ fields: Fields) throws -> SplitBehaviour {
+    guard let value = SplitBehaviour(rawValue: try fields.string("behavior")) else {
+      throw fields.unsupported("behavior", SplitBehaviour.allCases.map(\.rawValue))
+    }
+    return value
+  }
+
+  func apply(_ pieces: [Piece]) throws(TokenizerError) -> [Piece] {
+    if case .sequence(let steps) = self {
+      var pieces = pieces
+      for step in steps { pieces = try step.apply(pieces) }
+      return pieces
+    }
+    var out: [Piece] = []
+    for piece in pieces { try apply(piece, into: &out) }
+    return out
+  }
+
+  private func apply(_ piece: Piece, into out: inout [Piece]) throws(TokenizerError) {
+    let text = piece.bytes
+    switch self {
+    case .byteLevel(let prefixSpace, let regex):
+      let spaced = prefixSpace && text.first != 0x20 ? [0x20] + text : text
+      guard let regex else {
+        out.append(Piece(bytes: ByteLevel.encode(spaced), first: piece.first))
+        return
+      }
+      for range in SplitBehaviour.isolated.pieces(count: spaced.count, matches: try regex.matches(in: spaced)) {
+        out.append(Piece(bytes: ByteLevel.encode(spaced[range]), first: piece.first && range.lowerBound == 0))
+      }
+    case .split(let pattern, let behaviour, let invert):
+      PreTokenizer.cut(piece, behaviour.pieces(count: text.count, matches: try pattern.matches(in: text), invert: invert), &out)
+    case .digits(let individual):
+      let found = characters(in: text) { scalar in
+        if scalar.isASCII { return (0x30...0x39).contains(scalar.value) }
+        switch scalar.properties.generalCategory {
+        case .decimalNumber, .letterNumber, .otherNumber: return true
+        default: return false
+        }
+      }
+      let behaviour = individual ? SplitBehaviour.isolated : .contiguous
+      PreTokenizer.cut(piece, behaviour.pieces(count: text.count, matches: found), &out)
+    case .punctuation(let behaviour):
+      let found = characters(in: text, where: isPunctuation)
+      PreTokenizer.cut(piece, behaviour.pieces(count: text.count, matches: found), &out)
+    case .whitespaceSplit:
+      let found = characters(in: text) { $0.properties.isWhitespace }
+      PreTokenizer.cut(piece, SplitBehaviour.removed.pieces(count: text.count, matches: found), &out)
+    case .metaspace(let metaspace):
+      let marked = try metaspace.mark(piece)
+      guard metaspace.split else {
+        out.append(marked)
+        return
+      }
+      let found = try Pattern.literal(metaspace.replacement).matches(in: marked.bytes)
+      PreTokenizer.cut(marked, SplitBehaviour.mergedWithNext.pieces(count: marked.bytes.count, matches: found), &out)
+    case .sequence: break  // handled by the caller, which has all pieces
+    }
+  }
+
+  private static func cut(_ piece: Piece, _ ranges: [Range<Int>], _ out: inout [Piece]) {
+    for range in ranges {
+      out.append(Piece(bytes: Array(piece.bytes[range]), first: piece.first && range.lowerBound == 0))
+    }
+  }
+}
+
+/// ASCII punctuation including symbols, and Unicode's P categories.
+private func isPunctuation(_ scalar: Unicode.Scalar) -> Bool {
+  if scalar.isASCII {
+    switch scalar.value {
+    case 0x21...0x2F, 0x3A...0x40, 0x5B...0x60, 0x7B...0x7E: return true
+    default: return false
+    }
+  }
+  switch scalar.properties.generalCategory {
+  case .connectorPunctuation, .dashPunctuation, .openPunctuation, .closePunctuation, .initialPunctuation,
+    .finalPunctuation, .otherPunctuation:
+    return true
+  default: return false
+  }
+}
+
+/// Spaces spelled with a visible character, with one put in front of the text (sentencepiece's convention).
+struct Metaspace: Sendable {
+  enum Prepend: String, CaseIterable, Sendable { case always, first, never }
+
+  let replacement: [UInt8]
+  let prepend: Prepend
+  let split: Bool
+
+  init(_ fields: Fields) throws {
+    let text = try fields.string("replacement")
+    guard text.unicodeScalars.count == 1 else { throw fields.bad("replacement", "one character") }
+    replacement = Array(text.utf8)
+    if let scheme = try fields.optionalString("prepend_scheme") {
+      guard let known = Prepend(rawValue: scheme) else {
+        throw fields.unsupported("prepend_scheme", Prepend.allCases.map(\.rawValue))
+      }
+      prepend = known
+    } else {
+      // Files older than tokenizers 0.15 have only the flag.
+      prepend = try fields.bool("add_prefix_space", default: true) ? .always : .never
+    }
+    split = try fields.bool("split", default: true)
+  }
+
+  func mark(_ piece: Piece) throws(TokenizerError) -> Piece {
+    var bytes = try Pattern.literal([0x20]).replace(in: piece.bytes, by: replacement)
+    if !bytes.starts(with: replacement), prepend == .always || (prepend == .first && piece.first) {
+      bytes = replacement + bytes
+    }
+    return Piece(bytes: bytes, first: piece.first)
+  }
+
+  /// In the first token all marks vanish, as in the tokenizers library.
+  func unmark(_ token: [UInt8], isFirst: Bool) throws(TokenizerError) -> [UInt8] {
+    try Pattern.literal(replacement).replace(in: token, by: isFirst && prepend != .never ? [] : [0x20])
+  }
+}

@@ -1,0 +1,148 @@
+import CPCRE2
+
+/// A compiled PCRE2 pattern over UTF-8 bytes with Unicode properties, just-in-time compiled where the machine can.
+///
+/// Tokenizer files hold patterns for Oniguruma (tokenizers) or Rust's regex. PCRE2 differs from both in what
+/// `\s` and `\w` mean (no U+0085 in `\s`; no marks in `\w`), so these are spelled out before compiling.
+final class Regex: @unchecked Sendable {
+  let source: String
+  private let code: OpaquePointer
+
+  init(_ source: String, file: String) throws(TokenizerError) {
+    self.source = source
+    let translated = Array(Regex.translate(source).utf8)
+    var problem: Int32 = 0
+    var offset = 0
+    let options = UInt32(PCRE2_UTF) | UInt32(PCRE2_UCP) | UInt32(PCRE2_NEVER_BACKSLASH_C)
+    guard let code = pcre2_compile_8(translated, translated.count, options, &problem, &offset, nil) else {
+      throw .regexSyntax(file: file, pattern: source, offset: offset, problem: Regex.message(problem))
+    }
+    self.code = code
+    // Without a just-in-time compiler the interpreter matches the same, slower.
+    _ = pcre2_jit_compile_8(code, UInt32(PCRE2_JIT_COMPLETE))
+  }
+
+  deinit { pcre2_code_free_8(code) }
+
+  /// All matches from left to right, as byte ranges; an empty match moves on by one character.
+  func matches(in text: [UInt8]) throws(TokenizerError) -> [Range<Int>] {
+    guard !text.isEmpty else { return [] }
+    guard let data = pcre2_match_data_create_8(1, nil), let context = pcre2_match_context_create_8(nil),
+      let stack = pcre2_jit_stack_create_8(32 << 10, 16 << 20, nil)
+    else { throw .regexMatch(pattern: source, problem: "out of memory") }
+    defer {
+      pcre2_match_data_free_8(data)
+      pcre2_match_context_free_8(context)
+      pcre2_jit_stack_free_8(stack)
+    }
+    pcre2_jit_stack_assign_8(context, nil, UnsafeMutableRawPointer(stack))
+    var found: [Range<Int>] = []
+    var failure: Int32 = 0
+    text.withUnsafeBufferPointer { buffer in
+      let vector = pcre2_get_ovector_pointer_8(data)!
+      var at = 0
+      while at <= buffer.count {
+        // The bytes are valid UTF-8; checking them again at every match would take quadratic time.
+        let count = pcre2_match_8(code, buffer.baseAddress, buffer.count, at, UInt32(PCRE2_NO_UTF_CHECK), data, context)
+        if count == PCRE2_ERROR_NOMATCH { return }
+        if count < 0 {
+          failure = count
+          return
+        }
+        let start = vector[0], end = vector[1]
+        guard start <= end, end <= buffer.count else { return }  // \K can put the start behind the end
+        if end > start {
+          found.append(start..<end)
+          at = end
+        } else {
+          found.append(start..<start)
+          at = start + 1
+          while at < buffer.count, buffer[at] & 0xC0 == 0x80 { at += 1 }
+        }
+      }
+    }
+    if failure != 0 { throw .regexMatch(pattern: source, problem: Regex.message(failure)) }
+    return found
+  }
+
+  private static func message(_ code: Int32) -> String {
+    var buffer = [UInt8](repeating: 0, count: 256)
+    let count = pcre2_get_error_message_8(code, &buffer, buffer.count)
+    return count < 0 ? "error \(code)" : String(decoding: buffer.prefix(Int(count)), as: UTF8.self)
+  }
+
+  /// Spells out `\s`, `\S` and `\w` as Unicode white space and word characters. `\S` and `\W` inside brackets
+  /// stay PCRE2's, since a complement cannot be listed there.
+  static func translate(_ source: String) -> String {
+    let word = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+    var out = ""
+    var inBrackets = false
+    var scalars = source.unicodeScalars.makeIterator()
+    while let scalar = scalars.next() {
+      switch scalar {
+      case "\\":
+        guard let escaped = scalars.next() else {
+          out.unicodeScalars.append(scalar)
+          break
+        }
+        switch (escaped, inBrackets) {
+        case ("s", true): out += "\\s\\x{85}"
+        case ("s", false): out += "[\\s\\x{85}]"
+        case ("S", false): out += "[^\\s\\x{85}]"
+        case ("w", true): out += word
+        case ("w", false): out += "[\(word)]"
+        case ("W", false): out += "[^\(word)]"
+        default:
+          out.unicodeScalars.append(scalar)
+          out.unicodeScalars.append(escaped)
+        }
+        continue
+      case "[": inBrackets = true
+      case "]": inBrackets = false
+      default: break
+      }
+      out.unicodeScalars.append(scalar)
+    }
+    return out
+  }
+}
+
+/// What a component looks for: fixed bytes or a regular expression.
+enum Pattern: Sendable {
+  case literal([UInt8])
+  case regex(Regex)
+
+  func matches(in text: [UInt8]) throws(TokenizerError) -> [Range<Int>] {
+    switch self {
+    case .regex(let regex): return try regex.matches(in: text)
+    case .literal(let wanted):
+      guard !wanted.isEmpty, wanted.count <= text.count else { return [] }
+      var found: [Range<Int>] = []
+      var at = 0
+      while at + wanted.count <= text.count {
+        if text[at] == wanted[0], text[at..<at + wanted.count].elementsEqual(wanted) {
+          found.append(at..<at + wanted.count)
+          at += wanted.count
+        } else {
+          at += 1
+        }
+      }
+      return found
+    }
+  }
+
+  func replace(in text: [UInt8], by content: [UInt8]) throws(TokenizerError) -> [UInt8] {
+    let found = try matches(in: text)
+    guard !found.isEmpty else { return text }
+    var out: [UInt8] = []
+    out.reserveCapacity(text.count)
+    var at = 0
+    for range in found {
+      out += text[at..<range.lowerBound]
+      out += content
+      at = range.upperBound
+    }
+    out += text[at...]
+    return out
+  }
+}
