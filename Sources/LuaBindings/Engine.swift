@@ -31,6 +31,8 @@ public final class Engine {
     return backend
   }()
   public var seed: UInt64
+  /// Models that recipes hold, for the names of their parameters.
+  var models: [WeakModel] = []
   /// Random tensors drawn so far, which keys their streams.
   var randomDraws = 0
 

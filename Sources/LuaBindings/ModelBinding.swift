@@ -1,0 +1,421 @@
+import Adapters
+import Autograd
+import Formats
+import Glibc
+import LuaRuntime
+import Models
+import Optimizers
+import Tensors
+import Tokenizers
+import Training
+
+extension LanguageModel: LuaObject {
+  public static var luaClassName: String { "Model" }
+}
+
+extension Module: LuaObject {
+  public static var luaClassName: String { "Module" }
+}
+
+/// A packed batch with what the training loop knows about it.
+public final class BatchObject: LuaObject {
+  public static var luaClassName: String { "Batch" }
+  let batch: Batch
+  let denominator: Int?
+  /// Keys the dropout masks; an internal counter of the model when nil.
+  let dropoutStep: Int?
+
+  init(_ batch: Batch, denominator: Int?, dropoutStep: Int?) {
+    self.batch = batch
+    self.denominator = denominator
+    self.dropoutStep = dropoutStep
+  }
+}
+
+extension Engine {
+  private func model(_ call: Call) throws -> LanguageModel { try call.receiver(as: LanguageModel.self) }
+
+  var modelClass: NativeClass {
+    NativeClass(
+      "Model", "A causal language model: frozen, maybe quantized weights and trained adapters.",
+      properties: [
+        NativeProperty("config", "table", "sizes and constants, as in config.json") { state, object in
+          (object as? LanguageModel).map { state.value($0.config.toJSON()) } ?? .nil
+        },
+        NativeProperty("tokenizer", "Tokenizer|nil", "its tokenizer") { _, object in
+          ((object as? LanguageModel)?.tokenizer).map { .object($0) } ?? .nil
+        },
+        NativeProperty("name", "string", "where it was read from") { _, object in
+          .string((object as? LanguageModel)?.path ?? "")
+        },
+      ],
+      methods: treeMethods + computeMethods + adapterMethods,
+      metamethods: [
+        NativeFunction("__tostring", "The tree of modules.", returns: "string") { call in
+          guard case .object(let object) = call.arguments.first ?? .nil, let model = object as? LanguageModel else {
+            return [.string("Model")]
+          }
+          return [.string(model.treeText(depth: 3))]
+        }
+      ])
+  }
+
+  // MARK: Modules
+
+  private var treeMethods: [NativeFunction] {
+    [
+      NativeFunction("modules", "Iterates over the modules in checkpoint order.", returns: "fun():Module") { call in
+        let modules = try self.model(call).modules
+        var next = 0
+        return [
+          call.state.function { _, _ in
+            guard next < modules.count else { return [.nil] }
+            next += 1
+            return [.object(modules[next - 1])]
+          }
+        ]
+      },
+      NativeFunction("module", "The module of a name.", [Parameter("name", .string, "full dotted name")], returns: "Module") {
+        call in
+        let (model, name) = (try self.model(call), try call.string("name"))
+        guard let module = model.module(name) else {
+          let nearest = nearestName(to: name, among: model.modules.map(\.name))
+          throw ModelError.unknownModule(name: name, nearest: nearest.map { [$0] } ?? [])
+        }
+        return [.object(module)]
+      },
+      NativeFunction(
+        "find", "Modules whose name contains a Lua pattern.", [Parameter("pattern", .string, "Lua pattern")],
+        returns: "Module[]"
+      ) { call in
+        guard let find = call.state.globals["string"].asTable?["find"].asFunction else { return [.nil] }
+        let pattern = call["pattern"]
+        let found = try self.model(call).modules.filter { try !(find.call([.string($0.name), pattern]).first?.isNil ?? true) }
+        return [.table(call.state.list(found.map { .object($0) }))]
+      },
+      NativeFunction(
+        "tree", "The modules as text, with parameters, bytes and adapters.",
+        [Parameter("depth", .integer, optional: true, "levels shown; default 3")], returns: "string"
+      ) { call in [.string(try self.model(call).treeText(depth: call["depth"].asInt ?? 3))] },
+      NativeFunction("parameters", "All tensors by name.", returns: "table<string, Tensor>") { call in
+        let table = call.state.newTable()
+        for module in try self.model(call).modules {
+          if let weight = module.weight { table[module.name + ".weight"] = .object(weight) }
+          if let bias = module.bias { table[module.name + ".bias"] = .object(bias) }
+          for parameter in module.adapter?.parameters ?? [] { table[parameter.name] = .object(parameter.tensor) }
+        }
+        return [.table(table)]
+      },
+      NativeFunction("trainable", "The trained tensors in order.", returns: "Tensor[]") { call in
+        [.table(call.state.list(try self.model(call).trainableParameters.map { .object($0.tensor) }))]
+      },
+      NativeFunction(
+        "missing_gradients", "Names of trained parameters whose gradient is absent or zero; an adapter counts when both its "
+          + "matrices have none.", returns: "string[]"
+      ) { call in
+        let model = try self.model(call)
+        var missing: [String] = []
+        for module in model.modules {
+          let own = [(module.name + ".weight", module.weight), (module.name + ".bias", module.bias)]
+          for (name, tensor) in own {
+            if let tensor, tensor.requiresGradient, try self.isZero(tensor.gradient) { missing.append(name) }
+          }
+          if let adapter = module.adapter, adapter.a.requiresGradient,
+            try self.isZero(adapter.a.gradient) && self.isZero(adapter.b.gradient)
+          {
+            missing.append(module.name)
+          }
+        }
+        return [.table(call.state.list(missing.map { .string($0) }))]
+      },
+      NativeFunction("is_header_only", "Whether only the configuration was read.", returns: "boolean") { call in
+        [.bool(try !self.model(call).isLoaded)]
+      },
+      NativeFunction("memory", "Live bytes by category.", returns: "table") { call in [self.memoryTable(call.state)] },
+    ]
+  }
+
+  private func isZero(_ gradient: Tensor?) throws -> Bool {
+    guard let gradient else { return true }
+    return try backend.sumOfSquares(gradient) == 0
+  }
+
+  // MARK: Computing
+
+  /// Ids of a text argument, or of a list.
+  private func ids(_ call: Call, _ name: String, special: Bool) throws -> [Int32] {
+    if let text = call[name].asString {
+      guard let tokenizer = try model(call).tokenizer else { throw ModelError.noTokenizer(path: try model(call).path) }
+      return try tokenizer.encode(text, special: special)
+    }
+    guard let list = call[name].asTable?.integers() else {
+      throw call.invalid("text or a list of token ids expected, got \(call[name].typeName)")
+    }
+    return try tokenIDs(list, try model(call).config.vocabularySize)
+  }
+
+  func tokenIDs(_ list: [Int], _ vocabulary: Int) throws -> [Int32] {
+    try list.map { id in
+      guard id >= 0, id < vocabulary else { throw ModelError.tokenOutOfRange(id: id, vocabulary: vocabulary) }
+      return Int32(id)
+    }
+  }
+
+  private var computeMethods: [NativeFunction] {
+    let input = Parameter("input", .oneOf([.string, .table]), "text or token ids")
+    return [
+      NativeFunction(
+        "loss", "Mean cross-entropy over the trained targets of a batch, for backward; dropout is active.",
+        [Parameter("batch", .object("Batch"), "from qlora.data.batch")], returns: "Tensor"
+      ) { call in
+        let model = try self.model(call)
+        let object = try call.object("batch", as: BatchObject.self)
+        let before = model.dropoutStep
+        if let step = object.dropoutStep { model.dropoutStep = step }
+        defer { if object.dropoutStep != nil { model.dropoutStep = before } }
+        return [self.value(try model.loss(object.batch, denominator: object.denominator), call.state)]
+      },
+      NativeFunction(
+        "nll", "Summed negative log-likelihood of the trained targets and their number; nothing is recorded.",
+        [Parameter("batch", .object("Batch"), "from qlora.data.batch")], returns: "number, integer"
+      ) { call in
+        let batch = try call.object("batch", as: BatchObject.self).batch
+        let count = batch.trainedTokenCount
+        guard count > 0 else { return [.number(0), .integer(0)] }
+        let mean = try GradientMode.disabled { try self.model(call).loss(batch, isTraining: false).item() }
+        return [.number(mean * Double(count)), .integer(count)]
+      },
+      NativeFunction(
+        "logits", "Logits of every position, f32 [T, V], or of the last only.",
+        [input, Parameter("options", .options([Parameter("last", .boolean, optional: true, "only the last row")]), optional: true, "how")],
+        returns: "Tensor"
+      ) { call in
+        let logits = try self.model(call).logits(try self.ids(call, "input", special: true))
+        let rows = logits.shape[0]
+        let wanted = call.options("options").bool("last") == true ? try logits.narrowed(0, rows - 1..<rows).copied() : logits
+        return [self.value(wanted, call.state)]
+      },
+      NativeFunction("forward", "The same as logits.", [input], returns: "Tensor") { call in
+        [self.value(try self.model(call).logits(try self.ids(call, "input", special: true)), call.state)]
+      },
+      NativeFunction(
+        "generate", "Continues a text; greedy unless a temperature is given.",
+        [
+          input,
+          Parameter(
+            "options",
+            .options([
+              Parameter("max_new_tokens", .integer, optional: true, "default 128"),
+              Parameter("temperature", .number, optional: true, "0 is greedy"),
+              Parameter("top_k", .integer, optional: true, "keep the k most likely"),
+              Parameter("top_p", .number, optional: true, "keep this much probability"),
+              Parameter("seed", .integer, optional: true, "of the draws"),
+              Parameter("stop", .oneOf([.string, .table]), optional: true, "text or texts that end it"),
+              Parameter("echo", .boolean, optional: true, "return the prompt too"),
+              Parameter("special", .boolean, optional: true, "add BOS as the model does; default true"),
+            ]), optional: true, "how"),
+        ], returns: "string"
+      ) { call in [.string(try self.generate(call))] },
+      NativeFunction(
+        "checkpointing", "Recompute layers in the backward pass instead of keeping activations.",
+        [Parameter("enabled", .boolean, "on or off")]
+      ) { call in
+        try self.model(call).checkpointing = call["enabled"].asBool ?? true
+        return []
+      },
+      NativeFunction(
+        "without_adapters", "Runs a function with the base model alone and returns what it returns.",
+        [Parameter("body", .function, "called without arguments")], returns: "any"
+      ) { call in
+        let body = try call.closure("body")
+        return try self.model(call).withoutAdapters { try body.call() }
+      },
+      NativeFunction(
+        "plan", "Memory of a training step by category and moment, computed from shapes.",
+        [
+          Parameter(
+            "options",
+            .options([
+              Parameter("micro_batch", .integer, "sequences of a forward pass"),
+              Parameter("max_length", .integer, "tokens of a sequence"),
+              Parameter("batch", .integer, optional: true, "sequences of a step"),
+              Parameter("checkpointing", .boolean, optional: true, "recompute layers"),
+              Parameter("optimizer", .object("Optimizer"), optional: true, "for its state"),
+            ]), "the step")
+        ], returns: "table"
+      ) { call in [try self.planTable(call)] },
+    ]
+  }
+
+  private func generate(_ call: Call) throws -> String {
+    let model = try model(call)
+    guard model.isLoaded else { return "" }
+    guard let tokenizer = model.tokenizer else { throw ModelError.noTokenizer(path: model.path) }
+    let options = call.options("options")
+    let prompt = try ids(call, "input", special: options.bool("special") ?? true)
+    let stops = options["stop"].asString.map { [$0] } ?? options["stop"].asTable?.elements.compactMap(\.asString) ?? []
+    var produced: [Int32] = []
+    let generation = GenerationOptions(
+      maxTokens: max(0, options.int("max_new_tokens") ?? 128),
+      sampling: SamplingOptions(
+        temperature: options.double("temperature") ?? 0, topK: options.int("top_k") ?? 0,
+        topP: options.double("top_p") ?? 1, seed: UInt64(bitPattern: Int64(options.int("seed") ?? 0))),
+      vocabularyLimit: tokenizer.vocabularySize
+    ) { token in
+      produced.append(token)
+      if stops.isEmpty { return true }
+      let text = try tokenizer.decode(produced)
+      return !stops.contains { text.contains($0) }
+    }
+    var text = try tokenizer.decode(try model.generate(prompt, generation))
+    for stop in stops {
+      if let range = text.firstRange(of: stop) { text = String(text[..<range.lowerBound]) }
+    }
+    return options.bool("echo") == true ? (call["input"].asString ?? "") + text : text
+  }
+
+  private func planTable(_ call: Call) throws -> LuaValue {
+    let options = call.options("options")
+    let model = try model(call)
+    let optimizer = options["optimizer"]
+    var stateBytes = 8.0
+    var budget: Int?
+    if case .object(let object) = optimizer, let planned = object as? OptimizerObject {
+      stateBytes = planned.stateBytesPerParameter
+      budget = planned.options.isPaged ? planned.options.budget : nil
+    }
+    let microBatch = options.int("micro_batch") ?? 1
+    let plan = MemoryPlan(
+      model,
+      PlanRequest(
+        microBatch: max(1, microBatch), maxLength: max(1, options.int("max_length") ?? 1),
+        batch: max(1, options.int("batch") ?? microBatch), checkpointing: options.bool("checkpointing") ?? model.checkpointing,
+        stateBytesPerParameter: stateBytes, stateBudget: budget))
+    let state = call.state
+    func rows(_ list: [(name: String, bytes: Int)]) -> LuaValue {
+      .table(
+        state.list(
+          list.map { row in
+            let table = state.newTable()
+            table["name"] = .string(row.name)
+            table["bytes"] = .integer(row.bytes)
+            return .table(table)
+          }))
+    }
+    let table = state.newTable()
+    table["categories"] = rows(plan.categories)
+    table["moments"] = rows(plan.moments)
+    table["peak"] = .integer(plan.peak)
+    table["disk"] = .integer(plan.diskBytes)
+    table["trainable"] = .integer(plan.trainableCount)
+    table["parameters"] = .integer(plan.parameterCount)
+    table["flops_per_step"] = .number(plan.flopsPerStep)
+    return .table(table)
+  }
+
+  // MARK: Adapters and files
+
+  private var adapterMethods: [NativeFunction] {
+    let directory = Parameter("directory", .string, "where")
+    return [
+      NativeFunction(
+        "attach_lora", "Makes LoRA adapters on the named modules; recipes use add_lora.",
+        [Parameter("list", .table, "tables with name, rank, alpha, dropout, lr, rslora, init")], returns: "integer"
+      ) { call in
+        let model = try self.model(call)
+        let specifications = try call.table("list").elements.map { try self.specification($0, call) }
+        model.seed = self.seed
+        return [.integer(try model.attachLoRA(specifications))]
+      },
+      NativeFunction("save_adapter", "Writes the adapters as PEFT does.", [directory]) { call in
+        try PEFTFiles.save(try self.model(call), directory: try call.string("directory"))
+        return []
+      },
+      NativeFunction(
+        "add_adapter", "Reads adapters that PEFT or save_adapter wrote; returns how many modules got one.",
+        [
+          directory,
+          Parameter(
+            "options", .options([Parameter("trainable", .boolean, optional: true, "train them on; default false")]),
+            optional: true, "how"),
+        ], returns: "integer"
+      ) { call in
+        let trainable = call.options("options").bool("trainable") ?? false
+        return [.integer(try PEFTFiles.load(try call.string("directory"), into: try self.model(call), trainable: trainable))]
+      },
+      NativeFunction(
+        "merge", "Adds the adapters into the weights, which become dense; the adapters are removed.", []
+      ) { call in
+        try self.model(call).mergeAdapters()
+        return []
+      },
+      NativeFunction("save", "Writes config.json, model.safetensors (bf16) and the tokenizer.", [directory]) { call in
+        try self.model(call).save(directory: try call.string("directory"))
+        return []
+      },
+    ]
+  }
+
+  private func specification(_ value: LuaValue, _ call: Call) throws -> LoRASpecification {
+    guard let table = value.asTable else { throw call.invalid("a list of tables expected, got \(value.typeName)") }
+    for pair in table.pairs {
+      let name = pair.key.asString ?? ""
+      guard ["name", "rank", "alpha", "dropout", "lr", "rslora", "init"].contains(name) else {
+        throw BindingError.unknownOption(function: call.function, option: call.state.describe(pair.key), nearest: nil)
+      }
+    }
+    guard let name = table["name"].asString, let rank = table["rank"].asInt, let alpha = table["alpha"].asDouble else {
+      throw call.invalid("each entry needs name, rank and alpha")
+    }
+    let initName = table["init"].asString ?? "default"
+    guard let initialization = initName == "default" ? .kaiming : LoRAInitialization(rawValue: initName) else {
+      throw call.invalid("init must be \"default\", \"gaussian\" or \"portable\", got \"\(initName)\"")
+    }
+    return LoRASpecification(
+      moduleName: name, rank: rank, alpha: alpha, dropout: table["dropout"].asDouble ?? 0,
+      rankStabilised: table["rslora"].asBool ?? false, learningRateFactor: table["lr"].asDouble ?? 1,
+      initialization: initialization)
+  }
+
+  var moduleClass: NativeClass {
+    func property(_ name: String, _ type: String, _ doc: String, _ get: @escaping (LuaState, Module) -> LuaValue)
+      -> NativeProperty
+    {
+      NativeProperty(name, type, doc) { state, object in (object as? Module).map { get(state, $0) } ?? .nil }
+    }
+    return NativeClass(
+      "Module", "A module of the model tree.",
+      properties: [
+        property("name", "string", "full dotted name") { .string($1.name) },
+        property("kind", "string", "linear, embedding or norm") { .string($1.kind.rawValue) },
+        property("role", "string", "last component of the name") { .string($1.role) },
+        property("layer", "integer|nil", "number in the tensor names, from 0") { $1.layer.map { .integer($0) } ?? .nil },
+        property("in_features", "integer", "columns of the weight") { .integer($1.inFeatures) },
+        property("out_features", "integer", "rows of the weight") { .integer($1.outFeatures) },
+        property("params", "integer", "parameters without the adapter") { .integer($1.parameterCount) },
+        property("bytes", "integer", "bytes as loaded") { .integer($1.byteCount) },
+        property("dtype", "string|nil", "of the weight; nil before loading") {
+          ($1.weight?.dtype.name ?? $1.quantized?.kind.rawValue).map { .string($0) } ?? .nil
+        },
+        property("quant", "string|nil", "nf4 or fp4") { ($1.quantized?.kind.rawValue).map { .string($0) } ?? .nil },
+        property("lora", "table|nil", "rank, alpha, dropout, a and b of its adapter") { state, module in
+          guard let adapter = module.adapter else { return .nil }
+          let table = state.newTable()
+          table["rank"] = .integer(adapter.rank)
+          table["alpha"] = .number(adapter.alpha)
+          table["dropout"] = .number(adapter.dropout)
+          table["a"] = .object(adapter.a)
+          table["b"] = .object(adapter.b)
+          return .table(table)
+        },
+      ],
+      methods: [
+        NativeFunction("weight", "The weight as f32, dequantized when needed.", returns: "Tensor") { call in
+          let module = try call.receiver(as: Module.self)
+          if let quantized = module.quantized { return [self.value(try quantized.dequantized(), call.state)] }
+          guard let weight = module.weight else { throw ModelError.notLoaded(module: module.name) }
+          return [self.value(try weight.converted(to: .f32), call.state)]
+        }
+      ])
+  }
+}

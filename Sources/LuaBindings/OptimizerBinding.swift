@@ -1,0 +1,195 @@
+import Autograd
+import Formats
+import Glibc
+import LuaRuntime
+import Models
+import Optimizers
+import Tensors
+import Training
+
+/// An optimizer as Lua sees it; state is allocated at the first step, so that planning needs none.
+public final class OptimizerObject: LuaObject {
+  public static var luaClassName: String { "Optimizer" }
+  let parameters: [OptimizedParameter]
+  let options: OptimizerOptions
+  private var made: Optimizer?
+
+  init(_ parameters: [OptimizedParameter], _ options: OptimizerOptions) {
+    self.parameters = parameters
+    self.options = options
+  }
+
+  /// The optimizer itself, made on first use.
+  func optimizer() throws -> Optimizer {
+    if let made { return made }
+    let optimizer = try Optimizer(parameters, options)
+    made = optimizer
+    return optimizer
+  }
+
+  var statistics: PageStatistics? { made?.statistics }
+
+  /// Bytes of state per trained parameter, for planning.
+  var stateBytesPerParameter: Double {
+    let perBlock = 4.0 / 256
+    switch (options.update.rule, options.update.bits) {
+    case (.adamW, 8): return 2 * (1 + perBlock)
+    case (.adamW, _): return 8
+    case (.lion, 8): return 1 + perBlock
+    default: return 4
+    }
+  }
+}
+
+extension Engine {
+  var optimizerClass: NativeClass {
+    func optimizer(_ call: Call) throws -> OptimizerObject { try call.receiver(as: OptimizerObject.self) }
+    return NativeClass(
+      "Optimizer", "AdamW, Lion or SGD over trained tensors.",
+      properties: [
+        NativeProperty("lr", "number", "base learning rate") { _, object in
+          .number(Double((object as? OptimizerObject)?.options.update.learningRate ?? 0))
+        }
+      ],
+      methods: [
+        NativeFunction(
+          "step", "One update of every parameter that has a gradient.",
+          [
+            Parameter(
+              "options",
+              .options([Parameter("lr", .number, optional: true, "learning rate of this step")]), optional: true, "how")
+          ]
+        ) { call in
+          try optimizer(call).optimizer().step(learningRate: call.options("options").double("lr"))
+          return []
+        },
+        NativeFunction("zero_grad", "Forgets all gradients.") { call in
+          for parameter in try optimizer(call).parameters { parameter.tensor.gradient = nil }
+          return []
+        },
+        NativeFunction("state_bytes", "Bytes of state, in memory and spilled.", returns: "integer") { call in
+          [.integer(try optimizer(call).optimizer().stateByteCount)]
+        },
+        NativeFunction("pages", "Counters of paged state; nil when all of it stays in memory.", returns: "table|nil") { call in
+          guard let pages = try optimizer(call).statistics else { return [.nil] }
+          let table = call.state.newTable()
+          for (name, value) in [
+            ("pages", pages.pageCount), ("resident", pages.residentPages), ("resident_bytes", pages.residentBytes),
+            ("budget", pages.budget), ("evicted", pages.evictions), ("faults", pages.faults),
+            ("prefetched", pages.prefetched), ("bytes_written", pages.bytesWritten), ("bytes_read", pages.bytesRead),
+          ] {
+            table[name] = .integer(value)
+          }
+          return [.table(table)]
+        },
+        NativeFunction("state", "Step count and number of parameters.", returns: "table") { call in
+          let table = call.state.newTable()
+          table["step"] = .integer(try optimizer(call).optimizer().stepCount)
+          table["parameters"] = .integer(try optimizer(call).parameters.count)
+          return [.table(table)]
+        },
+      ])
+  }
+
+  var optimizerModule: NativeModule {
+    let parameters = Parameter("parameters", .table, "list of tensors, from model:trainable()")
+    func common(_ more: [Parameter]) -> Parameter {
+      Parameter(
+        "options",
+        .options(
+          [
+            Parameter("lr", .number, "learning rate"),
+            Parameter("weight_decay", .number, optional: true, "decoupled decay; default 0"),
+            Parameter("bits", .integer, optional: true, "32, or 8 for blockwise 8-bit state"),
+            Parameter("paged", .boolean, optional: true, "keep state within the budget, the rest in a file"),
+            Parameter("budget", .oneOf([.string, .integer]), optional: true, "bytes of resident state, \"256MiB\""),
+            Parameter("spill", .string, optional: true, "directory of the spill file"),
+          ] + more), "how")
+    }
+    let betas = Parameter("betas", .table, optional: true, "two decay rates")
+    return NativeModule(
+      "Optimizers.",
+      [
+        NativeFunction(
+          "optim.adamw", "AdamW as in torch, betas 0.9 and 0.999.",
+          [parameters, common([betas, Parameter("eps", .number, optional: true, "default 1e-8")])], returns: "Optimizer"
+        ) { call in [.object(try self.makeOptimizer(call, .adamW, betas: (0.9, 0.999)))] },
+        NativeFunction(
+          "optim.lion", "Lion, betas 0.9 and 0.99.", [parameters, common([betas])], returns: "Optimizer"
+        ) { call in [.object(try self.makeOptimizer(call, .lion, betas: (0.9, 0.99)))] },
+        NativeFunction(
+          "optim.sgd", "Gradient descent with momentum.",
+          [parameters, common([Parameter("momentum", .number, optional: true, "default 0")])], returns: "Optimizer"
+        ) { call in [.object(try self.makeOptimizer(call, .sgd, betas: (0, 0)))] },
+        NativeFunction(
+          "clip_grad_norm", "Norm of all gradients together; they are scaled down to `max` when it is larger.",
+          [parameters, Parameter("max", .number, "largest norm; math.huge only measures")], returns: "number"
+        ) { call in [.number(try self.clip(try self.tensors(call), to: try call.double("max")))] },
+      ])
+  }
+
+  private func tensors(_ call: Call) throws -> [Tensor] {
+    try call.table("parameters").elements.map { value in
+      guard case .object(let object) = value, let tensor = object as? Tensor else {
+        throw call.invalid("parameters must be tensors, got \(value.typeName)")
+      }
+      return tensor
+    }
+  }
+
+  private func clip(_ tensors: [Tensor], to limit: Double) throws -> Double {
+    let norm = try tensors.compactMap(\.gradient).reduce(0) { $0 + (try backend.sumOfSquares($1)) }.squareRoot()
+    guard norm > limit, norm.isFinite else { return norm }
+    // As torch: the coefficient has 1e-6 in its denominator.
+    let scale = Float(limit / (norm + 1e-6))
+    for gradient in tensors.compactMap(\.gradient) {
+      try backend.accumulate(gradient, scale: scale, into: gradient, scale: 0)
+    }
+    return norm
+  }
+
+  private func makeOptimizer(
+    _ call: Call, _ rule: OptimizerUpdate.Rule, betas: (Float, Float)
+  ) throws -> OptimizerObject {
+    let options = call.options("options")
+    var update = OptimizerUpdate(
+      rule: rule, bits: options.int("bits") ?? 32, learningRate: Float(options.double("lr") ?? 0), beta1: betas.0,
+      beta2: betas.1, epsilon: Float(options.double("eps") ?? 1e-8),
+      weightDecay: Float(options.double("weight_decay") ?? 0))
+    if let pair = options["betas"].asTable {
+      guard let first = pair[1].asDouble, let second = pair[2].asDouble else {
+        throw call.invalid("betas must be two numbers")
+      }
+      (update.beta1, update.beta2) = (Float(first), Float(second))
+    }
+    if let momentum = options.double("momentum") { update.beta1 = Float(momentum) }
+    var settings = OptimizerOptions(update: update, isPaged: options.bool("paged") ?? false)
+    settings.spillDirectory = options.string("spill") ?? getenv("TMPDIR").map { String(cString: $0) } ?? "/var/tmp"
+    if let text = options.string("budget") {
+      guard let bytes = parseByteCount(text) else { throw call.invalid("budget '\(text)' is no size; write \"256MiB\"") }
+      settings.budget = bytes
+    } else if let bytes = options.int("budget") {
+      settings.budget = bytes
+    }
+    let names = parameterNames
+    let list = try tensors(call).enumerated().map { index, tensor in
+      let known = names[ObjectIdentifier(tensor)]
+      return OptimizedParameter(
+        name: known?.name ?? "parameter.\(index)", tensor: tensor, learningRateFactor: known?.factor ?? 1)
+    }
+    return OptimizerObject(list, settings)
+  }
+}
+
+/// "256MiB", "12GB", "1024" as bytes; decimal and binary units.
+public func parseByteCount(_ text: String) -> Int? {
+  let digits = text.prefix { $0.isNumber || $0 == "." }
+  guard let value = Double(digits), value >= 0 else { return nil }
+  let units: [String: Double] = [
+    "": 1, "b": 1, "k": 1e3, "kb": 1e3, "kib": 1024, "m": 1e6, "mb": 1e6, "mib": 1_048_576, "g": 1e9, "gb": 1e9,
+    "gib": 1_073_741_824, "t": 1e12, "tb": 1e12, "tib": 1_099_511_627_776,
+  ]
+  let unit = text.dropFirst(digits.count).drop { $0 == " " }.lowercased()
+  guard let factor = units[unit], value * factor < 9e18 else { return nil }
+  return Int(value * factor)
+}
