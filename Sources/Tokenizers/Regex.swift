@@ -3,7 +3,7 @@ import CPCRE2
 /// A compiled PCRE2 pattern over UTF-8 bytes with Unicode properties, just-in-time compiled where the machine can.
 ///
 /// Tokenizer files hold patterns for Oniguruma (tokenizers) or Rust's regex. PCRE2 differs from both in what
-/// `\s` and `\w` mean (no U+0085 in `\s`; no marks in `\w`), so these are spelled out before compiling.
+/// `\s` and `\w` mean (`\s` has U+180E and not U+0085; `\w` no marks), so these are spelled out before compiling.
 final class Regex: @unchecked Sendable {
   let source: String
   private let code: OpaquePointer
@@ -27,15 +27,16 @@ final class Regex: @unchecked Sendable {
   /// All matches from left to right, as byte ranges; an empty match moves on by one character.
   func matches(in text: [UInt8]) throws(TokenizerError) -> [Range<Int>] {
     guard !text.isEmpty else { return [] }
-    guard let data = pcre2_match_data_create_8(1, nil), let context = pcre2_match_context_create_8(nil),
-      let stack = pcre2_jit_stack_create_8(32 << 10, 16 << 20, nil)
-    else { throw .regexMatch(pattern: source, problem: "out of memory") }
+    guard let data = pcre2_match_data_create_8(1, nil) else {
+      throw .regexMatch(pattern: source, problem: "out of memory")
+    }
+    var context: OpaquePointer?
+    var stack: OpaquePointer?
     defer {
       pcre2_match_data_free_8(data)
       pcre2_match_context_free_8(context)
       pcre2_jit_stack_free_8(stack)
     }
-    pcre2_jit_stack_assign_8(context, nil, UnsafeMutableRawPointer(stack))
     var found: [Range<Int>] = []
     var failure: Int32 = 0
     text.withUnsafeBufferPointer { buffer in
@@ -45,6 +46,15 @@ final class Regex: @unchecked Sendable {
         // The bytes are valid UTF-8; checking them again at every match would take quadratic time.
         let count = pcre2_match_8(code, buffer.baseAddress, buffer.count, at, UInt32(PCRE2_NO_UTF_CHECK), data, context)
         if count == PCRE2_ERROR_NOMATCH { return }
+        if count == PCRE2_ERROR_JIT_STACKLIMIT, stack == nil {
+          // Rarely needed and dear to make: the standard stack has 32 KiB.
+          stack = pcre2_jit_stack_create_8(32 << 10, 64 << 20, nil)
+          context = pcre2_match_context_create_8(nil)
+          if let stack, let context {
+            pcre2_jit_stack_assign_8(context, nil, UnsafeMutableRawPointer(stack))
+            continue
+          }
+        }
         if count < 0 {
           failure = count
           return
@@ -71,10 +81,17 @@ final class Regex: @unchecked Sendable {
     return count < 0 ? "error \(code)" : String(decoding: buffer.prefix(Int(count)), as: UTF8.self)
   }
 
-  /// Spells out `\s`, `\S` and `\w` as Unicode white space and word characters. `\S` and `\W` inside brackets
-  /// stay PCRE2's, since a complement cannot be listed there.
+  /// Code points with the property White_Space, and all others.
+  private static let space =
+    "\\t-\\r\\x20\\x85\\xA0\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}"
+  private static let noSpace =
+    "\\x00-\\x08\\x0E-\\x1F\\x21-\\x84\\x86-\\x9F\\xA1-\\x{167F}\\x{1681}-\\x{1FFF}\\x{200B}-\\x{2027}"
+    + "\\x{202A}-\\x{202E}\\x{2030}-\\x{205E}\\x{2060}-\\x{2FFF}\\x{3001}-\\x{10FFFF}"
+  private static let word = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+
+  /// Spells out `\s`, `\S`, `\w` and `\W`; `\W` inside brackets stays PCRE2's, since properties have no complement
+  /// that could be listed there.
   static func translate(_ source: String) -> String {
-    let word = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
     var out = ""
     var inBrackets = false
     var scalars = source.unicodeScalars.makeIterator()
@@ -86,9 +103,10 @@ final class Regex: @unchecked Sendable {
           break
         }
         switch (escaped, inBrackets) {
-        case ("s", true): out += "\\s\\x{85}"
-        case ("s", false): out += "[\\s\\x{85}]"
-        case ("S", false): out += "[^\\s\\x{85}]"
+        case ("s", true): out += space
+        case ("s", false): out += "[\(space)]"
+        case ("S", true): out += noSpace
+        case ("S", false): out += "[\(noSpace)]"
         case ("w", true): out += word
         case ("w", false): out += "[\(word)]"
         case ("W", false): out += "[^\(word)]"

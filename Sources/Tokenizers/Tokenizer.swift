@@ -39,11 +39,13 @@ public final class Tokenizer: Sendable {
     for token in try ModelReader.addedTokens(fields) {
       ids[UTF8Key(token.content)] = token.id
       while spellings.count <= Int(token.id) { spellings.append(nil) }
-      spellings[Int(token.id)] = token.content
       if token.special { special.insert(token.id) }
       let bytes = Array(token.content.utf8)
+      let spelling = token.normalized ? try normalizer?.apply(bytes) ?? bytes : bytes
+      // Since tokenizers 0.23 such tokens are also spelled normalized when decoding.
+      spellings[Int(token.id)] = String(decoding: spelling, as: UTF8.self)
       if token.normalized {
-        normalized.insert(token, spelling: try normalizer?.apply(bytes) ?? bytes)
+        normalized.insert(token, spelling: spelling)
       } else {
         raw.insert(token, spelling: bytes)
       }

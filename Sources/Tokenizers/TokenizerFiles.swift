@@ -71,7 +71,8 @@ extension TokenizerSettings {
     }
     let template = directory + "/chat_template.jinja"
     if FileSystem.exists(template) {
-      chatTemplate = String(decoding: try MappedFile(path: template).bytes, as: UTF8.self)
+      let file = try MappedFile(path: template)
+      chatTemplate = withExtendedLifetime(file) { String(decoding: file.bytes, as: UTF8.self) }
     }
   }
 

@@ -24,8 +24,13 @@ import Testing
       #expect(tokenizer.bos == 1 && tokenizer.eos == 2 && tokenizer.unknown == 0)
       #expect(try tokenizer.encode("a").first == 1)
       if name == "spm" {
-        for test in golden.cases { #expect(try tokenizer.decode(test.bare) == test.text) }
-        #expect(try tokenizer.encode("x<mask>y").contains(try #require(tokenizer.id(of: "<mask>"))))
+        // The mark that stands for a space cannot come back as itself.
+        for test in golden.cases where !test.text.contains("\u{2581}") {
+          #expect(try tokenizer.decode(test.bare) == test.text)
+        }
+        let mask = try #require(tokenizer.id(of: "<mask>"))
+        let ids = try tokenizer.encode("x<mask>y")
+        #expect(ids.contains(mask))
       }
     }
   }

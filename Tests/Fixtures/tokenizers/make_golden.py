@@ -199,6 +199,18 @@ def sentencepiece_model():
         write(f"{name}.golden.json", {"cases": [{"text": t, "bare": p.encode(t)} for t in texts]})
 
 
+def training():
+    """The merges that the library's own trainer finds."""
+    t = Tokenizer(models.BPE())
+    t.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    t.train_from_iterator(CORPUS, byte_level(600, ["<|endoftext|>", "<|pad|>"]))
+    spec = json.loads(t.to_str())["model"]
+    texts = [line for line in CORPUS if "<|endoftext|>" not in line]
+    assert texts == CORPUS
+    write("training.golden.json", {"merges": spec["merges"], "vocab": list(sorted(spec["vocab"], key=spec["vocab"].get)),
+                                   "texts": TEXTS[:9]})
+
+
 def smollm2(directory):
     t = Tokenizer.from_file(f"{directory}/tokenizer.json")
     result = golden(t)
@@ -222,6 +234,7 @@ def main():
         pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation("merged_with_previous"),
         pre_tokenizers.Split(Regex("[aeiou]+"), "contiguous", invert=True)])))
     sentencepiece_model()
+    training()
     if len(sys.argv) > 1:
         smollm2(sys.argv[1])
     write("versions.json", {"tokenizers": tokenizers.__version__, "sentencepiece": sentencepiece.__version__})
