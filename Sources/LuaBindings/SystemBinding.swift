@@ -159,7 +159,8 @@ extension Engine {
         ) { call in
           let texts = try call.table("texts").elements.compactMap(\.asString)
           let size = call.options("options").int("vocab_size") ?? 1024
-          return [.object(try BPETrainer.train(texts: texts, vocabularySize: size, specialTokens: ["<s>", "</s>"]))]
+          return [.object(try BPETrainer.train(
+            texts: texts, vocabularySize: size, specialTokens: ["<s>", "</s>"], bos: "<s>", eos: "</s>"))]
         },
         NativeFunction(
           "tokenizer.load", "The tokenizer of a directory or GGUF file.", [Parameter("path", .string, "where")],

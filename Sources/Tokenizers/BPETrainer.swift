@@ -5,10 +5,12 @@ public enum BPETrainer {
   /// - Parameters:
   ///   - vocabularySize: wanted number of tokens; fewer result when the texts hold no further pairs.
   ///   - specialTokens: get ids 0, 1, ...; the 256 bytes follow, then the merges in order.
-  /// - Returns: a tokenizer that adds no tokens to texts. The same input gives the same tokenizer: among equally
+  ///   - bos: the special token put before every text; none when nil.
+  ///   - eos: the special token that ends a text; known, but not added.
+  /// - Returns: the tokenizer. The same input gives the same tokenizer: among equally
   ///   frequent pairs that with the smaller ids is merged first, as in the tokenizers library.
   public static func train(
-    texts: [String], vocabularySize: Int, specialTokens: [String] = []
+    texts: [String], vocabularySize: Int, specialTokens: [String] = [], bos: String? = nil, eos: String? = nil
   ) throws -> Tokenizer {
     try check(vocabularySize, specialTokens)
     var spec = TokenizerSpec(
@@ -37,6 +39,9 @@ public enum BPETrainer {
       spec.merges.append((spec.tokens[Int(left)], spec.tokens[Int(right)]))
       spec.tokens.append(joined)
     }
+    spec.before = bos.map { [$0] } ?? []
+    spec.settings.bos = bos
+    spec.settings.eos = eos
     return try Tokenizer(spec: spec, file: "trained tokenizer")
   }
 

@@ -25,7 +25,8 @@ indirect enum Normalizer: Sendable {
     }
   }
 
-  func apply(_ text: [UInt8]) throws(TokenizerError) -> [UInt8] {
+  /// - Parameter continues: whether earlier text stands before this one, so that nothing is prepended.
+  func apply(_ text: [UInt8], continues: Bool = false) throws(TokenizerError) -> [UInt8] {
     guard !text.isEmpty else { return text }
     switch self {
     case .nfc:
@@ -40,7 +41,7 @@ indirect enum Normalizer: Sendable {
       out.reserveCapacity(text.count)
       forEachScalar(text) { scalar, _ in out += scalar.properties.lowercaseMapping.utf8 }
       return out
-    case .prepend(let prefix): return prefix + text
+    case .prepend(let prefix): return continues ? text : prefix + text
     case .replace(let pattern, let content): return try pattern.replace(in: text, by: content)
     case .strip(let left, let right):
       let spaces = characters(in: text) { $0.properties.isWhitespace }
@@ -50,7 +51,7 @@ indirect enum Normalizer: Sendable {
       return Array(text[start..<end])
     case .sequence(let steps):
       var text = text
-      for step in steps { text = try step.apply(text) }
+      for step in steps { text = try step.apply(text, continues: continues) }
       return text
     }
   }

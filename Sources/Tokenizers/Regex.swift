@@ -164,3 +164,11 @@ enum Pattern: Sendable {
     return out
   }
 }
+
+/// Whether a Python-style regular expression matches the whole of a text, as `re.fullmatch` does.
+/// - Throws: `TokenizerError` for an invalid pattern.
+public func fullMatch(pattern: String, text: String) throws -> Bool {
+  let bytes = Array(text.utf8)
+  let regex = try Regex("^(?:\(pattern))\\z", file: "regular expression")
+  return try regex.matches(in: bytes).contains { $0 == 0..<bytes.count }
+}

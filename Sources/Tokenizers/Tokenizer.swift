@@ -66,7 +66,10 @@ public final class Tokenizer: Sendable {
   /// - Parameters:
   ///   - special: whether to add the tokens that the model expects around a text (BOS, EOS).
   ///   - literal: whether special tokens spelled in the text stay text.
-  public func encode(_ text: String, special: Bool = true, literal: Bool = false) throws -> [Int32] {
+  ///   - continues: whether the text goes on after earlier text, so that no leading space is added.
+  public func encode(
+    _ text: String, special: Bool = true, literal: Bool = false, continues: Bool = false
+  ) throws -> [Int32] {
     let bytes = Array(text.utf8)
     guard bytes.count < 1 << 29 else { throw TokenizerError.tooLong(bytes: bytes.count) }
     var out = special ? postProcessor.before : []
@@ -77,13 +80,13 @@ public final class Tokenizer: Sendable {
         return
       }
       let part = Array(bytes[range])
-      let normalized = try normalizer?.apply(part) ?? part
+      let normalized = try normalizer?.apply(part, continues: continues) ?? part
       try normalizedTokens.forEachPart(normalized, literal: literal) { id, inner in
         if let id {
           out.append(id)
           return
         }
-        let first = range.lowerBound == 0 && inner.lowerBound == 0
+        let first = range.lowerBound == 0 && inner.lowerBound == 0 && !continues
         let piece = Piece(bytes: inner.count == normalized.count ? normalized : Array(normalized[inner]), first: first)
         for word in try preTokenizer?.apply([piece]) ?? [piece] {
           if let ids = known[word.bytes] {

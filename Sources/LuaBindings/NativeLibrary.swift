@@ -1,0 +1,38 @@
+import LuaRuntime
+
+extension Engine {
+  /// Everything that is bound, as declarations.
+  public var classes: [NativeClass] {
+    [
+      tensorClass, quantizedClass, modelClass, moduleClass, optimizerClass, tokenizerClass, batchClass,
+    ]
+  }
+
+  public var modules: [NativeModule] { [tensorModule, modelModule, optimizerModule, machineModule, referenceModule] }
+
+  /// Installs the classes and makes `require "qlora.native"` give the functions.
+  public func install(in state: LuaState) {
+    for declared in classes { state.install(declared) }
+    let native = state.newTable()
+    for module in modules { state.install(module, into: native) }
+    native["version"] = .string(qloraVersion)
+    native["options"] = .table(optionsTable(state))
+    let loaded = state.globals["package"].asTable?["loaded"].asTable
+    loaded?["qlora.native"] = .table(native)
+  }
+
+  private func optionsTable(_ state: LuaState) -> LuaTable {
+    let table = state.newTable()
+    let overrides = state.newTable()
+    for (key, value) in options.overrides { overrides[key] = .string(value) }
+    table["set"] = .table(overrides)
+    if let resume = options.resume { table["resume"] = resume.isEmpty ? .bool(true) : .string(resume) }
+    table["smoke"] = .bool(options.smoke)
+    table["plan"] = .bool(options.plan)
+    table["quiet"] = .bool(options.quiet)
+    table["seed"] = options.seed.map { .integer($0) } ?? .nil
+    table["memory"] = options.memoryLimit.map { .integer($0) } ?? .nil
+    table["script"] = options.script.map { .string($0) } ?? .nil
+    return table
+  }
+}
