@@ -47,7 +47,9 @@ indirect enum Normalizer: Sendable {
       let spaces = characters(in: text) { $0.properties.isWhitespace }
       var start = 0, end = text.count
       if left { for range in spaces where range.lowerBound == start { start = range.upperBound } }
-      if right { for range in spaces.reversed() where range.upperBound == end && end > start { end = range.lowerBound } }
+      if right {
+        for range in spaces.reversed() where range.upperBound == end && end > start { end = range.lowerBound }
+      }
       return Array(text[start..<end])
     case .sequence(let steps):
       var text = text

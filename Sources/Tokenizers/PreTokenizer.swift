@@ -5,7 +5,7 @@ struct Piece {
   var first: Bool
 }
 
-/// Cuts normalized text into the words that the model sees. Matches the tokenizers library 0.22.
+/// Cuts normalized text into the words that the model sees. Matches the tokenizers library 0.23.
 indirect enum PreTokenizer: Sendable {
   case byteLevel(prefixSpace: Bool, regex: Regex?)
   case split(Pattern, SplitBehaviour, invert: Bool)
@@ -72,7 +72,8 @@ indirect enum PreTokenizer: Sendable {
         out.append(Piece(bytes: ByteLevel.encode(spaced[range]), first: piece.first && range.lowerBound == 0))
       }
     case .split(let pattern, let behaviour, let invert):
-      PreTokenizer.cut(piece, behaviour.pieces(count: text.count, matches: try pattern.matches(in: text), invert: invert), &out)
+      let found = try pattern.matches(in: text)
+      PreTokenizer.cut(piece, behaviour.pieces(count: text.count, matches: found, invert: invert), &out)
     case .digits(let individual):
       let found = characters(in: text) { scalar in
         if scalar.isASCII { return (0x30...0x39).contains(scalar.value) }

@@ -101,7 +101,8 @@ struct SentencePieceModel {
     }
     guard escapeSpaces, !spacesAsSuffix else {
       throw TokenizerError.unsupported(
-        file: path, field: escapeSpaces ? "trainer_spec.treat_whitespace_as_suffix" : "normalizer_spec.escape_whitespaces",
+        file: path,
+        field: escapeSpaces ? "trainer_spec.treat_whitespace_as_suffix" : "normalizer_spec.escape_whitespaces",
         value: escapeSpaces ? "true" : "false", supported: [escapeSpaces ? "false" : "true"])
     }
     let tokens = pieces.map(\.text)

@@ -33,7 +33,9 @@ struct TokenizerSpec {
     var ids: [UTF8Key: Int] = [:]
     var vocabulary: [(String, JSON)] = []
     for (id, token) in tokens.enumerated() {
-      guard ids.updateValue(id, forKey: UTF8Key(token)) == nil else { throw FormatError.duplicate(path: file, name: token) }
+      guard ids.updateValue(id, forKey: UTF8Key(token)) == nil else {
+        throw FormatError.duplicate(path: file, name: token)
+      }
       vocabulary.append((token, .int(id)))
     }
     var model: [(String, JSON)] = [("type", "BPE"), ("dropout", nil)]

@@ -77,7 +77,9 @@ import Testing
       let tokenizer = try fixture(name)
       let text = String(repeating: "a", count: 1_000_000)
       var decoded = ""
-      let elapsed = try ContinuousClock().measure { decoded = try tokenizer.decode(tokenizer.encode(text, special: false)) }
+      let elapsed = try ContinuousClock().measure {
+        decoded = try tokenizer.decode(tokenizer.encode(text, special: false))
+      }
       #expect(decoded == text)
       // Quadratic time would be hours.
       #expect(elapsed < .seconds(20))

@@ -47,7 +47,9 @@ import Testing
 
   /// Every scalar of a tokenizer.json replaced in turn by values of other kinds.
   @Test func fieldsOfOtherTypesAreErrorsOrTokenizers() throws {
-    let strange: [JSON] = [nil, 5, -1, 1e300, .int(.max), "", "x", true, [], ["x"], .object(JSONObject([("type", "x")]))]
+    let strange: [JSON] = [
+      nil, 5, -1, 1e300, .int(.max), "", "x", true, [], ["x"], .object(JSONObject([("type", "x")])),
+    ]
     for name in ["llama3", "llama2", "metaspace_always", "punctuation"] {
       let json = try JSON.read(path: Golden.folder + name + ".json")
       for value in strange {
