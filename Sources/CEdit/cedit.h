@@ -1,3 +1,3 @@
 #pragma once
 #include <stdio.h>
-#include <histedit.h>
+#include <editline/readline.h>

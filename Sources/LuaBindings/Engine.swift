@@ -54,12 +54,6 @@ public final class Engine {
   }
 }
 
-/// Thrown to leave the recipe with an exit code and no message.
-public struct ExitRequest: Error, CustomStringConvertible {
-  public let code: Int32
-  public var description: String { "exit \(code)" }
-}
-
 extension LuaState {
   /// JSON as Lua values; null is an absent key, or nil.
   func value(_ json: JSON) -> LuaValue {

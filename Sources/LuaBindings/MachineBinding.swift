@@ -1,5 +1,4 @@
 import CPUBackend
-import CPlatform
 import Formats
 import Glibc
 import LuaRuntime
@@ -207,7 +206,10 @@ extension Engine {
           return [.bool(LuaState.takeInterrupt())]
         },
         NativeFunction("exit", "Leaves the recipe with an exit code.", [Parameter("code", .integer, "0 to 255")]) { call in
-          throw ExitRequest(code: Int32(truncatingIfNeeded: try call.int("code") & 255))
+          let value = call.state.newTable()
+          value["exit_code"] = .integer(try call.int("code") & 255)
+          value["silent"] = .bool(true)
+          throw LuaError(message: "exit", value: .table(value))
         },
         NativeFunction("mkdir", "Makes a directory with its parents.", [path]) { call in
           try FileSystem.makeDirectory(try call.string("path"))

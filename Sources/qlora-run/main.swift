@@ -1,1 +1,42 @@
-print("qlora-run")
+@preconcurrency import Glibc
+import LuaBindings
+
+exit(start(Array(CommandLine.arguments.dropFirst())))
+
+/// Parses the arguments and does what they ask; returns the exit code.
+func start(_ arguments: [String]) -> Int32 {
+  setvbuf(stdout, nil, _IOLBF, 0)
+  let invocation: Invocation
+  do {
+    invocation = try Invocation(arguments)
+  } catch {
+    fputs("qlora-run: \(error)\n\(usage)\n", stderr)
+    return ExitCode.usage
+  }
+  if invocation.showsHelp {
+    print(usage)
+    return ExitCode.success
+  }
+  let root = Resources.root()
+  if invocation.lists {
+    for (name, line) in Resources.recipes(root) { print("\(name)  \(line)") }
+    return ExitCode.success
+  }
+  if let copy = invocation.copy {
+    do {
+      print("copied to \(try Resources.copy(copy.name, to: copy.destination, root: root))")
+      return ExitCode.success
+    } catch {
+      fputs("qlora-run: \(error)\n", stderr)
+      return ExitCode.usage
+    }
+  }
+  if invocation.showsVersion { print("qlora-run \(qloraVersion) (Lua 5.4)") }
+  guard let runner = Runner(invocation) else {
+    fputs("qlora-run: not enough memory for Lua\n", stderr)
+    return ExitCode.recipeError
+  }
+  let code = runner.run()
+  runner.state.close()
+  return code
+}

@@ -1,0 +1,80 @@
+import Glibc
+import LuaBindings
+
+/// Where stdlib, recipes and models lie.
+enum Resources {
+  /// QLORA_HOME; else `../share/qlora` beside the executable's directory; else the nearest folder above the executable
+  /// that holds `stdlib/qlora/init.lua` (the package, when run from its build folder).
+  static func root() -> String {
+    if let raw = getenv("QLORA_HOME") { return String(cString: raw) }
+    var buffer = [CChar](repeating: 0, count: 4096)
+    let count = readlink("/proc/self/exe", &buffer, buffer.count - 1)
+    guard count > 0 else { return "." }
+    var folder = parent(String(decoding: buffer.prefix(count).map(UInt8.init(bitPattern:)), as: UTF8.self))
+    let installed = parent(folder) + "/share/qlora"
+    if exists(installed + "/stdlib/qlora/init.lua") { return installed }
+    while folder != "/" {
+      if exists(folder + "/stdlib/qlora/init.lua") { return folder }
+      folder = parent(folder)
+    }
+    return "."
+  }
+
+  static func parent(_ path: String) -> String {
+    guard let slash = path.lastIndex(of: "/"), slash != path.startIndex else { return path.contains("/") ? "/" : "." }
+    return String(path[..<slash])
+  }
+
+  static func exists(_ path: String) -> Bool { access(path, R_OK) == 0 }
+
+  static func read(_ path: String) -> [UInt8]? {
+    guard let file = fopen(path, "r") else { return nil }
+    defer { fclose(file) }
+    var bytes: [UInt8] = []
+    var chunk = [UInt8](repeating: 0, count: 65536)
+    while true {
+      let count = fread(&chunk, 1, chunk.count, file)
+      if count == 0 { return ferror(file) == 0 ? bytes : nil }
+      bytes += chunk[..<count]
+    }
+  }
+
+  /// Names of the recipes that ship, with the first line of each.
+  static func recipes(_ root: String) -> [(name: String, line: String)] {
+    guard let folder = opendir(root + "/recipes") else { return [] }
+    defer { closedir(folder) }
+    var names: [String] = []
+    while let entry = readdir(folder) {
+      let name = withUnsafePointer(to: &entry.pointee.d_name) {
+        $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+      }
+      if name.hasSuffix(".lua") { names.append(name) }
+    }
+    return names.sorted().map { name in
+      let text = read(root + "/recipes/" + name).map { String(decoding: $0, as: UTF8.self) } ?? ""
+      let line = text.split(separator: "\n").first { $0.hasPrefix("--") } ?? ""
+      return (String(name.dropLast(4)), String(line.drop { $0 == "-" || $0 == " " }))
+    }
+  }
+
+  /// Copies a recipe for editing.
+  /// - Throws: `UsageError` when it does not exist or the target does.
+  static func copy(_ name: String, to destination: String?, root: String) throws -> String {
+    let base = name.hasSuffix(".lua") ? String(name.dropLast(4)) : name
+    guard let bytes = read("\(root)/recipes/\(base).lua") else {
+      let near = nearestName(to: base, among: recipes(root).map(\.name))
+      throw UsageError(
+        description: "no recipe is called '\(base)'" + (near.map { " (did you mean '\($0)'?)" } ?? "; see --list"))
+    }
+    let target = destination ?? "\(base).lua"
+    let descriptor = open(target, O_WRONLY | O_CREAT | O_EXCL, 0o644)
+    guard descriptor >= 0 else {
+      throw UsageError(description: "cannot write \(target): \(String(cString: strerror(errno)))")
+    }
+    defer { close(descriptor) }
+    guard write(descriptor, bytes, bytes.count) == bytes.count else {
+      throw UsageError(description: "cannot write \(target): \(String(cString: strerror(errno)))")
+    }
+    return target
+  }
+}

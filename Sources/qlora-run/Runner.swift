@@ -1,0 +1,135 @@
+@preconcurrency import Glibc
+import LuaBindings
+import LuaRuntime
+
+/// Exit codes of the program.
+enum ExitCode {
+  static let success: Int32 = 0
+  static let recipeError: Int32 = 1
+  static let usage: Int32 = 2
+  static let interrupted: Int32 = 130
+}
+
+/// Runs what an invocation asks for in one Lua state.
+struct Runner {
+  let invocation: Invocation
+  let root: String
+  let state: LuaState
+  let engine: Engine
+
+  init?(_ invocation: Invocation) {
+    guard let state = LuaState() else { return nil }
+    self.invocation = invocation
+    self.state = state
+    root = Resources.root()
+    engine = Engine(options: invocation.options, resourceRoot: root)
+    engine.install(in: state)
+    LuaState.setLibraryPrefix("@\(root)/stdlib/qlora/")
+    setPaths()
+    signal(SIGINT) { _ in LuaState.interrupt() }
+    signal(SIGPIPE, SIG_IGN)
+  }
+
+  /// `require` looks beside the recipe first, then where Lua looks, then in the library.
+  private func setPaths() {
+    guard let package = state.globals["package"].asTable else { return }
+    let beside = invocation.script.map { $0 == "-" ? "." : Resources.parent($0) } ?? "."
+    let standard = package["path"].asString ?? ""
+    package["path"] = .string(
+      "\(beside)/?.lua;\(beside)/?/init.lua;\(root)/stdlib/?.lua;\(root)/stdlib/?/init.lua;\(standard)")
+  }
+
+  /// - Returns: the exit code.
+  func run() -> Int32 {
+    setArguments()
+    if !invocation.ignoresEnvironment, let code = runInitialisation() { return code }
+    for action in invocation.actions {
+      let code: Int32
+      switch action {
+      case .execute(let text): code = attempt { try state.load(Array(text.utf8), chunkName: "=(command line)") }
+      case .require(let name):
+        code = attempt { try state.load(Array("\(name) = require '\(name)'".utf8), chunkName: "=(command line)") }
+      }
+      if code != ExitCode.success { return code }
+    }
+    if let script = invocation.script {
+      let code = runScript(script)
+      if !invocation.isInteractive { return code }
+    } else if invocation.actions.isEmpty, !invocation.showsVersion, isatty(0) == 0 {
+      return runScript("-")
+    }
+    let wantsPrompt = invocation.isInteractive || invocation.script == nil && invocation.actions.isEmpty && !invocation.showsVersion
+    return wantsPrompt ? Prompt(self).run() : ExitCode.success
+  }
+
+  private func setArguments() {
+    let table = state.newTable()
+    if let script = invocation.script { table[0] = .string(script) }
+    for (index, argument) in invocation.scriptArguments.enumerated() { table[index + 1] = .string(argument) }
+    let before = ["qlora-run"] + invocation.interpreterArguments
+    for (index, argument) in before.reversed().enumerated() { table[-1 - index] = .string(argument) }
+    state.globals["arg"] = .table(table)
+    if invocation.warns { _ = attempt { try state.load(Array("warn('@on')".utf8), chunkName: "=(flags)") } }
+  }
+
+  private func runInitialisation() -> Int32? {
+    guard let raw = getenv("LUA_INIT_5_4") ?? getenv("LUA_INIT") else { return nil }
+    let text = String(cString: raw)
+    let code = attempt {
+      if text.hasPrefix("@") {
+        let path = String(text.dropFirst())
+        guard let bytes = Resources.read(path) else { throw UsageError(description: "cannot open \(path)") }
+        return try state.load(bytes, chunkName: text)
+      }
+      return try state.load(Array(text.utf8), chunkName: "=LUA_INIT")
+    }
+    return code == ExitCode.success ? nil : code
+  }
+
+  private func runScript(_ path: String) -> Int32 {
+    attempt(invocation.scriptArguments.map { .string($0) }) {
+      let isInput = path == "-"
+      guard var bytes = Resources.read(isInput ? "/dev/stdin" : path) else {
+        throw UsageError(description: "cannot open \(path): \(String(cString: strerror(errno)))")
+      }
+      if bytes.starts(with: [0xEF, 0xBB, 0xBF]) { bytes.removeFirst(3) }
+      if bytes.first == UInt8(ascii: "#") {
+        // The line stays as an empty one, so that line numbers hold.
+        bytes = Array(bytes.drop { $0 != UInt8(ascii: "\n") })
+      }
+      if !isInput { StrictGlobals.install(in: state, script: path) }
+      return try state.load(bytes, chunkName: isInput ? "=stdin" : "@" + path)
+    }
+  }
+
+  /// Loads and calls, reports errors on standard error.
+  func attempt(_ arguments: [LuaValue] = [], _ load: () throws -> LuaFunction) -> Int32 {
+    do {
+      let function = try load()
+      _ = invocation.showsTraceback
+        ? try state.callWithTraceback(function, arguments) : try function.call(arguments)
+      fflush(stdout)
+      return ExitCode.success
+    } catch {
+      fflush(stdout)
+      return report(error)
+    }
+  }
+
+  /// Prints an error as `qlora-run: recipe.lua:12: message`; tables with `exit_code` choose the exit code.
+  func report(_ error: any Error) -> Int32 {
+    var code = error is UsageError ? ExitCode.usage : ExitCode.recipeError
+    var message = String(describing: error)
+    if let error = error as? LuaError {
+      if case .table(let table) = error.value, let wanted = table["exit_code"].asInt {
+        code = Int32(truncatingIfNeeded: wanted & 255)
+        if table["silent"].asBool == true { return code }
+      } else if error.message.hasSuffix("interrupted") {
+        code = ExitCode.interrupted
+      }
+      message = error.message
+    }
+    fputs("qlora-run: \(message)\n", stderr)
+    return code
+  }
+}
