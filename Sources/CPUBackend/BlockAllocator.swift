@@ -22,7 +22,9 @@ final class BlockAllocator: Sendable {
   private static let slackNumerator = 9
   private static let slackDenominator = 8
   private static let freeAllowance = 32 << 20
-  /// Blocks from this size on are aligned to 2 MiB and ask for huge pages.
+  /// Blocks from this size on are mapped, not taken from the heap.
+  private static let mappingThreshold = 128 << 10
+  /// Blocks from this size on ask for huge pages.
   private static let hugeThreshold = 4 << 20
 
   /// The class of a request: multiples of 64 bytes up to 4 KiB, then eight classes per power of two.
@@ -32,24 +34,34 @@ final class BlockAllocator: Sendable {
     return (byteCount + step - 1) & ~(step - 1)
   }
 
-  /// A block of `size` bytes (already rounded), or nil when the system has none.
-  func take(_ size: Int) -> UnsafeMutableRawPointer? {
-    let (reused, stale) = state.withLock { state -> (UInt?, [UInt]) in
-      state.liveByteCount += size
-      state.peakByteCount = max(state.peakByteCount, state.liveByteCount)
-      if let block = state.cache[size]?.popLast() {
-        state.cachedByteCount -= size
-        return (block, [])
+  /// A block of at least `size` bytes (already rounded) and the size it really has, or nil when the system has none.
+  func take(_ size: Int) -> (block: UnsafeMutableRawPointer, size: Int)? {
+    let (reused, stale) = state.withLock { state -> ((UInt, Int)?, [(UInt, Int)]) in
+      // The class itself, or one of the next two: at most a quarter larger.
+      var candidate = size
+      for _ in 0..<3 {
+        if let block = state.cache[candidate]?.popLast() {
+          state.cachedByteCount -= candidate
+          Self.count(candidate, &state)
+          return ((block, candidate), [])
+        }
+        candidate = Self.roundedByteCount(candidate + 1)
       }
+      Self.count(size, &state)
       return (nil, Self.evict(&state))
     }
-    for block in stale { free(UnsafeMutableRawPointer(bitPattern: block)) }
-    if let reused { return UnsafeMutableRawPointer(bitPattern: reused) }
-    if let fresh = allocate(size) { return fresh }
+    for (block, byteCount) in stale { release(block, byteCount) }
+    if let (block, byteCount) = reused { return UnsafeMutableRawPointer(bitPattern: block).map { ($0, byteCount) } }
+    if let fresh = allocate(size) { return (fresh, size) }
     releaseCache()
-    if let fresh = allocate(size) { return fresh }
+    if let fresh = allocate(size) { return (fresh, size) }
     state.withLock { $0.liveByteCount -= size }
     return nil
+  }
+
+  private static func count(_ size: Int, _ state: inout State) {
+    state.liveByteCount += size
+    state.peakByteCount = max(state.peakByteCount, state.liveByteCount)
   }
 
   func give(_ block: UnsafeMutableRawPointer, _ size: Int) {
@@ -62,25 +74,25 @@ final class BlockAllocator: Sendable {
 
   /// Returns all cached blocks to the system.
   func releaseCache() {
-    let blocks = state.withLock { state -> [UInt] in
+    let blocks = state.withLock { state -> [(UInt, Int)] in
       defer {
         state.cache = [:]
         state.cachedByteCount = 0
       }
-      return state.cache.values.flatMap { $0 }
+      return state.cache.flatMap { size, blocks in blocks.map { ($0, size) } }
     }
-    for block in blocks { free(UnsafeMutableRawPointer(bitPattern: block)) }
+    for (block, byteCount) in blocks { release(block, byteCount) }
   }
 
   /// Picks cached blocks to release so that live and cached bytes stay within the allowance; largest first, since
   /// few calls then suffice.
-  private static func evict(_ state: inout State) -> [UInt] {
+  private static func evict(_ state: inout State) -> [(UInt, Int)] {
     let allowed = state.peakByteCount / slackDenominator * slackNumerator + freeAllowance
-    var stale: [UInt] = []
+    var stale: [(UInt, Int)] = []
     guard state.liveByteCount + state.cachedByteCount > allowed else { return stale }
     for size in state.cache.keys.sorted(by: >) {
       while state.liveByteCount + state.cachedByteCount > allowed, let block = state.cache[size]?.popLast() {
-        stale.append(block)
+        stale.append((block, size))
         state.cachedByteCount -= size
       }
       if state.cache[size]?.isEmpty ?? false { state.cache[size] = nil }
@@ -88,11 +100,21 @@ final class BlockAllocator: Sendable {
     return stale
   }
 
+  /// Large blocks are mappings of their own: the C library's heap would be fragmented by their many sizes, and would
+  /// give nothing back.
   private func allocate(_ size: Int) -> UnsafeMutableRawPointer? {
-    let isHuge = size >= Self.hugeThreshold
-    var block: UnsafeMutableRawPointer?
-    guard posix_memalign(&block, isHuge ? 2 << 20 : 64, size) == 0 else { return nil }
-    if isHuge, let block { madvise(block, size, Int32(MADV_HUGEPAGE)) }
+    guard size >= Self.mappingThreshold else {
+      var block: UnsafeMutableRawPointer?
+      return posix_memalign(&block, 64, size) == 0 ? block : nil
+    }
+    let block = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    guard let block, block != MAP_FAILED else { return nil }
+    if size >= Self.hugeThreshold { madvise(block, size, Int32(MADV_HUGEPAGE)) }
     return block
+  }
+
+  private func release(_ block: UInt, _ size: Int) {
+    guard let address = UnsafeMutableRawPointer(bitPattern: block) else { return }
+    if size >= Self.mappingThreshold { munmap(address, size) } else { free(address) }
   }
 }

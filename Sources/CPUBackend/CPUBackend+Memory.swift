@@ -7,12 +7,12 @@ extension CPUBackend {
   public func allocate(byteCount: Int, category: MemoryCategory) throws -> Storage {
     let size = BlockAllocator.roundedByteCount(byteCount)
     try memory.charge(size, category)
-    guard let base = allocator.take(size) else {
+    guard let (base, actual) = allocator.take(size) else {
       memory.refund(size, category)
       throw TensorError.outOfMemory(byteCount: size, live: memory.total, limit: nil)
     }
     return Storage(base: base, byteCount: byteCount, category: category, backend: self) { [allocator, memory] base in
-      allocator.give(base, size)
+      allocator.give(base, actual)
       memory.refund(size, category)
     }
   }
