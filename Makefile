@@ -12,8 +12,7 @@ quickstart: build
 	$(RUN) recipes/quickstart.lua
 
 test: setup
-	swift build -c release --build-tests
-	swift test -c release --skip-build --no-parallel
+	swift test -c release --no-parallel
 	@echo "make test: all tests passed"
 
 build: setup

@@ -139,6 +139,7 @@ def main():
     ap.add_argument("gguf")
     ap.add_argument("out")
     ap.add_argument("--hf", default="smollm2-f32")
+    ap.add_argument("--only-logits", action="store_true")
     args = ap.parse_args()
     torch.set_num_threads(2)
     tok = tokenizer_of(args.gguf)
@@ -149,7 +150,8 @@ def main():
         ids = tok(prompt, add_special_tokens=False)["input_ids"]
         with torch.no_grad():
             logits = model(torch.tensor([ids])).logits[0, -1]
-            out = model.generate(torch.tensor([ids]), max_new_tokens=32, min_new_tokens=32, do_sample=False)[0]
+            out = model.generate(torch.tensor([ids]), max_new_tokens=32, do_sample=False, eos_token_id=-1,
+                                 attention_mask=torch.ones(1, len(ids), dtype=torch.long))[0]
         top = logits.topk(20)
         probe = list(range(0, logits.numel(), 769))
         cases.append({"prompt": prompt, "ids": ids, "continuation": out[len(ids):].tolist(),
@@ -158,6 +160,8 @@ def main():
                       "std": float(logits.double().std())})
         print(repr(tok.decode(out)))
     json.dump({"versions": VERSIONS, "cases": cases}, open(os.path.join(args.out, "smollm2_logits.json"), "w"))
+    if args.only_logits:
+        return
     text = open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "training_text.txt"), encoding="utf-8").read()
     ids = tok(text, add_special_tokens=False)["input_ids"][:STEPS * LENGTH]
     assert len(ids) == STEPS * LENGTH, len(ids)
