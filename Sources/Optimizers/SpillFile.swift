@@ -54,24 +54,37 @@ final class SpillFile: Sendable {
   }
 }
 
-/// One thread that runs requests in order.
-final class RequestThread: @unchecked Sendable {
+/// One thread that runs requests in order. It ends after the last request once this object is gone; requests keep alive
+/// what they use, so nothing has to wait for it.
+final class RequestThread: Sendable {
+  private let worker = Worker()
+
+  init() {
+    var thread = pthread_t()
+    let seat = Unmanaged.passRetained(worker)
+    let status = pthread_create(
+      &thread, nil,
+      { raw in
+        Unmanaged<Worker>.fromOpaque(raw!).takeRetainedValue().work()
+        return nil
+      }, seat.toOpaque())
+    if status == 0 { pthread_detach(thread) } else { seat.release() }
+  }
+
+  deinit { worker.stop() }
+
+  func submit(_ request: @escaping @Sendable () -> Void) { worker.submit(request) }
+}
+
+private final class Worker: @unchecked Sendable {
   private var mutex = pthread_mutex_t()
   private var condition = pthread_cond_t()
   private var queue: [@Sendable () -> Void] = []
   private var isStopping = false
-  private var thread = pthread_t()
 
   init() {
     pthread_mutex_init(&mutex, nil)
     pthread_cond_init(&condition, nil)
-    let seat = Unmanaged.passUnretained(self)
-    pthread_create(
-      &thread, nil,
-      { raw in
-        Unmanaged<RequestThread>.fromOpaque(raw!).takeUnretainedValue().work()
-        return nil
-      }, seat.toOpaque())
   }
 
   func submit(_ request: @escaping @Sendable () -> Void) {
@@ -81,7 +94,14 @@ final class RequestThread: @unchecked Sendable {
     pthread_mutex_unlock(&mutex)
   }
 
-  private func work() {
+  func stop() {
+    pthread_mutex_lock(&mutex)
+    isStopping = true
+    pthread_cond_signal(&condition)
+    pthread_mutex_unlock(&mutex)
+  }
+
+  func work() {
     while true {
       pthread_mutex_lock(&mutex)
       while queue.isEmpty, !isStopping { pthread_cond_wait(&condition, &mutex) }
@@ -93,14 +113,5 @@ final class RequestThread: @unchecked Sendable {
       pthread_mutex_unlock(&mutex)
       request()
     }
-  }
-
-  /// Waits for all requests and ends the thread.
-  func stop() {
-    pthread_mutex_lock(&mutex)
-    isStopping = true
-    pthread_cond_signal(&condition)
-    pthread_mutex_unlock(&mutex)
-    pthread_join(thread, nil)
   }
 }

@@ -89,8 +89,6 @@ final class StatePager: StateStore, @unchecked Sendable {
     pthread_cond_init(&changed, nil)
   }
 
-  deinit { thread.stop() }
-
   var statistics: PageStatistics? {
     locked {
       var result = counters

@@ -28,7 +28,7 @@ private let allowed: [String: Set<String>] = [
   "qlora-run": ["LuaBindings", "LuaRuntime", "CEdit", "CPlatform"],
 ]
 
-private let systemModules: Set<String> = ["Glibc", "Synchronization", "Darwin"]
+private let systemModules: Set<String> = ["Swift", "Glibc", "Synchronization", "Darwin"]
 
 private let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
   .deletingLastPathComponent()
