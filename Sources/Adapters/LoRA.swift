@@ -87,8 +87,21 @@ extension LanguageModel {
   private func makeAdapter(_ module: Module, _ specification: LoRASpecification) throws -> LowRankAdapter {
     let shape = [specification.rank, module.inFeatures]
     let a = try Tensor(empty: shape, category: .adapters, on: backend)
-    let b = try Tensor(
-      full: [module.outFeatures, specification.rank], value: 0, category: .adapters, on: backend)
+    let b = try Tensor(empty: [module.outFeatures, specification.rank], category: .adapters, on: backend)
+    // A plan needs shapes only: untouched pages cost nothing, whatever the size of the model.
+    if isLoaded { try initialize(a, b, module, specification) }
+    a.requiresGradient = true
+    b.requiresGradient = true
+    return LowRankAdapter(
+      moduleName: module.name, rank: specification.rank, alpha: specification.alpha,
+      dropout: specification.dropout, rankStabilised: specification.rankStabilised,
+      learningRateFactor: specification.learningRateFactor, a: a, b: b)
+  }
+
+  private func initialize(
+    _ a: Tensor, _ b: Tensor, _ module: Module, _ specification: LoRASpecification
+  ) throws {
+    try backend.fill(b, 0)
     let stream = RandomStream(seed: seed, purpose: "lora_a", module: module.name)
     switch specification.initialization {
     case .kaiming:
@@ -99,12 +112,6 @@ extension LanguageModel {
     case .portable:
       fillPortably(a, name: module.name, columns: module.inFeatures)
     }
-    a.requiresGradient = true
-    b.requiresGradient = true
-    return LowRankAdapter(
-      moduleName: module.name, rank: specification.rank, alpha: specification.alpha,
-      dropout: specification.dropout, rankStabilised: specification.rankStabilised,
-      learningRateFactor: specification.learningRateFactor, a: a, b: b)
   }
 }
 

@@ -189,7 +189,10 @@ function data.load(path, options)
   if native.options.plan then return data.from_records({}, options) end
   local limit = strict.options("data.load", options, schema).limit -- before the file is read, which may take long
   resolve_format(options or {})
-  if native.options.smoke then limit = math.min(limit or 8, 8) end
+  if native.options.smoke then
+    limit = math.min(limit or 8, 8)
+    if not native.exists(path) then return data.from_records(require "qlora.data.smoke".records(), options) end
+  end
   return data.from_records(native.read_records(path, { limit = limit }), options)
 end
 

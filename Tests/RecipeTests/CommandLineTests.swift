@@ -1,0 +1,84 @@
+import Foundation
+import Testing
+
+@Suite struct CommandLineTests {
+  private func run(recipe text: String, _ flags: [String] = []) throws -> Program.Outcome {
+    let directory = try Program.temporaryDirectory()
+    try text.write(to: directory.appendingPathComponent("recipe.lua"), atomically: true, encoding: .utf8)
+    return try Program.run(flags + ["recipe.lua"], in: directory)
+  }
+
+  @Test func errorsNameRecipeAndLine() throws {
+    let cases: [(recipe: String, message: String)] = [
+      ("\nerror 'boom'", "qlora-run: recipe.lua:2: boom"),
+      ("local qlora = require 'qlora'\nqlora.zeros('x')", "recipe.lua:2: bad argument #1 to 'zeros'"),
+      ("local x = 1\nprint(xx)", "recipe.lua:2: undeclared global 'xx'"),
+      ("y = 1", "recipe.lua:1: assignment to undeclared global 'y'"),
+      ("local q = require 'qlora'\nq.load('/nowhere', { qant = 'nf4' })", "recipe.lua:2: qlora.load: unknown option 'qant'; did you mean \"quant\"?"),
+      ("local q = require 'qlora'\n\nq.load('/nowhere')", "recipe.lua:3: /nowhere: not a model"),
+      ("local q = require 'qlora'\nq.tensor{{1,2},{3}}", "rows have different lengths"),
+      ("local q = require 'qlora'\nq.ones(2,3):matmul(q.ones(2,3))", "inner dimensions differ"),
+      ("local q = require 'qlora'\nlocal t = q.ones(2)\nt:free()\nprint(t:sum())", "bad self"),
+    ]
+    for (recipe, message) in cases {
+      let outcome = try run(recipe: recipe)
+      #expect(outcome.code == 1 && outcome.errors.contains(message), "\(recipe): \(outcome.errors)")
+    }
+  }
+
+  @Test func exitCodesAndFlags() throws {
+    #expect(try Program.run(["--version"]).output.hasPrefix("qlora-run "))
+    #expect(try Program.run(["--help"]).output.contains("--plan"))
+    #expect(try Program.run(["--list"]).output.contains("quickstart"))
+    let wrong = try Program.run(["--plna"])
+    #expect(wrong.code == 2 && wrong.errors.contains("did you mean '--plan'"))
+    #expect(try Program.run(["-e", "print(6 * 7)"]).output == "42\n")
+    #expect(try Program.run(["-"], input: "print(...)\nprint(#arg)").output == "\n0\n")
+    #expect(try Program.run(["missing.lua"]).code != 0)
+    #expect(try run(recipe: "local q = require 'qlora'\nq.native.exit(7)").code == 7)
+    #expect(try run(recipe: "print(arg[1], ...)").output == "nil\n")
+  }
+
+  @Test func hostileProgramsEndInErrors() throws {
+    let programs = [
+      "local function f() return f() + 1 end f()", "string.rep('x', 1 << 40)", "local t = setmetatable({}, {__index = function(t, k) return t[k] end}) print(t.x)",
+      "local q = require 'qlora'\nq.zeros(1 << 40, 1 << 40)", "local q = require 'qlora'\nq.zeros(-1)",
+      "local q = require 'qlora'\nq.rand(1 << 45)", "error(setmetatable({}, {__tostring = function() error('x') end}))",
+      "local q = require 'qlora'\nq.ones(2):view(3)", "local q = require 'qlora'\nq.ones(2)[3] = 1",
+      "coroutine.wrap(function() error('in a coroutine') end)()", "load('\\27Lua')()",
+      "local q = require 'qlora'\nq.arange(0, 1, 0)", "local q = require 'qlora'\nq.new_model{ config = {} }",
+    ]
+    for program in programs {
+      let outcome = try run(recipe: program)
+      #expect(outcome.code == 1, "\(program): code \(outcome.code), \(outcome.errors)")
+    }
+  }
+
+  @Test func pipedPromptInputPrintsResults() throws {
+    let outcome = try Program.run(["-i"], input: "1 + 1\n=2 * 3\nlocal_value = 5;\nlocal_value\nfor i = 1, 2 do\nprint(i)\nend\nerror('x')\nqlora.ones(2)\n")
+    for text in ["2\n", "6\n", "5\n", "1\n2\n", "[f32 2, 8 bytes]"] { #expect(outcome.output.contains(text), "\(outcome.output)") }
+    #expect(outcome.errors.contains("x") && outcome.code == 0)
+  }
+}
+
+@Suite struct ShippedRecipeTests {
+  static let names: [String] =
+    ((try? FileManager.default.contentsOfDirectory(atPath: Program.root.appendingPathComponent("recipes").path)) ?? [])
+    .filter { $0.hasSuffix(".lua") }.sorted()
+
+  @Test(arguments: names)
+  func runsUnderSmoke(name: String) throws {
+    let path = Program.root.appendingPathComponent("recipes/\(name)").path
+    let outcome = try Program.run(["--smoke", path])
+    #expect(outcome.code == 0, "\(outcome.errors)")
+  }
+
+  @Test func plansSixtyFiveBillionWithoutWeights() throws {
+    let path = Program.root.appendingPathComponent("recipes/llama65b.lua").path
+    let fits = try Program.run(["--plan", path], seconds: 20)
+    #expect(fits.code == 0 && fits.output.contains("799539200"), "\(fits.output) \(fits.errors)")
+    #expect(try Program.run(["--plan", "--memory", "12GB", path]).code == 3)
+  }
+
+  @Test func everyRecipeIsFound() { #expect(Self.names.count >= 10) }
+}
