@@ -7,7 +7,8 @@ function smoke.records()
   for i = 1, 8 do
     local question, answer = ("What is %d plus %d?"):format(i, i), ("It is %d."):format(2 * i)
     list[i] = {
-      instruction = question, input = "", output = answer, text = "### Human: " .. question .. "### Assistant: " .. answer,
+      instruction = question, input = "", output = answer,
+      text = "### Human: " .. question .. "### Assistant: " .. answer,
       prompt = question, completion = answer, question = question, answer = answer, subject = "arithmetic",
       chosen = question .. " " .. answer, rejected = question,
       messages = { { role = "user", content = question }, { role = "assistant", content = answer } },
