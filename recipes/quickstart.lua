@@ -2,9 +2,9 @@
 --
 --   qlora-run quickstart.lua                    (try: --set rank=4, --set steps=100, --plan)
 --
--- Expected: about 70 MB of memory, 15 s on two cores, loss from about 10 to 0.01. The model knows a little
--- world of bakers, markets and red apples in plain English; here it learns to sum up a sentence as "WHO: … | DID: … |
--- WHERE: …", which it has never seen.
+-- Expected: about 70 MB of memory, 15 s on two cores, loss from 10 to 0.01. The model knows a little
+-- world of bakers, markets and red apples in plain English; here it learns to sum up a sentence as "Who: … | What: … |
+-- Where: …", which it has never seen.
 local qlora = require "qlora"
 local world = require "qlora.world"
 
@@ -18,7 +18,7 @@ local model = qlora.load(p.model, { quant = "nf4", double_quant = true })
 
 -- 2. Training data: spans of text, each trained or not. The question is not, the answer is.
 local function prompt(scene) return scene.sentence .. "\nSummary:" end
-local function answer(scene) return (" WHO: %s | DID: %s | WHERE: %s"):format(scene.who, scene.did, scene.where) end
+local function answer(scene) return (" Who: %s | What: %s | Where: %s"):format(scene.who, scene.did, scene.where) end
 
 local data = qlora.data.load(world.scenes(p.samples, p.seed), {
   format = function(scene) return { { text = prompt(scene) }, { text = answer(scene), train = true } } end,
