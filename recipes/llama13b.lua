@@ -1,6 +1,6 @@
 -- Guanaco 13B: LLaMA-13B on OpenAssistant with the settings of the QLoRA paper (table 9).
 --
---   qlora-run llama13b.lua --set data=openassistant_best_replies_train.jsonl
+--   qlora-run --set data=openassistant_best_replies_train.jsonl llama13b.lua
 --   qlora-run --plan llama13b.lua
 --
 -- Expected: 250 million trained parameters and about 12 GB of memory by arithmetic (NF4 base with double quantization,

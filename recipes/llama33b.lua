@@ -1,6 +1,6 @@
 -- Guanaco 33B: LLaMA-33B on OpenAssistant with the settings of the QLoRA paper (table 9).
 --
---   qlora-run llama33b.lua --set data=openassistant_best_replies_train.jsonl
+--   qlora-run --set data=openassistant_best_replies_train.jsonl llama33b.lua
 --   qlora-run --plan llama33b.lua
 --
 -- Expected: 488 million trained parameters and about 26 GB of memory by arithmetic (NF4 base with double quantization,

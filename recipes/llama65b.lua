@@ -1,6 +1,6 @@
 -- Guanaco 65B: LLaMA-65B on OpenAssistant with the settings of the QLoRA paper (table 9).
 --
---   qlora-run llama65b.lua --set data=openassistant_best_replies_train.jsonl
+--   qlora-run --set data=openassistant_best_replies_train.jsonl llama65b.lua
 --   qlora-run --plan llama65b.lua
 --
 -- Expected: 800 million trained parameters and about 48 GB of memory by arithmetic (NF4 base with double quantization,

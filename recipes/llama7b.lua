@@ -1,6 +1,6 @@
 -- Guanaco 7B: LLaMA-7B on OpenAssistant with the settings of the QLoRA paper (table 9).
 --
---   qlora-run llama7b.lua --set data=openassistant_best_replies_train.jsonl
+--   qlora-run --set data=openassistant_best_replies_train.jsonl llama7b.lua
 --   qlora-run --plan llama7b.lua
 --
 -- Expected: 160 million trained parameters and about 7 GB of memory by arithmetic (NF4 base with double quantization,

@@ -1,6 +1,6 @@
 -- Pretrain: make the tiny model that ships, from nothing, with this engine: tokenizer, weights and all.
 --
---   qlora-run pretrain_tiny.lua --set out=models/tiny
+--   qlora-run --set out=models/tiny pretrain_tiny.lua
 --
 -- Expected: 2.3 million parameters (5 MB as bf16), 600 MB of memory, 15 minutes on two cores, loss from 7.2 to
 -- 0.65. Every parameter is trained; the text is generated (require "qlora.world"), so the same seed gives the same

@@ -1,6 +1,6 @@
 -- SmolLM2 135M: fine-tune a real chat model from its GGUF file on grade-school arithmetic (GSM8K in Alpaca form).
 --
---   qlora-run smollm2.lua --set model=SmolLM2-135M-Instruct.Q4_1.gguf --set data=gsm8k_alpaca.json
+--   qlora-run --set model=SmolLM2-135M-Instruct.Q4_1.gguf --set data=gsm8k_alpaca.json smollm2.lua
 --
 -- Expected: below 1 GB of memory; time and exact memory for your machine: add --plan. The loss falls slowly: a model of
 -- this size learns the form of the answers, not arithmetic.

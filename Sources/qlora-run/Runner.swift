@@ -63,6 +63,11 @@ struct Runner {
   }
 
   private func setArguments() {
+    // As with lua, what follows the recipe is the recipe's; a flag there is most likely meant for this program.
+    let flags: Set<String> = ["--set", "--plan", "--smoke", "--resume", "--memory", "--threads", "--seed", "--quiet"]
+    for argument in invocation.scriptArguments where flags.contains(argument) {
+      fputs("qlora-run: warning: \(argument) after the recipe is an argument of the recipe; flags go before it\n", stderr)
+    }
     let table = state.newTable()
     if let script = invocation.script { table[0] = .string(script) }
     for (index, argument) in invocation.scriptArguments.enumerated() { table[index + 1] = .string(argument) }
