@@ -27,7 +27,7 @@ public final class Engine {
   public let resourceRoot: String
   public private(set) lazy var backend: CPUBackend = {
     let backend = options.threads.map { CPUBackend(threadCount: $0) } ?? CPUBackend()
-    backend.memory.limit = options.memoryLimit
+    backend.memory.limit = options.memoryLimit ?? Engine.physicalMemory
     return backend
   }()
   public var seed: UInt64
@@ -35,6 +35,9 @@ public final class Engine {
   var models: [WeakModel] = []
   /// Random tensors drawn so far, which keys their streams.
   var randomDraws = 0
+
+  /// Memory of the machine: without --memory a request beyond it is an error too, not a case for the kernel's killer.
+  private static let physicalMemory = sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(Int32(_SC_PAGESIZE))
 
   public init(options: RunOptions, resourceRoot: String) {
     self.options = options

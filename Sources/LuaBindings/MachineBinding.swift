@@ -59,7 +59,7 @@ extension Engine {
           let stop = single ? try call.double("start") : try call.double("stop")
           let step = call["step"].asDouble ?? 1
           let count = ((stop - start) / step).rounded(.up)
-          guard step != 0, count.isFinite, count < 1e9 else { throw call.invalid("start, stop and step give no range") }
+          guard step != 0, count.isFinite, abs(count) < 1e9 else { throw call.invalid("start, stop and step give no range") }
           let values = (0..<max(0, Int(count))).map { Float(start + Double($0) * step) }
           return [self.value(try Tensor(values, on: self.backend), call.state)]
         },

@@ -285,11 +285,16 @@ extension Engine {
       budget = planned.options.isPaged ? planned.options.budget : nil
     }
     let microBatch = options.int("micro_batch") ?? 1
+    for name in ["micro_batch", "max_length", "batch"] {
+      if let value = options.int(name), !(1...1 << 24).contains(value) {
+        throw call.invalid("\(name) is \(value), expected 1 to \(1 << 24)")
+      }
+    }
     let plan = MemoryPlan(
       model,
       PlanRequest(
-        microBatch: max(1, microBatch), maxLength: max(1, options.int("max_length") ?? 1),
-        batch: max(1, options.int("batch") ?? microBatch), checkpointing: options.bool("checkpointing") ?? model.checkpointing,
+        microBatch: microBatch, maxLength: options.int("max_length") ?? 1,
+        batch: options.int("batch") ?? microBatch, checkpointing: options.bool("checkpointing") ?? model.checkpointing,
         stateBytesPerParameter: stateBytes, stateBudget: budget))
     let state = call.state
     func rows(_ list: [(name: String, bytes: Int)]) -> LuaValue {

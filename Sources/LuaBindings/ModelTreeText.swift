@@ -11,7 +11,7 @@ extension LanguageModel {
         if shown.insert("layers").inserted { lines.append("  model.layers.1 … \(config.layerCount - 1): as layer 0") }
         continue
       }
-      guard parts.count <= max(1, depth) + 2 else { continue }
+      guard parts.count <= min(max(1, depth), 8) + 2 else { continue }
       lines.append("  " + describe(module))
     }
     let trained = trainableParameters.reduce(0) { $0 + $1.tensor.elementCount }

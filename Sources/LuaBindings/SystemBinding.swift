@@ -235,6 +235,9 @@ extension Engine {
       return (ids.map { Int32($0) }, labels?.map { Int32($0) })
     }
     let options = call.options("options")
+    if let denominator = options.int("denominator"), denominator < 1 {
+      throw call.invalid("denominator is \(denominator), expected at least 1")
+    }
     let step = options.int("step").map { ($0 &* 4096) &+ (options.int("micro") ?? 0) }
     return BatchObject(try Batch(rows), denominator: options.int("denominator"), dropoutStep: step)
   }

@@ -44,8 +44,9 @@ extension Engine {
       },
       NativeFunction("item", "The only element as a number.", returns: "number", example: "qlora.tensor{3}:item()") { call in
         let tensor = try call.receiver(as: Tensor.self)
-        let value = try tensor.item()
-        return [tensor.dtype.isFloat ? .number(value) : .integer(Int(value))]
+        if tensor.dtype.isFloat { return [.number(try tensor.item())] }
+        guard tensor.elementCount == 1 else { throw TensorError.notScalar(operation: "item", shape: tensor.shape) }
+        return [.integer(try tensor.integers()[0])]
       },
       NativeFunction("totable", "Nested tables of the elements.", returns: "table") { call in
         let tensor = try call.receiver(as: Tensor.self)

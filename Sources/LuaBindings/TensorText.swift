@@ -10,8 +10,8 @@ enum TensorText {
     let footer = "[\(tensor.dtype.name) \(tensor.shape.map(String.init).joined(separator: " x ")), \(tensor.byteCount) bytes]"
     guard tensor.elementCount > 0 else { return footer }
     let shown = try corner(tensor)
-    let values = try shown.tensor.floats()
-    let texts = values.map { format($0, isInteger: !tensor.dtype.isFloat) }
+    let texts = try tensor.dtype.isFloat
+      ? shown.tensor.floats().map { format($0) } : shown.tensor.integers().map(String.init)
     let width = texts.map(\.count).max() ?? 0
     let columns = shown.tensor.shape.last ?? 1
     var lines: [String] = []
@@ -46,8 +46,7 @@ enum TensorText {
   }
 
   /// Four decimals, or scientific where these would say nothing.
-  static func format(_ value: Float, isInteger: Bool) -> String {
-    if isInteger { return String(Int(value)) }
+  static func format(_ value: Float) -> String {
     if value.isNaN { return "nan" }
     if value.isInfinite { return value < 0 ? "-inf" : "inf" }
     let magnitude = Double(value.magnitude)

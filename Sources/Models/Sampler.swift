@@ -45,7 +45,8 @@ struct Sampler {
         defer { sum += weight }
         return sum < options.topP * total
       }
-      weights = Array(kept)
+      // At least the most likely token stays, whatever top_p is.
+      weights = Array(weights.prefix(max(1, kept.count)))
     }
     var remaining = draw * weights.reduce(0, +)
     for (candidate, weight) in zip(candidates, weights) {

@@ -68,7 +68,7 @@ extension Invocation {
         script = rest.popFirst()
         scriptArguments = Array(rest)
         return
-      case "-i": (isInteractive, showsVersion) = (true, true)
+      case "-i": isInteractive = true
       case "-v", "--version": showsVersion = true
       case "-E": ignoresEnvironment = true
       case "-W": warns = true

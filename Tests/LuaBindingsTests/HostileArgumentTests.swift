@@ -1,0 +1,167 @@
+import Foundation
+import LuaRuntime
+import Testing
+
+@testable import LuaBindings
+
+let packageRoot = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+  .deletingLastPathComponent().path
+
+/// A state with everything bound, as qlora-run makes it.
+func makeState(_ options: RunOptions = RunOptions()) throws -> (LuaState, Engine) {
+  let state = try #require(LuaState())
+  let engine = Engine(options: options, resourceRoot: packageRoot)
+  engine.install(in: state)
+  let package = try #require(state.globals["package"].asTable)
+  package["path"] = .string("\(packageRoot)/stdlib/?.lua;\(packageRoot)/stdlib/?/init.lua")
+  return (state, engine)
+}
+
+/// Every bound function, method, field and operator against every kind of wrong argument: the process survives, and what
+/// comes back is a result or an error with a text.
+@Suite struct HostileArgumentTests {
+  /// Functions that leave, wait or delete are called with wrong types only.
+  private let sweep = """
+    local native, tensor, model, names = ...
+    local skip = { exit = true, remove_tree = true, write_file = true, mkdir = true, save_tensors = true, save = true,
+      save_adapter = true, save_checkpoint = true }
+    local junk = {
+      function() return nil end, function() return true end, function() return 0 end, function() return -1 end,
+      function() return math.maxinteger end, function() return math.mininteger end, function() return 0/0 end,
+      function() return math.huge end, function() return -math.huge end, function() return 1.5 end,
+      function() return "" end, function() return "\\0\\255junk" end, function() return {} end,
+      function() return { 1, 2, 3 } end, function() return { {}, { {} } } end, function() return { x = 1 } end,
+      function() return { math.maxinteger } end, function() return { -5 } end, function() return print end,
+      function() return coroutine.create(print) end, function() return tensor() end,
+      function() local t = tensor(); t:free(); return t end, function() return model end,
+      function() return setmetatable({}, { __index = function() error "boom" end }) end,
+    }
+    local calls = 0
+    local function try(f, ...)
+      calls = calls + 1
+      local ok, message = pcall(f, ...)
+      if not ok then assert(type(message) == "string" or type(message) == "table", "error is a " .. type(message)) end
+    end
+    local function attack(f, first)
+      local function args(...) if first then return first(), ... end return ... end
+      try(f) ; try(f, args())
+      for _, a in ipairs(junk) do
+        try(f, args(a()))
+        for _, b in ipairs(junk) do try(f, args(a(), b())) end
+        try(f, args(a(), a(), a()))
+      end
+    end
+    local function walk(t)
+      for name, f in pairs(t) do
+        if not skip[name] then
+          if type(f) == "table" and f ~= native.options then walk(f) elseif type(f) == "function" then attack(f) end
+        end
+      end
+    end
+    walk(native)
+    for class, members in pairs(names) do
+      local make = class == "Tensor" and tensor or function() return model end
+      for _, name in ipairs(members) do
+        if not skip[name] then
+          local object = make()
+          local ok, f = pcall(function() return object[name] end)
+          if ok and type(f) == "function" then attack(f, make) end
+        end
+      end
+    end
+    for _, a in ipairs(junk) do
+      local t = tensor()
+      try(function() return t[a()] end) ; try(function() t[a()] = a() end)
+      try(function() return t + a() end) ; try(function() return a() * t end) ; try(function() return -t, #t, t / a() end)
+      try(function() t.requires_grad = a() end) ; try(function() t.grad = a() end) ; try(function() t.nothing = a() end)
+    end
+    return calls
+    """
+
+  @Test func nothingCrashes() throws {
+    let (state, engine) = try makeState()
+    let names = state.newTable()
+    for declared in engine.classes where declared.name == "Tensor" || declared.name == "Model" {
+      names[declared.name] = .table(state.list(declared.methods.map { .string($0.name) }))
+    }
+    let native = try #require(state.globals["package"].asTable?["loaded"].asTable?["qlora.native"])
+    let make = try state.load(
+      Array("local n = require 'qlora.native'; return function() return n.rand(3, 4) end".utf8), chunkName: "=make")
+    let tensor = try #require(try make.call().first)
+    // A model small enough that every call is fast.
+    let model = try #require(try state.load(Array("""
+      return require 'qlora.native'.new_model{ config = { model_type = 'llama', hidden_act = 'silu', vocab_size = 64,
+        hidden_size = 16, intermediate_size = 32, num_hidden_layers = 1, num_attention_heads = 2, num_key_value_heads = 1,
+        head_dim = 8, max_position_embeddings = 64, rms_norm_eps = 1e-5, rope_theta = 10000.0, tie_word_embeddings = true } }
+      """.utf8), chunkName: "=model").call().first)
+    let sweeper = try state.load(Array(sweep.utf8), chunkName: "=sweep")
+    let calls = try #require(try sweeper.call([native, tensor, model, .table(names)]).first?.asInt)
+    #expect(calls > 20_000, "only \(calls) calls were made")
+    state.close()
+  }
+}
+
+@Suite struct DeclarationTests {
+  @Test func examplesRun() throws {
+    let (state, engine) = try makeState()
+    var count = 0
+    for example in engine.modules.flatMap(\.functions).compactMap(\.example)
+      + engine.classes.flatMap(\.methods).compactMap(\.example)
+    {
+      let source = "local qlora = require 'qlora'\n" + (example.hasPrefix("assert") ? example : "return " + example)
+      _ = try state.load(Array(source.utf8), chunkName: "=example").call()
+      count += 1
+    }
+    #expect(count >= 10)
+    state.close()
+  }
+
+  @Test func referenceAndAnnotationsAreUpToDate() throws {
+    let (state, engine) = try makeState()
+    let text = try String(contentsOfFile: packageRoot + "/docs/lua-reference.md", encoding: .utf8)
+    #expect(text == engine.markdownReference, "run `make reference`")
+    let meta = try String(contentsOfFile: packageRoot + "/stdlib/meta/native.gen.lua", encoding: .utf8)
+    #expect(meta == engine.annotations, "run `make reference`")
+    state.close()
+  }
+
+  @Test func everythingInTheLiveTableIsDeclared() throws {
+    let (state, engine) = try makeState()
+    let declared = Set(engine.modules.flatMap(\.functions).map(\.name))
+    let native = try #require(state.globals["package"].asTable?["loaded"].asTable?["qlora.native"].asTable)
+    func check(_ table: LuaTable, _ prefix: String) {
+      for (key, value) in table.pairs {
+        let name = prefix + (key.asString ?? "?")
+        if case .function = value { #expect(declared.contains(name), "\(name) is bound but not declared") }
+        if case .table(let inner) = value, name != "options" { check(inner, name + ".") }
+      }
+    }
+    check(native, "")
+    state.close()
+  }
+
+  @Test func wrongArgumentsAreWordedAsLuaWordsThem() throws {
+    let (state, _) = try makeState()
+    let cases = [
+      ("n.zeros()", "bad argument #1 to 'zeros' (integer|table expected, got no value)"),
+      ("n.full({1}, 'x')", "bad argument #2 to 'full' (number expected, got string)"),
+      ("n.ones(2):narrow(1, 'a', 1)", "bad argument #2 to 'narrow' (integer expected, got string)"),
+      ("n.ones(2).sum(3)", "calling 'sum' on bad self (Tensor expected, got number)"),
+      ("n.ones(2):quantize{ tipe = 'nf4' }", "unknown option 'tipe' (did you mean 'type'?)"),
+      ("n.ones(2):quantize{ block = 'x' }", "option 'block' must be a integer, got string"),
+      ("n.optim.adamw({ n.ones(2) }, {})", "option 'lr' is missing"),
+      ("n.ones(2).shap", "Tensor has no field 'shap' (did you mean 'shape'?)"),
+      ("n.ones(2)[3]", "index 3 is outside 1..2"),
+    ]
+    for (code, message) in cases {
+      let chunk = try state.load(Array("local n = require 'qlora.native'\nreturn \(code)".utf8), chunkName: "=test")
+      do {
+        _ = try chunk.call()
+        Issue.record("\(code) gave no error")
+      } catch {
+        #expect(String(describing: error) == "test:2: " + message || String(describing: error).contains(message), "\(error)")
+      }
+    }
+    state.close()
+  }
+}
