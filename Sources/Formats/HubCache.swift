@@ -26,7 +26,7 @@ public enum HubCache {
     let reference = repository + "/refs/main"
     guard FileSystem.exists(reference) else { throw .notCached(name: name, looked: [repository]) }
     let file = try MappedFile(path: reference)
-    let text = String(decoding: file.bytes, as: UTF8.self)
+    let text = file.withBytes { String(decoding: $0, as: UTF8.self) }
     let commit = text.prefix { !$0.isWhitespace }
     let snapshot = repository + "/snapshots/" + commit
     guard !commit.isEmpty, commit.allSatisfy(allowed), FileSystem.isDirectory(snapshot) else {

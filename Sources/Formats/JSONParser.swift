@@ -25,8 +25,7 @@ extension JSON {
   public static func parse(_ text: String) throws(FormatError) -> JSON { try parse(Array(text.utf8)) }
 
   public static func read(path: String) throws(FormatError) -> JSON {
-    let file = try MappedFile(path: path)
-    return try parse(file.bytes, path: path)
+    try MappedFile(path: path).withBytes { bytes throws(FormatError) in try parse(bytes, path: path) }
   }
 }
 

@@ -34,7 +34,14 @@ public final class MappedFile: @unchecked Sendable {
     if let base { munmap(base, byteCount) }
   }
 
-  /// The whole file; valid while this object lives.
+  /// Calls `body` with the whole file, which stays mapped until it returns.
+  public func withBytes<R, E>(_ body: (UnsafeRawBufferPointer) throws(E) -> R) throws(E) -> R {
+    defer { withExtendedLifetime(self) {} }
+    return try body(bytes)
+  }
+
+  /// The whole file; valid while this object lives, which a caller must see to: a last use of the object before the
+  /// last use of its bytes unmaps them. Prefer `withBytes`.
   public var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: base, count: byteCount) }
 
   /// A checked part of the file. `what` is named in the error.

@@ -5,8 +5,11 @@ public enum Records {
   /// - `.csv`, `.tsv`: RFC 4180 with a header row; all values are strings
   /// - `.txt`: one record `{"text": whole file}`
   public static func read(path: String) throws(FormatError) -> [JSON] {
-    let file = try MappedFile(path: path)
-    var bytes = file.bytes
+    try MappedFile(path: path).withBytes { bytes throws(FormatError) in try records(bytes, path: path) }
+  }
+
+  private static func records(_ file: UnsafeRawBufferPointer, path: String) throws(FormatError) -> [JSON] {
+    var bytes = file
     if bytes.starts(with: [0xEF, 0xBB, 0xBF]) { bytes = UnsafeRawBufferPointer(rebasing: bytes[3...]) }
     let kind = path.split(separator: "/").last?.split(separator: ".").last?.lowercased() ?? ""
     switch kind {

@@ -95,7 +95,9 @@ extension Engine {
             }
             let tensor = try Tensor(empty: entry.shape, dtype: dtype, on: self.backend)
             let bytes = try file.bytes(of: entry.name)
-            tensor.withMutableHostBytes { if !bytes.isEmpty { $0.copyMemory(from: bytes) } }
+            withExtendedLifetime(file) {
+              tensor.withMutableHostBytes { if !bytes.isEmpty { $0.copyMemory(from: bytes) } }
+            }
             table[entry.name] = self.value(tensor, call.state)
           }
           return [.table(table)]

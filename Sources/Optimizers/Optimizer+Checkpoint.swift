@@ -48,7 +48,9 @@ extension Optimizer {
           let size = array.dtype.byteCount
           let start = array.isPerBlock ? page.range.lowerBound / OptimizerState.blockSize : page.range.lowerBound
           let count = array.elementCount(page.range.count) * size
-          (base + page.offsets[position]).copyMemory(from: bytes.baseAddress! + start * size, byteCount: count)
+          withExtendedLifetime(file) {
+            (base + page.offsets[position]).copyMemory(from: bytes.baseAddress! + start * size, byteCount: count)
+          }
         }
       }
     }

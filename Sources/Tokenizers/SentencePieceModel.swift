@@ -26,7 +26,7 @@ struct SentencePieceModel {
   init(path: String) throws {
     self.path = path
     let file = try MappedFile(path: path)
-    try withExtendedLifetime(file) { try read(ProtobufReader(file.bytes, file: path)) }
+    try file.withBytes { try read(ProtobufReader($0, file: path)) }
     guard !pieces.isEmpty else {
       throw TokenizerError.badProtobuf(file: path, offset: file.byteCount, problem: "no pieces")
     }

@@ -72,7 +72,7 @@ extension TokenizerSettings {
     let template = directory + "/chat_template.jinja"
     if FileSystem.exists(template) {
       let file = try MappedFile(path: template)
-      chatTemplate = withExtendedLifetime(file) { String(decoding: file.bytes, as: UTF8.self) }
+      chatTemplate = file.withBytes { String(decoding: $0, as: UTF8.self) }
     }
   }
 

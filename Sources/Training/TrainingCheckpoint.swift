@@ -63,7 +63,8 @@ public enum TrainingCheckpoint {
     }
     for (name, tensor) in parameters {
       let bytes = try file.bytes(of: name)
-      tensor.withMutableHostBytes { $0.copyMemory(from: bytes) }
+      // The bytes are the file's mapping.
+      withExtendedLifetime(file) { tensor.withMutableHostBytes { $0.copyMemory(from: bytes) } }
     }
     model.dropoutStep = dropoutStep
     model.seed = seed

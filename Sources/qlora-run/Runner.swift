@@ -55,7 +55,7 @@ struct Runner {
     if let script = invocation.script {
       let code = runScript(script)
       if !invocation.isInteractive { return code }
-    } else if invocation.actions.isEmpty, !invocation.showsVersion, isatty(0) == 0 {
+    } else if invocation.actions.isEmpty, !invocation.showsVersion, !invocation.isInteractive, isatty(0) == 0 {
       return runScript("-")
     }
     let wantsPrompt = invocation.isInteractive || invocation.script == nil && invocation.actions.isEmpty && !invocation.showsVersion
