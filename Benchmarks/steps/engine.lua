@@ -1,0 +1,52 @@
+-- One side of Benchmarks/steps/compare.py: QLoRA steps with this engine, timed.
+--
+--   qlora-run [--set KEY=VALUE]... engine.lua
+--
+-- LoRA r=16, alpha=16, dropout 0 on all linear layers, NF4 with double quantization, AdamW; prints one line of JSON.
+local qlora = require "qlora"
+local json = require "qlora.json"
+local clock, batch_of = qlora.native.clock, qlora.native.batch
+
+local p = qlora.params {
+  model = "", compute = "bf16", batch = 1, length = 512, checkpointing = false, warmup = 2, steps = 7,
+}
+
+local start = clock()
+local model = qlora.load(p.model, { quant = "nf4", double_quant = true, compute = p.compute })
+local loaded = clock() - start
+model:checkpointing(p.checkpointing)
+model:add_lora { select = "all-linear", rank = 16, alpha = 16, dropout = 0 }
+local opt = qlora.optim.adamw(model:trainable(), { lr = 1e-3, weight_decay = 0.01 })
+
+-- Any ids do for a timing; these are the ones peer.py makes.
+local vocabulary, id = model.config.vocab_size, 1
+local function rows()
+  local list = {}
+  for b = 1, p.batch do
+    local ids = {}
+    for t = 1, p.length do
+      id = (id * 1103515245 + 12345) % 2147483648
+      ids[t] = (id >> 8) % vocabulary
+    end
+    list[b] = { ids = ids }
+  end
+  return list
+end
+
+local times, losses = {}, {}
+for step = 1, p.warmup + p.steps do
+  local batch = batch_of(rows(), { step = step })
+  local began = clock()
+  opt:zero_grad()
+  local loss = model:loss(batch)
+  loss:backward()
+  losses[step] = loss:item()
+  opt:step()
+  if step > p.warmup then times[#times + 1] = clock() - began end
+end
+table.sort(times)
+local memory = qlora.memory()
+print(json.encode {
+  seconds = times, losses = losses, load_s = loaded, peak_mb = memory.peak_rss / 2 ^ 20,
+  tensors_mb = memory.peak / 2 ^ 20, isa = qlora.cpu(),
+})
