@@ -8,9 +8,8 @@ local qlora = require "qlora"
 
 local p = qlora.params {
   model = "SmolLM2-135M-Instruct.Q4_1.gguf", data = "gsm8k_alpaca.json", out = "out/smollm2-gsm8k",
-  rank = 16, alpha = 32, dropout = 0.05, lr = 5e-4, steps = 200, batch = 16, micro_batch = 4, max_length = 256,
-  limit = 3000,
-  eval_samples = 64,
+  rank = 16, alpha = 32, dropout = 0.05, lr = 5e-4, steps = 100, batch = 8, micro_batch = 4, max_length = 256,
+  limit = 3000, eval_samples = 32, eval_every = 25,
 }
 
 local model = qlora.load(p.model, { quant = "nf4", double_quant = true })
@@ -42,7 +41,7 @@ qlora.train {
   model = model, data = training, optimizer = qlora.optim.adamw(model:trainable(), { lr = p.lr, bits = 8 }),
   schedule = qlora.schedule.warmup(10, qlora.schedule.cosine(p.steps)),
   batch = p.batch, micro_batch = p.micro_batch, steps = p.steps, max_grad_norm = 1.0, group_by_length = true,
-  eval_data = held_out, eval_every = 50, save_every = 50, dir = "runs/smollm2-gsm8k",
+  eval_data = held_out, eval_every = p.eval_every, save_every = 50, dir = "runs/smollm2-gsm8k",
 }
 
 print("After:  " .. ask(question))

@@ -57,6 +57,7 @@ static int push_object(lua_State *L) {
   ql_box *box = lua_newuserdatauv(L, sizeof *box, 0);
   box->magic = QL_MAGIC;
   box->object = NULL;
+  box->class_name = lua_touserdata(L, 1);
   if (luaL_newmetatable(L, lua_touserdata(L, 1))) {
     lua_pushcfunction(L, box_gc);
     lua_setfield(L, -2, "__gc");
@@ -102,6 +103,10 @@ static int protected_tostring(lua_State *L) {
 
 void ql_tostring(lua_State *L, int index) {
   index = lua_absindex(L, index);
+  if (lua_type(L, index) == LUA_TSTRING) { // the text of "C stack overflow" must not need another call
+    lua_pushvalue(L, index);
+    return;
+  }
   lua_pushcfunction(L, protected_tostring);
   lua_pushvalue(L, index);
   if (lua_pcall(L, 1, 1, 0) != LUA_OK) {
@@ -169,11 +174,13 @@ void ql_set_main(lua_State *L) {
 }
 void ql_set_polling(int polling) { polls = polling; }
 
-void ql_interrupt(void) {
+int ql_interrupt(void) {
   interrupts = interrupts + 1;
-  if (polls && interrupts - taken < 2) return;
+  int pending = interrupts - taken;
+  if (polls && pending < 2) return pending;
   lua_State *L = current ? current : main_state;
   if (L) lua_sethook(L, stop, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
+  return pending;
 }
 
 int ql_take_interrupt(void) {

@@ -229,7 +229,7 @@ public final class LuaState {
     case LUA_TFUNCTION: return reference(at: index, on: L) { .function(LuaFunction(takingTopOf: self)) }
     case LUA_TUSERDATA:
       guard let box = ql_to_box(L, index) else { return .foreign(typeName: "userdata") }
-      guard let raw = box.pointee.object else { return .closed(className: "object") }
+      guard let raw = box.pointee.object else { return .closed(className: String(cString: box.pointee.class_name)) }
       let object = Unmanaged<AnyObject>.fromOpaque(raw).takeUnretainedValue()
       return (object as? any LuaObject).map { .object($0) } ?? .foreign(typeName: "userdata")
     case let type: return .foreign(typeName: String(cString: lua_typename(L, type)))
@@ -253,8 +253,10 @@ public final class LuaState {
 }
 
 extension LuaState {
-  /// Ctrl-C handling: `interrupt` is safe in a signal handler.
-  public static func interrupt() { ql_interrupt() }
+  /// Ctrl-C handling, safe in a signal handler.
+  /// - Returns: how many interrupts nobody has taken yet, this one included.
+  @discardableResult
+  public static func interrupt() -> Int { Int(ql_interrupt()) }
 
   /// While polling, the first interrupt is left to `takeInterrupt`.
   public static func setPolling(_ polls: Bool) { ql_set_polling(polls ? 1 : 0) }

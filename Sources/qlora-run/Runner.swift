@@ -26,7 +26,9 @@ struct Runner {
     engine.install(in: state)
     LuaState.setLibraryPrefix("@\(root)/stdlib/qlora/")
     setPaths()
-    signal(SIGINT) { _ in LuaState.interrupt() }
+    // The first Ctrl-C asks, the second raises an error, the third ends a program that catches its errors and goes on.
+    // Files are written whole or not at all, so that ending anywhere loses nothing.
+    signal(SIGINT) { _ in if LuaState.interrupt() > 2 { _exit(130) } }
     signal(SIGPIPE, SIG_IGN)
   }
 

@@ -61,6 +61,13 @@ import Testing
   }
 }
 
+@Suite struct LuaTests {
+  @Test func thePureLuaTestsPassUnderTheProgram() throws {
+    let outcome = try Program.run([Program.root.appendingPathComponent("Tests/LuaTests/run.lua").path])
+    #expect(outcome.code == 0 && outcome.output.contains("passed, 0 failed"), "\(outcome.output)\(outcome.errors)")
+  }
+}
+
 @Suite struct ShippedRecipeTests {
   static let names: [String] =
     ((try? FileManager.default.contentsOfDirectory(atPath: Program.root.appendingPathComponent("recipes").path)) ?? [])

@@ -50,6 +50,11 @@ function progress:aside(body)
   end
 end
 
+--- A line of text above the progress.
+function progress:note(text)
+  if not self.quiet then self:aside(function() print(text) end) end
+end
+
 --- Leaves the line that redraws itself, so that other output starts on a line of its own.
 function progress:finish()
   if self.drawn then io.write("\n") end

@@ -94,20 +94,32 @@ local function prepare(options)
   return o
 end
 
+--- Loss on held-out data, shown above the progress and written to the journal.
+local function evaluate(o, run, bar, step)
+  local perplexity, loss = eval.perplexity(o.model, o.eval_data, { batch = o.micro_batch, limit = o.eval_limit })
+  bar:note(("evaluation at step %d: loss %.4f, perplexity %.3f"):format(step, loss, perplexity))
+  if run then run:log { step = step, eval_loss = loss, perplexity = perplexity } end
+  return loss, perplexity
+end
+
 --- Summary of a finished run; printing it shows the curve and the figures.
 local Result = { __name = "training" }
 function Result:__tostring()
-  return ("loss %.4f -> %.4f  %s\n%d steps, %d tokens in %s: %.0f tok/s, peak memory %s%s"):format(
-    self.first_loss, self.last_loss, plot.sparkline(self.losses), self.steps, self.tokens, format.seconds(self.seconds),
-    self.tokens_per_second, format.bytes(self.peak_memory), self.dir and ("\nrun directory " .. self.dir) or "")
+  local evaluation = self.eval_losses[1] and ("evaluation loss %.4f -> %.4f\n"):format(
+    self.eval_losses[1], self.eval_losses[#self.eval_losses]) or ""
+  return ("loss %.4f -> %.4f  %s\n%s%d steps, %d tokens in %s: %.0f tok/s, peak memory %s%s"):format(
+    self.first_loss, self.last_loss, plot.sparkline(self.losses), evaluation, self.steps, self.tokens,
+    format.seconds(self.seconds), self.tokens_per_second, format.bytes(self.peak_memory),
+    self.dir and ("\nrun directory " .. self.dir) or "")
 end
 
-local function summary(history, seconds, tokens, run)
+local function summary(history, eval_losses, seconds, tokens, run)
   local losses = {}
   for i, entry in ipairs(history) do losses[i] = entry.loss end
   local memory = native.memory()
   return setmetatable({
-    history = history, losses = losses, steps = #history, seconds = seconds, tokens = tokens, dir = run and run.dir,
+    history = history, losses = losses, eval_losses = eval_losses, steps = #history, seconds = seconds,
+    tokens = tokens, dir = run and run.dir,
     tokens_per_second = tokens / math.max(seconds, 1e-9), peak_memory = memory.peak_rss or memory.peak,
     first_loss = losses[1] or 0 / 0, last_loss = losses[#losses] or 0 / 0,
   }, Result)
@@ -125,18 +137,20 @@ return function(options)
     run = run_directory { dir = o.dir, keep = o.keep }
   end
 
-  local state = { step = 0, tokens = 0, history = history, fingerprint = fingerprint(o) }
+  local state = { step = 0, tokens = 0, history = history, eval_losses = {}, fingerprint = fingerprint(o) }
   local restored = run and run:restore(model, optimizer)
   if restored then
     check_fingerprint(restored.fingerprint, state.fingerprint)
     state.step, state.tokens = restored.step, restored.tokens
     table.move(restored.history, 1, #restored.history, 1, history)
+    state.eval_losses = restored.eval_losses
   end
 
   local start = state.step + 1
   local total = native.options.smoke and math.min(o.steps, 3) or o.steps
   local bar, began, params = progress.new(total, start, o.log_every or 10), native.clock(), model:trainable()
   local before = state.tokens
+  if o.eval_data and start == 1 then state.eval_losses[1] = evaluate(o, run, bar, 0) end
   for step, batches, numbers in o.data:steps {
     steps = total, start = start, batch = o.batch, micro_batch = o.micro_batch, seed = o.seed,
     group_by_length = o.group_by_length, shuffle = o.shuffle,
@@ -151,12 +165,12 @@ return function(options)
     local entry = { step = step, loss = loss, lr = lr, norm = norm, tokens = tokens, seconds = native.clock() - began }
     history[#history + 1] = entry
     state.step, state.tokens = step, state.tokens + tokens
-    if o.eval_data and (step % (o.eval_every or total) == 0 or step == total) then
-      local how = { batch = o.micro_batch, limit = o.eval_limit }
-      entry.perplexity, entry.eval_loss = eval.perplexity(model, o.eval_data, how)
-    end
     if run then run:log(entry) end
     bar:update(entry)
+    if o.eval_data and (step % (o.eval_every or total) == 0 or step == total) then
+      entry.eval_loss, entry.perplexity = evaluate(o, run, bar, step)
+      state.eval_losses[#state.eval_losses + 1] = entry.eval_loss
+    end
     local stop = false
     if o.on_step then
       local given = setmetatable({ model = model, optimizer = optimizer, history = history }, { __index = entry })
@@ -168,7 +182,7 @@ return function(options)
     if stop then break end
   end
   bar:finish()
-  local result = summary(history, native.clock() - began, state.tokens - before, run)
+  local result = summary(history, state.eval_losses, native.clock() - began, state.tokens - before, run)
   if run then run:finish(result) end
   if not native.options.quiet then print(result) end
   return result

@@ -17,6 +17,7 @@ typedef int (*ql_dispatcher)(lua_State *L, int number);
 typedef struct {
   unsigned long long magic;
   void *object;
+  const char *class_name;
 } ql_box;
 #define QL_MAGIC 0x716c6f72615f6278ull
 
@@ -57,7 +58,7 @@ void ql_account(lua_State *L, long long bytes, long long live);
 /// Replaces coroutine.resume and wrap by versions that record the running thread, so that an interrupt reaches it.
 void ql_install_coroutines(lua_State *L);
 /// Async-signal-safe: counts an interrupt and, unless the script polls and this is the first, stops it with an error.
-void ql_interrupt(void);
+int ql_interrupt(void);
 void ql_set_main(lua_State *L);
 /// While polling, the first interrupt is only counted.
 void ql_set_polling(int polling);

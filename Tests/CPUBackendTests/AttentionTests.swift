@@ -1,0 +1,129 @@
+import CPUBackend
+import Foundation
+import Tensors
+import Testing
+
+/// Attention by its definition, in double precision: every row of scores is written out.
+private struct AttentionTwin {
+  let (heads, kvHeads, headDim, window): (Int, Int, Int, Int)
+  let starts: [Int]
+  let scale: Double
+
+  /// Queries, keys and values [T, heads, headDim]; gives the output and, for `dOut`, the three gradients.
+  func run(_ q: [Double], _ k: [Double], _ v: [Double], _ dOut: [Double]) -> (out: [Double], dq: [Double], dk: [Double], dv: [Double]) {
+    var out = [Double](repeating: 0, count: q.count)
+    var (dq, dk, dv) = (out, [Double](repeating: 0, count: k.count), [Double](repeating: 0, count: k.count))
+    for (first, end) in zip(starts, starts.dropFirst()) {
+      for t in first..<end {
+        let oldest = window > 0 ? max(first, t - window + 1) : first
+        for h in 0..<heads {
+          let query = (t * heads + h) * headDim
+          func key(_ s: Int) -> Int { (s * kvHeads + h / (heads / kvHeads)) * headDim }
+          let scores = (oldest...t).map { s in (0..<headDim).reduce(0.0) { $0 + q[query + $1] * k[key(s) + $1] } * scale }
+          let top = scores.max()!
+          let sum = scores.reduce(0) { $0 + exp($1 - top) }
+          let p = scores.map { exp($0 - top) / sum }
+          for (i, s) in (oldest...t).enumerated() {
+            for c in 0..<headDim { out[query + c] += p[i] * v[key(s) + c] }
+          }
+          let dot = (0..<headDim).reduce(0.0) { $0 + dOut[query + $1] * out[query + $1] }
+          for (i, s) in (oldest...t).enumerated() {
+            let dp = (0..<headDim).reduce(0.0) { $0 + dOut[query + $1] * v[key(s) + $1] }
+            let ds = p[i] * (dp - dot) * scale
+            for c in 0..<headDim {
+              dv[key(s) + c] += p[i] * dOut[query + c]
+              dq[query + c] += ds * k[key(s) + c]
+              dk[key(s) + c] += ds * q[query + c]
+            }
+          }
+        }
+      }
+    }
+    return (out, dq, dk, dv)
+  }
+}
+
+@Suite struct AttentionTests {
+  struct Case: CustomTestStringConvertible {
+    var heads: Int
+    var kvHeads: Int
+    var headDim: Int
+    var lengths: [Int]
+    var window = 0
+    var testDescription: String { "\(heads)/\(kvHeads) heads of \(headDim), sequences \(lengths), window \(window)" }
+  }
+
+  static let cases = [
+    Case(heads: 1, kvHeads: 1, headDim: 32, lengths: [1]),
+    Case(heads: 3, kvHeads: 1, headDim: 64, lengths: [65, 1, 63]),
+    Case(heads: 4, kvHeads: 2, headDim: 40, lengths: [130, 17]),
+    Case(heads: 2, kvHeads: 2, headDim: 128, lengths: [97]),
+    Case(heads: 2, kvHeads: 1, headDim: 256, lengths: [66]),
+    Case(heads: 2, kvHeads: 1, headDim: 32, lengths: [150, 40], window: 33),
+    Case(heads: 1, kvHeads: 1, headDim: 17, lengths: [70], window: 1),
+  ]
+
+  @Test(arguments: cases, [DType.f32, .bf16])
+  func forwardAndBackwardEqualTheDefinition(of c: Case, type: DType) throws {
+    let tokens = c.lengths.reduce(0, +)
+    let starts = c.lengths.reduce(into: [0]) { $0.append($0.last! + $1) }
+    let queryShape = [tokens, c.heads, c.headDim], keyShape = [tokens, c.kvHeads, c.headDim]
+    for backend in backends {
+      let q = try GuardedTensor(random: 1, queryShape, type, scale: 2, on: backend)
+      let k = try GuardedTensor(random: 2, keyShape, type, scale: 2, on: backend)
+      let v = try GuardedTensor(random: 3, keyShape, type, on: backend)
+      let dOut = try GuardedTensor(random: 4, queryShape, type, on: backend)
+      let out = try GuardedTensor(zeros: queryShape, type, on: backend)
+      let dq = try GuardedTensor(zeros: queryShape, type, on: backend)
+      let dk = try GuardedTensor(zeros: keyShape, type, on: backend)
+      let dv = try GuardedTensor(zeros: keyShape, type, on: backend)
+      let lse = try GuardedTensor(zeros: [c.heads, tokens], on: backend)
+      let shape = AttentionShape(
+        heads: c.heads, kvHeads: c.kvHeads, headDim: c.headDim,
+        segments: try Tensor(ids: starts.map(Int32.init), shape: [starts.count], on: backend), window: c.window)
+      try backend.attention(q.tensor, k.tensor, v.tensor, shape, into: out.tensor, lse: lse.tensor)
+      try backend.attentionBackward(
+        dOut.tensor, q.tensor, k.tensor, v.tensor, out: out.tensor, lse: lse.tensor, shape, dq: dq.tensor,
+        dk: dk.tensor, dv: dv.tensor)
+      let twin = AttentionTwin(
+        heads: c.heads, kvHeads: c.kvHeads, headDim: c.headDim, window: c.window, starts: starts,
+        scale: Double(shape.scale))
+      let wanted = twin.run(
+        try q.values().map(Double.init), try k.values().map(Double.init), try v.values().map(Double.init),
+        try dOut.values().map(Double.init))
+      // The backward pass reads the rounded output, whose error the row's dot product carries on.
+      let bound = type == .f32 ? 2e-5 : 2 * tolerance(type)
+      for (got, values) in [(out, wanted.out), (dq, wanted.dq), (dk, wanted.dk), (dv, wanted.dv)] {
+        #expect(largestError(try got.values(), values) < bound)
+        #expect(try got.isIntact)
+      }
+      #expect(try lse.isIntact)
+    }
+  }
+
+  @Test func theCacheGivesTheSameRows() throws {
+    let (tokens, heads, kvHeads, headDim) = (91, 4, 2, 64)
+    for backend in backends {
+      for window in [0, 20] {
+        let q = try GuardedTensor(random: 1, [tokens, heads, headDim], on: backend).tensor
+        let k = try GuardedTensor(random: 2, [tokens, kvHeads, headDim], on: backend).tensor
+        let v = try GuardedTensor(random: 3, [tokens, kvHeads, headDim], on: backend).tensor
+        let out = try Tensor(full: [tokens, heads, headDim], value: 0, on: backend)
+        let lse = try Tensor(full: [heads, tokens], value: 0, on: backend)
+        let shape = AttentionShape(
+          heads: heads, kvHeads: kvHeads, headDim: headDim,
+          segments: try Tensor(ids: [0, Int32(tokens)], shape: [2], on: backend), window: window)
+        try backend.attention(q, k, v, shape, into: out, lse: lse)
+        for rows in [0..<5, 5..<6, 64..<91] {
+          let some = try GuardedTensor(zeros: [rows.count, heads, headDim], on: backend)
+          try backend.cachedAttention(
+            q.narrowed(0, rows), keys: k, values: v, length: rows.upperBound, start: rows.lowerBound, shape,
+            into: some.tensor)
+          let wanted = try out.narrowed(0, rows).contiguous().floats().map(Double.init)
+          #expect(largestError(try some.values(), wanted) < 4e-6)
+          #expect(try some.isIntact)
+        }
+      }
+    }
+  }
+}

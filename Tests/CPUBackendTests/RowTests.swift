@@ -1,0 +1,211 @@
+import CPUBackend
+import Foundation
+import Numerics
+import Tensors
+import Testing
+
+/// Row kernels against their definitions in double precision, on odd sizes, every instruction set and thread count.
+@Suite struct RowTests {
+  static let widths = [1, 7, 16, 33, 576, 1000]
+  static let types: [DType] = [.f32, .bf16, .f16]
+
+  @Test(arguments: widths, types)
+  func rmsNormAndItsGradient(width: Int, type: DType) throws {
+    let rows = 67
+    for backend in backends {
+      let x = try GuardedTensor(random: 1, [rows, width], type, scale: 3, on: backend)
+      let weight = try GuardedTensor(random: 2, [width], type, on: backend)
+      let dy = try GuardedTensor(random: 3, [rows, width], type, on: backend)
+      let y = try GuardedTensor(zeros: [rows, width], type, on: backend)
+      let rstd = try GuardedTensor(zeros: [rows], on: backend)
+      let dx = try GuardedTensor(random: 4, [rows, width], type, on: backend)
+      let dWeight = try GuardedTensor(zeros: [width], on: backend)
+      let (xs, ws, gs, old) = (try x.values(), try weight.values(), try dy.values(), try dx.values())
+      var (wantedY, wantedX, wantedW) = ([Double](), [Double](), [Double](repeating: 0, count: width))
+      for r in 0..<rows {
+        let row = (0..<width).map { Double(xs[r * width + $0]) }
+        let scale = 1 / (row.reduce(0) { $0 + $1 * $1 } / Double(width) + 1e-5).squareRoot()
+        let dot = (0..<width).reduce(0.0) { $0 + Double(gs[r * width + $1]) * Double(ws[$1]) * row[$1] } / Double(width)
+        for c in 0..<width {
+          let (g, w) = (Double(gs[r * width + c]), Double(ws[c]))
+          wantedY.append(row[c] * scale * w)
+          wantedX.append(Double(old[r * width + c]) + scale * (g * w - row[c] * scale * scale * dot))
+          wantedW[c] += g * row[c] * scale
+        }
+      }
+      try backend.rmsNorm(x.tensor, weight: weight.tensor, epsilon: 1e-5, into: y.tensor, rstd: rstd.tensor)
+      try backend.rmsNormBackward(
+        dy.tensor, x.tensor, weight: weight.tensor, rstd: rstd.tensor, into: dx.tensor, accumulate: true,
+        dWeight: dWeight.tensor)
+      // transformers rounds x * rstd to bf16 before the weight is applied, and so does the kernel.
+      #expect(largestError(try y.values(), wantedY) < 2 * tolerance(type))
+      #expect(largestError(try dx.values(), wantedX) < tolerance(type))
+      #expect(largestError(try dWeight.values(), wantedW) < 2e-5)
+      for tensor in [y, rstd, dx, dWeight] { #expect(try tensor.isIntact) }
+    }
+  }
+
+  @Test(arguments: [1, 15, 16, 4099], types)
+  func swigluAndItsGradient(count: Int, type: DType) throws {
+    for backend in backends {
+      let gate = try GuardedTensor(random: 1, [count], type, scale: 6, on: backend)
+      let up = try GuardedTensor(random: 2, [count], type, on: backend)
+      let dy = try GuardedTensor(random: 3, [count], type, on: backend)
+      let results = try (0..<3).map { _ in try GuardedTensor(zeros: [count], type, on: backend) }
+      try backend.swiglu(gate: gate.tensor, up: up.tensor, into: results[0].tensor)
+      try backend.swigluBackward(
+        dy.tensor, gate: gate.tensor, up: up.tensor, dGate: results[1].tensor, dUp: results[2].tensor)
+      let (g, u, d) = (try gate.values().map(Double.init), try up.values().map(Double.init), try dy.values().map(Double.init))
+      let s = g.map { 1 / (1 + exp(-$0)) }
+      var wanted = [[Double]](repeating: [], count: 3)
+      for i in 0..<count {
+        wanted[0].append(g[i] * s[i] * u[i])
+        let slope: Double = s[i] * (1 + g[i] * (1 - s[i]))
+        wanted[1].append(d[i] * u[i] * slope)
+        wanted[2].append(d[i] * g[i] * s[i])
+      }
+      for (result, values) in zip(results, wanted) {
+        // silu is rounded before the product, as in transformers.
+        #expect(largestError(try result.values(), values) < 2 * tolerance(type))
+        #expect(try result.isIntact)
+      }
+    }
+  }
+
+  @Test(arguments: [(1, 2), (3, 32), (2, 64), (5, 18)], types)
+  func ropeTurnsAndTurnsBack(shape: (heads: Int, headDim: Int), type: DType) throws {
+    let (heads, headDim, rows, half) = (shape.heads, shape.headDim, 37, shape.headDim / 2)
+    for backend in backends {
+      let x = try GuardedTensor(random: 5, [rows, heads, headDim], type, on: backend)
+      let angle = (0..<64 * half).map { Float($0 / half) * pow(10000, -Float($0 % half) / Float(half)) }
+      let cosine = try Tensor(angle.map { cos($0) }, shape: [64, half], on: backend)
+      let sine = try Tensor(angle.map { sin($0) }, shape: [64, half], on: backend)
+      let places = (0..<rows).map { Int32(($0 * 11) % 64) }
+      let positions = try Tensor(ids: places, shape: [rows], on: backend)
+      let before = try x.values()
+      var wanted: [Double] = []
+      for r in 0..<rows {
+        for h in 0..<heads {
+          for c in 0..<headDim {
+            let at = (r * heads + h) * headDim
+            let a = Double(angle[Int(places[r]) * half + c % half])
+            let partner = c < half ? -Double(before[at + c + half]) : Double(before[at + c - half])
+            wanted.append(Double(before[at + c]) * cos(a) + partner * sin(a))
+          }
+        }
+      }
+      func turn(_ inverse: Bool) throws {
+        try backend.rope(
+          x.tensor, heads: heads, headDim: headDim, cosine: cosine, sine: sine, positions: positions, inverse: inverse)
+      }
+      try turn(false)
+      #expect(largestError(try x.values(), wanted) < tolerance(type))
+      try turn(true)
+      #expect(largestError(try x.values(), before.map(Double.init)) < 2 * tolerance(type))
+      #expect(try x.isIntact)
+    }
+  }
+
+  @Test(arguments: [1, 5, 17, 1003])
+  func softmaxAndCrossEntropy(width: Int) throws {
+    let rows = 19
+    for backend in backends {
+      let x = try GuardedTensor(random: 7, [rows, width], scale: 30, on: backend)
+      let dy = try GuardedTensor(random: 8, [rows, width], on: backend)
+      let labels = (0..<rows).map { Int32($0 % 4 == 3 ? -100 : ($0 * 7) % width) }
+      let (xs, gs) = (try x.values().map(Double.init), try dy.values().map(Double.init))
+      var (logs, probabilities) = ([Double](), [Double]())
+      for r in 0..<rows {
+        let row = xs[r * width..<(r + 1) * width]
+        let top = row.max()!
+        let sum = log(row.reduce(0) { $0 + exp($1 - top) }) + top
+        logs += row.map { $0 - sum }
+        probabilities += row.map { exp($0 - sum) }
+      }
+      for logarithm in [false, true] {
+        let y = try GuardedTensor(zeros: [rows, width], on: backend)
+        let dx = try GuardedTensor(zeros: [rows, width], on: backend)
+        try backend.softmax(x.tensor, into: y.tensor, logarithm: logarithm)
+        try backend.softmaxBackward(dy.tensor, y.tensor, into: dx.tensor, logarithm: logarithm)
+        var wanted: [Double] = []
+        for r in 0..<rows {
+          let at = r * width..<(r + 1) * width
+          let dot = at.reduce(0.0) { $0 + gs[$1] * probabilities[$1] }
+          let sum = at.reduce(0.0) { $0 + gs[$1] }
+          wanted += at.map { logarithm ? gs[$0] - probabilities[$0] * sum : probabilities[$0] * (gs[$0] - dot) }
+        }
+        #expect(largestError(try y.values(), logarithm ? logs : probabilities) < 4e-6)
+        #expect(largestError(try dx.values(), wanted) < 1e-5)
+        for tensor in [y, dx] { #expect(try tensor.isIntact) }
+      }
+      let losses = try GuardedTensor(zeros: [rows], on: backend)
+      let ids = try Tensor(ids: labels, shape: [rows], on: backend)
+      try backend.crossEntropy(x.tensor, labels: ids, losses: losses.tensor, gradientScale: 0.25)
+      let wantedLosses = (0..<rows).map { labels[$0] < 0 ? 0 : -logs[$0 * width + Int(labels[$0])] }
+      let wantedGradients = (0..<rows * width).map { i -> Double in
+        let label = labels[i / width]
+        return label < 0 ? 0 : 0.25 * (probabilities[i] - (Int(label) == i % width ? 1 : 0))
+      }
+      #expect(largestError(try losses.values(), wantedLosses) < 4e-6)
+      #expect(largestError(try x.values(), wantedGradients) < 4e-6)
+      #expect(try losses.isIntact && x.isIntact)
+    }
+  }
+
+  @Test(arguments: [1, 16, 1031], types)
+  func dropoutKeepsWhatItsStreamSays(count: Int, type: DType) throws {
+    let stream = RandomStream(seed: 9, purpose: "test", step: 3, module: "m")
+    let threshold = UInt32(0.3 * 0x1p32)
+    let keeps = (0..<count).map { i in
+      Philox.block(UInt64(i / 4), seed: stream.seed, stream: stream.stream)[i % 4] >= threshold
+    }
+    for backend in backends {
+      let x = try GuardedTensor(random: 11, [count], type, on: backend)
+      let y = try GuardedTensor(random: 12, [count], type, on: backend)
+      let (xs, ys) = (try x.values(), try y.values())
+      let dropped = (0..<count).map { keeps[$0] ? Double(xs[$0]) / (1 - Double(Float(0.3))) : 0 }
+      try backend.dropout(x.tensor, probability: 0.3, stream: stream, into: y.tensor, accumulate: true)
+      #expect(largestError(try y.values(), (0..<count).map { Double(ys[$0]) + dropped[$0] }) < tolerance(type))
+      try backend.dropout(x.tensor, probability: 0.3, stream: stream, into: y.tensor, accumulate: false)
+      #expect(largestError(try y.values(), dropped) < tolerance(type))
+      #expect(try y.isIntact)
+    }
+  }
+
+  @Test(arguments: types)
+  func embeddingGathersAndScatters(type: DType) throws {
+    let (vocabulary, width, ids) = (11, 19, [3, 0, 10, 3, 3, 7].map(Int32.init))
+    for backend in backends {
+      let table = try GuardedTensor(random: 1, [vocabulary, width], type, on: backend)
+      let rows = try GuardedTensor(zeros: [ids.count, width], type, on: backend)
+      let dTable = try GuardedTensor(zeros: [vocabulary, width], on: backend)
+      let places = try Tensor(ids: ids, shape: [ids.count], on: backend)
+      try backend.embedding(table.tensor, ids: places, into: rows.tensor)
+      try backend.embeddingBackward(rows.tensor, ids: places, into: dTable.tensor)
+      let values = try table.values()
+      #expect(try rows.values() == ids.flatMap { Array(values[Int($0) * width..<(Int($0) + 1) * width]) })
+      let times = (0..<vocabulary).map { id in Double(ids.count { Int($0) == id }) }
+      let wanted = (0..<vocabulary * width).map { times[$0 / width] * Double(values[$0]) }
+      #expect(largestError(try dTable.values(), wanted) < 1e-6)
+      #expect(try rows.isIntact && dTable.isIntact)
+    }
+  }
+
+  @Test func everyBackendHasTheSameBitsForAnyThreadCount() throws {
+    for set in InstructionSet.allCases where set.isSupported {
+      var first: (norm: Double, gradient: [Float])?
+      for threads in [1, 2, 3, 7] {
+        let backend = CPUBackend(threadCount: threads, instructionSet: set)
+        let x = try GuardedTensor(random: 1, [301, 257], scale: 3, on: backend).tensor
+        let weight = try GuardedTensor(random: 2, [257], on: backend).tensor
+        let rstd = try Tensor(full: [301], value: 0, on: backend)
+        let (y, dx) = (try Tensor(full: [301, 257], value: 0, on: backend), try Tensor(full: [301, 257], value: 0, on: backend))
+        let dWeight = try Tensor(full: [257], value: 0, on: backend)
+        try backend.rmsNorm(x, weight: weight, epsilon: 1e-5, into: y, rstd: rstd)
+        try backend.rmsNormBackward(y, x, weight: weight, rstd: rstd, into: dx, accumulate: false, dWeight: dWeight)
+        let now = (norm: try backend.sumOfSquares(dx), gradient: try dWeight.floats())
+        if let first { #expect(now.norm == first.norm && now.gradient == first.gradient) } else { first = now }
+      }
+    }
+  }
+}

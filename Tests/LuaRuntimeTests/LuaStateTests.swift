@@ -1,0 +1,131 @@
+import Glibc
+import LuaRuntime
+import Testing
+
+private final class Counter: LuaObject {
+  static let luaClassName = "Counter"
+  nonisolated(unsafe) static var live = 0
+  init() { Self.live += 1 }
+  deinit { Self.live -= 1 }
+}
+
+private func run(_ source: String, in state: LuaState, name: String = "=test") throws -> [LuaValue] {
+  try state.load(Array(source.utf8), chunkName: name).call()
+}
+
+private func message(_ source: String, in state: LuaState) -> String? {
+  do { _ = try run(source, in: state, name: "@recipe.lua") } catch let error as LuaError { return error.message } catch { return "other" }
+  return nil
+}
+
+@Suite(.serialized) struct LuaStateTests {
+  let state: LuaState
+  init() throws { state = try #require(LuaState()) }
+
+  @Test func valuesCrossInBothDirections() throws {
+    state.globals["echo"] = state.function { _, arguments in arguments }
+    let results = try run(
+      "return echo(nil, true, 3, -0.5, 'a\\0b', {1, 2, x = 'y'}, print, math.mininteger, math.huge)", in: state)
+    #expect(results.count == 9 && results[0].isNil && results[1].asBool == true && results[2].asInt == 3)
+    #expect(results[3].asDouble == -0.5 && results[4].asString == "a\0b")
+    let table = try #require(results[5].asTable)
+    #expect(table.count == 2 && table[2].asInt == 2 && table["x"].asString == "y" && table.pairs.count == 3)
+    #expect(results[7].asInt == Int.min && results[8].asDouble == .infinity)
+    #expect(try run("return select('#', echo())", in: state)[0].asInt == 0)
+    // More than the stack holds at first.
+    #expect(try run("return select('#', echo(table.unpack({}, 1, 5000)))", in: state)[0].asInt == 5000)
+  }
+
+  @Test func errorsCarryFileAndLineAndKeepTheirValue() throws {
+    struct Wrong: Error, CustomStringConvertible { let description = "seven is wrong" }
+    state.globals["fail"] = state.function { _, _ in throw Wrong() }
+    #expect(message("local x = 1\n\nfail()", in: state) == "recipe.lua:3: seven is wrong")
+    #expect(message("local t = nil\nt.x = 1", in: state)?.hasPrefix("recipe.lua:2: attempt to index a nil value") == true)
+    #expect(message("x = = 1", in: state)?.hasPrefix("recipe.lua:1: ") == true)
+    #expect(message("load('\\27Lua', 'x', 'b')()", in: state) != nil)
+    #expect(throws: LuaError.self) { try state.load([27, 76, 117, 97, 84, 0], chunkName: "=x") }
+    // An error that is a table comes back as itself, through native frames too.
+    state.globals["call"] = state.function { _, arguments in try #require(arguments[0].asFunction).call() }
+    let caught = try run("local e = {code = 7}\nlocal ok, got = pcall(call, function() error(e) end)\nreturn ok, got == e", in: state)
+    #expect(caught[0].asBool == false && caught[1].asBool == true)
+    #expect(message("error(setmetatable({}, {__tostring = function() error('again') end}))", in: state) != nil)
+    #expect(message("error()", in: state) != nil)
+  }
+
+  @Test func callbacksNestOnlyAsDeepAsLuaAllows() throws {
+    state.globals["call"] = state.function { _, arguments in try #require(arguments[0].asFunction).call() }
+    let text = try #require(message("local function f() return call(f) end\nreturn call(f)", in: state))
+    #expect(text.contains("overflow"))
+    #expect(message("local function f() return 1 + f() end f()", in: state)?.contains("overflow") == true)
+    #expect(message("return (('x'):rep(1 << 20)):gsub('.', function() error('deep') end)", in: state)?.contains("deep") == true)
+    #expect(try run("return 1 + 1", in: state)[0].asInt == 2)
+  }
+
+  @Test func coroutinesCallNativeFunctions() throws {
+    state.globals["double"] = state.function { _, arguments in [.integer((arguments[0].asInt ?? 0) * 2)] }
+    let results = try run(
+      """
+      local co = coroutine.wrap(function(x) while true do x = coroutine.yield(double(x)) end end)
+      return co(1), co(5), select(2, pcall(coroutine.wrap(function() error("inside", 0) end)))
+      """, in: state)
+    #expect(results[0].asInt == 2 && results[1].asInt == 10 && results[2].asString == "inside")
+    state.globals["call"] = state.function { _, arguments in try #require(arguments[0].asFunction).call() }
+    #expect(message("coroutine.wrap(function() call(coroutine.yield) end)()", in: state)?.contains("yield") == true)
+  }
+
+  @Test func objectsAreReleasedByTheCollectorAndByFree() throws {
+    let start = Counter.live
+    state.globals["new"] = state.function { _, _ in [.object(Counter())] }
+    let methods = state.metatable("Counter")
+    methods["free"] = state.freeFunction
+    methods["__index"] = .table(methods)
+    _ = try run("for i = 1, 100 do local c = new() end\nkept = new()", in: state)
+    state.collectGarbage()
+    state.collectGarbage()
+    #expect(Counter.live == start + 1)
+    let results = try run("kept:free()\nkept:free()\nreturn kept", in: state)
+    #expect(Counter.live == start)
+    if case .closed(let name) = results[0] { #expect(name == "Counter") } else { Issue.record("not closed") }
+    #expect(message("new().x.y = 1", in: state) != nil)
+    // A metatable that a program bends does not confuse the type of an object.
+    #expect(message("local m = getmetatable(new())\nif m then m.__gc(setmetatable({}, m)) end", in: state) != "other")
+  }
+
+  @Test func closingReleasesEverythingThatIsLeft() throws {
+    let start = Counter.live
+    let other = try #require(LuaState())
+    other.globals["new"] = other.function { _, _ in [.object(Counter())] }
+    _ = try run("a = new()\nsetmetatable({}, {__gc = function() error('in a finalizer') end})\nb = {new(), new()}", in: other)
+    #expect(Counter.live == start + 3)
+    other.close()
+    other.close()
+    #expect(Counter.live == start)
+  }
+
+  @Test(arguments: [
+    "while true do end",
+    "coroutine.wrap(function() while true do end end)()",
+    "local co = coroutine.wrap(function() while true do coroutine.yield() end end) while true do co() end",
+    "repeat until false",
+  ])
+  func anInterruptStopsAnyLoop(source: String) throws {
+    let interrupter = Thread { usleep(100_000); LuaState.interrupt() }
+    let text = try #require(message(source, in: state))
+    #expect(text.contains("interrupted"), "\(text)")
+    interrupter.join()
+    _ = LuaState.takeInterrupt()
+    #expect(try run("return 1", in: state)[0].asInt == 1)
+  }
+}
+
+/// A plain thread that can be waited for.
+private final class Thread {
+  private var handle = pthread_t()
+  private final class Body { let run: @Sendable () -> Void; init(_ run: @escaping @Sendable () -> Void) { self.run = run } }
+
+  init(_ run: @escaping @Sendable () -> Void) {
+    let body = Unmanaged.passRetained(Body(run)).toOpaque()
+    pthread_create(&handle, nil, { Unmanaged<Body>.fromOpaque($0!).takeRetainedValue().run(); return nil }, body)
+  }
+  func join() { pthread_join(handle, nil) }
+}
