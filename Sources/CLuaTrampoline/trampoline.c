@@ -171,6 +171,8 @@ static void stop(lua_State *L, lua_Debug *ar) {
 void ql_set_main(lua_State *L) {
   main_state = L;
   current = NULL;
+  polls = 0; // what interrupts meant to the state before does not concern this one
+  taken = interrupts;
 }
 void ql_set_polling(int polling) { polls = polling; }
 

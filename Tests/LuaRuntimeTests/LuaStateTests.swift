@@ -1,5 +1,6 @@
 import Glibc
 import LuaRuntime
+import Synchronization
 import Testing
 
 private final class Counter: LuaObject {
@@ -109,12 +110,39 @@ private func message(_ source: String, in state: LuaState) -> String? {
     "repeat until false",
   ])
   func anInterruptStopsAnyLoop(source: String) throws {
-    let interrupter = Thread { usleep(100_000); LuaState.interrupt() }
-    let text = try #require(message(source, in: state))
-    #expect(text.contains("interrupted"), "\(text)")
-    interrupter.join()
+    try expectInterrupt(of: source, in: state)
     _ = LuaState.takeInterrupt()
     #expect(try run("return 1", in: state)[0].asInt == 1)
+  }
+
+  @Test func aNewStateDoesNotPollForTheOneBefore() throws {
+    LuaState.setPolling(true)
+    LuaState.interrupt()
+    let next = try #require(LuaState())
+    #expect(!LuaState.takeInterrupt())
+    try expectInterrupt(of: "while true do end", in: next)
+    next.close()
+  }
+
+  /// Interrupts `source` once after 0.1 s. A loop that does not stop would block every test after it, so it is
+  /// interrupted again, which nothing holds back, and reported.
+  private func expectInterrupt(of source: String, in state: LuaState) throws {
+    let stopped = Atomic(false)
+    let late = Atomic(false)
+    let interrupter = Thread {
+      usleep(100_000)
+      LuaState.interrupt()
+      for _ in 0..<1000 where !stopped.load(ordering: .acquiring) { usleep(10_000) }
+      guard !stopped.load(ordering: .acquiring) else { return }
+      late.store(true, ordering: .releasing)
+      LuaState.interrupt()
+    }
+    let text = try #require(message(source, in: state))
+    stopped.store(true, ordering: .releasing)
+    interrupter.join()
+    #expect(text.contains("interrupted"), "\(text)")
+    let wasLate = late.load(ordering: .acquiring)
+    #expect(!wasLate, "the first interrupt was not honoured")
   }
 }
 
