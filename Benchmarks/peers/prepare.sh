@@ -13,6 +13,6 @@ if ! test -x $peers/venv/bin/pip; then
 fi
 for dtype in f32 bf16; do
   test -f $peers/smollm2-$dtype/model.safetensors ||
-    HF_HUB_OFFLINE=1 $peers/venv/bin/python Benchmarks/peers/export_gguf.py \
+    HF_HUB_OFFLINE=1 $peers/venv/bin/python Tests/Fixtures/peers/export_gguf.py \
       downloads/SmolLM2-135M-Instruct.Q4_1.gguf $peers/smollm2-$dtype $dtype
 done

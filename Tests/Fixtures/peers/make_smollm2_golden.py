@@ -16,10 +16,12 @@ import os
 import numpy as np
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 import peft
 from peft import LoraConfig, get_peft_model
 import bitsandbytes as bnb
+
+from export_gguf import model_of, tokenizer_of
 
 PROMPTS = [
     "The capital of France is",
@@ -29,28 +31,6 @@ PROMPTS = [
 STEPS, LENGTH, RATE = 20, 128, 1e-3
 VERSIONS = {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__,
             "bitsandbytes": bnb.__version__, "numpy": np.__version__}
-
-
-def tokenizer_of(path):
-    folder, name = os.path.split(os.path.abspath(path))
-    tok = AutoTokenizer.from_pretrained(folder, gguf_file=name)
-    # transformers ignores tokenizer.ggml.pre = smollm: every digit is a pre-token of its own.
-    from tokenizers import pre_tokenizers
-    tok.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
-    return tok
-
-
-def export_f32(path, out):
-    """The dequantised GGUF as an f32 directory that transformers can load with a quantization config."""
-    folder, name = os.path.split(os.path.abspath(path))
-    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32)
-    for attr in ("hf_quantizer", "is_quantized", "quantization_method"):
-        model.__dict__.pop(attr, None)
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    model.save_pretrained(out)
-    return model
 
 
 def fnv1a64(s):
@@ -143,7 +123,8 @@ def main():
     args = ap.parse_args()
     torch.set_num_threads(2)
     tok = tokenizer_of(args.gguf)
-    model = export_f32(args.gguf, args.hf).eval()
+    model = model_of(args.gguf, torch.float32).eval()
+    model.save_pretrained(args.hf)
     tok.save_pretrained(args.hf)
     cases = []
     for prompt in PROMPTS:
