@@ -7,13 +7,13 @@ import Tensors
 /// the `CPUBackend+….swift` files adapt them to tensors.
 public final class CPUBackend: Backend, @unchecked Sendable {
   public let instructionSet: InstructionSet
-  public let pool: ThreadPool
+  public private(set) var pool: ThreadPool
   public let memory = MemoryLedger()
   let allocator = BlockAllocator()
   let tables: KernelTables
-  let matmulState: MatmulState
+  private(set) var matmulState: MatmulState
   /// Scratch of the attention kernels, one buffer per worker.
-  let attentionScratch: [ScratchBuffer]
+  private(set) var attentionScratch: [ScratchBuffer]
 
   public init(threadCount: Int = Int(cp_allowed_processor_count()), instructionSet: InstructionSet = .selected) {
     self.instructionSet = instructionSet
@@ -21,5 +21,13 @@ public final class CPUBackend: Backend, @unchecked Sendable {
     self.tables = KernelTables(instructionSet)
     self.attentionScratch = (0..<max(1, threadCount)).map { _ in ScratchBuffer() }
     self.matmulState = MatmulState(instructionSet: instructionSet, workers: max(1, threadCount))
+  }
+
+  /// Exchanges the thread pool; results do not depend on the number of threads. Not while an operation runs.
+  public func setThreadCount(_ count: Int) {
+    guard count != pool.threadCount else { return }
+    pool = ThreadPool(threadCount: count)
+    attentionScratch = (0..<max(1, count)).map { _ in ScratchBuffer() }
+    matmulState = MatmulState(instructionSet: instructionSet, workers: max(1, count))
   }
 }

@@ -123,8 +123,15 @@ extension Engine {
           self.randomDraws = 0
           return []
         },
-        NativeFunction("threads", "Number of worker threads; set with --threads.", returns: "integer") { _ in
-          [.integer(self.backend.pool.threadCount)]
+        NativeFunction(
+          "threads", "Number of worker threads; sets it first when given.",
+          [Parameter("count", .integer, optional: true, "1 to 1024")], returns: "integer"
+        ) { call in
+          if let count = call["count"].asInt {
+            guard (1...1024).contains(count) else { throw call.invalid("count must be 1 to 1024, got \(count)") }
+            self.backend.setThreadCount(count)
+          }
+          return [.integer(self.backend.pool.threadCount)]
         },
         NativeFunction("memory", "Bytes in use, by category, and of the process.", returns: "table") { call in
           [self.memoryTable(call.state)]

@@ -82,11 +82,33 @@ extension Engine {
           }
           return [.table(table)]
         },
-        NativeFunction("state", "Step count and number of parameters.", returns: "table") { call in
-          let table = call.state.newTable()
-          table["step"] = .integer(try optimizer(call).optimizer().stepCount)
-          table["parameters"] = .integer(try optimizer(call).parameters.count)
+        NativeFunction(
+          "state", "Copies: { step =, tensors = { [\"<parameter>.<array>\"] = tensor } }.", returns: "table"
+        ) { call in
+          let optimizer = try optimizer(call).optimizer()
+          let (table, tensors) = (call.state.newTable(), call.state.newTable())
+          for (name, tensor) in try optimizer.stateTensors() { tensors[name] = self.value(tensor, call.state) }
+          table["step"] = .integer(optimizer.stepCount)
+          table["tensors"] = .table(tensors)
           return [.table(table)]
+        },
+        NativeFunction(
+          "load_state", "Takes over what `state` gave; nothing changes when an array is missing or of another size.",
+          [Parameter("state", .table, "{ step =, tensors = }")]
+        ) { call in
+          let table = try call.table("state")
+          guard let step = table["step"].asInt, step >= 0, let stored = table["tensors"].asTable else {
+            throw call.invalid("state must be what optimizer:state() returns")
+          }
+          var tensors: [String: Tensor] = [:]
+          for (key, value) in stored.pairs {
+            guard let name = key.asString, case .object(let object) = value, let tensor = object as? Tensor else {
+              throw call.invalid("state.tensors must map names to tensors")
+            }
+            tensors[name] = tensor
+          }
+          try optimizer(call).optimizer().restore(from: tensors, stepCount: step)
+          return []
         },
       ])
   }

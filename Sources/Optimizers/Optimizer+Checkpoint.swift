@@ -26,17 +26,56 @@ extension Optimizer {
   /// Restores what `checkpointItems` wrote; everything is checked before anything is changed.
   /// - Throws: `OptimizerError.stateMismatch`, `FormatError`.
   public func restore(from file: SafetensorsFile, stepCount: Int) throws {
+    try withExtendedLifetime(file) {
+      try restore(stepCount: stepCount, source: file.path) { name in
+        guard let entry = file.entry(name) else { return nil }
+        return (entry.type.dtype, entry.shape, try file.bytes(of: name))
+      }
+    }
+  }
+
+  /// Restores copies of the arrays, as `stateTensors` gives them.
+  /// - Throws: `OptimizerError.stateMismatch`.
+  public func restore(from tensors: [String: Tensor], stepCount: Int) throws {
+    let arrays = try tensors.mapValues { try $0.contiguous() }
+    try withExtendedLifetime(arrays) {
+      try restore(stepCount: stepCount, source: "state") { name in
+        arrays[name].map { tensor in (tensor.dtype, tensor.shape, tensor.withHostBytes { $0 }) }
+      }
+    }
+  }
+
+  /// The state as named tensors of their own: `<parameter>.<array>`.
+  public func stateTensors() throws -> [String: Tensor] {
+    var result: [String: Tensor] = [:]
+    for item in checkpointItems() {
+      let tensor = try Tensor(empty: item.shape, dtype: item.dtype, category: .optimizer, on: parameters[0].tensor.backend)
+      var offset = 0
+      try item.write { bytes in
+        tensor.withMutableHostBytes { target in
+          UnsafeMutableRawBufferPointer(rebasing: target[offset..<offset + bytes.count]).copyMemory(from: bytes)
+        }
+        offset += bytes.count
+      }
+      result[item.name] = tensor
+    }
+    return result
+  }
+
+  private typealias StoredArray = (dtype: DType?, shape: [Int], bytes: UnsafeRawBufferPointer)
+
+  private func restore(stepCount: Int, source: String, find: (String) throws -> StoredArray?) throws {
     for index in parameters.indices {
       for array in arrays(index) {
         let name = "\(parameters[index].name).\(array.name)"
         let expected = [array.elementCount(parameters[index].tensor.elementCount)]
-        guard let entry = file.entry(name) else {
-          throw OptimizerError.stateMismatch(path: file.path, what: name, expected: "present", got: "missing")
+        guard let stored = try find(name) else {
+          throw OptimizerError.stateMismatch(path: source, what: name, expected: "present", got: "missing")
         }
-        guard entry.shape == expected, entry.type.dtype == array.dtype else {
+        guard stored.shape == expected, stored.dtype == array.dtype else {
           throw OptimizerError.stateMismatch(
-            path: file.path, what: name, expected: "\(array.dtype.name) \(expected)",
-            got: "\(entry.type.rawValue) \(entry.shape)")
+            path: source, what: name, expected: "\(array.dtype.name) \(expected)",
+            got: "\(stored.dtype?.name ?? "another type") \(stored.shape)")
         }
       }
     }
@@ -44,13 +83,12 @@ extension Optimizer {
       let page = pages[number]
       try withPage(number, isDirty: true) { base in
         for (position, array) in arrays(page.parameter).enumerated() {
-          let bytes = try file.bytes(of: "\(parameters[page.parameter].name).\(array.name)")
+          guard let stored = try find("\(parameters[page.parameter].name).\(array.name)") else { continue }
           let size = array.dtype.byteCount
           let start = array.isPerBlock ? page.range.lowerBound / OptimizerState.blockSize : page.range.lowerBound
           let count = array.elementCount(page.range.count) * size
-          withExtendedLifetime(file) {
-            (base + page.offsets[position]).copyMemory(from: bytes.baseAddress! + start * size, byteCount: count)
-          }
+          guard count > 0, let bytes = stored.bytes.baseAddress else { continue }
+          (base + page.offsets[position]).copyMemory(from: bytes + start * size, byteCount: count)
         }
       }
     }

@@ -72,7 +72,9 @@ private func scratchDirectory() throws -> String {
     #expect(resident.statistics == nil)
   }
 
-  @Test func aSavedStateContinuesWithTheSameBits() throws {
+  /// Through a file, and through tensors as `optimizer:state()` of Lua.
+  @Test(arguments: [true, false])
+  func aSavedStateContinuesWithTheSameBits(throughFile: Bool) throws {
     let update = OptimizerUpdate(rule: .adamW, bits: 8, learningRate: 0.01)
     let directory = try scratchDirectory()
     let one = try parameters([5000, 300])
@@ -89,8 +91,12 @@ private func scratchDirectory() throws -> String {
     }
     try SafetensorsWriter.write(path: directory + "/state.safetensors", whole.checkpointItems())
     let resumed = try Optimizer(two, options)
-    try resumed.restore(
-      from: try SafetensorsFile(path: directory + "/state.safetensors"), stepCount: whole.stepCount)
+    if throughFile {
+      try resumed.restore(
+        from: try SafetensorsFile(path: directory + "/state.safetensors"), stepCount: whole.stepCount)
+    } else {
+      try resumed.restore(from: try whole.stateTensors(), stepCount: whole.stepCount)
+    }
     for step in 4...6 {
       try giveGradients(one, step: step)
       try giveGradients(two, step: step)

@@ -74,9 +74,10 @@ function native.save_tensors(path, tensors) end
 ---@param seed integer any integer
 function native.seed(seed) end
 
----Number of worker threads; set with --threads.
+---Number of worker threads; sets it first when given.
+---@param count? integer 1 to 1024
 ---@return integer
-function native.threads() end
+function native.threads(count) end
 
 ---Bytes in use, by category, and of the process.
 ---@return table
@@ -694,9 +695,13 @@ function Optimizer:state_bytes() end
 ---@return table|nil
 function Optimizer:pages() end
 
----Step count and number of parameters.
+---Copies: { step =, tensors = { ["<parameter>.<array>"] = tensor } }.
 ---@return table
 function Optimizer:state() end
+
+---Takes over what `state` gave; nothing changes when an array is missing or of another size.
+---@param state table { step =, tensors = }
+function Optimizer:load_state(state) end
 
 ---Text to token ids and back.
 ---@class Tokenizer
