@@ -1,0 +1,75 @@
+import CPUBackend
+import Quantization
+import Tensors
+
+/// Dense and quantized matrix products, in GFLOP/s.
+struct Products {
+  let bench: Bench
+  let limits: Limits
+
+  private func limit(_ precision: DType) -> Double { precision == .bf16 ? limits.pairGFLOPS : limits.floatGFLOPS }
+
+  /// C[m, n] = A[m, k] B[k, n], each operand transposed in memory where its flag says so.
+  private func dense(
+    _ label: String, _ m: Int, _ n: Int, _ k: Int, _ transposeA: Bool, _ transposeB: Bool, _ precision: DType
+  ) throws {
+    let form = "\(transposeA ? "T" : "N")\(transposeB ? "T" : "N")"
+    let name = "\(label) \(precision.name) \(m) x \(k) x \(n) \(form)"
+    guard bench.wants(name) else { return }
+    let a = try bench.tensor(transposeA ? [k, m] : [m, k], precision)
+    let b = try bench.tensor(transposeB ? [n, k] : [k, n], precision)
+    let c = try bench.tensor([m, n], precision)
+    try bench.row(name, work: 2e-9 * Double(m * n * k), unit: "GFLOP/s", limit: limit(precision)) {
+      try bench.backend.matmul(
+        a, transposeA: transposeA, b, transposeB: transposeB, alpha: 1, beta: 0, into: c, precision: precision)
+    }
+  }
+
+  private func quantized(_ rows: Int, _ out: Int, _ columns: Int, _ transposed: Bool, _ precision: DType) throws {
+    let name = "NF4 + DQ \(precision.name) \(rows) x \(columns) x \(out)\(transposed ? " dX" : "")"
+    guard bench.wants(name) else { return }
+    let weight = try FourBit.quantize(try bench.tensor([out, columns]), kind: .nf4, double: true, name: "w")
+    let x = try bench.tensor([rows, transposed ? out : columns], precision)
+    let y = try bench.tensor([rows, transposed ? columns : out], precision)
+    try bench.row(name, work: 2e-9 * Double(rows * out * columns), unit: "GFLOP/s", limit: limit(precision)) {
+      try bench.backend.quantizedMatmul(
+        x, weight, transposed: transposed, alpha: 1, beta: 0, into: y, precision: precision)
+    }
+  }
+
+  func runDense() throws {
+    for precision in [DType.bf16, .f32] {
+      try dense("product", 512, 4096, 4096, false, true, precision)
+      try dense("product", 512, 4096, 4096, false, false, precision)
+      try dense("product", 512, 4096, 4096, true, false, precision)
+      try dense("product", 2048, 11008, 4096, false, true, precision)
+      try dense("product", 2048, 11008, 4096, false, false, precision)
+      try dense("product", 512, 1536, 576, false, true, precision)
+      try dense("product", 512, 5632, 2048, false, true, precision)
+    }
+  }
+
+  func runQuantized() throws {
+    for precision in [DType.bf16, .f32] {
+      for rows in [1, 4, 16, 128, 512] {
+        try quantized(rows, 4096, 11008, false, precision)
+        try quantized(rows, 4096, 11008, true, precision)
+      }
+      try dense("product", 512, 4096, 11008, false, true, precision)
+      try quantized(512, 576, 1536, false, precision)
+      try quantized(512, 1536, 576, true, precision)
+    }
+  }
+
+  /// The six products of a rank-16 adapter of a 576 x 1536 layer with 512 tokens.
+  func runAdapters() throws {
+    for precision in [DType.bf16, .f32] {
+      try dense("adapter x A^T", 512, 16, 576, false, true, precision)
+      try dense("adapter h B^T", 512, 1536, 16, false, true, precision)
+      try dense("adapter dB", 1536, 16, 512, true, false, precision)
+      try dense("adapter dh", 512, 16, 1536, false, false, precision)
+      try dense("adapter dA", 16, 576, 512, true, false, precision)
+      try dense("adapter dx", 512, 576, 16, false, false, precision)
+    }
+  }
+}
