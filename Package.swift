@@ -95,7 +95,7 @@ let package = Package(
     tests("Tokenizers", ["Tokenizers", "Formats"]),
     tests("Models", ["Models", "CPUBackend", "Formats"]),
     tests("Adapters", ["Adapters", "Models", "CPUBackend", "Formats"]),
-    tests("Optimizers", ["Optimizers", "CPUBackend", "Tensors"]),
+    tests("Optimizers", ["Optimizers", "CPUBackend", "Tensors", "Numerics"]),
     tests("Training", ["Training", "CPUBackend"]),
     tests("LuaRuntime", ["LuaRuntime"]),
     tests("LuaBindings", ["LuaBindings", "LuaRuntime"]),

@@ -50,71 +50,38 @@ extension CPUBackend {
     guard let nested = operand.nested else { return operand.absmax }
     let scales = try Tensor(empty: operand.absmax.shape, category: .workspace, on: self)
     try dequantize8(
-      codes: operand.absmax, absmax: nested.absmax, map: nested.map, blockSize: nested.blockSize, into: scales)
-    let values = scales.floatAddress
-    for index in 0..<scales.elementCount { values[index] += nested.offset }
+      codes: operand.absmax, absmax: nested.absmax, map: nested.map, blockSize: nested.blockSize,
+      offset: nested.offset, into: scales)
     return scales
   }
 
-  public func quantize8(_ x: Tensor, map: Tensor, blockSize: Int, codes: Tensor, absmax: Tensor) throws {
+  public func quantize8(_ x: Tensor, blockSize: Int, codes: Tensor, absmax: Tensor) throws {
     let count = x.elementCount
-    let (source, table, bytes, scales) = (
-      Shared(x.floatAddress), Shared(map.floatAddress), Shared(codes.byteAddress), Shared(absmax.floatAddress)
-    )
+    let (source, bytes, scales) = (Shared(x.floatAddress), Shared(codes.byteAddress), Shared(absmax.floatAddress))
     let kernels = tables.quantization
     pool.forEachRange((count + blockSize - 1) / blockSize, grain: max(1, 4096 / blockSize)) { range, _ in
       let first = range.lowerBound * blockSize
-      kernels.quantize8(
-        source.value + first, min(range.upperBound * blockSize, count) - first, blockSize, table.value,
-        bytes.value + first, scales.value + range.lowerBound)
+      withUnsafePointer(to: DynamicCodec.signed) { codec in
+        kernels.quantize8(
+          source.value + first, min(range.upperBound * blockSize, count) - first, blockSize, codec,
+          bytes.value + first, scales.value + range.lowerBound)
+      }
     }
   }
 
   public func dequantize8(
-    codes: Tensor, absmax: Tensor, map: Tensor, blockSize: Int, into y: Tensor
+    codes: Tensor, absmax: Tensor, map: Tensor, blockSize: Int, offset: Float, into y: Tensor
   ) throws {
-    tables.quantization.dequantize8(
-      codes.byteAddress, absmax.floatAddress, map.floatAddress, codes.elementCount, blockSize, y.floatAddress)
-  }
-
-  public func update(
-    _ rule: OptimizerUpdate, parameter: Tensor, gradient: Tensor, state: [UnsafeMutableRawPointer], step: Int,
-    gradientScale: Float
-  ) throws {
-    let numbers = OptimizerStep(
-      learningRate: rule.learningRate, beta1: rule.beta1, beta2: rule.beta2, epsilon: rule.epsilon,
-      weightDecay: rule.weightDecay, gradientScale: gradientScale,
-      correction1: Float(1 - pow(Double(rule.beta1), Double(step))),
-      correction2: Float((1 - pow(Double(rule.beta2), Double(step))).squareRoot()))
-    let (p, g, states) = (Shared(parameter.floatAddress), Shared(gradient.floatAddress), Shared(state))
-    let kernels = tables.optimizer
-    let (signed, unsigned) = (DynamicMap.signed, DynamicMap.unsigned)
-    let count = parameter.elementCount
-    // Whole blocks of 8-bit state per chunk.
-    let block = 256
-    pool.forEachRange((count + block - 1) / block, grain: 64) { range, _ in
-      let first = range.lowerBound * block
-      let size = min(range.upperBound * block, count) - first
-      func floats(_ index: Int, _ offset: Int) -> UnsafeMutablePointer<Float> {
-        states.value[index].assumingMemoryBound(to: Float.self) + offset
-      }
-      func codes(_ index: Int) -> UnsafeMutablePointer<UInt8> {
-        states.value[index].assumingMemoryBound(to: UInt8.self) + first
-      }
-      withUnsafePointer(to: numbers) { numbers in
-        let (target, source) = (p.value + first, UnsafePointer(g.value + first))
-        switch (rule.rule, rule.bits) {
-        case (.adamW, 8):
-          kernels.adamW8(
-            numbers, target, source, size, codes(0), floats(1, range.lowerBound), codes(2),
-            floats(3, range.lowerBound), signed, unsigned)
-        case (.adamW, _): kernels.adamW(numbers, target, source, size, floats(0, first), floats(1, first))
-        case (.lion, 8):
-          kernels.lion8(numbers, target, source, size, codes(0), floats(1, range.lowerBound), signed)
-        case (.lion, _): kernels.lion(numbers, target, source, size, floats(0, first))
-        case (.sgd, _): kernels.sgd(numbers, target, source, size, floats(0, first))
-        }
-      }
+    let count = codes.elementCount
+    let (bytes, scales, table, target) = (
+      Shared(codes.byteAddress), Shared(absmax.floatAddress), Shared(map.floatAddress), Shared(y.floatAddress)
+    )
+    let kernels = tables.quantization
+    pool.forEachRange((count + blockSize - 1) / blockSize, grain: max(1, 16384 / blockSize)) { range, _ in
+      let first = range.lowerBound * blockSize
+      kernels.dequantize8(
+        bytes.value + first, scales.value + range.lowerBound, table.value,
+        min(range.upperBound * blockSize, count) - first, blockSize, offset, target.value + first)
     }
   }
 }

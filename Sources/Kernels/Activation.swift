@@ -1,5 +1,9 @@
 import CPlatform
 
+// `__always` is a wish that the compiler does not grant here, and a call would split the vector.
+@inline(always)
+private func sigmoid(_ x: F16) -> F16 { splat(1) / (splat(1) + expVector(splat(0) - x)) }
+
 extension Kernels {
   /// Rotates pairs (i, i + headDim / 2) of every head by the angle of the row's position; `sign` -1 turns back.
   @inline(never)
@@ -14,37 +18,28 @@ extension Kernels {
       let s = sine + Int(positions[row]) &* half
       for head in 0..<heads {
         let base = x + (row &* heads &+ head) &* headDim &* size
-        var j = 0
-        while j < half {
-          let rest = half &- j
+        forEachVector(half) { j, rest in
           let a = element16(base, type, j, rest)
           let b = element16(base, type, half &+ j, rest)
           let cos16 = element16(c, 0, j, rest)
           let sin16 = element16(s, 0, j, rest) * splat(sign)
           putElement16(base, type, j, rest, a * cos16 - b * sin16)
           putElement16(base, type, half &+ j, rest, b * cos16 + a * sin16)
-          j &+= 16
         }
       }
     }
   }
-
-  @inline(__always)
-  private static func sigmoid(_ x: F16) -> F16 { splat(1) / (splat(1) + expVector(splat(0) - x)) }
 
   /// y = silu(gate) * up
   @inline(never)
   static func swiglu(
     _ gate: UnsafeRawPointer, _ up: UnsafeRawPointer, _ type: Int32, _ y: UnsafeMutableRawPointer, _ count: Int
   ) {
-    var i = 0
-    while i < count {
-      let rest = count &- i
+    forEachVector(count) { i, rest in
       let g = element16(gate, type, i, rest)
       var silu = g * sigmoid(g)
       if type == 1 { silu = mm_round_bf16(silu) }
       putElement16(y, type, i, rest, silu * element16(up, type, i, rest))
-      i &+= 16
     }
   }
 
@@ -54,16 +49,13 @@ extension Kernels {
     _ dy: UnsafeRawPointer, _ gate: UnsafeRawPointer, _ up: UnsafeRawPointer, _ type: Int32,
     _ dGate: UnsafeMutableRawPointer, _ dUp: UnsafeMutableRawPointer, _ count: Int
   ) {
-    var i = 0
-    while i < count {
-      let rest = count &- i
+    forEachVector(count) { i, rest in
       let d = element16(dy, type, i, rest)
       let g = element16(gate, type, i, rest)
       let u = element16(up, type, i, rest)
       let s = sigmoid(g)
       putElement16(dUp, type, i, rest, d * g * s)
       putElement16(dGate, type, i, rest, d * u * s * madd(g, splat(1) - s, splat(1)))
-      i &+= 16
     }
   }
 }

@@ -12,20 +12,16 @@ extension Kernels {
       let source = x + row &* d &* size
       let target = y + row &* d &* size
       var sum = splat(0)
-      var j = 0
-      while j < d {
-        let v = element16(source, type, j, d &- j)
+      forEachVector(d) { j, rest in
+        let v = element16(source, type, j, rest)
         sum = madd(v, v, sum)
-        j &+= 16
       }
       let scale = 1 / (mm_sum(sum) / Float(d) + epsilon).squareRoot()
       rstd[row] = scale
-      j = 0
-      while j < d {
-        var v = element16(source, type, j, d &- j) * splat(scale)
+      forEachVector(d) { j, rest in
+        var v = element16(source, type, j, rest) * splat(scale)
         if type == 1 { v = mm_round_bf16(v) }
-        putElement16(target, type, j, d &- j, v * element16(weight, weightType, j, d &- j))
-        j &+= 16
+        putElement16(target, type, j, rest, v * element16(weight, weightType, j, rest))
       }
     }
   }
@@ -41,19 +37,14 @@ extension Kernels {
     for row in 0..<t {
       let offset = row &* d &* size
       var sum = splat(0)
-      var j = 0
-      while j < d {
-        let rest = d &- j
+      forEachVector(d) { j, rest in
         let g = element16(dy + offset, type, j, rest) * element16(weight, weightType, j, rest)
         sum = madd(g, element16(x + offset, type, j, rest), sum)
-        j &+= 16
       }
       let scale = rstd[row]
       // mean(g * n) * rstd, applied to x instead of n
       let pull = splat(mm_sum(sum) / Float(d) * scale * scale * scale)
-      j = 0
-      while j < d {
-        let rest = d &- j
+      forEachVector(d) { j, rest in
         let v = element16(x + offset, type, j, rest)
         let gradient = element16(dy + offset, type, j, rest)
         var out = gradient * element16(weight, weightType, j, rest) * splat(scale) - v * pull
@@ -63,7 +54,6 @@ extension Kernels {
           let sum = element16(dWeight, 0, j, rest) + gradient * v * splat(scale)
           putElement16(dWeight, 0, j, rest, sum)
         }
-        j &+= 16
       }
     }
   }

@@ -21,16 +21,13 @@ private func rowMaximum(_ x: UnsafePointer<Float>, _ d: Int) -> Float {
 @inline(__always)
 private func exponentials(_ x: UnsafePointer<Float>, _ d: Int, _ peak: Float, _ y: UnsafeMutablePointer<Float>?) -> Float {
   var sum = splat(0)
-  var j = 0
-  while j < d {
-    let rest = d &- j
+  forEachVector(d) { j, rest in
     var e = expVector(element16(x, 0, j, rest) - splat(peak))
     if rest < 16 {
       for lane in rest..<16 { e[lane] = 0 }
     }
     if let y { putElement16(y, 0, j, rest, e) }
     sum = sum + e
-    j &+= 16
   }
   return mm_sum(sum)
 }
@@ -47,12 +44,9 @@ extension Kernels {
       let total = exponentials(source, d, peak, logarithm ? nil : target)
       let shift = splat(peak + rows_log(total))
       let factor = splat(1 / total)
-      var j = 0
-      while j < d {
-        let rest = d &- j
+      forEachVector(d) { j, rest in
         let v = logarithm ? element16(source, 0, j, rest) - shift : element16(target, 0, j, rest) * factor
         putElement16(target, 0, j, rest, v)
-        j &+= 16
       }
     }
   }
@@ -66,20 +60,15 @@ extension Kernels {
     for row in 0..<t {
       let offset = row &* d
       var sum = splat(0)
-      var j = 0
-      while j < d {
-        let g = element16(dy + offset, 0, j, d &- j)
-        sum = logarithm ? sum + g : madd(g, element16(y + offset, 0, j, d &- j), sum)
-        j &+= 16
+      forEachVector(d) { j, rest in
+        let g = element16(dy + offset, 0, j, rest)
+        sum = logarithm ? sum + g : madd(g, element16(y + offset, 0, j, rest), sum)
       }
       let total = splat(mm_sum(sum))
-      j = 0
-      while j < d {
-        let rest = d &- j
+      forEachVector(d) { j, rest in
         let g = element16(dy + offset, 0, j, rest)
         let v = element16(y + offset, 0, j, rest)
         putElement16(dx + offset, 0, j, rest, logarithm ? g - expVector(v) * total : v * (g - total))
-        j &+= 16
       }
     }
   }
@@ -106,10 +95,8 @@ extension Kernels {
       losses[row] = rows_log(total) + peak - chosen
       guard gradient else { continue }
       let factor = splat(scale / total)
-      var j = 0
-      while j < d {
-        putElement16(source, 0, j, d &- j, element16(source, 0, j, d &- j) * factor)
-        j &+= 16
+      forEachVector(d) { j, rest in
+        putElement16(source, 0, j, rest, element16(source, 0, j, rest) * factor)
       }
       source[label] -= scale
     }

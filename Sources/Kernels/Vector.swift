@@ -13,3 +13,15 @@ typealias U16 = SIMD16<UInt32>
 /// Nothing but pointers and numbers crosses the border: no arrays, closures, generics or classes here, since
 /// weak symbols compiled for a newer processor could be linked into baseline callers.
 public enum Kernels {}
+
+/// Calls body(i, 16) for each whole vector below `count`, then body(i, rest) for what is left: with a constant 16 the
+/// body's handling of missing elements is compiled away.
+@inline(__always)
+func forEachVector(_ count: Int, _ body: (_ i: Int, _ rest: Int) -> Void) {
+  var i = 0
+  while i &+ 16 <= count {
+    body(i, 16)
+    i &+= 16
+  }
+  if i < count { body(i, count &- i) }
+}

@@ -29,35 +29,3 @@ public enum FP4 {
 }
 
 private func bits(_ patterns: [UInt32]) -> [Float] { patterns.map(Float.init(bitPattern:)) }
-
-/// The 256-entry dynamic maps of bitsandbytes' 8-bit blockwise quantization (Dettmers et al. 2022).
-public enum DynamicMap {
-  /// 127 negatives, zero at 127, 128 positives.
-  public static let signed = make(isSigned: true)
-  /// Zero at 0, then 255 positives.
-  public static let unsigned = make(isSigned: false)
-
-  /// For i = 0..6 the interval [0.1, 1] is split in 2^i parts (twice as many unsigned), whose midpoints are scaled by
-  /// 10^(i - 6); the order of operations is torch.linspace's, which the golden hashes pin down.
-  private static func make(isSigned: Bool) -> [Float] {
-    var values: [Float] = [0, 1]
-    let start = Float(0.1)
-    for i in 0..<7 {
-      let parts = 1 << (isSigned ? i : i + 1)
-      let step = (1 - start) / Float(parts)
-      let points = (0...parts).map { k -> Float in
-        k < (parts + 1) / 2
-          ? start.addingProduct(step, Float(k)) : Float(1).addingProduct(-step, Float(parts - k))
-      }
-      let scale = Float(scales[i])
-      for k in 0..<parts {
-        let value = (points[k] + points[k + 1]) / 2 * scale
-        values.append(value)
-        if isSigned { values.append(-value) }
-      }
-    }
-    return values.sorted()
-  }
-
-  private static let scales: [Double] = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1]
-}

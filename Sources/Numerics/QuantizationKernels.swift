@@ -11,13 +11,14 @@ public struct QuantizationKernels: Sendable {
   public typealias Dequantize4 = @convention(c) (
     UnsafePointer<UInt8>, UnsafePointer<Float>, UnsafePointer<Float>, Int, Int, UnsafeMutableRawPointer, Int32
   ) -> Void
-  /// (x, count, block size, map [256], codes, absmax)
+  /// (x, count, block size, address of a `DynamicCodec`, codes, absmax)
   public typealias Quantize8 = @convention(c) (
-    UnsafePointer<Float>, Int, Int, UnsafePointer<Float>, UnsafeMutablePointer<UInt8>, UnsafeMutablePointer<Float>
+    UnsafePointer<Float>, Int, Int, UnsafeRawPointer, UnsafeMutablePointer<UInt8>, UnsafeMutablePointer<Float>
   ) -> Void
-  /// (codes, absmax, map [256], count, block size, y)
+  /// y = map[code] * absmax + offset, rounded after each operation:
+  /// (codes, absmax, map [256], count, block size, offset, y)
   public typealias Dequantize8 = @convention(c) (
-    UnsafePointer<UInt8>, UnsafePointer<Float>, UnsafePointer<Float>, Int, Int, UnsafeMutablePointer<Float>
+    UnsafePointer<UInt8>, UnsafePointer<Float>, UnsafePointer<Float>, Int, Int, Float, UnsafeMutablePointer<Float>
   ) -> Void
 
   public var quantize4: Quantize4
@@ -33,74 +34,5 @@ public struct QuantizationKernels: Sendable {
     self.dequantize4 = dequantize4
     self.quantize8 = quantize8
     self.dequantize8 = dequantize8
-  }
-}
-
-/// The numbers of one optimizer step, for the kernels.
-public struct OptimizerStep: Sendable {
-  public var learningRate: Float
-  public var beta1: Float
-  public var beta2: Float
-  public var epsilon: Float
-  public var weightDecay: Float
-  /// Multiplies the gradient (clipping).
-  public var gradientScale: Float
-  /// 1 - beta1^t and sqrt(1 - beta2^t), computed in double precision.
-  public var correction1: Float
-  public var correction2: Float
-
-  public init(
-    learningRate: Float, beta1: Float, beta2: Float, epsilon: Float, weightDecay: Float, gradientScale: Float,
-    correction1: Float, correction2: Float
-  ) {
-    self.learningRate = learningRate
-    self.beta1 = beta1
-    self.beta2 = beta2
-    self.epsilon = epsilon
-    self.weightDecay = weightDecay
-    self.gradientScale = gradientScale
-    self.correction1 = correction1
-    self.correction2 = correction2
-  }
-}
-
-/// Optimizer updates of one instruction-set build, in place: (address of an `OptimizerStep`, parameter, gradient, count,
-/// states). 8-bit forms work on whole blocks of 256.
-public struct OptimizerKernels: Sendable {
-  public typealias Update1 = @convention(c) (
-    UnsafeRawPointer, UnsafeMutablePointer<Float>, UnsafePointer<Float>, Int, UnsafeMutablePointer<Float>
-  ) -> Void
-  public typealias Update2 = @convention(c) (
-    UnsafeRawPointer, UnsafeMutablePointer<Float>, UnsafePointer<Float>, Int, UnsafeMutablePointer<Float>,
-    UnsafeMutablePointer<Float>
-  ) -> Void
-  /// ..., first codes, first absmax, signed map
-  public typealias Update1Bits8 = @convention(c) (
-    UnsafeRawPointer, UnsafeMutablePointer<Float>, UnsafePointer<Float>, Int, UnsafeMutablePointer<UInt8>,
-    UnsafeMutablePointer<Float>, UnsafePointer<Float>
-  ) -> Void
-  /// ..., first codes, first absmax, second codes, second absmax, signed map, unsigned map
-  public typealias Update2Bits8 = @convention(c) (
-    UnsafeRawPointer, UnsafeMutablePointer<Float>, UnsafePointer<Float>, Int, UnsafeMutablePointer<UInt8>,
-    UnsafeMutablePointer<Float>, UnsafeMutablePointer<UInt8>, UnsafeMutablePointer<Float>, UnsafePointer<Float>,
-    UnsafePointer<Float>
-  ) -> Void
-
-  public var adamW: Update2
-  public var adamW8: Update2Bits8
-  public var lion: Update1
-  public var lion8: Update1Bits8
-  /// Momentum is beta1; the state is the velocity.
-  public var sgd: Update1
-
-  public init(
-    adamW: @escaping Update2, adamW8: @escaping Update2Bits8, lion: @escaping Update1, lion8: @escaping Update1Bits8,
-    sgd: @escaping Update1
-  ) {
-    self.adamW = adamW
-    self.adamW8 = adamW8
-    self.lion = lion
-    self.lion8 = lion8
-    self.sgd = sgd
   }
 }

@@ -61,7 +61,7 @@ public enum FourBit {
     let codes = try Tensor(empty: [count], dtype: .u8, category: category, on: backend)
     let nestedAbsmax = try Tensor(
       empty: [(count + nestedBlockSize - 1) / nestedBlockSize], dtype: .f32, category: category, on: backend)
-    try backend.quantize8(absmax, map: map, blockSize: nestedBlockSize, codes: codes, absmax: nestedAbsmax)
+    try backend.quantize8(absmax, blockSize: nestedBlockSize, codes: codes, absmax: nestedAbsmax)
     return (codes, QuantizedOperand.Nested(absmax: nestedAbsmax, map: map, offset: offset))
   }
 
@@ -95,11 +95,8 @@ extension QuantizedOperand {
     guard let nested else { return absmax }
     let values = try Tensor(empty: absmax.shape, dtype: .f32, on: absmax.backend)
     try absmax.backend.dequantize8(
-      codes: absmax, absmax: nested.absmax, map: nested.map, blockSize: nested.blockSize, into: values)
-    values.withMutableHostBytes { bytes in
-      let scales = bytes.bindMemory(to: Float.self)
-      for index in scales.indices { scales[index] += nested.offset }
-    }
+      codes: absmax, absmax: nested.absmax, map: nested.map, blockSize: nested.blockSize,
+      offset: nested.offset, into: values)
     return values
   }
 

@@ -52,9 +52,10 @@ public protocol Backend: AnyObject, Sendable {
   /// 4-bit blockwise quantization; returns the index of the first element that is not finite, if any.
   func quantize4(_ x: Tensor, kind: FourBitKind, blockSize: Int, codes: Tensor, absmax: Tensor) throws -> Int?
   func dequantize4(_ operand: QuantizedOperand, into y: Tensor) throws
-  /// 8-bit quantization of f32 values against a 256-entry map (exact nearest entry).
-  func quantize8(_ x: Tensor, map: Tensor, blockSize: Int, codes: Tensor, absmax: Tensor) throws
-  func dequantize8(codes: Tensor, absmax: Tensor, map: Tensor, blockSize: Int, into y: Tensor) throws
+  /// 8-bit quantization of f32 values against the signed dynamic map (exact nearest entry).
+  func quantize8(_ x: Tensor, blockSize: Int, codes: Tensor, absmax: Tensor) throws
+  /// y = map[code] * absmax + offset with a map of 256 entries.
+  func dequantize8(codes: Tensor, absmax: Tensor, map: Tensor, blockSize: Int, offset: Float, into y: Tensor) throws
 
   // MARK: Decoder
 

@@ -17,6 +17,11 @@ CP_INLINE f32x16 mm_from_bf16(mm_u16x16 h) { return (f32x16)(__builtin_convertve
 
 /// Nearest even; a NaN stays a (quiet) NaN.
 CP_INLINE u32x16 mm_bf16_bits(f32x16 v) {
+#if defined(__AVX512BF16__)
+  // The instruction takes subnormals (class bit 0x20) for zeros.
+  if (__builtin_expect(_mm512_fpclass_ps_mask((__m512)v, 0x20) == 0, 1))
+    return (u32x16)_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)v));
+#endif
   u32x16 u = (u32x16)v;
   u32x16 rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
   u32x16 nan = (u32x16)(mm_i32x16)((u & 0x7fffffffu) > 0x7f800000u);
@@ -106,7 +111,13 @@ CP_INLINE f32x16 mm_load_part(const void *p, int32_t type, long count) {
 #endif
 }
 
-CP_INLINE mm_u16x16 mm_narrow_bf16(f32x16 v) { return __builtin_convertvector(mm_bf16_bits(v), mm_u16x16); }
+CP_INLINE mm_u16x16 mm_narrow_bf16(f32x16 v) {
+#if defined(__AVX512BF16__)
+  if (__builtin_expect(_mm512_fpclass_ps_mask((__m512)v, 0x20) == 0, 1))
+    return (mm_u16x16)_mm512_cvtneps_pbh((__m512)v);
+#endif
+  return __builtin_convertvector(mm_bf16_bits(v), mm_u16x16);
+}
 
 CP_INLINE void mm_store(void *p, int32_t type, f32x16 v) {
   if (type == 0) {

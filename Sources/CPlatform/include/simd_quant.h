@@ -37,3 +37,33 @@ CP_INLINE f32x16 qt_sqrt(f32x16 v) {
   return r;
 #endif
 }
+
+/// table[index[i]]; the table is in the first-level cache.
+CP_INLINE f32x16 qt_gather(const float *table, u32x16 index) {
+#if defined(__AVX512F__)
+  return (f32x16)_mm512_i32gather_ps((__m512i)index, table, 4);
+#elif defined(__AVX2__)
+  u32x8 low = __builtin_shufflevector(index, index, 0, 1, 2, 3, 4, 5, 6, 7);
+  u32x8 high = __builtin_shufflevector(index, index, 8, 9, 10, 11, 12, 13, 14, 15);
+  return __builtin_shufflevector((f32x8)_mm256_i32gather_ps(table, (__m256i)low, 4),
+                                 (f32x8)_mm256_i32gather_ps(table, (__m256i)high, 4), 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10,
+                                 11, 12, 13, 14, 15);
+#else
+  f32x16 v;
+  for (int i = 0; i < 16; i++) v[i] = table[index[i]];
+  return v;
+#endif
+}
+
+/// The first `count` (0 to 16) bytes, widened; zeros follow. Reads nothing beyond them.
+CP_INLINE u32x16 qt_load_bytes(const uint8_t *p, long count) {
+  qt_u8x16 b = {0};
+  memcpy(&b, p, count >= 16 ? 16 : (size_t)count);
+  return __builtin_convertvector(b, u32x16);
+}
+
+/// The low bytes of the first `count` lanes.
+CP_INLINE void qt_store_bytes(uint8_t *p, u32x16 v, long count) {
+  qt_u8x16 b = __builtin_convertvector(v, qt_u8x16);
+  memcpy(p, &b, count >= 16 ? 16 : (size_t)count);
+}

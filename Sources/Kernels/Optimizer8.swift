@@ -1,0 +1,121 @@
+import CPlatform
+import Numerics
+
+// Updates with 8-bit state: a block of 256 is decoded with its old maxima, the parameter moved by the unrounded new
+// moments, then the block is encoded against its new maxima (bitsandbytes' blockwise kernels). Products and sums are
+// rounded one by one, so that every instruction set gives the same bits.
+
+/// Elements per block of 8-bit state.
+private let stateBlock = 256
+
+extension Kernels {
+  /// Codes of moments in [-top, top]. A negative value that is nearest to zero gets the smallest negative entry: as in
+  /// bitsandbytes the code of a first moment keeps its sign.
+  @inline(__always)
+  private static func signedCodes(_ codec: DynamicCodec, _ m: F16, _ top: Float) -> U16 {
+    guard top > 0 else { return U16(repeating: 0) }
+    let codes = encodeDynamic(codec, m / splat(top))
+    let zero = U16(repeating: 127)
+    let below = codes.replacing(with: U16(repeating: 126), where: codes .== zero)
+    return codes.replacing(with: below, where: m .< splat(0))
+  }
+
+  @inline(never)
+  static func adamW8(
+    _ step: UnsafeRawPointer, _ p: UnsafeMutablePointer<Float>, _ g: UnsafePointer<Float>, _ count: Int,
+    _ codes1: UnsafeMutablePointer<UInt8>, _ absmax1: UnsafeMutablePointer<Float>,
+    _ codes2: UnsafeMutablePointer<UInt8>, _ absmax2: UnsafeMutablePointer<Float>, _ signed: UnsafeRawPointer,
+    _ unsigned: UnsafeRawPointer
+  ) {
+    let s = numbers(step)
+    let (signed, unsigned) = (codec(signed), codec(unsigned))
+    let rate = splat(s.learningRate * s.correction2 / s.correction1)
+    let epsilon = splat(s.epsilon * s.correction2)
+    let decay = splat(1 - s.learningRate * s.weightDecay)
+    let (beta1, rest1) = (splat(s.beta1), splat(1 - s.beta1))
+    let (beta2, rest2) = (splat(s.beta2), splat(1 - s.beta2))
+    withUnsafeTemporaryAllocation(of: Float.self, capacity: 2 &* stateBlock) { buffer in
+      let m = buffer.baseAddress.unsafelyUnwrapped
+      let v = m + stateBlock
+      var first = 0
+      while first < count {
+        let size = min(stateBlock, count &- first)
+        let block = first / stateBlock
+        let (old1, old2) = (splat(absmax1[block]), splat(absmax2[block]))
+        var (peak1, peak2) = (splat(0), splat(0))
+        forEachVector(size) { j, rest in
+          let i = first &+ j
+          let gradient = element16(g, 0, i, rest) * splat(s.gradientScale)
+          let new1 = decodeDynamic(signed, codes1 + i, rest) * old1 * beta1 + gradient * rest1
+          let new2 = decodeDynamic(unsigned, codes2 + i, rest) * old2 * beta2 + gradient * gradient * rest2
+          putElement16(
+            p, 0, i, rest, element16(p, 0, i, rest) * decay - rate * new1 / (qt_sqrt(new2) + epsilon))
+          storeFloats(m + j, new1)
+          storeFloats(v + j, new2)
+          peak1 = larger(peak1, magnitudes(new1, rest))
+          peak2 = larger(peak2, new2)
+        }
+        let (top1, top2) = (largest(peak1), largest(peak2))
+        absmax1[block] = top1
+        absmax2[block] = top2
+        forEachVector(size) { j, rest in
+          let i = first &+ j
+          qt_store_bytes(codes1 + i, signedCodes(signed, loadFloats(m + j), top1), rest)
+          let second = top2 > 0 ? encodeDynamic(unsigned, loadFloats(v + j) / splat(top2)) : U16(repeating: 0)
+          qt_store_bytes(codes2 + i, second, rest)
+        }
+        first &+= size
+      }
+    }
+  }
+
+  @inline(never)
+  static func lion8(
+    _ step: UnsafeRawPointer, _ p: UnsafeMutablePointer<Float>, _ g: UnsafePointer<Float>, _ count: Int,
+    _ codes: UnsafeMutablePointer<UInt8>, _ absmax: UnsafeMutablePointer<Float>, _ signed: UnsafeRawPointer
+  ) {
+    let s = numbers(step)
+    let signed = codec(signed)
+    let decay = splat(1 - s.learningRate * s.weightDecay)
+    let rate = splat(s.learningRate)
+    withUnsafeTemporaryAllocation(of: Float.self, capacity: stateBlock) { buffer in
+      let m = buffer.baseAddress.unsafelyUnwrapped
+      var first = 0
+      while first < count {
+        let size = min(stateBlock, count &- first)
+        let block = first / stateBlock
+        let old = splat(absmax[block])
+        var peak = splat(0)
+        forEachVector(size) { j, rest in
+          let i = first &+ j
+          let gradient = element16(g, 0, i, rest) * splat(s.gradientScale)
+          let moment = decodeDynamic(signed, codes + i, rest) * old
+          let direction = signs(moment * splat(s.beta1) + gradient * splat(1 - s.beta1))
+          putElement16(p, 0, i, rest, element16(p, 0, i, rest) * decay - rate * direction)
+          let new = moment * splat(s.beta2) + gradient * splat(1 - s.beta2)
+          storeFloats(m + j, new)
+          peak = larger(peak, magnitudes(new, rest))
+        }
+        let top = largest(peak)
+        absmax[block] = top
+        forEachVector(size) { j, rest in
+          qt_store_bytes(codes + (first &+ j), signedCodes(signed, loadFloats(m + j), top), rest)
+        }
+        first &+= size
+      }
+    }
+  }
+
+  @inline(__always)
+  private static func signs(_ x: F16) -> F16 {
+    splat(0).replacing(with: 1, where: x .> splat(0)).replacing(with: -1, where: x .< splat(0))
+  }
+
+  /// |x| of the first `count` lanes, zero beyond: a missing code decodes to the map's first entry, not to zero.
+  @inline(__always)
+  private static func magnitudes(_ x: F16, _ count: Int) -> F16 {
+    var v = qt_abs(x)
+    if count < 16 { for lane in count..<16 { v[lane] = 0 } }
+    return v
+  }
+}
