@@ -63,9 +63,9 @@ public struct AttentionKernels: Sendable {
   /// Rows of a block of queries and of keys: S and P of a block are 16 KiB each, which stay in L1 with the operands.
   public static let block = 64
 
-  /// Floats of scratch: five blocks of [64, headDim], four of [64, 64], row statistics, and dQ of a whole sequence.
+  /// Floats of scratch: blocks of [64, headDim] and [64, 64], row statistics, and dQ of a whole sequence.
   public static func scratchCount(headDim: Int, queryCount: Int) -> Int {
-    let width = (headDim + 15) & ~15
+    let width = (headDim + 31) & ~31
     return 8 * block * width + 5 * block * block + 4 * block + queryCount * width + queryCount
   }
 
