@@ -55,8 +55,7 @@ private func propagate(_ node: GraphNode) throws {
   guard let backward = node.backward else { throw TensorError.noGraph(operation: "backward (second time)") }
   let gradients = node.outputGradients
   // What the operation saved is released as soon as its gradient is computed.
-  node.backward = nil
-  node.outputGradients = []
+  node.release()
   guard gradients.contains(where: { $0 != nil }) else { return }
   for (source, gradient) in zip(node.sources, try backward(gradients)) {
     guard let gradient else { continue }

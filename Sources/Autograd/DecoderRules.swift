@@ -74,7 +74,7 @@ public func linear(
   if case .dense(let matrix) = weight, matrix.requiresGradient { denseWeight = matrix }
   let needsInput = x.requiresGradient
   // The input is saved only for the gradients of weights; a frozen layer needs none of it.
-  let savedInput = branch != nil || denseWeight != nil ? x.detached() : nil
+  let savedInput = branch != nil || denseWeight != nil ? SavedInput(x) : nil
 
   record("linear", inputs: [x, denseWeight, bias, branch?.a, branch?.b], output: y) { dy in
     let dy = try dy.contiguous()
@@ -86,7 +86,7 @@ public func linear(
     }
     var dWeight: Tensor?
     if denseWeight != nil, let savedInput {
-      dWeight = try product(dy, transposed: true, savedInput, scale: 1, precision: precision)
+      dWeight = try product(dy, transposed: true, savedInput.value(), scale: 1, precision: precision)
     }
     var dBias: Tensor?
     if let bias, bias.requiresGradient { dBias = try columnSums(dy) }
@@ -94,7 +94,7 @@ public func linear(
 
     let dB = try product(dy, transposed: true, low, scale: branch.scaling, precision: precision)
     let dLow = try product(dy, transposed: false, branch.b, scale: branch.scaling, precision: precision)
-    let dA = try product(dLow, transposed: true, try branch.dropped(savedInput), scale: 1, precision: precision)
+    let dA = try product(dLow, transposed: true, try branch.dropped(savedInput.value()), scale: 1, precision: precision)
     if let dx { try branch.addInputGradient(dLow, into: dx, precision: precision) }
     return [dx, dWeight, dBias, dA, dB]
   }
@@ -149,7 +149,12 @@ public func rmsNorm(_ x: Tensor, weight: Tensor, epsilon: Float) throws -> Tenso
   let rstd = try Tensor(empty: [x.elementCount / width], dtype: .f32, on: backend)
   try backend.rmsNorm(x, weight: weight, epsilon: epsilon, into: y, rstd: rstd)
   let saved = x.detached()
-  record("rms_norm", inputs: [x, weight], output: y) { dy in
+  func again() throws -> Tensor {
+    let y = try Tensor(empty: saved.shape, dtype: saved.dtype, on: backend)
+    try backend.rmsNorm(saved, weight: weight, epsilon: epsilon, into: y, rstd: rstd)
+    return y
+  }
+  record("rms_norm", inputs: [x, weight], output: y, recompute: again) { dy in
     let dx = try Tensor(empty: saved.shape, dtype: saved.dtype, on: backend)
     let dWeight = weight.requiresGradient ? try Tensor(full: weight.shape, value: 0, on: backend) : nil
     try backend.rmsNormBackward(
@@ -205,7 +210,12 @@ public func swiglu(gate: Tensor, up: Tensor) throws -> Tensor {
   let y = try Tensor(empty: gate.shape, dtype: gate.dtype, on: backend)
   try backend.swiglu(gate: gate, up: up, into: y)
   let (savedGate, savedUp) = (gate.detached(), up.detached())
-  record("swiglu", inputs: [gate, up], output: y) { dy in
+  func again() throws -> Tensor {
+    let y = try Tensor(empty: savedGate.shape, dtype: savedGate.dtype, on: backend)
+    try backend.swiglu(gate: savedGate, up: savedUp, into: y)
+    return y
+  }
+  record("swiglu", inputs: [gate, up], output: y, recompute: again) { dy in
     let dGate = try Tensor(empty: savedGate.shape, dtype: savedGate.dtype, on: backend)
     let dUp = try Tensor(empty: savedUp.shape, dtype: savedUp.dtype, on: backend)
     try backend.swigluBackward(dy.contiguous(), gate: savedGate, up: savedUp, dGate: dGate, dUp: dUp)

@@ -15,6 +15,10 @@ final class GraphNode {
   let sources: [Source]
   var backward: (([Tensor?]) throws -> [Tensor?])?
   var outputGradients: [Tensor?]
+  /// Makes the output again from what the operation saved, for rules that would otherwise have to keep it.
+  var recompute: (() throws -> Tensor)?
+  /// The output made again, until this node's own gradient is computed.
+  private var recomputed: Tensor?
 
   nonisolated(unsafe) private static var counter = 0
 
@@ -32,6 +36,40 @@ final class GraphNode {
       if let edge = input.producer as? GraphEdge { return .output(edge) }
       return .leaf(input)
     }
+  }
+}
+
+extension GraphNode {
+  func recomputedOutput() throws -> Tensor? {
+    if recomputed == nil { recomputed = try recompute?() }
+    return recomputed
+  }
+
+  /// Releases everything that was saved for the backward pass.
+  func release() {
+    backward = nil
+    outputGradients = []
+    recompute = nil
+    recomputed = nil
+  }
+}
+
+/// An input that a rule needs again in the backward pass: itself, or, when a cheap operation produced it (a norm, a gated
+/// activation), the promise to compute it again. The rule of the producer runs later, so what it saved is still there.
+struct SavedInput {
+  private let tensor: Tensor?
+  private let node: GraphNode?
+
+  init(_ input: Tensor) {
+    let producer = (input.producer as? GraphEdge)?.node
+    node = producer?.recompute == nil ? nil : producer
+    tensor = node == nil ? input.detached() : nil
+  }
+
+  func value() throws -> Tensor {
+    if let tensor { return tensor }
+    guard let tensor = try node?.recomputedOutput() else { throw TensorError.noGraph(operation: "backward") }
+    return tensor
   }
 }
 
@@ -68,13 +106,16 @@ public enum GradientMode {
 }
 
 /// Marks `outputs` as computed from `inputs` when recording is on and an input wants a gradient.
-/// - Parameter backward: gets one gradient per output (nil where none arrived) and returns one per input.
+/// - Parameters:
+///   - recompute: makes the only output again; see `SavedInput`.
+///   - backward: gets one gradient per output (nil where none arrived) and returns one per input.
 func record(
-  _ operation: String, inputs: [Tensor?], outputs: [Tensor],
+  _ operation: String, inputs: [Tensor?], outputs: [Tensor], recompute: (() throws -> Tensor)? = nil,
   backward: @escaping ([Tensor?]) throws -> [Tensor?]
 ) {
   guard GradientMode.isEnabled, inputs.contains(where: { $0?.requiresGradient ?? false }) else { return }
   let node = GraphNode(operation: operation, inputs: inputs, outputCount: outputs.count, backward: backward)
+  node.recompute = recompute
   for (index, output) in outputs.enumerated() {
     output.requiresGradient = true
     output.producer = GraphEdge(node: node, index: index)
@@ -83,9 +124,10 @@ func record(
 
 /// `record` for the common case of one output.
 func record(
-  _ operation: String, inputs: [Tensor?], output: Tensor, backward: @escaping (Tensor) throws -> [Tensor?]
+  _ operation: String, inputs: [Tensor?], output: Tensor, recompute: (() throws -> Tensor)? = nil,
+  backward: @escaping (Tensor) throws -> [Tensor?]
 ) {
-  record(operation, inputs: inputs, outputs: [output]) { gradients in
+  record(operation, inputs: inputs, outputs: [output], recompute: recompute) { gradients in
     guard let gradient = gradients[0] else { return [] }
     return try backward(gradient)
   }

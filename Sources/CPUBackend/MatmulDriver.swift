@@ -11,11 +11,14 @@ struct MatmulOperand: @unchecked Sendable {
   }
   var source: Source
   var lanes: Int
+  /// Where along the contraction this operand begins.
+  var firstStep = 0
 
   func pack(
     _ kernels: MatmulKernels, _ mode: MatmulMode, lanes: Range<Int>, steps: Range<Int>,
     to target: UnsafeMutablePointer<Float>, laneStride: Int, wordStride: Int, scratch: UnsafeMutablePointer<Float>
   ) {
+    let steps = steps.lowerBound + firstStep..<steps.upperBound + firstStep
     switch source {
     case .dense(let base, let type, let stride, let contiguous):
       let index =
@@ -51,11 +54,11 @@ struct MatmulDriver: @unchecked Sendable {
   let kernels: MatmulKernels
   let state: MatmulState
   let pool: ThreadPool
-  let rows: MatmulOperand
-  let columns: MatmulOperand
-  let k: Int
+  var rows: MatmulOperand
+  var columns: MatmulOperand
+  var k: Int
   let mode: MatmulMode
-  let output: MatmulOutput
+  var output: MatmulOutput
 
   private static let pitch = MatmulKernels.panelStride
   private static let rowPanelCount = MatmulKernels.panelStride * MatmulKernels.panelLanes
@@ -63,6 +66,9 @@ struct MatmulDriver: @unchecked Sendable {
   private static let residentLanes = 640
   /// Most floats of the packed side: a long contraction reduces the lanes of a block instead.
   private static let packedLimit = 8 << 20
+  /// Most words of the packed rows of a slice, and most results summed over slices.
+  private static let packedSliceLimit = 1 << 18
+  private static let sumLimit = 1 << 19
   /// Column panels that a worker packs at once: 128 columns of 4-bit codes are one cache line.
   private static let streamedColumnPanels = 4
 
@@ -101,6 +107,12 @@ struct MatmulDriver: @unchecked Sendable {
     return count(count(lanes, by: count(lanes, by: fitting)), by: panel) * panel
   }
 
+  /// Column panels per job: the size with which the last worker ends first, the largest of those.
+  private func columnGroup(_ panels: Int) -> Int {
+    func duration(_ size: Int) -> Int { count(count(panels, by: size), by: pool.threadCount) * size }
+    return (1...Self.streamedColumnPanels).min { (duration($0), -$0) < (duration($1), -$1) } ?? 1
+  }
+
   private func store(
     _ tile: UnsafePointer<Float>, _ rowRange: Range<Int>, _ columnRange: Range<Int>,
     _ scratch: UnsafeMutablePointer<Float>
@@ -117,21 +129,56 @@ struct MatmulDriver: @unchecked Sendable {
     range.lowerBound + start..<range.upperBound + start
   }
 
+  private var outer: Int { output.transposed ? columns.lanes : rows.lanes }
+  private var inner: Int { output.transposed ? rows.lanes : columns.lanes }
+
   /// The product of nothing: beta * C, and zeros when beta is 0.
   func scaleOutput() {
-    let outer = output.transposed ? columns.lanes : rows.lanes
-    let inner = output.transposed ? rows.lanes : columns.lanes
-    let scratch = UncheckedPointer(state.packed(tileCount))
-    scratch.value.update(repeating: 0, count: tileCount)
-    for index in 0..<outer {
-      var first = 0
-      while first < inner {
-        let to = output.base + (index * output.stride + first) * output.type.byteCount
-        kernels.store(
-          scratch.value, 1, min(kernels.columns, inner - first), false, output.alpha, output.beta, to,
-          output.type.rawValue, output.stride, scratch.value)
-        first += kernels.columns
-      }
+    let zeros = UncheckedPointer(state.packed(tileCount))
+    zeros.value.update(repeating: 0, count: tileCount)
+    for index in 0..<outer { storeLine(index) { _ in UnsafePointer(zeros.value) } }
+  }
+
+  /// C = alpha * sums + beta * C for one line of the output; `sums` gives those from a column on.
+  private func storeLine(_ index: Int, _ sums: (Int) -> UnsafePointer<Float>) {
+    var first = 0
+    while first < inner {
+      let to = output.base + (index * output.stride + first) * output.type.byteCount
+      let from = sums(first)
+      kernels.store(
+        from, 1, min(kernels.columns, inner - first), false, output.alpha, output.beta, to, output.type.rawValue,
+        output.stride, UnsafeMutablePointer(mutating: from))
+      first += kernels.columns
+    }
+  }
+
+  /// Steps per slice of a long contraction with a small result: the packed rows of a slice stay in the caches.
+  private var sliceSteps: Int {
+    let fitting = Self.packedSliceLimit * (mode == .pairs ? 2 : 1) / max(1, rows.lanes)
+    return max(2, fitting / stepsPerBlock) * stepsPerBlock
+  }
+
+  /// Streams the columns past resident rows, or, where the packed rows would not stay in the caches, does so slice by
+  /// slice of the contraction and sums the slices in order.
+  func runStreamingColumns() {
+    let slice = sliceSteps
+    guard k >= 2 * slice, rows.lanes * columns.lanes <= Self.sumLimit else { return streamColumns() }
+    let width = count(inner, by: kernels.columns) * kernels.columns
+    let sums = UncheckedPointer(state.sums(outer * width))
+    var part = self
+    part.output.base = UnsafeMutableRawPointer(sums.value)
+    part.output.type = .f32
+    part.output.stride = width
+    part.output.alpha = 1
+    for first in stride(from: 0, to: k, by: slice) {
+      part.rows.firstStep = rows.firstStep + first
+      part.columns.firstStep = columns.firstStep + first
+      part.k = min(slice, k - first)
+      part.output.beta = first == 0 ? 0 : 1
+      part.streamColumns()
+    }
+    pool.forEachRange(outer, grain: 16) { range, _ in
+      for index in range { storeLine(index) { UnsafePointer(sums.value + index * width + $0) } }
     }
   }
 
@@ -214,13 +261,12 @@ struct MatmulDriver: @unchecked Sendable {
     }
   }
 
-  /// Streams the columns past resident rows.
-  func runStreamingColumns() {
+  private func streamColumns() {
     let width = kernels.columns
     let block = blockLanes(rows.lanes, panel: kernels.rows, floatsPerLane: blocks * Self.pitch)
     let maximumPanels = block / kernels.rows
     let columnPanels = count(columns.lanes, by: width)
-    let group = min(Self.streamedColumnPanels, max(1, columnPanels / (4 * pool.threadCount)))
+    let group = columnGroup(columnPanels)
     let packed = UncheckedPointer(state.packed(blocks * maximumPanels * Self.rowPanelCount))
     let streamed = Self.pitch * width
     let scratch = UncheckedPointers(

@@ -25,6 +25,7 @@ extension InstructionSet {
 final class MatmulState: @unchecked Sendable {
   let kernels: MatmulKernels
   private let packedBuffer = ScratchBuffer()
+  private let sumBuffer = ScratchBuffer()
   private let perWorker: [ScratchBuffer]
 
   init(instructionSet: InstructionSet, workers: Int) {
@@ -34,6 +35,9 @@ final class MatmulState: @unchecked Sendable {
 
   /// The operand that all workers read.
   func packed(_ count: Int) -> UnsafeMutablePointer<Float> { packedBuffer.reserve(count) }
+
+  /// Sums over the slices of a contraction.
+  func sums(_ count: Int) -> UnsafeMutablePointer<Float> { sumBuffer.reserve(count) }
 
   /// One buffer of at least `count` floats per worker.
   func workerBuffers(_ count: Int) -> [UnsafeMutablePointer<Float>] {

@@ -20,6 +20,8 @@ private func elements(_ p: UnsafeRawPointer, _ type: Int32, _ index: Int, _ coun
 /// 16 words along the contraction from element `index` on, of which `count` elements exist.
 @inline(__always)
 private func wordsAlong(_ p: UnsafeRawPointer, _ type: Int32, _ index: Int, _ count: Int, _ mode: Int32) -> F16 {
+  // Pairs of bfloat16 lie in memory as they are wanted.
+  if mode == 1, type == 1, count >= 32 { return mm_load(p + 2 &* index, 0) }
   let first = elements(p, type, index, count)
   switch mode {
   case 0: return first
@@ -34,6 +36,10 @@ private func wordsAcross(
   _ p: UnsafeRawPointer, _ type: Int32, _ stride: Int, _ step: Int, _ steps: Int, _ lane: Int, _ lanes: Int,
   _ mode: Int32
 ) -> F16 {
+  if mode == 1, type == 1, lanes >= 16, step &+ 1 < steps {
+    let row = p + 2 &* (step &* stride &+ lane)
+    return unsafeBitCast(mm_zip_words(row, row + 2 &* stride), to: F16.self)
+  }
   let first = elements(p, type, step &* stride &+ lane, lanes)
   switch mode {
   case 0: return first

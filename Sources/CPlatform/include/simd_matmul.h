@@ -168,6 +168,14 @@ CP_INLINE u32x16 mm_row_words(f32x16 first, f32x16 second) {
 #endif
 }
 
+/// Sixteen lanes of two rows of bfloat16 values in memory, as pairs (low[i], high[i]).
+CP_INLINE u32x16 mm_zip_words(const void *low, const void *high) {
+  mm_u16x16 l, h;
+  memcpy(&l, low, 32);
+  memcpy(&h, high, 32);
+  return __builtin_convertvector(l, u32x16) | (__builtin_convertvector(h, u32x16) << 16);
+}
+
 #if defined(__AVX512BF16__)
 CP_INLINE f32x16 mm_dot_pairs(f32x16 c, u32x16 a, u32x16 b) {
   return (f32x16)_mm512_dpbf16_ps((__m512)c, (__m512bh)a, (__m512bh)b);

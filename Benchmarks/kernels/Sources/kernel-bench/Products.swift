@@ -61,6 +61,29 @@ struct Products {
     }
   }
 
+  /// The two products of the output layer of SmolLM2 for chunks of rows: logits, and the gradient of the hidden states.
+  func runHead() throws {
+    let (vocabulary, width) = (49152, 576)
+    for precision in [DType.bf16, .f32] {
+      for rows in [128, 256, 512] {
+        let name = "head \(precision.name) \(rows) rows"
+        guard bench.wants(name) else { continue }
+        let head = try bench.tensor([vocabulary, width], .bf16)
+        let hidden = try bench.tensor([rows, width], precision)
+        let logits = try bench.tensor([rows, vocabulary])
+        let work = 2e-9 * Double(rows * vocabulary * width)
+        try bench.row(name + " logits", work: work, unit: "GFLOP/s", limit: limit(precision)) {
+          try bench.backend.matmul(
+            hidden, transposeA: false, head, transposeB: true, alpha: 1, beta: 0, into: logits, precision: precision)
+        }
+        try bench.row(name + " gradient", work: work, unit: "GFLOP/s", limit: limit(precision)) {
+          try bench.backend.matmul(
+            logits, transposeA: false, head, transposeB: false, alpha: 1, beta: 0, into: hidden, precision: precision)
+        }
+      }
+    }
+  }
+
   /// The six products of a rank-16 adapter of a 576 x 1536 layer with 512 tokens.
   func runAdapters() throws {
     for precision in [DType.bf16, .f32] {

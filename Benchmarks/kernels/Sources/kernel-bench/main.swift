@@ -2,7 +2,7 @@ import CPUBackend
 
 // Kernels against the limits of the machine, measured in the same run.
 //   swift run -c release kernel-bench [--threads N] [--only PART] [--json] [--seconds S] [table...]
-// Tables: products quantized adapters attention optimizers quantization rows; without a name all of them.
+// Tables: products quantized adapters head attention optimizers quantization rows; without a name all of them.
 
 func run(_ arguments: [String]) throws {
   var threads = 2
@@ -30,7 +30,7 @@ func run(_ arguments: [String]) throws {
   let (products, passes) = (Products(bench: bench, limits: limits), Passes(bench: bench, limits: limits))
   let all: [(String, () throws -> Void)] = [
     ("products", products.runDense), ("quantized", products.runQuantized), ("adapters", products.runAdapters),
-    ("attention", passes.runAttention), ("optimizers", passes.runOptimizers),
+    ("head", products.runHead), ("attention", passes.runAttention), ("optimizers", passes.runOptimizers),
     ("quantization", passes.runQuantization), ("rows", passes.runRows),
   ]
   for name in tables where !all.contains(where: { $0.0 == name }) {
