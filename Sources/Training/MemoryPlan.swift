@@ -43,9 +43,9 @@ public struct MemoryPlan: Sendable {
 extension MemoryPlan {
   /// Plans one step of `model`, which may be header-only.
   ///
-  /// Activations are what the rules in Autograd save (DecoderRules): per layer and token the residual stream twice, both
-  /// normalised inputs, q, k, v, the attention output, gate, up and their product in the compute dtype, and the
-  /// low-rank activations in f32.
+  /// Activations are what the rules in Autograd save (DecoderRules): per layer and token the residual stream twice, q, k,
+  /// v, the attention output, gate and up in the compute dtype, and the low-rank activations and row statistics in f32;
+  /// normalised inputs and the product of gate and up are computed again.
   public init(_ model: LanguageModel, _ request: PlanRequest) {
     let config = model.config
     let tokens = request.microBatch * request.maxLength
@@ -65,13 +65,14 @@ extension MemoryPlan {
     let keys = config.keyValueHeadCount * config.headDimension
     let hidden = config.hiddenSize
     let perTokenLayer =
-      bytes * (4 * hidden + 2 * queries + 2 * keys + 3 * config.intermediateSize) + 4 * config.headCount
+      bytes * (2 * hidden + 2 * queries + 2 * keys + 2 * config.intermediateSize) + 4 * (config.headCount + 2)
       + 4 * adapters.filter { model.module($0.moduleName)?.layer == 0 }.reduce(0) { $0 + $1.rank }
     let allLayers = perTokenLayer * tokens * config.layerCount
     let saved = request.checkpointing
       ? tokens * bytes * hidden * (config.layerCount + 1) + perTokenLayer * tokens : allLayers
-    // One layer's backward holds gradients of gate, up, their product and a few of width `hidden`.
-    let transient = tokens * bytes * (4 * hidden + 3 * config.intermediateSize)
+    // One layer's backward holds gradients of gate, up and their product, or f32 sums of dK and dV of every query head,
+    // and a few of width `hidden`.
+    let transient = tokens * (4 * bytes * hidden + max(3 * bytes * config.intermediateSize, 8 * queries))
     let chunk = min(tokens, 128) * config.vocabularySize * 4
     let head = chunk + 2 * tokens * hidden * bytes
 

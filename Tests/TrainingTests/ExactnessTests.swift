@@ -146,7 +146,7 @@ private func train(_ model: LanguageModel, _ optimizer: Optimizer, steps: Range<
       let plan = MemoryPlan(
         model, PlanRequest(microBatch: 4, maxLength: 200, batch: 4, checkpointing: checkpointing, stateBytesPerParameter: 8))
       let ratio = Double(plan.peak) / Double(model.backend.memory.peak)
-      #expect((0.75...1.35).contains(ratio), "planned \(plan.peak), measured \(model.backend.memory.peak)")
+      #expect((0.85...1.2).contains(ratio), "checkpointing \(checkpointing): planned \(plan.peak), measured \(model.backend.memory.peak)")
     }
   }
 }
