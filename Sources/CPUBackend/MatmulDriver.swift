@@ -185,7 +185,13 @@ struct MatmulDriver: @unchecked Sendable {
   /// Few rows of A against the rows of a long side, which is read once and not packed. Here `rows` are the few.
   func runDots() {
     let width = kernels.columns
-    let pitch = (words(k) + 15) / 16 * 16
+    var mode = mode
+    var isSplit = false
+    if rows.lanes == 1, case .quantized = columns.source {
+      // One row is multiplied as floats, rounded to bfloat16 where that is asked for.
+      (mode, isSplit) = (mode == .float ? .float : .rounded, true)
+    }
+    let pitch = ((mode == .pairs ? words(k) : k) + 31) / 32 * 32
     // Packing completes the lanes to 16.
     let packed = UncheckedPointer(state.packed(pitch * MatmulKernels.panelLanes))
     let scratch = UncheckedPointers(
@@ -193,7 +199,8 @@ struct MatmulDriver: @unchecked Sendable {
     rows.pack(
       kernels, mode, lanes: 0..<rows.lanes, steps: 0..<k, to: packed.value, laneStride: pitch, wordStride: 1,
       scratch: scratch.values[0])
-    pool.run(count(columns.lanes, by: width)) { job, worker in
+    if isSplit { kernels.splitEvenOdd(packed.value, pitch) }
+    pool.run(count(columns.lanes, by: width)) { [mode] job, worker in
       let range = columnPanel(job, of: columns.lanes)
       let tile = scratch.values[worker] + MatmulKernels.scratchCount
       switch columns.source {

@@ -151,11 +151,11 @@ private func denseRows(
   }
 }
 
-/// The same for rows of a quantized matrix whose width and block size are multiples of 32.
+/// Products of `outs` rows with four rows of x, for rows of a quantized matrix whose width and block size are multiples of 32.
 @inline(__always)
 private func quantizedRows(
   _ weight: UnsafePointer<QuantizedWeightPointers>, _ firstOut: Int, _ outs: Int, _ x: UnsafePointer<Float>,
-  _ pitch: Int, _ tile: UnsafeMutablePointer<Float>, _ mode: Int32, four: Bool
+  _ pitch: Int, _ tile: UnsafeMutablePointer<Float>, _ mode: Int32
 ) {
   let table = UnsafeRawPointer(weight.pointee.codebook).loadUnaligned(as: F16.self)
   let k = weight.pointee.in
@@ -167,7 +167,6 @@ private func quantizedRows(
   var scale = F16(repeating: Kernels.blockScale(weight, block))
   var codes = weight.pointee.codes + (start &>> 1)
   for out in 0..<outs {
-    var one = Sums()
     var rows = FourSums()
     var i = 0
     while i < k {
@@ -180,19 +179,19 @@ private func quantizedRows(
       if left >= 64 && i &+ 64 <= k {
         let w = decoded(table, codes, scale, mode)
         let v = decoded(table, codes + 16, scale, mode)
-        if four { rows.step(w, v, words, pitch, mode) } else { one.step(w, v, words, mode) }
+        rows.step(w, v, words, pitch, mode)
         i &+= 64
         left &-= 64
         codes += 32
       } else {
         let w = decoded(table, codes, scale, mode)
-        if four { rows.last(w, 32, words, pitch, mode) } else { one.last(w, 32, words, mode) }
+        rows.last(w, 32, words, pitch, mode)
         i &+= 32
         left &-= 32
         codes += 16
       }
     }
-    if four { rows.put(tile + out, Kernels.matmulColumns) } else { tile[out] = one.total }
+    rows.put(tile + out, Kernels.matmulColumns)
   }
 }
 
@@ -231,22 +230,15 @@ extension Kernels {
     _ tile: UnsafeMutablePointer<Float>, _ mode: Int32
   ) {
     let weight = address.assumingMemoryBound(to: QuantizedWeightPointers.self)
-    if rows == 1 {
-      switch mode {
-      case 0: quantizedRows(weight, firstOut, outs, x, pitch, tile, 0, four: false)
-      case 1: quantizedRows(weight, firstOut, outs, x, pitch, tile, 1, four: false)
-      default: quantizedRows(weight, firstOut, outs, x, pitch, tile, 2, four: false)
-      }
-      return
-    }
+    if rows == 1 { return quantizedDot(weight, firstOut, outs, x, tile) }
     var row = 0
     while row < rows {
       let from = x + row &* pitch
       let to = tile + row &* matmulColumns
       switch mode {
-      case 0: quantizedRows(weight, firstOut, outs, from, pitch, to, 0, four: true)
-      case 1: quantizedRows(weight, firstOut, outs, from, pitch, to, 1, four: true)
-      default: quantizedRows(weight, firstOut, outs, from, pitch, to, 2, four: true)
+      case 0: quantizedRows(weight, firstOut, outs, from, pitch, to, 0)
+      case 1: quantizedRows(weight, firstOut, outs, from, pitch, to, 1)
+      default: quantizedRows(weight, firstOut, outs, from, pitch, to, 2)
       }
       row &+= 4
     }

@@ -40,17 +40,22 @@ public struct MatmulKernels: Sendable {
       UnsafeRawPointer, Int32, Int, Int, Int, UnsafePointer<Float>, Int, Int, UnsafeMutablePointer<Float>, Int32
     ) -> Void
   /// The same with rows of a quantized matrix, whose width and block size must be multiples of 32: (address of a
-  /// `QuantizedWeightPointers`, first row, rows, x, rows of x, words between them, tile, mode).
+  /// `QuantizedWeightPointers`, first row, rows, x, rows of x, words between them, tile, mode). A single row of x is
+  /// given as floats that `splitEvenOdd` arranged, in any mode.
   public typealias QuantizedDots =
     @convention(c) (
       UnsafeRawPointer, Int, Int, UnsafePointer<Float>, Int, Int, UnsafeMutablePointer<Float>, Int32
     ) -> Void
+
+  /// Brings the elements of each group of 32 into the order even, odd: (floats, count).
+  public typealias SplitEvenOdd = @convention(c) (UnsafeMutablePointer<Float>, Int) -> Void
 
   public var pack: Pack
   public var multiply: Multiply
   public var store: Store
   public var packQuantized: PackQuantized
   public var dots: Dots
+  public var splitEvenOdd: SplitEvenOdd
   public var quantizedDots: QuantizedDots
   /// Lanes of a row panel; its buffer has room for `panelLanes`.
   public var rows: Int
@@ -68,13 +73,14 @@ public struct MatmulKernels: Sendable {
 
   public init(
     pack: Pack, multiply: Multiply, store: Store, packQuantized: PackQuantized, dots: Dots,
-    quantizedDots: QuantizedDots, rows: Int, columns: Int, pairsBF16: Bool
+    splitEvenOdd: SplitEvenOdd, quantizedDots: QuantizedDots, rows: Int, columns: Int, pairsBF16: Bool
   ) {
     self.pack = pack
     self.multiply = multiply
     self.store = store
     self.packQuantized = packQuantized
     self.dots = dots
+    self.splitEvenOdd = splitEvenOdd
     self.quantizedDots = quantizedDots
     self.rows = rows
     self.columns = columns

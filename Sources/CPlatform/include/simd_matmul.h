@@ -8,6 +8,7 @@
 // 0 float32, 1 bfloat16, 2 float16. A "word" is what one multiply-add step takes per lane: a float, or a pair of
 // bfloat16 values that follow each other along the contraction (the earlier one in the low half).
 
+typedef uint8_t mm_u8x16 __attribute__((ext_vector_type(16)));
 typedef uint16_t mm_u16x16 __attribute__((ext_vector_type(16)));
 typedef uint16_t mm_u16x8 __attribute__((ext_vector_type(8)));
 typedef float mm_f32x4 __attribute__((ext_vector_type(4)));
@@ -157,14 +158,20 @@ CP_INLINE u32x16 mm_pair_words(f32x16 low, f32x16 high) {
 #endif
 }
 
+/// Elements with even and with odd index of 32 that follow each other.
+CP_INLINE f32x16 mm_even(f32x16 a, f32x16 b) {
+  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+}
+CP_INLINE f32x16 mm_odd(f32x16 a, f32x16 b) {
+  return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+}
+
 /// Thirty-two consecutive elements, given as two vectors, as sixteen pairs.
 CP_INLINE u32x16 mm_row_words(f32x16 first, f32x16 second) {
 #if defined(__AVX512BF16__)
   return (u32x16)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first);
 #else
-  f32x16 even = __builtin_shufflevector(first, second, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-  f32x16 odd = __builtin_shufflevector(first, second, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
-  return mm_pair_words(even, odd);
+  return mm_pair_words(mm_even(first, second), mm_odd(first, second));
 #endif
 }
 
@@ -252,6 +259,36 @@ CP_INLINE f32x16 mm_decode16(f32x16 table, const uint8_t *p) {
     v[2 * i] = t[p[i] >> 4];
     v[2 * i + 1] = t[p[i] & 15];
   }
+  return v;
+#endif
+}
+
+/// Sixteen bytes, widened.
+CP_INLINE u32x16 mm_load_bytes(const void *p) {
+  mm_u8x16 b;
+  memcpy(&b, p, 16);
+  return __builtin_convertvector(b, u32x16);
+}
+
+/// table[index & 15]
+CP_INLINE f32x16 mm_lookup16(f32x16 table, u32x16 index) {
+#if defined(__AVX512F__)
+  return (f32x16)_mm512_permutexvar_ps((__m512i)index, (__m512)table);
+#elif defined(__AVX2__)
+  __m256 low = (__m256)__builtin_shufflevector(table, table, 0, 1, 2, 3, 4, 5, 6, 7);
+  __m256 high = (__m256)__builtin_shufflevector(table, table, 8, 9, 10, 11, 12, 13, 14, 15);
+  __m256i i0 = (__m256i)__builtin_shufflevector(index, index, 0, 1, 2, 3, 4, 5, 6, 7);
+  __m256i i1 = (__m256i)__builtin_shufflevector(index, index, 8, 9, 10, 11, 12, 13, 14, 15);
+  __m256 v0 = _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, i0), _mm256_permutevar8x32_ps(high, i0),
+                               (__m256)_mm256_slli_epi32(i0, 28));
+  __m256 v1 = _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, i1), _mm256_permutevar8x32_ps(high, i1),
+                               (__m256)_mm256_slli_epi32(i1, 28));
+  return __builtin_shufflevector((f32x8)v0, (f32x8)v1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#else
+  f32x16 v;
+  float t[16];
+  memcpy(t, &table, 64);
+  for (int i = 0; i < 16; i++) v[i] = t[index[i] & 15];
   return v;
 #endif
 }
