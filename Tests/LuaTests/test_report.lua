@@ -5,7 +5,7 @@ local charts = require "qlora.report_charts"
 local journal = require "qlora.run_journal"
 local json = require "qlora.json"
 local png = require "qlora.plot_png"
-local tensorboard = require "qlora.tensorboard"
+local records = require "event_file"
 
 local root = os.tmpname()
 os.remove(root)
@@ -33,26 +33,6 @@ t.test("JSON text reads back as the value it was written from", function()
     t.raises(function() json.decode(text) end, "json: ", "expected at byte")
   end
 end)
-
---- The payloads of a TensorBoard event file, with both checksums of each record checked; and the bytes left over at the
---- end, where a writer was stopped.
-local function records(text)
-  local function masked(s)
-    local c = tensorboard.crc32c(s)
-    return (((c >> 15) | (c << 17)) + 0xa282ead8) & 0xffffffff
-  end
-  local list, at = {}, 1
-  while #text - at + 1 >= 12 do
-    local length, crc, start = string.unpack("<I8I4", text, at)
-    t.equal(crc, masked(text:sub(at, at + 7)), "checksum of the length")
-    if #text - start + 1 < length + 4 then break end
-    local payload = text:sub(start, start + length - 1)
-    t.equal(string.unpack("<I4", text, start + length), masked(payload), "checksum of the record")
-    list[#list + 1] = payload
-    at = start + length + 4
-  end
-  return list, #text - at + 1
-end
 
 local function setup()
   local model = native.mock_model()
