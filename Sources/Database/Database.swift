@@ -101,18 +101,11 @@ public final class Database {
     case .null: sqlite3_bind_null(statement, index)
     case .integer(let number): sqlite3_bind_int64(statement, index, Int64(number))
     case .real(let number): sqlite3_bind_double(statement, index, number)
-    case .text(var text):
+    case .text(let text):
       // SQLITE_TRANSIENT, which C spells as a cast: SQLite copies the bytes.
       let transient = unsafeBitCast(-1, to: sqlite3_destructor_type.self)
-      text.withUTF8 { bytes in
-        let base = UnsafeRawPointer(bytes.baseAddress)?.assumingMemoryBound(to: CChar.self)
-        // A nil pointer would bind NULL instead of the empty text.
-        if let base {
-          sqlite3_bind_text(statement, index, base, Int32(clamping: bytes.count), transient)
-        } else {
-          sqlite3_bind_text(statement, index, "", 0, transient)
-        }
-      }
+      let byteCount = Int32(clamping: text.utf8.count)
+      _ = text.withCString { sqlite3_bind_text(statement, index, $0, byteCount, transient) }
     }
   }
 

@@ -4,7 +4,9 @@ local qlora = require "qlora"
 local explore = qlora.explore
 
 local text = "At the market, Rosa the fisher dropped a beautiful kite."
-local function tiny(options) return qlora.load(qlora.resource "models/tiny", options or { quant = "nf4", compute = "f32" }) end
+local function tiny(options)
+  return qlora.load(qlora.resource "models/tiny", options or { quant = "nf4", compute = "f32" })
+end
 local model = tiny()
 local root = os.tmpname()
 os.remove(root)
@@ -58,7 +60,8 @@ t.test("errors in a hook surface with file and line, and the hook can still be r
   local shape = model:hook("model.norm", function(_, output) return output[1] end)
   t.raises(function() model:logits(text) end, "hook on model.norm", "return nil to leave it")
   shape:remove()
-  t.raises(function() model:hook("q_proj", print) end, "no module is called 'q_proj'", "model.layers.0.self_attn.q_proj")
+  t.raises(function() model:hook("q_proj", print) end, "no module is called 'q_proj'",
+    "model.layers.0.self_attn.q_proj")
   t.raises(function() model:hook("model.norm") end, "bad argument #2 to 'hook' (function expected")
   -- A hook that runs the model again ends in an error, not in a crash.
   local again = model:hook("model.norm", function() model:logits("At") end)

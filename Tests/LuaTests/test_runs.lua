@@ -25,10 +25,12 @@ end
 local function make(parent, name, params, losses, finished)
   local dir = parent .. "/" .. name
   native.mkdir(dir)
-  write(dir .. "/params.json", json.encode { params = params, settings = { batch = 4 }, started = "2026-01-0" .. #losses })
+  write(dir .. "/params.json",
+    json.encode { params = params, settings = { batch = 4 }, started = "2026-01-0" .. #losses })
   local lines = {}
   for i, loss in ipairs(losses) do
-    lines[i] = json.encode { step = i, loss = loss, tokens = 100, seconds = i * 0.5, memory = 1 << 20, norm = 1.5, lr = 0.1 }
+    lines[i] = json.encode { step = i, loss = loss, tokens = 100, seconds = i * 0.5, memory = 1 << 20, norm = 1.5,
+      lr = 0.1 }
   end
   lines[#lines + 1] = json.encode { step = #losses, eval_loss = losses[#losses] + 0.5, perplexity = 9 }
   write(dir .. "/journal.jsonl", table.concat(lines, "\n") .. "\n")
@@ -183,7 +185,9 @@ t.test("several runs in one page and in the terminal", function()
     assert(text:find(part, 1, true), part .. " in\n" .. text)
   end
   local html = compare.html(records)
-  for _, word in ipairs { "<script", "<link", "http:", "https:", "url(" } do assert(not html:find(word, 1, true), word) end
+  for _, word in ipairs { "<script", "<link", "http:", "https:", "url(" } do
+    assert(not html:find(word, 1, true), word)
+  end
   assert(html:find("3 runs", 1, true) and select(2, html:gsub('class="line s3"', "")) >= 4)
   t.raises(function() compare.read { root } end, "is no run directory")
   t.equal(compare.write(records, root .. "/c.html"), root .. "/c.html")

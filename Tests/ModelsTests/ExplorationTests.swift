@@ -10,9 +10,9 @@ private let ids: [Int32] = (0..<24).map { (i: Int) -> Int32 in Int32((7 * i * i 
 
 @Suite struct ForwardHookTests {
   @Test func aHookSeesInputAndOutputAndChangesNothing() throws {
-    let model = try load("qwen3")
+    let model = try load("llama3")
     let plain = try model.logits(ids).floats()
-    let module = try #require(model.module("model.layers.1.self_attn.q_proj"))
+    let module = try #require(model.module("model.layers.0.self_attn.q_proj"))
     var seen: [(Tensor, Tensor)] = []
     let hook = module.addHook { input, output in
       seen.append((input, output))

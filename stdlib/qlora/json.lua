@@ -14,7 +14,7 @@ local encode
 local function encode_table(value, seen)
   if seen[value] then error("json: a table contains itself", 0) end
   seen[value] = true
-  local parts, text = {}, nil
+  local parts, text = {}
   if #value > 0 or next(value) == nil then
     for i = 1, #value do parts[i] = encode(value[i], seen) end
     text = "[" .. table.concat(parts, ",") .. "]"
