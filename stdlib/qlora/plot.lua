@@ -125,12 +125,21 @@ function plot.curves(curves, options)
   local cells, owner = {}, {}
   local columns, rows = width * 2 - 1, height * 4 - 1
   for which, curve in ipairs(curves) do
+    local before
     for _, point in ipairs(curve.points) do
       if point[2] >= low and point[2] <= high then
         local x = math.floor((point[1] - x0) / (x1 - x0) * columns + 0.5)
-        local y = math.floor(height_of(point[2]) * rows + 0.5)
-        local key = (y // 4) * width + x // 2
-        cells[key], owner[key] = (cells[key] or 0) | dots[x % 2][y % 4], which
+        local y = height_of(point[2]) * rows
+        before = before or { x, y }
+        for cx = before[1], x do -- joins the points
+          local share = x == before[1] and 1 or (cx - before[1]) / (x - before[1])
+          local cy = math.floor(before[2] + (y - before[2]) * share + 0.5)
+          local key = (cy // 4) * width + cx // 2
+          cells[key], owner[key] = (cells[key] or 0) | dots[cx % 2][cy % 4], which
+        end
+        before = { x, y }
+      else
+        before = nil
       end
     end
   end
