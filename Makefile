@@ -1,7 +1,7 @@
 # Everything a fresh Debian or Ubuntu machine with a Swift toolchain needs:
 #   make quickstart   install what is missing, build, fine-tune the embedded tiny model
 #   make test         install what is missing, run every test
-PACKAGES := liblua5.4-dev libpcre2-dev libedit-dev pkg-config
+PACKAGES := liblua5.4-dev libpcre2-dev libedit-dev libsqlite3-dev pkg-config
 PREFIX ?= /usr/local
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 RUN := .build/release/qlora-run
@@ -23,7 +23,7 @@ setup:
 	@command -v swift >/dev/null || { \
 	  echo "error: no Swift toolchain found. Install Swift 6.2 or newer from https://www.swift.org/install/linux" >&2; \
 	  echo "       and put its usr/bin on PATH, then run make again." >&2; exit 1; }
-	@if ! { command -v pkg-config && pkg-config --exists lua5.4 libpcre2-8 libedit; } >/dev/null 2>&1; then \
+	@if ! { command -v pkg-config && pkg-config --exists lua5.4 libpcre2-8 libedit sqlite3; } >/dev/null 2>&1; then \
 	  echo "installing $(PACKAGES)"; \
 	  $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q $(PACKAGES); \
 	fi

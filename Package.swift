@@ -71,6 +71,9 @@ let package = Package(
         "CPlatform",
       ]),
 
+    .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
+    .target(name: "Database", dependencies: ["CSQLite"]),
+
     // MARK: Lua
     .systemLibrary(name: "CLua", pkgConfig: "lua5.4", providers: [.apt(["liblua5.4-dev"])]),
     .systemLibrary(name: "CPCRE2", pkgConfig: "libpcre2-8", providers: [.apt(["libpcre2-dev"])]),
@@ -81,7 +84,7 @@ let package = Package(
       name: "LuaBindings",
       dependencies: [
         "LuaRuntime", "Training", "Optimizers", "Adapters", "Models", "Tokenizers", "Formats", "Quantization",
-        "Autograd", "Tensors", "CPUBackend", "Numerics",
+        "Autograd", "Tensors", "CPUBackend", "Numerics", "Database",
       ]),
     .executableTarget(name: "qlora-run", dependencies: ["LuaBindings", "LuaRuntime", "CEdit", "CPlatform"]),
 
@@ -97,6 +100,7 @@ let package = Package(
     tests("Adapters", ["Adapters", "Models", "CPUBackend", "Formats"]),
     tests("Optimizers", ["Optimizers", "CPUBackend", "Tensors", "Numerics"]),
     tests("Training", ["Training", "CPUBackend"]),
+    tests("Database", ["Database"]),
     tests("LuaRuntime", ["LuaRuntime"]),
     tests("LuaBindings", ["LuaBindings", "LuaRuntime"]),
     tests("Recipe", ["Formats"]),

@@ -49,7 +49,7 @@ extension Engine {
           .string((object as? LanguageModel)?.path ?? "")
         },
       ],
-      methods: treeMethods + computeMethods + adapterMethods,
+      methods: treeMethods + computeMethods + adapterMethods + explorationMethods,
       metamethods: [
         NativeFunction("__tostring", "The tree of modules.", returns: "string") { call in
           guard case .object(let object) = call.arguments.first ?? .nil, let model = object as? LanguageModel else {
@@ -143,7 +143,7 @@ extension Engine {
   // MARK: Computing
 
   /// Ids of a text argument, or of a list.
-  private func ids(_ call: Call, _ name: String, special: Bool) throws -> [Int32] {
+  func ids(_ call: Call, _ name: String, special: Bool) throws -> [Int32] {
     if let text = call[name].asString {
       guard let tokenizer = try model(call).tokenizer else { throw ModelError.noTokenizer(path: try model(call).path) }
       return try tokenizer.encode(text, special: special)

@@ -5,10 +5,13 @@ extension Engine {
   public var classes: [NativeClass] {
     [
       tensorClass, quantizedClass, modelClass, moduleClass, optimizerClass, tokenizerClass, batchClass,
+      hookClass, databaseClass,
     ]
   }
 
-  public var modules: [NativeModule] { [tensorModule, modelModule, optimizerModule, machineModule, referenceModule] }
+  public var modules: [NativeModule] {
+    [tensorModule, modelModule, optimizerModule, machineModule, runsModule, referenceModule]
+  }
 
   /// Installs the classes and makes `require "qlora.native"` give the functions.
   public func install(in state: LuaState) {

@@ -37,7 +37,7 @@ extension Engine {
           }
         ) { state, object in ((object as? Tensor)?.gradient).map { self.value($0, state) } ?? .nil },
       ],
-      methods: shapeMethods + arithmeticMethods + reductionMethods + inPlaceMethods,
+      methods: shapeMethods + arithmeticMethods + reductionMethods + inPlaceMethods + summaryMethods,
       metamethods: operators,
       index: { call in
         let tensor = try call.receiver(as: Tensor.self)

@@ -26,7 +26,7 @@ struct DecoderLayer {
   private func norm(_ name: String, _ x: Tensor) throws -> Tensor {
     let module = try module(name)
     guard let weight = module.weight else { throw ModelError.notLoaded(module: module.name) }
-    return try rmsNorm(x, weight: weight, epsilon: Float(model.config.normEpsilon))
+    return try module.observed(x, try rmsNorm(x, weight: weight, epsilon: Float(model.config.normEpsilon)))
   }
 
   func callAsFunction(_ x: Tensor, _ geometry: LayerGeometry, _ context: ForwardContext) throws -> Tensor {

@@ -26,7 +26,7 @@ public final class LanguageModel {
   public var usesAdapters = true
 
   private let byName: [String: Module]
-  private let rotary: RotaryTables
+  let rotary: RotaryTables
 
   /// A model without weights; see `ModelLoader` and `init(random:)`.
   public init(config: ModelConfig, path: String, options: LoadOptions, backend: any Backend) throws {
@@ -73,6 +73,9 @@ public final class LanguageModel {
     try check(batch.targets.filter { $0 != -100 })
     let targets = try Tensor(ids: batch.targets, on: backend)
     let scale = 1 / Float(max(1, denominator ?? trained))
+    if !head.hooks.isEmpty, head.kind == .linear {
+      return try crossEntropy(try head(hidden, context), labels: targets, scale: scale)
+    }
     if let adapter = head.adapter, context.usesAdapters {
       return try adaptedHeadLoss(hidden, head, adapter, weight, targets, scale, context)
     }
@@ -114,7 +117,8 @@ public final class LanguageModel {
     guard isLoaded, let table = modules[0].weight else { throw ModelError.headerOnly(operation: "forward") }
     guard !ids.isEmpty else { throw ModelError.emptyInput(operation: "forward") }
     try check(ids)
-    return try embedding(table, ids: try Tensor(ids: ids, on: backend), dtype: computeType)
+    let ids = try Tensor(ids: ids, on: backend)
+    return try modules[0].observed(ids, try embedding(table, ids: ids, dtype: computeType))
   }
 
   /// Final normalised hidden states [T, hidden] of a packed batch.
@@ -166,8 +170,10 @@ public final class LanguageModel {
   }
 
   private func finalNorm(_ hidden: Tensor) throws -> Tensor {
-    guard let weight = byName["model.norm"]?.weight else { throw ModelError.notLoaded(module: "model.norm") }
-    return try rmsNorm(hidden, weight: weight, epsilon: Float(config.normEpsilon))
+    guard let norm = byName["model.norm"], let weight = norm.weight else {
+      throw ModelError.notLoaded(module: "model.norm")
+    }
+    return try norm.observed(hidden, try rmsNorm(hidden, weight: weight, epsilon: Float(config.normEpsilon)))
   }
 
   /// The head with an adapter: its logits are kept whole, since the adapter's gradients need them.

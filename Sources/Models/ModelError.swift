@@ -13,6 +13,11 @@ public enum ModelError: Error, Equatable, Sendable {
   case badOption(name: String, value: String, expected: String)
   case noTokenizer(path: String)
   case unrecognisedPath(path: String)
+  case badReplacement(module: String, expected: [Int], got: [Int])
+  case recursiveHook(module: String)
+  case noSuchLayer(layer: Int, count: Int)
+  case tooFewTokens(operation: String, minimum: Int)
+  case noOriginalWeights(path: String, reason: String)
 }
 
 extension ModelError: CustomStringConvertible {
@@ -44,6 +49,16 @@ extension ModelError: CustomStringConvertible {
       "\(path): no tokenizer found (tokenizer.json, tokenizer.model or GGUF metadata)"
     case .unrecognisedPath(let path):
       "\(path): not a model; expected a directory with config.json, a .gguf file or a hub name in the local cache"
+    case .badReplacement(let module, let expected, let got):
+      "hook on \(module): the tensor it returned has shape \(got), the output has \(expected); return nil to leave it"
+    case .recursiveHook(let module):
+      "hook on \(module): it runs the model again and so itself, without end; keep the tensor and compute afterwards"
+    case .noSuchLayer(let layer, let count):
+      "the model has no layer \(layer); its layers are 0..\(count - 1), as in the tensor names"
+    case .tooFewTokens(let operation, let minimum):
+      "\(operation): at least \(minimum) tokens are needed"
+    case .noOriginalWeights(let path, let reason):
+      "quantization error: \(path): \(reason)"
     }
   }
 }

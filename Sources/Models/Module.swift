@@ -27,6 +27,8 @@ public final class Module {
   public var quantized: QuantizedOperand?
   public var bias: Tensor?
   public var adapter: LowRankAdapter?
+  /// See `addHook`.
+  public internal(set) var hooks: [ForwardHook] = []
 
   init(
     name: String, kind: ModuleKind, layer: Int?, inFeatures: Int, outFeatures: Int, hasBias: Bool = false
@@ -58,9 +60,11 @@ public final class Module {
   /// y[T, out] from x[T, in]: base product, bias and adapter.
   func callAsFunction(_ x: Tensor, _ context: ForwardContext) throws -> Tensor {
     guard let weight = linearWeight else { throw ModelError.notLoaded(module: name) }
-    return try linear(
+    let y = try linear(
       x, weight, bias: bias, branch: context.usesAdapters ? adapter?.branch(context) : nil,
       precision: context.precision)
+    // A tied embedding is the output module too; its hooks see the embedding, not the logits.
+    return kind == .linear ? try observed(x, y) : y
   }
 }
 

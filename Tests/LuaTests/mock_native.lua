@@ -103,6 +103,11 @@ function Model:modules()
 end
 function Model:attach_lora(list) self.adapters = list; return 16 * #list end
 function Model:trainable() return { self } end
+function Model:adapter_norms() return { ["model.layers.0.self_attn.q_proj"] = 0.5 } end
+--- The index of runs is tested with the real engine (RunsTests); here it takes everything and holds nothing.
+function native.open_database()
+  return { query = function() return {} end, close = function() end }
+end
 function Model:parameters() return { self } end
 function Model:missing_gradients() return self.missing or {} end
 function Model:is_header_only() return native.options.plan or false end

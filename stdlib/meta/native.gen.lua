@@ -227,6 +227,12 @@ function native.save_checkpoint(directory, content) end
 ---@return table
 function native.load_checkpoint(directory, model, optimizer) end
 
+---Opens a SQLite database, to read only unless asked otherwise.
+---@param path string the file
+---@param options? { write?: boolean, create?: boolean } how
+---@return Database
+function native.open_database(path, options) end
+
 ---The Markdown reference and the LuaLS annotations of all native functions.
 ---@return string, string
 function native.reference() end
@@ -525,6 +531,22 @@ function Tensor:fill_(value) end
 ---@return Tensor
 function Tensor:copy_(source) end
 
+---The k largest elements of the last dimension, descending, and their positions from 1, i64.
+---@param k integer how many
+---@return Tensor, Tensor
+function Tensor:topk(k) end
+
+---Counts of the elements in equal bins: { low, high, counts, outside }.
+---@param options? { bins?: integer, low?: number, high?: number } how
+---@return table
+function Tensor:histogram(options) end
+
+---A matrix as means over at most rows x columns cells, f32; for drawing large ones.
+---@param rows integer at most
+---@param columns integer at most
+---@return Tensor
+function Tensor:pooled(rows, columns) end
+
 ---A tensor in 4 bits with blockwise scales.
 ---@class QuantizedTensor
 ---@field type string nf4 or fp4
@@ -656,6 +678,37 @@ function Model:merge() end
 ---@param directory string where
 function Model:save(directory) end
 
+---Calls a function after every forward pass of a module with (module, output, input). Returning a tensor of the output's shape replaces the output, returning nothing leaves it. Without a hook the forward costs nothing more.
+---@param name string full dotted name; the input of input_layernorm is the residual stream
+---@param fn function fn(module, output, input)
+---@return Hook
+function Model:hook(name, fn) end
+
+----log p of each token after the first, given those before it, f32 [T - 1].
+---@param input string|table text or token ids
+---@return Tensor
+function Model:token_losses(input) end
+
+---Attention weights of a layer, f32 [heads, T, T], row = query; quadratic in T.
+---@param input string|table text or token ids
+---@param layer integer number in the tensor names, from 0
+---@return Tensor
+function Model:attention(input, layer) end
+
+---Distance of quantized matrices from the weights in the file: a list of { name, rmse, max, relative, bits_per_param }.
+---@param names? table modules; all quantized ones when left out
+---@return table[]
+function Model:quantization_error(names) end
+
+---Frobenius norm of each adapter's dW = scaling B A, by module name.
+---@return table<string, number>
+function Model:adapter_norms() end
+
+---What the adapter of a module adds: { singular_values, norm, spectral_norm, effective_rank, norm_a, norm_b, rank }.
+---@param name string full dotted name
+---@return table
+function Model:adapter_spectrum(name) end
+
 ---A module of the model tree.
 ---@class Module
 ---@field name string full dotted name
@@ -732,5 +785,26 @@ function Tokenizer:decode(ids) end
 ---@field tokens integer tokens in all
 ---@field trained integer targets that count in the loss
 local Batch = {}
+
+---A function on a module, from model:hook. It stays until removed, or until the end of a `<close>` scope.
+---@class Hook
+local Hook = {}
+
+---Takes the hook off; a second call does nothing.
+function Hook:remove() end
+
+---A SQLite database.
+---@class Database
+---@field path string the file
+local Database = {}
+
+---Runs one SQL statement and returns its rows as tables by column; NULL is an absent key.
+---@param sql string one statement; ? stands for a value
+---@param values? table numbers, texts or booleans for the placeholders, in order
+---@return table[]
+function Database:query(sql, values) end
+
+---Ends the connection; a second call does nothing.
+function Database:close() end
 
 return native

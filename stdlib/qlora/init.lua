@@ -9,8 +9,10 @@ local suggest = require "qlora.suggest"
 
 local qlora = {
   native = native, version = native.version, tokenizer = native.tokenizer,
-  chat = chat, data = require "qlora.data", eval = require "qlora.eval", params = require "qlora.params",
-  plot = require "qlora.plot", run = require "qlora.run", schedule = require "qlora.schedule",
+  chat = chat, data = require "qlora.data", eval = require "qlora.eval",
+  explore = require "qlora.explore", params = require "qlora.params",
+  plot = require "qlora.plot", report = require "qlora.report", run = require "qlora.run",
+  runs = require "qlora.runs", schedule = require "qlora.schedule",
   select = require "qlora.select",
   train = require "qlora.train", optim = {},
 }

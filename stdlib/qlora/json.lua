@@ -1,4 +1,4 @@
---- Writes Lua values as JSON: one line, keys sorted, so that two equal tables give equal text.
+--- JSON text of Lua values and back. Written on one line with keys sorted, so that two equal tables give equal text.
 local json = {}
 
 local escapes = { ['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
@@ -14,7 +14,7 @@ local encode
 local function encode_table(value, seen)
   if seen[value] then error("json: a table contains itself", 0) end
   seen[value] = true
-  local parts, text = {}, nil
+  local parts, text = {}
   if #value > 0 or next(value) == nil then
     for i = 1, #value do parts[i] = encode(value[i], seen) end
     text = "[" .. table.concat(parts, ",") .. "]"
@@ -53,6 +53,94 @@ end
 --- The JSON text of `value`; {} is written [] because Lua cannot tell an empty list from an empty map.
 function json.encode(value)
   return encode(value, {})
+end
+
+local unescaped = { b = "\b", f = "\f", n = "\n", r = "\r", t = "\t", ['"'] = '"', ["\\"] = "\\", ["/"] = "/" }
+
+local function bad(position, what) error(("json: %s expected at byte %d"):format(what, position), 0) end
+
+--- The text between quotes; `at` is the first byte after the opening quote.
+local function decode_string(text, at)
+  local from, parts = at, {}
+  while true do
+    local stop = text:find('["\\%c]', at)
+    if not stop then bad(#text + 1, "closing quote") end
+    local c = text:sub(stop, stop)
+    parts[#parts + 1] = text:sub(from, stop - 1)
+    if c == '"' then return table.concat(parts), stop + 1 end
+    if c ~= "\\" then bad(stop, "no control character") end
+    local escape, hex = text:sub(stop + 1, stop + 1), text:match("^u(%x%x%x%x)", stop + 1)
+    if hex then
+      local code, low = tonumber(hex, 16), text:match("^\\u(%x%x%x%x)", stop + 6)
+      at = stop + 6
+      low = low and tonumber(low, 16)
+      if code >= 0xd800 and code < 0xdc00 and low and low >= 0xdc00 and low < 0xe000 then -- surrogates, one character
+        code, at = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00), stop + 12
+      end
+      parts[#parts + 1] = utf8.char(code)
+    else
+      parts[#parts + 1] = unescaped[escape] or bad(stop + 1, "escape")
+      at = stop + 2
+    end
+    from = at
+  end
+end
+
+local words = { ["true"] = true, ["false"] = false }
+local decode
+
+--- Members of an array or object up to its closing bracket; `item` reads one and returns the position after it.
+local function decode_members(text, at, close, item)
+  at = text:find("%S", at) or #text + 1
+  if text:sub(at, at) == close then return at + 1 end
+  while true do
+    at = item(at)
+    at = text:find("%S", at) or #text + 1
+    local c = text:sub(at, at)
+    if c == close then return at + 1 end
+    if c ~= "," then bad(at, "',' or '" .. close .. "'") end
+    at = at + 1
+  end
+end
+
+function decode(text, at, depth)
+  at = text:find("%S", at) or #text + 1
+  local c = text:sub(at, at)
+  if c == '"' then return decode_string(text, at + 1) end
+  if (c == "{" or c == "[") and depth > 100 then bad(at, "at most 100 levels") end
+  if c == "[" then
+    local list, count = {}, 0
+    return list, decode_members(text, at + 1, "]", function(position)
+      count = count + 1
+      list[count], position = decode(text, position, depth + 1)
+      return position
+    end)
+  end
+  if c == "{" then
+    local map = {}
+    return map, decode_members(text, at + 1, "}", function(position)
+      position = text:find("%S", position) or #text + 1
+      if text:sub(position, position) ~= '"' then bad(position, "a name in quotes") end
+      local key
+      key, position = decode_string(text, position + 1)
+      position = text:match("^%s*:()", position) or bad(position, "':'")
+      map[key], position = decode(text, position, depth + 1)
+      return position
+    end)
+  end
+  local number, after = text:match("^(-?%d+%.?%d*[eE]?[+-]?%d*)()", at)
+  if number and tonumber(number) then return tonumber(number), after end
+  local word = text:match("^%a+", at)
+  if word == "null" then return nil, at + 4 end
+  if word and words[word] ~= nil then return words[word], at + #word end
+  return bad(at, "a value")
+end
+
+--- The Lua value of a JSON text; null is nil, so an absent key. Raises for anything that is not one JSON value.
+function json.decode(text)
+  local value, after = decode(text, 1, 1)
+  if text:find("%S", after) then bad(text:find("%S", after), "the end") end
+  return value
 end
 
 return json

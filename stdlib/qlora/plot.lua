@@ -1,7 +1,8 @@
---- Curves in a terminal: a line plot from braille dots, and a sparkline.
+--- Plots in a terminal: curves from braille dots, a sparkline, heat maps and histograms (plot_grid.lua).
+local grid = require "qlora.plot_grid"
 local strict = require "qlora.strict"
 
-local plot = {}
+local plot = { heatmap = grid.heatmap, histogram = grid.histogram }
 
 local bars = { "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█" }
 
@@ -91,6 +92,76 @@ function plot.lines(values, options)
   local left, right = number(o.from or 1), number(o.to or #values)
   lines[#lines + 1] = (" "):rep(10) .. "└" .. ("─"):rep(width)
   lines[#lines + 1] = (" "):rep(11) .. left .. (" "):rep(math.max(1, width - #left - #right)) .. right
+  return table.concat(lines, "\n")
+end
+
+--- Lowest and highest of several lists of { x, y } points: x low, x high, y low, y high.
+local function extent(curves)
+  local x0, x1, values = math.huge, -math.huge, {}
+  for _, curve in ipairs(curves) do
+    for _, point in ipairs(curve.points) do
+      x0, x1 = math.min(x0, point[1]), math.max(x1, point[1])
+      values[#values + 1] = point[2]
+    end
+  end
+  local low, high = finite(values)
+  return x0, math.max(x1, x0 + 1), low, high
+end
+
+--- Several curves over one another as a string: a list of { name =, points = { { x, y }, … } }. Each has a colour on a
+--- terminal and a letter elsewhere; options as for `lines`. Values that span orders of magnitude get a logarithmic
+--- axis.
+function plot.curves(curves, options)
+  local o = strict.options("plot.curves", options, { width = "count", height = "count", title = "string" })
+  local width, height, coloured = o.width or 60, o.height or 10, grid.has_colour()
+  local x0, x1, low, high = extent(curves)
+  if low > high then return (o.title or "") .. " (nothing to plot)" end
+  if low == high then low, high = low - 0.5, high + 0.5 end
+  local logarithmic = low > 0 and high / low > 30
+  local function height_of(y)
+    if logarithmic then return math.log(high / y) / math.log(high / low) end
+    return (high - y) / (high - low)
+  end
+  local cells, owner = {}, {}
+  local columns, rows = width * 2 - 1, height * 4 - 1
+  for which, curve in ipairs(curves) do
+    local before
+    for _, point in ipairs(curve.points) do
+      if point[2] >= low and point[2] <= high then
+        local x = math.floor((point[1] - x0) / (x1 - x0) * columns + 0.5)
+        local y = height_of(point[2]) * rows
+        before = before or { x, y }
+        for cx = before[1], x do -- joins the points
+          local share = x == before[1] and 1 or (cx - before[1]) / (x - before[1])
+          local cy = math.floor(before[2] + (y - before[2]) * share + 0.5)
+          local key = (cy // 4) * width + cx // 2
+          cells[key], owner[key] = (cells[key] or 0) | dots[cx % 2][cy % 4], which
+        end
+        before = { x, y }
+      else
+        before = nil
+      end
+    end
+  end
+  local lines = { o.title and o.title .. (logarithmic and " (logarithmic)" or "") }
+  for row = 0, height - 1 do
+    local parts = {}
+    for column = 0, width - 1 do
+      local key = row * width + column
+      local which = owner[key]
+      parts[#parts + 1] = not which and " " or coloured and grid.paint(utf8.char(0x2800 + cells[key]), which)
+        or string.char(96 + (which - 1) % 26 + 1)
+    end
+    local label = row == 0 and number(high) or row == height - 1 and number(low) or ""
+    lines[#lines + 1] = ("%9s ┤%s"):format(label, (table.concat(parts):gsub(" +$", "")))
+  end
+  local left, right = number(x0), number(x1)
+  lines[#lines + 1] = (" "):rep(10) .. "└" .. ("─"):rep(width)
+  lines[#lines + 1] = (" "):rep(11) .. left .. (" "):rep(math.max(1, width - #left - #right)) .. right
+  for i, curve in ipairs(curves) do
+    lines[#lines + 1] = (" "):rep(11) .. (coloured and grid.paint("━━", i) or string.char(96 + (i - 1) % 26 + 1)) .. " "
+      .. curve.name
+  end
   return table.concat(lines, "\n")
 end
 

@@ -1,67 +1,218 @@
---- report.html of a run: one file without scripts or network, with the loss curve as SVG.
+--- report.html of a run: its curves, adapter norms by layer, samples, recipe and parameters. It is drawn from the run
+--- directory, so a run that is going on or was killed has one too: `qlora.report "runs/guanaco"`.
+local native = require "qlora.native"
+local charts = require "qlora.report_charts"
 local format = require "qlora.format"
-local params = require "qlora.params"
+local journal = require "qlora.run_journal"
+local json = require "qlora.json"
+local page = require "qlora.report_page"
+local strict = require "qlora.strict"
 
 local report = {}
+local escape = charts.escape
 
-local function escape(text)
-  return (tostring(text):gsub("[&<>\"]", { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;" }))
-end
-
---- An SVG line of (step, value) pairs.
-function report.curve(points, width, height)
-  local low, high = math.huge, -math.huge
-  for _, point in ipairs(points) do low, high = math.min(low, point[2]), math.max(high, point[2]) end
-  if #points == 0 then return "" end
-  if high == low then high = low + 1 end
-  local first, last = points[1][1], math.max(points[#points][1], points[1][1] + 1)
-  local path = {}
-  for i, point in ipairs(points) do
-    path[i] = ("%.1f,%.1f"):format(50 + (point[1] - first) / (last - first) * (width - 60),
-      10 + (high - point[2]) / (high - low) * (height - 40))
+--- { step, value } of the entries that have a number under `key`.
+function report.points(entries, key)
+  local points = {}
+  for _, entry in ipairs(entries) do
+    if type(entry[key]) == "number" then points[#points + 1] = { entry.step, entry[key] } end
   end
-  return ([[<svg viewBox="0 0 %d %d" width="100%%">
-<polyline fill="none" stroke="#2563eb" stroke-width="1.5" points="%s"/>
-<g font-size="12" font-family="monospace">
-<text x="0" y="16">%.4g</text><text x="0" y="%d">%.4g</text><text x="50" y="%d">%d</text>
-<text x="%d" y="%d" text-anchor="end">%d</text></g></svg>]]):format(width, height, table.concat(path, " "), high,
-  height - 30, low,
-    height - 8, points[1][1], width - 10, height - 8, points[#points][1])
+  return points
 end
 
-local function rows(list)
-  local parts = {}
-  for i, row in ipairs(list) do
-    parts[i] = ("<tr><td>%s</td><td>%s</td></tr>"):format(escape(row[1]), escape(row[2]))
+--- Tokens per second of each step; the clock starts anew in each session.
+function report.rates(entries)
+  local points, before = {}, 0.0
+  for _, entry in ipairs(entries) do
+    local now = entry.seconds or before
+    local spent = now >= before and now - before or now
+    if spent > 0 and entry.tokens then points[#points + 1] = { entry.step, entry.tokens / spent } end
+    before = now
   end
-  return "<table>" .. table.concat(parts, "\n") .. "</table>"
+  return points
 end
 
---- The page as text.
-function report.html(run, result)
-  local losses, evaluations = {}, {}
-  for _, entry in ipairs(result.history) do
-    losses[#losses + 1] = { entry.step, entry.loss }
-    if entry.eval_loss then evaluations[#evaluations + 1] = { entry.step, entry.eval_loss } end
+local function rate_text(value) return ("%.0f"):format(value) end
+
+--- Points in bytes as points in the unit that suits the largest, and the unit's name.
+function report.in_units(points)
+  local high, units, power = 0, { "bytes", "KiB", "MiB", "GiB", "TiB" }, 1
+  for _, point in ipairs(points) do high = math.max(high, point[2]) end
+  while high >= 1024 and power < #units do high, power = high / 1024, power + 1 end
+  local scaled = {}
+  for i, point in ipairs(points) do scaled[i] = { point[1], point[2] / 1024.0 ^ (power - 1) } end
+  return scaled, units[power]
+end
+
+--- The loss of each step, faint, under its moving average, and the evaluations as dots.
+local function loss_series(record)
+  local raw = report.points(record.steps, "loss")
+  local series = { { name = "loss of each step", points = raw, class = "s1 faint" } }
+  if #raw > 20 then
+    local span = math.max(4, #raw / 25) -- long runs are noisier to the eye
+    series[2] = { name = "moving average", points = charts.smoothed(raw, 1 - 2 / (span + 1)), class = "s1" }
+  else
+    series[1].class = "s1"
   end
-  local settings, keys = {}, {}
-  for key in pairs(params.resolved or {}) do keys[#keys + 1] = key end
-  table.sort(keys)
-  for i, key in ipairs(keys) do settings[i] = { key, params.resolved[key] } end
-  local parts = { ([[<!doctype html><meta charset="utf-8"><title>%s</title>
-<style>
-body { font: 16px sans-serif; max-width: 56em; margin: 2em auto }
-td { padding: .1em 1em .1em 0; font-family: monospace }
-</style>
-<h1>%s</h1>]]):format(escape(run.dir), escape(run.dir)),
-    rows { { "steps", result.steps }, { "tokens", result.tokens }, { "time", format.seconds(result.seconds) },
-      { "tokens per second", ("%.1f"):format(result.tokens_per_second) },
-      { "peak memory", format.bytes(result.peak_memory) },
-      { "first loss", ("%.4f"):format(result.first_loss) }, { "last loss", ("%.4f"):format(result.last_loss) } },
-    "<h2>Loss</h2>", report.curve(losses, 800, 300) }
-  if #evaluations > 0 then parts[#parts + 1] = "<h2>Evaluation loss</h2>" .. report.curve(evaluations, 800, 300) end
-  parts[#parts + 1] = "<h2>Parameters</h2>" .. rows(settings)
-  return table.concat(parts, "\n") .. "\n"
+  if #record.evaluations > 0 then
+    series[#series + 1] = { name = "evaluation", points = report.points(record.evaluations, "eval_loss"), class = "s2",
+      dots = true }
+  end
+  return series
 end
 
-return report
+local function summary(record)
+  local totals, steps = journal.totals(record), record.steps
+  local tiles = { { "steps", ("%d"):format(steps[#steps] and steps[#steps].step or 0) } }
+  local function add(name, value, show) if value then tiles[#tiles + 1] = { name, show(value) } end end
+  local function decimal(value) return ("%.4f"):format(value) end
+  add("first loss", steps[1] and steps[1].loss, decimal)
+  add("last loss", steps[#steps] and steps[#steps].loss, decimal)
+  local last = record.evaluations[#record.evaluations]
+  add("evaluation loss", last and last.eval_loss, decimal)
+  add("tokens", totals.tokens, format.count)
+  add("tokens/s", totals.tokens_per_second, rate_text)
+  add("time", totals.seconds, format.seconds)
+  add("peak memory", totals.peak_memory, format.bytes)
+  return page.tiles(tiles)
+end
+
+local function heading(record)
+  local words = { record.script and "recipe " .. record.script, record.started and "started " .. record.started,
+    record.version and "qlora " .. record.version }
+  local parts = { "<h1>" .. escape(record.name) .. "</h1>" }
+  local list = {}
+  for i = 1, 3 do list[#list + 1] = words[i] end
+  parts[#parts + 1] = '<p class="sub">' .. escape(table.concat(list, " · ")) .. "</p>"
+  local function warn(text) parts[#parts + 1] = '<p class="warn">' .. escape(text) .. "</p>" end
+  if not record.finished then warn "This run has not finished: it is still going on, or was stopped." end
+  for _, at in ipairs(record.resumed) do warn(("Stopped and resumed after step %d."):format(at)) end
+  if record.broken > 0 then warn(("%d line(s) of the journal could not be read."):format(record.broken)) end
+  return table.concat(parts, "\n")
+end
+
+-- Adapter norms ------------------------------------------------------------------------------------------------------
+
+--- "model.layers.3.self_attn.q_proj" -> 3, "q_proj"; modules outside the layers count as layer "rest".
+local function place(name)
+  return tonumber(name:match("%.layers%.(%d+)%.")) or "rest", name:match("[^.]+$")
+end
+
+-- The order of the forward pass.
+local role_order = { q_proj = 1, k_proj = 2, v_proj = 3, o_proj = 4, gate_proj = 5, up_proj = 6, down_proj = 7 }
+
+--- Layers by number and "rest" last; roles in the order of the forward pass.
+local function sorted(set)
+  local list = {}
+  for key in pairs(set) do list[#list + 1] = key end
+  local function rank(key) return type(key) == "number" and key or role_order[key] or math.huge end
+  table.sort(list, function(a, b)
+    if rank(a) ~= rank(b) then return rank(a) < rank(b) end
+    return tostring(a) < tostring(b)
+  end)
+  return list
+end
+
+--- Two grids: layers by time (root of the sum of squares over a layer), and layers by role at the end.
+local function norm_maps(record)
+  local layers, roles, columns, over_time, at_end = {}, {}, {}, {}, {}
+  for c, entry in ipairs(record.norms) do
+    columns[c] = entry.step
+    for name, norm in pairs(entry.adapter_norms) do
+      local layer, role = place(name)
+      layers[layer], roles[role] = true, true
+      over_time[layer] = over_time[layer] or {}
+      over_time[layer][c] = (over_time[layer][c] or 0.0) + norm * norm
+      if c == #record.norms then
+        at_end[layer] = at_end[layer] or {}
+        at_end[layer][role] = norm
+      end
+    end
+  end
+  local layer_list, role_list = sorted(layers), sorted(roles)
+  local names, time_grid, role_grid = {}, {}, {}
+  for r, layer in ipairs(layer_list) do
+    names[r] = type(layer) == "number" and "layer " .. layer or "other"
+    time_grid[r], role_grid[r] = {}, {}
+    for c = 1, #columns do time_grid[r][c] = over_time[layer][c] and math.sqrt(over_time[layer][c]) end
+    for c, role in ipairs(role_list) do role_grid[r][c] = (at_end[layer] or {})[role] end
+  end
+  local short = {}
+  for c, role in ipairs(role_list) do short[c] = role:gsub("_proj$", "") end
+  local function figure(title, ...)
+    local drawing, high = charts.heatmap(...)
+    return page.figure(title, drawing .. ('<p class="note">strongest colour: %.3g</p>'):format(high))
+  end
+  return page.pair {
+    figure("By step", time_grid, names, columns), figure("By module, at the end", role_grid, names, short),
+  }
+end
+
+-- The page -----------------------------------------------------------------------------------------------------------
+
+local function samples(record)
+  local parts, step = {}, nil
+  for _, sample in ipairs(record.samples) do
+    if sample.step ~= step then
+      step = sample.step
+      parts[#parts + 1] = ("<h3>step %d</h3>"):format(step)
+    end
+    parts[#parts + 1] = ('<div class="sample"><em>%s</em>%s</div>'):format(escape(sample.prompt), escape(sample.text))
+  end
+  return table.concat(parts, "\n")
+end
+
+local function parameters(record)
+  local rows, seen = {}, {}
+  for _, source in ipairs { record.params, record.settings } do
+    for _, key in ipairs(strict.sorted_keys(source)) do
+      if not seen[key] then
+        local value = source[key]
+        rows[#rows + 1] = { key, type(value) == "table" and json.encode(value) or tostring(value) }
+        seen[key] = true
+      end
+    end
+  end
+  return #rows > 0 and page.table(nil, rows) or '<p class="none">none recorded</p>'
+end
+
+--- The page of a record as `run_journal.read` gives it.
+function report.html(record)
+  local series = loss_series(record)
+  local parts = { heading(record), summary(record), "<h2>Loss</h2>", charts.legend(series),
+    charts.lines(series, { width = 1000, height = 300, label = "loss", hover = 1 }), "<h2>Course</h2>" }
+  local function figure(title, points, o)
+    return page.figure(title, charts.lines({ { name = title, points = points } }, o))
+  end
+  local memory, unit = report.in_units(report.points(record.steps, "memory"))
+  local course = {
+    figure("Learning rate", report.points(record.steps, "lr"), { zero = true }),
+    figure("Gradient norm", report.points(record.steps, "norm")),
+    figure("Tokens per second", report.rates(record.steps), { zero = true, show = rate_text }),
+    figure(("Memory (%s)"):format(unit), memory, { zero = true }),
+  }
+  for _, key in ipairs(strict.sorted_keys(record.extra)) do course[#course + 1] = figure(key, record.extra[key]) end
+  parts[#parts + 1] = page.pair(course)
+  if #record.norms > 0 then
+    parts[#parts + 1] = "<h2>Adapter norms</h2>"
+      .. '<p class="note">Frobenius norm of what the adapters add to the weights.</p>' .. norm_maps(record)
+  end
+  if #record.samples > 0 then parts[#parts + 1] = "<h2>Samples during training</h2>" .. samples(record) end
+  parts[#parts + 1] = "<h2>Parameters</h2>" .. parameters(record)
+  if record.recipe then parts[#parts + 1] = "<h2>Recipe</h2><pre>" .. escape(record.recipe) .. "</pre>" end
+  return page.document(record.name, table.concat(parts, "\n"))
+end
+
+--- Draws report.html in a run directory from what the directory holds; returns its path.
+function report.write(dir)
+  local path = dir .. "/report.html"
+  native.write_file(path, report.html(journal.read(dir)))
+  return path
+end
+
+return setmetatable(report, { __call = function(_, dir)
+  if type(dir) ~= "string" then strict.fail("qlora.report: expected a run directory, got %s", type(dir)) end
+  local ok, path = pcall(report.write, dir)
+  if not ok then strict.fail("qlora.report: %s", path) end
+  return path
+end })

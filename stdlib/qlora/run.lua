@@ -1,9 +1,11 @@
 --- Run directories: everything needed to know, repeat and continue a run.
----   recipe.lua  params.json  journal.jsonl  events.out.tfevents.*  checkpoint-000250/  report.html
+---   recipe.lua  params.json  journal.jsonl  events.out.tfevents.*  checkpoint-000250/  summary.json  report.html
+--- The directory that holds them has an index, runs.sqlite (see qlora.runs).
 local native = require "qlora.native"
 local json = require "qlora.json"
 local params = require "qlora.params"
 local report = require "qlora.report"
+local runs = require "qlora.runs"
 local strict = require "qlora.strict"
 local tensorboard = require "qlora.tensorboard"
 
@@ -55,10 +57,35 @@ function run.new(options)
   local self = setmetatable({ keep = o.keep or 3, resuming = resume ~= nil and resume ~= false }, Run)
   self.dir = place(wanted, self.resuming and resume or nil)
   native.mkdir(self.dir)
-  if not self.resuming then self:describe() end
+  if self.resuming then self:reopen() else self:describe() end
   self.journal = assert(io.open(self.dir .. "/journal.jsonl", "a"))
-  if o.tensorboard ~= false then self.events = tensorboard.open(self.dir) end
+  self.wants_events = o.tensorboard ~= false
+  self:index()
   return self
+end
+
+--- A run that goes on is not finished, and what it appends starts on a line of its own.
+function Run:reopen()
+  local summary, path = self.dir .. "/summary.json", self.dir .. "/journal.jsonl"
+  if native.exists(summary) then native.remove_tree(summary) end
+  local file = io.open(path, "r+b")
+  if not file then return end
+  if file:seek "end" > 0 then
+    file:seek("end", -1)
+    if file:read(1) ~= "\n" then
+      file:seek "end"
+      file:write "\n"
+    end
+  end
+  file:close()
+end
+
+--- Brings the index up to date; a run never stops because of it.
+function Run:index()
+  local ok, message = runs.record(self.dir)
+  if not ok then
+    io.stderr:write(("qlora.run: not in the index now: %s; qlora.runs adds it from its directory\n"):format(message))
+  end
 end
 
 --- Writes the recipe's source and the resolved parameters.
@@ -76,11 +103,20 @@ function Run:describe()
   native.write_file(self.dir .. "/params.json", json.encode(self.params) .. "\n")
 end
 
+--- Adds what a training loop runs with, so that reports and the index know it without the recipe's help.
+function Run:settings(settings)
+  if not self.params then return end -- resumed: the first session wrote them
+  self.params.settings = settings
+  native.write_file(self.dir .. "/params.json", json.encode(self.params) .. "\n")
+  self:index()
+end
+
 --- Appends a line to the journal, at once on disk as far as Lua can tell; numbers of a step also go to TensorBoard.
 function Run:log(entry)
   self.journal:write(json.encode(entry), "\n")
   self.journal:flush()
-  if self.events and entry.step then
+  if self.wants_events and not self.events then self.events = tensorboard.open(self.dir, self.resumed_at) end
+  if self.events and math.tointeger(entry.step) and entry.step >= 0 then
     local scalars = {}
     for key, value in pairs(entry) do
       if key ~= "step" and type(value) == "number" then scalars[key] = value + 0.0 end
@@ -109,15 +145,22 @@ function Run:restore(model, optimizer)
   if #numbers == 0 then error(("--resume: %s holds no complete checkpoint"):format(self.dir), 0) end
   local dir = ("%s/checkpoint-%06d"):format(self.dir, numbers[#numbers])
   local state = native.load_checkpoint(dir, model, optimizer)
+  self.resumed_at = state.step
   self:log { resumed_from = dir, at = state.step }
   return state
 end
 
---- Writes report.html and closes the files. `result` is what `qlora.train` returns.
+--- Writes summary.json and report.html, closes the files. `result` is what `qlora.train` returns.
 function Run:finish(result)
-  native.write_file(self.dir .. "/report.html", report.html(self, result))
   self.journal:close()
   if self.events then self.events.file:close() end
+  native.write_file(self.dir .. "/summary.json", json.encode {
+    finished = os.date("!%Y-%m-%dT%H:%M:%SZ"), steps = result.steps, tokens = result.tokens, seconds = result.seconds,
+    tokens_per_second = result.tokens_per_second, peak_memory = result.peak_memory,
+    first_loss = result.first_loss, last_loss = result.last_loss,
+  } .. "\n")
+  report.write(self.dir)
+  self:index()
 end
 
 return setmetatable(run, { __call = function(_, options) return run.new(options) end })

@@ -48,12 +48,29 @@ function tensorboard.event(step, scalars, time)
   return field(1, 1, string.pack("<d", time)) .. field(2, 0, varint(step)) .. message(5, values)
 end
 
---- Opens a new event file in `dir`.
-function tensorboard.open(dir)
+--- A name no earlier session used: bytes after a record that was cut short would be lost to readers.
+local function free_name(dir, time)
+  local number = 0
+  while true do
+    local path = ("%s/events.out.tfevents.%d.qlora%s"):format(dir, time, number > 0 and "." .. number or "")
+    local file = io.open(path, "rb")
+    if not file then return path end
+    file:close()
+    number = number + 1
+  end
+end
+
+--- Opens a new event file in `dir`. With `resumed_at`, the last step that stands, later steps of earlier files count as
+--- taken back.
+function tensorboard.open(dir, resumed_at)
   local time = os.time()
-  local path = ("%s/events.out.tfevents.%d.qlora"):format(dir, time)
-  local file = assert(io.open(path, "ab"))
-  file:write(tensorboard.frame(field(1, 1, string.pack("<d", time + 0.0)) .. message(3, "brain.Event:2")))
+  local file = assert(io.open(free_name(dir, time), "ab"))
+  local clock = field(1, 1, string.pack("<d", time + 0.0))
+  file:write(tensorboard.frame(clock .. message(3, "brain.Event:2")))
+  if resumed_at then -- session_log { status: START }
+    file:write(tensorboard.frame(clock .. field(2, 0, varint(resumed_at + 1)) .. message(7, field(1, 0, varint(1)))))
+  end
+  file:flush()
   return setmetatable({ file = file }, tensorboard)
 end
 

@@ -7,6 +7,7 @@ local plot = require "qlora.plot"
 local format = require "qlora.format"
 local progress = require "qlora.progress"
 local run_directory = require "qlora.run"
+local observe = require "qlora.run_observe"
 local schedules = require "qlora.schedule"
 local strict = require "qlora.strict"
 
@@ -16,7 +17,7 @@ local schema = {
   batch = "count", micro_batch = "count", max_grad_norm = "positive", group_by_length = "boolean", shuffle = "boolean",
   seed = "integer", save_every = "count", keep = "count", dir = "string", run = "object", log_every = "count",
   eval_data = "object", eval_every = "count", eval_limit = "count", on_step = "callable", checkpointing = "boolean",
-  max_length = "count",
+  max_length = "count", samples = "table",
 }
 
 --- What has to be equal for a resumed run to go on exactly where it stood.
@@ -90,6 +91,7 @@ local function prepare(options)
     strict.fail("train: micro_batch (%d) is larger than batch (%d)", o.micro_batch, o.batch)
   end
   if o.eval_every and not o.eval_data then strict.fail("train: eval_every needs eval_data") end
+  o.samples = observe.sampling(o.samples)
   if not o.steps then o.steps = math.max(1, math.ceil((o.epochs or 1) * #o.data / o.batch)) end
   return o
 end
@@ -137,6 +139,7 @@ return function(options)
     run = run_directory { dir = o.dir, keep = o.keep }
   end
 
+  if run then run:settings(observe.settings(o)) end
   local state = { step = 0, tokens = 0, history = history, eval_losses = {}, fingerprint = fingerprint(o) }
   local restored = run and run:restore(model, optimizer)
   if restored then
@@ -162,11 +165,13 @@ return function(options)
     local lr = optimizer.lr * o.schedule(step)
     optimizer:step { lr = lr }
 
-    local entry = { step = step, loss = loss, lr = lr, norm = norm, tokens = tokens, seconds = native.clock() - began }
+    local entry = { step = step, loss = loss, lr = lr, norm = norm, tokens = tokens, seconds = native.clock() - began,
+      memory = native.memory().rss }
     history[#history + 1] = entry
     state.step, state.tokens = step, state.tokens + tokens
-    if run then run:log(entry) end
+    if run then run:log(observe.line(o, entry, total)) end
     bar:update(entry)
+    observe.samples(o, run, bar, step, total)
     if o.eval_data and (step % (o.eval_every or total) == 0 or step == total) then
       entry.eval_loss, entry.perplexity = evaluate(o, run, bar, step)
       state.eval_losses[#state.eval_losses + 1] = entry.eval_loss

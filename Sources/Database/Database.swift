@@ -1,0 +1,143 @@
+import CSQLite
+
+/// A value of a column or of a placeholder.
+public enum SQLValue: Equatable, Sendable {
+  case null
+  case integer(Int)
+  case real(Double)
+  case text(String)
+}
+
+/// One connection to a SQLite database. Values reach statements as bound parameters only.
+public final class Database {
+  public enum Access: Sendable {
+    case read
+    /// Of a file that must exist.
+    case write
+    case create
+  }
+
+  public typealias Row = [(column: String, value: SQLValue)]
+
+  public let path: String
+  private var handle: OpaquePointer?
+
+  /// Waits this long for other programs, in milliseconds.
+  private static let patience: Int32 = 2000
+
+  /// - Throws: `cannotOpen`, `damaged`, `locked`.
+  public init(path: String, access: Access) throws {
+    guard !path.isEmpty, !path.utf8.contains(0) else {
+      throw DatabaseError.cannotOpen(path: path, reason: "not a file name")
+    }
+    self.path = path
+    let flags: Int32 =
+      switch access {
+      case .read: SQLITE_OPEN_READONLY
+      case .write: SQLITE_OPEN_READWRITE
+      case .create: SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE
+      }
+    let code = sqlite3_open_v2(path, &handle, flags, nil)
+    guard code == SQLITE_OK, handle != nil else {
+      defer { close() }
+      throw DatabaseError.cannotOpen(path: path, reason: message(code))
+    }
+    sqlite3_busy_timeout(handle, Database.patience)
+    do {
+      // SQLite opens lazily; a damaged file shows at the first read.
+      try query("PRAGMA schema_version")
+    } catch {
+      close()
+      throw error
+    }
+  }
+
+  deinit { close() }
+
+  public func close() {
+    sqlite3_close_v2(handle)
+    handle = nil
+  }
+
+  /// Runs one statement with `values` for its placeholders (`?`), in order.
+  /// - Throws: `statement` with SQLite's own words, `severalStatements`, `valueCount`, `locked`, `damaged`.
+  @discardableResult
+  public func query(_ sql: String, _ values: [SQLValue] = []) throws -> [Row] {
+    guard handle != nil else { throw DatabaseError.closed }
+    let statement = try prepare(sql)
+    defer { sqlite3_finalize(statement) }
+    let expected = Int(sqlite3_bind_parameter_count(statement))
+    guard expected == values.count else { throw DatabaseError.valueCount(expected: expected, got: values.count) }
+    for (index, value) in values.enumerated() { bind(value, to: statement, at: Int32(index + 1)) }
+    var rows: [Row] = []
+    while true {
+      let code = sqlite3_step(statement)
+      if code == SQLITE_DONE { return rows }
+      guard code == SQLITE_ROW else { throw failure(code) }
+      rows.append((0..<sqlite3_column_count(statement)).map { (columnName(statement, $0), read(statement, $0)) })
+    }
+  }
+
+  // MARK: Statements
+
+  private func prepare(_ sql: String) throws -> OpaquePointer? {
+    var statement: OpaquePointer?
+    let rest = try sql.withCString { text -> String in
+      var tail: UnsafePointer<CChar>?
+      let code = sqlite3_prepare_v2(handle, text, -1, &statement, &tail)
+      guard code == SQLITE_OK else { throw failure(code) }
+      return tail.map { String(cString: $0) } ?? ""
+    }
+    guard statement != nil else { throw DatabaseError.statement(path: path, reason: "the statement is empty") }
+    guard rest.allSatisfy({ $0.isWhitespace || $0 == ";" }) else {
+      sqlite3_finalize(statement)
+      throw DatabaseError.severalStatements(rest: rest)
+    }
+    return statement
+  }
+
+  private func bind(_ value: SQLValue, to statement: OpaquePointer?, at index: Int32) {
+    switch value {
+    case .null: sqlite3_bind_null(statement, index)
+    case .integer(let number): sqlite3_bind_int64(statement, index, Int64(number))
+    case .real(let number): sqlite3_bind_double(statement, index, number)
+    case .text(let text):
+      // SQLITE_TRANSIENT, which C spells as a cast: SQLite copies the bytes.
+      let transient = unsafeBitCast(-1, to: sqlite3_destructor_type.self)
+      let byteCount = Int32(clamping: text.utf8.count)
+      _ = text.withCString { sqlite3_bind_text(statement, index, $0, byteCount, transient) }
+    }
+  }
+
+  private func columnName(_ statement: OpaquePointer?, _ column: Int32) -> String {
+    sqlite3_column_name(statement, column).map { String(cString: $0) } ?? ""
+  }
+
+  private func read(_ statement: OpaquePointer?, _ column: Int32) -> SQLValue {
+    switch sqlite3_column_type(statement, column) {
+    case SQLITE_INTEGER: return .integer(Int(sqlite3_column_int64(statement, column)))
+    case SQLITE_FLOAT: return .real(sqlite3_column_double(statement, column))
+    case SQLITE_NULL: return .null
+    default:
+      let count = Int(sqlite3_column_bytes(statement, column))
+      guard let bytes = sqlite3_column_blob(statement, column) else { return .text("") }
+      return .text(String(decoding: UnsafeRawBufferPointer(start: bytes, count: count), as: UTF8.self))
+    }
+  }
+
+  // MARK: Errors
+
+  private func message(_ code: Int32) -> String {
+    String(cString: handle == nil ? sqlite3_errstr(code) : sqlite3_errmsg(handle))
+  }
+
+  private func failure(_ code: Int32) -> DatabaseError {
+    switch code & 0xff {
+    case SQLITE_BUSY, SQLITE_LOCKED: .locked(path: path)
+    case SQLITE_CORRUPT, SQLITE_NOTADB: .damaged(path: path)
+    case SQLITE_READONLY: .readOnly(path: path)
+    case SQLITE_CANTOPEN: .cannotOpen(path: path, reason: message(code))
+    default: .statement(path: path, reason: message(code))
+    }
+  }
+}

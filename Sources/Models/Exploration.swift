@@ -1,0 +1,91 @@
+import Autograd
+import Tensors
+
+/// What a model does with one text, to look at.
+extension LanguageModel {
+  /// -log p of each token after the first, given those before it: f32 [T - 1].
+  /// - Throws: `tooFewTokens` for fewer than two.
+  public func tokenLosses(_ ids: [Int32]) throws -> Tensor {
+    guard ids.count > 1 else { throw ModelError.tooFewTokens(operation: "token_losses", minimum: 2) }
+    let logits = try logits(ids).narrowed(0, 0..<ids.count - 1)
+    let losses = try Tensor(empty: [ids.count - 1], on: backend)
+    try backend.crossEntropy(
+      logits, labels: try Tensor(ids: Array(ids.dropFirst()), on: backend), losses: losses, gradientScale: nil)
+    return losses
+  }
+
+  /// Attention weights softmax(Q K^T / sqrt(headDim)) of one layer, causal and within its window: f32
+  /// [heads, T, T], row = query, column = key. Quadratic in T, so for short texts.
+  ///
+  /// Q and K are those of the forward pass, caught by hooks; only the product that the attention kernel never forms
+  /// is computed here.
+  public func attentionMaps(_ ids: [Int32], layer: Int) throws -> Tensor {
+    guard (0..<config.layerCount).contains(layer) else {
+      throw ModelError.noSuchLayer(layer: layer, count: config.layerCount)
+    }
+    let (queries, keys) = try queriesAndKeys(ids, layer: layer)
+    let (count, heads, width) = (ids.count, config.headCount, config.headDimension)
+    let shared = heads / config.keyValueHeadCount
+    let maps = try Tensor(empty: [heads, count, count], on: backend)
+    for head in 0..<heads {
+      let column = head / shared * width
+      let q = try queries.narrowed(1, head * width..<(head + 1) * width).copied()
+      let k = try keys.narrowed(1, column..<column + width).copied()
+      try backend.matmul(
+        q, transposeA: false, k, transposeB: true, alpha: 1 / Float(width).squareRoot(), beta: 0,
+        into: try maps.selected(0, head), precision: .f32)
+    }
+    hideInvisibleKeys(maps, window: config.slidingWindow(layer: layer) ?? 0)
+    let weights = try Tensor(empty: maps.shape, on: backend)
+    try backend.softmax(maps, into: weights, logarithm: false)
+    return weights
+  }
+
+  /// f32 [T, heads * headDim] and [T, kvHeads * headDim], rotated.
+  private func queriesAndKeys(_ ids: [Int32], layer: Int) throws -> (Tensor, Tensor) {
+    let batch = try Batch([(ids, nil)])
+    let positions = try Tensor(ids: batch.positions, on: backend)
+    func catching(_ role: String, _ body: () throws -> Void) throws -> Tensor? {
+      let suffix = config.hasQKNorm ? "norm" : "proj"
+      let name = "model.layers.\(layer).self_attn.\(role)_\(suffix)"
+      guard let module = module(name) else { throw ModelError.unknownModule(name: name, nearest: []) }
+      var caught: Tensor?
+      let hook = module.addHook { _, output in
+        caught = output
+        return nil
+      }
+      defer { hook.remove() }
+      try body()
+      return caught
+    }
+    func rotated(_ x: Tensor?, heads: Int) throws -> Tensor {
+      guard let x else { throw ModelError.headerOnly(operation: "attention") }
+      let rows = try x.viewed([ids.count, heads * config.headDimension])
+      return try rope(
+        inPlace: rows, heads: heads, headDim: config.headDimension, cosine: rotary.cosine, sine: rotary.sine,
+        positions: positions
+      ).converted(to: .f32)
+    }
+    return try GradientMode.disabled {
+      var keys: Tensor?
+      let queries = try catching("q") { keys = try catching("k") { _ = try logits(ids) } }
+      return (
+        try rotated(queries, heads: config.headCount), try rotated(keys, heads: config.keyValueHeadCount)
+      )
+    }
+  }
+}
+
+/// Sets the scores of later keys, and of those before the window, to -infinity.
+private func hideInvisibleKeys(_ scores: Tensor, window: Int) {
+  let count = scores.shape[2]
+  scores.withMutableHostBytes { bytes in
+    let values = bytes.bindMemory(to: Float.self)
+    for row in 0..<scores.shape[0] * count {
+      let query = row % count
+      for key in 0..<count where key > query || window > 0 && query - key >= window {
+        values[row * count + key] = -.infinity
+      }
+    }
+  }
+}

@@ -1,0 +1,75 @@
+import Formats
+import Quantization
+import Tensors
+
+/// How far a quantized matrix is from the weights in the file.
+public struct QuantizationReport: Sendable {
+  public let module: String
+  /// Root of the mean squared difference.
+  public let rmse: Double
+  /// Largest difference.
+  public let maximum: Double
+  /// RMSE over the root mean square of the original weights.
+  public let relative: Double
+  /// Stored bits per weight, with all statistics.
+  public let bitsPerParameter: Double
+}
+
+extension LanguageModel {
+  /// Compares quantized matrices with the file they were read from, one tensor at a time: the peak is two f32
+  /// copies of the largest.
+  /// - Parameter names: modules; all quantized ones when nil.
+  /// - Throws: `noOriginalWeights` where the file holds no wider weights; `unknownModule`.
+  public func quantizationReports(of names: [String]? = nil) throws -> [QuantizationReport] {
+    let chosen = try names?.map { name -> Module in
+      guard let module = module(name) else { throw ModelError.unknownModule(name: name, nearest: []) }
+      return module
+    }
+    let quantized = (chosen ?? modules).filter { $0.quantized != nil }
+    if let module = chosen?.first(where: { $0.quantized == nil }) {
+      throw ModelError.noOriginalWeights(path: path, reason: "\(module.name) is not quantized")
+    }
+    guard !quantized.isEmpty else {
+      throw ModelError.noOriginalWeights(
+        path: path, reason: "no module is quantized; load with { quant = \"nf4\" } or \"fp4\"")
+    }
+    guard !options.smoke, let location = try? ModelLocation(path, allowsKnownNames: false) else {
+      throw ModelError.noOriginalWeights(path: path, reason: "the model was not read from a file")
+    }
+    let source = try location.weights()
+    return try quantized.map { try report($0, source) }
+  }
+
+  private func report(_ module: Module, _ source: LoadedSource) throws -> QuantizationReport {
+    let name = module.name + ".weight"
+    guard let operand = module.quantized else { throw ModelError.notLoaded(module: module.name) }
+    let stored = FourBitKind.allCases.contains { source.contains("\(name).quant_state.bitsandbytes__\($0.rawValue)") }
+    if stored {
+      throw ModelError.noOriginalWeights(
+        path: path, reason: "\(module.name) is stored in 4 bits, its original weights are not in the file")
+    }
+    try source.expect(name, shape: module.weightShape)
+    let original = try Tensor(empty: module.weightShape, category: .workspace, on: backend)
+    try original.withMutableHostBytes { bytes in
+      guard let base = bytes.bindMemory(to: Float.self).baseAddress else { return }
+      try source.read(name, into: base)
+    }
+    source.release(name)
+    let decoded = try operand.dequantized(category: .workspace)
+    var (squares, size, maximum) = (0.0, 0.0, Float(0))
+    original.withHostBytes { a in
+      decoded.withHostBytes { b in
+        for (x, y) in zip(a.bindMemory(to: Float.self), b.bindMemory(to: Float.self)) {
+          let difference = (x - y).magnitude
+          squares += Double(difference) * Double(difference)
+          size += Double(x) * Double(x)
+          maximum = max(maximum, difference)
+        }
+      }
+    }
+    let count = Double(max(1, original.elementCount))
+    return QuantizationReport(
+      module: module.name, rmse: (squares / count).squareRoot(), maximum: Double(maximum),
+      relative: size > 0 ? (squares / size).squareRoot() : 0, bitsPerParameter: operand.bitsPerParameter)
+  }
+}

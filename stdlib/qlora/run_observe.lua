@@ -1,0 +1,82 @@
+--- What a training loop tells a run directory besides its numbers: settings, adapter norms, samples of text.
+local native = require "qlora.native"
+local strict = require "qlora.strict"
+
+local observe = {}
+
+--- Adapter norms are journaled about this many times in a run, which is as many columns as a heat map can show.
+local norm_count = 40
+
+--- Checks `samples = { "prompt", …, every =, max_new_tokens = }` of `qlora.train`.
+function observe.sampling(samples)
+  if not samples then return nil end
+  local prompts, rest = {}, {}
+  for key, value in pairs(samples) do
+    if math.tointeger(key) then prompts[key] = value else rest[key] = value end
+  end
+  local o = strict.options("train: samples", rest, { every = "count", max_new_tokens = "count" })
+  if #prompts == 0 then
+    strict.fail 'train: samples holds no prompt; write samples = { "text to continue", every = 50 }'
+  end
+  for i, prompt in ipairs(prompts) do
+    if type(prompt) ~= "string" then strict.fail("train: samples[%d] must be a text, got a %s", i, type(prompt)) end
+  end
+  o.prompts = prompts
+  return o
+end
+
+--- Rank and alpha of all adapters, where they have one in common, and how many there are.
+local function adapters(model)
+  local count, rank, alpha = 0, nil, nil
+  for module in model:modules() do
+    local lora = module.lora
+    if lora then
+      if count == 0 then rank, alpha = lora.rank, lora.alpha end
+      if lora.rank ~= rank then rank = nil end
+      if lora.alpha ~= alpha then alpha = nil end
+      count = count + 1
+    end
+  end
+  return count, rank, alpha
+end
+
+--- What a run was made with, by name.
+function observe.settings(o)
+  local count, rank, alpha = adapters(o.model)
+  return {
+    model = o.model.name, steps = o.steps, batch = o.batch, micro_batch = o.micro_batch, seed = o.seed,
+    lr = tonumber(("%.7g"):format(o.optimizer.lr)), max_grad_norm = o.max_grad_norm, samples = #o.data,
+    adapters = count, rank = rank, alpha = alpha,
+  }
+end
+
+local function sample(o, run, bar, step)
+  local list = {}
+  for i, prompt in ipairs(o.samples.prompts) do
+    local count = native.options.smoke and 4 or o.samples.max_new_tokens or 48
+    local text = o.model:generate(prompt, { max_new_tokens = count })
+    list[i] = { prompt = prompt, text = text }
+    bar:note(("sample at step %d: %s ->%s"):format(step, prompt, text))
+  end
+  if run then run:log { step = step, samples = list } end
+end
+
+--- The journal's line of a step: the entry, with the norm of each adapter when it is due.
+function observe.line(o, entry, total)
+  local step = entry.step
+  if step ~= 1 and step ~= total and step % math.max(1, total // norm_count) ~= 0 then return entry end
+  local line, norms = {}, o.model:adapter_norms()
+  for key, value in pairs(entry) do line[key] = value end
+  line.adapter_norms = next(norms) and norms
+  return line
+end
+
+--- Writes and shows samples after a step when they are due.
+function observe.samples(o, run, bar, step, total)
+  local samples = o.samples
+  if samples and (step == total or step % (samples.every or math.max(1, total // 10)) == 0) then
+    sample(o, run, bar, step)
+  end
+end
+
+return observe
