@@ -185,22 +185,20 @@ struct MatmulDriver: @unchecked Sendable {
   /// Few rows of A against the rows of a long side, which is read once and not packed. Here `rows` are the few.
   func runDots() {
     let width = kernels.columns
-    var mode = mode
     var isSplit = false
-    if rows.lanes == 1, case .quantized = columns.source {
-      // One row is multiplied as floats, rounded to bfloat16 where that is asked for.
-      (mode, isSplit) = (mode == .float ? .float : .rounded, true)
-    }
-    let pitch = ((mode == .pairs ? words(k) : k) + 31) / 32 * 32
+    if rows.lanes == 1, case .quantized = columns.source { isSplit = true }
+    // A row that will be split is packed as floats first.
+    let packMode = isSplit && mode == .pairs ? .rounded : mode
+    let pitch = ((packMode == .pairs ? words(k) : k) + 31) / 32 * 32
     // Packing completes the lanes to 16.
     let packed = UncheckedPointer(state.packed(pitch * MatmulKernels.panelLanes))
     let scratch = UncheckedPointers(
       state.workerBuffers(MatmulKernels.scratchCount + width * MatmulKernels.panelLanes))
     rows.pack(
-      kernels, mode, lanes: 0..<rows.lanes, steps: 0..<k, to: packed.value, laneStride: pitch, wordStride: 1,
+      kernels, packMode, lanes: 0..<rows.lanes, steps: 0..<k, to: packed.value, laneStride: pitch, wordStride: 1,
       scratch: scratch.values[0])
-    if isSplit { kernels.splitEvenOdd(packed.value, pitch) }
-    pool.run(count(columns.lanes, by: width)) { [mode] job, worker in
+    if isSplit { kernels.splitEvenOdd(packed.value, pitch, mode.rawValue) }
+    pool.run(count(columns.lanes, by: width)) { job, worker in
       let range = columnPanel(job, of: columns.lanes)
       let tile = scratch.values[worker] + MatmulKernels.scratchCount
       switch columns.source {

@@ -230,7 +230,7 @@ extension Kernels {
     _ tile: UnsafeMutablePointer<Float>, _ mode: Int32
   ) {
     let weight = address.assumingMemoryBound(to: QuantizedWeightPointers.self)
-    if rows == 1 { return quantizedDot(weight, firstOut, outs, x, tile) }
+    if rows == 1 { return quantizedDot(weight, firstOut, outs, x, tile, mode) }
     var row = 0
     while row < rows {
       let from = x + row &* pitch

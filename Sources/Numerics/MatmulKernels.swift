@@ -41,14 +41,14 @@ public struct MatmulKernels: Sendable {
     ) -> Void
   /// The same with rows of a quantized matrix, whose width and block size must be multiples of 32: (address of a
   /// `QuantizedWeightPointers`, first row, rows, x, rows of x, words between them, tile, mode). A single row of x is
-  /// given as floats that `splitEvenOdd` arranged, in any mode.
+  /// arranged by `splitEvenOdd`.
   public typealias QuantizedDots =
     @convention(c) (
       UnsafeRawPointer, Int, Int, UnsafePointer<Float>, Int, Int, UnsafeMutablePointer<Float>, Int32
     ) -> Void
 
-  /// Brings the elements of each group of 32 into the order even, odd: (floats, count).
-  public typealias SplitEvenOdd = @convention(c) (UnsafeMutablePointer<Float>, Int) -> Void
+  /// Brings the elements of each group of 32 into the order even, odd, and makes words of them: (floats, count, mode).
+  public typealias SplitEvenOdd = @convention(c) (UnsafeMutablePointer<Float>, Int, Int32) -> Void
 
   public var pack: Pack
   public var multiply: Multiply
