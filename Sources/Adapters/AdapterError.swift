@@ -6,6 +6,7 @@ public enum AdapterError: Error, Equatable, Sendable {
   case badRank(module: String, rank: Int, limit: Int)
   case badNumber(module: String, name: String, value: Double, expected: String)
   case nothingToSave
+  case readsBackDifferently(path: String, module: String, difference: Double)
   case mixedScaling(modules: [String])
   case unsupported(path: String, field: String, value: String)
   case badField(path: String, field: String, expected: String)
@@ -22,13 +23,16 @@ extension AdapterError: CustomStringConvertible {
     case .notLinear(let module, let kind):
       "\(module): LoRA needs a linear module, this is a \(kind)"
     case .alreadyAttached(let module):
-      "\(module): already has an adapter"
+      "\(module): already has an adapter; call model:remove_adapters() first"
     case .badRank(let module, let rank, let limit):
       "\(module): rank \(rank) is outside 1..\(limit)"
     case .badNumber(let module, let name, let value, let expected):
       "\(module): \(name) is \(value), expected \(expected)"
     case .nothingToSave:
       "the model has no adapters to save; call model:add_lora first"
+    case .readsBackDifferently(let path, let module, let difference):
+      "\(path): the adapter was written, but read back it gives other logits (by up to \(difference)); the first "
+        + "module that differs is \(module). The file is not the model you trained: check the disk and save again"
     case .mixedScaling(let modules):
       "\(modules.joined(separator: " and ")): one uses rslora, the other not; PEFT's files have one setting for all"
     case .unsupported(let path, let field, let value):

@@ -59,6 +59,15 @@ extension LanguageModel {
     return made.reduce(0) { $0 + $1.1.a.elementCount + $1.1.b.elementCount }
   }
 
+  /// Takes all adapters off, so that others can be attached to the same base.
+  /// - Returns: the number of modules that had one.
+  @discardableResult
+  public func removeAdapters() -> Int {
+    let adapted = modules.filter { $0.adapter != nil }
+    for module in adapted { module.adapter = nil }
+    return adapted.count
+  }
+
   private func validated(_ specification: LoRASpecification) throws -> Module {
     let name = specification.moduleName
     guard let module = module(name) else {

@@ -8,7 +8,12 @@ extension CPUBackend {
   ) throws -> Int? {
     let count = x.elementCount
     let blocks = (count + blockSize - 1) / blockSize
-    let tableOf = kind == .nf4 ? (NF4.thresholds, NF4.order) : (FP4.thresholds, FP4.order)
+    let tableOf =
+      switch kind {
+      case .nf4: (NF4.thresholds, NF4.order)
+      case .fp4: (FP4.thresholds, FP4.order)
+      case .int4: (Int4.thresholds, Int4.order)
+      }
     let (source, bytes, scales) = (Shared(x.address), Shared(codes.byteAddress), Shared(absmax.floatAddress))
     let (kernels, type, size) = (tables.quantization, x.type, x.dtype.byteCount)
     let chunk = max(1, 65536 / blockSize)

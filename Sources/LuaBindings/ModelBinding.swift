@@ -128,6 +128,16 @@ extension Engine {
         }
         return [.table(call.state.list(missing.map { .string($0) }))]
       },
+      NativeFunction(
+        "nonfinite_gradients", "Names of trained parameters whose gradient holds a NaN or an infinity.",
+        returns: "string[]"
+      ) { call in
+        let names = try self.model(call).trainableParameters.filter { _, tensor in
+          guard let gradient = tensor.gradient else { return false }
+          return !(try self.backend.sumOfSquares(gradient)).isFinite
+        }
+        return [.table(call.state.list(names.map { .string($0.name) }))]
+      },
       NativeFunction("is_header_only", "Whether only the configuration was read.", returns: "boolean") { call in
         [.bool(try !self.model(call).isLoaded)]
       },
@@ -332,8 +342,16 @@ extension Engine {
         model.seed = self.seed
         return [.integer(try model.attachLoRA(specifications))]
       },
-      NativeFunction("save_adapter", "Writes the adapters as PEFT does.", [directory]) { call in
-        try PEFTFiles.save(try self.model(call), directory: try call.string("directory"))
+      NativeFunction("remove_adapters", "Takes all adapters off; returns how many modules had one.", returns: "integer") {
+        call in [.integer(try self.model(call).removeAdapters())]
+      },
+      NativeFunction(
+        "save_adapter", "Writes the adapters as PEFT does, reads them back and compares the logits of a few tokens.",
+        [directory]
+      ) { call in
+        let (model, path) = (try self.model(call), try call.string("directory"))
+        try PEFTFiles.save(model, directory: path)
+        try PEFTFiles.check(path, against: model)
         return []
       },
       NativeFunction(
@@ -398,11 +416,13 @@ extension Engine {
         property("in_features", "integer", "columns of the weight") { .integer($1.inFeatures) },
         property("out_features", "integer", "rows of the weight") { .integer($1.outFeatures) },
         property("params", "integer", "parameters without the adapter") { .integer($1.parameterCount) },
-        property("bytes", "integer", "bytes as loaded") { .integer($1.byteCount) },
+        property("bytes", "integer", "bytes as loaded, or as it will be") { .integer($1.byteCount) },
         property("dtype", "string|nil", "of the weight; nil before loading") {
           ($1.weight?.dtype.name ?? $1.quantized?.kind.rawValue).map { .string($0) } ?? .nil
         },
-        property("quant", "string|nil", "nf4 or fp4") { ($1.quantized?.kind.rawValue).map { .string($0) } ?? .nil },
+        property("quant", "string|nil", "4-bit type, as loaded or as it will be") {
+          ($1.quantization?.rawValue).map { .string($0) } ?? .nil
+        },
         property("lora", "table|nil", "rank, alpha, dropout, a and b of its adapter") { state, module in
           guard let adapter = module.adapter else { return .nil }
           let table = state.newTable()

@@ -117,7 +117,8 @@ extension Engine {
             Parameter(
               "options",
               .options([
-                Parameter("quant", .oneOf([.string, .boolean]), optional: true, "\"nf4\", \"fp4\" or false"),
+                Parameter("quant", .oneOf([.string, .boolean]), optional: true, "\"nf4\", \"fp4\", \"int4\" or false"),
+                Parameter("module_quant", .table, optional: true, "name -> type or false, where it differs from quant"),
                 Parameter("block", .integer, optional: true, "elements per scale; default 64"),
                 Parameter("double_quant", .boolean, optional: true, "quantize the scales; default true"),
                 Parameter("compute", .string, optional: true, "\"bf16\" (default) or \"f32\""),
@@ -203,9 +204,10 @@ extension Engine {
     var load = LoadOptions(
       blockSize: options.int("block") ?? 64, doubleQuantization: options.bool("double_quant") ?? true,
       headerOnly: options.bool("header_only") ?? false, smoke: options.bool("smoke") ?? false)
-    if let name = options.string("quant") {
-      guard let kind = FourBitKind(rawValue: name) else { throw call.invalid("quant must be \"nf4\" or \"fp4\", got \"\(name)\"") }
-      load.quantization = kind
+    if let name = options.string("quant") { load.quantization = try fourBitKind(name, call) }
+    for (key, value) in options["module_quant"].asTable?.pairs ?? [] {
+      guard let module = key.asString else { throw call.invalid("module_quant needs names of modules as keys") }
+      load.moduleQuantization[module] = .some(try value.asString.map { try fourBitKind($0, call) })
     }
     if let name = options.string("compute") {
       guard let dtype = DType(name: name) else { throw call.invalid("compute must be \"bf16\" or \"f32\", got \"\(name)\"") }
@@ -219,6 +221,13 @@ extension Engine {
     if let adapter = options.string("adapter"), model.isLoaded, !load.smoke { try PEFTFiles.load(adapter, into: model) }
     remember(model)
     return model
+  }
+
+  private func fourBitKind(_ name: String, _ call: Call) throws -> FourBitKind {
+    guard let kind = FourBitKind(rawValue: name) else {
+      throw call.invalid("quant must be \"nf4\", \"fp4\", \"int4\" or false, got \"\(name)\"")
+    }
+    return kind
   }
 
   private func makeBatch(_ call: Call) throws -> BatchObject {

@@ -164,7 +164,7 @@ extension Engine {
           Parameter(
             "options",
             .options([
-              Parameter("type", .string, optional: true, "\"nf4\" (default) or \"fp4\""),
+              Parameter("type", .string, optional: true, "\"nf4\" (default), \"fp4\" or \"int4\""),
               Parameter("block", .integer, optional: true, "elements per scale, 32 to 4096; default 64"),
               Parameter("double", .boolean, optional: true, "quantize the scales too; default true"),
             ]), optional: true, "how")
@@ -172,7 +172,7 @@ extension Engine {
       ) { call in
         let options = call.options("options")
         guard let kind = FourBitKind(rawValue: options.string("type") ?? "nf4") else {
-          throw call.invalid("type must be \"nf4\" or \"fp4\"")
+          throw call.invalid("type must be \"nf4\", \"fp4\" or \"int4\", got \"\(options.string("type") ?? "")\"")
         }
         let operand = try FourBit.quantize(
           try call.receiver(as: Tensor.self).contiguous(), kind: kind, blockSize: options.int("block") ?? 64,

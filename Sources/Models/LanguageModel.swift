@@ -37,6 +37,7 @@ public final class LanguageModel {
     self.modules = ModuleTree.modules(config)
     self.byName = Dictionary(uniqueKeysWithValues: modules.map { ($0.name, $0) })
     self.rotary = try RotaryTables(config: config, backend: backend)
+    for module in modules { module.planned = (options.quantization(of: module), options.byteCount(of: module)) }
   }
 
   public func module(_ name: String) -> Module? { byName[name] }

@@ -4,6 +4,8 @@ import Tensors
 public struct LoadOptions: Sendable {
   /// 4-bit type of the linear layers, or nil to keep them in 16 or 32 bits.
   public var quantization: FourBitKind?
+  /// Modules with a choice of their own, by name: a 4-bit type, or nil to stay in 16 or 32 bits.
+  public var moduleQuantization: [String: FourBitKind?] = [:]
   public var blockSize: Int
   public var doubleQuantization: Bool
   /// f32 or bf16: dtype of activations and rounding of products.
@@ -27,5 +29,24 @@ public struct LoadOptions: Sendable {
     self.headerOnly = headerOnly
     self.smoke = smoke
     self.smokeTokenizer = smokeTokenizer
+  }
+}
+
+extension LoadOptions {
+  /// The 4-bit type a module is loaded in: its own choice, else the model's for linear layers other than `lm_head`.
+  public func quantization(of module: Module) -> FourBitKind? {
+    if let own = moduleQuantization[module.name] { return own }
+    return module.kind == .linear && module.name != "lm_head" ? quantization : nil
+  }
+
+  /// Bytes of a module's tensors once loaded, from shapes alone.
+  func byteCount(of module: Module) -> Int {
+    let count = module.outFeatures * module.inFeatures
+    if module.kind == .norm { return count * DType.f32.byteCount }
+    let bias = module.hasBias ? module.outFeatures * DType.f32.byteCount : 0
+    guard quantization(of: module) != nil else { return count * computeType.byteCount + bias }
+    let blocks = (count + blockSize - 1) / blockSize
+    let scales = doubleQuantization ? blocks + 4 * ((blocks + 255) / 256) + 4 : 4 * blocks
+    return (count + 1) / 2 + scales + bias
   }
 }

@@ -23,7 +23,7 @@ public struct ModelLoader {
     guard options.computeType == .f32 || options.computeType == .bf16 else {
       throw ModelError.badOption(name: "compute", value: options.computeType.name, expected: "\"f32\" or \"bf16\"")
     }
-    if options.quantization != nil, !FourBit.blockSizes.contains(options.blockSize) {
+    if options.quantization != nil || !options.moduleQuantization.isEmpty, !FourBit.blockSizes.contains(options.blockSize) {
       throw ModelError.badOption(
         name: "block", value: String(options.blockSize), expected: "one of \(FourBit.blockSizes)")
     }
@@ -51,6 +51,11 @@ public struct ModelLoader {
     }
     if module.kind == .linear, let stored = try PrequantizedWeight(source, weightName, shape: module.weightShape, backend)
     {
+      if let own = options.moduleQuantization[module.name], own != stored.operand.kind {
+        throw ModelError.badQuantization(
+          tensor: weightName, path: source.path,
+          reason: "is stored in 4 bits (\(stored.operand.kind.rawValue)), so quant cannot be chosen for it while loading")
+      }
       module.quantized = stored.operand
       return
     }
@@ -58,16 +63,19 @@ public struct ModelLoader {
     switch module.kind {
     case .norm:
       module.weight = try dense(weightName, shape: module.weightShape, source, keep: .f32)
-    case .linear where options.quantization != nil && module.name != "lm_head":
-      module.quantized = try quantize(weightName, shape: module.weightShape, source)
     case .linear, .embedding:
-      module.weight = try dense(weightName, shape: module.weightShape, source, keep: nil)
+      if let kind = options.quantization(of: module) {
+        module.quantized = try quantize(weightName, as: kind, shape: module.weightShape, source)
+      } else {
+        module.weight = try dense(weightName, shape: module.weightShape, source, keep: nil)
+      }
     }
   }
 
   /// Quantizes one tensor from its stored precision; the f32 copy of a tensor stored in another form is released at once.
-  private func quantize(_ name: String, shape: [Int], _ source: LoadedSource) throws -> QuantizedOperand {
-    guard let kind = options.quantization else { throw ModelError.missingTensor(name: name, path: source.path) }
+  private func quantize(
+    _ name: String, as kind: FourBitKind, shape: [Int], _ source: LoadedSource
+  ) throws -> QuantizedOperand {
     let values = try mapped(name, shape: shape, source) ?? decoded(name, shape: shape, source, as: .f32, .workspace)
     defer { source.release(name) }
     do {

@@ -29,6 +29,8 @@ public final class Module {
   public var adapter: LowRankAdapter?
   /// See `addHook`.
   public internal(set) var hooks: [ForwardHook] = []
+  /// What loading will make of the module, for a model of which only the header was read.
+  var planned: (quantization: FourBitKind?, byteCount: Int) = (nil, 0)
 
   init(
     name: String, kind: ModuleKind, layer: Int?, inFeatures: Int, outFeatures: Int, hasBias: Bool = false
@@ -47,10 +49,17 @@ public final class Module {
   /// Number of frozen or trained parameters, without the adapter.
   public var parameterCount: Int { outFeatures * inFeatures + (hasBias ? outFeatures : 0) }
 
-  /// Bytes of the loaded tensors, without the adapter.
+  /// Whether the weight is present; false in a header-only model.
+  public var isLoaded: Bool { weight != nil || quantized != nil }
+
+  /// Bytes of the tensors as loaded, or as they will be, without the adapter.
   public var byteCount: Int {
-    (quantized?.byteCount ?? weight?.byteCount ?? 0) + (bias?.byteCount ?? 0)
+    guard isLoaded else { return planned.byteCount }
+    return (quantized?.byteCount ?? weight?.byteCount ?? 0) + (bias?.byteCount ?? 0)
   }
+
+  /// The 4-bit type of the weight as loaded, or as it will be.
+  public var quantization: FourBitKind? { isLoaded ? quantized?.kind : planned.quantization }
 
   var linearWeight: LinearWeight? {
     if let quantized { return .quantized(quantized) }

@@ -11,7 +11,7 @@ struct PrequantizedWeight {
   /// - Returns: nil when the tensor is not stored in 4 bits.
   /// - Throws: `ModelError.badQuantization` naming file and tensor.
   init?(_ source: LoadedSource, _ name: String, shape: [Int], _ backend: any Backend) throws {
-    let kinds = FourBitKind.allCases.filter { source.contains("\(name).quant_state.bitsandbytes__\($0.rawValue)") }
+    let kinds = [FourBitKind.nf4, .fp4].filter { source.contains("\(name).quant_state.bitsandbytes__\($0.rawValue)") }
     guard let kind = kinds.first else { return nil }
     let reader = Reader(source: source, name: name, backend: backend)
     guard kinds.count == 1 else { throw reader.problem("has two quantization states") }

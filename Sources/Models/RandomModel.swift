@@ -19,7 +19,7 @@ extension LanguageModel {
         let weight = try Tensor(empty: module.weightShape, category: .weights, on: backend)
         let stream = RandomStream(seed: seed, purpose: "initial_weight", module: module.name)
         try backend.fillNormal(weight, mean: 0, deviation: deviation, stream: stream)
-        if module.kind == .linear, module.name != "lm_head", let kind = options.quantization {
+        if let kind = options.quantization(of: module) {
           module.quantized = try FourBit.quantize(
             weight, kind: kind, blockSize: options.blockSize, double: options.doubleQuantization, name: module.name)
         } else {

@@ -78,6 +78,7 @@ public enum FourBit {
     switch kind {
     case .nf4: NF4.codebook
     case .fp4: FP4.codebook
+    case .int4: Int4.codebook
     }
   }
 }

@@ -1,7 +1,9 @@
-/// The 4-bit data types of bitsandbytes. Raw values are what kernels receive.
+/// The 4-bit data types of bitsandbytes. Raw values are the names in recipes and checkpoints.
 public enum FourBitKind: String, Sendable, CaseIterable {
   case nf4
   case fp4
+  /// Uniform steps, the baseline of the QLoRA paper's comparison; no checkpoint format stores it.
+  case int4
 }
 
 /// A frozen matrix in 4 bits, in the memory layout of bitsandbytes (spec of `quantize_4bit`).

@@ -114,16 +114,5 @@ extension MemoryPlan {
 
 extension LanguageModel {
   /// Bytes of a module's tensors: as loaded, or as they will be loaded under the model's options.
-  public func plannedByteCount(_ module: Module) -> Int {
-    if module.weight != nil || module.quantized != nil { return module.byteCount }
-    let count = module.outFeatures * module.inFeatures
-    let bias = module.hasBias ? module.outFeatures * computeType.byteCount : 0
-    if module.kind == .norm { return count * 4 }
-    guard module.kind == .linear, module.name != "lm_head", options.quantization != nil else {
-      return count * computeType.byteCount + bias
-    }
-    let blocks = (count + options.blockSize - 1) / options.blockSize
-    let scales = options.doubleQuantization ? blocks + 4 * ((blocks + 255) / 256) + 4 : 4 * blocks
-    return (count + 1) / 2 + scales + bias
-  }
+  public func plannedByteCount(_ module: Module) -> Int { module.byteCount }
 }

@@ -56,7 +56,7 @@ local function module_list(layers)
   local list = {}
   local function add(name, kind, layer)
     list[#list + 1] = { name = name, kind = kind, layer = layer, role = name:match("([^.]+)$"), in_features = 8,
-      out_features = 8 }
+      out_features = 8, params = 64, bytes = 36 }
   end
   add("model.embed_tokens", "embedding")
   for layer = 0, layers - 1 do

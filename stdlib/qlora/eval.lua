@@ -74,4 +74,4 @@ function eval.mmlu(model, path, options)
   return { accuracy = sum / #order, subjects = subjects, questions = questions }
 end
 
-return eval
+return strict.namespace("qlora.eval", eval)

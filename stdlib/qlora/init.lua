@@ -4,8 +4,8 @@ local native = require "qlora.native"
 local chat = require "qlora.chat"
 local lora = require "qlora.lora"
 local plan = require "qlora.plan"
+local selection = require "qlora.selection"
 local strict = require "qlora.strict"
-local suggest = require "qlora.suggest"
 
 local qlora = {
   native = native, version = native.version, tokenizer = native.tokenizer,
@@ -29,22 +29,35 @@ native.extend("Tokenizer", { apply_chat = chat.apply_chat })
 
 local load_schema = {
   quant = "string|boolean", block = "count", double_quant = "boolean", compute = "string", device = "string",
-  stream = "boolean",
-  adapter = "string",
+  stream = "boolean", adapter = "string", modules = "any", quiet = "boolean",
 }
 
+--- Types of modules with a choice of their own, from the tree of a header-only (or smoke) model.
+local function quantization_by_module(path, o)
+  if o.modules == nil then return nil end
+  local header = native.load_model(path, { smoke = o.smoke, header_only = not o.smoke or nil, quant = o.quant })
+  local chosen, text = selection.quantization(header, o.modules)
+  if not o.quiet and not native.options.quiet then print(text) end
+  return chosen
+end
+
 --- A model from a directory, a .gguf file or a hub name in the local cache; tensors { name = tensor } from a
---- .safetensors file.
+--- .safetensors file. `modules` is a selection whose answers may carry `quant` ("nf4", "fp4", "int4" or false for 16
+--- bits), over the `quant` of the whole model.
 function qlora.load(path, options)
-  if type(path) ~= "string" then strict.fail("qlora.load: expected a path, got a %s", type(path)) end
+  if type(path) ~= "string" then
+    strict.fail("qlora.load: expected a directory, a .gguf file or a hub name, got %s",
+      path == nil and "nil" or "a " .. type(path))
+  end
   if path:match("%.safetensors$") then return native.load_tensors(path) end
   local o = strict.options("qlora.load", options, load_schema)
-  if o.quant then strict.one_of("qlora.load", "quant", o.quant, { "nf4", "fp4" }) end
+  if o.quant then strict.one_of("qlora.load", "quant", o.quant, selection.quant_types) end
   if o.compute then strict.one_of("qlora.load", "compute", o.compute, { "bf16", "f32" }) end
-  if (o.block or o.double_quant ~= nil) and not o.quant then
+  if (o.block or o.double_quant ~= nil) and not o.quant and not o.modules then
     strict.fail('qlora.load: block and double_quant say how to quantize; set quant = "nf4" or "fp4" too')
   end
   o.smoke, o.header_only = native.options.smoke or nil, native.options.plan or nil
+  o.module_quant, o.modules, o.quiet = quantization_by_module(path, o), nil, nil
   local model = native.load_model(path, o)
   plan.last.model = model
   return model
@@ -88,9 +101,7 @@ for name, own in pairs(optimizers) do
   end
 end
 
+strict.namespace("qlora.optim", qlora.optim)
+
 --- A misspelt name of the library is an error with the nearest right one, not a nil that fails elsewhere.
-return setmetatable(qlora, {
-  __index = function(_, key)
-    strict.fail("qlora has no '%s'%s", tostring(key), suggest.phrase(tostring(key), strict.sorted_keys(qlora)))
-  end,
-})
+return strict.namespace("qlora", qlora)

@@ -174,4 +174,4 @@ function plot.loss(what, options)
   print(plot.lines(values, o))
 end
 
-return plot
+return strict.namespace("qlora.plot", plot)

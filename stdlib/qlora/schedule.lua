@@ -46,4 +46,4 @@ function schedule.warmup(steps, after)
   end
 end
 
-return schedule
+return strict.namespace("qlora.schedule", schedule)

@@ -107,11 +107,26 @@ end
 --- A regular expression that must match the whole dotted name, as PEFT's string form of target_modules.
 function select.regex(pattern)
   if type(pattern) ~= "string" then strict.fail("select.regex: expected a pattern, got a %s", type(pattern)) end
+  native.regex_full_match(pattern, "") -- a pattern that does not parse fails here, at the recipe's line
   local self = new(("regex '%s'"):format(pattern), function(module)
     return native.regex_full_match(pattern, module.name)
   end)
   self.wanted, self.pattern = pattern, true
   return self
+end
+
+--- Calls a recipe's function of the module; an error in it also says at which module it happened.
+local function guarded(test)
+  return function(module)
+    local ok, answer = pcall(test, module)
+    if ok then return answer end
+    if type(answer) ~= "string" then error(answer, 0) end
+    local remedy = ""
+    if module.layer == nil and answer:find "nil" then
+      remedy = "; it is outside the decoder layers, so its m.layer is nil: write `m.layer and …`"
+    end
+    error(("%s (at module %s, a %s%s)"):format(answer, module.name, module.kind, remedy), 0)
+  end
 end
 
 --- A Lua function of the module, with a text for the report.
@@ -121,7 +136,7 @@ function select.by(test, text)
     local info = debug.getinfo(test, "S")
     text = ("function at %s:%d"):format(info.short_src, info.linedefined)
   end
-  return new(text, test)
+  return new(text, guarded(test))
 end
 
 local function role_set(text, roles)
@@ -153,7 +168,8 @@ local function chosen_layers(o, count)
   if not any then add(0, count - 1) end
   for layer in pairs(set) do
     if layer < 0 or layer >= count then
-      strict.fail("select.layers: layer %d does not exist; the model has layers 0 to %d", layer, count - 1)
+      strict.fail("select.layers: layer %d does not exist; the model has layers 0 to %d (numbered from 0, as in the "
+        .. "tensor names)", layer, count - 1)
     end
     if o.every and layer % o.every ~= 0 then set[layer] = nil end
   end
@@ -164,7 +180,19 @@ end
 --- k` keeps the layers whose number is a multiple of k. Numbers are those in the tensor names, so 0 is the first layer.
 function select.layers(options)
   local o = strict.options("select.layers", options,
-    { first = "count", last = "count", every = "count", only = "table", between = "table" })
+    { first = "count", last = "count", every = "count", only = "table", between = "table" },
+    { only = "a list of layer numbers such as { 0, 5 }", between = "two layer numbers such as { 4, 7 }" })
+  for _, layer in ipairs(o.between or {}) do
+    if not math.tointeger(layer) then o.between = {} end
+  end
+  if o.between and (#o.between ~= 2 or o.between[1] > o.between[2]) then
+    strict.fail("select.layers: between needs two layer numbers, the smaller first, such as { 4, 7 }")
+  end
+  for _, layer in ipairs(o.only or {}) do
+    if not math.tointeger(layer) then
+      strict.fail("select.layers: only needs layer numbers such as { 0, 5 }, got %s", tostring(layer))
+    end
+  end
   local parts = {}
   for _, key in ipairs(strict.sorted_keys(o)) do
     local value = type(o[key]) == "table" and "{" .. table.concat(o[key], ",") .. "}" or tostring(o[key])
@@ -189,9 +217,9 @@ function from_value(value)
     return select.regex(value)
   end
   if type(value) == "table" then return select.names(value) end
-  return strict.fail('select: expected a function, a list of names, "all-linear" or a qlora.select helper, got a %s',
-    type(value))
+  return strict.fail('select: expected a function, a list of names, "all-linear" or a qlora.select helper, got %s',
+    value == nil and "nil" or "a " .. type(value))
 end
 select.from_value = from_value
 
-return select
+return strict.namespace("qlora.select", select)

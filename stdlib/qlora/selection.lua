@@ -1,4 +1,5 @@
 --- Applies a selection to a model's modules and reports, rule by rule, what it matched and what it missed.
+local format = require "qlora.format"
 local strict = require "qlora.strict"
 local select = require "qlora.select"
 local suggest = require "qlora.suggest"
@@ -6,10 +7,11 @@ local suggest = require "qlora.suggest"
 local selection = {}
 
 local settings_schema = {
-  rank = "count", alpha = "positive", dropout = "number", lr = "positive", rslora = "boolean", dora = "boolean",
-  init = "string",
+  rank = "count", alpha = "positive", dropout = "number", lr = "positive", rslora = "boolean", init = "string",
+  quant = "boolean|string",
 }
 selection.settings_schema = settings_schema
+selection.quant_types = { "nf4", "fp4", "int4" }
 
 local Report = { __name = "selection" }
 Report.__index = Report
@@ -85,18 +87,52 @@ local function missed_layers(matched, modules)
   return list
 end
 
-local function checked_settings(answer, defaults, module)
+--- The settings a selection gave for `module`, over `defaults`, checked.
+local function settings_of(answer, defaults, module)
   if answer ~= true and type(answer) ~= "table" then
-    strict.fail("selection: %s was answered with a %s; expected false, true or a table", module.name, type(answer))
+    strict.fail("selection: %s was answered with a %s (%s); expected false, true or a table such as { rank = 8 }",
+      module.name, type(answer), tostring(answer))
   end
   local merged = select.overlay(defaults, answer)
   local s = strict.options("selection of " .. module.name, merged ~= true and merged or {}, settings_schema)
-  if not s.rank then strict.fail("selection: %s has no rank; give add_lora a rank or return one", module.name) end
+  if s.quant == true then s.quant = nil end -- as the model has it
+  if s.quant then strict.one_of("selection of " .. module.name, "quant", s.quant, selection.quant_types) end
+  return s
+end
+
+local function checked_settings(answer, defaults, module)
+  local s = settings_of(answer, defaults, module)
+  if not s.rank then
+    strict.fail("selection: %s has no rank; write add_lora { rank = 16, … } or return { rank = 16 } from the function",
+      module.name)
+  end
   if s.dropout and (s.dropout < 0 or s.dropout >= 1) then
-    strict.fail("selection: dropout of %s must be at least 0 and below 1, got %s", module.name, s.dropout)
+    strict.fail("selection: dropout of %s is a probability, at least 0 and below 1; got %s", module.name, s.dropout)
+  end
+  if s.quant ~= nil and (module.quant or false) ~= s.quant then
+    strict.fail("selection: %s is loaded %s, so quant = %s comes too late; give the same selection to "
+      .. "qlora.load(path, { modules = … })", module.name, module.quant and "in " .. module.quant or "in 16 or 32 bits",
+      tostring(s.quant))
   end
   return { name = module.name, rank = s.rank, alpha = s.alpha or s.rank, dropout = s.dropout or 0.0, lr = s.lr,
-    rslora = s.rslora, dora = s.dora, init = s.init }
+    rslora = s.rslora, init = s.init }
+end
+
+--- What each rule of a selector matches and misses; a rule that matches nothing is an error.
+local function matched_rules(selector, modules)
+  local rules = {}
+  for _, rule in ipairs(selector.rules) do
+    local matched, params, bytes = {}, 0, 0
+    for _, module in ipairs(modules) do
+      if rule.test(module) then
+        matched[#matched + 1], params, bytes = module, params + module.params, bytes + module.bytes
+      end
+    end
+    if #matched == 0 then fail_empty(rule, modules) end
+    rules[#rules + 1] = { text = rule.text, matched = #matched, pattern = rule.pattern, params = params, bytes = bytes,
+      missed = missed_layers(matched, modules) }
+  end
+  return rules
 end
 
 --- Resolves `what` over `model`: returns the list for `attach_lora` and the report. `defaults` = { rank=, alpha=,
@@ -111,7 +147,7 @@ function selection.resolve(model, what, defaults)
       if module.kind == "linear" then report.linear = report.linear + 1 end
       local answer = selector.test(module)
       if answer then
-        if module.kind ~= "linear" and module.kind ~= "embedding" then
+        if module.kind ~= "linear" then
           strict.fail("selection %s matches %s (%s), which cannot carry LoRA; add a test such as m.kind == \"linear\"",
             selector.text, module.name, tostring(module.kind))
         end
@@ -119,41 +155,75 @@ function selection.resolve(model, what, defaults)
         report.selected[#report.selected + 1] = module
       end
     end
-    for _, rule in ipairs(selector.rules) do
-      local matched = {}
-      for _, module in ipairs(modules) do
-        if rule.test(module) then matched[#matched + 1] = module end
-      end
-      if #matched == 0 then fail_empty(rule, modules) end
-      report.rules[#report.rules + 1] = { text = rule.text, matched = #matched, pattern = rule.pattern,
-        missed = missed_layers(matched, modules) }
-    end
+    report.rules = matched_rules(selector, modules)
   end)
   if #list == 0 then fail_empty(selector, modules) end
-  report.list, report.modules = list, #list
+  report.list, report.modules, report.base_bytes, report.bytes = list, #list, 0, 0
+  for i, module in ipairs(report.selected) do
+    report.base_bytes = report.base_bytes + module.bytes
+    report.bytes = report.bytes + 4 * list[i].rank * (module.in_features + module.out_features)
+  end
   return list, report
+end
+
+--- Resolves the 4-bit types a selection asks for: { name = "nf4" | … | false } where an answer has `quant`, and the
+--- text to print.
+function selection.quantization(model, what)
+  local selector = select.from_value(what)
+  local modules, layers = modules_of(model)
+  local chosen, counts, order, total = {}, {}, {}, 0
+  select.with_layers(layers, function()
+    for _, module in ipairs(modules) do
+      local answer = selector.test(module)
+      local quant = type(answer) == "table" and settings_of(answer, true, module).quant
+      if type(answer) == "table" and quant ~= nil then
+        if quant and module.kind ~= "linear" then
+          strict.fail("modules: %s is a %s; only linear layers are stored in 4 bits", module.name, module.kind)
+        end
+        local key = quant or "16 bits"
+        if not counts[key] then counts[key], order[#order + 1] = 0, key end
+        chosen[module.name], counts[key], total = quant, counts[key] + 1, total + 1
+      end
+    end
+    matched_rules(selector, modules)
+  end)
+  if total == 0 then
+    strict.fail("modules: no answer of %s says quant; answer { quant = false } for what stays in 16 bits", selector.text)
+  end
+  for i, key in ipairs(order) do order[i] = ("%d in %s"):format(counts[key], key) end
+  return chosen, ("quantization by module: %s, the others as `quant` says"):format(table.concat(order, ", "))
+end
+
+--- One line per kind of adapter: "16 modules: rank 8 alpha 16 dropout 0.05".
+local function groups(list)
+  local counts, order = {}, {}
+  for _, entry in ipairs(list) do
+    local key = ("rank %d alpha %g dropout %g%s%s"):format(entry.rank, entry.alpha, entry.dropout,
+      entry.lr and (" lr x %g"):format(entry.lr) or "", entry.rslora and " rslora" or "")
+    if not counts[key] then order[#order + 1] = key end
+    counts[key] = (counts[key] or 0) + 1
+  end
+  for i, key in ipairs(order) do order[i] = ("  %d modules: %s"):format(counts[key], key) end
+  return order
 end
 
 --- The report as text: a line per rule, a warning where a name or pattern covers only some of the layers that have the
 --- role.
 function Report:__tostring()
-  local lines = {}
+  local lines = { "LoRA selection" }
   for _, rule in ipairs(self.rules) do
-    lines[#lines + 1] = ("  %-36s %d of %d linear layers"):format(rule.text, rule.matched, self.linear)
+    lines[#lines + 1] = ("  %-36s %d of %d linear layers, %s parameters, %s"):format(rule.text, rule.matched,
+      self.linear, format.count(rule.params), format.bytes(rule.bytes))
     for _, missed in ipairs(rule.missed) do
       lines[#lines + 1] = ("    %s%s: not in layer%s %s"):format(rule.pattern and "WARNING: " or "", missed.role,
         #missed.layers == 1 and "" or "s", ranges(missed.layers))
     end
   end
-  local ranks, order = {}, {}
-  for _, entry in ipairs(self.list) do
-    local key = ("rank %d alpha %g dropout %g"):format(entry.rank, entry.alpha, entry.dropout)
-    if not ranks[key] then order[#order + 1] = key end
-    ranks[key] = (ranks[key] or 0) + 1
+  table.move(groups(self.list), 1, 100, #lines + 1, lines)
+  if self.trainable then
+    lines[#lines + 1] = ("  %d trainable parameters, %s in f32"):format(self.trainable, format.bytes(self.bytes))
   end
-  for _, key in ipairs(order) do lines[#lines + 1] = ("  %d modules: %s"):format(ranks[key], key) end
-  if self.trainable then lines[#lines + 1] = ("  %d trainable parameters"):format(self.trainable) end
-  return "LoRA selection\n" .. table.concat(lines, "\n")
+  return table.concat(lines, "\n")
 end
 
 return selection

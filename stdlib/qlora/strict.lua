@@ -28,7 +28,10 @@ end
 local function sorted_keys(schema)
   local keys = {}
   for key in pairs(schema) do keys[#keys + 1] = key end
-  table.sort(keys)
+  table.sort(keys, function(a, b)
+    if type(a) == type(b) and type(a) ~= "table" and type(a) ~= "boolean" then return a < b end
+    return tostring(a) < tostring(b)
+  end)
   return keys
 end
 strict.sorted_keys = sorted_keys
@@ -66,28 +69,40 @@ local function show(value)
   return "a " .. type(value)
 end
 
+--- The remedy for option `key`: what `hints` says of it, or nothing.
+local function hint(hints, key)
+  return hints and hints[key] and "; " .. hints[key] or ""
+end
+
 --- Checks `options` against `schema` = { key = kinds }; a kinds string that starts with "!" marks a required key.
+--- `hints` = { key = what to write } ends the message when that key is missing or of the wrong type.
 --- Returns a shallow copy (so defaults may be filled in without touching the caller's table).
-function strict.options(name, options, schema)
+function strict.options(name, options, schema, hints)
   if options == nil then options = {} end
   if type(options) ~= "table" then
-    strict.fail("%s: expected a table of options, got %s", name, show(options))
+    strict.fail("%s: expected a table of options such as { %s = … }, got %s", name, sorted_keys(schema)[1] or "key",
+      show(options))
   end
   local copy = {}
   for _, key in ipairs(sorted_keys(options)) do
     local kinds = schema[key]
+    if not kinds and type(key) == "number" then
+      strict.fail("%s: %s stands in the options without a name; write name = value, with one of: %s", name,
+        show(options[key]), table.concat(sorted_keys(schema), ", "))
+    end
     if not kinds then
       strict.fail("%s: unknown option '%s'%s", name, tostring(key), suggest.phrase(key, sorted_keys(schema)))
     end
     kinds = kinds:gsub("^!", "")
     if kinds ~= "any" and not matches(options[key], kinds) then
-      strict.fail("%s: option '%s' must be %s, got %s", name, key, describe(kinds), show(options[key]))
+      strict.fail("%s: option '%s' must be %s, got %s%s", name, key, describe(kinds), show(options[key]),
+        hint(hints, key))
     end
     copy[key] = options[key]
   end
   for _, key in ipairs(sorted_keys(schema)) do
     if schema[key]:sub(1, 1) == "!" and copy[key] == nil then
-      strict.fail("%s: option '%s' is missing", name, key)
+      strict.fail("%s: option '%s' is missing (or nil)%s", name, key, hint(hints, key))
     end
   end
   return copy
@@ -100,6 +115,15 @@ function strict.one_of(name, option, value, words)
   end
   return strict.fail("%s: option '%s' has no choice %s%s", name, option, show(value), suggest.phrase(tostring(value),
     words))
+end
+
+--- Makes a missing field of the library table `name` an error with the nearest right one, not a nil that fails elsewhere.
+function strict.namespace(name, fields)
+  local meta = getmetatable(fields) or {}
+  meta.__index = function(_, key)
+    strict.fail("%s has no '%s'%s", name, tostring(key), suggest.phrase(tostring(key), sorted_keys(fields)))
+  end
+  return setmetatable(fields, meta)
 end
 
 return strict

@@ -1,6 +1,23 @@
 --- "Did you mean": the nearest known word to a misspelt one.
 local suggest = {}
 
+-- What other programs call things, for whoever comes from PEFT, transformers, TRL, bitsandbytes or axolotl.
+suggest.elsewhere = {
+  target_modules = "select", lora_target_modules = "select", r = "rank", lora_r = "rank", lora_alpha = "alpha",
+  lora_dropout = "dropout", use_rslora = "rslora", init_lora_weights = "init",
+  load_in_4bit = "quant", bnb_4bit_quant_type = "quant", quant_type = "quant", bnb_4bit_use_double_quant = "double_quant",
+  compress_statistics = "double_quant", bnb_4bit_compute_dtype = "compute", torch_dtype = "compute", dtype = "compute",
+  blocksize = "block", llm_int8_skip_modules = "modules",
+  learning_rate = "lr", num_train_epochs = "epochs", num_epochs = "epochs", max_steps = "steps",
+  per_device_train_batch_size = "micro_batch", micro_batch_size = "micro_batch", batch_size = "batch",
+  gradient_accumulation_steps = "batch", gradient_checkpointing = "checkpointing", lr_scheduler_type = "schedule",
+  lr_scheduler = "schedule", warmup_steps = "schedule", warmup_ratio = "schedule", output_dir = "dir",
+  save_steps = "save_every", save_total_limit = "keep", logging_steps = "log_every", eval_steps = "eval_every",
+  train_dataset = "data", dataset = "data", eval_dataset = "eval_data", optim = "optimizer", callbacks = "on_step",
+  max_seq_length = "max_length", sequence_len = "max_length", cutoff_len = "max_length", adam_epsilon = "eps",
+  max_new_token = "max_new_tokens", max_tokens = "max_new_tokens", max_length = "max_new_tokens",
+}
+
 --- Edit distance with transpositions (optimal string alignment), letters compared without case.
 function suggest.distance(a, b)
   a, b = a:lower(), b:lower()
@@ -40,8 +57,17 @@ function suggest.nearest(word, known, count)
   return words
 end
 
+local function contains(list, word)
+  for _, item in ipairs(list) do
+    if item == word then return true end
+  end
+  return false
+end
+
 --- `; did you mean "rank"?`, or the list of valid words when nothing is near.
 function suggest.phrase(word, known)
+  local here = suggest.elsewhere[word]
+  if here and contains(known, here) then return ('; here it is called "%s"'):format(here) end
   local nearest = suggest.nearest(tostring(word), known, 1)[1]
   if nearest then return ('; did you mean "%s"?'):format(nearest) end
   local sorted = { table.unpack(known) }

@@ -199,4 +199,4 @@ end
 --- A batch from token ids: rows { ids =, labels = }; -100 is not trained.
 function data.batch(rows, options) return native.batch(rows, options) end
 
-return data
+return strict.namespace("qlora.data", data)
