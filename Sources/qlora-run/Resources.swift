@@ -39,18 +39,27 @@ enum Resources {
     }
   }
 
-  /// Names of the recipes that ship, with the first line of each.
-  static func recipes(_ root: String) -> [(name: String, line: String)] {
-    guard let folder = opendir(root + "/recipes") else { return [] }
+  /// Names in a folder that are not hidden, sorted.
+  private static func names(in path: String) -> [String] {
+    guard let folder = opendir(path) else { return [] }
     defer { closedir(folder) }
     var names: [String] = []
     while let entry = readdir(folder) {
       let name = withUnsafePointer(to: &entry.pointee.d_name) {
         $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
       }
-      if name.hasSuffix(".lua") { names.append(name) }
+      if !name.hasPrefix(".") { names.append(name) }
     }
-    return names.sorted().map { name in
+    return names.sorted()
+  }
+
+  /// Names of the recipes that ship, with the first line of each; those in a folder after the others, as `folder/name`.
+  static func recipes(_ root: String) -> [(name: String, line: String)] {
+    let top = names(in: root + "/recipes")
+    let inside = top.filter { !$0.contains(".") }.flatMap { folder in
+      names(in: "\(root)/recipes/\(folder)").map { "\(folder)/\($0)" }
+    }
+    return (top + inside).filter { $0.hasSuffix(".lua") }.map { name in
       let text = read(root + "/recipes/" + name).map { String(decoding: $0, as: UTF8.self) } ?? ""
       let line = text.split(separator: "\n").first { $0.hasPrefix("--") } ?? ""
       return (String(name.dropLast(4)), String(line.drop { $0 == "-" || $0 == " " }))
@@ -66,7 +75,7 @@ enum Resources {
       throw UsageError(
         description: "no recipe is called '\(base)'" + (near.map { " (did you mean '\($0)'?)" } ?? "; see --list"))
     }
-    let target = destination ?? "\(base).lua"
+    let target = destination ?? "\(base.split(separator: "/").last ?? "recipe").lua"
     let descriptor = open(target, O_WRONLY | O_CREAT | O_EXCL, 0o644)
     guard descriptor >= 0 else {
       throw UsageError(description: "cannot write \(target): \(String(cString: strerror(errno)))")

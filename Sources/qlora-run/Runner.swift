@@ -56,7 +56,7 @@ struct Runner {
     }
     if let script = invocation.script {
       let code = runScript(script)
-      if !invocation.isInteractive { return code }
+      if !invocation.isInteractive { return code == ExitCode.success ? checkOverrides() : code }
     } else if invocation.actions.isEmpty, !invocation.showsVersion, !invocation.isInteractive, isatty(0) == 0 {
       return runScript("-")
     }
@@ -77,6 +77,12 @@ struct Runner {
     for (index, argument) in before.reversed().enumerated() { table[-1 - index] = .string(argument) }
     state.globals["arg"] = .table(table)
     if invocation.warns { _ = attempt { try state.load(Array("warn('@on')".utf8), chunkName: "=(flags)") } }
+  }
+
+  /// An override that the recipe never read changed nothing, which is an error.
+  private func checkOverrides() -> Int32 {
+    guard !invocation.options.overrides.isEmpty else { return ExitCode.success }
+    return attempt { try state.load(Array("require('qlora.params').check_overrides()".utf8), chunkName: "=--set") }
   }
 
   private func runInitialisation() -> Int32? {

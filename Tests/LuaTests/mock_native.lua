@@ -83,7 +83,7 @@ function native.mock_model(o)
   return setmetatable({ list = module_list(o.layers or 4), name = "mock",
     tokenizer = native.byte_tokenizer(o.tokenizer), calls = {},
     config = { vocab_size = 259 }, weights = weights, gradient = gradient, adapters = {}, poison = o.poison,
-    missing = o.missing,
+    missing = o.missing, sick = o.sick, overflowing = o.overflowing,
   }, Model)
 end
 function native.load_model(path, o)
@@ -110,6 +110,14 @@ function native.open_database()
 end
 function Model:parameters() return { self } end
 function Model:missing_gradients() return self.missing or {} end
+function Model:nonfinite_gradients() return self.overflowing or {} end
+function Model:remove_adapters() self.adapters = {}; return 0 end
+--- Every hook sees the number 0, but that of the module called `sick` sees a NaN, when `loss` runs.
+function Model:hook(name, fn)
+  self.hooks = self.hooks or {}
+  self.hooks[name] = fn
+  return { remove = function() self.hooks[name] = nil end }
+end
 function Model:is_header_only() return native.options.plan or false end
 function Model:checkpointing(on) self.calls[#self.calls + 1] = { "checkpointing", on } end
 function Model:generate(text) return "(" .. #text .. " bytes)" end
@@ -141,6 +149,12 @@ function Model:measure(batch)
 end
 function Model:nll(batch) local sum, total = self:measure(batch); return sum, total end
 function Model:loss(batch)
+  for _, module in ipairs(self.hooks and self.list or {}) do
+    local output = { sum = function() return scalar(module.name == self.sick and 0 / 0 or 0.0) end }
+    if self.hooks[module.name] then
+      self.hooks[module.name](module, setmetatable(output, { __mul = function(x) return x end }))
+    end
+  end
   local sum, total, counts, z = self:measure(batch)
   local denominator = batch.options.denominator or total
   if self.poison and batch.options.step == self.poison then sum = 0 / 0 end
@@ -156,6 +170,7 @@ function Model:logits(ids, o)
 end
 function native.compare_logits(a) return 0.0, #a.ids, #a.ids end
 function native.clip_grad_norm(params, limit)
+  if params[1].overflowing then return 0 / 0 end
   local sum = 0.0
   for id = 0, 258 do sum = sum + params[1].gradient[id] ^ 2 end
   local norm = math.sqrt(sum)

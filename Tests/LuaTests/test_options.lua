@@ -59,6 +59,30 @@ t.test("params refuse unknown names and wrong values of --set", function()
   native.options.set = nil
 end)
 
+t.test("an override that nothing reads is an error at the end", function()
+  local params = require "qlora.params"
+  native.options.set = { rank = "8", steps = "3" }
+  local p = qlora.params { rank = 64, steps = 10 }
+  t.raises(params.check_overrides, "test_options.lua:", "--set rank changed nothing", "never reads p.rank")
+  t.equal(p.rank, 8)
+  t.raises(params.check_overrides, "--set steps changed nothing")
+  t.equal(p.steps, 3)
+  params.check_overrides()
+  p = qlora.params { rank = 64, steps = 10 }
+  for _ in pairs(p) do break end -- printing all of them reads all of them
+  params.check_overrides()
+  native.options.set = nil
+end)
+
+t.test("words of other programs lead to the word here", function()
+  t.raises(function() native.mock_model():add_lora { target_modules = {} } end, 'here it is called "select"')
+  t.raises(function() qlora.load("m", { load_in_4bit = true }) end, 'here it is called "quant"')
+  t.raises(function() qlora.train { learning_rate = 1 } end, "unknown option 'learning_rate'")
+  t.raises(function() qlora.data.load("x", { "alpaca" }) end, '"alpaca" stands in the options without a name')
+  t.raises(function() return qlora.select.atention end, "qlora.select has no 'atention'", '"attention"')
+  t.raises(function() return qlora.optim.adam end, '"adamw"')
+end)
+
 t.test("schedules", function()
   local s = qlora.schedule
   t.equal(s.constant()(77), 1.0)

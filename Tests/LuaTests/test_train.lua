@@ -94,12 +94,34 @@ t.test("evaluation goes into the history", function()
 end)
 
 t.test("a loss that is no number stops with step, micro-batch and samples", function()
-  t.raises(function() train({ micro_batch = 4 }, { poison = 3 }) end, "at step 3, micro-batch 1 of 2 (samples ")
+  t.raises(function() train({ micro_batch = 4 }, { poison = 3 }) end, "at step 3, micro-batch 1 of 2 (samples ",
+    "every module's output is finite")
+  t.raises(function() train({ micro_batch = 4 }, { poison = 3, sick = "model.layers.2.mlp.up_proj" }) end,
+    "the first module whose output is not finite is model.layers.2.mlp.up_proj")
+end)
+
+t.test("a gradient that is no number stops before the optimizer spreads it", function()
+  local model, data, optimizer = setup()
+  model.overflowing = { "x.lora_A.weight" }
+  t.raises(function() qlora.train { model = model, data = data, optimizer = optimizer, steps = 2, batch = 8 } end,
+    "gradient norm is", "at step 1", "1 gradients are not, the first of x.lora_A.weight")
+  t.equal(optimizer.rates, {})
+end)
+
+t.test("an optimizer that lacks a trained tensor stops the run before its first step", function()
+  local model, data = setup()
+  local other = setup()
+  local optimizer = qlora.optim.sgd({ other }, { lr = 1 })
+  t.raises(function() qlora.train { model = model, data = data, optimizer = optimizer, steps = 2, batch = 8 } end,
+    "the optimizer does not hold 1 of the model's 1 trained tensors", "after the last add_lora")
+  model.trainable = function() return {} end
+  t.raises(function() qlora.train { model = model, data = data, optimizer = optimizer, steps = 2, batch = 8 } end,
+    "nothing to train", "add_lora")
 end)
 
 t.test("a parameter without gradient stops the first step", function()
   t.raises(function() train({}, { missing = { "x.lora_a", "x.lora_b" } })
-    end, "2 trainable parameters got no gradient", "x.lora_a")
+    end, "2 adapters or parameters got no gradient in the first step", "x.lora_a")
 end)
 
 t.test("an interrupt leaves a checkpoint of the last whole step, and resuming repeats the rest", function()

@@ -2,6 +2,7 @@
 --- to read.
 local native = require "qlora.native"
 local chat = require "qlora.chat"
+local checks = require "qlora.checks"
 local lora = require "qlora.lora"
 local plan = require "qlora.plan"
 local selection = require "qlora.selection"
@@ -90,13 +91,20 @@ for name, own in pairs(optimizers) do
     for key, kinds in pairs(keys) do schema[key] = kinds end
   end
   qlora.optim[name] = function(parameters, options)
-    local o = strict.options("optim." .. name, options, schema)
+    if type(parameters) ~= "table" then
+      strict.fail("optim.%s: the first argument is the list of tensors to train, model:trainable(), got %s", name,
+        parameters == nil and "nil" or "a " .. type(parameters))
+    end
+    local o = strict.options("optim." .. name, options, schema, { lr = "the learning rate, such as lr = 2e-4" })
     if o.bits and o.bits ~= 8 and o.bits ~= 32 then
       strict.fail("optim.%s: bits must be 8 or 32, got %d", name, o.bits)
     end
-    if #parameters == 0 then strict.fail("optim.%s: there is nothing to train; add_lora first", name) end
+    if #parameters == 0 then
+      strict.fail("optim.%s: there is nothing to train; call model:add_lora { … } first", name)
+    end
     local optimizer = native.optim[name](parameters, o)
     plan.last.optimizer = optimizer
+    checks.remember(optimizer, parameters)
     return optimizer
   end
 end

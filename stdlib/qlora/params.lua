@@ -37,6 +37,22 @@ end
 
 local params = { resolved = nil }
 
+-- Names of --set that nothing has read yet, and where the recipe declares its parameters.
+local unread, declared_at = {}, ""
+
+--- At the end of a recipe: an override that nothing read changed nothing, which is worth an error.
+function params.check_overrides()
+  for _, key in ipairs(strict.sorted_keys(native.options.set or {})) do
+    if not params.resolved then
+      error(("--set %s: the recipe has no qlora.params { … } to override; declare %s = … there"):format(key, key), 0)
+    end
+    if unread[key] then
+      error(("%s--set %s changed nothing: the recipe declares %s but never reads p.%s"):format(declared_at, key, key,
+        key), 0)
+    end
+  end
+end
+
 --- Returns a copy of `defaults` with the command line's `--set` values; reading or writing any other key is an error.
 local function resolve(defaults)
   if type(defaults) ~= "table" then strict.fail("qlora.params: expected a table, got %s", type(defaults)) end
@@ -51,8 +67,9 @@ local function resolve(defaults)
       strict.fail("--set %s: the recipe has no parameter '%s'%s", key, key, suggest.phrase(key, keys))
     end
     values[key] = convert(key, overrides[key], defaults[key])
+    unread[key] = true
   end
-  params.resolved = values
+  params.resolved, declared_at = values, strict.caller()
   local function unknown(_, key)
     strict.fail("qlora.params: no parameter '%s'%s", tostring(key), suggest.phrase(key, keys))
   end
@@ -61,13 +78,17 @@ local function resolve(defaults)
     __index = function(self, key)
       local value = values[key]
       if value == nil then unknown(self, key) end
+      unread[key] = nil
       return value
     end,
     __newindex = function(self, key, value)
       if values[key] == nil then unknown(self, key) end
       values[key] = value
     end,
-    __pairs = function() return next, values, nil end,
+    __pairs = function()
+      unread = {}
+      return next, values, nil
+    end,
     __tostring = function()
       local lines = {}
       for i, key in ipairs(keys) do lines[i] = ("%s = %s"):format(key, tostring(values[key])) end

@@ -188,7 +188,8 @@ function selection.quantization(model, what)
     matched_rules(selector, modules)
   end)
   if total == 0 then
-    strict.fail("modules: no answer of %s says quant; answer { quant = false } for what stays in 16 bits", selector.text)
+    strict.fail("modules: no answer of %s says quant; answer { quant = false } for what stays in 16 bits",
+      selector.text)
   end
   for i, key in ipairs(order) do order[i] = ("%d in %s"):format(counts[key], key) end
   return chosen, ("quantization by module: %s, the others as `quant` says"):format(table.concat(order, ", "))

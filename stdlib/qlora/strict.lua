@@ -117,7 +117,7 @@ function strict.one_of(name, option, value, words)
     words))
 end
 
---- Makes a missing field of the library table `name` an error with the nearest right one, not a nil that fails elsewhere.
+--- Makes a missing field of the library table `name` an error with the nearest right one, not a nil that fails later.
 function strict.namespace(name, fields)
   local meta = getmetatable(fields) or {}
   meta.__index = function(_, key)

@@ -5,7 +5,8 @@ local suggest = {}
 suggest.elsewhere = {
   target_modules = "select", lora_target_modules = "select", r = "rank", lora_r = "rank", lora_alpha = "alpha",
   lora_dropout = "dropout", use_rslora = "rslora", init_lora_weights = "init",
-  load_in_4bit = "quant", bnb_4bit_quant_type = "quant", quant_type = "quant", bnb_4bit_use_double_quant = "double_quant",
+  load_in_4bit = "quant", bnb_4bit_quant_type = "quant", quant_type = "quant",
+  bnb_4bit_use_double_quant = "double_quant",
   compress_statistics = "double_quant", bnb_4bit_compute_dtype = "compute", torch_dtype = "compute", dtype = "compute",
   blocksize = "block", llm_int8_skip_modules = "modules",
   learning_rate = "lr", num_train_epochs = "epochs", num_epochs = "epochs", max_steps = "steps",

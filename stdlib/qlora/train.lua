@@ -1,6 +1,7 @@
 --- `qlora.train { model =, data =, optimizer =, … }`: the training loop. It is one page of Lua on purpose: copy it into
 --- a recipe and change it (recipes/custom_loop.lua is the shortest form).
 local native = require "qlora.native"
+local checks = require "qlora.checks"
 local eval = require "qlora.eval"
 local plan = require "qlora.plan"
 local plot = require "qlora.plot"
@@ -18,6 +19,13 @@ local schema = {
   seed = "integer", save_every = "count", keep = "count", dir = "string", run = "object", log_every = "count",
   eval_data = "object", eval_every = "count", eval_limit = "count", on_step = "callable", checkpointing = "boolean",
   max_length = "count", samples = "table",
+}
+
+local hints = {
+  model = "pass what qlora.load returned", data = "pass what qlora.data.load returned",
+  optimizer = "pass qlora.optim.adamw(model:trainable(), { lr = 2e-4 })",
+  schedule = "pass qlora.schedule.cosine(steps) or any function step -> factor",
+  on_step = "pass function(s) … end; s has step, loss, lr, norm", eval_data = "pass what qlora.data.load returned",
 }
 
 --- What has to be equal for a resumed run to go on exactly where it stood.
@@ -60,10 +68,7 @@ local function accumulate(o, run, step, batches, numbers, state)
   for i, batch in ipairs(batches) do
     local part = o.model:loss(batch)
     local value = part:item()
-    if value ~= value or value == math.huge or value == -math.huge then
-      strict.fail("train: the loss is %s at step %d, micro-batch %d of %d (samples %s); the last complete step is kept",
-        tostring(value), step, i, #batches, table.concat(numbers, ", "))
-    end
+    checks.loss(value, o.model, batch, { step = step, micro_batch = i, micro_batches = #batches, samples = numbers })
     part:backward()
     loss, tokens = loss + value, tokens + batch.tokens
     if native.interrupted() then interrupted(o, run, step, state) end
@@ -71,26 +76,20 @@ local function accumulate(o, run, step, batches, numbers, state)
   return loss, tokens
 end
 
---- Every trainable parameter must get a gradient in the first step; one without is a mistake nobody would notice.
-local function check_gradients(model)
-  local missing = model:missing_gradients()
-  if #missing > 0 then
-    strict.fail("train: %d trainable parameters got no gradient in the first step, e.g. %s", #missing,
-      table.concat(missing, ", ", 1, math.min(3, #missing)))
-  end
-end
-
 local function prepare(options)
-  local o = strict.options("train", options, schema)
+  local o = strict.options("train", options, schema, hints)
   o.batch = o.batch or 16
   o.micro_batch = o.micro_batch or 1
   o.seed = o.seed or native.options.seed or 0
   o.schedule = o.schedule or schedules.constant()
   if o.steps and o.epochs then strict.fail("train: give steps or epochs, not both") end
   if o.micro_batch > o.batch then
-    strict.fail("train: micro_batch (%d) is larger than batch (%d)", o.micro_batch, o.batch)
+    strict.fail("train: micro_batch (%d) is larger than batch (%d); batch counts the samples of a whole step, "
+      .. "micro_batch those that are in memory at once", o.micro_batch, o.batch)
   end
-  if o.eval_every and not o.eval_data then strict.fail("train: eval_every needs eval_data") end
+  if o.eval_every and not o.eval_data then
+    strict.fail("train: eval_every needs eval_data, for example the second part of data:split(0.05)")
+  end
   o.samples = observe.sampling(o.samples)
   if not o.steps then o.steps = math.max(1, math.ceil((o.epochs or 1) * #o.data / o.batch)) end
   return o
@@ -133,6 +132,7 @@ return function(options)
   local o = prepare(options)
   local model, optimizer, history = o.model, o.optimizer, {}
   if native.options.plan then plan.stop(o) end
+  checks.optimizer(model, optimizer)
   if o.checkpointing ~= nil then model:checkpointing(o.checkpointing) end
   local run = o.run
   if not run and (o.dir or o.save_every or native.options.resume) then
@@ -160,8 +160,9 @@ return function(options)
   } do
     optimizer:zero_grad()
     local loss, tokens = accumulate(o, run, step, batches, numbers, state)
-    if step == 1 then check_gradients(model) end
+    if step == 1 then checks.gradients(model) end
     local norm = native.clip_grad_norm(params, o.max_grad_norm or math.huge)
+    checks.gradient_norm(norm, model, step)
     local lr = optimizer.lr * o.schedule(step)
     optimizer:step { lr = lr }
 

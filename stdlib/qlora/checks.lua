@@ -1,0 +1,82 @@
+--- What a training run must not do in silence: leave tensors to no optimizer, train adapters nothing reaches, go on
+--- with numbers that are none.
+local strict = require "qlora.strict"
+
+local checks = {}
+
+-- The tensors each optimizer was made for; an optimizer that nobody holds is forgotten.
+local tensors_of = setmetatable({}, { __mode = "k" })
+
+--- Notes which tensors `optimizer` updates.
+function checks.remember(optimizer, tensors) tensors_of[optimizer] = tensors end
+
+local function holds(list, tensor, index)
+  if list[index] == tensor then return true end -- the usual case: the same list in the same order
+  for _, other in ipairs(list) do
+    if other == tensor then return true end
+  end
+  return false
+end
+
+--- The optimizer must hold every trained tensor of the model; adapters added after it was made would stay as they are.
+function checks.optimizer(model, optimizer)
+  local trained, held, missing = model:trainable(), tensors_of[optimizer], 0
+  if #trained == 0 then
+    strict.fail("train: the model has nothing to train; call model:add_lora { … } before qlora.train")
+  end
+  if not held then return end
+  for i, tensor in ipairs(trained) do
+    if not holds(held, tensor, i) then missing = missing + 1 end
+  end
+  if missing > 0 then
+    strict.fail("train: the optimizer does not hold %d of the model's %d trained tensors, so they would not move; make "
+      .. "it after the last add_lora: qlora.optim.adamw(model:trainable(), …)", missing, #trained)
+  end
+end
+
+--- Every trained tensor must get a gradient in the first step; one without is a mistake nobody would notice.
+function checks.gradients(model)
+  local missing = model:missing_gradients()
+  if #missing > 0 then
+    strict.fail("train: %d adapters or parameters got no gradient in the first step, so they do not take part in the "
+      .. "loss: %s%s; leave them out of the selection", #missing,
+      table.concat(missing, ", ", 1, math.min(3, #missing)), #missing > 3 and ", …" or "")
+  end
+end
+
+local function is_finite(value) return value == value and value ~= math.huge and value ~= -math.huge end
+
+--- The first module, in the order of the forward pass, whose output on `batch` is not finite; nil when all are.
+function checks.first_nonfinite(model, batch)
+  local hooks, culprit = {}, nil
+  for module in model:modules() do
+    hooks[#hooks + 1] = model:hook(module.name, function(_, output)
+      -- a NaN or an infinity times zero is NaN, and a NaN stays in the sum
+      if not culprit and not is_finite((output * 0.0):sum():item()) then culprit = module.name end
+    end)
+  end
+  pcall(model.loss, model, batch) -- an error here would hide the one that is being explained
+  for _, hook in ipairs(hooks) do hook:remove() end
+  return culprit
+end
+
+--- The loss of a micro-batch must be a number. `where` = { step =, micro_batch =, micro_batches =, samples = }.
+function checks.loss(value, model, batch, where)
+  if is_finite(value) then return end
+  local culprit = checks.first_nonfinite(model, batch)
+  strict.fail("train: the loss is %s at step %d, micro-batch %d of %d (samples %s); %s. The weights are those of the "
+    .. "last complete step; a lower lr, max_grad_norm or a warm-up usually helps", tostring(value), where.step,
+    where.micro_batch, where.micro_batches, table.concat(where.samples, ", "),
+    culprit and "the first module whose output is not finite is " .. culprit
+    or "every module's output is finite, so the loss itself overflowed")
+end
+
+--- The norm of all gradients must be a number, or the optimizer would spread it into every weight.
+function checks.gradient_norm(norm, model, step)
+  if is_finite(norm) then return end
+  local names = model:nonfinite_gradients()
+  strict.fail("train: the gradient norm is %s at step %d although the loss is finite; %d gradients are not, the first "
+    .. "of %s. The weights are those of the last complete step", tostring(norm), step, #names, names[1] or "none")
+end
+
+return checks
