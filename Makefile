@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 RUN := .build/release/qlora-run
 
-.PHONY: quickstart test build setup install smollm2 lint format reference clean
+.PHONY: quickstart test build setup install smollm2 lint format reference mistakes clean
 
 quickstart: build
 	$(RUN) recipes/quickstart.lua
@@ -53,6 +53,11 @@ lint:
 
 format:
 	swift format --in-place --recursive --parallel Sources Tests Package.swift
+
+# Writes anew what Tests/LuaTests/mistakes.lua prints; read the difference before committing it.
+mistakes: build
+	@dir=$$(mktemp -d) && cp Tests/LuaTests/mistakes.lua $$dir && program=$$(pwd)/$(RUN) && golden=$$(pwd)/Tests/LuaTests/golden && \
+	  cd $$dir && $$program mistakes.lua > $$golden/mistakes.txt && rm -r $$dir
 
 # Regenerates docs/lua-reference.md and stdlib/meta from the declarations of the bound API.
 reference: build

@@ -13,6 +13,7 @@ extension PEFTFiles {
   @discardableResult
   public static func load(_ directory: String, into model: LanguageModel, trainable: Bool = false) throws -> Int {
     let path = "\(directory)/\(configName)"
+    guard FileSystem.exists(path) else { throw AdapterError.notAnAdapter(path: directory) }
     let settings = try Settings(path: path, try JSON.read(path: path))
     let file = try SafetensorsFile(path: "\(directory)/\(weightsName)")
     var pairs: [(module: Module, rank: Int)] = []

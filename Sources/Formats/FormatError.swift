@@ -67,7 +67,7 @@ extension FormatError: CustomStringConvertible {
     case .badField(let path, let field, let value, let expected):
       "\(path): \(field) is \(value), expected \(expected)"
     case .duplicate(let path, let name): "\(path): \(name) occurs twice"
-    case .notThisFormat(let path, let expected): "\(path): not a \(expected) file"
+    case .notThisFormat(let path, let expected): "\(path): not a \(expected) file; was the download complete?"
     case .unsupportedType(let path, let tensor, let type, let supported):
       "\(path): tensor \(tensor) is stored as \(type), which cannot be read; supported: "
         + supported.joined(separator: ", ")
@@ -83,8 +83,8 @@ extension FormatError: CustomStringConvertible {
     case .unsupportedModel(let path, let field, let value, let supported):
       "\(path): \(field) \(value) is not supported; supported: \(supported.joined(separator: ", "))"
     case .notCached(let name, let looked):
-      "model \(name) is not on this machine; looked in \(looked.joined(separator: ", ")). "
-        + "Fetch it with `hf download \(name)` or give a folder"
+      "model \(name) is not on this machine: no folder of this name, and nothing in the cache; looked in \(looked.joined(separator: ", ")). "
+        + "Fetch it with `hf download \(name)`, or give a folder or a .gguf file"
     case .record(let path, let line, let problem): "\(path): line \(line): \(problem)"
     }
   }

@@ -80,7 +80,10 @@ extension NativeFunction {
       if value.isNil, parameter.isOptional { continue }
       guard parameter.type.accepts(value) else {
         let got = index < arguments.count ? value.typeName : "no value"
-        throw BindingError.badArgument(number: index + 1, function: name, expected: parameter.type.name, got: got)
+        // What a class holds is not said by its name, what a number is, is.
+        let hint = if case .object = parameter.type { "\(parameter.name) is \(parameter.doc)" } else { "" }
+        throw BindingError.badArgument(
+          number: index + 1, function: name, expected: parameter.type.name, got: got, hint: hint)
       }
       if case .options(let fields) = parameter.type, let table = value.asTable { try check(table, fields) }
     }
@@ -93,7 +96,8 @@ extension NativeFunction {
       guard let name = key.asString, let field = fields.first(where: { $0.name == name }) else {
         let name = key.asString ?? table.state.describe(key)
         throw BindingError.unknownOption(
-          function: self.name, option: name, nearest: nearestName(to: name, among: fields.map(\.name)))
+          function: self.name, option: name, nearest: nearestName(to: name, among: fields.map(\.name)),
+          known: fields.map(\.name))
       }
       guard field.type.accepts(value) else {
         throw BindingError.badOption(

@@ -176,7 +176,7 @@ extension Engine {
     return [
       NativeFunction(
         "loss", "Mean cross-entropy over the trained targets of a batch, for backward; dropout is active.",
-        [Parameter("batch", .object("Batch"), "from qlora.data.batch")], returns: "Tensor"
+        [Parameter("batch", .object("Batch"), "what qlora.data.batch { row, … } or data:steps makes")], returns: "Tensor"
       ) { call in
         let model = try self.model(call)
         let object = try call.object("batch", as: BatchObject.self)
@@ -384,7 +384,8 @@ extension Engine {
     for pair in table.pairs {
       let name = pair.key.asString ?? ""
       guard ["name", "rank", "alpha", "dropout", "lr", "rslora", "init"].contains(name) else {
-        throw BindingError.unknownOption(function: call.function, option: call.state.describe(pair.key), nearest: nil)
+        throw BindingError.unknownOption(function: call.function, option: call.state.describe(pair.key), nearest: nil,
+          known: ["rank", "alpha", "dropout", "lr", "rslora", "init"])
       }
     }
     guard let name = table["name"].asString, let rank = table["rank"].asInt, let alpha = table["alpha"].asDouble else {

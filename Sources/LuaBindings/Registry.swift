@@ -147,9 +147,10 @@ public struct NativeModule {
 
 /// Errors of the Lua surface, worded as Lua words its own.
 public enum BindingError: Error, CustomStringConvertible {
-  case badArgument(number: Int, function: String, expected: String, got: String)
+  /// `hint` says where such an argument comes from; empty when the type says enough.
+  case badArgument(number: Int, function: String, expected: String, got: String, hint: String = "")
   case badSelf(method: String, className: String, got: String)
-  case unknownOption(function: String, option: String, nearest: String?)
+  case unknownOption(function: String, option: String, nearest: String?, known: [String] = [])
   case badOption(function: String, option: String, expected: String, got: String)
   case missingOption(function: String, option: String)
   case unknownField(className: String, field: String, nearest: String?)
@@ -158,12 +159,13 @@ public enum BindingError: Error, CustomStringConvertible {
 
   public var description: String {
     switch self {
-    case .badArgument(let number, let function, let expected, let got):
-      "bad argument #\(number) to '\(function)' (\(expected) expected, got \(got))"
+    case .badArgument(let number, let function, let expected, let got, let hint):
+      "bad argument #\(number) to '\(function)' (\(expected) expected, got \(got))\(hint.isEmpty ? "" : ": " + hint)"
     case .badSelf(let method, let className, let got):
       "calling '\(method)' on bad self (\(className) expected, got \(got)); use a colon: object:\(method)()"
-    case .unknownOption(let function, let option, let nearest):
-      "\(function): unknown option '\(option)'" + (nearest.map { " (did you mean '\($0)'?)" } ?? "")
+    case .unknownOption(let function, let option, let nearest, let known):
+      "\(function): unknown option '\(option)'"
+        + (nearest.map { " (did you mean '\($0)'?)" } ?? "; valid: \(known.sorted().joined(separator: ", "))")
     case .badOption(let function, let option, let expected, let got):
       "\(function): option '\(option)' must be a \(expected), got \(got)"
     case .missingOption(let function, let option):

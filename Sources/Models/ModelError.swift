@@ -30,7 +30,8 @@ extension ModelError: CustomStringConvertible {
     case .unknownModule(let name, let nearest):
       "no module is called '\(name)'" + (nearest.isEmpty ? "" : "; nearest: \(nearest.joined(separator: ", "))")
     case .tokenOutOfRange(let id, let vocabulary):
-      "token id \(id) is outside the vocabulary of \(vocabulary) (ids are 0..\(vocabulary - 1))"
+      "token id \(id) is outside the vocabulary of \(vocabulary) (ids are 0..\(vocabulary - 1)); encode the text with "
+        + "this model's own tokenizer"
     case .emptyInput(let operation):
       "\(operation): no tokens given"
     case .tooLong(let tokens, let limit):

@@ -29,7 +29,7 @@ extension TensorError: CustomStringConvertible {
     case .badDimension(let operation, let dimension, let rank):
       "\(operation): dimension \(dimension) does not exist, the tensor has \(rank)"
     case .badIndex(let operation, let index, let count):
-      "\(operation): index \(index) is outside 1..\(count)"
+      "\(operation): index \(index) is outside 1..\(count)" + (index == 0 ? "; tensors count from 1, as Lua does" : "")
     case .badDType(let operation, let got, let expected):
       "\(operation): dtype \(got.name) is not supported, expected \(expected.map(\.name).joined(separator: " or "))"
     case .dtypeMismatch(let operation, let lhs, let rhs):

@@ -85,8 +85,15 @@ t.test("samples without a trained token are counted, none at all is an error", f
   t.equal({ #data, data:stats().untrained, data:stats().incomplete }, { 1, 1, 1 })
   assert(tostring(data):find("1 samples without a trained token left out", 1, true))
   t.raises(function() load({ { input = "abcdef", output = "x" } }, { max_length = 4 })
-    end, "nothing to train on", "within max_length")
-  t.raises(function() load({ { question = "x" } }, { format = "alpaca" }) end, "'instruction'")
+    end, "nothing to train on", "max_length = 4 cuts the answers off", "9 tokens")
+  t.raises(function() load({ { question = "x" } }, { format = "alpaca" }) end, "'instruction'", "the first has question")
+  t.raises(function() load({ { prompt = "x", completion = "y" } }, { format = "alpaca" }) end,
+    "fits format completion or self_instruct")
+  t.raises(function() load({ 1 }, { format = function() return { text = "x", train = true } end }) end,
+    "gave one span for record 1", "train = true")
+  t.raises(function() load("nowhere.jsonl", { format = "alpaca" }) end, "there is no file nowhere.jsonl")
+  t.raises(function() return data[0] end, "samples are counted from 1")
+  t.raises(function() return data:lenght(1) end, "data has no 'lenght'", '"length"')
   t.raises(function() load({}, { format = "alpacca" }) end, '"alpaca"')
 end)
 

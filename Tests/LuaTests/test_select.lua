@@ -86,14 +86,14 @@ t.test("quant is read by load and held against the model by add_lora", function(
 end)
 
 t.test("an error inside a selection function names the module and the remedy", function()
-  t.raises(function() names(function(m) return m.kind == "linear" and m.layer > 2 end) end, "at module lm_head",
+  t.raises(function() names(function(m) return m.kind == "linear" and m.layer > 2 end) end, "at linear module lm_head",
     "write `m.layer and", "test_select.lua")
 end)
 
 t.test("norms cannot be selected and nothing at all is an error", function()
   t.raises(function() names(function(m) return m.layer == 1 end) end, "input_layernorm (norm)", 'm.kind == "linear"')
   t.raises(function() names(function() return false end) end, "matches none of 35 modules")
-  t.raises(function() names(s.attention() * s.mlp()) end, "matches none")
+  t.raises(function() names(s.attention() * s.mlp()) end, "attention alone matches 16, mlp alone matches 12")
   t.raises(function() names(42) end, "expected a function")
 end)
 

@@ -47,15 +47,14 @@ end
 --- bits), over the `quant` of the whole model.
 function qlora.load(path, options)
   if type(path) ~= "string" then
-    strict.fail("qlora.load: expected a directory, a .gguf file or a hub name, got %s",
-      path == nil and "nil" or "a " .. type(path))
+    strict.fail("qlora.load: expected a directory, a .gguf file or a hub name, got %s", strict.show(path))
   end
   if path:match("%.safetensors$") then return native.load_tensors(path) end
   local o = strict.options("qlora.load", options, load_schema)
   if o.quant then strict.one_of("qlora.load", "quant", o.quant, selection.quant_types) end
   if o.compute then strict.one_of("qlora.load", "compute", o.compute, { "bf16", "f32" }) end
   if (o.block or o.double_quant ~= nil) and not o.quant and not o.modules then
-    strict.fail('qlora.load: block and double_quant say how to quantize; set quant = "nf4" or "fp4" too')
+    strict.fail('qlora.load: block and double_quant say how to quantize; set quant = "nf4", "fp4" or "int4" too')
   end
   o.smoke, o.header_only = native.options.smoke or nil, native.options.plan or nil
   o.module_quant, o.modules, o.quiet = quantization_by_module(path, o), nil, nil
@@ -92,12 +91,12 @@ for name, own in pairs(optimizers) do
   end
   qlora.optim[name] = function(parameters, options)
     if type(parameters) ~= "table" then
-      strict.fail("optim.%s: the first argument is the list of tensors to train, model:trainable(), got %s", name,
-        parameters == nil and "nil" or "a " .. type(parameters))
+      strict.fail("optim.%s: the first argument is the list of tensors to train, model:trainable(); got %s", name,
+        strict.show(parameters))
     end
     local o = strict.options("optim." .. name, options, schema, { lr = "the learning rate, such as lr = 2e-4" })
     if o.bits and o.bits ~= 8 and o.bits ~= 32 then
-      strict.fail("optim.%s: bits must be 8 or 32, got %d", name, o.bits)
+      strict.fail("optim.%s: bits must be 32 (exact) or 8 (a quarter of the state), got %d", name, o.bits)
     end
     if #parameters == 0 then
       strict.fail("optim.%s: there is nothing to train; call model:add_lora { … } first", name)

@@ -53,12 +53,14 @@ local is_selector, from_value
 
 function Selector.__mul(a, b)
   a, b = from_value(a), from_value(b)
-  return new(("(%s * %s)"):format(a, b), function(module)
+  local self = new(("(%s * %s)"):format(a, b), function(module)
     local first = a.test(module)
     if not first then return false end
     local second = b.test(module)
     return second and select.overlay(first, second) or false
   end)
+  self.sides = { a, b }
+  return self
 end
 
 function Selector.__add(a, b)
@@ -107,7 +109,12 @@ end
 --- A regular expression that must match the whole dotted name, as PEFT's string form of target_modules.
 function select.regex(pattern)
   if type(pattern) ~= "string" then strict.fail("select.regex: expected a pattern, got a %s", type(pattern)) end
-  native.regex_full_match(pattern, "") -- a pattern that does not parse fails here, at the recipe's line
+  local ok, problem = pcall(native.regex_full_match, pattern, "")
+  if not ok then
+    local reason = tostring(problem):match("([^:]+)$"):match("^%s*(.-)%s*$"):gsub("at byte %d+$", "")
+    strict.fail("select.regex: '%s' is not a regular expression: %s; a ( [ or . that stands for itself needs a "
+      .. "backslash", pattern, reason:match("^(.-)%s*$"))
+  end
   local self = new(("regex '%s'"):format(pattern), function(module)
     return native.regex_full_match(pattern, module.name)
   end)
@@ -125,7 +132,7 @@ local function guarded(test)
     if module.layer == nil and answer:find "nil" then
       remedy = "; it is outside the decoder layers, so its m.layer is nil: write `m.layer and …`"
     end
-    error(("%s (at module %s, a %s%s)"):format(answer, module.name, module.kind, remedy), 0)
+    error(("%s (at %s module %s%s)"):format(answer, module.kind, module.name, remedy), 0)
   end
 end
 
@@ -218,7 +225,7 @@ function from_value(value)
   end
   if type(value) == "table" then return select.names(value) end
   return strict.fail('select: expected a function, a list of names, "all-linear" or a qlora.select helper, got %s',
-    value == nil and "nil" or "a " .. type(value))
+    strict.show(value))
 end
 select.from_value = from_value
 

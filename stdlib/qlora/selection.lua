@@ -42,11 +42,29 @@ local function nearest_names(wanted, modules)
   return table.concat(near, ", ")
 end
 
+--- How many modules each side of `a * b` matches by itself.
+local function sides(selector, modules)
+  local parts = {}
+  for i, side in ipairs(selector.sides) do
+    local count = 0
+    for _, module in ipairs(modules) do
+      if side.test(module) then count = count + 1 end
+    end
+    parts[i] = ("%s alone matches %d"):format(side, count)
+  end
+  return table.concat(parts, ", ")
+end
+
 local function fail_empty(rule, modules)
   if rule.wanted then
     strict.fail("selection %s matches no module%s; nearest names: %s", rule.text,
-      rule.text:find("^regex") and " (a regular expression must match the whole dotted name)" or "",
+      rule.text:find("^regex") and (' (a regular expression must match the whole dotted name; for names write '
+        .. '{ "%s" })'):format(rule.wanted) or "",
       nearest_names(rule.wanted, modules))
+  end
+  if rule.sides then
+    strict.fail("selection %s matches no module: %s, but none is in both; `+` takes what is in either", rule.text,
+      sides(rule, modules))
   end
   strict.fail("selection %s matches none of %d modules; linear layers here: %s", rule.text, #modules,
     nearest_names("", modules))
@@ -107,7 +125,8 @@ local function checked_settings(answer, defaults, module)
       module.name)
   end
   if s.dropout and (s.dropout < 0 or s.dropout >= 1) then
-    strict.fail("selection: dropout of %s is a probability, at least 0 and below 1; got %s", module.name, s.dropout)
+    strict.fail("selection: dropout of %s is a probability, at least 0 and below 1, such as 0.05; got %s", module.name,
+      s.dropout)
   end
   if s.quant ~= nil and (module.quant or false) ~= s.quant then
     strict.fail("selection: %s is loaded %s, so quant = %s comes too late; give the same selection to "

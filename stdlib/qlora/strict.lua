@@ -63,11 +63,15 @@ local function describe(kinds)
   return table.concat(words, " or ")
 end
 
-local function show(value)
+--- What a value is, for messages: `"text"`, `5`, `nil`, `a table`, `a Model`.
+function strict.show(value)
   if type(value) == "string" then return ("%q"):format(value) end
-  if type(value) == "number" or type(value) == "boolean" then return tostring(value) end
-  return "a " .. type(value)
+  if type(value) == "number" or type(value) == "boolean" or value == nil then return tostring(value) end
+  local meta = getmetatable(value)
+  local name = type(meta) == "string" and meta or type(meta) == "table" and rawget(meta, "__name") or type(value)
+  return "a " .. name
 end
+local show = strict.show
 
 --- The remedy for option `key`: what `hints` says of it, or nothing.
 local function hint(hints, key)
@@ -83,7 +87,7 @@ function strict.options(name, options, schema, hints)
     strict.fail("%s: expected a table of options such as { %s = … }, got %s", name, sorted_keys(schema)[1] or "key",
       show(options))
   end
-  local copy = {}
+  local copy, unknown = {}, {}
   for _, key in ipairs(sorted_keys(options)) do
     local kinds = schema[key]
     if not kinds and type(key) == "number" then
@@ -91,15 +95,16 @@ function strict.options(name, options, schema, hints)
         show(options[key]), table.concat(sorted_keys(schema), ", "))
     end
     if not kinds then
-      strict.fail("%s: unknown option '%s'%s", name, tostring(key), suggest.phrase(key, sorted_keys(schema)))
+      unknown[#unknown + 1] = ("unknown option '%s'%s"):format(tostring(key), suggest.phrase(key, sorted_keys(schema)))
     end
-    kinds = kinds:gsub("^!", "")
+    kinds = (kinds or "any"):gsub("^!", "")
     if kinds ~= "any" and not matches(options[key], kinds) then
       strict.fail("%s: option '%s' must be %s, got %s%s", name, key, describe(kinds), show(options[key]),
         hint(hints, key))
     end
     copy[key] = options[key]
   end
+  if #unknown > 0 then strict.fail("%s: %s", name, table.concat(unknown, "; ")) end
   for _, key in ipairs(sorted_keys(schema)) do
     if schema[key]:sub(1, 1) == "!" and copy[key] == nil then
       strict.fail("%s: option '%s' is missing (or nil)%s", name, key, hint(hints, key))
@@ -113,8 +118,9 @@ function strict.one_of(name, option, value, words)
   for _, word in ipairs(words) do
     if word == value then return value end
   end
-  return strict.fail("%s: option '%s' has no choice %s%s", name, option, show(value), suggest.phrase(tostring(value),
-    words))
+  local nearest = suggest.nearest(tostring(value), words, 1)[1]
+  return strict.fail("%s: option '%s' has no choice %s%s; choices: %s", name, option, show(value),
+    nearest and (' (did you mean "%s"?)'):format(nearest) or "", table.concat(words, ", "))
 end
 
 --- Makes a missing field of the library table `name` an error with the nearest right one, not a nil that fails later.

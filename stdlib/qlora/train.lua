@@ -82,7 +82,10 @@ local function prepare(options)
   o.micro_batch = o.micro_batch or 1
   o.seed = o.seed or native.options.seed or 0
   o.schedule = o.schedule or schedules.constant()
-  if o.steps and o.epochs then strict.fail("train: give steps or epochs, not both") end
+  if o.steps and o.epochs then
+    strict.fail("train: give steps or epochs, not both; %d steps are %.3g epochs of this data", o.steps,
+      o.steps * o.batch / math.max(#o.data, 1))
+  end
   if o.micro_batch > o.batch then
     strict.fail("train: micro_batch (%d) is larger than batch (%d); batch counts the samples of a whole step, "
       .. "micro_batch those that are in memory at once", o.micro_batch, o.batch)

@@ -14,11 +14,15 @@ local Dataset = { __name = "dataset" }
 
 function Dataset:__len() return #self.samples end
 
---- Sample `i` as { ids =, labels = }; other keys are methods.
+--- Sample `i` as { ids =, labels = }, nil after the last; other keys are methods.
 function Dataset:__index(key)
   if type(key) == "number" then
+    if key < 1 then strict.fail("data[%d]: samples are counted from 1, as lists in Lua; there are %d", key, #self) end
     local sample = self.samples[key]
     return sample and { ids = sample.ids, labels = samples.labels(sample) }
+  end
+  if Dataset[key] == nil then
+    strict.fail("data has no '%s'%s", tostring(key), suggest.phrase(tostring(key), strict.sorted_keys(Dataset)))
   end
   return Dataset[key]
 end
@@ -123,13 +127,44 @@ local function chat_context(o, name)
   return { template = template, chat = settings, tokenizer = o.tokenizer }
 end
 
+local spans_are = "a list of spans such as { { text = prompt }, { text = answer, train = true } }"
+
 local function check_spans(spans, index)
-  if type(spans) ~= "table" then strict.fail("data.load: the format gave a %s for record %d", type(spans), index) end
+  local is_span = type(spans) == "table" and spans.text ~= nil
+  if type(spans) ~= "table" or is_span then
+    strict.fail("data.load: the format gave %s for record %d, expected %s",
+      is_span and "one span" or strict.show(spans), index, spans_are)
+  end
   for i, span in ipairs(spans) do
     if type(span) ~= "table" or type(span.text) ~= "string" then
-      strict.fail("data.load: span %d of record %d needs a text", i, index)
+      strict.fail("data.load: span %d of record %d needs a text, expected %s", i, index, spans_are)
     end
   end
+end
+
+--- Why nothing is left to train on, and what to do.
+local function fail_empty(records, o, name, counts, context)
+  if #records == 0 then strict.fail("data.load: there are no records") end
+  local reasons = {}
+  if counts.incomplete > 0 then
+    local fields, fitting = {}, {}
+    context.template = context.template or "chatml" -- any template tells whether a record is a conversation
+    for _, key in ipairs(strict.sorted_keys(records[1])) do fields[#fields + 1] = tostring(key) end
+    for _, other in ipairs(strict.sorted_keys(formats.by_name)) do
+      local ok, spans = pcall(formats.by_name[other], records[1], context)
+      if ok and spans then fitting[#fitting + 1] = other end
+    end
+    reasons[#reasons + 1] = ("%d lack what %s needs%s; the first has %s%s"):format(counts.incomplete,
+      name and "format " .. name or "the format function", counts.wanted and (" ('%s')"):format(counts.wanted) or "",
+      table.concat(fields, ", "),
+      #fitting > 0 and ", which fits format " .. table.concat(fitting, " or ") or "")
+  end
+  if counts.untrained > 0 then
+    reasons[#reasons + 1] = ("%d train no token%s"):format(counts.untrained, counts.longest > 0
+      and ("; max_length = %s cuts the answers off: raise it, the longest sample has %d tokens"):format(
+        tostring(o.max_length or o.target_max_length), counts.longest) or "; mark what is trained with train = true")
+  end
+  strict.fail("data.load: nothing to train on: of %d records %s", #records, table.concat(reasons, ", "))
 end
 
 --- A plan needs no data file, only the length of its samples.
@@ -155,27 +190,36 @@ function data.from_records(records, options)
     source_max_length = o.source_max_length, target_max_length = o.target_max_length,
     max_length = name ~= "text" and o.max_length or nil }
   local limit = math.min(o.limit or #records, native.options.smoke and 8 or #records)
-  local list, counts, wanted = {}, { incomplete = 0, untrained = 0 }, nil
+  local list, counts = {}, { incomplete = 0, untrained = 0, longest = 0 }
   for i = 1, math.min(limit, #records) do
     local spans, field = format(records[i], context)
     if spans then
       check_spans(spans, i)
       local sample = samples.from_spans(spans, how)
-      if samples.trained_targets(sample) > 0 then list[#list + 1] = sample
-      else counts.untrained = counts.untrained + 1 end
+      if samples.trained_targets(sample) > 0 then
+        list[#list + 1] = sample
+      else
+        counts.untrained = counts.untrained + 1
+        if sample.cut > 0 then counts.longest = math.max(counts.longest, #sample.ids + sample.cut) end
+      end
     else
-      counts.incomplete, wanted = counts.incomplete + 1, wanted or field
+      counts.incomplete, counts.wanted = counts.incomplete + 1, counts.wanted or field
     end
   end
   if name == "text" then list = samples.windows(list, o.max_length or 1024) end
-  if #list == 0 then
-    strict.fail("data.load: nothing to train on: of %d records %d lack what format %s needs%s, %d train no token%s",
-      #records, counts.incomplete, name or "(function)", wanted and (" ('" .. wanted .. "')") or "", counts.untrained,
-      counts.untrained > 0 and " within max_length" or "")
-  end
+  if #list == 0 then fail_empty(records, o, name, counts, context) end
+  counts.longest, counts.wanted = nil, nil -- for the message only
   local set = new(list, o.tokenizer, counts)
   if not o.quiet and not native.options.quiet then print("data: " .. tostring(set)) end
   return set
+end
+
+local function fail_missing(path)
+  local folder, name = path:match("^(.*)/([^/]*)$")
+  folder, name = folder or ".", name or path
+  local near = native.exists(folder) and suggest.nearest(name, native.list_dir(folder), 1)[1]
+  strict.fail("data.load: there is no file %s%s; a path starts at the folder where qlora-run was started", path,
+    near and (" (did you mean %s?)"):format(folder == "." and near or folder .. "/" .. near) or "")
 end
 
 --- Reads .json, .jsonl, .csv, .tsv or .txt and makes samples of it.
@@ -193,6 +237,7 @@ function data.load(path, options)
     limit = math.min(limit or 8, 8)
     if not native.exists(path) then return data.from_records(require "qlora.data.smoke".records(), options) end
   end
+  if not native.exists(path) then fail_missing(path) end
   return data.from_records(native.read_records(path, { limit = limit }), options)
 end
 
