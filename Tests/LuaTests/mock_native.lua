@@ -52,11 +52,18 @@ function native.batch(rows, o)
   return b
 end
 
+--- A matrix that knows its norm, and whose rounding errs by a tenth of it.
+local function matrix(norm)
+  local self = { norm = function() return norm end }
+  function self:quantize() return { dequantize = function() return matrix(0.9 * norm) end } end
+  return setmetatable(self, { __sub = function(a, b) return matrix(a:norm() - b:norm()) end })
+end
+
 local function module_list(layers)
   local list = {}
   local function add(name, kind, layer)
     list[#list + 1] = { name = name, kind = kind, layer = layer, role = name:match("([^.]+)$"), in_features = 8,
-      out_features = 8, params = 64, bytes = 36 }
+      out_features = 8, params = 64, bytes = 36, weight = function() return matrix(1.0) end }
   end
   add("model.embed_tokens", "embedding")
   for layer = 0, layers - 1 do
@@ -82,7 +89,8 @@ function native.mock_model(o)
   for id = 0, 258 do weights[id], gradient[id] = 0.0, 0.0 end
   return setmetatable({ list = module_list(o.layers or 4), name = "mock",
     tokenizer = native.byte_tokenizer(o.tokenizer), calls = {},
-    config = { vocab_size = 259 }, weights = weights, gradient = gradient, adapters = {}, poison = o.poison,
+    config = { vocab_size = 259, num_hidden_layers = o.layers or 4 },
+    weights = weights, gradient = gradient, adapters = {}, poison = o.poison,
     missing = o.missing, sick = o.sick, overflowing = o.overflowing,
   }, Model)
 end
@@ -101,7 +109,15 @@ function Model:modules()
   local i = 0
   return function() i = i + 1; return self.list[i] end
 end
-function Model:attach_lora(list) self.adapters = list; return 16 * #list end
+function Model:attach_lora(list)
+  self.adapters = list
+  for _, entry in ipairs(list) do
+    for _, module in ipairs(self.list) do
+      if module.name == entry.name then module.lora = { rank = entry.rank, b = { grad = matrix(#module.name) } } end
+    end
+  end
+  return 16 * #list
+end
 function Model:trainable() return { self } end
 function Model:adapter_norms() return { ["model.layers.0.self_attn.q_proj"] = 0.5 } end
 --- The index of runs is tested with the real engine (RunsTests); here it takes everything and holds nothing.
@@ -111,7 +127,12 @@ end
 function Model:parameters() return { self } end
 function Model:missing_gradients() return self.missing or {} end
 function Model:nonfinite_gradients() return self.overflowing or {} end
-function Model:remove_adapters() self.adapters = {}; return 0 end
+function Model:remove_adapters()
+  local count = #self.adapters
+  self.adapters = {}
+  for _, module in ipairs(self.list) do module.lora = nil end
+  return count
+end
 --- Every hook sees the number 0, but that of the module called `sick` sees a NaN, when `loss` runs.
 function Model:hook(name, fn)
   self.hooks = self.hooks or {}

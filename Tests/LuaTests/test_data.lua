@@ -86,7 +86,8 @@ t.test("samples without a trained token are counted, none at all is an error", f
   assert(tostring(data):find("1 samples without a trained token left out", 1, true))
   t.raises(function() load({ { input = "abcdef", output = "x" } }, { max_length = 4 })
     end, "nothing to train on", "max_length = 4 cuts the answers off", "9 tokens")
-  t.raises(function() load({ { question = "x" } }, { format = "alpaca" }) end, "'instruction'", "the first has question")
+  t.raises(function() load({ { question = "x" } }, { format = "alpaca" }) end, "'instruction'",
+    "the first has question")
   t.raises(function() load({ { prompt = "x", completion = "y" } }, { format = "alpaca" }) end,
     "fits format completion or self_instruct")
   t.raises(function() load({ 1 }, { format = function() return { text = "x", train = true } end }) end,

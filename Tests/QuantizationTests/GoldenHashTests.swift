@@ -95,13 +95,33 @@ private let backends = InstructionSet.allCases.filter(\.isSupported)
           state = state &* 6_364_136_223_846_793_005 &+ 1
           return Float(Int64(bitPattern: state) >> 40) * 0x1p-20
         }
-        for (kind, table) in [(FourBitKind.nf4, (NF4.thresholds, NF4.order)), (.fp4, (FP4.thresholds, FP4.order))] {
+        for (kind, table) in [
+          (FourBitKind.nf4, (NF4.thresholds, NF4.order)), (.fp4, (FP4.thresholds, FP4.order)),
+          (.int4, (Int4.thresholds, Int4.order)),
+        ] {
           let got = try FourBit.quantize(
             try Tensor(values, on: backend), kind: kind, blockSize: block, double: false, name: "w")
           let (codes, scales) = twin(values, block, table.0, table.1)
           #expect(try got.codes.integers() == codes.map(Int.init), "\(kind) block \(block) count \(count)")
           #expect(try got.absmax.floats() == scales)
         }
+      }
+    }
+  }
+
+  /// Uniform steps: what comes back is a whole number of sevenths of the block's maximum, and none is nearer.
+  @Test func int4RoundsToSevenths() throws {
+    let backend = CPUBackend(threadCount: 2)
+    let values = (0..<640).map { (i: Int) -> Float in Float(i * 7919 % 2003 - 1001) / 512 }
+    let got = try FourBit.quantize(
+      try Tensor(values, on: backend), kind: .int4, blockSize: 64, double: false, name: "w"
+    ).dequantized().floats()
+    for start in stride(from: 0, to: values.count, by: 64) {
+      let peak = values[start..<start + 64].map(\.magnitude).max() ?? 0
+      for index in start..<start + 64 {
+        let sevenths = got[index] / peak * 7
+        #expect(abs(sevenths - sevenths.rounded()) < 1e-5, "\(index)")
+        #expect(abs(got[index] - values[index]) < peak / 14 * 1.0001, "\(index)")
       }
     }
   }

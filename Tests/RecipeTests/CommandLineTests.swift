@@ -70,7 +70,7 @@ import Testing
 
 @Suite struct ShippedRecipeTests {
   static let names: [String] =
-    ((try? FileManager.default.contentsOfDirectory(atPath: Program.root.appendingPathComponent("recipes").path)) ?? [])
+    ((try? FileManager.default.subpathsOfDirectory(atPath: Program.root.appendingPathComponent("recipes").path)) ?? [])
     .filter { $0.hasSuffix(".lua") }.sorted()
 
   @Test(arguments: names)
@@ -87,5 +87,24 @@ import Testing
     #expect(try Program.run(["--plan", "--memory", "12GB", path]).code == 3)
   }
 
-  @Test func everyRecipeIsFound() { #expect(Self.names.count >= 10) }
+  @Test func everyRecipeIsFoundListedAndCopied() throws {
+    #expect(Self.names.count >= 22)
+    #expect(Self.names.filter { $0.hasPrefix("selection/") }.count >= 6)
+    let listed = try Program.run(["--list"]).output
+    for name in Self.names { #expect(listed.contains("\(name.dropLast(4))  ")) }
+    let directory = try Program.temporaryDirectory()
+    #expect(try Program.run(["--copy", "selection/rank_by_depth"], in: directory).code == 0)
+    #expect(FileManager.default.fileExists(atPath: directory.appendingPathComponent("rank_by_depth.lua").path))
+    let wrong = try Program.run(["--copy", "selection/rank_by_deth"], in: directory)
+    #expect(wrong.code == 2 && wrong.errors.contains("did you mean 'selection/rank_by_depth'?"))
+  }
+
+  /// The selection recipes train on the tiny model for what they say: the loss falls below 1.
+  @Test(arguments: names.filter { $0.hasPrefix("selection/") })
+  func selectionRecipesTrain(name: String) throws {
+    let outcome = try Program.run([Program.root.appendingPathComponent("recipes/\(name)").path])
+    #expect(outcome.code == 0, "\(outcome.errors)")
+    let last = outcome.output.firstMatch(of: /loss [0-9.]+ -> ([0-9.]+)/).flatMap { Double($0.1) }
+    #expect((last ?? 10) < 1, "\(outcome.output)")
+  }
 }

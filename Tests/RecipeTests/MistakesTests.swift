@@ -31,7 +31,7 @@ import Testing
     let messages = golden.components(separatedBy: "\n").filter { $0.hasPrefix("   ") }
     #expect(messages.count >= 40)
     for message in messages {
-      #expect(message.firstMatch(of: /^   mistakes\.lua:\d+: /) != nil, "\(message)")
+      #expect(message.firstMatch(of: /^ +mistakes\.lua:\d+: ./) != nil, "\(message)")
     }
   }
 

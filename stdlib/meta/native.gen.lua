@@ -89,7 +89,7 @@ function native.cpu() end
 
 ---Reads a model; recipes use qlora.load.
 ---@param path string directory, .gguf file or hub name
----@param options? { quant?: string|boolean, block?: integer, double_quant?: boolean, compute?: string, device?: string, stream?: boolean, adapter?: string, smoke?: boolean, header_only?: boolean } how
+---@param options? { quant?: string|boolean, module_quant?: table, block?: integer, double_quant?: boolean, compute?: string, device?: string, stream?: boolean, adapter?: string, smoke?: boolean, header_only?: boolean } how
 ---@return Model
 function native.load_model(path, options) end
 
@@ -607,6 +607,10 @@ function Model:trainable() end
 ---@return string[]
 function Model:missing_gradients() end
 
+---Names of trained parameters whose gradient holds a NaN or an infinity.
+---@return string[]
+function Model:nonfinite_gradients() end
+
 ---Whether only the configuration was read.
 ---@return boolean
 function Model:is_header_only() end
@@ -616,7 +620,7 @@ function Model:is_header_only() end
 function Model:memory() end
 
 ---Mean cross-entropy over the trained targets of a batch, for backward; dropout is active.
----@param batch Batch from qlora.data.batch
+---@param batch Batch what qlora.data.batch { row, … } or data:steps makes
 ---@return Tensor
 function Model:loss(batch) end
 
@@ -661,7 +665,11 @@ function Model:plan(options) end
 ---@return integer
 function Model:attach_lora(list) end
 
----Writes the adapters as PEFT does.
+---Takes all adapters off; returns how many modules had one.
+---@return integer
+function Model:remove_adapters() end
+
+---Writes the adapters as PEFT does, reads them back and compares the logits of a few tokens.
 ---@param directory string where
 function Model:save_adapter(directory) end
 
@@ -718,9 +726,9 @@ function Model:adapter_spectrum(name) end
 ---@field in_features integer columns of the weight
 ---@field out_features integer rows of the weight
 ---@field params integer parameters without the adapter
----@field bytes integer bytes as loaded
+---@field bytes integer bytes as loaded, or as it will be
 ---@field dtype string|nil of the weight; nil before loading
----@field quant string|nil nf4 or fp4
+---@field quant string|nil 4-bit type, as loaded or as it will be
 ---@field lora table|nil rank, alpha, dropout, a and b of its adapter
 local Module = {}
 

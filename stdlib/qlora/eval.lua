@@ -9,6 +9,7 @@ function eval.perplexity(model, data, options)
   local o = strict.options("eval.perplexity", options, { batch = "count", limit = "count" })
   local size, last = o.batch or 1, math.min(o.limit or #data, #data)
   if native.options.smoke then last = math.min(last, 4) end
+  if native.options.plan then return 0 / 0, 0 / 0, 0 end -- a plan has neither weights nor data
   if last == 0 then strict.fail("eval.perplexity: the data set is empty") end
   local sum, count = 0.0, 0
   for from = 1, last, size do

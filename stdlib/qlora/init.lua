@@ -14,7 +14,7 @@ local qlora = {
   explore = require "qlora.explore", params = require "qlora.params",
   plot = require "qlora.plot", report = require "qlora.report", run = require "qlora.run",
   runs = require "qlora.runs", schedule = require "qlora.schedule",
-  select = require "qlora.select",
+  select = require "qlora.select", sweep = require "qlora.sweep",
   train = require "qlora.train", optim = {},
 }
 
@@ -30,7 +30,7 @@ native.extend("Tokenizer", { apply_chat = chat.apply_chat })
 
 local load_schema = {
   quant = "string|boolean", block = "count", double_quant = "boolean", compute = "string", device = "string",
-  stream = "boolean", adapter = "string", modules = "any", quiet = "boolean",
+  stream = "boolean", adapter = "string", modules = "any", quiet = "boolean", header_only = "boolean",
 }
 
 --- Types of modules with a choice of their own, from the tree of a header-only (or smoke) model.
@@ -44,7 +44,8 @@ end
 
 --- A model from a directory, a .gguf file or a hub name in the local cache; tensors { name = tensor } from a
 --- .safetensors file. `modules` is a selection whose answers may carry `quant` ("nf4", "fp4", "int4" or false for 16
---- bits), over the `quant` of the whole model.
+--- bits), over the `quant` of the whole model. With `header_only` nothing but the configuration is read: for selections
+--- and plans of models that are not here; `path` may then be a config.json or a known name such as "llama-65b".
 function qlora.load(path, options)
   if type(path) ~= "string" then
     strict.fail("qlora.load: expected a directory, a .gguf file or a hub name, got %s", strict.show(path))
@@ -56,7 +57,7 @@ function qlora.load(path, options)
   if (o.block or o.double_quant ~= nil) and not o.quant and not o.modules then
     strict.fail('qlora.load: block and double_quant say how to quantize; set quant = "nf4", "fp4" or "int4" too')
   end
-  o.smoke, o.header_only = native.options.smoke or nil, native.options.plan or nil
+  o.smoke, o.header_only = native.options.smoke or nil, native.options.plan or o.header_only
   o.module_quant, o.modules, o.quiet = quantization_by_module(path, o), nil, nil
   local model = native.load_model(path, o)
   plan.last.model = model

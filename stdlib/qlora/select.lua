@@ -146,6 +146,31 @@ function select.by(test, text)
   return new(text, guarded(test))
 end
 
+--- A rank for every module in `scores` (name -> number, higher is more): proportional to the score, `rank` in the mean,
+--- within `min` (default 1) and `max` (default four times `rank`). Doubling all scores changes nothing. Alpha is
+--- `scaling` (default 2) times the rank, so that every adapter counts alike.
+function select.by_score(scores, options)
+  local o = strict.options("select.by_score", options,
+    { rank = "!count", min = "count", max = "count", scaling = "positive" },
+    { rank = "the mean rank, such as rank = 8" })
+  local sum, count = 0.0, 0
+  for name, score in pairs(scores) do
+    if type(score) ~= "number" or not (score >= 0) or score == math.huge then
+      strict.fail("select.by_score: the score of %s is %s, expected a finite number of at least 0", tostring(name),
+        strict.show(score))
+    end
+    sum, count = sum + score, count + 1
+  end
+  if sum <= 0 then strict.fail("select.by_score: all %d scores are 0, so nothing can be ranked by them", count) end
+  return new(("by score of %d modules"):format(count), function(module)
+    local score = scores[module.name]
+    if not score then return false end
+    local rank = math.floor(o.rank * score * count / sum + 0.5)
+    rank = math.max(o.min or 1, math.min(o.max or 4 * o.rank, rank))
+    return { rank = rank, alpha = (o.scaling or 2.0) * rank }
+  end)
+end
+
 local function role_set(text, roles)
   local set = {}
   for role in roles:gmatch("%S+") do set[role] = true end

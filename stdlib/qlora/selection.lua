@@ -100,8 +100,16 @@ local function missed_layers(matched, modules)
       table.insert(missed[module.role], module.layer)
     end
   end
-  local list = {}
-  for _, role in ipairs(order) do list[#list + 1] = { role = role, layers = missed[role] } end
+  local list, same = {}, {}
+  for _, role in ipairs(order) do -- roles that miss the same layers share an entry
+    local key = ranges(missed[role])
+    if same[key] then
+      same[key].role = same[key].role .. ", " .. role
+    else
+      same[key] = { role = role, layers = missed[role] }
+      list[#list + 1] = same[key]
+    end
+  end
   return list
 end
 
@@ -214,9 +222,14 @@ function selection.quantization(model, what)
   return chosen, ("quantization by module: %s, the others as `quant` says"):format(table.concat(order, ", "))
 end
 
---- One line per kind of adapter: "16 modules: rank 8 alpha 16 dropout 0.05".
+--- One line per kind of adapter, by rank: "16 modules: rank 8 alpha 16 dropout 0.05".
 local function groups(list)
   local counts, order = {}, {}
+  list = { table.unpack(list) }
+  table.sort(list, function(a, b)
+    if a.rank ~= b.rank then return a.rank < b.rank end
+    return a.name < b.name
+  end)
   for _, entry in ipairs(list) do
     local key = ("rank %d alpha %g dropout %g%s%s"):format(entry.rank, entry.alpha, entry.dropout,
       entry.lr and (" lr x %g"):format(entry.lr) or "", entry.rslora and " rslora" or "")

@@ -201,4 +201,16 @@ function world.scenes(count, seed)
   return list
 end
 
+--- `count` records { input =, output = } of a skill the tiny model lacks: summing up a sentence as in quickstart.lua.
+function world.records(count, seed)
+  local list = {}
+  for i, scene in ipairs(world.scenes(count, seed)) do
+    list[i] = {
+      input = scene.sentence .. "\nSummary:",
+      output = (" Who: %s | What: %s | Where: %s"):format(scene.who, scene.did, scene.where),
+    }
+  end
+  return list
+end
+
 return world

@@ -1,0 +1,217 @@
+--- `qlora.sweep { variants =, base =, run = }`: the same experiment under several settings, in one process over one
+--- loaded base, with a table of what came out.
+local native = require "qlora.native"
+local format = require "qlora.format"
+local json = require "qlora.json"
+local strict = require "qlora.strict"
+
+local schema = {
+  variants = "!table", base = "!callable", run = "!callable", dir = "string", lowest = "string", columns = "table",
+  seed = "integer", verbose = "boolean",
+}
+local hints = {
+  variants = "a list such as { { rank = 4 }, { rank = 16 } }, or { rank = { 4, 16 }, lr = { 1e-4, 1e-3 } } for every "
+    .. "combination",
+  base = "a function variant -> model, such as function(v) return qlora.load(path, { quant = v.quant }) end",
+  run = "a function variant, model -> measures, such as { loss = result.last_loss }",
+}
+
+--- The variants as a list: given as one, or every combination of { key = { values } }, keys in alphabetical order.
+local function expanded(variants)
+  if #variants > 0 then return variants end
+  local list = { {} }
+  for _, key in ipairs(strict.sorted_keys(variants)) do
+    if type(variants[key]) ~= "table" or #variants[key] == 0 then
+      strict.fail("sweep: variants.%s must be a list of values, got %s", tostring(key), strict.show(variants[key]))
+    end
+    local longer = {}
+    for _, one in ipairs(list) do
+      for _, value in ipairs(variants[key]) do
+        local copy = { [key] = value }
+        for k, v in pairs(one) do copy[k] = v end
+        longer[#longer + 1] = copy
+      end
+    end
+    list = longer
+  end
+  if #list[1] == 0 and next(list[1]) == nil then strict.fail("sweep: there are no variants") end
+  return list
+end
+
+--- The keys that any variant has; reading another is a slip.
+local function keys_of(variants)
+  local known = {}
+  for i, variant in ipairs(variants) do
+    if type(variant) ~= "table" then
+      strict.fail("sweep: variant %d must be a table of settings, got %s", i, strict.show(variant))
+    end
+    for key in pairs(variant) do known[key] = true end
+  end
+  return known
+end
+
+--- `variant` for reading: unknown keys are errors, and what is read is noted in `seen`.
+local function reader(variant, known, seen)
+  return setmetatable({}, {
+    __index = function(_, key)
+      if not known[key] then
+        strict.fail("sweep: no variant has '%s'; they have %s", tostring(key),
+          table.concat(strict.sorted_keys(known), ", "))
+      end
+      seen[key] = variant[key] == nil and "absent" or variant[key]
+      return variant[key]
+    end,
+    __pairs = function()
+      for key in pairs(known) do seen[key] = variant[key] == nil and "absent" or variant[key] end
+      return next, variant, nil
+    end,
+  })
+end
+
+--- Loads a base when what the last one was made from has changed, else takes its adapters off.
+local function bases(load, known)
+  local model, made_from
+  return function(variant)
+    local fits = made_from ~= nil
+    for key, value in pairs(made_from or {}) do
+      if (variant[key] == nil and "absent" or variant[key]) ~= value then fits = false end
+    end
+    if fits then
+      model:remove_adapters()
+    else
+      model = nil -- the old base goes before the new one comes
+      collectgarbage()
+      made_from = {}
+      model = load(reader(variant, known, made_from))
+    end
+    collectgarbage() -- adapters, gradients and optimizer state of the last variant
+    return model
+  end
+end
+
+local function shown(value)
+  if type(value) == "boolean" then return value and "yes" or "no" end
+  if math.type(value) == "float" then return ("%.5g"):format(value) end
+  if value == nil then return "-" end
+  return tostring(value)
+end
+
+local Table = { __name = "sweep" }
+Table.__index = Table
+
+--- The rows as aligned columns; the row with the lowest value of `lowest` is marked.
+function Table:__tostring()
+  local best
+  for i, row in ipairs(self) do
+    local value = row[self.lowest]
+    if type(value) == "number" and value == value and (not best or value < self[best][self.lowest]) then best = i end
+  end
+  local lines, widths = { self.columns }, {}
+  for _, row in ipairs(self) do
+    local cells = {}
+    for c, key in ipairs(self.columns) do cells[c] = shown(row[key]) end
+    lines[#lines + 1] = cells
+  end
+  for _, cells in ipairs(lines) do
+    for c, cell in ipairs(cells) do widths[c] = math.max(widths[c] or 0, utf8.len(cell)) end
+  end
+  for i, cells in ipairs(lines) do
+    local parts = {}
+    for c, cell in ipairs(cells) do
+      local gap = (" "):rep(widths[c] - utf8.len(cell))
+      local is_number = i > 1 and type(self[i - 1][self.columns[c]]) == "number" or i == 1 and self:is_numeric(c)
+      parts[c] = is_number and gap .. cell or cell .. gap
+    end
+    lines[i] = "  " .. table.concat(parts, "  ") .. (best and i == best + 1 and "  <- lowest " .. self.lowest or "")
+  end
+  return table.concat(lines, "\n")
+end
+
+function Table:is_numeric(c)
+  for _, row in ipairs(self) do
+    if type(row[self.columns[c]]) == "number" then return true end
+  end
+  return false
+end
+
+--- The settings in alphabetical order, then the measures, then the time.
+local function columns_of(known, rows)
+  local columns, seen = strict.sorted_keys(known), { seconds = true }
+  for _, key in ipairs(columns) do seen[key] = true end
+  for _, row in ipairs(rows) do
+    for _, key in ipairs(strict.sorted_keys(row)) do
+      if not seen[key] then columns[#columns + 1], seen[key] = key, true end
+    end
+  end
+  columns[#columns + 1] = "seconds"
+  return columns
+end
+
+local function measured(answer, variant)
+  if type(answer) ~= "table" then
+    strict.fail("sweep: run must return a table of measures such as { loss = result.last_loss }, got %s",
+      strict.show(answer))
+  end
+  local row = {}
+  for key, value in pairs(variant) do row[key] = value end
+  for key, value in pairs(answer) do
+    if row[key] ~= nil then
+      strict.fail("sweep: run returned '%s', which is a setting of the variant; name the measure otherwise",
+        tostring(key))
+    end
+    row[key] = value
+  end
+  return row
+end
+
+--- A row as JSON can hold it: what is no number, text or plain list goes in as its text.
+local function storable(row)
+  local copy = {}
+  for key, value in pairs(row) do
+    local kind = type(value)
+    local plain = kind == "number" or kind == "string" or kind == "boolean"
+      or kind == "table" and getmetatable(value) == nil
+    copy[key] = plain and value or tostring(value)
+  end
+  return copy
+end
+
+--- Runs every variant and returns the rows { setting =, measure =, seconds = }; printing them shows the table. `base`
+--- makes the model and is called again only when a setting it reads has changed; otherwise the adapters of the last
+--- variant are taken off. With `dir` each row is appended to DIR/sweep.jsonl when it is there, the table to sweep.txt.
+return function(options)
+  local o = strict.options("sweep", options, schema, hints)
+  local variants = expanded(o.variants)
+  local known = keys_of(variants)
+  local base, rows = bases(o.base, known), setmetatable({ lowest = o.lowest }, Table)
+  local quiet, file = native.options.quiet, nil
+  if o.dir and not native.options.plan and not native.options.smoke then
+    native.mkdir(o.dir)
+    file = assert(io.open(o.dir .. "/sweep.jsonl", "w"))
+  end
+  for i, variant in ipairs(variants) do
+    native.seed(o.seed or native.options.seed or 0) -- the same initial adapters wherever the shapes agree
+    local began, seen = native.clock(), {}
+    if not native.options.plan then native.options.quiet = quiet or not o.verbose end
+    local ok, row = pcall(function()
+      return measured(o.run(reader(variant, known, seen), base(variant)), variant)
+    end)
+    native.options.quiet = quiet
+    if not ok then error(row, 0) end
+    row.seconds = native.clock() - began
+    rows[i] = row
+    rows.columns = o.columns or columns_of(known, rows)
+    if file then
+      file:write(json.encode(storable(row)), "\n")
+      file:flush()
+    end
+    if not quiet then print(("variant %d of %d done in %s"):format(i, #variants, format.seconds(row.seconds))) end
+  end
+  if not quiet then print(rows) end
+  if file then
+    file:close()
+    native.write_file(o.dir .. "/sweep.txt", tostring(rows) .. "\n")
+    if not quiet then print("stored in " .. o.dir) end
+  end
+  return rows
+end
