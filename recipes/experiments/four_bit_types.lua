@@ -4,10 +4,10 @@
 --   qlora-run --set model=SmolLM2-135M-Instruct.Q4_1.gguf --set data=gsm8k_alpaca.json --set format=alpaca \
 --     --set max_length=256 experiments/four_bit_types.lua
 --
--- Expected: 50 MB and 5 s on the tiny model. The paper's finding: before fine-tuning perplexity orders them
--- 16 bit, NF4, FP4, int4; after fine-tuning NF4 is as good as 16 bits. The tiny model is too small to tell the types
--- apart. `base_perplexity` is measured on text of the kind the model knows (`text`, a file; for the tiny model its own
--- world). A GGUF file that is itself quantized hides most of the difference: take a 16-bit checkpoint.
+-- Expected: 50 MB and 5 s on the tiny model, which is too small to tell the types apart. The paper's finding: before
+-- fine-tuning perplexity orders them 16 bit, NF4, FP4, int4; after fine-tuning NF4 is as good as 16 bits.
+-- `base_perplexity` is that of text the model knows (`text`, a file; for the tiny model its own world). SmolLM2-135M on
+-- eight windows of Shakespeare: 62.6, 81.0, 84.2, 96.4, the paper's order; fine-tuning takes 500 MB and some minutes.
 local qlora = require "qlora"
 local world = require "qlora.world"
 
@@ -29,7 +29,6 @@ local function text_for(model)
   for i, text in ipairs(world.texts(p.text_samples, 12345)) do known[i] = { text = text } end
   return qlora.data.load(p.text ~= "" and p.text or known, {
     format = p.text ~= "" and "text" or "completion", tokenizer = model.tokenizer, max_length = p.max_length,
-    limit = p.text_samples,
   })
 end
 
@@ -38,11 +37,12 @@ qlora.sweep {
   columns = { "quant", "megabytes", "base_perplexity", "loss", "eval_loss", "seconds" }, lowest = "eval_loss",
   dir = "runs/four_bit_types",
   base = function(v) return qlora.load(p.model, { quant = v.quant }) end,
-  run = function(v, model)
+  run = function(_, model)
     local training, held_out = data_for(model)
     local bytes = 0
     for m in model:modules() do bytes = bytes + m.bytes end
-    local base_perplexity = qlora.eval.perplexity(model, text_for(model), { batch = p.micro_batch })
+    local measure = { batch = p.micro_batch, limit = p.text_samples }
+    local base_perplexity = qlora.eval.perplexity(model, text_for(model), measure)
     model:add_lora { select = "all-linear", rank = p.rank, alpha = 2 * p.rank }
     local result = qlora.train {
       model = model, data = training, optimizer = qlora.optim.adamw(model:trainable(), { lr = p.lr }),

@@ -155,7 +155,7 @@ function select.by_score(scores, options)
     { rank = "the mean rank, such as rank = 8" })
   local sum, count = 0.0, 0
   for name, score in pairs(scores) do
-    if type(score) ~= "number" or not (score >= 0) or score == math.huge then
+    if type(score) ~= "number" or score ~= score or score < 0 or score == math.huge then
       strict.fail("select.by_score: the score of %s is %s, expected a finite number of at least 0", tostring(name),
         strict.show(score))
     end

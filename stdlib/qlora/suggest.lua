@@ -22,7 +22,7 @@ suggest.elsewhere = {
 --- Edit distance with transpositions (optimal string alignment), letters compared without case.
 function suggest.distance(a, b)
   a, b = a:lower(), b:lower()
-  local before, above, row = {}, {}, {}
+  local before, above, row = {}, {}
   for j = 0, #b do above[j] = j end
   for i = 1, #a do
     row = { [0] = i }
