@@ -107,6 +107,8 @@ t.test("the report counts each rule and warns of missed layers", function()
   assert(text:find("2 of 29 linear layers", 1, true) and text:find("WARNING: q_proj: not in layers 1, 3", 1, true),
     text)
   t.equal(selection.ranges { 0, 1, 2, 5, 7, 8 }, "0-2, 5, 7-8")
+  t.equal(selection.ranges { 1, 3, 5, 7, 9 }, "1, 3, … 9")
+  t.equal(selection.ranges { 3 }, "3")
 end)
 
 t.test("add_lora attaches the list, prints and returns the report", function()

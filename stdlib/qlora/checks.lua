@@ -46,6 +46,9 @@ end
 
 local function is_finite(value) return value == value and value ~= math.huge and value ~= -math.huge end
 
+--- "nan", "inf" or "-inf": the sign of a NaN says nothing.
+local function named(value) return value ~= value and "nan" or tostring(value) end
+
 --- The first module, in the order of the forward pass, whose output on `batch` is not finite; nil when all are.
 function checks.first_nonfinite(model, batch)
   local hooks, culprit = {}, nil
@@ -65,7 +68,7 @@ function checks.loss(value, model, batch, where)
   if is_finite(value) then return end
   local culprit = checks.first_nonfinite(model, batch)
   strict.fail("train: the loss is %s at step %d, micro-batch %d of %d (samples %s); %s. The weights are those of the "
-    .. "last complete step; a lower lr, max_grad_norm or a warm-up usually helps", tostring(value), where.step,
+    .. "last complete step; a lower lr, max_grad_norm or a warm-up usually helps", named(value), where.step,
     where.micro_batch, where.micro_batches, table.concat(where.samples, ", "),
     culprit and "the first module whose output is not finite is " .. culprit
     or "every module's output is finite, so the loss itself overflowed")
@@ -76,7 +79,7 @@ function checks.gradient_norm(norm, model, step)
   if is_finite(norm) then return end
   local names = model:nonfinite_gradients()
   strict.fail("train: the gradient norm is %s at step %d although the loss is finite; %d gradients are not, the first "
-    .. "of %s. The weights are those of the last complete step", tostring(norm), step, #names, names[1] or "none")
+    .. "of %s. The weights are those of the last complete step", named(norm), step, #names, names[1] or "none")
 end
 
 return checks

@@ -70,9 +70,21 @@ local function fail_empty(rule, modules)
     nearest_names("", modules))
 end
 
---- "0-3, 7" from a sorted list of numbers.
+--- The step between sorted numbers when it is the same everywhere, else nil.
+local function stride(numbers)
+  local step = numbers[2] and numbers[2] - numbers[1]
+  for i = 3, #numbers do
+    if numbers[i] - numbers[i - 1] ~= step then return nil end
+  end
+  return step
+end
+
+--- "0-3, 7" from a sorted list of numbers, "1, 3, … 79" when they are evenly spaced.
 local function ranges(numbers)
-  local parts, i = {}, 1
+  local parts, i, step = {}, 1, stride(numbers)
+  if step and step > 1 and #numbers > 4 then
+    return ("%d, %d, … %d"):format(numbers[1], numbers[2], numbers[#numbers])
+  end
   while i <= #numbers do
     local j = i
     while numbers[j + 1] == numbers[j] + 1 do j = j + 1 end
