@@ -52,7 +52,9 @@ import Testing
   private static func quoted(in page: String) -> [String] {
     let path = Program.root.appendingPathComponent("docs/\(page).md")
     let text = (try? String(contentsOf: path, encoding: .utf8)) ?? ""
-    return text.components(separatedBy: "\n").filter { $0.hasPrefix("    ") }.map { String($0.dropFirst(4)) }
+    let prose = text.components(separatedBy: "\n```").enumerated().filter { $0.offset % 2 == 0 }.map(\.element)
+    return prose.joined(separator: "\n").components(separatedBy: "\n").filter { $0.hasPrefix("    ") }
+      .map { String($0.dropFirst(4)) }
   }
 
   @Test func everyListingIsFound() {

@@ -37,16 +37,25 @@ import Testing
 
   /// Mistakes that end a program before or after the recipe itself.
   @Test func mistakesOnTheCommandLine() throws {
-    let recipe = "local p = require 'qlora'.params { rank = 16, steps = 100, lr = 1e-4, paged = true }\nprint(p.lr, p.paged)"
+    let recipe = """
+      local p = require 'qlora'.params { rank = 16, steps = 100, lr = 1e-4, paged = true }
+      print(p.lr, p.paged)
+      """
     let cases: [(flags: [String], recipe: String, message: String)] = [
-      (["--set", "rnak=8"], recipe, "recipe.lua:1: --set rnak: the recipe has no parameter 'rnak'; did you mean \"rank\"?"),
+      (
+        ["--set", "rnak=8"], recipe,
+        "recipe.lua:1: --set rnak: the recipe has no parameter 'rnak'; did you mean \"rank\"?"
+      ),
       (["--set", "lr=fast"], recipe, "recipe.lua:1: --set lr=fast: expected a number (the default is 0.0001)"),
       (["--set", "paged=maybe"], recipe, "recipe.lua:1: --set paged=maybe: expected true or false"),
       (
         ["--set", "rank=8"], recipe,
         "recipe.lua:1: --set rank changed nothing: the recipe declares rank but never reads p.rank"
       ),
-      (["--set", "rank=8"], "print(1)", "--set rank: the recipe has no qlora.params { … } to override; declare rank = … there"),
+      (
+        ["--set", "rank=8"], "print(1)",
+        "--set rank: the recipe has no qlora.params { … } to override; declare rank = … there"
+      ),
       ([], "local x = {\nprint(1)", "recipe.lua:2: '}' expected (to close '{' at line 1) near <eof>"),
       ([], "require 'qlroa'", "recipe.lua:1: module 'qlroa' not found"),
     ]
