@@ -87,6 +87,12 @@ extension NativeFunction {
       }
       if case .options(let fields) = parameter.type, let table = value.asTable { try check(table, fields) }
     }
+    // Lua drops arguments that nobody takes; a table of options among them would be a silent no-op.
+    for index in arguments.indices.dropFirst(parameters.count) {
+      if case .table = arguments[index] {
+        throw BindingError.tooManyArguments(function: name, taken: parameters.map(\.name), number: index + 1)
+      }
+    }
     return try body(
       Call(state: state, function: name, parameters: parameters, arguments: arguments, receiver: receiver))
   }

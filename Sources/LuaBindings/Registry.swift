@@ -149,6 +149,7 @@ public struct NativeModule {
 public enum BindingError: Error, CustomStringConvertible {
   /// `hint` says where such an argument comes from; empty when the type says enough.
   case badArgument(number: Int, function: String, expected: String, got: String, hint: String = "")
+  case tooManyArguments(function: String, taken: [String], number: Int)
   case badSelf(method: String, className: String, got: String)
   case unknownOption(function: String, option: String, nearest: String?, known: [String] = [])
   case badOption(function: String, option: String, expected: String, got: String)
@@ -161,6 +162,9 @@ public enum BindingError: Error, CustomStringConvertible {
     switch self {
     case .badArgument(let number, let function, let expected, let got, let hint):
       "bad argument #\(number) to '\(function)' (\(expected) expected, got \(got))\(hint.isEmpty ? "" : ": " + hint)"
+    case .tooManyArguments(let function, let taken, let number):
+      "\(function): nobody reads the table given as argument \(number); it takes "
+        + (taken.isEmpty ? "no arguments" : taken.joined(separator: ", "))
     case .badSelf(let method, let className, let got):
       "calling '\(method)' on bad self (\(className) expected, got \(got)); use a colon: object:\(method)()"
     case .unknownOption(let function, let option, let nearest, let known):

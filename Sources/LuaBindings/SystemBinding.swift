@@ -235,6 +235,14 @@ extension Engine {
       guard let row = value.asTable, let ids = row["ids"].asTable?.integers() else {
         throw call.invalid("each row needs a list of integers `ids`")
       }
+      for pair in row.pairs {
+        let key = pair.key.asString ?? call.state.describe(pair.key)
+        guard ["ids", "labels"].contains(key) else {
+          throw BindingError.unknownOption(
+            function: "batch: a row", option: key, nearest: nearestName(to: key, among: ["ids", "labels"]),
+            known: ["ids", "labels"])
+        }
+      }
       let labels = row["labels"].asTable?.integers()
       if labels == nil, !row["labels"].isNil { throw call.invalid("labels must be integers") }
       guard (labels ?? ids).count == ids.count else { throw call.invalid("labels and ids have different lengths") }

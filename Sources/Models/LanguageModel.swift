@@ -37,6 +37,15 @@ public final class LanguageModel {
     self.modules = ModuleTree.modules(config)
     self.byName = Dictionary(uniqueKeysWithValues: modules.map { ($0.name, $0) })
     self.rotary = try RotaryTables(config: config, backend: backend)
+    for (name, kind) in options.moduleQuantization {
+      guard let module = byName[name] else {
+        throw ModelError.unknownModule(name: name, nearest: modules.map(\.name).filter { $0.hasSuffix(name) })
+      }
+      if let kind, module.kind != .linear {
+        throw ModelError.badOption(
+          name: "quant of \(name)", value: kind.rawValue, expected: "nothing: only linear layers are stored in 4 bits")
+      }
+    }
     for module in modules { module.planned = (options.quantization(of: module), options.byteCount(of: module)) }
   }
 

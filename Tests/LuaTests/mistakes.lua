@@ -109,6 +109,13 @@ end)
 mistake("a format function that returns text", function()
   qlora.data.load(records, { format = function(r) return r.output end, tokenizer = model.tokenizer })
 end)
+mistake("a misspelt key of a span", function()
+  qlora.data.load(records, {
+    format = function(r) return { { text = r.instruction }, { text = r.output, trian = true } } end,
+    tokenizer = model.tokenizer,
+  })
+end)
+mistake("a misspelt key of a row", function() qlora.data.batch { { ids = { 1, 2 }, lables = { -100, 2 } } } end)
 mistake("a row where a batch is expected", function() model:loss(data[1]) end)
 mistake("a token id of another tokenizer", function() model:logits { 1, 50256 } end)
 mistake("a sample, counted from zero", function() return data[0] end)
@@ -171,6 +178,7 @@ mistake("a misspelt variable", function() return modle end)
 
 -- Afterwards
 mistake("saving what was never added", function() model:save_adapter "out" end)
+mistake("options for a function that takes none", function() model:save_adapter("out", { safe = true }) end)
 mistake("an adapter that is not there", function() model:add_adapter "out/first" end)
 mistake("an option of generate as transformers calls it", function() model:generate("Mia", { max_tokens = 8 }) end)
 mistake("generating with a dot", function() return model.generate("Mia") end)

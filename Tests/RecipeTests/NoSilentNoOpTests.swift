@@ -70,6 +70,34 @@ import Testing
     #expect(outcome.output.contains("WARNING: up_proj: not in layers 0-1, 3-4"))
   }
 
+  /// A rate of a module's own: after one plain gradient step from B = 0, B is -rate * gradient.
+  @Test func aRateOfAModulesOwnIsUsed() throws {
+    let outcome = try run(
+      """
+      model:remove_adapters()
+      local q, k = qlora.select.name "q_proj", qlora.select.name "k_proj"
+      model:add_lora { select = q:with { lr = 0.25 } + k, rank = 2 }
+      local sgd = qlora.optim.sgd(model:trainable(), { lr = 0.5 })
+      model:loss(qlora.data.batch { data[1] }):backward()
+      sgd:step()
+      for _, role in ipairs { "q_proj", "k_proj" } do
+        local b = model:module("model.layers.1.self_attn." .. role).lora.b
+        print(("%s %.4f"):format(role, b:norm() / b.grad:norm()))
+      end
+      """)
+    #expect(outcome.output.contains("q_proj 0.1250\nk_proj 0.5000\n"), "\(outcome.output) \(outcome.errors)")
+  }
+
+  @Test func aConfigKeyThatNobodyReadsIsAnError() throws {
+    let outcome = try run(
+      """
+      local config = model.config
+      config.rope_thetta = 5e5
+      qlora.new_model { config = config }
+      """)
+    #expect(outcome.errors.contains("config.rope_thetta is read by nobody; did you mean \"rope_theta\"?"))
+  }
+
   /// From the configuration alone: a known name, or a config.json, without --plan and in well under a second.
   @Test func selectionNeedsNoWeights() throws {
     let outcome = try run(

@@ -7,6 +7,7 @@ local lora = require "qlora.lora"
 local plan = require "qlora.plan"
 local selection = require "qlora.selection"
 local strict = require "qlora.strict"
+local suggest = require "qlora.suggest"
 
 local qlora = {
   native = native, version = native.version, tokenizer = native.tokenizer,
@@ -64,11 +65,29 @@ function qlora.load(path, options)
   return model
 end
 
+-- What config.json files hold besides what the engine computes with.
+local unused_config = { "architectures", "initializer_range", "torch_dtype", "dtype", "transformers_version",
+  "use_cache", "pad_token_id", "attention_dropout", "pretraining_tp" }
+
+--- A key of a config table that the model made of it does not have was read by nobody.
+local function check_config(given, model)
+  local known = { table.unpack(unused_config) }
+  for key in pairs(model.config) do known[#known + 1] = key end
+  local set = {}
+  for _, key in ipairs(known) do set[key] = true end
+  for _, key in ipairs(strict.sorted_keys(given)) do
+    if not set[key] then
+      strict.fail("qlora.new_model: config.%s is read by nobody%s", tostring(key), suggest.phrase(key, known))
+    end
+  end
+end
+
 --- A randomly initialised model from a config table: { config = …, seed = }.
 function qlora.new_model(options)
   local o = strict.options("qlora.new_model", options, { config = "!table", tokenizer = "object", seed = "integer" })
   o.seed = o.seed or native.options.seed or 0
   local model = native.new_model(o)
+  check_config(o.config, model)
   plan.last.model = model
   return model
 end

@@ -189,6 +189,7 @@ return function(options)
     native.mkdir(o.dir)
     file = assert(io.open(o.dir .. "/sweep.jsonl", "w"))
   end
+  if native.options.plan then print(("sweep: the plan is that of the first of %d variants"):format(#variants)) end
   for i, variant in ipairs(variants) do
     native.seed(o.seed or native.options.seed or 0) -- the same initial adapters wherever the shapes agree
     local began, seen = native.clock(), {}

@@ -68,6 +68,9 @@ function Dataset:split(at, seed)
   if type(at) ~= "number" or at <= 0 or at >= #self then
     strict.fail("data:split: expected a fraction below 1 or a number of samples below %d, got %s", #self, tostring(at))
   end
+  if seed ~= nil and math.type(seed) ~= "integer" then
+    strict.fail("data:split: the second argument is a seed, a whole number; got %s", strict.show(seed))
+  end
   local count = at < 1 and math.max(1, math.floor(#self * at + 0.5)) or math.floor(at)
   local first, second = {}, {}
   for position, index in ipairs(random.permutation(#self, seed or 0, 0x5eed)) do
@@ -127,6 +130,7 @@ local function chat_context(o, name)
   return { template = template, chat = settings, tokenizer = o.tokenizer }
 end
 
+local span_schema = { text = "!string", train = "boolean", source = "boolean", separate = "boolean" }
 local spans_are = "a list of spans such as { { text = prompt }, { text = answer, train = true } }"
 
 local function check_spans(spans, index)
@@ -138,6 +142,11 @@ local function check_spans(spans, index)
   for i, span in ipairs(spans) do
     if type(span) ~= "table" or type(span.text) ~= "string" then
       strict.fail("data.load: span %d of record %d needs a text, expected %s", i, index, spans_are)
+    end
+    for key in pairs(span) do
+      if not span_schema[key] then
+        strict.options(("data.load: span %d of record %d"):format(i, index), span, span_schema)
+      end
     end
   end
 end
