@@ -103,6 +103,8 @@ t.test("the report counts each rule and warns of missed layers", function()
   t.equal({ report.rules[1].matched, report.rules[2].matched }, { 2, 12 })
   t.equal(report.rules[1].missed, { { role = "q_proj", layers = { 1, 3 } } })
   t.equal(report.rules[2].missed, {})
+  local _, together = names(s.mlp() * s.layers { first = 2 })
+  t.equal(together.rules[1].missed, { { role = "gate_proj, up_proj, down_proj", layers = { 2, 3 } } })
   local text = tostring(report)
   assert(text:find("2 of 29 linear layers", 1, true) and text:find("WARNING: q_proj: not in layers 1, 3", 1, true),
     text)

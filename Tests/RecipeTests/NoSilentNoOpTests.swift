@@ -88,6 +88,18 @@ import Testing
     #expect(outcome.output.contains("q_proj 0.1250\nk_proj 0.5000\n"), "\(outcome.output) \(outcome.errors)")
   }
 
+  @Test func gradientsThatAreNoNumbersAreNamed() throws {
+    let outcome = try run(
+      """
+      model:loss(qlora.data.batch { data[1] }):backward()
+      print(#model:nonfinite_gradients())
+      model:module("model.layers.2.mlp.up_proj").lora.b.grad:fill_(0 / 0)
+      print(table.concat(model:nonfinite_gradients(), " "))
+      """)
+    let expected = "0\nmodel.layers.2.mlp.up_proj.lora_B.weight\n"
+    #expect(outcome.output.contains(expected), "\(outcome.output) \(outcome.errors)")
+  }
+
   @Test func aConfigKeyThatNobodyReadsIsAnError() throws {
     let outcome = try run(
       """
