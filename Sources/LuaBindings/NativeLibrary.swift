@@ -8,7 +8,9 @@ extension Engine {
     ]
   }
 
-  public var modules: [NativeModule] { [tensorModule, modelModule, optimizerModule, machineModule, referenceModule] }
+  public var modules: [NativeModule] {
+    [tensorModule, modelModule, optimizerModule, machineModule, promptModule, referenceModule]
+  }
 
   /// Installs the classes and makes `require "qlora.native"` give the functions.
   public func install(in state: LuaState) {
