@@ -11,7 +11,8 @@ enum TensorText {
     let footer = "[\(tensor.dtype.name) \(shape), \(grouped(tensor.byteCount)) bytes]"
     guard tensor.elementCount > 0 else { return footer }
     let shown = try corner(tensor)
-    let texts = try tensor.dtype.isFloat
+    let texts =
+      try tensor.dtype.isFloat
       ? shown.tensor.floats().map { format($0) } : shown.tensor.integers().map(String.init)
     let width = texts.map(\.count).max() ?? 0
     let columns = shown.tensor.shape.last ?? 1

@@ -72,7 +72,8 @@ struct Runner {
     // As with lua, what follows the recipe is the recipe's; a flag there is most likely meant for this program.
     let flags: Set<String> = ["--set", "--plan", "--smoke", "--resume", "--memory", "--threads", "--seed", "--quiet"]
     for argument in invocation.scriptArguments where flags.contains(argument) {
-      fputs("qlora-run: warning: \(argument) after the recipe is an argument of the recipe; flags go before it\n", stderr)
+      fputs(
+        "qlora-run: warning: \(argument) after the recipe is an argument of the recipe; flags go before it\n", stderr)
     }
     let table = state.newTable()
     if let script = invocation.script { table[0] = .string(script) }
@@ -127,7 +128,8 @@ struct Runner {
   func attempt(_ arguments: [LuaValue] = [], _ load: () throws -> LuaFunction) -> Int32 {
     do {
       let function = try load()
-      _ = invocation.showsTraceback
+      _ =
+        invocation.showsTraceback
         ? try state.callWithTraceback(function, arguments) : try function.call(arguments)
       fflush(stdout)
       return ExitCode.success

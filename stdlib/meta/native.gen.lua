@@ -227,6 +227,20 @@ function native.save_checkpoint(directory, content) end
 ---@return table
 function native.load_checkpoint(directory, model, optimizer) end
 
+---A prompt inside a running step; true to go on, false to leave, at once false where no terminal is.
+---@param env table values that the statements see by name, and `run` for the journal
+---@return boolean
+function native.break_prompt(env) end
+
+---Sorted names of the fields and of the methods of a class; nil when there is no such class.
+---@param class_name string Model, Tensor, …
+---@return table|nil
+function native.members(class_name) end
+
+---Names of the bound classes.
+---@return string[]
+function native.classes() end
+
 ---The Markdown reference and the LuaLS annotations of all native functions.
 ---@return string, string
 function native.reference() end
@@ -569,7 +583,7 @@ function Model:module(name) end
 function Model:find(pattern) end
 
 ---The modules as text, with parameters, bytes and adapters.
----@param depth? integer levels shown; default 3
+---@param depth? integer levels shown, counted in parts of the names; default 5, all
 ---@return string
 function Model:tree(depth) end
 
@@ -677,7 +691,7 @@ function Module:weight() end
 
 ---AdamW, Lion or SGD over trained tensors.
 ---@class Optimizer
----@field lr number base learning rate
+---@field lr number base learning rate; may be assigned
 local Optimizer = {}
 
 ---One update of every parameter that has a gradient.

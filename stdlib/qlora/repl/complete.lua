@@ -6,8 +6,8 @@ local topics = require "qlora.repl.topics"
 
 local complete = {}
 
-local keywords = { "and", "break", "do", "else", "elseif", "end", "false", "for", "function", "goto", "if", "in", "local",
-  "nil", "not", "or", "repeat", "return", "then", "true", "until", "while" }
+local keywords = { "and", "break", "do", "else", "elseif", "end", "false", "for", "function", "goto", "if", "in",
+  "local", "nil", "not", "or", "repeat", "return", "then", "true", "until", "while" }
 
 --- The position of the quote that opens a string around the end of `text`; nil outside strings, false in a comment.
 local function open_quote(text)
@@ -165,7 +165,9 @@ function complete.at(text, pending, names)
   end
   partial = text:match("[%a_][%w_]*$") or ""
   local candidates = table.move(keywords, 1, #keywords, 1, {})
-  for _, place in ipairs { names or {}, _G } do table.move(topics.keys(place), 1, 10000, #candidates + 1, candidates) end
+  for _, place in ipairs { names or {}, _G } do
+    for _, key in ipairs(topics.keys(place)) do candidates[#candidates + 1] = key end
+  end
   return #text - #partial + 1, matching(candidates, partial)
 end
 

@@ -42,7 +42,8 @@ local function class(name)
   for _, key in ipairs(strict.sorted_keys(topics.methods(name))) do
     if not native.help(name .. ":" .. key) then
       local f = topics.methods(name)[key]
-      lines[#lines + 1] = ("  :%s — %s"):format(docs.signature(":" .. key, f):sub(2), docs.summary(docs.of_function(f) or ""))
+      local about = docs.summary(docs.of_function(f) or "")
+      lines[#lines + 1] = ("  %s — %s"):format(docs.signature(":" .. key, f), about)
     end
   end
   return table.concat(lines, "\n")
@@ -145,10 +146,10 @@ local function say(text) print((text:gsub("^[^\n]*", colour.bold, 1))) end
 local function unknown(name)
   local known = {}
   for _, topic in ipairs(topics.names()) do
-    known[#known + 1] = topic
-    known[#known + 1] = topic:match("[^.:]+$") -- what one is likely to type
+    known[topic] = true
+    known[topic:match("[^.:]+$")] = true -- what one is likely to type
   end
-  local nearest = suggest.nearest(name, known, 3)
+  local nearest = suggest.nearest(name, strict.sorted_keys(known), 3)
   print(("nothing is known about '%s'%s"):format(name,
     nearest[1] and "; did you mean " .. table.concat(nearest, ", ") .. "?" or "; help() is an overview"))
 end

@@ -15,8 +15,21 @@ local kept = 3
 -- Statements that take longer have their time printed.
 local long = 1.0
 
+-- Tables that the running statement has printed: a report that a function prints and returns is not shown twice.
+local printed = {}
+local plain_print = print
+
+local function noting_print(...)
+  for i = 1, select("#", ...) do
+    local value = select(i, ...)
+    if type(value) == "table" then printed[value] = true end
+  end
+  plain_print(...)
+end
+
 --- The names a prompt adds to Lua's.
 local function install()
+  if print == plain_print then rawset(_G, "print", noting_print) end
   rawset(_G, "qlora", require "qlora")
   rawset(_G, "help", help.show)
   --- Leaves the program with an exit code, 0 when none is given.
@@ -71,6 +84,7 @@ end
 
 --- Runs a complete statement and prints its results unless it ends in `;`.
 local function run(statement, text, session)
+  printed = {}
   local began = native.clock()
   local results = table.pack(xpcall(statement, function(failure)
     if session.traceback and type(failure) == "string" then return debug.traceback(failure, 2) end
@@ -82,7 +96,7 @@ local function run(statement, text, session)
   results.n = results.n - 1
   if results.n > 0 then
     remember(results[1])
-    if not text:match(";%s*$") then
+    if not text:match(";%s*$") and not printed[results[1]] then
       local ok, shown = pcall(show.values, results)
       if not ok then return failed(shown) end
       print(shown)
@@ -121,7 +135,8 @@ local function enter_step(session, given)
     session.journal = function(text) given.run:log { statement = text, at = given.step } end
   end
   print(("\ninside step %s: model, opt, step, history, data are in reach"):format(tostring(given.step)))
-  print(colour.dim "continue() or Ctrl-D goes on; Ctrl-C at the empty line saves a checkpoint and leaves")
+  local leaves = given.run and "saves a checkpoint and leaves" or "leaves"
+  print(colour.dim("continue() or Ctrl-D goes on; Ctrl-C at the empty line " .. leaves))
 end
 
 --- A session: `feed(text, last)` and `complete(text, pending)`. Options: env (names of a running step), traceback (print
