@@ -7,12 +7,16 @@ extension LanguageModel {
     let root = TreeNode(name: "", modules: modules)
     let adapted = modules.filter { $0.adapter != nil }.count
     let trained = trainableParameters.reduce(0) { $0 + $1.tensor.elementCount }
-    var heading = "Model \(path): \(config.modelType.rawValue), \(grouped(root.parameterCount)) parameters"
-    if root.byteCount > 0 { heading += ", \(byteText(root.byteCount))" }
-    if !isLoaded { heading += ", configuration only" }
-    if adapted > 0 { heading += "; adapters on \(adapted) modules" }
-    if trained > 0 { heading += "; \(grouped(trained)) trained parameters in \(trainableParameters.count) tensors" }
-    return ([heading] + aligned(root.rows(depth: max(1, depth)))).joined(separator: "\n")
+    var heading = ["Model \(path): \(config.modelType.rawValue), \(grouped(root.parameterCount)) parameters"]
+    if root.byteCount > 0 { heading[0] += ", \(byteText(root.byteCount))" }
+    if !isLoaded { heading[0] += ", configuration only" }
+    if trained > 0 {
+      let place = adapted > 0 ? "adapters on \(adapted) modules: " : ""
+      heading.append(place + "\(grouped(trained)) trained parameters in \(trainableParameters.count) tensors")
+    } else if adapted > 0 {
+      heading.append("adapters on \(adapted) modules, not trained")
+    }
+    return (heading + aligned(root.rows(depth: max(1, depth)))).joined(separator: "\n")
   }
 }
 

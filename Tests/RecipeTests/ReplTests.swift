@@ -159,4 +159,25 @@ private let tiny = Program.root.appendingPathComponent("models/tiny").path
     try second.expect("qlora-run: f.lua:3: too large\n")
     try second.ask("last + n, side, never", "125\t240\tnil\n")
   }
+
+  /// The first transcript of docs/repl.md, its inputs typed again: what follows each is what the program prints.
+  @Test func theGuideShowsARealSession() throws {
+    let guide = try String(contentsOf: Program.root.appendingPathComponent("docs/repl.md"), encoding: .utf8)
+    let block = try #require(
+      guide.components(separatedBy: "```text\n").dropFirst().first?.components(separatedBy: "```").first)
+    let lines = block.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
+    func isInput(_ line: String) -> Bool { line.hasPrefix("> ") || line.hasPrefix(">> ") }
+    let typed = lines.filter(isInput).map { $0.drop { $0 == ">" }.dropFirst() }.joined(separator: "\n")
+    // Tabs were columns on the terminal of the transcript.
+    func words(_ text: String) -> [[Substring]] {
+      text.split(separator: "\n").map { $0.split(whereSeparator: \.isWhitespace) }
+    }
+    let input = FileManager.default.temporaryDirectory.appendingPathComponent("typed-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: input, withIntermediateDirectories: true)
+    try FileManager.default.createSymbolicLink(
+      at: input.appendingPathComponent("models"), withDestinationURL: Program.root.appendingPathComponent("models"))
+    let outcome = try Program.run(["-i"], in: input, input: typed + "\n")
+    #expect(words(outcome.output) == words(lines.filter { !isInput($0) }.joined(separator: "\n")), "\(outcome.output)")
+    #expect(outcome.errors.isEmpty && typed.count > 300)
+  }
 }

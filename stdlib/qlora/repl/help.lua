@@ -147,7 +147,8 @@ local function unknown(name)
   local known = {}
   for _, topic in ipairs(topics.names()) do
     known[topic] = true
-    known[topic:match("[^.:]+$")] = true -- what one is likely to type
+    local last = topic:match("[^.:]+$") -- what one is likely to type
+    if #last > 2 then known[last] = true end
   end
   local nearest = suggest.nearest(name, strict.sorted_keys(known), 3)
   print(("nothing is known about '%s'%s"):format(name,

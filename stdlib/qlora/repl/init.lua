@@ -139,8 +139,8 @@ local function enter_step(session, given)
   print(colour.dim("continue() or Ctrl-D goes on; Ctrl-C at the empty line " .. leaves))
 end
 
---- A session: `feed(text, last)` and `complete(text, pending)`. Options: env (names of a running step), traceback (print
---- one with errors).
+--- A session: `feed(text, last)` and `complete(text, pending)`. Options: env (names of a running step), traceback (one
+--- is printed with errors).
 function repl.session(options)
   install()
   local session = { env = _G, traceback = options.traceback }
