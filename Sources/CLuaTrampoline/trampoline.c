@@ -164,7 +164,8 @@ static volatile sig_atomic_t interrupts, taken, polls;
 
 static void stop(lua_State *L, lua_Debug *ar) {
   (void)ar;
-  lua_sethook(L, NULL, 0, 0);
+  // A second interrupt also stops code that catches the error of the first and goes on: the hook stays.
+  if (interrupts - taken < 2) lua_sethook(L, NULL, 0, 0);
   luaL_error(L, "interrupted");
 }
 
@@ -190,6 +191,14 @@ int ql_take_interrupt(void) {
   taken = interrupts;
   return 1;
 }
+
+void ql_forget_interrupts(void) {
+  taken = interrupts;
+  if (main_state) lua_sethook(main_state, NULL, 0, 0);
+  if (current) lua_sethook(current, NULL, 0, 0);
+}
+
+int ql_is_stopping(void) { return interrupts - taken > (polls ? 1 : 0); }
 
 static int resume(lua_State *L, lua_State *co, int arguments) {
   if (!lua_checkstack(co, arguments)) {

@@ -31,6 +31,8 @@ public final class Engine {
     return backend
   }()
   public var seed: UInt64
+  /// Opens a prompt inside a running step; returns whether to go on. Nil where no terminal is.
+  public var breakPrompt: ((LuaValue) throws -> Bool)?
   /// Models that recipes hold, for the names of their parameters.
   var models: [WeakModel] = []
   /// Random tensors drawn so far, which keys their streams.

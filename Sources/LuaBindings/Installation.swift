@@ -56,6 +56,14 @@ extension LuaState {
           Call(state: state, function: method.name, parameters: method.parameters, arguments: arguments, receiver: nil))
       }
     }
+    if !declared.metamethods.contains(where: { $0.name == "__tostring" }) {
+      metatable["__tostring"] = function { _, arguments in
+        guard case .object(let object) = arguments.first ?? .nil, let described = object as? any LuaDescribed else {
+          return [.string(arguments.first?.typeName ?? declared.name)]
+        }
+        return [.string(described.luaText)]
+      }
+    }
     if !declared.metamethods.contains(where: { $0.name == "__eq" }) {
       metatable["__eq"] = function { _, arguments in
         guard arguments.count == 2, case .object(let a) = arguments[0], case .object(let b) = arguments[1] else {

@@ -55,7 +55,7 @@ extension Engine {
           guard case .object(let object) = call.arguments.first ?? .nil, let model = object as? LanguageModel else {
             return [.string("Model")]
           }
-          return [.string(model.treeText(depth: 3))]
+          return [.string(model.treeText(depth: 5))]
         }
       ])
   }
@@ -95,8 +95,8 @@ extension Engine {
       },
       NativeFunction(
         "tree", "The modules as text, with parameters, bytes and adapters.",
-        [Parameter("depth", .integer, optional: true, "levels shown; default 3")], returns: "string"
-      ) { call in [.string(try self.model(call).treeText(depth: call["depth"].asInt ?? 3))] },
+        [Parameter("depth", .integer, optional: true, "levels shown, counted in parts of the names; default 5, all")], returns: "string"
+      ) { call in [.string(try self.model(call).treeText(depth: call["depth"].asInt ?? 5))] },
       NativeFunction("parameters", "All tensors by name.", returns: "table<string, Tensor>") { call in
         let table = call.state.newTable()
         for module in try self.model(call).modules {
@@ -273,6 +273,7 @@ extension Engine {
       vocabularyLimit: tokenizer.vocabularySize
     ) { token in
       produced.append(token)
+      if LuaState.isStopping { return false }
       if stops.isEmpty { return true }
       let text = try tokenizer.decode(produced)
       return !stops.contains { text.contains($0) }

@@ -1,39 +1,147 @@
 import Models
 
 extension LanguageModel {
-  /// The tree of modules with parameters, bytes, quantization and adapters; layers that are alike are shown once.
+  /// The tree of modules with parameters, bytes, quantization and adapters of each node; layers that are alike are one.
+  /// - Parameter depth: levels shown, counted in parts of the names; 5 shows every projection.
   func treeText(depth: Int) -> String {
-    var lines = ["Model \(path): \(config.modelType.rawValue), \(grouped(modules.reduce(0) { $0 + $1.parameterCount })) parameters"]
-    var shown: Set<String> = []
+    let root = TreeNode(name: "", modules: modules)
+    let adapted = modules.filter { $0.adapter != nil }.count
+    let trained = trainableParameters.reduce(0) { $0 + $1.tensor.elementCount }
+    var heading = ["Model \(path): \(config.modelType.rawValue), \(grouped(root.parameterCount)) parameters"]
+    if root.byteCount > 0 { heading[0] += ", \(byteText(root.byteCount))" }
+    if !isLoaded { heading[0] += ", configuration only" }
+    if trained > 0 {
+      let place = adapted > 0 ? "adapters on \(adapted) modules: " : ""
+      heading.append(place + "\(grouped(trained)) trained parameters in \(trainableParameters.count) tensors")
+    } else if adapted > 0 {
+      heading.append("adapters on \(adapted) modules, not trained")
+    }
+    return (heading + aligned(root.rows(depth: max(1, depth)))).joined(separator: "\n")
+  }
+}
+
+extension Module {
+  /// What a line of the tree says, and what makes two modules alike: kind, shape, type, adapter.
+  fileprivate var cells: (kind: String, shape: String, type: String, adapter: String) {
+    var adapterText = ""
+    if let adapter {
+      adapterText = "lora rank \(adapter.rank) alpha \(TensorText.short(adapter.alpha))"
+      if adapter.dropout > 0 { adapterText += " dropout \(TensorText.short(adapter.dropout))" }
+    }
+    return (
+      kind.rawValue, weightShape.map(String.init).joined(separator: " x "),
+      quantized?.kind.rawValue ?? weight?.dtype.name ?? "", adapterText
+    )
+  }
+
+  /// One line about a module.
+  var text: String {
+    let cells = cells
+    var parts = ["\(name): \(cells.kind) [\(cells.shape)]", "\(grouped(parameterCount)) parameters"]
+    if byteCount > 0 { parts.append("\(cells.type), \(byteText(byteCount))") }
+    if !cells.adapter.isEmpty { parts.append(cells.adapter) }
+    return parts.joined(separator: ", ")
+  }
+}
+
+/// A dotted prefix of module names with all below it.
+private struct TreeNode {
+  /// The last part of the prefix; "0 … 11" for layers that are alike.
+  var name: String
+  let module: Module?
+  let children: [TreeNode]
+  let parameterCount: Int
+  let byteCount: Int
+  var alike = 1
+
+  init(name: String, modules: [Module], level: Int = 0) {
+    self.name = name
+    var order: [String] = []
+    var groups: [String: [Module]] = [:]
+    var own: Module?
     for module in modules {
       let parts = module.name.split(separator: ".")
-      if let layer = module.layer, layer > 0 {
-        if shown.insert("layers").inserted { lines.append("  model.layers.1 … \(config.layerCount - 1): as layer 0") }
+      guard level < parts.count else {
+        own = module
         continue
       }
-      guard parts.count <= min(max(1, depth), 8) + 2 else { continue }
-      lines.append("  " + describe(module))
+      let part = String(parts[level])
+      if groups[part] == nil { order.append(part) }
+      groups[part, default: []].append(module)
     }
-    let trained = trainableParameters.reduce(0) { $0 + $1.tensor.elementCount }
-    if trained > 0 { lines.append("  trainable: \(grouped(trained)) in \(trainableParameters.count) tensors") }
-    return lines.joined(separator: "\n")
+    module = own
+    children = TreeNode.merged(order.map { TreeNode(name: $0, modules: groups[$0] ?? [], level: level + 1) })
+    parameterCount = modules.reduce(0) { $0 + $1.parameterCount }
+    byteCount = modules.reduce(0) { $0 + $1.byteCount }
   }
 
-  private func describe(_ module: Module) -> String {
-    let shape = module.weightShape.map(String.init).joined(separator: " x ")
-    var text = "\(module.name)  \(module.kind.rawValue) [\(shape)]"
-    if let dtype = module.quantized?.kind.rawValue ?? module.weight?.dtype.name { text += " \(dtype)" }
-    if module.byteCount > 0 { text += " \(grouped(module.byteCount)) bytes" }
-    if let adapter = module.adapter { text += "  lora rank \(adapter.rank) alpha \(adapter.alpha)" }
-    return text
+  /// Neighbours with numbers for names that are alike, as one.
+  private static func merged(_ nodes: [TreeNode]) -> [TreeNode] {
+    var result: [TreeNode] = []
+    var first = ""
+    for node in nodes {
+      if Int(node.name) != nil, let last = result.last, last.signature == node.signature {
+        result[result.count - 1].alike += 1
+        result[result.count - 1].name = "\(first) … \(node.name)"
+      } else {
+        first = node.name
+        result.append(node)
+      }
+    }
+    return result
   }
 
-  private func grouped(_ number: Int) -> String {
-    var text = ""
-    for (index, digit) in String(number).reversed().enumerated() {
-      if index > 0, index % 3 == 0 { text.append(",") }
-      text.append(digit)
-    }
-    return String(text.reversed())
+  private var signature: String {
+    let own = module.map { "\($0.cells)" } ?? ""
+    return own + "{" + children.map { "\($0.name)x\($0.alike):\($0.signature)" }.joined(separator: ";") + "}"
   }
+
+  /// Cells of the lines below this node.
+  func rows(depth: Int, indent: String = "") -> [[String]] {
+    guard depth > 0 else { return [] }
+    return children.enumerated().flatMap { index, child -> [[String]] in
+      let isLast = index + 1 == children.count
+      let cells = child.module?.cells
+      var row = [indent + (isLast ? "└─ " : "├─ ") + child.name]
+      row += [cells?.kind ?? (child.alike > 1 ? "\(child.alike) alike, each" : ""), cells?.shape ?? ""]
+      row += [grouped(child.parameterCount), child.byteCount > 0 ? byteText(child.byteCount) : ""]
+      row += [cells?.type ?? "", cells?.adapter ?? ""]
+      return [row] + child.rows(depth: depth - 1, indent: indent + (isLast ? "   " : "│  "))
+    }
+  }
+}
+
+/// Columns two blanks apart; numbers to the right.
+private func aligned(_ rows: [[String]]) -> [String] {
+  let count = rows.first?.count ?? 0
+  let widths = (0..<count).map { column in rows.map { $0[column].count }.max() ?? 0 }
+  let toTheRight: Set<Int> = [3, 4]
+  return rows.map { row in
+    var line = ""
+    for (column, cell) in row.enumerated() where widths[column] > 0 {
+      let space = String(repeating: " ", count: widths[column] - cell.count)
+      line += (line.isEmpty ? "" : "  ") + (toTheRight.contains(column) ? space + cell : cell + space)
+    }
+    while line.last == " " { line.removeLast() }
+    return line
+  }
+}
+
+/// "1,234,567".
+func grouped(_ number: Int) -> String {
+  var text = ""
+  for (index, digit) in String(number).reversed().enumerated() {
+    if index > 0, index % 3 == 0 { text.append(",") }
+    text.append(digit)
+  }
+  return String(text.reversed())
+}
+
+/// "4.31 GiB": binary units, three digits.
+func byteText(_ count: Int) -> String {
+  let units = ["B", "KiB", "MiB", "GiB", "TiB"]
+  var (value, unit) = (Double(count), 0)
+  while value >= 1024, unit + 1 < units.count { (value, unit) = (value / 1024, unit + 1) }
+  if unit == 0 { return "\(count) B" }
+  return "\(TensorText.decimals(value, value >= 100 ? 0 : value >= 10 ? 1 : 2)) \(units[unit])"
 }

@@ -10,7 +10,9 @@ extension Engine {
   }
 
   public var modules: [NativeModule] {
-    [tensorModule, modelModule, optimizerModule, machineModule, runsModule, referenceModule]
+    [
+      tensorModule, modelModule, optimizerModule, machineModule, runsModule, promptModule, referenceModule,
+    ]
   }
 
   /// Installs the classes and makes `require "qlora.native"` give the functions.

@@ -11,7 +11,7 @@ import Training
 public final class OptimizerObject: LuaObject {
   public static var luaClassName: String { "Optimizer" }
   let parameters: [OptimizedParameter]
-  let options: OptimizerOptions
+  private(set) var options: OptimizerOptions
   private var made: Optimizer?
 
   init(_ parameters: [OptimizedParameter], _ options: OptimizerOptions) {
@@ -25,6 +25,16 @@ public final class OptimizerObject: LuaObject {
     let optimizer = try Optimizer(parameters, options)
     made = optimizer
     return optimizer
+  }
+
+  /// The rate of steps that name none.
+  /// - Throws: `BindingError.invalid` for what is no rate.
+  func setLearningRate(_ rate: Double) throws {
+    guard rate.isFinite, rate >= 0 else {
+      throw BindingError.invalid(
+        function: "lr", message: "\(rate) is no learning rate; a number of at least 0 expected")
+    }
+    options.update.learningRate = Float(rate)
   }
 
   var statistics: PageStatistics? { made?.statistics }
@@ -47,7 +57,15 @@ extension Engine {
     return NativeClass(
       "Optimizer", "AdamW, Lion or SGD over trained tensors.",
       properties: [
-        NativeProperty("lr", "number", "base learning rate") { _, object in
+        NativeProperty(
+          "lr", "number", "base learning rate; may be assigned",
+          set: { _, object, value in
+            guard let rate = value.asDouble else {
+              throw BindingError.badArgument(number: 1, function: "lr", expected: "number", got: value.typeName)
+            }
+            try (object as? OptimizerObject)?.setLearningRate(rate)
+          }
+        ) { _, object in
           .number(Double((object as? OptimizerObject)?.options.update.learningRate ?? 0))
         }
       ],
@@ -60,7 +78,9 @@ extension Engine {
               .options([Parameter("lr", .number, optional: true, "learning rate of this step")]), optional: true, "how")
           ]
         ) { call in
-          try optimizer(call).optimizer().step(learningRate: call.options("options").double("lr"))
+          let object = try optimizer(call)
+          let rate = call.options("options").double("lr") ?? Double(object.options.update.learningRate)
+          try object.optimizer().step(learningRate: rate)
           return []
         },
         NativeFunction("zero_grad", "Forgets all gradients.") { call in
@@ -70,7 +90,8 @@ extension Engine {
         NativeFunction("state_bytes", "Bytes of state, in memory and spilled.", returns: "integer") { call in
           [.integer(try optimizer(call).optimizer().stateByteCount)]
         },
-        NativeFunction("pages", "Counters of paged state; nil when all of it stays in memory.", returns: "table|nil") { call in
+        NativeFunction("pages", "Counters of paged state; nil when all of it stays in memory.", returns: "table|nil") {
+          call in
           guard let pages = try optimizer(call).statistics else { return [.nil] }
           let table = call.state.newTable()
           for (name, value) in [
@@ -188,7 +209,9 @@ extension Engine {
     var settings = OptimizerOptions(update: update, isPaged: options.bool("paged") ?? false)
     settings.spillDirectory = options.string("spill") ?? getenv("TMPDIR").map { String(cString: $0) } ?? "/var/tmp"
     if let text = options.string("budget") {
-      guard let bytes = parseByteCount(text) else { throw call.invalid("budget '\(text)' is no size; write \"256MiB\"") }
+      guard let bytes = parseByteCount(text) else {
+        throw call.invalid("budget '\(text)' is no size; write \"256MiB\"")
+      }
       settings.budget = bytes
     } else if let bytes = options.int("budget") {
       settings.budget = bytes

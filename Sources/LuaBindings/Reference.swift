@@ -6,10 +6,16 @@ extension Engine {
     NativeModule(
       "The reference.",
       [
-        NativeFunction("reference", "The Markdown reference and the LuaLS annotations of all native functions.", returns: "string, string") {
+        NativeFunction(
+          "reference", "The Markdown reference and the LuaLS annotations of all native functions.",
+          returns: "string, string"
+        ) {
           _ in [.string(self.markdownReference), .string(self.annotations)]
         },
-        NativeFunction("help", "What a native function or class does; nil when the name is unknown.", [Parameter("name", .string, "optim.adamw, Model:loss, Tensor")], returns: "string|nil") {
+        NativeFunction(
+          "help", "What a native function or class does; nil when the name is unknown.",
+          [Parameter("name", .string, "optim.adamw, Model:loss, Tensor")], returns: "string|nil"
+        ) {
           call in [self.help(try call.string("name")).map { .string($0) } ?? .nil]
         },
       ])
@@ -22,14 +28,20 @@ extension Engine {
     for declared in classes {
       if declared.name == name {
         let fields = declared.properties.map { "  .\($0.name): \($0.type) — \($0.doc)" }
-        let methods = declared.methods.map { "  :\(signature($0))" }
+        let methods = (declared.methods + [freeMethod]).map { "  :\(signature($0)) — \($0.doc)" }
         return ([declared.name + ": " + declared.doc] + fields + methods).joined(separator: "\n")
       }
-      for method in declared.methods where "\(declared.name):\(method.name)" == name || method.name == name {
+      for method in declared.methods + [freeMethod]
+      where ["\(declared.name):\(method.name)", method.name].contains(name) {
         return text(method, prefix: declared.name + ":")
       }
     }
     return nil
+  }
+
+  /// Every class has it; `LuaState.install` adds it.
+  private var freeMethod: NativeFunction {
+    NativeFunction("free", "Releases what the object holds at once, ahead of the collector.") { _ in [] }
   }
 
   private func signature(_ function: NativeFunction) -> String {
@@ -46,7 +58,9 @@ extension Engine {
 
   private func fields(_ parameters: [Parameter], indent: String) -> [String] {
     parameters.flatMap { parameter -> [String] in
-      var lines = ["\(indent)\(parameter.name): \(parameter.type.name)\(parameter.isOptional ? ", optional" : "") — \(parameter.doc)"]
+      var lines = [
+        "\(indent)\(parameter.name): \(parameter.type.name)\(parameter.isOptional ? ", optional" : "") — \(parameter.doc)"
+      ]
       if case .options(let inner) = parameter.type { lines += fields(inner, indent: indent + "  ") }
       return lines
     }
@@ -92,9 +106,13 @@ extension Engine {
     }
     for declared in classes {
       lines += ["---\(declared.doc)", "---@class \(declared.name)"]
-      for property in declared.properties { lines.append("---@field \(property.name) \(property.type) \(property.doc)") }
+      for property in declared.properties {
+        lines.append("---@field \(property.name) \(property.type) \(property.doc)")
+      }
       lines += ["local \(declared.name) = {}", ""]
-      for method in declared.methods { lines += annotation(method, name: "\(declared.name):\(method.name)", separator: ":") }
+      for method in declared.methods {
+        lines += annotation(method, name: "\(declared.name):\(method.name)", separator: ":")
+      }
     }
     return (lines + ["return native"]).joined(separator: "\n") + "\n"
   }
@@ -102,7 +120,8 @@ extension Engine {
   private func annotation(_ function: NativeFunction, name: String, separator: String) -> [String] {
     var lines = ["---\(function.doc)"]
     for parameter in function.parameters {
-      lines.append("---@param \(safe(parameter.name))\(parameter.isOptional ? "?" : "") \(type(parameter.type)) \(parameter.doc)")
+      lines.append(
+        "---@param \(safe(parameter.name))\(parameter.isOptional ? "?" : "") \(type(parameter.type)) \(parameter.doc)")
     }
     if !function.returns.isEmpty { lines.append("---@return \(function.returns)") }
     lines += ["function \(name)(\(function.parameters.map { safe($0.name) }.joined(separator: ", "))) end", ""]
@@ -114,7 +133,8 @@ extension Engine {
 
   private func type(_ type: ParameterType) -> String {
     if case .options(let fields) = type {
-      return "{ " + fields.map { "\($0.name)\($0.isOptional ? "?" : ""): \(self.type($0.type))" }.joined(separator: ", ") + " }"
+      return "{ "
+        + fields.map { "\($0.name)\($0.isOptional ? "?" : ""): \(self.type($0.type))" }.joined(separator: ", ") + " }"
     }
     return type.name
   }

@@ -263,6 +263,12 @@ extension LuaState {
 
   public static func takeInterrupt() -> Bool { ql_take_interrupt() != 0 }
 
+  /// Forgets the interrupts so far: a prompt does before each statement.
+  public static func forgetInterrupts() { ql_forget_interrupts() }
+
+  /// Whether an interrupt is about to stop the running code; native functions that take long ask.
+  public static var isStopping: Bool { ql_is_stopping() != 0 }
+
   /// Errors in chunks whose name starts with this are positioned at their caller.
   public static func setLibraryPrefix(_ prefix: String) { ql_set_library_prefix(prefix) }
 }

@@ -1,125 +1,117 @@
-import CEdit
 @preconcurrency import Glibc
 import LuaBindings
 import LuaRuntime
 
-/// The read-eval-print loop: expressions print their value, statements run, incomplete input continues on the next line.
+/// The read-eval-print loop. What is evaluated, printed, explained and completed is decided in stdlib/qlora/repl; here
+/// lines are read and Ctrl-C is caught wherever it strikes.
 struct Prompt {
-  private let runner: Runner
-  private let isTerminal = isatty(0) == 1
+  private let state: LuaState
+  private let editor: LineEditor
+  private let showsTraceback: Bool
 
-  init(_ runner: Runner) { self.runner = runner }
+  enum End {
+    /// End of input, or `exit(code)`.
+    case exit(Int32)
+    /// `continue()` in a prompt inside a step.
+    case goesOn
+    /// Ctrl-C at an empty line of a prompt inside a step.
+    case leaves
+  }
 
+  init(_ state: LuaState, editor: LineEditor, showsTraceback: Bool) {
+    self.state = state
+    self.editor = editor
+    self.showsTraceback = showsTraceback
+  }
+
+  /// The prompt of a session.
+  /// - Returns: the exit code.
   func run() -> Int32 {
-    print("qlora-run \(qloraVersion), Lua 5.4. help(name) explains, Ctrl-D leaves.")
-    installHelp()
-    let editor = isTerminal ? LineEditor() : nil
-    while let line = readStatement(editor) {
-      if line.allSatisfy(\.isWhitespace) { continue }
-      evaluate(line)
-    }
-    editor?.save()
-    if isTerminal { print("") }
-    return ExitCode.success
-  }
-
-  private func installHelp() {
-    let state = runner.state
-    _ = runner.attempt { try state.load(Array("qlora = require 'qlora'".utf8), chunkName: "=prompt") }
-    state.globals["help"] = state.function { [engine = runner.engine] state, arguments in
-      let name = arguments.first?.asString ?? ""
-      if let text = engine.help(name) {
-        print(text)
-      } else if name.isEmpty {
-        print("help 'zeros', help 'Model', help 'Model:loss' explain native functions; docs/lua-reference.md lists all.")
-      } else {
-        print("nothing is known about '\(name)'")
-      }
-      return []
+    do {
+      let session = try session(nil)
+      print("qlora-run \(qloraVersion), Lua 5.4. help() explains, Tab completes, Ctrl-D leaves.")
+      guard case .exit(let code) = Interrupts.duringPrompt({ loop(session, isBreak: false) }) else { return 0 }
+      return code
+    } catch {
+      fputs("qlora-run: \(error)\n", stderr)
+      return ExitCode.recipeError
     }
   }
 
-  /// Lines until they form a statement; nil at the end of input.
-  private func readStatement(_ editor: LineEditor?) -> String? {
-    var text = ""
+  /// A prompt inside a running step.
+  /// - Returns: whether the step goes on; otherwise it leaves.
+  /// - Throws: what `exit(code)` raises.
+  func breakIn(_ environment: LuaValue) throws -> Bool {
+    LuaState.setPolling(false)
+    defer { LuaState.setPolling(true) }
+    let session = try session(environment)
+    switch Interrupts.duringPrompt({ loop(session, isBreak: true) }) {
+    case .goesOn: return true
+    case .leaves: return false
+    case .exit(let code):
+      let value = state.newTable()
+      value["exit_code"] = .integer(Int(code))
+      value["silent"] = .bool(true)
+      throw LuaError(message: "exit", value: .table(value))
+    }
+  }
+
+  private func session(_ environment: LuaValue?) throws -> LuaTable {
+    let options = state.newTable()
+    options["env"] = environment ?? .nil
+    options["traceback"] = .bool(showsTraceback)
+    let maker = try state.load(Array("return require 'qlora.repl'.session(...)".utf8), chunkName: "=prompt")
+    guard let session = try maker.call([.table(options)]).first?.asTable else {
+      throw LuaError(message: "qlora.repl gives no session")
+    }
+    return session
+  }
+
+  private func loop(_ session: LuaTable, isBreak: Bool) -> End {
+    var pending = ""
     while true {
-      guard let line = editor.map({ $0.read(text.isEmpty ? "> " : ">> ") }) ?? readLine(strippingNewline: true) else {
-        return text.isEmpty ? nil : text
+      fflush(stdout)
+      // What Ctrl-C meant to the statement before does not concern the next.
+      LuaState.forgetInterrupts()
+      LuaState.setPolling(false)
+      let prompt = (isBreak ? "step" : "") + (pending.isEmpty ? "> " : ">> ")
+      switch editor.read(prompt, { complete(session, pending, $0) }) {
+      case .interrupted:
+        print("")
+        LuaState.forgetInterrupts()
+        if isBreak, pending.isEmpty { return .leaves }
+        pending = ""
+      case .end:
+        if isatty(0) == 1 { print("") }
+        if !pending.isEmpty { _ = feed(session, pending, isLast: true) }
+        return isBreak ? .goesOn : .exit(ExitCode.success)
+      case .text(let line):
+        let text = pending.isEmpty ? line : pending + "\n" + line
+        let (status, code) = feed(session, text, isLast: false)
+        pending = status == "more" ? text : ""
+        if status != "more" { editor.remember(text) }
+        if status == "exit" { return .exit(code) }
+        if status == "continue" { return .goesOn }
       }
-      text += text.isEmpty ? line : "\n" + line
-      if !isIncomplete(text) { return text }
     }
   }
 
-  private func isIncomplete(_ text: String) -> Bool {
-    if (try? runner.state.load(Array("return \(text)".utf8), chunkName: "=stdin")) != nil { return false }
+  private func feed(_ session: LuaTable, _ text: String, isLast: Bool) -> (status: String, code: Int32) {
     do {
-      _ = try runner.state.load(Array(text.utf8), chunkName: "=stdin")
-      return false
+      let results = try session["feed"].asFunction?.call([.string(text), .bool(isLast)]) ?? []
+      let code = results.count > 1 ? results[1].asInt ?? 0 : 0
+      return (results.first?.asString ?? "next", Int32(truncatingIfNeeded: code & 255))
     } catch {
-      return String(describing: error).hasSuffix("<eof>")
-    }
-  }
-
-  private func evaluate(_ input: String) {
-    var text = input.trimmed
-    let isQuiet = text.hasSuffix(";")
-    if text.hasPrefix("?") { text = "help('\(String(text.dropFirst()).trimmed)')" }
-    if text.hasPrefix("=") { text.removeFirst() }
-    while text.hasSuffix(";") { text.removeLast() }
-    let state = runner.state
-    do {
-      let expression = try? state.load(Array("return \(text)".utf8), chunkName: "=stdin")
-      let function = try expression ?? state.load(Array(text.utf8), chunkName: "=stdin")
-      let results = try state.callWithTraceback(function, [])
-      if !isQuiet, !results.isEmpty { print(results.map { show($0) }.joined(separator: "\t")) }
-      if let first = results.first { state.globals["_"] = first }
-    } catch {
+      // The interrupt of a program that catches its errors ends here.
       fflush(stdout)
       fputs("\(error)\n", stderr)
+      return ("next", 0)
     }
-    fflush(stdout)
   }
 
-  /// Tables one level deep, everything else as tostring gives it.
-  private func show(_ value: LuaValue) -> String {
-    guard case .table(let table) = value else { return runner.state.describe(value) }
-    let pairs = table.pairs
-    let shown = pairs.prefix(40).map { pair -> String in
-      let item = pair.value.asString.map { "\"\($0)\"" } ?? runner.state.describe(pair.value)
-      return pair.key.asInt == nil ? "\(runner.state.describe(pair.key)) = \(item)" : item
-    }
-    return "{ " + shown.joined(separator: ", ") + (pairs.count > 40 ? ", … \(pairs.count) entries" : "") + " }"
+  private func complete(_ session: LuaTable, _ pending: String, _ text: String) -> (start: Int, candidates: [String]) {
+    let results = (try? session["complete"].asFunction?.call([.string(text), .string(pending)])) ?? []
+    guard results.count > 1, let start = results[0].asInt, let list = results[1].asTable else { return (0, []) }
+    return (start - 1, list.elements.compactMap(\.asString))
   }
-}
-
-extension String {
-  fileprivate var trimmed: String {
-    var text = self[...]
-    while let first = text.first, first.isWhitespace { text.removeFirst() }
-    while let last = text.last, last.isWhitespace { text.removeLast() }
-    return String(text)
-  }
-}
-
-/// libedit's readline interface with a history file.
-final class LineEditor {
-  private let historyPath: String
-
-  init() {
-    let home = getenv("HOME").map { String(cString: $0) } ?? "."
-    historyPath = getenv("QLORA_HISTORY").map { String(cString: $0) } ?? home + "/.qlora_history"
-    using_history()
-    _ = read_history(historyPath)
-  }
-
-  func read(_ prompt: String) -> String? {
-    guard let line = readline(prompt) else { return nil }
-    defer { free(line) }
-    let text = String(cString: line)
-    if !text.isEmpty { add_history(line) }
-    return text
-  }
-
-  func save() { _ = write_history(historyPath) }
 }

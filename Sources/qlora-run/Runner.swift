@@ -16,6 +16,7 @@ struct Runner {
   let root: String
   let state: LuaState
   let engine: Engine
+  private let editor = Lazy { LineEditor() }
 
   init?(_ invocation: Invocation) {
     guard let state = LuaState() else { return nil }
@@ -26,10 +27,11 @@ struct Runner {
     engine.install(in: state)
     LuaState.setLibraryPrefix("@\(root)/stdlib/qlora/")
     setPaths()
-    // The first Ctrl-C asks, the second raises an error, the third ends a program that catches its errors and goes on.
-    // Files are written whole or not at all, so that ending anywhere loses nothing.
-    signal(SIGINT) { _ in if LuaState.interrupt() > 2 { _exit(130) } }
-    signal(SIGPIPE, SIG_IGN)
+    Interrupts.installForRecipe()
+    guard isatty(0) == 1, isatty(1) == 1 else { return }
+    engine.breakPrompt = { [state, editor, showsTraceback = invocation.showsTraceback] environment in
+      try Prompt(state, editor: editor.value, showsTraceback: showsTraceback).breakIn(environment)
+    }
   }
 
   /// `require` looks beside the recipe first, then where Lua looks, then in the library.
@@ -60,15 +62,18 @@ struct Runner {
     } else if invocation.actions.isEmpty, !invocation.showsVersion, !invocation.isInteractive, isatty(0) == 0 {
       return runScript("-")
     }
-    let wantsPrompt = invocation.isInteractive || invocation.script == nil && invocation.actions.isEmpty && !invocation.showsVersion
-    return wantsPrompt ? Prompt(self).run() : ExitCode.success
+    let isBare = invocation.script == nil && invocation.actions.isEmpty && !invocation.showsVersion
+    let wantsPrompt = invocation.isInteractive || isBare
+    guard wantsPrompt else { return ExitCode.success }
+    return Prompt(state, editor: editor.value, showsTraceback: invocation.showsTraceback).run()
   }
 
   private func setArguments() {
     // As with lua, what follows the recipe is the recipe's; a flag there is most likely meant for this program.
     let flags: Set<String> = ["--set", "--plan", "--smoke", "--resume", "--memory", "--threads", "--seed", "--quiet"]
     for argument in invocation.scriptArguments where flags.contains(argument) {
-      fputs("qlora-run: warning: \(argument) after the recipe is an argument of the recipe; flags go before it\n", stderr)
+      fputs(
+        "qlora-run: warning: \(argument) after the recipe is an argument of the recipe; flags go before it\n", stderr)
     }
     let table = state.newTable()
     if let script = invocation.script { table[0] = .string(script) }
@@ -111,15 +116,26 @@ struct Runner {
         bytes = Array(bytes.drop { $0 != UInt8(ascii: "\n") })
       }
       if !isInput { StrictGlobals.install(in: state, script: path) }
-      return try state.load(bytes, chunkName: isInput ? "=stdin" : "@" + path)
+      let name = isInput ? "=stdin" : "@" + path
+      return try invocation.isInteractive ? keepingLocals(bytes, name) : state.load(bytes, chunkName: name)
     }
+  }
+
+  /// A function that runs a recipe and offers its locals to the prompt that follows, also those at the point of an
+  /// error.
+  private func keepingLocals(_ bytes: [UInt8], _ name: String) throws -> LuaFunction {
+    let keeper = try state.load(Array("return require 'qlora.repl.locals'.runner(...)".utf8), chunkName: "=prompt")
+    let runner = try keeper.call([.string(String(decoding: bytes, as: UTF8.self)), .string(name)])
+    guard let function = runner.first?.asFunction else { throw LuaError(message: "\(runner.last?.asString ?? name)") }
+    return function
   }
 
   /// Loads and calls, reports errors on standard error.
   func attempt(_ arguments: [LuaValue] = [], _ load: () throws -> LuaFunction) -> Int32 {
     do {
       let function = try load()
-      _ = invocation.showsTraceback
+      _ =
+        invocation.showsTraceback
         ? try state.callWithTraceback(function, arguments) : try function.call(arguments)
       fflush(stdout)
       return ExitCode.success
@@ -145,4 +161,11 @@ struct Runner {
     fputs("qlora-run: \(message)\n", stderr)
     return code
   }
+}
+
+/// A value made on first use, shared by copies of what holds it.
+final class Lazy<Value> {
+  private let make: () -> Value
+  private(set) lazy var value = make()
+  init(_ make: @escaping () -> Value) { self.make = make }
 }

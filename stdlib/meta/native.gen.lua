@@ -233,6 +233,20 @@ function native.load_checkpoint(directory, model, optimizer) end
 ---@return Database
 function native.open_database(path, options) end
 
+---A prompt inside a running step; true to go on, false to leave, at once false where no terminal is.
+---@param env table values that the statements see by name, and `run` for the journal
+---@return boolean
+function native.break_prompt(env) end
+
+---Sorted names of the fields and of the methods of a class; nil when there is no such class.
+---@param class_name string Model, Tensor, …
+---@return table|nil
+function native.members(class_name) end
+
+---Names of the bound classes.
+---@return string[]
+function native.classes() end
+
 ---The Markdown reference and the LuaLS annotations of all native functions.
 ---@return string, string
 function native.reference() end
@@ -591,7 +605,7 @@ function Model:module(name) end
 function Model:find(pattern) end
 
 ---The modules as text, with parameters, bytes and adapters.
----@param depth? integer levels shown; default 3
+---@param depth? integer levels shown, counted in parts of the names; default 5, all
 ---@return string
 function Model:tree(depth) end
 
@@ -738,7 +752,7 @@ function Module:weight() end
 
 ---AdamW, Lion or SGD over trained tensors.
 ---@class Optimizer
----@field lr number base learning rate
+---@field lr number base learning rate; may be assigned
 local Optimizer = {}
 
 ---One update of every parameter that has a gradient.

@@ -52,6 +52,7 @@ function templates.chatml(messages, o)
   return spans
 end
 
+--- [INST] … [/INST]; the system message goes into the first turn.
 function templates.llama2(messages, o)
   local put, spans = writer()
   local system, turns = split_system(messages)
@@ -65,6 +66,7 @@ function templates.llama2(messages, o)
   return spans
 end
 
+--- Llama 3: a header with the role, then the text and <|eot_id|>.
 function templates.llama3(messages, o)
   local put, spans = writer()
   put(o.bos_token)
@@ -76,6 +78,7 @@ function templates.llama3(messages, o)
   return spans
 end
 
+--- [INST] … [/INST] without a system message.
 function templates.mistral(messages, o)
   local put, spans = writer()
   check_alternation("mistral", messages)
@@ -87,6 +90,7 @@ function templates.mistral(messages, o)
   return spans
 end
 
+--- A line <|role|>, then the text and EOS.
 function templates.zephyr(messages, o)
   local put, spans = writer()
   for _, message in ipairs(messages) do

@@ -75,6 +75,7 @@ function Selector.__sub(a, b)
   return new(("(%s - %s)"):format(a, b), function(module) return not b.test(module) and a.test(module) or false end)
 end
 
+--- Whether a value is a selector.
 function is_selector(value) return getmetatable(value) == Selector end
 select.is_selector = is_selector
 

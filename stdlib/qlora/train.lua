@@ -49,7 +49,7 @@ local Interrupted = { __name = "interrupted", __tostring = function(self) return
 --- code 130.
 local function interrupted(o, run, step, state)
   if native.break_prompt then
-    local env = { model = o.model, opt = o.optimizer, step = step, history = state.history, data = o.data }
+    local env = { model = o.model, opt = o.optimizer, step = step, history = state.history, data = o.data, run = run }
     if native.break_prompt(env) then return end
   end
   o.optimizer:zero_grad() -- the unfinished step leaves no trace; it will be repeated whole

@@ -64,3 +64,7 @@ void ql_set_main(lua_State *L);
 void ql_set_polling(int polling);
 /// Whether an interrupt came since the last call.
 int ql_take_interrupt(void);
+/// Forgets the interrupts so far, so that what runs next is not stopped by them.
+void ql_forget_interrupts(void);
+/// Whether an interrupt is about to stop the running code; native functions that take long ask.
+int ql_is_stopping(void);

@@ -26,6 +26,7 @@ end
 local by_name = {}
 formats.by_name = by_name
 
+--- Stanford Alpaca: instruction, input and output, under its prompt.
 function by_name.alpaca(record)
   if type(record.instruction) ~= "string" then return nil, "instruction" end
   return source_target(formats.alpaca_prompt(record.instruction, record.input), record.output), "output"
@@ -38,7 +39,9 @@ local function conversation(messages, context)
   return chat.spans(context.template, messages, settings)
 end
 
+--- messages = { { role =, content = }, … }, under the model's chat template.
 function by_name.chat(record, context) return conversation(record.messages, context), "messages" end
+--- ShareGPT: conversations (or messages), under the model's chat template.
 function by_name.sharegpt(record, context)
   return conversation(record.conversations or record.messages, context), "conversations"
 end
@@ -67,10 +70,14 @@ function by_name.self_instruct(record)
   return source_target(record.prompt, record.completion), "completion"
 end
 
+--- Anthropic HH: the whole chosen conversation.
 function by_name.hh_rlhf(record) return source_target(nil, record.chosen), "chosen" end
+--- LongForm: input and output.
 function by_name.longform(record) return source_target(record.input, record.output), "output" end
+--- input and output, nothing added.
 function by_name.input_output(record) return source_target(record.input, record.output), "output" end
 
+--- LAION OIG chip2: one text with <human>: and <bot>: marks.
 function by_name.chip2(record)
   if type(record.text) ~= "string" then return nil, "text" end
   local source, target = record.text:match("^(.-)\n<bot>: (.*)$")
