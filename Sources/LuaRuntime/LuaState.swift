@@ -2,8 +2,9 @@ import CLua
 import CLuaTrampoline
 import Glibc
 
-/// An error of a Lua program: the message with its position, and the error value when it is not a string.
-public struct LuaError: Error, CustomStringConvertible {
+/// An error of a Lua program: the message with its position, and the error value when it is not a string. The value
+/// belongs to its state, so an error stays on the thread that caught it.
+public struct LuaError: Error, CustomStringConvertible, @unchecked Sendable {
   public let message: String
   public let value: LuaValue
 

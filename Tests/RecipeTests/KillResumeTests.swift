@@ -41,7 +41,7 @@ private let recipe = """
         let process = Program.process(arguments, in: directory)
         process.standardOutput = FileHandle.nullDevice
         let log = directory.appendingPathComponent("errors.txt")
-        FileManager.default.createFile(atPath: log.path, contents: nil)
+        _ = FileManager.default.createFile(atPath: log.path, contents: nil)
         process.standardError = try FileHandle(forWritingTo: log)
         try process.run()
         if !isLast {

@@ -40,7 +40,7 @@ enum Program {
     let process = process(arguments, in: directory)
     // Files instead of pipes: a full pipe would block the program.
     let (out, err) = (directory.appendingPathComponent("stdout.txt"), directory.appendingPathComponent("stderr.txt"))
-    for url in [out, err] { FileManager.default.createFile(atPath: url.path, contents: nil) }
+    for url in [out, err] { _ = FileManager.default.createFile(atPath: url.path, contents: nil) }
     process.standardOutput = try FileHandle(forWritingTo: out)
     process.standardError = try FileHandle(forWritingTo: err)
     if let input {

@@ -3,6 +3,7 @@
 
 local charts = {}
 
+--- Text as it may stand in a page.
 function charts.escape(text)
   return (tostring(text):gsub("[%z\1-\8\11-\31]", " "):gsub("[&<>\"]",
     { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;" }))

@@ -127,6 +127,7 @@ function Table:__tostring()
   return table.concat(lines, "\n")
 end
 
+--- Whether column `c` holds numbers, which are set to the right.
 function Table:is_numeric(c)
   for _, row in ipairs(self) do
     if type(row[self.columns[c]]) == "number" then return true end
