@@ -53,7 +53,9 @@ private func reachable(from root: GraphNode) -> [GraphNode] {
 
 private func propagate(_ node: GraphNode) throws {
   guard let backward = node.backward else { throw TensorError.noGraph(operation: "backward (second time)") }
-  let gradients = node.outputGradients
+  let gradients = try zip(node.outputGradients, node.outputTypes).map { gradient, type in
+    try gradient.map { $0.dtype == type || !type.isFloat ? $0 : try $0.converted(to: type) }
+  }
   // What the operation saved is released as soon as its gradient is computed.
   node.release()
   guard gradients.contains(where: { $0 != nil }) else { return }

@@ -12,7 +12,7 @@ public func checkpointed(_ input: Tensor, _ body: @escaping (Tensor) throws -> T
   let output = try GradientMode.disabled { try body(input.detached()) }
   let replayInput = input.detached()
   // Recorded even when the input needs no gradient: the parameters inside do.
-  let node = GraphNode(operation: "checkpoint", inputs: [input], outputCount: 1) { gradients in
+  let node = GraphNode(operation: "checkpoint", inputs: [input], outputTypes: [output.dtype]) { gradients in
     guard let gradient = gradients[0] else { return [nil] }
     replayInput.requiresGradient = true
     let replay = try GradientMode.enabled { try body(replayInput) }

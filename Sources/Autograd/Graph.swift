@@ -15,6 +15,8 @@ final class GraphNode {
   let sources: [Source]
   var backward: (([Tensor?]) throws -> [Tensor?])?
   var outputGradients: [Tensor?]
+  /// Rules get gradients of the type of their outputs, whatever type a sum or a seed has.
+  let outputTypes: [DType]
   /// Makes the output again from what the operation saved, for rules that would otherwise have to keep it.
   var recompute: (() throws -> Tensor)?
   /// The output made again, until this node's own gradient is computed.
@@ -23,13 +25,14 @@ final class GraphNode {
   nonisolated(unsafe) private static var counter = 0
 
   init(
-    operation: String, inputs: [Tensor?], outputCount: Int,
+    operation: String, inputs: [Tensor?], outputTypes: [DType],
     backward: @escaping ([Tensor?]) throws -> [Tensor?]
   ) {
     GraphNode.counter += 1
     self.sequence = GraphNode.counter
     self.operation = operation
-    self.outputGradients = Array(repeating: nil, count: outputCount)
+    self.outputTypes = outputTypes
+    self.outputGradients = Array(repeating: nil, count: outputTypes.count)
     self.backward = backward
     self.sources = inputs.map { input in
       guard let input, input.requiresGradient else { return .none }
@@ -114,7 +117,7 @@ func record(
   backward: @escaping ([Tensor?]) throws -> [Tensor?]
 ) {
   guard GradientMode.isEnabled, inputs.contains(where: { $0?.requiresGradient ?? false }) else { return }
-  let node = GraphNode(operation: operation, inputs: inputs, outputCount: outputs.count, backward: backward)
+  let node = GraphNode(operation: operation, inputs: inputs, outputTypes: outputs.map(\.dtype), backward: backward)
   node.recompute = recompute
   for (index, output) in outputs.enumerated() {
     output.requiresGradient = true

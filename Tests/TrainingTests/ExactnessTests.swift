@@ -13,9 +13,11 @@ import Testing
 private let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
   .appendingPathComponent("Fixtures/models").path
 
-private func makeModel(dropout: Double = 0.2, threads: Int = 2) throws -> LanguageModel {
+private func makeModel(
+  dropout: Double = 0.2, threads: Int = 2, computeType: DType = .f32
+) throws -> LanguageModel {
   let model = try ModelLoader(
-    backend: CPUBackend(threadCount: threads), options: LoadOptions(quantization: .nf4, computeType: .f32)
+    backend: CPUBackend(threadCount: threads), options: LoadOptions(quantization: .nf4, computeType: computeType)
   ).load("\(fixtures)/tied")
   let linear = model.modules.filter { $0.kind == .linear }
   try model.attachLoRA(linear.map { LoRASpecification(moduleName: $0.name, rank: 8, alpha: 16, dropout: dropout) })
@@ -101,14 +103,16 @@ private func train(_ model: LanguageModel, _ optimizer: Optimizer, steps: Range<
     }
   }
 
-  @Test func checkpointingAndThreadsChangeNoBit() throws {
+  @Test(arguments: [DType.f32, .bf16])
+  func checkpointingAndThreadsChangeNoBit(computeType: DType) throws {
     func run(checkpointing: Bool, threads: Int) throws -> [Float] {
-      let model = try makeModel(threads: threads)
+      let model = try makeModel(threads: threads, computeType: computeType)
       model.checkpointing = checkpointing
       try model.loss(Batch(sequences(2).map { ($0, nil) })).backward()
       return try gradients(model)
     }
     let plain = try run(checkpointing: false, threads: 1)
+    #expect(plain.allSatisfy(\.isFinite) && plain.contains { $0 != 0 })
     #expect(try run(checkpointing: true, threads: 1) == plain)
     #expect(try run(checkpointing: false, threads: 2) == plain)
     #expect(try run(checkpointing: true, threads: 3) == plain)
