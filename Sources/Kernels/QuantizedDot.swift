@@ -4,6 +4,40 @@ import Numerics
 // One row of x against rows of a quantized matrix, as in generation. Nothing is interleaved: of the 32 codes in 16 bytes
 // the upper halves give the even elements and the lower halves the odd ones, and x is arranged the same way.
 
+/// The scales of consecutive blocks; a division per block would cost as much as decoding it.
+struct BlockScales {
+  private let weight: UnsafePointer<QuantizedWeightPointers>
+  private var block: Int
+  private var nested: Float = 0
+  /// Blocks that `nested` still holds for.
+  private var nestedLeft = 0
+
+  /// Before the first call of `next`, `block` is the block it gives.
+  @inline(__always)
+  init(_ weight: UnsafePointer<QuantizedWeightPointers>, from block: Int) {
+    self.weight = weight
+    self.block = block
+    guard weight.pointee.absmax == nil else { return }
+    let size = weight.pointee.nestedBlockSize
+    nested = weight.pointee.nestedAbsmax.unsafelyUnwrapped[block / size]
+    nestedLeft = size &- block % size
+  }
+
+  @inline(__always)
+  mutating func next() -> Float {
+    defer { block &+= 1 }
+    if let absmax = weight.pointee.absmax { return absmax[block] }
+    if nestedLeft == 0 {
+      nestedLeft = weight.pointee.nestedBlockSize
+      nested = weight.pointee.nestedAbsmax.unsafelyUnwrapped[block / nestedLeft]
+    }
+    nestedLeft &-= 1
+    let code = Int(weight.pointee.absmaxCodes.unsafelyUnwrapped[block])
+    let product = weight.pointee.nestedMap.unsafelyUnwrapped[code] * nested
+    return product + weight.pointee.offset
+  }
+}
+
 extension Kernels {
   /// See `MatmulKernels.SplitEvenOdd`.
   @inline(never)
@@ -43,56 +77,53 @@ extension Kernels {
     let table = loadFloats(weight.pointee.codebook)
     let k = weight.pointee.in
     let blockSize = weight.pointee.blockSize
-    let four = U16(repeating: 4)
     let start = firstOut &* k
-    var block = start / blockSize
     // Elements of the block that are still to come.
-    var left = (block &+ 1) &* blockSize &- start
-    var scale = splat(blockScale(weight, block))
+    var left = (start / blockSize &+ 1) &* blockSize &- start
+    var scales = BlockScales(weight, from: start / blockSize)
+    var scale = splat(scales.next())
     var codes = weight.pointee.codes + (start &>> 1)
+    let isWhole = blockSize & 63 == 0 && k & 63 == 0
     for out in 0..<outs {
-      var even = splat(0)
-      var odd = splat(0)
+      var first = splat(0)
+      var second = splat(0)
       var i = 0
       while i < k {
         if left == 0 {
-          block &+= 1
           left = blockSize
-          scale = splat(blockScale(weight, block))
+          scale = splat(scales.next())
         }
-        let count = min(left, k &- i)
-        var a = splat(0)
-        var b = splat(0)
-        let end = i &+ count
-        while i < end {
-          let bytes = mm_load_bytes(codes)
-          let (e, o) = (mm_lookup16(table, bytes &>> four), mm_lookup16(table, bytes))
-          switch mode {
-          case 0:
-            // The scale multiplies the sum of the block instead of each weight.
-            a = madd(e, loadFloats(x + i), a)
-            b = madd(o, loadFloats(x + (i &+ 16)), b)
-          #if ISA_AVX512BF16
-            case 1:
-              let words = mm_row_words(e * scale, o * scale)
-              let sum = i & 32 == 0 ? even : odd
-              let next = mm_dot_pairs(sum, words, unsafeBitCast(loadFloats(x + i / 2), to: U16.self))
-              if i & 32 == 0 { even = next } else { odd = next }
-          #endif
-          default:
-            even = madd(mm_round_bf16(e * scale), loadFloats(x + i), even)
-            odd = madd(mm_round_bf16(o * scale), loadFloats(x + (i &+ 16)), odd)
-          }
-          codes += 16
-          i &+= 32
-        }
-        if mode == 0 {
-          even = madd(a, scale, even)
-          odd = madd(b, scale, odd)
-        }
+        first = add32(first, table, codes, x, i, scale, mode)
+        if isWhole { second = add32(second, table, codes + 16, x, i &+ 32, scale, mode) }
+        let count = isWhole ? 64 : 32
+        codes += count / 2
+        i &+= count
         left &-= count
       }
-      tile[out] = mm_sum(even + odd)
+      tile[out] = mm_sum(first + second)
+    }
+  }
+
+  /// sum + the products of 32 weights of one block with x[i...]. In f32 the scale multiplies the sum of the products, which
+  /// saves an operation; a weight that is to be rounded is scaled first.
+  @inline(__always)
+  private static func add32(
+    _ sum: F16, _ table: F16, _ codes: UnsafePointer<UInt8>, _ x: UnsafePointer<Float>, _ i: Int, _ scale: F16,
+    _ mode: Int32
+  ) -> F16 {
+    let bytes = mm_load_bytes(codes)
+    let (even, odd) = (mm_lookup16(table, bytes &>> U16(repeating: 4)), mm_lookup16(table, bytes))
+    switch mode {
+    case 0:
+      return madd(madd(odd, loadFloats(x + (i &+ 16)), even * loadFloats(x + i)), scale, sum)
+    #if ISA_AVX512BF16
+      case 1:
+        let words = mm_row_words(even * scale, odd * scale)
+        return mm_dot_pairs(sum, words, unsafeBitCast(loadFloats(x + i / 2), to: U16.self))
+    #endif
+    default:
+      let half = madd(mm_round_bf16(even * scale), loadFloats(x + i), sum)
+      return madd(mm_round_bf16(odd * scale), loadFloats(x + (i &+ 16)), half)
     }
   }
 }
