@@ -92,10 +92,21 @@ final class Terminal {
   }
 
   /// Waits for a text in what was written since the last `type`.
-  func expect(_ text: String, seconds: Double = 20) throws {
+  func expect(_ text: String, seconds: Double = 60) throws {
+    try wait("no \(text.debugDescription)", seconds) { $0.contains(text) }
+  }
+
+  /// Waits for a whole line that matches a regular expression.
+  func expect(lineMatching pattern: String, seconds: Double = 60) throws {
+    try wait("no line like \(pattern)", seconds) {
+      $0.range(of: "\n\(pattern)\n", options: .regularExpression) != nil
+    }
+  }
+
+  private func wait(_ problem: String, _ seconds: Double, until isThere: (String) -> Bool) throws {
     let deadline = Date().addingTimeInterval(seconds)
-    while !recent.contains(text) {
-      guard Date() < deadline else { throw Failure(description: "no \(text.debugDescription) in: \(recent)") }
+    while !isThere(recent) {
+      guard Date() < deadline else { throw Failure(description: "\(problem) in: \(recent)") }
       drain()
       usleep(5000)
     }
