@@ -38,7 +38,10 @@ final class Terminal {
     sigemptyset(&none)
     posix_spawnattr_setsigmask(&attributes, &none)
     posix_spawnattr_setflags(&attributes, Request.newSession | Int16(POSIX_SPAWN_SETSIGMASK))
-    let variables = ["TERM": "xterm", "HOME": directory.path, "PATH": "/usr/bin:/bin"].merging(environment) { $1 }
+    // The kernels and the libraries of the program are those of the tests.
+    let inherited = ProcessInfo.processInfo.environment.filter { ["QLORA_ISA", "LD_LIBRARY_PATH"].contains($0.key) }
+    let variables = ["TERM": "xterm", "HOME": directory.path, "PATH": "/usr/bin:/bin"]
+      .merging(inherited) { $1 }.merging(environment) { $1 }
     var argv = (["env", "-C", directory.path, Program.executable.path] + arguments).map { strdup($0) } + [nil]
     var envp = variables.map { strdup("\($0)=\($1)") } + [nil]
     defer { for pointer in argv + envp { free(pointer) } }
