@@ -123,7 +123,7 @@ extension Engine {
                 Parameter("double_quant", .boolean, optional: true, "quantize the scales; default true"),
                 Parameter("compute", .string, optional: true, "\"bf16\" (default) or \"f32\""),
                 Parameter("device", .string, optional: true, "\"cpu\""),
-                Parameter("stream", .boolean, optional: true, "leave the base on disk; not yet supported"),
+                Parameter("stream", .boolean, optional: true, "leave the base on disk and read it layer by layer"),
                 Parameter("adapter", .string, optional: true, "PEFT directory"),
                 Parameter("smoke", .boolean, optional: true, "a small random model instead"),
                 Parameter("header_only", .boolean, optional: true, "read the configuration only"),
@@ -232,7 +232,7 @@ extension Engine {
       load.computeType = dtype
     }
     if let device = options.string("device"), device != "cpu" { throw call.invalid("device \"\(device)\" is not supported; only \"cpu\" is") }
-    if options.bool("stream") == true { throw call.invalid("stream = true is not supported yet") }
+    load.streamsWeights = options.bool("stream") ?? false
     load.smokeTokenizer = resourceRoot + "/models/tiny"
     let model = try ModelLoader(backend: backend, options: load).load(try call.string("path"))
     model.seed = seed

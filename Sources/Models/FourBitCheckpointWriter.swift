@@ -133,7 +133,9 @@ struct FourBitCheckpointWriter {
     } else {
       list.append((name, try denseType(name), module.weightShape))
     }
-    if module.hasBias { list.append((module.name + ".bias", try denseType(module.name + ".bias"), [module.outFeatures])) }
+    if module.hasBias {
+      list.append((module.name + ".bias", try denseType(module.name + ".bias"), [module.outFeatures]))
+    }
     return list
   }
 
@@ -149,7 +151,9 @@ struct FourBitCheckpointWriter {
         try write(name + ".nested_absmax", nested.absmax, to: file)
         try write(name + ".nested_quant_map", nested.map, to: file)
       }
-      try stateText(module, offset: operand.nested?.offset ?? 0).withUnsafeBytes { try file.write(stateName(module), $0) }
+      try stateText(module, offset: operand.nested?.offset ?? 0).withUnsafeBytes {
+        try file.write(stateName(module), $0)
+      }
     }
   }
 

@@ -38,6 +38,10 @@ public struct ModelLoader {
     let source = try location.weights()
     for module in model.modules { try read(module, of: model, from: source) }
     model.isLoaded = true
+    if options.streamsWeights {
+      model.stream = try WeightStream(model)
+      model.checkpointing = true
+    }
     model.tokenizer = try location.tokenizer()
     return model
   }
@@ -65,6 +69,7 @@ public struct ModelLoader {
       module.weight = try dense(weightName, shape: module.weightShape, source, keep: .f32)
     case .linear, .embedding:
       if let kind = options.quantization(of: module) {
+        if options.streamsWeights { throw ModelError.cannotStream(path: source.path) }
         module.quantized = try quantize(weightName, as: kind, shape: module.weightShape, source)
       } else {
         module.weight = try dense(weightName, shape: module.weightShape, source, keep: nil)

@@ -37,7 +37,9 @@ private func load(path: String, _ options: LoadOptions = LoadOptions()) throws -
           $0.kind = kind
           $0.blockSize = block
           $0.doubleQuantization = double
-        } _: { try load(path: $0, LoadOptions(computeType: compute)).logits(ids).floats().map(\.bitPattern) }
+        } _: {
+          try load(path: $0, LoadOptions(computeType: compute)).logits(ids).floats().map(\.bitPattern)
+        }
         #expect(try fresh.logits(ids).floats().map(\.bitPattern) == stored, "\(kind) \(block) \(compute)")
       }
     }
@@ -99,7 +101,9 @@ private func load(path: String, _ options: LoadOptions = LoadOptions()) throws -
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(atPath: folder) }
     let quantizer = CheckpointQuantizer(backend: CPUBackend(threadCount: 1), options: .init())
-    #expect(throws: FormatError.alreadyExists(path: folder)) { try quantizer.convert("\(modelFixtures)/base", to: folder) }
+    #expect(throws: FormatError.alreadyExists(path: folder)) {
+      try quantizer.convert("\(modelFixtures)/base", to: folder)
+    }
     let output = folder + "/out"
     #expect(throws: ModelError.self) { try quantizer.convert("\(modelFixtures)/nf4", to: output) }
     struct Stop: Error {}

@@ -636,6 +636,10 @@ function Model:nonfinite_gradients() end
 ---@return boolean
 function Model:is_header_only() end
 
+---What streaming has done: bytes, largest, peak, read, seconds_waited; nil for a resident model.
+---@return table|nil
+function Model:streaming() end
+
 ---Live bytes by category.
 ---@return table
 function Model:memory() end
