@@ -58,11 +58,11 @@ public struct CheckpointQuantizer {
         if FourBitCheckpointWriter.isQuantized(module) {
           return .quantized(try loader.quantize(name, as: options.kind, shape: module.weightShape, source))
         }
-        defer { source.release(name) }
         return .dense(try dense(name, shape: module.weightShape, source, loader))
       },
       bias: { try dense($0.name + ".bias", shape: [$0.outFeatures], source, loader) },
-      progress: { try progress($0.name, $1, modules.count) })
+      progress: { try progress($0.name, $1, modules.count) },
+      written: { source.release($0.name + ".weight") })
     try writeConfiguration(location, config, writer, stage: target.stage)
     try target.commit()
     return needed

@@ -29,9 +29,10 @@ struct FourBitCheckpointWriter {
   ///   - content: makes one module's weight, in the declared form.
   ///   - bias: makes its bias.
   ///   - progress: called before each module with the modules done so far.
+  ///   - written: called when a module's tensors are in the file.
   func write(
     into stage: String, content: (Module) throws -> Content, bias: (Module) throws -> Tensor,
-    progress: (Module, Int) throws -> Void
+    progress: (Module, Int) throws -> Void, written: (Module) -> Void
   ) throws {
     let shards = try self.shards()
     var done = 0
@@ -45,6 +46,7 @@ struct FourBitCheckpointWriter {
         try progress(module, done)
         try write(module, try content(module), to: file)
         if module.hasBias { try writeDense(module.name + ".bias", try bias(module), to: file) }
+        written(module)
         done += 1
       }
       try file.commit()
