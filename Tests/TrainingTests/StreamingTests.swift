@@ -114,7 +114,7 @@ import Testing
     #expect(try tokens == load(streaming: false).generate([1, 2, 3], options))
   }
 
-  @Test func whatCannotBeStreamedIsToldBeforeItIsRead() throws {
+  @Test func whatCannotBeStreamedIsRefused() throws {
     var options = LoadOptions(quantization: .nf4)
     options.streamsWeights = true
     let path = "\(Self.directory)/bf16"
