@@ -33,6 +33,25 @@ public enum FileSystem {
     }
   }
 
+  /// Bytes that an ordinary user may still write to the file system that holds `path`, or its nearest existing parent.
+  public static func freeByteCount(_ path: String) throws(FormatError) -> Int {
+    var place = path
+    while !exists(place), place != directoryName(place) { place = directoryName(place) }
+    var info = statvfs()
+    guard statvfs(place.isEmpty ? "." : place, &info) == 0 else {
+      throw .system(path: path, operation: "ask for free space", code: errno)
+    }
+    return Int(info.f_bavail) * Int(info.f_frsize)
+  }
+
+  /// Copies a file whole.
+  public static func copy(_ source: String, to target: String) throws(FormatError) {
+    let file = try MappedFile(path: source)
+    let copy = try AtomicFile(path: target)
+    try file.withBytes { (bytes) throws(FormatError) in try copy.append(bytes) }
+    try copy.commit()
+  }
+
   /// Removes a file, or a folder with its content; links are removed, not followed. An absent path is no error.
   public static func remove(_ path: String) throws(FormatError) {
     var info = stat()
@@ -88,17 +107,20 @@ public final class AtomicFile {
     }
   }
 
-  public func append(_ bytes: UnsafeRawBufferPointer) throws(FormatError) {
+  public func append(_ bytes: UnsafeRawBufferPointer) throws(FormatError) { try write(bytes, at: byteCount) }
+
+  /// Writes at a place in the file, which grows as needed.
+  public func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(FormatError) {
     var done = 0
     while done < bytes.count {
-      let count = Glibc.write(descriptor, bytes.baseAddress! + done, bytes.count - done)
+      let count = pwrite(descriptor, bytes.baseAddress! + done, bytes.count - done, off_t(offset + done))
       if count < 0 {
         if errno == EINTR { continue }
         throw .system(path: path, operation: "write", code: errno)
       }
       done += count
     }
-    byteCount += bytes.count
+    byteCount = max(byteCount, offset + bytes.count)
   }
 
   public func append(_ bytes: [UInt8]) throws(FormatError) {

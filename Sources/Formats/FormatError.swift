@@ -20,6 +20,8 @@ public enum FormatError: Error, Sendable, Equatable {
   case unsupportedModel(path: String, field: String, value: String, supported: [String])
   case notCached(name: String, looked: [String])
   case record(path: String, line: Int, problem: String)
+  case alreadyExists(path: String)
+  case diskTooSmall(path: String, needed: Int, free: Int)
 }
 
 public enum JSONProblem: Error, Sendable, Equatable {
@@ -86,6 +88,9 @@ extension FormatError: CustomStringConvertible {
       "model \(name) is not on this machine: no folder of this name, and nothing in the cache; looked in \(looked.joined(separator: ", ")). "
         + "Fetch it with `hf download \(name)`, or give a folder or a .gguf file"
     case .record(let path, let line, let problem): "\(path): line \(line): \(problem)"
+    case .alreadyExists(let path): "\(path): already exists; remove it or name another place"
+    case .diskTooSmall(let path, let needed, let free):
+      "\(path): \(needed) bytes are to be written, but the disk has \(free) free; make room or name another place"
     }
   }
 }

@@ -25,52 +25,16 @@ public enum SafetensorsWriter {
     }
   }
 
-  /// Data order is that of the safetensors library: element size descending, then name, so that every tensor is
-  /// aligned. The header is padded with spaces to 8 bytes. Throws `FormatError`, or what an item throws.
+  /// Writes the items in the order of `SafetensorsLayout`. Throws `FormatError`, or what an item throws.
   public static func write(
     path: String, _ items: [Item], metadata: [(String, String)] = [("format", "pt")]
   ) throws {
-    var ordered: [(item: Item, size: Int)] = []
-    var seen: Set<UTF8Key> = [UTF8Key("__metadata__")]
-    for item in items {
-      guard seen.insert(UTF8Key(item.name)).inserted else {
-        throw FormatError.duplicate(path: path, name: item.name)
-      }
-      var size = item.dtype.byteCount
-      for extent in item.shape {
-        let (product, overflow) = size.multipliedReportingOverflow(by: extent)
-        guard extent >= 0, !overflow else {
-          throw FormatError.badField(
-            path: path, field: "shape of \(item.name)", value: "\(item.shape)", expected: "sizes of at least 0")
-        }
-        size = product
-      }
-      ordered.append((item, size))
-    }
-    ordered.sort {
-      $0.item.dtype.byteCount != $1.item.dtype.byteCount
-        ? $0.item.dtype.byteCount > $1.item.dtype.byteCount
-        : $0.item.name.utf8.lexicographicallyPrecedes($1.item.name.utf8)
-    }
-    var header = JSONObject()
-    if !metadata.isEmpty {
-      header["__metadata__"] = .object(JSONObject(metadata.map { ($0.0, .string($0.1)) }))
-    }
-    var offset = 0
-    for (item, size) in ordered {
-      header[item.name] = [
-        "dtype": .string(SafetensorsType(item.dtype).rawValue),
-        "shape": .array(item.shape.map { .int($0) }),
-        "data_offsets": [.int(offset), .int(offset + size)],
-      ]
-      offset += size
-    }
-    var text = Array(JSON.object(header).text().utf8)
-    text.append(contentsOf: repeatElement(0x20, count: (8 - text.count % 8) % 8))
+    let layout = try SafetensorsLayout(
+      path: path, items.map { .init(name: $0.name, dtype: $0.dtype, shape: $0.shape) }, metadata: metadata)
     let file = try AtomicFile(path: path)
-    try file.append(withUnsafeBytes(of: UInt64(text.count).littleEndian) { Array($0) })
-    try file.append(text)
-    for (item, size) in ordered {
+    try file.append(layout.header)
+    for index in layout.order {
+      let (item, size) = (items[index], layout.extents[index].count)
       let start = file.byteCount
       try item.write { try file.append($0) }
       guard file.byteCount - start == size else {
@@ -80,5 +44,70 @@ public enum SafetensorsWriter {
       }
     }
     try file.commit()
+  }
+}
+
+/// Where each tensor of a safetensors file lies, from names, types and shapes alone.
+///
+/// Data order is that of the safetensors library: element size descending, then name, so that every tensor is
+/// aligned. The header is padded with spaces to 8 bytes.
+struct SafetensorsLayout {
+  struct Declaration {
+    let name: String
+    let dtype: DType
+    let shape: [Int]
+  }
+
+  /// Length and JSON text, as they stand at the start of the file.
+  let header: [UInt8]
+  /// Numbers of the declarations in the order of the data.
+  let order: [Int]
+  /// Byte range of each declaration from the start of the file, in the order they were given.
+  let extents: [Range<Int>]
+
+  /// - Throws: `duplicate`, `badField` for a shape whose size overflows.
+  init(
+    path: String, _ declarations: [Declaration], metadata: [(String, String)] = [("format", "pt")]
+  ) throws(FormatError) {
+    var seen: Set<UTF8Key> = [UTF8Key("__metadata__")]
+    var sizes: [Int] = []
+    for item in declarations {
+      guard seen.insert(UTF8Key(item.name)).inserted else { throw .duplicate(path: path, name: item.name) }
+      var size = item.dtype.byteCount
+      for extent in item.shape {
+        let (product, overflow) = size.multipliedReportingOverflow(by: extent)
+        guard extent >= 0, !overflow else {
+          throw .badField(
+            path: path, field: "shape of \(item.name)", value: "\(item.shape)", expected: "sizes of at least 0")
+        }
+        size = product
+      }
+      sizes.append(size)
+    }
+    order = declarations.indices.sorted {
+      let (a, b) = (declarations[$0], declarations[$1])
+      return a.dtype.byteCount != b.dtype.byteCount
+        ? a.dtype.byteCount > b.dtype.byteCount : a.name.utf8.lexicographicallyPrecedes(b.name.utf8)
+    }
+    var members = JSONObject()
+    if !metadata.isEmpty {
+      members["__metadata__"] = .object(JSONObject(metadata.map { ($0.0, .string($0.1)) }))
+    }
+    var offset = 0
+    var extents = [Range<Int>](repeating: 0..<0, count: declarations.count)
+    for index in order {
+      extents[index] = offset..<offset + sizes[index]
+      offset += sizes[index]
+      members[declarations[index].name] = [
+        "dtype": .string(SafetensorsType(declarations[index].dtype).rawValue),
+        "shape": .array(declarations[index].shape.map { .int($0) }),
+        "data_offsets": [.int(extents[index].lowerBound), .int(extents[index].upperBound)],
+      ]
+    }
+    var text = Array(JSON.object(members).text().utf8)
+    text.append(contentsOf: repeatElement(0x20, count: (8 - text.count % 8) % 8))
+    header = withUnsafeBytes(of: UInt64(text.count).littleEndian) { Array($0) } + text
+    let dataStart = header.count
+    self.extents = extents.map { $0.lowerBound + dataStart..<$0.upperBound + dataStart }
   }
 }

@@ -141,6 +141,19 @@ extension Engine {
       NativeFunction("is_header_only", "Whether only the configuration was read.", returns: "boolean") { call in
         [.bool(try !self.model(call).isLoaded)]
       },
+      NativeFunction(
+        "streaming", "What streaming has done: bytes, largest, peak, read, seconds_waited; nil for a resident model.",
+        returns: "table|nil"
+      ) { call in
+        guard let stream = try self.model(call).stream else { return [.nil] }
+        let table = call.state.newTable()
+        table["bytes"] = .integer(stream.byteCount)
+        table["largest"] = .integer(stream.largestByteCount)
+        table["peak"] = .integer(stream.peakByteCount)
+        table["read"] = .integer(stream.readByteCount)
+        table["seconds_waited"] = .number(stream.secondsWaited)
+        return [.table(table)]
+      },
       NativeFunction("memory", "Live bytes by category.", returns: "table") { call in [self.memoryTable(call.state)] },
     ]
   }
@@ -230,7 +243,9 @@ extension Engine {
         "checkpointing", "Recompute layers in the backward pass instead of keeping activations.",
         [Parameter("enabled", .boolean, "on or off")]
       ) { call in
-        try self.model(call).checkpointing = call["enabled"].asBool ?? true
+        let (model, enabled) = (try self.model(call), call["enabled"].asBool ?? true)
+        if model.stream != nil, !enabled { throw ModelError.streamedNeedsCheckpointing }
+        model.checkpointing = enabled
         return []
       },
       NativeFunction(

@@ -123,13 +123,31 @@ extension Engine {
                 Parameter("double_quant", .boolean, optional: true, "quantize the scales; default true"),
                 Parameter("compute", .string, optional: true, "\"bf16\" (default) or \"f32\""),
                 Parameter("device", .string, optional: true, "\"cpu\""),
-                Parameter("stream", .boolean, optional: true, "leave the base on disk; not yet supported"),
+                Parameter("stream", .boolean, optional: true, "leave the base on disk and read it layer by layer"),
                 Parameter("adapter", .string, optional: true, "PEFT directory"),
                 Parameter("smoke", .boolean, optional: true, "a small random model instead"),
                 Parameter("header_only", .boolean, optional: true, "read the configuration only"),
               ]), optional: true, "how"),
           ], returns: "Model"
         ) { call in [.object(try self.loadModel(call))] },
+        NativeFunction(
+          "quantize_checkpoint",
+          "Writes a checkpoint in the 4-bit form of bitsandbytes, tensor by tensor, whole or not at all; returns its bytes.",
+          [
+            Parameter("input", .string, "directory, .gguf file or hub name"),
+            Parameter("output", .string, "directory to make"),
+            Parameter(
+              "options",
+              .options([
+                Parameter("quant", .string, optional: true, "\"nf4\" (default) or \"fp4\""),
+                Parameter("block", .integer, optional: true, "elements per scale; default 64"),
+                Parameter("double_quant", .boolean, optional: true, "quantize the scales; default true"),
+                Parameter("dtype", .string, optional: true, "of what stays in floating point; default as stored"),
+                Parameter("shard_bytes", .integer, optional: true, "most bytes of one file; default 5e9"),
+                Parameter("on_module", .function, optional: true, "called with name, modules done, modules in all"),
+              ]), optional: true, "how"),
+          ], returns: "integer"
+        ) { call in [.integer(try self.quantizeCheckpoint(call))] },
         NativeFunction(
           "new_model", "A random model with every parameter trainable.",
           [
@@ -214,13 +232,34 @@ extension Engine {
       load.computeType = dtype
     }
     if let device = options.string("device"), device != "cpu" { throw call.invalid("device \"\(device)\" is not supported; only \"cpu\" is") }
-    if options.bool("stream") == true { throw call.invalid("stream = true is not supported yet") }
+    load.streamsWeights = options.bool("stream") ?? false
     load.smokeTokenizer = resourceRoot + "/models/tiny"
     let model = try ModelLoader(backend: backend, options: load).load(try call.string("path"))
     model.seed = seed
     if let adapter = options.string("adapter"), model.isLoaded, !load.smoke { try PEFTFiles.load(adapter, into: model) }
     remember(model)
     return model
+  }
+
+  private func quantizeCheckpoint(_ call: Call) throws -> Int {
+    let given = call.options("options")
+    var options = CheckpointQuantizer.Options()
+    if let name = given.string("quant") { options.kind = try fourBitKind(name, call) }
+    options.blockSize = given.int("block") ?? options.blockSize
+    options.doubleQuantization = given.bool("double_quant") ?? true
+    if let name = given.string("dtype") {
+      guard let dtype = DType(name: name), dtype.isFloat else {
+        throw call.invalid("dtype must be \"f32\", \"bf16\" or \"f16\", got \"\(name)\"")
+      }
+      options.denseType = dtype
+    }
+    options.shardByteCount = max(1, given.int("shard_bytes") ?? options.shardByteCount)
+    let report = given["on_module"].asFunction
+    return try CheckpointQuantizer(backend: backend, options: options).convert(
+      try call.string("input"), to: try call.string("output")
+    ) { name, done, count in
+      _ = try report?.call([.string(name), .integer(done), .integer(count)])
+    }
   }
 
   private func fourBitKind(_ name: String, _ call: Call) throws -> FourBitKind {

@@ -17,7 +17,10 @@ public final class LanguageModel {
   public var tokenizer: Tokenizer?
   /// Whether weights are present; a header-only model can be planned and selected from, not run.
   public internal(set) var isLoaded = false
-  /// Recompute each decoder layer in the backward pass instead of keeping its activations.
+  /// Brings weights in and out when they stay on disk; nil when they are resident.
+  public internal(set) var stream: WeightStream?
+  /// Recompute each decoder layer in the backward pass instead of keeping its activations. Always so when streaming,
+  /// since the backward pass must tell which layer it has reached.
   public var checkpointing = false
   /// Seed of dropout masks and adapter initialisation.
   public var seed: UInt64 = 0
@@ -143,12 +146,17 @@ public final class LanguageModel {
       segments: try Tensor(ids: batch.segments, on: backend), cache: nil)
     for index in 0..<config.layerCount {
       let layer = DecoderLayer(model: self, index: index)
-      if checkpointing {
-        hidden = try checkpointed(hidden) { try layer($0, geometry, context) }
+      let stream = stream
+      if checkpointing || stream != nil {
+        hidden = try checkpointed(hidden) {
+          try stream?.enter(index)
+          return try layer($0, geometry, context)
+        }
       } else {
         hidden = try layer(hidden, geometry, context)
       }
     }
+    try stream?.enter(config.layerCount)
     return try finalNorm(hidden)
   }
 
@@ -171,9 +179,11 @@ public final class LanguageModel {
         cosine: rotary.cosine, sine: rotary.sine, positions: try Tensor(ids: positions, on: backend),
         segments: try Tensor(ids: [0, Int32(ids.count)], on: backend), cache: cache)
       for index in 0..<config.layerCount {
+        try stream?.enter(index)
         hidden = try DecoderLayer(model: self, index: index)(hidden, geometry, context)
       }
       cache.length += ids.count
+      try stream?.enter(config.layerCount)
       let last = try hidden.narrowed(0, ids.count - 1..<ids.count)
       return try headLogits(try finalNorm(last), context)
     }

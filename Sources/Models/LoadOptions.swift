@@ -12,6 +12,8 @@ public struct LoadOptions: Sendable {
   public var computeType: DType
   /// Whether only the configuration is read (`--plan`).
   public var headerOnly: Bool
+  /// Leave the weights of the layers on disk and read them as a step reaches them; see `WeightStream`.
+  public var streamsWeights = false
   /// Replace the model by a small randomly initialised one of the same architecture (`--smoke`).
   public var smoke: Bool
   /// Directory of a tokenizer for smoke models whose own files are absent.

@@ -1,3 +1,5 @@
+import Glibc
+
 /// What can go wrong with a model, as data.
 public enum ModelError: Error, Equatable, Sendable {
   case notLoaded(module: String)
@@ -18,6 +20,9 @@ public enum ModelError: Error, Equatable, Sendable {
   case noSuchLayer(layer: Int, count: Int)
   case tooFewTokens(operation: String, minimum: Int)
   case noOriginalWeights(path: String, reason: String)
+  case cannotStream(path: String)
+  case unreadableWeights(path: String, layer: Int, code: Int32)
+  case streamedNeedsCheckpointing
 }
 
 extension ModelError: CustomStringConvertible {
@@ -58,6 +63,15 @@ extension ModelError: CustomStringConvertible {
       "the model has no layer \(layer); its layers are 0..\(count - 1), as in the tensor names"
     case .tooFewTokens(let operation, let minimum):
       "\(operation): at least \(minimum) tokens are needed"
+    case .cannotStream(let path):
+      "\(path): stream = true leaves the base on disk as it is stored, and these weights are not stored in the form they "
+        + "are used in; run `qlora-run recipes/quantize.lua IN OUT` once and load OUT"
+    case .unreadableWeights(let path, let layer, let code):
+      "\(path): the weights of layer \(layer) cannot be read any more (\(String(cString: strerror(code)))); was the "
+        + "file cut short, or does the disk fail?"
+    case .streamedNeedsCheckpointing:
+      "checkpointing = false: a streamed model (stream = true) recomputes its layers in the backward pass, so that they "
+        + "are read in order; leave it on, or load without stream"
     case .noOriginalWeights(let path, let reason):
       "quantization error: \(path): \(reason)"
     }

@@ -38,6 +38,10 @@ public struct ModelLoader {
     let source = try location.weights()
     for module in model.modules { try read(module, of: model, from: source) }
     model.isLoaded = true
+    if options.streamsWeights {
+      model.stream = try WeightStream(model)
+      model.checkpointing = true
+    }
     model.tokenizer = try location.tokenizer()
     return model
   }
@@ -65,6 +69,7 @@ public struct ModelLoader {
       module.weight = try dense(weightName, shape: module.weightShape, source, keep: .f32)
     case .linear, .embedding:
       if let kind = options.quantization(of: module) {
+        if options.streamsWeights { throw ModelError.cannotStream(path: source.path) }
         module.quantized = try quantize(weightName, as: kind, shape: module.weightShape, source)
       } else {
         module.weight = try dense(weightName, shape: module.weightShape, source, keep: nil)
@@ -73,7 +78,7 @@ public struct ModelLoader {
   }
 
   /// Quantizes one tensor from its stored precision; the f32 copy of a tensor stored in another form is released at once.
-  private func quantize(
+  func quantize(
     _ name: String, as kind: FourBitKind, shape: [Int], _ source: LoadedSource
   ) throws -> QuantizedOperand {
     let values = try mapped(name, shape: shape, source) ?? decoded(name, shape: shape, source, as: .f32, .workspace)
@@ -98,7 +103,7 @@ public struct ModelLoader {
   }
 
   /// A view of the file's own bytes, when they are plain f32, bf16 or f16 and aligned.
-  private func mapped(_ name: String, shape: [Int], _ source: LoadedSource) throws -> Tensor? {
+  func mapped(_ name: String, shape: [Int], _ source: LoadedSource) throws -> Tensor? {
     try source.expect(name, shape: shape)
     guard let (bytes, dtype) = try source.rawBytes(name), dtype.isFloat,
       UInt(bitPattern: bytes.baseAddress) % UInt(dtype.byteCount) == 0
@@ -107,7 +112,7 @@ public struct ModelLoader {
     return Tensor(storage: storage, dtype: dtype, shape: shape)
   }
 
-  private func decoded(
+  func decoded(
     _ name: String, shape: [Int], _ source: LoadedSource, as dtype: DType, _ category: MemoryCategory
   ) throws -> Tensor {
     try source.expect(name, shape: shape)

@@ -78,13 +78,17 @@ private struct Reader {
       storage: Storage(viewing: bytes, owner: source.owner, backend: backend), dtype: .u8, shape: [count])
   }
 
-  /// Scales as f32. Files written after a packed evaluation hold them in bf16 and two-dimensional, which would decode
+  /// Scales as f32: a view of the file where they are aligned, as in every file that safetensors or we wrote. Files written after a packed evaluation hold them in bf16 and two-dimensional, which would decode
   /// to wrong weights: refused.
   func floats(_ suffix: String, count: Int) throws -> Tensor {
     let key = "\(name).\(suffix)"
     let (bytes, dtype) = try plain(key)
     guard dtype == .f32, bytes.count == 4 * count else {
       throw problem("\(suffix) is \(dtype.name) with \(bytes.count) bytes, expected f32 with \(4 * count)")
+    }
+    if UInt(bitPattern: bytes.baseAddress) % 4 == 0 {
+      let storage = Storage(viewing: bytes, owner: source.owner, backend: backend)
+      return Tensor(storage: storage, dtype: .f32, shape: [count])
     }
     let values = try Tensor(empty: [count], category: .weights, on: backend)
     values.withMutableHostBytes { $0.copyMemory(from: bytes) }

@@ -93,6 +93,13 @@ function native.cpu() end
 ---@return Model
 function native.load_model(path, options) end
 
+---Writes a checkpoint in the 4-bit form of bitsandbytes, tensor by tensor, whole or not at all; returns its bytes.
+---@param input string directory, .gguf file or hub name
+---@param output string directory to make
+---@param options? { quant?: string, block?: integer, double_quant?: boolean, dtype?: string, shard_bytes?: integer, on_module?: function } how
+---@return integer
+function native.quantize_checkpoint(input, output, options) end
+
 ---A random model with every parameter trainable.
 ---@param options { config: table, tokenizer?: Tokenizer, seed?: integer } what
 ---@return Model
@@ -628,6 +635,10 @@ function Model:nonfinite_gradients() end
 ---Whether only the configuration was read.
 ---@return boolean
 function Model:is_header_only() end
+
+---What streaming has done: bytes, largest, peak, read, seconds_waited; nil for a resident model.
+---@return table|nil
+function Model:streaming() end
 
 ---Live bytes by category.
 ---@return table

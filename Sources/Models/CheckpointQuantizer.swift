@@ -1,0 +1,129 @@
+import Formats
+import Quantization
+import Tensors
+import Tokenizers
+
+/// Turns a checkpoint (a Hugging Face directory or a GGUF file) into a 4-bit one that transformers and bitsandbytes
+/// load and that this engine maps without a copy. Tensor by tensor: the peak is one tensor in f32 and its 4-bit form.
+public struct CheckpointQuantizer {
+  public struct Options: Sendable {
+    public var kind: FourBitKind = .nf4
+    public var blockSize = 64
+    public var doubleQuantization = true
+    /// Type of the tensors that are not quantized; nil keeps the stored one (f32 for GGUF's block formats).
+    public var denseType: DType?
+    /// Most bytes of one file.
+    public var shardByteCount = 5_000_000_000
+
+    public init() {}
+  }
+
+  let backend: any Backend
+  let options: Options
+
+  public init(backend: any Backend, options: Options) {
+    self.backend = backend
+    self.options = options
+  }
+
+  /// - Parameter progress: called with each module's name, how many are done and how many there are.
+  /// - Returns: bytes of the tensors written.
+  /// - Throws: `FormatError` or `ModelError`; then nothing is left at `output`.
+  @discardableResult
+  public func convert(
+    _ input: String, to output: String, progress: (String, Int, Int) throws -> Void = { _, _, _ in }
+  ) throws -> Int {
+    try check(output)
+    let location = try ModelLocation(input, allowsKnownNames: false)
+    let config = try location.config()
+    let source = try location.weights()
+    let loader = ModelLoader(
+      backend: backend,
+      options: LoadOptions(
+        quantization: options.kind, blockSize: options.blockSize, doubleQuantization: options.doubleQuantization))
+    let modules = ModuleTree.modules(config)
+    for module in modules { try refuseQuantized(module, source) }
+    let writer = FourBitCheckpointWriter(
+      modules: modules, kind: options.kind, blockSize: options.blockSize, isDouble: options.doubleQuantization,
+      modelType: try denseType(modules[0].name + ".weight", source), denseType: { try denseType($0, source) },
+      shardByteCount: options.shardByteCount)
+    let needed = try writer.byteCount()
+    let free = try FileSystem.freeByteCount(output)
+    guard needed < free else { throw FormatError.diskTooSmall(path: output, needed: needed, free: free) }
+    let target = try AtomicDirectory(path: output)
+    try writer.write(
+      into: target.stage,
+      content: { module in
+        let name = module.name + ".weight"
+        if FourBitCheckpointWriter.isQuantized(module) {
+          return .quantized(try loader.quantize(name, as: options.kind, shape: module.weightShape, source))
+        }
+        return .dense(try dense(name, shape: module.weightShape, source, loader))
+      },
+      bias: { try dense($0.name + ".bias", shape: [$0.outFeatures], source, loader) },
+      progress: { try progress($0.name, $1, modules.count) },
+      written: { source.release($0.name + ".weight") })
+    try writeConfiguration(location, config, writer, stage: target.stage)
+    try target.commit()
+    return needed
+  }
+
+  private func check(_ output: String) throws {
+    guard options.kind != .int4 else {
+      throw ModelError.badOption(name: "quant", value: "int4", expected: "nf4 or fp4: no checkpoint format stores int4")
+    }
+    guard FourBit.blockSizes.contains(options.blockSize) else {
+      throw ModelError.badOption(
+        name: "block", value: String(options.blockSize), expected: "one of \(FourBit.blockSizes)")
+    }
+    guard !FileSystem.exists(output) else { throw FormatError.alreadyExists(path: output) }
+  }
+
+  private func refuseQuantized(_ module: Module, _ source: LoadedSource) throws {
+    let name = module.name + ".weight"
+    guard source.contains(name) else { throw ModelError.missingTensor(name: name, path: source.path) }
+    for kind in FourBitKind.allCases where source.contains("\(name).quant_state.bitsandbytes__\(kind.rawValue)") {
+      throw ModelError.badQuantization(
+        tensor: name, path: source.path, reason: "is already in 4 bits (\(kind.rawValue)); give the original checkpoint"
+      )
+    }
+  }
+
+  private func denseType(_ name: String, _ source: LoadedSource) throws -> DType {
+    if let wanted = options.denseType { return wanted }
+    guard source.contains(name) else { throw ModelError.missingTensor(name: name, path: source.path) }
+    guard let (_, dtype) = try source.rawBytes(name), dtype.isFloat else { return .f32 }
+    return dtype
+  }
+
+  private func dense(_ name: String, shape: [Int], _ source: LoadedSource, _ loader: ModelLoader) throws -> Tensor {
+    try loader.mapped(name, shape: shape, source) ?? loader.decoded(name, shape: shape, source, as: .f32, .workspace)
+  }
+
+  // MARK: Other files
+
+  /// config.json with `quantization_config`, and the tokenizer: copied file by file, or made from GGUF metadata.
+  private func writeConfiguration(
+    _ location: ModelLocation, _ config: ModelConfig, _ writer: FourBitCheckpointWriter, stage: String
+  ) throws {
+    var members = config.toJSON().object ?? JSONObject()
+    if case .directory(let folder) = location {
+      if let own = try JSON.read(path: folder + "/config.json").object { members = own }
+      let copied = [".json", ".model", ".txt", ".jinja"]
+      for name in try FileSystem.list(folder) where copied.contains(where: { name.hasSuffix($0) }) {
+        let isWeights = name == "config.json" || name.hasSuffix(".index.json")
+        if !isWeights, !FileSystem.isDirectory("\(folder)/\(name)") {
+          try FileSystem.copy("\(folder)/\(name)", to: "\(stage)/\(name)")
+        }
+      }
+    } else {
+      try location.tokenizer()?.save(directory: stage)
+    }
+    let key = members["dtype"] != nil ? "dtype" : "torch_dtype"
+    if members[key] == nil || options.denseType != nil {
+      members[key] = .string(FourBitCheckpointWriter.torchName(writer.modelType))
+    }
+    members["quantization_config"] = writer.configuration
+    try AtomicFile.write("\(stage)/config.json", JSON.object(members).text(.pythonUnsorted) + "\n")
+  }
+}

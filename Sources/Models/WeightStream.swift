@@ -1,0 +1,120 @@
+import Formats
+import Tensors
+
+/// Keeps the frozen weights of a model that lies in a mapped file in memory only around the layer being computed.
+///
+/// The model says which layer comes (`enter`). That layer and the next in the direction of travel (forward, or
+/// backward while layers are recomputed) are in memory; the next is read ahead on a thread of its own while this one
+/// computes, and everything else is dropped at once. The numbers are those of the same pages, so results do not change.
+public final class WeightStream {
+  /// Layers, then the output module.
+  private let sections: [Section]
+  /// Dropped after each forward pass: of an embedding table only the rows of a batch are read.
+  private let embedding: Section
+  private let path: String
+  private let reader: PageReader
+  private var held: Set<Int> = []
+  private var position = -1
+  private var isForward = true
+  /// What followed the output module last time: the last layer in training, the first in generation.
+  private var afterOutput: Int
+
+  /// Most bytes of sections held at once, so far.
+  public private(set) var peakByteCount = 0
+  /// Bytes of sections brought in, so far (from the disk or the page cache).
+  public private(set) var readByteCount = 0
+  /// Seconds that computing waited for reading.
+  public private(set) var secondsWaited = 0.0
+
+  private struct Section {
+    var ranges: [Range<UInt>]
+    /// Keep the mapping alive.
+    var storages: [Storage]
+    var byteCount: Int { ranges.reduce(0) { $0 + $1.count } }
+  }
+
+  /// - Throws: `cannotStream` where a layer's matrix is not a view of a file.
+  init(_ model: LanguageModel) throws {
+    for module in model.modules where module.layer != nil && module.kind == .linear {
+      guard let storage = module.quantized?.codes.storage ?? module.weight?.storage, !storage.isWritable else {
+        throw ModelError.cannotStream(path: model.path)
+      }
+    }
+    guard let reader = PageReader() else { throw ModelError.cannotStream(path: model.path) }
+    self.reader = reader
+    path = model.path
+    let layers = (0..<model.config.layerCount).map { layer in model.modules.filter { $0.layer == layer } }
+    sections = (layers + [[model.outputModule]]).map { Self.section($0) }
+    embedding =
+      model.outputModule === model.modules[0] ? Section(ranges: [], storages: []) : Self.section([model.modules[0]])
+    afterOutput = sections.count - 2
+    // Loading has touched pages here and there.
+    for section in sections + [embedding] { PageReader.release(section.ranges) }
+  }
+
+  deinit {
+    for section in held { _ = reader.wait(for: section) }
+  }
+
+  /// Bytes of all sections: what a resident model would hold.
+  public var byteCount: Int { sections.reduce(0) { $0 + $1.byteCount } }
+  /// Bytes of the largest section.
+  public var largestByteCount: Int { sections.map(\.byteCount).max() ?? 0 }
+
+  /// Called before layer `index` computes; the number of layers stands for the output module.
+  /// - Throws: `unreadableWeights` when the file cannot be read any more.
+  func enter(_ index: Int) throws {
+    if index == position, held.contains(index), index != 0 { return }
+    let output = sections.count - 1
+    if position == output { afterOutput = index }
+    // After the backward pass has ended at layer 0 the next forward pass enters it again.
+    isForward = index > position || index == 0
+    position = index
+    let next = index == output ? afterOutput : isForward ? index + 1 : index - 1
+    let wanted = [index, next].filter { sections.indices.contains($0) }
+    for section in held.subtracting(wanted) {
+      _ = reader.wait(for: section)
+      PageReader.release(sections[section].ranges)
+      held.remove(section)
+    }
+    if index == output {
+      // Also what was touched besides: rows of the embedding, a layer that somebody looked at.
+      PageReader.release(embedding.ranges)
+      for section in sections.indices where !held.contains(section) { PageReader.release(sections[section].ranges) }
+    }
+    for section in wanted where held.insert(section).inserted {
+      reader.request(section, sections[section].ranges)
+      readByteCount += sections[section].byteCount
+    }
+    peakByteCount = max(peakByteCount, held.reduce(0) { $0 + sections[$1].byteCount })
+    let clock = ContinuousClock()
+    let began = clock.now
+    let code = reader.wait(for: index)
+    secondsWaited += Double((clock.now - began) / .nanoseconds(1)) / 1e9
+    guard code == 0 else {
+      held.remove(index)
+      throw ModelError.unreadableWeights(path: path, layer: index, code: code)
+    }
+  }
+
+  /// Address ranges of the parts of a file that these modules view; neighbours in the file become one range.
+  private static func section(_ modules: [Module]) -> Section {
+    var storages: [Storage] = []
+    for module in modules {
+      let tensors = [module.weight, module.quantized?.codes, module.quantized?.absmax]
+      storages += tensors.compactMap { $0?.storage }.filter { !$0.isWritable && $0.byteCount > 0 }
+    }
+    let page: UInt = 4096
+    var ranges: [Range<UInt>] = []
+    for range in storages.map({ UInt(bitPattern: $0.base)..<UInt(bitPattern: $0.base) + UInt($0.byteCount) })
+      .sorted(by: { $0.lowerBound < $1.lowerBound })
+    {
+      if let last = ranges.last, range.lowerBound <= last.upperBound + page {
+        ranges[ranges.count - 1] = last.lowerBound..<max(last.upperBound, range.upperBound)
+      } else {
+        ranges.append(range)
+      }
+    }
+    return Section(ranges: ranges, storages: storages)
+  }
+}

@@ -1,0 +1,31 @@
+-- Quantize: turn a model into a 4-bit checkpoint once, so that it loads at once and can stay on disk (stream = true).
+--
+--   qlora-run quantize.lua IN OUT        (IN: a Hugging Face directory or a .gguf file; try --set double_quant=false)
+--
+-- Expected: OUT in the format of bitsandbytes, which transformers loads too; a quarter of a bf16 checkpoint. Memory is
+-- that of the largest matrix in f32 and in 4 bits, whatever the size of the model. No training, no loss.
+local qlora = require "qlora"
+local format = require "qlora.format"
+
+local p = qlora.params {
+  quant = "nf4", block = 64, double_quant = true,
+  dtype = "",      -- of embeddings, head and norms: "bf16", "f16", "f32"; "" keeps what the file has
+  shard = 5e9,     -- most bytes of one file
+}
+
+local input, output = ...
+if input and not output then error("quantize.lua: name the directory to write too: quantize.lua IN OUT", 0) end
+input, output = input or qlora.resource "models/tiny", output or "out/tiny-" .. p.quant
+
+local native = qlora.native
+local redraws, began = native.isatty(1) and not native.options.quiet, native.clock()
+local bytes = native.quantize_checkpoint(input, output, {
+  quant = p.quant, block = p.block, double_quant = p.double_quant, shard_bytes = math.tointeger(p.shard),
+  dtype = p.dtype ~= "" and p.dtype or nil,
+  on_module = function(name, done, all)
+    if redraws then io.write(("\r\27[K%4d of %d  %s"):format(done, all, name)):flush() end
+  end,
+})
+if redraws then io.write "\r\27[K" end
+print(("wrote %s: %s of tensors in %s, peak memory %s"):format(output, format.bytes(bytes),
+  format.seconds(native.clock() - began), format.bytes(qlora.memory().peak)))
