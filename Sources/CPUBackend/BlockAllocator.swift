@@ -16,14 +16,23 @@ final class BlockAllocator: Sendable {
     var cachedByteCount = 0
     var liveByteCount = 0
     var peakByteCount = 0
+    /// Rehearsal only: the bytes of each block that a program would have written by now.
+    var touched: [UInt: Int] = [:]
+    var resident = 0
+    var residentPeak = 0
   }
 
+  private let isRehearsal: Bool
+
+  /// - Parameter isRehearsal: blocks are address space that nobody writes, and what would have been written is counted.
+  init(isRehearsal: Bool = false) { self.isRehearsal = isRehearsal }
+
   private let state = Mutex(State())
-  private static let slackNumerator = 9
-  private static let slackDenominator = 8
-  private static let freeAllowance = 32 << 20
+  private static let slackNumerator = 33
+  private static let slackDenominator = 32
+  private static let freeAllowance = 8 << 20
   /// Blocks from this size on are mapped, not taken from the heap.
-  private static let mappingThreshold = 128 << 10
+  private static let mappingThreshold = 16 << 10
   /// Blocks from this size on ask for huge pages.
   private static let hugeThreshold = 4 << 20
 
@@ -35,7 +44,8 @@ final class BlockAllocator: Sendable {
   }
 
   /// A block of at least `size` bytes (already rounded) and the size it really has, or nil when the system has none.
-  func take(_ size: Int) -> (block: UnsafeMutableRawPointer, size: Int)? {
+  /// - Parameter touching: bytes that its user will write.
+  func take(_ size: Int, touching: Int) -> (block: UnsafeMutableRawPointer, size: Int)? {
     let (reused, stale) = state.withLock { state -> ((UInt, Int)?, [(UInt, Int)]) in
       // The class itself, or one of the next two: at most a quarter larger.
       var candidate = size
@@ -51,10 +61,17 @@ final class BlockAllocator: Sendable {
       return (nil, Self.evict(&state))
     }
     for (block, byteCount) in stale { release(block, byteCount) }
-    if let (block, byteCount) = reused { return UnsafeMutableRawPointer(bitPattern: block).map { ($0, byteCount) } }
-    if let fresh = allocate(size) { return (fresh, size) }
-    releaseCache()
-    if let fresh = allocate(size) { return (fresh, size) }
+    if let (block, byteCount) = reused {
+      touch(block, touching, of: byteCount)
+      return UnsafeMutableRawPointer(bitPattern: block).map { ($0, byteCount) }
+    }
+    for attempt in 0..<2 {
+      if attempt == 1 { releaseCache() }
+      if let fresh = allocate(size) {
+        touch(UInt(bitPattern: fresh), touching, of: size)
+        return (fresh, size)
+      }
+    }
     state.withLock { $0.liveByteCount -= size }
     return nil
   }
@@ -85,12 +102,12 @@ final class BlockAllocator: Sendable {
   }
 
   /// Picks cached blocks to release so that live and cached bytes stay within the allowance; largest first, since
-  /// few calls then suffice.
+  /// few calls then suffice. Those of the heap stay: freed among others that live on, they would be holes in it.
   private static func evict(_ state: inout State) -> [(UInt, Int)] {
     let allowed = state.peakByteCount / slackDenominator * slackNumerator + freeAllowance
     var stale: [(UInt, Int)] = []
     guard state.liveByteCount + state.cachedByteCount > allowed else { return stale }
-    for size in state.cache.keys.sorted(by: >) {
+    for size in state.cache.keys.sorted(by: >) where size >= mappingThreshold {
       while state.liveByteCount + state.cachedByteCount > allowed, let block = state.cache[size]?.popLast() {
         stale.append((block, size))
         state.cachedByteCount -= size
@@ -107,14 +124,39 @@ final class BlockAllocator: Sendable {
       var block: UnsafeMutableRawPointer?
       return posix_memalign(&block, 64, size) == 0 ? block : nil
     }
-    let block = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    let flags = MAP_PRIVATE | MAP_ANONYMOUS | (isRehearsal ? MAP_NORESERVE : 0)
+    let block = mmap(nil, size, PROT_READ | PROT_WRITE, flags, -1, 0)
     guard let block, block != MAP_FAILED else { return nil }
-    if size >= Self.hugeThreshold { madvise(block, size, Int32(MADV_HUGEPAGE)) }
+    if size >= Self.hugeThreshold, !isRehearsal { madvise(block, size, Int32(MADV_HUGEPAGE)) }
     return block
   }
 
   private func release(_ block: UInt, _ size: Int) {
     guard let address = UnsafeMutableRawPointer(bitPattern: block) else { return }
+    if isRehearsal { state.withLock { $0.resident -= $0.touched.removeValue(forKey: block) ?? 0 } }
     if size >= Self.mappingThreshold { munmap(address, size) } else { free(address) }
+  }
+
+  // MARK: Rehearsal
+
+  /// Bytes written in blocks that are in use or cached; outside a rehearsal their whole sizes.
+  var resident: (now: Int, peak: Int) {
+    state.withLock { isRehearsal ? ($0.resident, $0.residentPeak) : ($0.liveByteCount + $0.cachedByteCount, 0) }
+  }
+
+  func resetResidentPeak() { state.withLock { $0.residentPeak = $0.resident } }
+
+  /// Memory comes in pages when it is first written, in huge ones where they were asked for.
+  private func touch(_ block: UInt, _ byteCount: Int, of size: Int) {
+    guard isRehearsal else { return }
+    let page = size >= Self.hugeThreshold ? 2 << 20 : size >= Self.mappingThreshold ? 4096 : 64
+    let pages = min(size, (byteCount + page - 1) / page * page)
+    state.withLock { state in
+      let before = state.touched[block] ?? 0
+      guard pages > before else { return }
+      state.touched[block] = pages
+      state.resident += pages - before
+      state.residentPeak = max(state.residentPeak, state.resident)
+    }
   }
 }

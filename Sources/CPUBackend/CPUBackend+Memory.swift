@@ -7,7 +7,7 @@ extension CPUBackend {
   public func allocate(byteCount: Int, category: MemoryCategory) throws -> Storage {
     let size = BlockAllocator.roundedByteCount(byteCount)
     try memory.charge(size, category)
-    guard let (base, actual) = allocator.take(size) else {
+    guard let (base, actual) = allocator.take(size, touching: byteCount) else {
       memory.refund(size, category)
       throw TensorError.outOfMemory(byteCount: size, live: memory.total, limit: nil)
     }
@@ -15,6 +15,16 @@ extension CPUBackend {
       allocator.give(base, actual)
       memory.refund(size, category)
     }
+  }
+
+  /// Bytes that blocks in use or kept for reuse and scratch buffers occupy, as far as they were written.
+  public var residentByteCount: Int { allocator.resident.now + scratchByteCount }
+  /// The highest since `resetResidentPeak`.
+  public var peakResidentByteCount: Int { allocator.resident.peak + scratchByteCount }
+  public func resetResidentPeak() { allocator.resetResidentPeak() }
+  /// Scratch of products and attention; it only grows.
+  public var scratchByteCount: Int {
+    matmulState.byteCount + attentionScratch.reduce(0) { $0 + $1.touchedByteCount }
   }
 
   /// Calls run at once, so there is nothing to wait for.

@@ -90,7 +90,7 @@ extension CPUBackend {
         min(rowsPerGroup, rows - first), width, target.value + offset, accumulate,
         partials.value.map { $0 + group * width })
     }
-    guard let dWeight, let partial else { return }
+    guard let dWeight, let partial, !pool.isRehearsal else { return }
     for group in 0..<groups {
       kernels.accumulate(partial.floatAddress + group * width, 0, 1, dWeight.address, 0, 1, width)
     }
@@ -182,6 +182,7 @@ extension CPUBackend {
   public func embeddingBackward(_ dRows: Tensor, ids: Tensor, into dTable: Tensor) throws {
     let width = dTable.shape[1]
     // In row order by one worker: ids repeat, and the sum of a row must not depend on the threads.
+    if pool.isRehearsal { return }
     for row in 0..<ids.elementCount {
       tables.rows.accumulate(
         dRows.address + row * width * dRows.dtype.byteCount, dRows.type, 1,

@@ -5,19 +5,25 @@ import Tensors
 /// The CPU implementation of the tensor backend: kernel tables of one instruction set and a thread pool.
 /// Each family of operations is an extension in a file of its own; those files work on pointers, and
 /// the `CPUBackend+….swift` files adapt them to tensors.
-public final class CPUBackend: Backend, @unchecked Sendable {
+public final class CPUBackend: RehearsalBackend, @unchecked Sendable {
   public let instructionSet: InstructionSet
   public private(set) var pool: ThreadPool
   public let memory = MemoryLedger()
-  let allocator = BlockAllocator()
+  let allocator: BlockAllocator
   let tables: KernelTables
   private(set) var matmulState: MatmulState
   /// Scratch of the attention kernels, one buffer per worker.
   private(set) var attentionScratch: [ScratchBuffer]
 
-  public init(threadCount: Int = Int(cp_allowed_processor_count()), instructionSet: InstructionSet = .selected) {
+  /// - Parameter isRehearsal: allocate as always, but compute and touch nothing: what the planner runs a step on, so
+  ///   that its figures come from the engine's own allocations. Tensors then hold undefined values.
+  public init(
+    threadCount: Int = Int(cp_allowed_processor_count()), instructionSet: InstructionSet = .selected,
+    isRehearsal: Bool = false
+  ) {
     self.instructionSet = instructionSet
-    self.pool = ThreadPool(threadCount: threadCount)
+    self.pool = ThreadPool(threadCount: threadCount, isRehearsal: isRehearsal)
+    self.allocator = BlockAllocator(isRehearsal: isRehearsal)
     self.tables = KernelTables(instructionSet)
     self.attentionScratch = (0..<max(1, threadCount)).map { _ in ScratchBuffer() }
     self.matmulState = MatmulState(instructionSet: instructionSet, workers: max(1, threadCount))

@@ -33,6 +33,11 @@ final class MatmulState: @unchecked Sendable {
     perWorker = (0..<workers).map { _ in ScratchBuffer() }
   }
 
+  /// Bytes written so far, in all buffers.
+  var byteCount: Int {
+    (perWorker + [packedBuffer, sumBuffer]).reduce(0) { $0 + $1.touchedByteCount }
+  }
+
   /// The operand that all workers read.
   func packed(_ count: Int) -> UnsafeMutablePointer<Float> { packedBuffer.reserve(count) }
 
@@ -49,8 +54,12 @@ final class MatmulState: @unchecked Sendable {
 final class ScratchBuffer {
   private var memory: UnsafeMutableRawPointer?
   private var capacity = 0
+  private var largest = 0
+  /// Bytes of the largest request: the spare quarter is not written.
+  var touchedByteCount: Int { 4 * largest }
 
   func reserve(_ count: Int) -> UnsafeMutablePointer<Float> {
+    largest = max(largest, count)
     if count > capacity || memory == nil {
       memory?.deallocate()
       // A quarter more, so that slowly growing sequences do not reallocate each time.

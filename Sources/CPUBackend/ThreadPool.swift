@@ -10,6 +10,8 @@ import Synchronization
 /// body that calls `run` again executes it serially. One caller at a time.
 public final class ThreadPool: @unchecked Sendable {
   public let threadCount: Int
+  /// Regions end at once and run nothing; see `CPUBackend.init`.
+  let isRehearsal: Bool
   /// Number of the open region, 0 between regions.
   private let open = Atomic<Int>(0)
   /// Workers inside the open region, or just looking.
@@ -27,11 +29,12 @@ public final class ThreadPool: @unchecked Sendable {
   /// Pauses before a worker sleeps, about 0.2 ms; waking costs 50 us, so short gaps between regions are spun through.
   private let spinLimit = 6_000
 
-  public init(threadCount: Int) {
+  public init(threadCount: Int, isRehearsal: Bool = false) {
     self.threadCount = max(1, threadCount)
+    self.isRehearsal = isRehearsal
     pthread_mutex_init(&mutex, nil)
     pthread_cond_init(&condition, nil)
-    for worker in 1..<max(2, self.threadCount) where worker < self.threadCount {
+    for worker in 1..<max(2, self.threadCount) where worker < self.threadCount && !isRehearsal {
       var thread = pthread_t()
       let seat = Unmanaged.passRetained(Seat(pool: self, worker: worker))
       let status = pthread_create(
@@ -57,6 +60,7 @@ public final class ThreadPool: @unchecked Sendable {
   /// Runs `body(chunk, worker)` once for each chunk in `0..<chunkCount` and returns when all are done.
   /// `worker` is below `threadCount` and tells which per-thread scratch to use.
   public func run(_ chunkCount: Int, _ body: @Sendable (_ chunk: Int, _ worker: Int) -> Void) {
+    if isRehearsal { return }
     if threads.isEmpty || chunkCount <= 1 || isRunning {
       for chunk in 0..<max(0, chunkCount) { body(chunk, 0) }
       return
