@@ -35,6 +35,11 @@ public final class Engine {
   public var breakPrompt: ((LuaValue) throws -> Bool)?
   /// Models that recipes hold, for the names of their parameters.
   var models: [WeakModel] = []
+  /// Pages of the program and its libraries, before any model file is mapped.
+  let programFileByteCount = ProcessMemory.read("RssFile")
+  /// What the program held at the first plan of a header, so that the levers of one plan are compared on the same footing.
+  var programByteCount: Int?
+  var machineSpeed: MachineSpeed?
   /// Random tensors drawn so far, which keys their streams.
   var randomDraws = 0
 

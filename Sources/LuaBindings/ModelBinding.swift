@@ -49,7 +49,7 @@ extension Engine {
           .string((object as? LanguageModel)?.path ?? "")
         },
       ],
-      methods: treeMethods + computeMethods + adapterMethods + explorationMethods,
+      methods: treeMethods + computeMethods + adapterMethods + explorationMethods + planMethods,
       metamethods: [
         NativeFunction("__tostring", "The tree of modules.", returns: "string") { call in
           guard case .object(let object) = call.arguments.first ?? .nil, let model = object as? LanguageModel else {
@@ -255,20 +255,6 @@ extension Engine {
         let body = try call.closure("body")
         return try self.model(call).withoutAdapters { try body.call() }
       },
-      NativeFunction(
-        "plan", "Memory of a training step by category and moment, computed from shapes.",
-        [
-          Parameter(
-            "options",
-            .options([
-              Parameter("micro_batch", .integer, "sequences of a forward pass"),
-              Parameter("max_length", .integer, "tokens of a sequence"),
-              Parameter("batch", .integer, optional: true, "sequences of a step"),
-              Parameter("checkpointing", .boolean, optional: true, "recompute layers"),
-              Parameter("optimizer", .object("Optimizer"), optional: true, "for its state"),
-            ]), "the step")
-        ], returns: "table"
-      ) { call in [try self.planTable(call)] },
     ]
   }
 
@@ -298,50 +284,6 @@ extension Engine {
       if let range = text.firstRange(of: stop) { text = String(text[..<range.lowerBound]) }
     }
     return options.bool("echo") == true ? (call["input"].asString ?? "") + text : text
-  }
-
-  private func planTable(_ call: Call) throws -> LuaValue {
-    let options = call.options("options")
-    let model = try model(call)
-    let optimizer = options["optimizer"]
-    var stateBytes = 8.0
-    var budget: Int?
-    if case .object(let object) = optimizer, let planned = object as? OptimizerObject {
-      stateBytes = planned.stateBytesPerParameter
-      budget = planned.options.isPaged ? planned.options.budget : nil
-    }
-    let microBatch = options.int("micro_batch") ?? 1
-    for name in ["micro_batch", "max_length", "batch"] {
-      if let value = options.int(name), !(1...1 << 24).contains(value) {
-        throw call.invalid("\(name) is \(value), expected 1 to \(1 << 24)")
-      }
-    }
-    let plan = MemoryPlan(
-      model,
-      PlanRequest(
-        microBatch: microBatch, maxLength: options.int("max_length") ?? 1,
-        batch: options.int("batch") ?? microBatch, checkpointing: options.bool("checkpointing") ?? model.checkpointing,
-        stateBytesPerParameter: stateBytes, stateBudget: budget))
-    let state = call.state
-    func rows(_ list: [(name: String, bytes: Int)]) -> LuaValue {
-      .table(
-        state.list(
-          list.map { row in
-            let table = state.newTable()
-            table["name"] = .string(row.name)
-            table["bytes"] = .integer(row.bytes)
-            return .table(table)
-          }))
-    }
-    let table = state.newTable()
-    table["categories"] = rows(plan.categories)
-    table["moments"] = rows(plan.moments)
-    table["peak"] = .integer(plan.peak)
-    table["disk"] = .integer(plan.diskBytes)
-    table["trainable"] = .integer(plan.trainableCount)
-    table["parameters"] = .integer(plan.parameterCount)
-    table["flops_per_step"] = .number(plan.flopsPerStep)
-    return .table(table)
   }
 
   // MARK: Adapters and files

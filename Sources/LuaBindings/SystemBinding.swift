@@ -86,6 +86,7 @@ extension Engine {
     let table = state.newTable()
     table["live"] = .integer(backend.memory.total)
     table["peak"] = .integer(backend.memory.peak)
+    table["held"] = .integer(backend.residentByteCount)
     table["rss"] = .integer(ProcessMemory.read("VmRSS"))
     table["peak_rss"] = .integer(ProcessMemory.read("VmHWM"))
     for category in MemoryCategory.allCases { table[category.name] = .integer(backend.memory.live(category)) }

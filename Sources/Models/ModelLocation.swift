@@ -79,6 +79,9 @@ struct LoadedSource {
   func expect(_ name: String, shape: [Int]) throws { _ = try source.expect(name, shape: shape) }
   func rawBytes(_ name: String) throws -> (bytes: UnsafeRawBufferPointer, dtype: DType)? { try source.rawBytes(name) }
 
+  /// Bytes of a tensor as it is stored.
+  func byteCount(_ name: String) -> Int { (try? source.tensor(name).byteCount) ?? 0 }
+
   /// All rows as f32.
   func read(_ name: String, into target: UnsafeMutablePointer<Float>) throws {
     let tensor = try source.tensor(name)

@@ -93,6 +93,21 @@ public final class Optimizer {
     }
   }
 
+  /// Sizes of the blocks of state that stay in memory, and the bytes of the spill file, without making anything.
+  /// - Parameter counts: elements of each parameter.
+  public static func plannedState(_ counts: [Int], _ options: OptimizerOptions) -> (blocks: [Int], spilled: Int) {
+    let update = options.update
+    let pages = counts.flatMap { count -> [Int] in
+      let is8Bit = update.bits == 8 && update.rule != .sgd && count >= OptimizerState.minimum8BitCount
+      return OptimizerState.pages(
+        parameter: 0, count: count, arrays: OptimizerState.arrays(update.rule, bits: is8Bit ? 8 : 32),
+        limit: options.pageElementCount
+      ).map(\.byteCount)
+    }
+    guard options.isPaged, pages.reduce(0, +) > options.budget, let largest = pages.max() else { return (pages, 0) }
+    return (Array(repeating: largest, count: min(pages.count, options.budget / largest)), pages.count * largest)
+  }
+
   /// Bytes of state, in memory and spilled.
   public var stateByteCount: Int { pages.reduce(0) { $0 + $1.byteCount } }
 

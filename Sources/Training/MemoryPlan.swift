@@ -1,7 +1,9 @@
+import Autograd
 import Models
+import Optimizers
 import Tensors
 
-/// What a training step will need, computed from shapes alone.
+/// The step to be planned.
 public struct PlanRequest: Sendable {
   /// Sequences of one forward pass, and tokens of each.
   public var microBatch: Int
@@ -9,110 +11,123 @@ public struct PlanRequest: Sendable {
   /// Sequences of one optimizer step.
   public var batch: Int
   public var checkpointing: Bool
-  /// Bytes of optimizer state per trained parameter (8 for AdamW in 32 bits, about 2 in 8 bits).
-  public var stateBytesPerParameter: Double
-  /// Bytes of optimizer state that stay in memory, when it is paged.
-  public var stateBudget: Int?
+  /// Rule, bits and paging of the optimizer; its state is planned from them.
+  public var optimizer: OptimizerOptions
 
   public init(
-    microBatch: Int, maxLength: Int, batch: Int, checkpointing: Bool, stateBytesPerParameter: Double,
-    stateBudget: Int? = nil
+    microBatch: Int, maxLength: Int, batch: Int, checkpointing: Bool,
+    optimizer: OptimizerOptions = OptimizerOptions(update: OptimizerUpdate(rule: .adamW, learningRate: 0))
   ) {
     self.microBatch = microBatch
     self.maxLength = maxLength
     self.batch = batch
     self.checkpointing = checkpointing
-    self.stateBytesPerParameter = stateBytesPerParameter
-    self.stateBudget = stateBudget
+    self.optimizer = optimizer
   }
 }
 
-/// Memory by category and by moment of the step, disk, and arithmetic.
+/// Memory by category and by moment of a training step, disk, and arithmetic.
+///
+/// The step is rehearsed: the engine's own forward pass, backward pass and allocator run on a backend that computes
+/// nothing (`CPUBackend.init(isRehearsal:)`), so a change of the engine changes the plan with it.
 public struct MemoryPlan: Sendable {
-  public var categories: [(name: String, bytes: Int)] = []
-  public var moments: [(name: String, bytes: Int)] = []
-  public var trainableCount = 0
-  public var parameterCount = 0
+  /// Parts of the peak; they add up to it.
+  public private(set) var categories: [(name: String, bytes: Int)] = []
+  /// What is in use at the highest point of each moment, without what the allocator keeps for reuse.
+  public private(set) var moments: [(name: String, bytes: Int)] = []
+  public private(set) var trainableCount = 0
+  public private(set) var parameterCount = 0
+  public private(set) var adapterByteCount = 0
+  /// Bytes of optimizer state, in memory and on disk together.
+  public private(set) var optimizerByteCount = 0
   /// Bytes of the spill file of a paged optimizer.
-  public var diskBytes = 0
-  public var flopsPerStep = 0.0
+  public private(set) var spillByteCount = 0
+  /// Bytes of one checkpoint: trained weights twice (once in PEFT's form) and optimizer state.
+  public private(set) var checkpointByteCount = 0
+  public private(set) var work = StepWork()
 
-  public var peak: Int { moments.map(\.bytes).max() ?? 0 }
-}
+  /// The highest resident memory of the process.
+  public private(set) var peak = 0
+  public var diskBytes: Int { spillByteCount + checkpointByteCount }
 
-extension MemoryPlan {
-  /// Plans one step of `model`, which may be header-only.
-  ///
-  /// Activations are what the rules in Autograd save (DecoderRules): per layer and token the residual stream twice, q, k,
-  /// v, the attention output, gate and up in the compute dtype, and the low-rank activations and row statistics in f32;
-  /// normalised inputs and the product of gate and up are computed again.
-  public init(_ model: LanguageModel, _ request: PlanRequest) {
-    let config = model.config
-    let tokens = request.microBatch * request.maxLength
-    let bytes = model.computeType.byteCount
-    let adapters = model.adapters
-    trainableCount = model.trainableParameters.reduce(0) { $0 + $1.tensor.elementCount }
+  /// - Parameters:
+  ///   - model: may be header-only.
+  ///   - backend: a fresh one; its books are the result.
+  ///   - programByteCount: what the process holds besides tensors, the mapped model file and kernel scratch.
+  public init(
+    _ model: LanguageModel, _ request: PlanRequest, on backend: any RehearsalBackend, programByteCount: Int
+  ) throws {
+    let rehearsal = try Rehearsal(of: model, on: backend)
+    let twin = rehearsal.model
+    twin.checkpointing = request.checkpointing
+    let trained = twin.trainableParameters
+    trainableCount = trained.reduce(0) { $0 + $1.tensor.elementCount }
     parameterCount = model.modules.reduce(0) { $0 + $1.parameterCount }
+    adapterByteCount = twin.adapters.reduce(0) { $0 + $1.a.byteCount + $1.b.byteCount }
+    let state = Optimizer.plannedState(trained.map { $0.tensor.elementCount }, request.optimizer)
+    optimizerByteCount = state.spilled > 0 ? state.spilled : state.blocks.reduce(0, +)
+    spillByteCount = state.spilled
+    checkpointByteCount = 4 * trainableCount + adapterByteCount + optimizerByteCount
+    work = StepWork(twin, request)
 
-    let weights = model.modules.reduce(0) { $0 + model.plannedByteCount($1) }
-    let adapterBytes = adapters.reduce(0) { $0 + 4 * ($1.a.elementCount + $1.b.elementCount) }
-    let gradients = 4 * trainableCount
-    let state = Int(request.stateBytesPerParameter * Double(trainableCount))
-    let residentState = min(state, request.stateBudget ?? state)
-    diskBytes = state - residentState
-
-    let queries = config.headCount * config.headDimension
-    let keys = config.keyValueHeadCount * config.headDimension
-    let hidden = config.hiddenSize
-    let perTokenLayer =
-      bytes * (2 * hidden + 2 * queries + 2 * keys + 2 * config.intermediateSize) + 4 * (config.headCount + 2)
-      + 4 * adapters.filter { model.module($0.moduleName)?.layer == 0 }.reduce(0) { $0 + $1.rank }
-    let allLayers = perTokenLayer * tokens * config.layerCount
-    let saved = request.checkpointing
-      ? tokens * bytes * hidden * (config.layerCount + 1) + perTokenLayer * tokens : allLayers
-    // One layer's backward holds gradients of gate, up and their product, or f32 sums of dK and dV of every query head,
-    // and a few of width `hidden`.
-    let transient = tokens * (4 * bytes * hidden + max(3 * bytes * config.intermediateSize, 8 * queries))
-    let chunk = min(tokens, 128) * config.vocabularySize * 4
-    let head = chunk + 2 * tokens * hidden * bytes
-
-    categories = [
-      ("weights", weights), ("adapters", adapterBytes), ("gradients", gradients), ("optimizer", residentState),
-      ("activations", saved + transient), ("workspace", chunk),
-    ]
-    let resident = weights + adapterBytes + residentState
-    moments = [
-      ("load", weights + largestLoadedTensor(model)),
-      ("forward", resident + saved + head),
-      ("backward", resident + gradients + saved + transient),
-      ("optimizer", resident + gradients),
-    ]
-    flopsPerStep = MemoryPlan.flops(model, tokens: request.batch * request.maxLength, length: request.maxLength)
-      * (request.checkpointing ? 4.0 / 3.0 : 1)
-  }
-
-  /// f32 copy of the largest tensor that is quantized while loading.
-  private func largestLoadedTensor(_ model: LanguageModel) -> Int {
-    model.modules.filter { $0.kind == .linear }.map { 4 * $0.outFeatures * $0.inFeatures }.max() ?? 0
-  }
-
-  /// Forward and backward of the frozen products (4 per weight and token), the adapters (6) and causal attention.
-  private static func flops(_ model: LanguageModel, tokens: Int, length: Int) -> Double {
-    var perToken = 0.0
-    for module in model.modules where module.kind == .linear {
-      perToken += 4 * Double(module.outFeatures) * Double(module.inFeatures)
-      if let adapter = module.adapter { perToken += 6 * Double(adapter.a.elementCount + adapter.b.elementCount) }
+    let mapped = rehearsal.mappedByteCount
+    peak = programByteCount + rehearsal.loadPeak
+    categories = parts(backend, program: programByteCount, mapped: mapped)
+    var tensors: [String: Int] = [:]
+    func measure(_ name: String, _ body: () throws -> Void) rethrows {
+      backend.resetResidentPeak()
+      backend.memory.resetPeak()
+      try body()
+      tensors[name] = max(tensors[name] ?? 0, backend.memory.peak)
+      let reached = programByteCount + mapped + backend.peakResidentByteCount
+      guard reached > peak else { return }
+      peak = reached
+      categories = parts(backend, program: programByteCount, mapped: mapped)
     }
-    if model.config.tiesEmbeddings {
-      perToken += 4 * Double(model.config.vocabularySize) * Double(model.config.hiddenSize)
+    func pass(_ batch: Batch) throws {
+      var loss: Tensor?
+      try measure("forward") { loss = try twin.loss(batch) }
+      try measure("backward") { try loss?.backward() }
     }
-    let queries = Double(model.config.headCount * model.config.headDimension)
-    let attention = 3.5 * 2 * 2 * queries * Double(length) / 2 * Double(model.config.layerCount)
-    return (perToken + attention) * Double(tokens)
-  }
-}
+    func forget() { for parameter in trained { parameter.tensor.gradient = nil } }
 
-extension LanguageModel {
-  /// Bytes of a module's tensors: as loaded, or as they will be loaded under the model's options.
-  public func plannedByteCount(_ module: Module) -> Int { module.byteCount }
+    let accumulates = request.batch > request.microBatch
+    let whole = try MemoryPlan.batch(request.microBatch, request.maxLength)
+    let short = try MemoryPlan.batch(request.microBatch, max(2, request.maxLength * 3 / 4))
+    try pass(whole)
+    if accumulates { try pass(whole) }
+    var blocks: [Tensor] = []
+    try measure("optimizer") {
+      blocks = try state.blocks.map { try Tensor(empty: [$0], dtype: .u8, category: .optimizer, on: backend) }
+    }
+    // The next step finds the blocks that this one left, and batches of other lengths leave others.
+    forget()
+    try pass(short)
+    if !accumulates { forget() }
+    try pass(whole)
+    measure("checkpoint") {}
+    withExtendedLifetime(blocks) {}
+    let base = programByteCount + mapped + backend.scratchByteCount
+    moments =
+      [("load", programByteCount + rehearsal.loadPeak)]
+      + ["forward", "backward", "optimizer", "checkpoint"].map { ($0, base + (tensors[$0] ?? 0)) }
+  }
+
+  private static func batch(_ sequences: Int, _ length: Int) throws -> Batch {
+    try Batch(Array(repeating: ([Int32](repeating: 0, count: length), nil), count: sequences))
+  }
+
+  /// What the peak consists of. The allocator's share is what it keeps for reuse and what rounding to size classes
+  /// costs.
+  private func parts(_ backend: any RehearsalBackend, program: Int, mapped: Int) -> [(name: String, bytes: Int)] {
+    let memory = backend.memory
+    let kept: [MemoryCategory] = [.weights, .adapters, .gradients, .optimizer]
+    let lasting = kept.map { (name: $0.name, bytes: memory.live($0)) }
+    let rest = peak - program - mapped - backend.scratchByteCount - lasting.reduce(0) { $0 + $1.bytes }
+    let passing = max(0, min(rest, memory.peak - lasting.reduce(0) { $0 + $1.bytes }))
+    return lasting + [
+      ("model file", mapped), ("activations", passing), ("allocator", rest - passing),
+      ("scratch", backend.scratchByteCount), ("program", program),
+    ]
+  }
 }

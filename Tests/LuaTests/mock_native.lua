@@ -145,9 +145,14 @@ function Model:generate(text) return "(" .. #text .. " bytes)" end
 function Model:save_adapter(dir) self.calls[#self.calls + 1] = { "save_adapter", dir } end
 Model.save = Model.save_adapter
 function Model:without_adapters(f) return f() end
-function Model:plan(o)
-  self.planned = o
-  return { parameters = 7e9, trainable = 4e7, peak = 5 << 30, flops_per_step = 1e15, seconds_per_step = 2.0,
+--- A plan whose peak is 1 GiB for each sequence in memory at once, and half of it with 8-bit state.
+function Model:plan_step(o)
+  self.planned = self.planned or o
+  local micro_batch = o.micro_batch or o.batch
+  return { parameters = 7e9, trainable = 4e7, peak = (o.bits == 8 and 1 or 2) * micro_batch << 29,
+    flops_per_step = 1e15, seconds_per_step = 2.0, batch = o.batch, micro_batch = micro_batch, length = o.length,
+    bits = o.bits or 32, paged = o.paged or false, checkpointing = o.checkpointing or false,
+    adapter_bytes = 1 << 20, optimizer_bytes = 2 << 20, checkpoint_bytes = 3 << 20, spill_bytes = 0,
     categories = { { name = "weights", bytes = 4 << 30 } }, moments = {} }
 end
 

@@ -160,7 +160,7 @@ t.test("--smoke cuts the steps, --plan prints and leaves", function()
     native.options.plan, native.options.memory = true, limit
     local code
     local text = t.captured(function()
-      local ok, e = pcall(train, { max_length = 528, micro_batch = 2 })
+      local ok, e = pcall(train, { max_length = 528, batch = 4, micro_batch = 4 })
       code = not ok and e.exit_code
     end)
     native.options.plan, native.options.memory = nil, nil
@@ -168,9 +168,10 @@ t.test("--smoke cuts the steps, --plan prints and leaves", function()
   end
   local code, text = planned(nil)
   t.equal(code, 0)
-  assert(text:find("5.00 GiB", 1, true) and text:find("40.0 M", 1, true), text)
-  t.equal(planned(8 << 30), 0)
-  t.equal(planned(4 << 30), 3)
+  assert(text:find("4.00 GiB", 1, true) and text:find("40.0 M", 1, true), text)
+  assert(text:find("micro_batch = 2 +2.00 GiB +-2.00 GiB") and text:find("optimizer bits = 8 +2.00 GiB"), text)
+  t.equal(planned(4 << 30), 0)
+  t.equal(planned((4 << 30) - 1), 3)
 end)
 
 t.test("a loop by hand stops at --plan too", function()
@@ -183,7 +184,7 @@ t.test("a loop by hand stops at --plan too", function()
     code = not ok and e.exit_code
   end)
   native.options.plan = nil
-  t.equal({ code, model.planned.max_length, model.planned.batch }, { 0, 64, 2 })
+  t.equal({ code, model.planned.length, model.planned.batch, model.planned.micro_batch }, { 0, 64, 2, 2 })
 end)
 
 t.test("mistakes in the options are named", function()

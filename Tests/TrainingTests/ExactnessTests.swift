@@ -147,10 +147,14 @@ private func train(_ model: LanguageModel, _ optimizer: Optimizer, steps: Range<
         try model.loss(Batch(rows.map { ($0, nil) })).backward()
         try optimizer.step()
       }
-      let plan = MemoryPlan(
-        model, PlanRequest(microBatch: 4, maxLength: 200, batch: 4, checkpointing: checkpointing, stateBytesPerParameter: 8))
-      let ratio = Double(plan.peak) / Double(model.backend.memory.peak)
-      #expect((0.85...1.2).contains(ratio), "checkpointing \(checkpointing): planned \(plan.peak), measured \(model.backend.memory.peak)")
+      let rehearsal = CPUBackend(threadCount: 2, isRehearsal: true)
+      let plan = try MemoryPlan(
+        model, PlanRequest(microBatch: 4, maxLength: 200, batch: 4, checkpointing: checkpointing), on: rehearsal,
+        programByteCount: 1000)
+      let tensors = plan.moments.filter { $0.name != "load" }.map(\.bytes).max() ?? 0
+      let ratio = Double(tensors - 1000 - rehearsal.scratchByteCount) / Double(model.backend.memory.peak)
+      #expect((0.99...1.01).contains(ratio), "checkpointing \(checkpointing): planned \(tensors), measured \(model.backend.memory.peak)")
+      #expect(plan.categories.reduce(0) { $0 + $1.bytes } == plan.peak)
     }
   }
 }

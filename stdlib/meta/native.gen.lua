@@ -680,11 +680,6 @@ function Model:checkpointing(enabled) end
 ---@return any
 function Model:without_adapters(body) end
 
----Memory of a training step by category and moment, computed from shapes.
----@param options { micro_batch: integer, max_length: integer, batch?: integer, checkpointing?: boolean, optimizer?: Optimizer } the step
----@return table
-function Model:plan(options) end
-
 ---Makes LoRA adapters on the named modules; recipes use add_lora.
 ---@param list table tables with name, rank, alpha, dropout, lr, rslora, init
 ---@return integer
@@ -741,6 +736,11 @@ function Model:adapter_norms() end
 ---@param name string full dotted name
 ---@return table
 function Model:adapter_spectrum(name) end
+
+---Memory of a training step by category and moment, arithmetic, and time from a short calibration of this machine; recipes use plan, which also compares the levers and prints.
+---@param options { batch: integer, length: integer, micro_batch?: integer, checkpointing?: boolean, optimizer?: Optimizer, bits?: integer, paged?: boolean } the step
+---@return table
+function Model:plan_step(options) end
 
 ---A module of the model tree.
 ---@class Module

@@ -1,0 +1,95 @@
+import CPUBackend
+import Glibc
+import Models
+import Quantization
+import Tensors
+import Training
+
+/// How fast this machine does what a step consists of: the calibration behind a plan's time, about 0.1 s in all.
+///
+/// Each kind of work is done on small operands of the model's own widths, after a first call that is not counted. What
+/// the sum leaves out (dispatch, Lua, memory that is touched first) is small beside the spread of a shared machine.
+struct MachineSpeed {
+  /// Operations per second.
+  var quantized = 1.0
+  var dense = 1.0
+  var lowRank = 1.0
+  var attention = 1.0
+  /// Bytes per second of passes between the products.
+  var passing = 1.0
+
+  private static let tokens = 256
+  /// Bytes read and written per element of an AdamW update.
+  private static let updateByteCount = 28.0
+
+  init(_ model: LanguageModel, on backend: CPUBackend) throws {
+    let precision = model.computeType
+    func filled(_ shape: [Int], _ dtype: DType) throws -> Tensor {
+      try Tensor(full: shape, value: dtype == .u8 ? 0x5A : 0.01, dtype: dtype, category: .workspace, on: backend)
+    }
+    func rate(_ amount: Int, _ body: () throws -> Void) rethrows -> Double {
+      var best = Double.infinity
+      for attempt in 0..<3 {
+        let start = MachineSpeed.now()
+        try body()
+        if attempt > 0 { best = min(best, MachineSpeed.now() - start) }
+      }
+      return Double(amount) / max(best, 1e-9)
+    }
+    let tokens = MachineSpeed.tokens
+    let width = min(2048, model.config.hiddenSize)
+    let inner = min(2048, model.config.intermediateSize)
+    let x = try filled([tokens, width], precision)
+    let y = try Tensor(empty: [tokens, inner], dtype: precision, category: .workspace, on: backend)
+    let weight = try filled([inner, width], precision)
+    let operations = 4 * tokens * width * inner
+    dense = try rate(operations) {
+      try backend.matmul(
+        x, transposeA: false, weight, transposeB: true, alpha: 1, beta: 0, into: y, precision: precision)
+      try backend.matmul(
+        y, transposeA: false, weight, transposeB: false, alpha: 1, beta: 0, into: x, precision: precision)
+    }
+    quantized = dense
+    if model.modules.contains(where: { $0.quantization != nil }) {
+      let operand = try FourBit.quantize(
+        weight, kind: .nf4, blockSize: model.options.blockSize, double: model.options.doubleQuantization,
+        name: "calibration", category: .workspace)
+      quantized = try rate(operations) {
+        try backend.quantizedMatmul(x, operand, transposed: false, alpha: 1, beta: 0, into: y, precision: precision)
+        try backend.quantizedMatmul(y, operand, transposed: true, alpha: 1, beta: 0, into: x, precision: precision)
+      }
+    }
+    let rank = model.adapters.first?.rank ?? 8
+    let (a, low) = (try filled([rank, width], .f32), try filled([tokens, rank], .f32))
+    lowRank = try rate(4 * tokens * width * rank) {
+      try backend.matmul(x, transposeA: false, a, transposeB: true, alpha: 1, beta: 0, into: low, precision: precision)
+      try backend.matmul(low, transposeA: false, a, transposeB: false, alpha: 1, beta: 1, into: x, precision: precision)
+    }
+    let (heads, headDim) = (min(8, model.config.headCount), model.config.headDimension)
+    let shape = AttentionShape(
+      heads: heads, kvHeads: heads, headDim: headDim, segments: try Tensor(ids: [0, Int32(tokens)], on: backend))
+    let states = try (0..<8).map { _ in try filled([tokens, heads * headDim], precision) }
+    let sums = try filled([heads, tokens], .f32)
+    attention = try rate(7 * tokens * tokens * heads * headDim) {
+      try backend.attention(states[0], states[1], states[2], shape, into: states[3], lse: sums)
+      try backend.attentionBackward(
+        states[4], states[0], states[1], states[2], out: states[3], lse: sums, shape, dq: states[5], dk: states[6],
+        dv: states[7])
+    }
+    let wide = try filled([1 << 21], precision)
+    let other = try filled([1 << 21], precision)
+    passing = try rate(3 * wide.byteCount) { try backend.accumulate(wide, scale: 1, into: other, scale: 1) }
+  }
+
+  /// Seconds that the work of a step takes here.
+  func seconds(_ work: StepWork) -> Double {
+    work.quantized / quantized + work.dense / dense + work.lowRank / lowRank + work.attention / attention
+      + (work.passing + MachineSpeed.updateByteCount * work.updates) / passing
+  }
+
+  private static func now() -> Double {
+    var time = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
+  }
+}

@@ -1,0 +1,132 @@
+import CPUBackend
+import LuaRuntime
+import Models
+import Optimizers
+import Tensors
+import Training
+
+/// `model:plan`: what a training step will need, and what each lever would change.
+extension Engine {
+  var planMethods: [NativeFunction] {
+    [
+      NativeFunction(
+        "plan_step",
+        "Memory of a training step by category and moment, arithmetic, and time from a short calibration of this "
+          + "machine; recipes use plan, which also compares the levers and prints.",
+        [
+          Parameter(
+            "options",
+            .options([
+              Parameter("batch", .integer, "sequences of a step"),
+              Parameter("length", .integer, "tokens of a sequence"),
+              Parameter("micro_batch", .integer, optional: true, "sequences of a forward pass; default batch"),
+              Parameter("checkpointing", .boolean, optional: true, "recompute layers; default as the model is set"),
+              Parameter("optimizer", .object("Optimizer"), optional: true, "for its state; default AdamW in 32 bits"),
+              Parameter("bits", .integer, optional: true, "instead of the optimizer's"),
+              Parameter("paged", .boolean, optional: true, "instead of the optimizer's"),
+            ]), "the step")
+        ], returns: "table"
+      ) { call in [try self.planTable(call)] }
+    ]
+  }
+
+  private func tokenizerByteCount(_ model: LanguageModel) -> Int {
+    PlanConstants.tokenizerBytesPerToken * model.config.vocabularySize
+  }
+
+  private func planTable(_ call: Call) throws -> LuaValue {
+    let model = try call.receiver(as: LanguageModel.self)
+    let request = try planRequest(call, model)
+    let rehearsal = CPUBackend(
+      threadCount: backend.pool.threadCount, instructionSet: backend.instructionSet, isRehearsal: true)
+    let plan = try MemoryPlan(model, request, on: rehearsal, programByteCount: programByteCount(for: model))
+    let state = call.state
+    func rows(_ list: [(name: String, bytes: Int)]) -> LuaValue {
+      .table(
+        state.list(
+          list.map { row in
+            let table = state.newTable()
+            table["name"] = .string(row.name)
+            table["bytes"] = .integer(row.bytes)
+            return .table(table)
+          }))
+    }
+    let table = state.newTable()
+    table["categories"] = rows(plan.categories)
+    table["moments"] = rows(plan.moments)
+    for (name, value) in [
+      ("peak", plan.peak), ("disk", plan.diskBytes), ("trainable", plan.trainableCount),
+      ("parameters", plan.parameterCount), ("adapter_bytes", plan.adapterByteCount),
+      ("optimizer_bytes", plan.optimizerByteCount), ("spill_bytes", plan.spillByteCount),
+      ("checkpoint_bytes", plan.checkpointByteCount),
+    ] {
+      table[name] = .integer(value)
+    }
+    for (name, value) in [
+      ("batch", request.batch), ("micro_batch", request.microBatch), ("length", request.maxLength),
+      ("bits", request.optimizer.update.bits),
+    ] {
+      table[name] = .integer(value)
+    }
+    table["checkpointing"] = .bool(request.checkpointing)
+    table["paged"] = .bool(request.optimizer.isPaged)
+    table["flops_per_step"] = .number(plan.work.flops)
+    let speed = try machineSpeed ?? MachineSpeed(model, on: backend)
+    machineSpeed = speed
+    table["seconds_per_step"] = .number(speed.seconds(plan.work))
+    return .table(table)
+  }
+
+  private func planRequest(_ call: Call, _ model: LanguageModel) throws -> PlanRequest {
+    let options = call.options("options")
+    for name in ["micro_batch", "length", "batch"] {
+      if let value = options.int(name), !(1...1 << 20).contains(value) {
+        throw call.invalid("\(name) is \(value), expected 1 to \(1 << 20)")
+      }
+    }
+    let (batch, length) = (options.int("batch") ?? 1, options.int("length") ?? 1)
+    let microBatch = options.int("micro_batch") ?? batch
+    guard microBatch <= batch else {
+      throw call.invalid("micro_batch (\(microBatch)) is larger than batch (\(batch)), the sequences of a whole step")
+    }
+    guard length <= model.config.maxPositions else {
+      throw ModelError.tooLong(tokens: length, limit: model.config.maxPositions)
+    }
+    guard microBatch * length <= 1 << 24 else {
+      throw call.invalid(
+        "micro_batch * length is \(microBatch * length) tokens in one pass, expected at most \(1 << 24)")
+    }
+    var settings = OptimizerOptions(update: OptimizerUpdate(rule: .adamW, learningRate: 0))
+    if case .object(let object) = options["optimizer"], let given = object as? OptimizerObject {
+      settings = given.options
+    }
+    if let bits = options.int("bits") {
+      guard bits == 8 || bits == 32 else { throw call.invalid("bits is \(bits), expected 8 or 32") }
+      settings.update.bits = bits
+    }
+    if let paged = options.bool("paged") { settings.isPaged = paged }
+    return PlanRequest(
+      microBatch: microBatch, maxLength: length, batch: batch,
+      checkpointing: options.bool("checkpointing") ?? model.checkpointing, optimizer: settings)
+  }
+
+  /// Resident memory of this process that is neither tensors nor scratch nor model file, and what is still to come
+  /// when only the header of the model was read.
+  private func programByteCount(for model: LanguageModel) -> Int {
+    if let programByteCount, !model.isLoaded { return programByteCount + tokenizerByteCount(model) }
+    let own = max(0, ProcessMemory.read("RssAnon") - backend.residentByteCount)
+    let program = own + programFileByteCount + PlanConstants.codeByteCount
+    if model.isLoaded { return program }
+    programByteCount = program
+    return program + tokenizerByteCount(model)
+  }
+
+}
+
+/// What a plan knows of the program before it happens, measured on runs of Benchmarks/memory.
+private enum PlanConstants {
+  /// Resident memory of a tokenizer per entry of its vocabulary.
+  static let tokenizerBytesPerToken = 340
+  /// Pages of code and libraries that training brings in, thread stacks and the heap's small change.
+  static let codeByteCount = 16 << 20
+}

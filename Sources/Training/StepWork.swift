@@ -1,0 +1,47 @@
+import Models
+
+/// Arithmetic of one optimizer step in floating-point operations, by what it runs on.
+public struct StepWork: Sendable {
+  /// Products with frozen matrices in 4 bits, with dense ones and of the low-rank branches.
+  public var quantized = 0.0
+  public var dense = 0.0
+  public var lowRank = 0.0
+  public var attention = 0.0
+  /// Bytes that the operations between the products read and write.
+  public var passing = 0.0
+  /// Trained elements, each updated once.
+  public var updates = 0.0
+
+  public var flops: Double { quantized + dense + lowRank + attention }
+
+  public init() {}
+
+  /// Forward and backward: 4 operations per frozen weight and token, 6 per trained one, 3.5 forward passes of causal
+  /// attention (Dao 2023, section 3.2); with checkpointing the layers run forward once more.
+  init(_ model: LanguageModel, _ request: PlanRequest) {
+    let tokens = Double(request.batch * request.maxLength)
+    let again = request.checkpointing ? 2.0 : 0
+    for module in model.modules {
+      let size = Double(module.outFeatures) * Double(module.inFeatures) * tokens
+      let isHead = module === model.outputModule
+      if module.kind == .linear || isHead {
+        let perWeight = (module.weight?.requiresGradient ?? false ? 6 : 4) + (isHead ? 0 : again)
+        if module.quantized != nil { quantized += perWeight * size } else { dense += perWeight * size }
+      }
+      if let adapter = module.adapter {
+        lowRank += (6 + again) * Double(adapter.a.elementCount + adapter.b.elementCount) * tokens
+      }
+    }
+    let config = model.config
+    let queries = Double(config.headCount * config.headDimension)
+    let pairs = tokens * Double(request.maxLength) / 2
+    attention = (request.checkpointing ? 4.5 : 3.5) * 4 * queries * pairs * Double(config.layerCount)
+    // Norms, rotations, gating, residuals, dropout and their gradients: about 40 passes over rows of the hidden size
+    // and 14 over those of the feed-forward layer.
+    let width = 40 * Double(config.hiddenSize) + 14 * Double(config.intermediateSize)
+    passing =
+      width * Double(model.computeType.byteCount) * Double(config.layerCount) * tokens
+      + 16 * Double(config.vocabularySize) * tokens
+    updates = model.trainableParameters.reduce(0) { $0 + Double($1.tensor.elementCount) }
+  }
+}
