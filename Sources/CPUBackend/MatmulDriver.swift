@@ -14,6 +14,14 @@ struct MatmulOperand: @unchecked Sendable {
   /// Where along the contraction this operand begins.
   var firstStep = 0
 
+  /// Whether the elements of a lane follow each other in memory.
+  var runsAlongSteps: Bool {
+    switch source {
+    case .dense(_, _, _, let contiguous): contiguous
+    case .quantized(_, let lanesAreRows): lanesAreRows
+    }
+  }
+
   func pack(
     _ kernels: MatmulKernels, _ mode: MatmulMode, lanes: Range<Int>, steps: Range<Int>,
     to target: UnsafeMutablePointer<Float>, laneStride: Int, wordStride: Int, scratch: UnsafeMutablePointer<Float>
@@ -297,9 +305,10 @@ struct MatmulDriver: @unchecked Sendable {
         for kBlock in 0..<blocks {
           let steps = steps(kBlock)
           // A few rows at a time across the panels, so that a cache line or a page is used up once it is there.
+          let run = columns.runsAlongSteps ? stepsPerBlock : Self.streamedSteps
           var step = steps.lowerBound
           while step < steps.upperBound {
-            let end = min(steps.upperBound, step + Self.streamedSteps)
+            let end = min(steps.upperBound, step + run)
             for index in 0..<present {
               columns.pack(
                 kernels, mode, lanes: columnPanel(job * group + index, of: columns.lanes), steps: step..<end,

@@ -31,11 +31,11 @@ extension CPUBackend {
           precision: precision)
         return
       }
-      // The weight always streams. Decoding gives runs of a row of W, which fill a row panel when the contraction runs
-      // along W's rows and a column panel when it runs across them.
+      // The weight always streams. Decoding gives runs of a row of W, which fill a row panel as they are when the
+      // contraction runs along W's rows and a column panel when it runs across them.
       multiply(
-        left, right, leftIsRows: transposed, streamsLeft: false, k: transposed ? weight.out : weight.in, alpha: alpha,
-        beta: beta, c: y, cType: yType, cRowStride: yRowStride, precision: precision)
+        left, right, leftIsRows: transposed || rows >= Self.turnedQuantizedRows, streamsLeft: false,
+        k: transposed ? weight.out : weight.in, alpha: alpha, beta: beta, c: y, cType: yType, cRowStride: yRowStride, precision: precision)
     }
   }
 }

@@ -90,6 +90,10 @@ extension Kernels {
           for l in 0..<present {
             let row = source + (lane &+ l) &* stride &* size
             put(scratch + l &* 16, wordsAlong(row, type, step, k &- step, mode))
+            // The panel after this one: its rows follow.
+            let ahead = row + (lanes &* stride &+ step) &* size
+            mm_prefetch(ahead)
+            if mode == 1 && type == 0 { mm_prefetch(ahead + 64) }
           }
           for l in present..<16 { put(scratch + l &* 16, F16(repeating: 0)) }
           mm_transpose16(scratch, 16, to, wordStride)
@@ -97,9 +101,12 @@ extension Kernels {
           let count = min(16, words &- word)
           if laneStride == 1 {
             for w in 0..<count {
-              put(
-                to + w &* wordStride,
-                wordsAcross(source, type, stride, step &+ w &* perWord, k, lane, present, mode))
+              let first = step &+ w &* perWord
+              put(to + w &* wordStride, wordsAcross(source, type, stride, first, k, lane, present, mode))
+              // As many steps further on, which are packed next.
+              let ahead = source + ((first &+ k) &* stride &+ lane) &* size
+              mm_prefetch(ahead)
+              if mode == 1 { mm_prefetch(ahead + stride &* size) }
             }
           } else {
             for w in 0..<count {

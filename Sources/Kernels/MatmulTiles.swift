@@ -98,6 +98,12 @@ private func multiplyAdd(_ sum: F16, _ a: F16, _ b: F16) -> F16 {
 #endif
 
 #if ISA_AVX512 || ISA_AVX512BF16
+  /// The row panel after this one, a cache line per word: 16 lines of each lane. What lies there otherwise is harmless.
+  @inline(__always)
+  private func prefetchNextPanel(_ a: UnsafePointer<Float>, _ word: Int) {
+    mm_prefetch(a + (16 &* lanePitch &+ (word & 15) &* 16 &+ (word &>> 4) &* lanePitch))
+  }
+
   private struct Tile14 {
     var r0 = Row(), r1 = Row(), r2 = Row(), r3 = Row(), r4 = Row(), r5 = Row(), r6 = Row(),
       r7 = Row(), r8 = Row(), r9 = Row(), r10 = Row(), r11 = Row(), r12 = Row(), r13 = Row()
@@ -169,6 +175,7 @@ private func multiplyAdd(_ sum: F16, _ a: F16, _ b: F16) -> F16 {
     var next = b
     var word = 0
     while word < words {
+      prefetchNextPanel(a, word)
       if half { tile.halfStep(a + word, next, pairs) } else { tile.step(a + word, next, pairs) }
       next += Kernels.matmulColumns
       word &+= 1
@@ -229,6 +236,7 @@ private func multiplyAdd(_ sum: F16, _ a: F16, _ b: F16) -> F16 {
     var next = b
     var word = 0
     while word < words {
+      prefetchNextPanel(a, word)
       if half { tile.halfStep(a + word, next, pairs) } else { tile.step(a + word, next, pairs) }
       next += Kernels.matmulColumns
       word &+= 1

@@ -130,6 +130,54 @@ private func packColumns(
   }
 }
 
+/// Decodes rows of whole groups of 32 elements into a column panel whose lanes they are: 16 rows by 16 words at a time,
+/// turned in the scratch space. The block size is a power of two. Lanes beyond `rows` repeat the last row; their sums
+/// are never read.
+@inline(__always)
+private func packRowsAcross(
+  _ weight: UnsafePointer<QuantizedWeightPointers>, _ table: F16, _ firstRow: Int, _ rows: Int, _ firstColumn: Int,
+  _ columns: Int, _ target: UnsafeMutablePointer<Float>, _ wordStride: Int, _ mode: Int32,
+  _ scratch: UnsafeMutablePointer<Float>
+) {
+  let shift = weight.pointee.blockSize.trailingZeroBitCount
+  let width = weight.pointee.in
+  let groupSteps = mode == 1 ? 32 : 16
+  // Where rows are whole blocks, the scales of the 16 rows change together.
+  let scaleSteps = width & (weight.pointee.blockSize &- 1) == 0 ? weight.pointee.blockSize : groupSteps
+  let scales = scratch + 256
+  var lane = 0
+  while lane < rows {
+    var column = 0
+    var to = target + lane
+    while column < columns {
+      if column == 0 || (firstColumn &+ column) & (scaleSteps &- 1) == 0 {
+        for l in 0..<16 {
+          let start = (firstRow &+ min(lane &+ l, rows &- 1)) &* width &+ firstColumn &+ column
+          scales[l] = Kernels.blockScale(weight, start &>> shift)
+        }
+      }
+      for l in 0..<16 {
+        let start = (firstRow &+ min(lane &+ l, rows &- 1)) &* width &+ firstColumn &+ column
+        let codes = weight.pointee.codes + (start &>> 1)
+        // The panel after this one: its rows follow.
+        if column & 127 == 0 { mm_prefetch(codes + (rows &* width) &>> 1) }
+        let scale = F16(repeating: scales[l])
+        let low = mm_decode16(table, codes) * scale
+        switch mode {
+        case 1:
+          put(scratch + l &* 16, unsafeBitCast(mm_row_words(low, mm_decode16(table, codes + 8) * scale), to: F16.self))
+        case 0: put(scratch + l &* 16, low)
+        default: put(scratch + l &* 16, mm_round_bf16(low))
+        }
+      }
+      mm_transpose16(scratch, 16, to, wordStride)
+      to += 16 &* wordStride
+      column &+= groupSteps
+    }
+    lane &+= 16
+  }
+}
+
 extension Kernels {
   /// The scale of one block: both operations of double quantization round, as the reference does.
   @inline(__always)
@@ -160,6 +208,14 @@ extension Kernels {
         case 0: packRows(weight, table, firstRow, rows, firstColumn, columns, target, laneStride, 0)
         case 1: packRows(weight, table, firstRow, rows, firstColumn, columns, target, laneStride, 1)
         default: packRows(weight, table, firstRow, rows, firstColumn, columns, target, laneStride, 2)
+        }
+        return
+      }
+      if lanesAreRows, laneStride == 1, columns & 31 == 0, blockSize & (blockSize &- 1) == 0 {
+        switch mode {
+        case 0: packRowsAcross(weight, table, firstRow, rows, firstColumn, columns, target, wordStride, 0, scratch)
+        case 1: packRowsAcross(weight, table, firstRow, rows, firstColumn, columns, target, wordStride, 1, scratch)
+        default: packRowsAcross(weight, table, firstRow, rows, firstColumn, columns, target, wordStride, 2, scratch)
         }
         return
       }

@@ -114,8 +114,9 @@ private struct QuantizedProduct {
       (70, 128, 64), (33, 192, 64), (64, 64, 128), (31, 576, 64), (20, 96, 64), (45, 37, 32), (3, 1001, 64),
       (70, 80, 4096), (9, 7, 32), (140, 33, 64), (1, 1, 32),
     ]
-    for rows in [1, 2, 6, 9, 17, 40] {
-      for (out, columns, blockSize) in shapes {
+    // From 256 rows on the weight's rows are turned while they are decoded.
+    for rows in [1, 2, 6, 9, 17, 40, 259] {
+      for (out, columns, blockSize) in rows < 256 ? shapes : [(70, 128, 64), (33, 192, 64), (20, 96, 64), (45, 37, 32)] {
         for variant in 0..<8 {
           QuantizedProduct(
             rows: rows, out: out, columns: columns, blockSize: blockSize, doubleQuantized: variant & 1 != 0,
@@ -146,7 +147,7 @@ private struct QuantizedProduct {
   @Test(arguments: instructionSets)
   func decodedValuesAreExact(instructionSet: InstructionSet) {
     let backend = CPUBackend(threadCount: 1, instructionSet: instructionSet)
-    for (columns, rows) in [(64, 64), (33, 33), (128, 1), (96, 2)] {
+    for (columns, rows) in [(64, 64), (33, 33), (128, 1), (96, 2), (288, 288)] {
       let product = QuantizedProduct(rows: rows, out: 50, columns: columns, blockSize: 32, doubleQuantized: true)
       let weight = product.fixture
       let x = GuardedMatrix(rows, columns, .f32, seed: 1)
