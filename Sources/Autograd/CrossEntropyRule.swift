@@ -32,13 +32,12 @@ public func linearCrossEntropy(
     let range = start..<min(start + rowsPerChunk, tokens)
     let rows = try hidden.narrowed(0, range)
     let chunk = try logits.narrowed(0, 0..<range.count)
-    try head.multiply(rows, transposed: false, beta: 0, into: chunk, precision: precision)
+    try head.multiply(rows, transposed: false, into: chunk, precision: precision)
     try backend.crossEntropy(
       chunk, labels: try labels.narrowed(0, range), losses: try losses.narrowed(0, range),
       gradientScale: recording ? scale : nil)
     if let dHidden {
-      try head.multiply(
-        chunk, transposed: true, beta: 0, into: try dHidden.narrowed(0, range), precision: precision)
+      try head.multiply(chunk, transposed: true, into: try dHidden.narrowed(0, range), precision: precision)
     }
     if let dHead {
       try backend.matmul(

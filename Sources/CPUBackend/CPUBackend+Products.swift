@@ -8,8 +8,8 @@ extension CPUBackend {
   ) throws {
     matmul(
       m: c.shape[0], n: c.shape[1], k: a.shape[transposeA ? 0 : 1], alpha: alpha, a: a.address, aType: a.dtype,
-      aRowStride: a.shape[1], transposeA: transposeA, b: b.address, bType: b.dtype, bRowStride: b.shape[1],
-      transposeB: transposeB, beta: beta, c: c.address, cType: c.dtype, cRowStride: c.shape[1], precision: precision)
+      aRowStride: a.strides[0], transposeA: transposeA, b: b.address, bType: b.dtype, bRowStride: b.strides[0],
+      transposeB: transposeB, beta: beta, c: c.address, cType: c.dtype, cRowStride: c.strides[0], precision: precision)
   }
 
   public func quantizedMatmul(
@@ -18,7 +18,8 @@ extension CPUBackend {
   ) throws {
     quantizedMatmul(
       rows: x.shape[0], weight: weight.pointers, transposed: transposed, alpha: alpha, x: x.address, xType: x.dtype,
-      xRowStride: x.shape[1], beta: beta, y: y.address, yType: y.dtype, yRowStride: y.shape[1], precision: precision)
+      xRowStride: x.strides[0], beta: beta, y: y.address, yType: y.dtype, yRowStride: y.strides[0], precision: precision
+    )
   }
 }
 

@@ -45,10 +45,15 @@ extension CPUBackend {
   private func driver(
     _ rows: MatmulOperand, _ columns: MatmulOperand, k: Int, precision: DType, output: MatmulOutput
   ) -> MatmulDriver {
-    let mode: MatmulMode = precision == .bf16 ? (matmulState.kernels.pairsBF16 ? .pairs : .rounded) : .float
-    return MatmulDriver(
-      kernels: matmulState.kernels, state: matmulState, pool: pool, rows: rows, columns: columns, k: max(0, k),
-      mode: mode, output: output)
+    MatmulDriver(
+      tiling: tiling(precision), state: matmulState, pool: pool, rows: rows, columns: columns, k: max(0, k),
+      output: output)
+  }
+
+  func tiling(_ precision: DType) -> MatmulTiling {
+    let kernels = matmulState.kernels
+    return MatmulTiling(
+      kernels: kernels, mode: precision == .bf16 ? (kernels.pairsBF16 ? .pairs : .rounded) : .float)
   }
 
   func multiplyRows(

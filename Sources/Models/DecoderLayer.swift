@@ -23,6 +23,11 @@ struct DecoderLayer {
     return module
   }
 
+  /// The outputs of linear modules that share their input.
+  private func outputs(_ names: [String], _ x: Tensor, _ context: ForwardContext) throws -> [Tensor] {
+    try Module.outputs(of: try names.map(module), x, context)
+  }
+
   private func norm(_ name: String, _ x: Tensor) throws -> Tensor {
     let module = try module(name)
     guard let weight = module.weight else { throw ModelError.notLoaded(module: module.name) }
@@ -33,17 +38,15 @@ struct DecoderLayer {
     let attended = try attend(try norm("input_layernorm", x), geometry, context)
     let middle = try addResidual(inPlace: attended, x)
     let h = try norm("post_attention_layernorm", middle)
-    let gate = try module("mlp.gate_proj")(h, context)
-    let up = try module("mlp.up_proj")(h, context)
-    let down = try module("mlp.down_proj")(try swiglu(gate: gate, up: up), context)
+    let gated = try outputs(["mlp.gate_proj", "mlp.up_proj"], h, context)
+    let down = try module("mlp.down_proj")(try swiglu(gate: gated[0], up: gated[1]), context)
     return try addResidual(inPlace: down, middle)
   }
 
   private func attend(_ h: Tensor, _ geometry: LayerGeometry, _ context: ForwardContext) throws -> Tensor {
     let config = model.config
-    var q = try module("self_attn.q_proj")(h, context)
-    var k = try module("self_attn.k_proj")(h, context)
-    let v = try module("self_attn.v_proj")(h, context)
+    let projected = try outputs(["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"], h, context)
+    var (q, k) = (projected[0], projected[1])
     if config.hasQKNorm {
       q = try headNorm("self_attn.q_norm", q)
       k = try headNorm("self_attn.k_norm", k)
@@ -55,9 +58,9 @@ struct DecoderLayer {
       segments: geometry.segments, window: config.slidingWindow(layer: index) ?? 0)
     let mixed: Tensor
     if let cache = geometry.cache {
-      mixed = try cache.attend(layer: index, q, k, v, shape)
+      mixed = try cache.attend(layer: index, q, k, projected[2], shape)
     } else {
-      mixed = try attention(q, k, v, shape)
+      mixed = try attention(q, k, projected[2], shape)
     }
     return try module("self_attn.o_proj")(mixed, context)
   }

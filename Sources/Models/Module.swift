@@ -68,12 +68,20 @@ public final class Module {
 
   /// y[T, out] from x[T, in]: base product, bias and adapter.
   func callAsFunction(_ x: Tensor, _ context: ForwardContext) throws -> Tensor {
-    guard let weight = linearWeight else { throw ModelError.notLoaded(module: name) }
-    let y = try linear(
-      x, weight, bias: bias, branch: context.usesAdapters ? adapter?.branch(context) : nil,
-      precision: context.precision)
-    // A tied embedding is the output module too; its hooks see the embedding, not the logits.
-    return kind == .linear ? try observed(x, y) : y
+    try Module.outputs(of: [self], x, context)[0]
+  }
+
+  /// The outputs of modules that share their input, computed together.
+  static func outputs(of modules: [Module], _ x: Tensor, _ context: ForwardContext) throws -> [Tensor] {
+    let layers = try modules.map { module in
+      guard let weight = module.linearWeight else { throw ModelError.notLoaded(module: module.name) }
+      return LinearLayer(
+        weight: weight, bias: module.bias, branch: context.usesAdapters ? module.adapter?.branch(context) : nil)
+    }
+    return try zip(modules, linear(x, layers, precision: context.precision)).map { module, y in
+      // A tied embedding is the output module too; its hooks see the embedding, not the logits.
+      module.kind == .linear ? try module.observed(x, y) : y
+    }
   }
 }
 

@@ -38,7 +38,8 @@ public protocol Backend: AnyObject, Sendable {
 
   // MARK: Products
 
-  /// c = alpha * op(a) op(b) + beta * c on matrices; `precision` bf16 rounds the operands, sums stay f32.
+  /// c = alpha * op(a) op(b) + beta * c on matrices, whose rows may be apart; `precision` bf16 rounds the operands, sums
+  /// stay f32.
   func matmul(
     _ a: Tensor, transposeA: Bool, _ b: Tensor, transposeB: Bool, alpha: Float, beta: Float, into c: Tensor,
     precision: DType) throws
@@ -46,6 +47,14 @@ public protocol Backend: AnyObject, Sendable {
   func quantizedMatmul(
     _ x: Tensor, _ weight: QuantizedOperand, transposed: Bool, alpha: Float, beta: Float, into y: Tensor,
     precision: DType) throws
+
+  /// Linear layers that share their input x [T, in]: y_i = x W_i^T + h_i B_i^T with h_i = scaling_i x A_i^T, which is
+  /// kept for the backward pass. See `LinearOutput`.
+  func linear(_ x: Tensor, _ layers: [LinearOperands], into outputs: [LinearOutput], precision: DType) throws
+  /// dx = sum over the layers of dy_i W_i + g_i A_i with g_i = scaling_i dy_i B_i, which is kept for the gradients of
+  /// the branches; only the latter without `dx`. See `LinearGradient`.
+  func linearBackward(
+    _ gradients: [LinearGradient], _ layers: [LinearOperands], into dx: Tensor?, precision: DType) throws
 
   // MARK: Quantization
 

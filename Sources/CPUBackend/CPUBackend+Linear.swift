@@ -1,0 +1,161 @@
+import Numerics
+import Tensors
+
+// Linear layers with their low-rank branches as one product: the shared input is packed once, B is added to the tile that
+// W fills, and backward the contraction runs through all layers and branches before dx is stored.
+
+extension CPUBackend {
+  /// With fewer rows the products of the layers are computed one by one.
+  static let sharedRows = 32
+
+  public func linear(
+    _ x: Tensor, _ layers: [LinearOperands], into outputs: [LinearOutput], precision: DType
+  ) throws {
+    guard x.shape[0] >= Self.sharedRows else {
+      for (layer, output) in zip(layers, outputs) { try linearAlone(x, layer, into: output, precision) }
+      return
+    }
+    withQuantized(layers) { weights in
+      var first = StagedMatmul.Stage(
+        parts: [StagedMatmul.Part(rows: rows(x), k: x.shape[1])], products: [])
+      var second = StagedMatmul.Stage(parts: [], products: [])
+      for (index, output) in outputs.enumerated() {
+        var terms = [StagedMatmul.Term(part: 0, columns: outColumns(layers[index].weight, weights[index]))]
+        if let low = output.low, let (a, b, scaling) = layers[index].lowRank {
+          if !output.lowIsGiven {
+            first.products.append(
+              StagedMatmul.Product(
+                terms: [StagedMatmul.Term(part: 0, columns: columns(a, alongSteps: true))],
+                output: target(low, alpha: scaling)))
+          }
+          second.parts.append(StagedMatmul.Part(rows: rows(low), k: b.shape[1]))
+          terms.append(StagedMatmul.Term(part: second.parts.count, columns: columns(b, alongSteps: true)))
+        }
+        second.products.append(
+          StagedMatmul.Product(terms: terms, output: target(output.y, beta: output.addsToOld ? 1 : 0)))
+      }
+      run([first, second], lanes: x.shape[0], precision)
+    }
+  }
+
+  public func linearBackward(
+    _ gradients: [LinearGradient], _ layers: [LinearOperands], into dx: Tensor?, precision: DType
+  ) throws {
+    guard let tokens = gradients.first?.dy.shape[0] else { return }
+    guard tokens >= Self.sharedRows else {
+      for (index, layer) in layers.enumerated() {
+        try linearBackwardAlone(gradients[index], layer, into: dx, beta: index == 0 ? 0 : 1, precision)
+      }
+      return
+    }
+    withQuantized(layers) { weights in
+      var first = StagedMatmul.Stage(parts: [], products: [])
+      var second = StagedMatmul.Stage(parts: [], products: [])
+      var terms: [StagedMatmul.Term] = []
+      for (index, gradient) in gradients.enumerated() {
+        first.parts.append(StagedMatmul.Part(rows: rows(gradient.dy), k: gradient.dy.shape[1]))
+        terms.append(StagedMatmul.Term(part: index, columns: inColumns(layers[index].weight, weights[index])))
+        guard let dLow = gradient.dLow, let (a, b, scaling) = layers[index].lowRank else { continue }
+        first.products.append(
+          StagedMatmul.Product(
+            terms: [StagedMatmul.Term(part: index, columns: columns(b, alongSteps: false))],
+            output: target(dLow, alpha: scaling)))
+        guard dx != nil, gradient.reachesInput else { continue }
+        second.parts.append(StagedMatmul.Part(rows: rows(dLow), k: a.shape[0]))
+        terms.append(
+          StagedMatmul.Term(
+            part: gradients.count + second.parts.count - 1, columns: columns(a, alongSteps: false)))
+      }
+      if let dx { second.products.append(StagedMatmul.Product(terms: terms, output: target(dx))) }
+      run(dx == nil ? [first] : [first, second], lanes: tokens, precision)
+    }
+  }
+
+  private func run(_ stages: [StagedMatmul.Stage], lanes: Int, _ precision: DType) {
+    StagedMatmul(tiling: tiling(precision), state: matmulState, pool: pool, lanes: lanes, stages: stages).run()
+  }
+
+  // MARK: Operands
+
+  private func rows(_ x: Tensor) -> MatmulOperand {
+    MatmulOperand(
+      source: .dense(x.address, type: x.dtype, stride: x.strides[0], contiguous: true), lanes: x.shape[0])
+  }
+
+  /// A matrix whose rows (along the steps) or columns are the lanes.
+  private func columns(_ matrix: Tensor, alongSteps: Bool) -> MatmulOperand {
+    MatmulOperand(
+      source: .dense(matrix.address, type: matrix.dtype, stride: matrix.strides[0], contiguous: alongSteps),
+      lanes: matrix.shape[alongSteps ? 0 : 1])
+  }
+
+  private func outColumns(_ weight: LinearWeight, _ quantized: UnsafePointer<QuantizedWeightPointers>?) -> MatmulOperand
+  {
+    switch weight {
+    case .dense(let matrix): columns(matrix, alongSteps: true)
+    case .quantized:
+      MatmulOperand(source: .quantized(quantized.unsafelyUnwrapped, lanesAreRows: true), lanes: weight.shape[0])
+    }
+  }
+
+  private func inColumns(_ weight: LinearWeight, _ quantized: UnsafePointer<QuantizedWeightPointers>?) -> MatmulOperand
+  {
+    switch weight {
+    case .dense(let matrix): columns(matrix, alongSteps: false)
+    case .quantized:
+      MatmulOperand(source: .quantized(quantized.unsafelyUnwrapped, lanesAreRows: false), lanes: weight.shape[1])
+    }
+  }
+
+  private func target(_ y: Tensor, alpha: Float = 1, beta: Float = 0) -> MatmulOutput {
+    MatmulOutput(
+      base: y.address, type: y.dtype, stride: y.strides[0], transposed: false, alpha: alpha, beta: beta)
+  }
+
+  /// Runs `body` with the addresses of quantized weights, nil where a weight is dense.
+  private func withQuantized(
+    _ layers: [LinearOperands], _ body: ([UnsafePointer<QuantizedWeightPointers>?]) -> Void
+  ) {
+    let weights = layers.map { layer -> QuantizedWeightPointers? in
+      if case .quantized(let operand) = layer.weight { operand.pointers } else { nil }
+    }
+    let present = weights.compactMap { $0 }
+    present.withUnsafeBufferPointer { buffer in
+      var next = buffer.baseAddress
+      body(
+        weights.map { weight in
+          guard weight != nil, let address = next else { return nil }
+          next = address + 1
+          return address
+        })
+    }
+  }
+
+  // MARK: Few rows
+
+  private func linearAlone(
+    _ x: Tensor, _ layer: LinearOperands, into output: LinearOutput, _ precision: DType
+  ) throws {
+    try layer.weight.multiply(
+      x, transposed: false, beta: output.addsToOld ? 1 : 0, into: output.y, precision: precision)
+    guard let low = output.low, let (a, b, scaling) = layer.lowRank else { return }
+    if !output.lowIsGiven {
+      try matmul(
+        x, transposeA: false, a, transposeB: true, alpha: scaling, beta: 0, into: low, precision: precision)
+    }
+    try matmul(low, transposeA: false, b, transposeB: true, alpha: 1, beta: 1, into: output.y, precision: precision)
+  }
+
+  private func linearBackwardAlone(
+    _ gradient: LinearGradient, _ layer: LinearOperands, into dx: Tensor?, beta: Float, _ precision: DType
+  ) throws {
+    if let dx {
+      try layer.weight.multiply(gradient.dy, transposed: true, beta: beta, into: dx, precision: precision)
+    }
+    guard let dLow = gradient.dLow, let (a, b, scaling) = layer.lowRank else { return }
+    try matmul(
+      gradient.dy, transposeA: false, b, transposeB: false, alpha: scaling, beta: 0, into: dLow, precision: precision)
+    guard let dx, gradient.reachesInput else { return }
+    try matmul(dLow, transposeA: false, a, transposeB: false, alpha: 1, beta: 1, into: dx, precision: precision)
+  }
+}

@@ -1,0 +1,55 @@
+import Numerics
+import Tensors
+
+/// One side of a product: `lanes` vectors along the contraction.
+struct MatmulOperand: @unchecked Sendable {
+  enum Source {
+    /// `contiguous` tells that the elements of a lane follow each other; otherwise lanes follow each other.
+    case dense(UnsafeRawPointer, type: DType, stride: Int, contiguous: Bool)
+    /// Lanes are the rows of the quantized matrix, or its columns.
+    case quantized(UnsafePointer<QuantizedWeightPointers>, lanesAreRows: Bool)
+  }
+  var source: Source
+  var lanes: Int
+  /// Where along the contraction this operand begins.
+  var firstStep = 0
+
+  /// Whether the elements of a lane follow each other in memory.
+  var runsAlongSteps: Bool {
+    switch source {
+    case .dense(_, _, _, let contiguous): contiguous
+    case .quantized(_, let lanesAreRows): lanesAreRows
+    }
+  }
+
+  func pack(
+    _ kernels: MatmulKernels, _ mode: MatmulMode, lanes: Range<Int>, steps: Range<Int>,
+    to target: UnsafeMutablePointer<Float>, laneStride: Int, wordStride: Int, scratch: UnsafeMutablePointer<Float>
+  ) {
+    let steps = steps.lowerBound + firstStep..<steps.upperBound + firstStep
+    switch source {
+    case .dense(let base, let type, let stride, let contiguous):
+      let index =
+        contiguous ? lanes.lowerBound * stride + steps.lowerBound : steps.lowerBound * stride + lanes.lowerBound
+      kernels.pack(
+        base + index * type.byteCount, type.rawValue, stride, contiguous, lanes.count, steps.count, target, laneStride,
+        wordStride, mode.rawValue, scratch)
+    case .quantized(let weight, let lanesAreRows):
+      let rows = lanesAreRows ? lanes : steps
+      let columns = lanesAreRows ? steps : lanes
+      kernels.packQuantized(
+        UnsafeRawPointer(weight), rows.lowerBound, rows.count, columns.lowerBound, columns.count, lanesAreRows, target,
+        laneStride, wordStride, mode.rawValue, scratch)
+    }
+  }
+}
+
+/// Where the product goes: output (row lane r, column lane c) is at `base + r * stride + c`, or transposed.
+struct MatmulOutput: @unchecked Sendable {
+  var base: UnsafeMutableRawPointer
+  var type: DType
+  var stride: Int
+  var transposed: Bool
+  var alpha: Float
+  var beta: Float
+}

@@ -1,0 +1,213 @@
+import Numerics
+import Tensors
+
+/// Products of row lanes that are packed once and stay, with columns that stream past: each worker packs or decodes a
+/// few column panels at a time, for itself.
+///
+/// The rows consist of parts, each with a contraction of its own, and an output sums over one or more of them:
+/// y = x W^T + h B^T packs x and h and has two terms. Outputs of the same rows share what is packed. Where a part is the
+/// output of another product, as h is, it belongs to a later stage.
+///
+/// Every output is summed over its terms, and over the contraction of each, in the same order whichever worker computes
+/// it and however the lanes are divided, so results do not depend on the number of threads.
+struct StagedMatmul: @unchecked Sendable {
+  /// Row lanes along `k` steps.
+  struct Part {
+    var rows: MatmulOperand
+    var k: Int
+  }
+  /// Columns against one of the parts, which are numbered through all stages.
+  struct Term {
+    var part: Int
+    var columns: MatmulOperand
+  }
+  struct Product {
+    var terms: [Term]
+    var output: MatmulOutput
+    var columnCount: Int { terms[0].columns.lanes }
+  }
+  /// Parts to be packed, then products of these and of all parts before.
+  struct Stage {
+    var parts: [Part]
+    var products: [Product]
+  }
+
+  let tiling: MatmulTiling
+  let state: MatmulState
+  let pool: ThreadPool
+  /// Row lanes of every part.
+  let lanes: Int
+  let stages: [Stage]
+
+  /// Column panels that a worker packs at once: 128 columns of 4-bit codes are one cache line.
+  private static let columnGroup = 4
+  /// Steps of the contraction that are packed at once in such a group; an even number, for pairs.
+  private static let streamedSteps = 32
+
+  /// A part with its place in the packed rows: the first word of a lane, and the panels that this is in.
+  private struct Placed {
+    var part: Part
+    var word: Int
+    /// Where a block of a row panel begins.
+    func offset(block: Int, panel: Int, panels: Int) -> Int {
+      ((word / MatmulTiling.pitch + block) * panels + panel) * MatmulTiling.rowPanelCount + word % MatmulTiling.pitch
+    }
+  }
+
+  /// Short parts lie side by side in the lanes of one panel; long ones begin with a panel of their own.
+  private func place() -> (parts: [Placed], blocks: Int) {
+    var placed: [Placed] = []
+    var next = 0
+    for part in stages.flatMap(\.parts) {
+      let words = (tiling.words(part.k) + 15) / 16 * 16  // packing writes 16 at a time
+      let left = MatmulTiling.pitch - next % MatmulTiling.pitch
+      if words > left, left < MatmulTiling.pitch { next += left }
+      placed.append(Placed(part: part, word: next))
+      next += words
+    }
+    return (placed, tiling.count(next, by: MatmulTiling.pitch))
+  }
+
+  /// Panels per job with which the last worker ends first, the largest of those sizes.
+  private func columnGroup(_ products: [Product]) -> Int {
+    func duration(_ size: Int) -> Int {
+      var loads = [Int](repeating: 0, count: pool.threadCount)
+      for product in products {
+        var left = tiling.count(product.columnCount, by: tiling.kernels.columns)
+        while left > 0 {
+          let first = loads.indices.min { loads[$0] < loads[$1] } ?? 0
+          loads[first] += min(left, size)
+          left -= size
+        }
+      }
+      return loads.max() ?? 0
+    }
+    return (1...Self.columnGroup).min { (duration($0), -$0) < (duration($1), -$1) } ?? 1
+  }
+
+  func run() {
+    let (parts, blocks) = place()
+    let block = tiling.blockLanes(lanes, panel: tiling.kernels.rows, floatsPerLane: blocks * MatmulTiling.pitch)
+    let maximumPanels = block / tiling.kernels.rows
+    let packed = UncheckedPointer(state.packed(blocks * maximumPanels * MatmulTiling.rowPanelCount))
+    for first in stride(from: 0, to: lanes, by: block) {
+      let range = first..<min(lanes, first + block)
+      var done = 0
+      for stage in stages {
+        pack(parts[done..<done + stage.parts.count], range, to: packed)
+        done += stage.parts.count
+        stream(stage.products, parts, range, maximumPanels, packed)
+      }
+    }
+  }
+
+  private func pack(_ parts: ArraySlice<Placed>, _ rows: Range<Int>, to packed: UncheckedPointer) {
+    let panels = tiling.count(rows.count, by: tiling.kernels.rows)
+    let scratch = UncheckedPointers(state.workerBuffers(MatmulKernels.scratchCount))
+    pool.run(parts.reduce(0) { $0 + tiling.blocks($1.part.k) } * panels) { job, worker in
+      var block = job / panels
+      let panel = job % panels
+      for placed in parts {
+        let blocks = tiling.blocks(placed.part.k)
+        guard block < blocks else {
+          block -= blocks
+          continue
+        }
+        placed.part.rows.pack(
+          tiling.kernels, tiling.mode, lanes: tiling.rowPanel(panel, of: rows.count).shifted(by: rows.lowerBound),
+          steps: tiling.steps(block, of: placed.part.k),
+          to: packed.value + placed.offset(block: block, panel: panel, panels: panels),
+          laneStride: MatmulTiling.pitch, wordStride: 1, scratch: scratch.values[worker])
+        return
+      }
+    }
+  }
+
+  /// One job is a group of column panels of one product. Where there are fewer panels than workers can share, the rows
+  /// are divided too.
+  private func stream(
+    _ products: [Product], _ parts: [Placed], _ rows: Range<Int>, _ maximumPanels: Int, _ packed: UncheckedPointer
+  ) {
+    let width = tiling.kernels.columns
+    let group = columnGroup(products)
+    let panels = tiling.count(rows.count, by: tiling.kernels.rows)
+    let groups = products.map { tiling.count(tiling.count($0.columnCount, by: width), by: group) }
+    let jobs = groups.reduce(0, +)
+    let divisions = pool.threadCount > 1 && group == 1 && jobs < 2 * pool.threadCount ? min(panels, 4) : 1
+    let streamed = MatmulTiling.pitch * width
+    let scratch = UncheckedPointers(
+      state.workerBuffers(MatmulKernels.scratchCount + group * (streamed + tiling.tileCount * maximumPanels)))
+    pool.run(jobs * divisions) { job, worker in
+      var index = job / divisions
+      let division = job % divisions
+      let product = products.indices.first { number in
+        if index < groups[number] { return true }
+        index -= groups[number]
+        return false
+      }
+      guard let product else { return }
+      let buffer = scratch.values[worker]
+      compute(
+        products[product],
+        columns: index * group * width..<min(products[product].columnCount, (index + 1) * group * width),
+        rows, panels: panels * division / divisions..<panels * (division + 1) / divisions, of: panels, parts,
+        packed.value, buffer)
+    }
+  }
+
+  /// The outputs of some column panels, in some row panels.
+  private func compute(
+    _ product: Product, columns: Range<Int>, _ rows: Range<Int>, panels: Range<Int>, of panelCount: Int,
+    _ parts: [Placed], _ packed: UnsafePointer<Float>, _ buffer: UnsafeMutablePointer<Float>
+  ) {
+    let width = tiling.kernels.columns
+    let streamed = MatmulTiling.pitch * width
+    let present = tiling.count(columns.count, by: width)
+    let vectors = buffer + MatmulKernels.scratchCount
+    let tiles = vectors + present * streamed
+    let tileCount = tiling.tileCount
+    var isFirst = true
+    for term in product.terms {
+      let placed = parts[term.part]
+      for block in 0..<tiling.blocks(placed.part.k) {
+        let steps = tiling.steps(block, of: placed.part.k)
+        packColumns(term.columns, columns, steps, to: vectors, buffer)
+        for panel in panels {
+          tiling.kernels.multiply(
+            packed + placed.offset(block: block, panel: panel, panels: panelCount),
+            tiling.rowPanel(panel, of: rows.count).count, vectors, columns.count, streamed, tiling.words(steps.count),
+            tiles + (panel - panels.lowerBound) * present * tileCount, isFirst, tiling.mode.rawValue)
+        }
+        isFirst = false
+      }
+    }
+    for panel in panels {
+      for index in 0..<present {
+        tiling.store(
+          tiles + ((panel - panels.lowerBound) * present + index) * tileCount,
+          tiling.rowPanel(panel, of: rows.count).shifted(by: rows.lowerBound),
+          tiling.columnPanel(index, of: columns.count).shifted(by: columns.lowerBound), to: product.output, buffer)
+      }
+    }
+  }
+
+  /// Packs the column panels of a group. Where lanes follow each other, a few steps at a time across the panels, so that
+  /// a cache line or a page is used up once it is there.
+  private func packColumns(
+    _ operand: MatmulOperand, _ columns: Range<Int>, _ steps: Range<Int>, to vectors: UnsafeMutablePointer<Float>,
+    _ buffer: UnsafeMutablePointer<Float>
+  ) {
+    let width = tiling.kernels.columns
+    let run = operand.runsAlongSteps ? steps.count : Self.streamedSteps
+    for step in stride(from: steps.lowerBound, to: steps.upperBound, by: run) {
+      for index in 0..<tiling.count(columns.count, by: width) {
+        operand.pack(
+          tiling.kernels, tiling.mode,
+          lanes: tiling.columnPanel(index, of: columns.count).shifted(by: columns.lowerBound),
+          steps: step..<min(steps.upperBound, step + run),
+          to: vectors + index * MatmulTiling.pitch * width + tiling.words(step - steps.lowerBound) * width,
+          laneStride: 1, wordStride: width, scratch: buffer)
+      }
+    }
+  }
+}

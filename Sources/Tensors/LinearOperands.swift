@@ -1,0 +1,71 @@
+/// A frozen or trained matrix [out, in] of a linear layer.
+public enum LinearWeight: Sendable {
+  case dense(Tensor)
+  case quantized(QuantizedOperand)
+
+  public var shape: [Int] {
+    switch self {
+    case .dense(let weight): weight.shape
+    case .quantized(let operand): operand.shape
+    }
+  }
+
+  /// y = x W^T + beta * y, or with `transposed` dx = dy W + beta * dx.
+  public func multiply(_ x: Tensor, transposed: Bool, beta: Float = 0, into y: Tensor, precision: DType) throws {
+    switch self {
+    case .dense(let weight):
+      try x.backend.matmul(
+        x, transposeA: false, weight, transposeB: !transposed, alpha: 1, beta: beta, into: y, precision: precision)
+    case .quantized(let operand):
+      try x.backend.quantizedMatmul(
+        x, operand, transposed: transposed, alpha: 1, beta: beta, into: y, precision: precision)
+    }
+  }
+}
+
+/// What a backend multiplies in one linear layer: W [out, in], and of a low-rank branch A [rank, in], B [out, rank] (f32)
+/// and the factor of their product.
+public struct LinearOperands: Sendable {
+  public let weight: LinearWeight
+  public let lowRank: (a: Tensor, b: Tensor, scaling: Float)?
+
+  public init(weight: LinearWeight, lowRank: (a: Tensor, b: Tensor, scaling: Float)? = nil) {
+    self.weight = weight
+    self.lowRank = lowRank
+  }
+}
+
+/// Where the forward pass of a linear layer goes.
+public struct LinearOutput: Sendable {
+  /// [T, out]
+  public let y: Tensor
+  /// Whether the product is added to what `y` holds, as to a bias.
+  public let addsToOld: Bool
+  /// h = scaling * x A^T, f32 [T, rank], rows maybe apart; nil without a branch.
+  public let low: Tensor?
+  /// Whether `low` is there already, because the branch has an input of its own.
+  public let lowIsGiven: Bool
+
+  public init(y: Tensor, addsToOld: Bool = false, low: Tensor? = nil, lowIsGiven: Bool = false) {
+    self.y = y
+    self.addsToOld = addsToOld
+    self.low = low
+    self.lowIsGiven = lowIsGiven
+  }
+}
+
+/// The gradient that reaches a linear layer and that of its branch's h.
+public struct LinearGradient: Sendable {
+  /// [T, out]
+  public let dy: Tensor
+  /// g = scaling * dy B, f32 [T, rank], rows maybe apart; nil without a branch.
+  public let dLow: Tensor?
+  /// Whether g A belongs to the gradient of the input; not where a mask comes between.
+  public let reachesInput: Bool
+
+  public init(dy: Tensor, dLow: Tensor? = nil, reachesInput: Bool = true) {
+    self.dy = dy
+    self.dLow = dLow
+    self.reachesInput = reachesInput
+  }
+}
