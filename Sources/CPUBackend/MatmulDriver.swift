@@ -22,6 +22,13 @@ struct MatmulOperand: @unchecked Sendable {
     }
   }
 
+  /// Lanes that packing writes of a row panel with `lanes` lanes: lanes that do not lie along the contraction are
+  /// transposed sixteen at a time.
+  func writtenLanes(_ lanes: Int) -> Int {
+    if case .dense(_, _, _, let contiguous) = source, contiguous { return lanes }
+    return MatmulKernels.panelLanes
+  }
+
   func pack(
     _ kernels: MatmulKernels, _ mode: MatmulMode, lanes: Range<Int>, steps: Range<Int>,
     to target: UnsafeMutablePointer<Float>, laneStride: Int, wordStride: Int, scratch: UnsafeMutablePointer<Float>
@@ -141,8 +148,8 @@ struct MatmulDriver: @unchecked Sendable {
   private var inner: Int { output.transposed ? rows.lanes : columns.lanes }
 
   /// The product of nothing: beta * C, and zeros when beta is 0.
-  func scaleOutput() {
-    let zeros = UncheckedPointer(state.packed(tileCount))
+  func scaleOutput() throws {
+    let zeros = UncheckedPointer(try state.packed(tileCount))
     zeros.value.update(repeating: 0, count: tileCount)
     for index in 0..<outer { storeLine(index) { _ in UnsafePointer(zeros.value) } }
   }
@@ -168,11 +175,11 @@ struct MatmulDriver: @unchecked Sendable {
 
   /// Streams the columns past resident rows, or, where the packed rows would not stay in the caches, does so slice by
   /// slice of the contraction and sums the slices in order.
-  func runStreamingColumns() {
+  func runStreamingColumns() throws {
     let slice = sliceSteps
-    guard k >= 2 * slice, rows.lanes * columns.lanes <= Self.sumLimit else { return streamColumns() }
+    guard k >= 2 * slice, rows.lanes * columns.lanes <= Self.sumLimit else { return try streamColumns() }
     let width = count(inner, by: kernels.columns) * kernels.columns
-    let sums = UncheckedPointer(state.sums(outer * width))
+    let sums = UncheckedPointer(try state.sums(outer * width))
     var part = self
     part.output.base = UnsafeMutableRawPointer(sums.value)
     part.output.type = .f32
@@ -183,7 +190,7 @@ struct MatmulDriver: @unchecked Sendable {
       part.columns.firstStep = columns.firstStep + first
       part.k = min(slice, k - first)
       part.output.beta = first == 0 ? 0 : 1
-      part.streamColumns()
+      try part.streamColumns()
     }
     pool.forEachRange(outer, grain: 16) { range, _ in
       for index in range { storeLine(index) { UnsafePointer(sums.value + index * width + $0) } }
@@ -191,7 +198,7 @@ struct MatmulDriver: @unchecked Sendable {
   }
 
   /// Few rows of A against the rows of a long side, which is read once and not packed. Here `rows` are the few.
-  func runDots() {
+  func runDots() throws {
     let width = kernels.columns
     var isSplit = false
     if rows.lanes == 1, case .quantized = columns.source { isSplit = true }
@@ -199,9 +206,9 @@ struct MatmulDriver: @unchecked Sendable {
     let packMode = isSplit && mode == .pairs ? .rounded : mode
     let pitch = ((packMode == .pairs ? words(k) : k) + 31) / 32 * 32
     // Packing completes the lanes to 16.
-    let packed = UncheckedPointer(state.packed(pitch * MatmulKernels.panelLanes))
+    let packed = UncheckedPointer(try state.packed(pitch * MatmulKernels.panelLanes))
     let scratch = UncheckedPointers(
-      state.workerBuffers(MatmulKernels.scratchCount + width * MatmulKernels.panelLanes))
+      try state.workerBuffers(MatmulKernels.scratchCount + width * MatmulKernels.panelLanes))
     rows.pack(
       kernels, packMode, lanes: 0..<rows.lanes, steps: 0..<k, to: packed.value, laneStride: pitch, wordStride: 1,
       scratch: scratch.values[0])
@@ -223,14 +230,14 @@ struct MatmulDriver: @unchecked Sendable {
   }
 
   /// Streams the rows past resident columns.
-  func runStreamingRows() {
+  func runStreamingRows() throws {
     let width = kernels.columns
     // Transposing writes 16 words at a time.
     let paddedWords = (blocks - 1) * Self.pitch + (words(steps(blocks - 1).count) + 15) / 16 * 16
     let block = blockLanes(columns.lanes, panel: width, floatsPerLane: paddedWords)
-    let packed = UncheckedPointer(state.packed(paddedWords * block))
+    let packed = UncheckedPointer(try state.packed(paddedWords * block))
     let scratch = UncheckedPointers(
-      state.workerBuffers(MatmulKernels.scratchCount + Self.rowPanelCount + tileCount * (block / width)))
+      try state.workerBuffers(MatmulKernels.scratchCount + Self.rowPanelCount + tileCount * (block / width)))
     var first = 0
     while first < columns.lanes {
       let start = first
@@ -274,16 +281,18 @@ struct MatmulDriver: @unchecked Sendable {
     }
   }
 
-  private func streamColumns() {
+  private func streamColumns() throws {
     let width = kernels.columns
     let block = blockLanes(rows.lanes, panel: kernels.rows, floatsPerLane: blocks * Self.pitch)
     let maximumPanels = block / kernels.rows
     let columnPanels = count(columns.lanes, by: width)
     let group = columnGroup(columnPanels)
-    let packed = UncheckedPointer(state.packed(blocks * maximumPanels * Self.rowPanelCount))
+    let panelsInAll = blocks * maximumPanels
+    let packed = UncheckedPointer(
+      try state.packed(panelsInAll * Self.rowPanelCount, written: panelsInAll * Self.pitch * rows.writtenLanes(kernels.rows)))
     let streamed = Self.pitch * width
     let scratch = UncheckedPointers(
-      state.workerBuffers(MatmulKernels.scratchCount + group * (streamed + tileCount * maximumPanels)))
+      try state.workerBuffers(MatmulKernels.scratchCount + group * (streamed + tileCount * maximumPanels)))
     var first = 0
     while first < rows.lanes {
       let start = first

@@ -30,10 +30,6 @@ extension Engine {
     ]
   }
 
-  private func tokenizerByteCount(_ model: LanguageModel) -> Int {
-    PlanConstants.tokenizerBytesPerToken * model.config.vocabularySize
-  }
-
   private func planTable(_ call: Call) throws -> LuaValue {
     let model = try call.receiver(as: LanguageModel.self)
     let request = try planRequest(call, model)
@@ -113,20 +109,19 @@ extension Engine {
   /// Resident memory of this process that is neither tensors nor scratch nor model file, and what is still to come
   /// when only the header of the model was read.
   private func programByteCount(for model: LanguageModel) -> Int {
-    if let programByteCount, !model.isLoaded { return programByteCount + tokenizerByteCount(model) }
-    let own = max(0, ProcessMemory.read("RssAnon") - backend.residentByteCount)
-    let program = own + programFileByteCount + PlanConstants.codeByteCount
-    if model.isLoaded { return program }
-    programByteCount = program
-    return program + tokenizerByteCount(model)
+    let now = program.byteCount(backend: backend.residentByteCount) + PlanConstants.heapByteCount
+    if model.isLoaded { return now }
+    // The levers of one plan are compared on the same footing.
+    let before = programByteCount ?? now
+    programByteCount = before
+    return before + PlanConstants.tokenizerByteCount * model.config.vocabularySize
   }
-
 }
 
 /// What a plan knows of the program before it happens, measured on runs of Benchmarks/memory.
 private enum PlanConstants {
   /// Resident memory of a tokenizer per entry of its vocabulary.
-  static let tokenizerBytesPerToken = 340
-  /// Pages of code and libraries that training brings in, thread stacks and the heap's small change.
-  static let codeByteCount = 16 << 20
+  static let tokenizerByteCount = 430
+  /// Thread stacks and what a training loop adds to the heap.
+  static let heapByteCount = 3 << 20
 }

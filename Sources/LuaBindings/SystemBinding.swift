@@ -89,6 +89,7 @@ extension Engine {
     table["held"] = .integer(backend.residentByteCount)
     table["rss"] = .integer(ProcessMemory.read("VmRSS"))
     table["peak_rss"] = .integer(ProcessMemory.read("VmHWM"))
+    table["program"] = .integer(program.byteCount(backend: backend.residentByteCount))
     for category in MemoryCategory.allCases { table[category.name] = .integer(backend.memory.live(category)) }
     return .table(table)
   }
@@ -318,19 +319,4 @@ extension Engine {
 final class WeakModel {
   weak var model: LanguageModel?
   init(_ model: LanguageModel) { self.model = model }
-}
-
-/// Memory of this process as the kernel counts it.
-enum ProcessMemory {
-  static func read(_ field: String) -> Int {
-    guard let file = fopen("/proc/self/status", "r") else { return 0 }
-    defer { fclose(file) }
-    var line = [CChar](repeating: 0, count: 256)
-    while fgets(&line, 256, file) != nil {
-      let text = String(decoding: line.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
-      guard text.hasPrefix(field + ":") else { continue }
-      return (Int(text.filter(\.isNumber)) ?? 0) * 1024
-    }
-    return 0
-  }
 }

@@ -37,6 +37,7 @@ public struct ModelLoader {
     if options.headerOnly { return model }
     let source = try location.weights()
     for module in model.modules { try read(module, of: model, from: source) }
+    source.releaseAll()
     model.isLoaded = true
     if options.streamsWeights {
       model.stream = try WeightStream(model)
