@@ -150,6 +150,7 @@ extension Engine {
               ]), optional: true, "how"),
           ], returns: "integer"
         ) { call in [.integer(try self.quantizeCheckpoint(call))] },
+        syntheticCheckpointFunction,
         NativeFunction(
           "new_model", "A random model with every parameter trainable.",
           [
@@ -245,6 +246,17 @@ extension Engine {
 
   private func quantizeCheckpoint(_ call: Call) throws -> Int {
     let given = call.options("options")
+    let options = try checkpointOptions(call)
+    let report = given["on_module"].asFunction
+    return try CheckpointQuantizer(backend: backend, options: options).convert(
+      try call.string("input"), to: try call.string("output")
+    ) { name, done, count in
+      _ = try report?.call([.string(name), .integer(done), .integer(count)])
+    }
+  }
+
+  func checkpointOptions(_ call: Call) throws -> CheckpointQuantizer.Options {
+    let given = call.options("options")
     var options = CheckpointQuantizer.Options()
     if let name = given.string("quant") { options.kind = try fourBitKind(name, call) }
     options.blockSize = given.int("block") ?? options.blockSize
@@ -256,12 +268,7 @@ extension Engine {
       options.denseType = dtype
     }
     options.shardByteCount = max(1, given.int("shard_bytes") ?? options.shardByteCount)
-    let report = given["on_module"].asFunction
-    return try CheckpointQuantizer(backend: backend, options: options).convert(
-      try call.string("input"), to: try call.string("output")
-    ) { name, done, count in
-      _ = try report?.call([.string(name), .integer(done), .integer(count)])
-    }
+    return options
   }
 
   private func fourBitKind(_ name: String, _ call: Call) throws -> FourBitKind {

@@ -37,13 +37,13 @@ public struct ModelLoader {
     if options.headerOnly { return model }
     let source = try location.weights()
     for module in model.modules { try read(module, of: model, from: source) }
-    source.releaseAll()
     model.isLoaded = true
+    model.tokenizer = try location.tokenizer()
+    source.releaseAll()
     if options.streamsWeights {
       model.stream = try WeightStream(model)
       model.checkpointing = true
     }
-    model.tokenizer = try location.tokenizer()
     return model
   }
 
