@@ -21,9 +21,11 @@ extension Engine {
               Parameter("length", .integer, "tokens of a sequence"),
               Parameter("micro_batch", .integer, optional: true, "sequences of a forward pass; default batch"),
               Parameter("checkpointing", .boolean, optional: true, "recompute layers; default as the model is set"),
+              Parameter("stream", .boolean, optional: true, "leave the base on disk; default as the model is set"),
               Parameter("optimizer", .object("Optimizer"), optional: true, "for its state; default AdamW in 32 bits"),
               Parameter("bits", .integer, optional: true, "instead of the optimizer's"),
               Parameter("paged", .boolean, optional: true, "instead of the optimizer's"),
+              Parameter("time", .boolean, optional: true, "estimate the time too; default true"),
             ]), "the step")
         ], returns: "table"
       ) { call in [try self.planTable(call)] }
@@ -54,6 +56,7 @@ extension Engine {
       ("peak", plan.peak), ("disk", plan.diskBytes), ("trainable", plan.trainableCount),
       ("parameters", plan.parameterCount), ("adapter_bytes", plan.adapterByteCount),
       ("optimizer_bytes", plan.optimizerByteCount), ("spill_bytes", plan.spillByteCount),
+      ("streamed_bytes", plan.streamedByteCount), ("activation_bytes", plan.activationByteCount),
       ("checkpoint_bytes", plan.checkpointByteCount),
     ] {
       table[name] = .integer(value)
@@ -65,11 +68,15 @@ extension Engine {
       table[name] = .integer(value)
     }
     table["checkpointing"] = .bool(request.checkpointing)
+    table["stream"] = .bool(request.streams)
     table["paged"] = .bool(request.optimizer.isPaged)
     table["flops_per_step"] = .number(plan.work.flops)
-    let speed = try machineSpeed ?? MachineSpeed(model, on: backend)
-    machineSpeed = speed
-    table["seconds_per_step"] = .number(speed.seconds(plan.work))
+    table["stream_asked"] = model.options.streams.map { .bool($0) } ?? .nil
+    if call.options("options").bool("time") ?? true {
+      let speed = try machineSpeed ?? MachineSpeed(model, on: backend)
+      machineSpeed = speed
+      table["seconds_per_step"] = .number(speed.seconds(plan.work))
+    }
     return .table(table)
   }
 
@@ -101,9 +108,11 @@ extension Engine {
       settings.update.bits = bits
     }
     if let paged = options.bool("paged") { settings.isPaged = paged }
+    let streams = options.bool("stream") ?? (model.isLoaded ? model.stream != nil : model.options.streams ?? false)
     return PlanRequest(
       microBatch: microBatch, maxLength: length, batch: batch,
-      checkpointing: options.bool("checkpointing") ?? model.checkpointing, optimizer: settings)
+      checkpointing: options.bool("checkpointing") ?? model.checkpointing, streams: streams,
+      optimizer: settings)
   }
 
   /// Resident memory of this process that is neither tensors nor scratch nor model file, and what is still to come

@@ -89,6 +89,7 @@ extension Engine {
     table["held"] = .integer(backend.residentByteCount)
     table["rss"] = .integer(ProcessMemory.read("VmRSS"))
     table["peak_rss"] = .integer(ProcessMemory.read("VmHWM"))
+    table["limit"] = backend.memory.limit.map { .integer($0) } ?? .nil
     table["program"] = .integer(program.byteCount(backend: backend.residentByteCount))
     for category in MemoryCategory.allCases { table[category.name] = .integer(backend.memory.live(category)) }
     return .table(table)
@@ -235,7 +236,7 @@ extension Engine {
       load.computeType = dtype
     }
     if let device = options.string("device"), device != "cpu" { throw call.invalid("device \"\(device)\" is not supported; only \"cpu\" is") }
-    load.streamsWeights = options.bool("stream") ?? false
+    load.streams = options.bool("stream")
     load.smokeTokenizer = resourceRoot + "/models/tiny"
     let model = try ModelLoader(backend: backend, options: load).load(try call.string("path"))
     model.seed = seed

@@ -40,10 +40,7 @@ public struct ModelLoader {
     model.isLoaded = true
     model.tokenizer = try location.tokenizer()
     source.releaseAll()
-    if options.streamsWeights {
-      model.stream = try WeightStream(model)
-      model.checkpointing = true
-    }
+    try model.chooseStreaming()
     return model
   }
 
@@ -70,7 +67,7 @@ public struct ModelLoader {
       module.weight = try dense(weightName, shape: module.weightShape, source, keep: .f32)
     case .linear, .embedding:
       if let kind = options.quantization(of: module) {
-        if options.streamsWeights { throw ModelError.cannotStream(path: source.path) }
+        if options.streams == true { throw ModelError.cannotStream(path: source.path) }
         module.quantized = try quantize(weightName, as: kind, shape: module.weightShape, source)
       } else {
         module.weight = try dense(weightName, shape: module.weightShape, source, keep: nil)

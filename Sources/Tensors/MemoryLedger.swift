@@ -18,6 +18,7 @@ public enum MemoryCategory: Int, Sendable, CaseIterable {
 public final class MemoryLedger: Sendable {
   private struct Counts {
     var live = [Int](repeating: 0, count: MemoryCategory.allCases.count)
+    var highest = [Int](repeating: 0, count: MemoryCategory.allCases.count)
     var total = 0
     var peak = 0
     var limit: Int?
@@ -34,6 +35,7 @@ public final class MemoryLedger: Sendable {
   public func charge(_ byteCount: Int, _ category: MemoryCategory) {
     counts.withLock { counts in
       counts.live[category.rawValue] += byteCount
+      counts.highest[category.rawValue] = max(counts.highest[category.rawValue], counts.live[category.rawValue])
       counts.total += byteCount
       counts.peak = max(counts.peak, counts.total)
     }
@@ -72,6 +74,8 @@ public final class MemoryLedger: Sendable {
   }
 
   public func live(_ category: MemoryCategory) -> Int { counts.withLock { $0.live[category.rawValue] } }
+  /// The most that was live at once of a category.
+  public func highest(_ category: MemoryCategory) -> Int { counts.withLock { $0.highest[category.rawValue] } }
   public var total: Int { counts.withLock { $0.total } }
   public var peak: Int { counts.withLock { $0.peak } }
   public func resetPeak() { counts.withLock { $0.peak = $0.total } }

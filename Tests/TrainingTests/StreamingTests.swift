@@ -31,7 +31,7 @@ import Testing
 
   private func load(_ name: String = "nf4", streaming: Bool, compute: DType = .bf16) throws -> LanguageModel {
     var options = LoadOptions(computeType: compute)
-    options.streamsWeights = streaming
+    options.streams = streaming
     let model = try ModelLoader(backend: CPUBackend(threadCount: 2), options: options).load("\(Self.directory)/\(name)")
     try model.attachLoRA(
       model.modules.filter { $0.kind == .linear && $0.role != "lm_head" }
@@ -116,7 +116,7 @@ import Testing
 
   @Test func whatCannotBeStreamedIsRefused() throws {
     var options = LoadOptions(quantization: .nf4)
-    options.streamsWeights = true
+    options.streams = true
     let path = "\(Self.directory)/bf16"
     #expect(throws: ModelError.cannotStream(path: path)) {
       try ModelLoader(backend: CPUBackend(threadCount: 1), options: options).load(path)

@@ -148,6 +148,7 @@ return function(options)
   if native.options.plan then plan.stop(o) end
   checks.optimizer(model, optimizer)
   if o.checkpointing ~= nil then model:checkpointing(o.checkpointing) end
+  plan.choose(o)
   local run = o.run
   if not run and (o.dir or o.save_every or native.options.resume) then
     run = run_directory { dir = o.dir, keep = o.keep }
