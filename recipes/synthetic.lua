@@ -2,9 +2,9 @@
 --
 --   qlora-run synthetic.lua 65B OUT      (7B, 13B, 33B, 65B, a known model's name, a config.json; default small)
 --
--- Expected: OUT in the format of bitsandbytes, with a small tokenizer, written at the speed of the disk: 7B takes 3.9 GB,
--- 65B 34 GB; free space is checked first. Memory is that of the largest matrix. No training, no loss: the weights are
--- random. Train on it with --set model=OUT, for example llama65b.lua, and delete it afterwards.
+-- Expected: OUT in the format of bitsandbytes, with a small tokenizer, written at the speed of the disk: 7B takes
+-- 3.9 GB, 65B 34 GB; free space is checked first. Memory is that of the largest matrix. No training, no loss: the
+-- weights are random. Train on it with --set model=OUT, for example llama65b.lua, and delete it afterwards.
 local qlora = require "qlora"
 local format = require "qlora.format"
 
@@ -24,7 +24,12 @@ output = output or "out/synthetic"
 local config = small
 if shape and shape ~= "small" then
   local known = shape:match "^[%d.]+[Bb]$" and "llama-" .. shape:lower() or shape
-  config = qlora.load(known, { header_only = true }).config
+  local found, model = pcall(qlora.load, known, { header_only = true })
+  if not found then
+    error(("synthetic.lua: no shape '%s': 7B, 13B, 33B, 65B, small, a known name such as tinyllama-1.1b-v1.0, or a "
+      .. "config.json"):format(shape), 0)
+  end
+  config = model.config
 end
 for field, value in pairs {
   hidden_size = p.hidden, intermediate_size = p.intermediate, num_hidden_layers = p.layers,

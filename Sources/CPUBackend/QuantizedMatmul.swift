@@ -35,7 +35,8 @@ extension CPUBackend {
       // contraction runs along W's rows and a column panel when it runs across them.
       try multiply(
         left, right, leftIsRows: transposed || rows >= Self.turnedQuantizedRows, streamsLeft: false,
-        k: transposed ? weight.out : weight.in, alpha: alpha, beta: beta, c: y, cType: yType, cRowStride: yRowStride, precision: precision)
+        k: transposed ? weight.out : weight.in, alpha: alpha, beta: beta, c: y, cType: yType, cRowStride: yRowStride,
+        precision: precision)
     }
   }
 }

@@ -37,7 +37,7 @@ public final class Engine {
   /// Models that recipes hold, for the names of their parameters.
   var models: [WeakModel] = []
   let program = ProgramMemory()
-  /// What the program held at the first plan of a header, so that the levers of one plan are compared on the same footing.
+  /// What the program held at the first plan of a header: the levers of one plan are compared on the same footing.
   var programByteCount: Int?
   var machineSpeed: MachineSpeed?
   /// Random tensors drawn so far, which keys their streams.

@@ -132,5 +132,5 @@ private enum PlanConstants {
   /// Resident memory of a tokenizer per entry of its vocabulary.
   static let tokenizerByteCount = 430
   /// Thread stacks and what a training loop adds to the heap.
-  static let heapByteCount = 3 << 20
+  static let heapByteCount = 1 << 20
 }

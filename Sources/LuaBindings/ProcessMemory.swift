@@ -11,7 +11,9 @@ enum ProcessMemory {
   /// What this process may have: the machine's memory, or less in a control group that limits it.
   static var available: Int {
     let machine = sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(Int32(_SC_PAGESIZE))
-    let hierarchies = [("0::", "/sys/fs/cgroup", "memory.max"), (":memory:", "/sys/fs/cgroup/memory", "memory.limit_in_bytes")]
+    let hierarchies = [
+      ("0::", "/sys/fs/cgroup", "memory.max"), (":memory:", "/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+    ]
     var least = machine
     for (mark, root, name) in hierarchies {
       guard let group = line(containing: mark, in: "/proc/self/cgroup"), let start = group.firstRange(of: mark) else {
@@ -46,8 +48,9 @@ enum ProcessMemory {
 /// What the process occupies besides blocks and scratch of the backend and the model's files: the program with its
 /// libraries, Lua with what recipes keep, tokenizers.
 final class ProgramMemory: Sendable {
-  /// Pages of code and libraries that loading and training bring in after the start.
-  private static let laterCodeByteCount = 4 << 20
+  /// Pages of code and libraries that loading and training bring in after the start, and heap that grows between two
+  /// looks at it.
+  private static let laterCodeByteCount = 6 << 20
   private let codeByteCount = ProcessMemory.read("RssFile") + ProgramMemory.laterCodeByteCount
   private let highest = Atomic(0)
 

@@ -34,7 +34,8 @@ extension Engine {
       let checkpoint = SyntheticCheckpoint(
         backend: self.backend, options: try self.checkpointOptions(call),
         seed: UInt64(bitPattern: Int64(given.int("seed") ?? 0)))
-      let byteCount = try checkpoint.write(config, tokenizer: tokenizer, to: try call.string("output")) { name, done, count in
+      let byteCount = try checkpoint.write(config, tokenizer: tokenizer, to: try call.string("output")) {
+        name, done, count in
         _ = try report?.call([.string(name), .integer(done), .integer(count)])
       }
       return [.integer(byteCount)]

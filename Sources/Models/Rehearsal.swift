@@ -139,7 +139,8 @@ public struct Rehearsal {
     } else {
       codes = try weights((count + 1) / 2, .u8)
     }
-    let absmax = try isStored
+    let absmax =
+      try isStored
       ? weights(0, .f32) : Tensor(empty: [blocks], category: isDouble ? .workspace : .weights, on: backend)
     let codebook = try weights(16, .f32)
     guard isDouble else {

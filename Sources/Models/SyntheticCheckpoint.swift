@@ -58,7 +58,8 @@ public struct SyntheticCheckpoint {
     if module.kind == .norm {
       return .dense(try Tensor(full: shape, value: 1, dtype: .bf16, category: .workspace, on: backend))
     }
-    var words = RandomWords(RandomStream(seed: seed, purpose: "synthetic", module: module.name).stream)
+    let stream = RandomStream(seed: seed, purpose: "synthetic", module: module.name)
+    var words = RandomWords(stream.stream ^ stream.seed &* 0x9E37_79B9_7F4A_7C15)
     guard FourBitCheckpointWriter.isQuantized(module) else {
       let tensor = try Tensor(empty: shape, dtype: .bf16, category: .workspace, on: backend)
       tensor.withMutableHostBytes { words.fillUniform($0.bindMemory(to: UInt16.self), deviation: Self.deviation) }

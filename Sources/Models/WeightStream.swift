@@ -38,7 +38,7 @@ public final class WeightStream {
   /// - Throws: `cannotStream` where a layer's matrix is not a view of a file, `outOfMemory` when the limit is smaller
   ///   than the window.
   init(_ model: LanguageModel) throws {
-    guard model.canStream, let reader  = PageReader() else { throw ModelError.cannotStream(path: model.path) }
+    guard model.canStream, let reader = PageReader() else { throw ModelError.cannotStream(path: model.path) }
     self.reader = reader
     path = model.path
     let layers = (0..<model.config.layerCount).map { layer in model.modules.filter { $0.layer == layer } }

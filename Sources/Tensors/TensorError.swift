@@ -38,11 +38,11 @@ extension TensorError: CustomStringConvertible {
       "\(operation): \(name) is \(value), expected \(expected)"
     case .outOfMemory(let byteCount, let used, let limit):
       (limit.map {
-        "out of memory: \(Self.size(byteCount)) asked for, \(Self.size(used)) in use by the whole process, the limit is "
-          + "\(Self.size($0)) (--memory, or the machine's); "
+        "out of memory: \(Self.size(byteCount)) asked for, \(Self.size(used)) in use by the whole process, the limit "
+          + "is \(Self.size($0)) (--memory, or the machine's); "
       } ?? "out of memory: the system has no \(Self.size(byteCount)) left (\(Self.size(used)) in use); ")
-        + "lower micro_batch or max_length, set checkpointing = true, page the optimizer (paged = true, a smaller budget) "
-        + "or load with stream = true; qlora-run --plan shows what each would change"
+        + "lower micro_batch or max_length, set checkpointing = true, page the optimizer (paged = true, a smaller "
+        + "budget) or load with stream = true; qlora-run --plan shows what each would change"
     case .notScalar(let operation, let shape):
       "\(operation): expected a tensor with one element, got shape \(shape)"
     case .noGraph(let operation):

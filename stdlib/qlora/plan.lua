@@ -60,8 +60,8 @@ local function base_bytes(figures) return bytes(figures, "weights") + bytes(figu
 local function state_bytes(figures) return bytes(figures, "optimizer") end
 local function activation_bytes(figures) return figures.activation_bytes end
 
---- What was chosen, what it holds in memory, and what it would hold otherwise, as lines. `plan_with` makes the plan with
---- a change.
+--- What was chosen, what it holds in memory, and what it would hold otherwise, as lines. `plan_with` makes the plan
+--- with a change.
 local function choices(figures, plan_with)
   local rows = { ("Choices%27s %12s %12s %12s"):format("", "in memory", "otherwise", "peak then") }
   local function add(name, chosen, size, change, instead)
@@ -122,8 +122,8 @@ local function merged(...)
   return result
 end
 
---- The figures of a step with the base resident or streamed: as was asked for, else streamed where resident does not fit
---- the limit and streaming is possible.
+--- The figures of a step with the base resident or streamed: as was asked for, else streamed where resident does not
+--- fit the limit and streaming is possible.
 local function chosen(model, o)
   local figures = model:plan_step(merged(o, { time = false }))
   figures.can_stream = model:can_stream()
@@ -176,7 +176,12 @@ function plan.choose(o)
   if native.options.smoke or not (limited or model:can_stream()) then return end
   local step = { batch = o.batch, micro_batch = o.micro_batch, length = o.data:stats().longest,
     checkpointing = o.checkpointing, optimizer = o.optimizer }
-  local figures = chosen(model, step)
+  -- A plan needs address space of its own; where there is none (ulimit -v) the first pass decides.
+  local planned, figures = pcall(chosen, model, step)
+  if not planned then
+    if tostring(figures):find("the system has no", 1, true) then return end
+    error(figures, 0)
+  end
   if figures.stream ~= (model:streaming() ~= nil) then model:set_streaming(figures.stream) end
   if native.options.quiet or not (limited or figures.stream) then return end
   local function plan_with(change)
