@@ -12,6 +12,7 @@ local p = qlora.params {
   model = "huggyllama/llama-30b", data = "data/openassistant_best_replies_train.jsonl", out = "out/guanaco-30b",
   rank = 64, alpha = 16, dropout = 0.05, lr = 1e-4, steps = 1875, batch = 16, micro_batch = 1,
   source_max_length = 16, target_max_length = 512, seed = 0,
+  save_every = 250, -- 0: no run directory and no checkpoints
 }
 
 local model = qlora.load(p.model, { quant = "nf4", double_quant = true, compute = "bf16" })
@@ -32,11 +33,13 @@ qlora.train {
     lr = p.lr, betas = { 0.9, 0.999 }, weight_decay = 0.0, paged = true,
   }),
   schedule = qlora.schedule.constant(), batch = p.batch, micro_batch = p.micro_batch, steps = p.steps,
-  max_grad_norm = 0.3, group_by_length = true, seed = p.seed, save_every = 250, keep = 40, dir = "runs/guanaco-30b",
+  max_grad_norm = 0.3, group_by_length = true, seed = p.seed,
+  save_every = p.save_every > 0 and p.save_every or nil, keep = 40,
+  dir = p.save_every > 0 and "runs/guanaco-30b" or nil,
   on_step = function(s)
     if s.step % 187 == 0 then
       print(model:generate("### Human: What is NF4?### Assistant:", { max_new_tokens = 128, stop = "### Human:" }))
     end
   end,
 }
-model:save_adapter(p.out)
+if p.out ~= "" then model:save_adapter(p.out) end

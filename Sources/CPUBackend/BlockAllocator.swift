@@ -16,7 +16,7 @@ final class BlockAllocator: Sendable {
     var cachedByteCount = 0
     var liveByteCount = 0
     var peakByteCount = 0
-    /// Rehearsal only: the bytes of each block that a program would have written by now.
+    /// The bytes of each block that have been written by now.
     var touched: [UInt: Int] = [:]
     var resident = 0
     var residentPeak = 0
@@ -24,7 +24,7 @@ final class BlockAllocator: Sendable {
 
   private let isRehearsal: Bool
 
-  /// - Parameter isRehearsal: blocks are address space that nobody writes, and what would have been written is counted.
+  /// - Parameter isRehearsal: blocks are address space that nobody writes.
   init(isRehearsal: Bool = false) { self.isRehearsal = isRehearsal }
 
   private let state = Mutex(State())
@@ -44,8 +44,12 @@ final class BlockAllocator: Sendable {
   }
 
   /// A block of at least `size` bytes (already rounded) and the size it really has, or nil when the system has none.
-  /// - Parameter touching: bytes that its user will write.
-  func take(_ size: Int, touching: Int) -> (block: UnsafeMutableRawPointer, size: Int)? {
+  /// - Parameters:
+  ///   - touching: bytes that its user will write.
+  ///   - require: called before the memory written grows.
+  func take(
+    _ size: Int, touching: Int, require: (Int) throws -> Void
+  ) throws -> (block: UnsafeMutableRawPointer, size: Int)? {
     let (reused, stale) = state.withLock { state -> ((UInt, Int)?, [(UInt, Int)]) in
       // The class itself, or one of the next two: at most a quarter larger.
       var candidate = size
@@ -61,9 +65,22 @@ final class BlockAllocator: Sendable {
       return (nil, Self.evict(&state))
     }
     for (block, byteCount) in stale { release(block, byteCount) }
-    if let (block, byteCount) = reused {
-      touch(block, touching, of: byteCount)
-      return UnsafeMutableRawPointer(bitPattern: block).map { ($0, byteCount) }
+    let (known, byteCount) = reused ?? (0, size)
+    let growth = Self.pages(touching, of: byteCount) - (reused == nil ? 0 : state.withLock { $0.touched[known] ?? 0 })
+    do {
+      if growth > 0 { try require(growth) }
+    } catch {
+      // Where it came from: a fresh block was only counted.
+      if let block = UnsafeMutableRawPointer(bitPattern: known) {
+        give(block, byteCount)
+      } else {
+        state.withLock { $0.liveByteCount -= size }
+      }
+      throw error
+    }
+    if let block = UnsafeMutableRawPointer(bitPattern: known) {
+      touch(known, touching, of: byteCount)
+      return (block, byteCount)
     }
     for attempt in 0..<2 {
       if attempt == 1 { releaseCache() }
@@ -133,24 +150,25 @@ final class BlockAllocator: Sendable {
 
   private func release(_ block: UInt, _ size: Int) {
     guard let address = UnsafeMutableRawPointer(bitPattern: block) else { return }
-    if isRehearsal { state.withLock { $0.resident -= $0.touched.removeValue(forKey: block) ?? 0 } }
+    state.withLock { $0.resident -= $0.touched.removeValue(forKey: block) ?? 0 }
     if size >= Self.mappingThreshold { munmap(address, size) } else { free(address) }
   }
 
-  // MARK: Rehearsal
+  // MARK: Resident memory
 
-  /// Bytes written in blocks that are in use or cached; outside a rehearsal their whole sizes.
-  var resident: (now: Int, peak: Int) {
-    state.withLock { isRehearsal ? ($0.resident, $0.residentPeak) : ($0.liveByteCount + $0.cachedByteCount, 0) }
-  }
+  /// Bytes written in blocks that are in use or cached, and the highest since `resetResidentPeak`.
+  var resident: (now: Int, peak: Int) { state.withLock { ($0.resident, $0.residentPeak) } }
 
   func resetResidentPeak() { state.withLock { $0.residentPeak = $0.resident } }
 
   /// Memory comes in pages when it is first written, in huge ones where they were asked for.
+  private static func pages(_ byteCount: Int, of size: Int) -> Int {
+    let page = size >= hugeThreshold ? 2 << 20 : size >= mappingThreshold ? 4096 : 64
+    return min(size, (byteCount + page - 1) / page * page)
+  }
+
   private func touch(_ block: UInt, _ byteCount: Int, of size: Int) {
-    guard isRehearsal else { return }
-    let page = size >= Self.hugeThreshold ? 2 << 20 : size >= Self.mappingThreshold ? 4096 : 64
-    let pages = min(size, (byteCount + page - 1) / page * page)
+    let pages = Self.pages(byteCount, of: size)
     state.withLock { state in
       let before = state.touched[block] ?? 0
       guard pages > before else { return }

@@ -86,7 +86,7 @@ extension CPUBackend {
 
   /// One scratch buffer per worker, kept for the next call.
   private func scratchPerWorker(_ count: Int) throws -> Shared<[UnsafeMutablePointer<Float>]> {
-    Shared(attentionScratch.map { $0.reserve(count) })
+    Shared(try attentionScratch.map { try $0.reserve(count) })
   }
 }
 

@@ -12,13 +12,13 @@ extension CPUBackend {
 
   /// Runs the register tile of the products on operands in the first-level cache, on every thread: what the processor
   /// can do when nothing has to be fetched. Benchmarks and the planner's calibration count against it.
-  public func runRegisterTile(bfloat16: Bool, repeats: Int) {
+  public func runRegisterTile(bfloat16: Bool, repeats: Int) throws {
     let kernels = matmulState.kernels
     let mode = bfloat16 && kernels.pairsBF16 ? MatmulMode.pairs : .float
     let rowPanel = Self.tileWords * MatmulKernels.panelLanes
     let columnPanel = Self.tileWords * kernels.columns
     let scratch = UncheckedPointers(
-      matmulState.workerBuffers(rowPanel + columnPanel + kernels.rows * kernels.columns))
+      try matmulState.workerBuffers(rowPanel + columnPanel + kernels.rows * kernels.columns))
     pool.run(pool.threadCount) { part, _ in
       let a = scratch.values[part]
       a.update(repeating: 0, count: rowPanel + columnPanel)

@@ -15,7 +15,7 @@ extension CPUBackend {
       for (layer, output) in zip(layers, outputs) { try linearAlone(x, layer, into: output, precision) }
       return
     }
-    withQuantized(layers) { weights in
+    try withQuantized(layers) { weights in
       var first = StagedMatmul.Stage(
         parts: [StagedMatmul.Part(rows: rows(x), k: x.shape[1])], products: [])
       var second = StagedMatmul.Stage(parts: [], products: [])
@@ -34,7 +34,7 @@ extension CPUBackend {
         second.products.append(
           StagedMatmul.Product(terms: terms, output: target(output.y, beta: output.addsToOld ? 1 : 0)))
       }
-      run([first, second], lanes: x.shape[0], precision)
+      try run([first, second], lanes: x.shape[0], precision)
     }
   }
 
@@ -48,7 +48,7 @@ extension CPUBackend {
       }
       return
     }
-    withQuantized(layers) { weights in
+    try withQuantized(layers) { weights in
       var first = StagedMatmul.Stage(parts: [], products: [])
       var second = StagedMatmul.Stage(parts: [], products: [])
       var terms: [StagedMatmul.Term] = []
@@ -67,12 +67,12 @@ extension CPUBackend {
             part: gradients.count + second.parts.count - 1, columns: columns(a, alongSteps: false)))
       }
       if let dx { second.products.append(StagedMatmul.Product(terms: terms, output: target(dx))) }
-      run(dx == nil ? [first] : [first, second], lanes: tokens, precision)
+      try run(dx == nil ? [first] : [first, second], lanes: tokens, precision)
     }
   }
 
-  private func run(_ stages: [StagedMatmul.Stage], lanes: Int, _ precision: DType) {
-    StagedMatmul(tiling: tiling(precision), state: matmulState, pool: pool, lanes: lanes, stages: stages).run()
+  private func run(_ stages: [StagedMatmul.Stage], lanes: Int, _ precision: DType) throws {
+    try StagedMatmul(tiling: tiling(precision), state: matmulState, pool: pool, lanes: lanes, stages: stages).run()
   }
 
   // MARK: Operands
@@ -114,15 +114,15 @@ extension CPUBackend {
 
   /// Runs `body` with the addresses of quantized weights, nil where a weight is dense.
   private func withQuantized(
-    _ layers: [LinearOperands], _ body: ([UnsafePointer<QuantizedWeightPointers>?]) -> Void
-  ) {
+    _ layers: [LinearOperands], _ body: ([UnsafePointer<QuantizedWeightPointers>?]) throws -> Void
+  ) rethrows {
     let weights = layers.map { layer -> QuantizedWeightPointers? in
       if case .quantized(let operand) = layer.weight { operand.pointers } else { nil }
     }
     let present = weights.compactMap { $0 }
-    present.withUnsafeBufferPointer { buffer in
+    try present.withUnsafeBufferPointer { buffer in
       var next = buffer.baseAddress
-      body(
+      try body(
         weights.map { weight in
           guard weight != nil, let address = next else { return nil }
           next = address + 1

@@ -6,11 +6,10 @@ extension CPUBackend {
   /// A block from the allocator, charged to the ledger until it is released.
   public func allocate(byteCount: Int, category: MemoryCategory) throws -> Storage {
     let size = BlockAllocator.roundedByteCount(byteCount)
-    try memory.charge(size, category)
-    guard let (base, actual) = allocator.take(size, touching: byteCount) else {
-      memory.refund(size, category)
-      throw TensorError.outOfMemory(byteCount: size, live: memory.total, limit: nil)
+    guard let (base, actual) = try allocator.take(size, touching: byteCount, require: memory.require) else {
+      throw TensorError.outOfMemory(byteCount: size, used: residentByteCount, limit: nil)
     }
+    memory.charge(size, category)
     return Storage(base: base, byteCount: byteCount, category: category, backend: self) { [allocator, memory] base in
       allocator.give(base, actual)
       memory.refund(size, category)

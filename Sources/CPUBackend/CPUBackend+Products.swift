@@ -6,7 +6,7 @@ extension CPUBackend {
     _ a: Tensor, transposeA: Bool, _ b: Tensor, transposeB: Bool, alpha: Float, beta: Float, into c: Tensor,
     precision: DType
   ) throws {
-    matmul(
+    try matmul(
       m: c.shape[0], n: c.shape[1], k: a.shape[transposeA ? 0 : 1], alpha: alpha, a: a.address, aType: a.dtype,
       aRowStride: a.strides[0], transposeA: transposeA, b: b.address, bType: b.dtype, bRowStride: b.strides[0],
       transposeB: transposeB, beta: beta, c: c.address, cType: c.dtype, cRowStride: c.strides[0], precision: precision)
@@ -16,7 +16,7 @@ extension CPUBackend {
     _ x: Tensor, _ weight: QuantizedOperand, transposed: Bool, alpha: Float, beta: Float, into y: Tensor,
     precision: DType
   ) throws {
-    quantizedMatmul(
+    try quantizedMatmul(
       rows: x.shape[0], weight: weight.pointers, transposed: transposed, alpha: alpha, x: x.address, xType: x.dtype,
       xRowStride: x.strides[0], beta: beta, y: y.address, yType: y.dtype, yRowStride: y.strides[0], precision: precision
     )

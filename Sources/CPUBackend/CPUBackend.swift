@@ -25,15 +25,17 @@ public final class CPUBackend: RehearsalBackend, @unchecked Sendable {
     self.pool = ThreadPool(threadCount: threadCount, isRehearsal: isRehearsal)
     self.allocator = BlockAllocator(isRehearsal: isRehearsal)
     self.tables = KernelTables(instructionSet)
-    self.attentionScratch = (0..<max(1, threadCount)).map { _ in ScratchBuffer() }
-    self.matmulState = MatmulState(instructionSet: instructionSet, workers: max(1, threadCount))
+    self.attentionScratch = (0..<max(1, threadCount)).map { [memory] _ in ScratchBuffer(memory) }
+    self.matmulState = MatmulState(instructionSet: instructionSet, workers: max(1, threadCount), memory: memory)
+    memory.measure(
+      backend: { [weak self] in self?.residentByteCount ?? 0 }, reclaim: { [allocator] in allocator.releaseCache() })
   }
 
   /// Exchanges the thread pool; results do not depend on the number of threads. Not while an operation runs.
   public func setThreadCount(_ count: Int) {
     guard count != pool.threadCount else { return }
     pool = ThreadPool(threadCount: count)
-    attentionScratch = (0..<max(1, count)).map { _ in ScratchBuffer() }
-    matmulState = MatmulState(instructionSet: instructionSet, workers: max(1, count))
+    attentionScratch = (0..<max(1, count)).map { [memory] _ in ScratchBuffer(memory) }
+    matmulState = MatmulState(instructionSet: instructionSet, workers: max(1, count), memory: memory)
   }
 }

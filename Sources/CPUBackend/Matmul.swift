@@ -12,7 +12,7 @@ extension CPUBackend {
     m: Int, n: Int, k: Int, alpha: Float, a: UnsafeRawPointer, aType: DType, aRowStride: Int, transposeA: Bool,
     b: UnsafeRawPointer, bType: DType, bRowStride: Int, transposeB: Bool, beta: Float, c: UnsafeMutableRawPointer,
     cType: DType, cRowStride: Int, precision: DType
-  ) {
+  ) throws {
     precondition(aType.isFloat && bType.isFloat && cType.isFloat, "matrix products take f32, bf16 or f16")
     let left = MatmulOperand(
       source: .dense(a, type: aType, stride: aRowStride, contiguous: !transposeA), lanes: m)
@@ -21,7 +21,7 @@ extension CPUBackend {
     // The longer side streams; a side whose lanes are contiguous along the contraction is a row side, since its panels
     // are then plain copies. Row lanes that are rows of A give the output as it lies in memory.
     if transposeB, m <= Self.dotRows, m < n {
-      multiplyRows(
+      try multiplyRows(
         left, right, k: k, alpha: alpha, beta: beta, c: c, cType: cType, cRowStride: cRowStride, precision: precision)
       return
     }
@@ -29,7 +29,7 @@ extension CPUBackend {
     let isShort = k <= 64 && m >= 64
     let streamsLeft = isShort || m > n
     let leftIsRows = isShort || (streamsLeft ? !transposeA : !transposeB || m >= Self.turnedRows)
-    multiply(
+    try multiply(
       left, right, leftIsRows: leftIsRows, streamsLeft: streamsLeft, k: k, alpha: alpha, beta: beta, c: c,
       cType: cType, cRowStride: cRowStride, precision: precision)
   }
@@ -59,29 +59,29 @@ extension CPUBackend {
   func multiplyRows(
     _ left: MatmulOperand, _ right: MatmulOperand, k: Int, alpha: Float, beta: Float, c: UnsafeMutableRawPointer,
     cType: DType, cRowStride: Int, precision: DType
-  ) {
+  ) throws {
     guard left.lanes > 0, right.lanes > 0 else { return }
     let driver = driver(
       left, right, k: k, precision: precision,
       output: MatmulOutput(base: c, type: cType, stride: cRowStride, transposed: false, alpha: alpha, beta: beta))
-    if k <= 0 { driver.scaleOutput() } else { driver.runDots() }
+    if k <= 0 { try driver.scaleOutput() } else { try driver.runDots() }
   }
 
   func multiply(
     _ left: MatmulOperand, _ right: MatmulOperand, leftIsRows: Bool, streamsLeft: Bool, k: Int, alpha: Float,
     beta: Float, c: UnsafeMutableRawPointer, cType: DType, cRowStride: Int, precision: DType
-  ) {
+  ) throws {
     guard left.lanes > 0, right.lanes > 0 else { return }
     let driver = driver(
       leftIsRows ? left : right, leftIsRows ? right : left, k: k, precision: precision,
       output: MatmulOutput(
         base: c, type: cType, stride: cRowStride, transposed: !leftIsRows, alpha: alpha, beta: beta))
     if k <= 0 {
-      driver.scaleOutput()
+      try driver.scaleOutput()
     } else if streamsLeft == leftIsRows {
-      driver.runStreamingRows()
+      try driver.runStreamingRows()
     } else {
-      driver.runStreamingColumns()
+      try driver.runStreamingColumns()
     }
   }
 }

@@ -24,8 +24,8 @@ struct MatmulDriver: @unchecked Sendable {
   private var inner: Int { output.transposed ? rows.lanes : columns.lanes }
 
   /// The product of nothing: beta * C, and zeros when beta is 0.
-  func scaleOutput() {
-    let zeros = UncheckedPointer(state.packed(tiling.tileCount))
+  func scaleOutput() throws {
+    let zeros = UncheckedPointer(try state.packed(tiling.tileCount))
     zeros.value.update(repeating: 0, count: tiling.tileCount)
     for index in 0..<outer { storeLine(index) { _ in UnsafePointer(zeros.value) } }
   }
@@ -51,13 +51,13 @@ struct MatmulDriver: @unchecked Sendable {
 
   /// Streams the columns past resident rows, or, where the packed rows would not stay in the caches, does so slice by
   /// slice of the contraction and sums the slices in order.
-  func runStreamingColumns() {
+  func runStreamingColumns() throws {
     let slice = sliceSteps
     guard k >= 2 * slice, rows.lanes * columns.lanes <= Self.sumLimit else {
-      return stream(from: 0, k, to: output)
+      return try stream(from: 0, k, to: output)
     }
     let width = tiling.count(inner, by: kernels.columns) * kernels.columns
-    let sums = UncheckedPointer(state.sums(outer * width))
+    let sums = UncheckedPointer(try state.sums(outer * width))
     var part = output
     part.base = UnsafeMutableRawPointer(sums.value)
     part.type = .f32
@@ -65,7 +65,7 @@ struct MatmulDriver: @unchecked Sendable {
     part.alpha = 1
     for first in stride(from: 0, to: k, by: slice) {
       part.beta = first == 0 ? 0 : 1
-      stream(from: first, min(slice, k - first), to: part)
+      try stream(from: first, min(slice, k - first), to: part)
     }
     pool.forEachRange(outer, grain: 16) { range, _ in
       for index in range { storeLine(index) { UnsafePointer(sums.value + index * width + $0) } }
@@ -73,11 +73,11 @@ struct MatmulDriver: @unchecked Sendable {
   }
 
   /// The product over `k` steps of the contraction.
-  private func stream(from first: Int, _ k: Int, to output: MatmulOutput) {
+  private func stream(from first: Int, _ k: Int, to output: MatmulOutput) throws {
     var (rows, columns) = (rows, columns)
     rows.firstStep += first
     columns.firstStep += first
-    StagedMatmul(
+    try StagedMatmul(
       tiling: tiling, state: state, pool: pool, lanes: rows.lanes,
       stages: [
         StagedMatmul.Stage(
@@ -90,7 +90,7 @@ struct MatmulDriver: @unchecked Sendable {
   }
 
   /// Few rows of A against the rows of a long side, which is read once and not packed. Here `rows` are the few.
-  func runDots() {
+  func runDots() throws {
     let width = kernels.columns
     var isSplit = false
     if rows.lanes == 1, case .quantized = columns.source { isSplit = true }
@@ -98,9 +98,9 @@ struct MatmulDriver: @unchecked Sendable {
     let packMode = isSplit && mode == .pairs ? .rounded : mode
     let pitch = ((packMode == .pairs ? tiling.words(k) : k) + 31) / 32 * 32
     // Packing completes the lanes to 16.
-    let packed = UncheckedPointer(state.packed(pitch * MatmulKernels.panelLanes))
+    let packed = UncheckedPointer(try state.packed(pitch * MatmulKernels.panelLanes))
     let scratch = UncheckedPointers(
-      state.workerBuffers(MatmulKernels.scratchCount + width * MatmulKernels.panelLanes))
+      try state.workerBuffers(MatmulKernels.scratchCount + width * MatmulKernels.panelLanes))
     rows.pack(
       kernels, packMode, lanes: 0..<rows.lanes, steps: 0..<k, to: packed.value, laneStride: pitch, wordStride: 1,
       scratch: scratch.values[0])
@@ -122,16 +122,16 @@ struct MatmulDriver: @unchecked Sendable {
   }
 
   /// Streams the rows past resident columns.
-  func runStreamingRows() {
+  func runStreamingRows() throws {
     let width = kernels.columns
     let blocks = tiling.blocks(k)
     // Transposing writes 16 words at a time.
     let paddedWords =
       (blocks - 1) * MatmulTiling.pitch + (tiling.words(tiling.steps(blocks - 1, of: k).count) + 15) / 16 * 16
     let block = tiling.blockLanes(columns.lanes, panel: width, floatsPerLane: paddedWords)
-    let packed = UncheckedPointer(state.packed(paddedWords * block))
+    let packed = UncheckedPointer(try state.packed(paddedWords * block))
     let scratch = UncheckedPointers(
-      state.workerBuffers(MatmulKernels.scratchCount + MatmulTiling.rowPanelCount + tiling.tileCount * (block / width)))
+      try state.workerBuffers(MatmulKernels.scratchCount + MatmulTiling.rowPanelCount + tiling.tileCount * (block / width)))
     var first = 0
     while first < columns.lanes {
       let start = first

@@ -22,6 +22,10 @@ struct MatmulOperand: @unchecked Sendable {
     }
   }
 
+  /// Lanes that packing writes of a row panel with `lanes` lanes: lanes that do not lie along the contraction are
+  /// transposed sixteen at a time.
+  func writtenLanes(_ lanes: Int) -> Int { runsAlongSteps ? lanes : MatmulKernels.panelLanes }
+
   func pack(
     _ kernels: MatmulKernels, _ mode: MatmulMode, lanes: Range<Int>, steps: Range<Int>,
     to target: UnsafeMutablePointer<Float>, laneStride: Int, wordStride: Int, scratch: UnsafeMutablePointer<Float>

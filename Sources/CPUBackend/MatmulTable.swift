@@ -1,8 +1,10 @@
+import Glibc
 import KernelsAVX2
 import KernelsAVX512
 import KernelsAVX512BF16
 import KernelsBaseline
 import Numerics
+import Tensors
 
 extension InstructionSet {
   /// The functions for matrix products that were built for this instruction set.
@@ -24,13 +26,15 @@ extension InstructionSet {
 /// a warm write, so nothing is allocated per call. One caller at a time.
 final class MatmulState: @unchecked Sendable {
   let kernels: MatmulKernels
-  private let packedBuffer = ScratchBuffer()
-  private let sumBuffer = ScratchBuffer()
+  private let packedBuffer: ScratchBuffer
+  private let sumBuffer: ScratchBuffer
   private let perWorker: [ScratchBuffer]
 
-  init(instructionSet: InstructionSet, workers: Int) {
+  init(instructionSet: InstructionSet, workers: Int, memory: MemoryLedger) {
     kernels = instructionSet.matmulKernels
-    perWorker = (0..<workers).map { _ in ScratchBuffer() }
+    packedBuffer = ScratchBuffer(memory)
+    sumBuffer = ScratchBuffer(memory)
+    perWorker = (0..<workers).map { _ in ScratchBuffer(memory) }
   }
 
   /// Bytes written so far, in all buffers.
@@ -39,35 +43,51 @@ final class MatmulState: @unchecked Sendable {
   }
 
   /// The operand that all workers read.
-  func packed(_ count: Int) -> UnsafeMutablePointer<Float> { packedBuffer.reserve(count) }
+  /// - Parameter written: floats that will be written, where panels have lanes that stay empty.
+  func packed(_ count: Int, written: Int? = nil) throws -> UnsafeMutablePointer<Float> {
+    try packedBuffer.reserve(count, written: written)
+  }
 
   /// Sums over the slices of a contraction.
-  func sums(_ count: Int) -> UnsafeMutablePointer<Float> { sumBuffer.reserve(count) }
+  func sums(_ count: Int) throws -> UnsafeMutablePointer<Float> { try sumBuffer.reserve(count) }
 
   /// One buffer of at least `count` floats per worker.
-  func workerBuffers(_ count: Int) -> [UnsafeMutablePointer<Float>] {
-    perWorker.map { $0.reserve(count) }
+  func workerBuffers(_ count: Int) throws -> [UnsafeMutablePointer<Float>] {
+    try perWorker.map { try $0.reserve(count) }
   }
 }
 
 /// Page-aligned floats; the contents are lost when it grows.
 final class ScratchBuffer {
+  private let ledger: MemoryLedger
   private var memory: UnsafeMutableRawPointer?
   private var capacity = 0
   private var largest = 0
-  /// Bytes of the largest request: the spare quarter is not written.
+  /// Bytes of the largest request as far as they are written: the spare quarter is not.
   var touchedByteCount: Int { 4 * largest }
 
-  func reserve(_ count: Int) -> UnsafeMutablePointer<Float> {
-    largest = max(largest, count)
+  init(_ ledger: MemoryLedger) { self.ledger = ledger }
+
+  /// - Throws: `TensorError.outOfMemory`.
+  func reserve(_ count: Int, written: Int? = nil) throws -> UnsafeMutablePointer<Float> {
+    let written = written ?? count
+    if written > largest {
+      try ledger.require(4 * (written - largest))
+      largest = written
+    }
     if count > capacity || memory == nil {
-      memory?.deallocate()
+      free(memory)
+      memory = nil
       // A quarter more, so that slowly growing sequences do not reallocate each time.
       capacity = max(1024, count + count / 4)
-      memory = UnsafeMutableRawPointer.allocate(byteCount: capacity * 4, alignment: 4096)
+      guard posix_memalign(&memory, 4096, capacity * 4) == 0 else {
+        let byteCount = capacity * 4
+        (memory, capacity, largest) = (nil, 0, 0)
+        throw TensorError.outOfMemory(byteCount: byteCount, used: ledger.total, limit: nil)
+      }
     }
     return memory.unsafelyUnwrapped.assumingMemoryBound(to: Float.self)
   }
 
-  deinit { memory?.deallocate() }
+  deinit { free(memory) }
 }

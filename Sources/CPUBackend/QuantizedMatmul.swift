@@ -13,7 +13,7 @@ extension CPUBackend {
   public func quantizedMatmul(
     rows: Int, weight: QuantizedWeightPointers, transposed: Bool, alpha: Float, x: UnsafeRawPointer, xType: DType,
     xRowStride: Int, beta: Float, y: UnsafeMutableRawPointer, yType: DType, yRowStride: Int, precision: DType
-  ) {
+  ) throws {
     precondition(xType.isFloat && yType.isFloat, "matrix products take f32, bf16 or f16")
     precondition(
       weight.absmax != nil
@@ -21,19 +21,19 @@ extension CPUBackend {
           && weight.nestedBlockSize > 0),
       "a quantized weight needs the scales of its blocks")
     precondition(weight.blockSize > 0, "the block size of a quantized weight must be positive")
-    withUnsafePointer(to: weight) { address in
+    try withUnsafePointer(to: weight) { address in
       let left = MatmulOperand(source: .dense(x, type: xType, stride: xRowStride, contiguous: true), lanes: rows)
       let right = MatmulOperand(
         source: .quantized(address, lanesAreRows: !transposed), lanes: transposed ? weight.in : weight.out)
       if !transposed, rows <= Self.dotRows, weight.in % 32 == 0, weight.blockSize % 32 == 0 {
-        multiplyRows(
+        try multiplyRows(
           left, right, k: weight.in, alpha: alpha, beta: beta, c: y, cType: yType, cRowStride: yRowStride,
           precision: precision)
         return
       }
       // The weight always streams. Decoding gives runs of a row of W, which fill a row panel as they are when the
       // contraction runs along W's rows and a column panel when it runs across them.
-      multiply(
+      try multiply(
         left, right, leftIsRows: transposed || rows >= Self.turnedQuantizedRows, streamsLeft: false,
         k: transposed ? weight.out : weight.in, alpha: alpha, beta: beta, c: y, cType: yType, cRowStride: yRowStride,
         precision: precision)

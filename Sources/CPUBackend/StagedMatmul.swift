@@ -85,25 +85,29 @@ struct StagedMatmul: @unchecked Sendable {
     return (1...Self.columnGroup).min { (duration($0), -$0) < (duration($1), -$1) } ?? 1
   }
 
-  func run() {
+  func run() throws {
     let (parts, blocks) = place()
     let block = tiling.blockLanes(lanes, panel: tiling.kernels.rows, floatsPerLane: blocks * MatmulTiling.pitch)
     let maximumPanels = block / tiling.kernels.rows
-    let packed = UncheckedPointer(state.packed(blocks * maximumPanels * MatmulTiling.rowPanelCount))
+    let panels = blocks * maximumPanels
+    let writtenLanes = parts.map { $0.part.rows.writtenLanes(tiling.kernels.rows) }.max() ?? 0
+    let packed = UncheckedPointer(
+      try state.packed(
+        panels * MatmulTiling.rowPanelCount, written: panels * MatmulTiling.pitch * writtenLanes))
     for first in stride(from: 0, to: lanes, by: block) {
       let range = first..<min(lanes, first + block)
       var done = 0
       for stage in stages {
-        pack(parts[done..<done + stage.parts.count], range, to: packed)
+        try pack(parts[done..<done + stage.parts.count], range, to: packed)
         done += stage.parts.count
-        stream(stage.products, parts, range, maximumPanels, packed)
+        try stream(stage.products, parts, range, maximumPanels, packed)
       }
     }
   }
 
-  private func pack(_ parts: ArraySlice<Placed>, _ rows: Range<Int>, to packed: UncheckedPointer) {
+  private func pack(_ parts: ArraySlice<Placed>, _ rows: Range<Int>, to packed: UncheckedPointer) throws {
     let panels = tiling.count(rows.count, by: tiling.kernels.rows)
-    let scratch = UncheckedPointers(state.workerBuffers(MatmulKernels.scratchCount))
+    let scratch = UncheckedPointers(try state.workerBuffers(MatmulKernels.scratchCount))
     pool.run(parts.reduce(0) { $0 + tiling.blocks($1.part.k) } * panels) { job, worker in
       var block = job / panels
       let panel = job % panels
@@ -127,7 +131,7 @@ struct StagedMatmul: @unchecked Sendable {
   /// are divided too.
   private func stream(
     _ products: [Product], _ parts: [Placed], _ rows: Range<Int>, _ maximumPanels: Int, _ packed: UncheckedPointer
-  ) {
+  ) throws {
     let width = tiling.kernels.columns
     let group = columnGroup(products)
     let panels = tiling.count(rows.count, by: tiling.kernels.rows)
@@ -136,7 +140,7 @@ struct StagedMatmul: @unchecked Sendable {
     let divisions = pool.threadCount > 1 && group == 1 && jobs < 2 * pool.threadCount ? min(panels, 4) : 1
     let streamed = MatmulTiling.pitch * width
     let scratch = UncheckedPointers(
-      state.workerBuffers(MatmulKernels.scratchCount + group * (streamed + tiling.tileCount * maximumPanels)))
+      try state.workerBuffers(MatmulKernels.scratchCount + group * (streamed + tiling.tileCount * maximumPanels)))
     pool.run(jobs * divisions) { job, worker in
       var index = job / divisions
       let division = job % divisions

@@ -79,6 +79,14 @@ extension WeightSource {
     }
   }
 
+  /// Takes all pages of the files out of this process.
+  public func releaseAll() {
+    switch origin {
+    case .safetensors(let checkpoint): for file in checkpoint.files { file.file.advise(.dontNeed) }
+    case .gguf(let file, _, _): file.file.advise(.dontNeed)
+    }
+  }
+
   /// From Hugging Face rows to stored rows, nil where they are the same.
   private func permutation(
     _ tensor: Tensor, queryHeads: Int, keyHeads: Int

@@ -1,6 +1,5 @@
 import CPUBackend
 import Formats
-import Glibc
 import LuaRuntime
 import Tensors
 
@@ -27,7 +26,9 @@ public final class Engine {
   public let resourceRoot: String
   public private(set) lazy var backend: CPUBackend = {
     let backend = options.threads.map { CPUBackend(threadCount: $0) } ?? CPUBackend()
-    backend.memory.limit = options.memoryLimit ?? Engine.physicalMemory
+    // Without --memory a request beyond the machine is an error too, not a case for the kernel's killer.
+    backend.memory.limit = options.memoryLimit ?? ProcessMemory.available
+    backend.memory.measure(program: program.byteCount)
     return backend
   }()
   public var seed: UInt64
@@ -35,16 +36,12 @@ public final class Engine {
   public var breakPrompt: ((LuaValue) throws -> Bool)?
   /// Models that recipes hold, for the names of their parameters.
   var models: [WeakModel] = []
-  /// Pages of the program and its libraries, before any model file is mapped.
-  let programFileByteCount = ProcessMemory.read("RssFile")
-  /// What the program held at the first plan of a header, so that the levers of one plan are compared on the same footing.
+  let program = ProgramMemory()
+  /// What the program held at the first plan of a header: the levers of one plan are compared on the same footing.
   var programByteCount: Int?
   var machineSpeed: MachineSpeed?
   /// Random tensors drawn so far, which keys their streams.
   var randomDraws = 0
-
-  /// Memory of the machine: without --memory a request beyond it is an error too, not a case for the kernel's killer.
-  private static let physicalMemory = sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(Int32(_SC_PAGESIZE))
 
   public init(options: RunOptions, resourceRoot: String) {
     self.options = options

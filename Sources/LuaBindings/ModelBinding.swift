@@ -154,6 +154,20 @@ extension Engine {
         table["seconds_waited"] = .number(stream.secondsWaited)
         return [.table(table)]
       },
+      NativeFunction(
+        "can_stream", "Whether the base can stay on disk: its layers are stored in the form they are used in.",
+        returns: "boolean"
+      ) { call in
+        let model = try self.model(call)
+        return [.bool(model.isLoaded ? model.canStream : Rehearsal.canStream(model))]
+      },
+      NativeFunction(
+        "set_streaming", "Leaves the base on disk from the next pass on, or has it in memory; results are the same.",
+        [Parameter("enabled", .boolean, "on or off")]
+      ) { call in
+        try self.model(call).setStreaming(call["enabled"].asBool ?? true)
+        return []
+      },
       NativeFunction("memory", "Live bytes by category.", returns: "table") { call in [self.memoryTable(call.state)] },
     ]
   }

@@ -21,17 +21,15 @@ extension Engine {
               Parameter("length", .integer, "tokens of a sequence"),
               Parameter("micro_batch", .integer, optional: true, "sequences of a forward pass; default batch"),
               Parameter("checkpointing", .boolean, optional: true, "recompute layers; default as the model is set"),
+              Parameter("stream", .boolean, optional: true, "leave the base on disk; default as the model is set"),
               Parameter("optimizer", .object("Optimizer"), optional: true, "for its state; default AdamW in 32 bits"),
               Parameter("bits", .integer, optional: true, "instead of the optimizer's"),
               Parameter("paged", .boolean, optional: true, "instead of the optimizer's"),
+              Parameter("time", .boolean, optional: true, "estimate the time too; default true"),
             ]), "the step")
         ], returns: "table"
       ) { call in [try self.planTable(call)] }
     ]
-  }
-
-  private func tokenizerByteCount(_ model: LanguageModel) -> Int {
-    PlanConstants.tokenizerBytesPerToken * model.config.vocabularySize
   }
 
   private func planTable(_ call: Call) throws -> LuaValue {
@@ -58,6 +56,7 @@ extension Engine {
       ("peak", plan.peak), ("disk", plan.diskBytes), ("trainable", plan.trainableCount),
       ("parameters", plan.parameterCount), ("adapter_bytes", plan.adapterByteCount),
       ("optimizer_bytes", plan.optimizerByteCount), ("spill_bytes", plan.spillByteCount),
+      ("streamed_bytes", plan.streamedByteCount), ("activation_bytes", plan.activationByteCount),
       ("checkpoint_bytes", plan.checkpointByteCount),
     ] {
       table[name] = .integer(value)
@@ -69,11 +68,15 @@ extension Engine {
       table[name] = .integer(value)
     }
     table["checkpointing"] = .bool(request.checkpointing)
+    table["stream"] = .bool(request.streams)
     table["paged"] = .bool(request.optimizer.isPaged)
     table["flops_per_step"] = .number(plan.work.flops)
-    let speed = try machineSpeed ?? MachineSpeed(model, on: backend)
-    machineSpeed = speed
-    table["seconds_per_step"] = .number(speed.seconds(plan.work))
+    table["stream_asked"] = model.options.streams.map { .bool($0) } ?? .nil
+    if call.options("options").bool("time") ?? true {
+      let speed = try machineSpeed ?? MachineSpeed(model, on: backend)
+      machineSpeed = speed
+      table["seconds_per_step"] = .number(speed.seconds(plan.work))
+    }
     return .table(table)
   }
 
@@ -105,28 +108,29 @@ extension Engine {
       settings.update.bits = bits
     }
     if let paged = options.bool("paged") { settings.isPaged = paged }
+    let streams = options.bool("stream") ?? (model.isLoaded ? model.stream != nil : model.options.streams ?? false)
     return PlanRequest(
       microBatch: microBatch, maxLength: length, batch: batch,
-      checkpointing: options.bool("checkpointing") ?? model.checkpointing, optimizer: settings)
+      checkpointing: options.bool("checkpointing") ?? model.checkpointing, streams: streams,
+      optimizer: settings)
   }
 
   /// Resident memory of this process that is neither tensors nor scratch nor model file, and what is still to come
   /// when only the header of the model was read.
   private func programByteCount(for model: LanguageModel) -> Int {
-    if let programByteCount, !model.isLoaded { return programByteCount + tokenizerByteCount(model) }
-    let own = max(0, ProcessMemory.read("RssAnon") - backend.residentByteCount)
-    let program = own + programFileByteCount + PlanConstants.codeByteCount
-    if model.isLoaded { return program }
-    programByteCount = program
-    return program + tokenizerByteCount(model)
+    let now = program.byteCount(backend: backend.residentByteCount) + PlanConstants.heapByteCount
+    if model.isLoaded { return now }
+    // The levers of one plan are compared on the same footing.
+    let before = programByteCount ?? now
+    programByteCount = before
+    return before + PlanConstants.tokenizerByteCount * model.config.vocabularySize
   }
-
 }
 
 /// What a plan knows of the program before it happens, measured on runs of Benchmarks/memory.
 private enum PlanConstants {
   /// Resident memory of a tokenizer per entry of its vocabulary.
-  static let tokenizerBytesPerToken = 340
-  /// Pages of code and libraries that training brings in, thread stacks and the heap's small change.
-  static let codeByteCount = 16 << 20
+  static let tokenizerByteCount = 430
+  /// Thread stacks and what a training loop adds to the heap.
+  static let heapByteCount = 1 << 20
 }

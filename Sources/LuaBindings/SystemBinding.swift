@@ -89,6 +89,8 @@ extension Engine {
     table["held"] = .integer(backend.residentByteCount)
     table["rss"] = .integer(ProcessMemory.read("VmRSS"))
     table["peak_rss"] = .integer(ProcessMemory.read("VmHWM"))
+    table["limit"] = backend.memory.limit.map { .integer($0) } ?? .nil
+    table["program"] = .integer(program.byteCount(backend: backend.residentByteCount))
     for category in MemoryCategory.allCases { table[category.name] = .integer(backend.memory.live(category)) }
     return .table(table)
   }
@@ -149,6 +151,7 @@ extension Engine {
               ]), optional: true, "how"),
           ], returns: "integer"
         ) { call in [.integer(try self.quantizeCheckpoint(call))] },
+        syntheticCheckpointFunction,
         NativeFunction(
           "new_model", "A random model with every parameter trainable.",
           [
@@ -233,7 +236,7 @@ extension Engine {
       load.computeType = dtype
     }
     if let device = options.string("device"), device != "cpu" { throw call.invalid("device \"\(device)\" is not supported; only \"cpu\" is") }
-    load.streamsWeights = options.bool("stream") ?? false
+    load.streams = options.bool("stream")
     load.smokeTokenizer = resourceRoot + "/models/tiny"
     let model = try ModelLoader(backend: backend, options: load).load(try call.string("path"))
     model.seed = seed
@@ -243,6 +246,17 @@ extension Engine {
   }
 
   private func quantizeCheckpoint(_ call: Call) throws -> Int {
+    let given = call.options("options")
+    let options = try checkpointOptions(call)
+    let report = given["on_module"].asFunction
+    return try CheckpointQuantizer(backend: backend, options: options).convert(
+      try call.string("input"), to: try call.string("output")
+    ) { name, done, count in
+      _ = try report?.call([.string(name), .integer(done), .integer(count)])
+    }
+  }
+
+  func checkpointOptions(_ call: Call) throws -> CheckpointQuantizer.Options {
     let given = call.options("options")
     var options = CheckpointQuantizer.Options()
     if let name = given.string("quant") { options.kind = try fourBitKind(name, call) }
@@ -255,12 +269,7 @@ extension Engine {
       options.denseType = dtype
     }
     options.shardByteCount = max(1, given.int("shard_bytes") ?? options.shardByteCount)
-    let report = given["on_module"].asFunction
-    return try CheckpointQuantizer(backend: backend, options: options).convert(
-      try call.string("input"), to: try call.string("output")
-    ) { name, done, count in
-      _ = try report?.call([.string(name), .integer(done), .integer(count)])
-    }
+    return options
   }
 
   private func fourBitKind(_ name: String, _ call: Call) throws -> FourBitKind {
@@ -318,19 +327,4 @@ extension Engine {
 final class WeakModel {
   weak var model: LanguageModel?
   init(_ model: LanguageModel) { self.model = model }
-}
-
-/// Memory of this process as the kernel counts it.
-enum ProcessMemory {
-  static func read(_ field: String) -> Int {
-    guard let file = fopen("/proc/self/status", "r") else { return 0 }
-    defer { fclose(file) }
-    var line = [CChar](repeating: 0, count: 256)
-    while fgets(&line, 256, file) != nil {
-      let text = String(decoding: line.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
-      guard text.hasPrefix(field + ":") else { continue }
-      return (Int(text.filter(\.isNumber)) ?? 0) * 1024
-    }
-    return 0
-  }
 }

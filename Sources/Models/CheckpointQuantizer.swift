@@ -16,6 +16,17 @@ public struct CheckpointQuantizer {
     public var shardByteCount = 5_000_000_000
 
     public init() {}
+
+    /// - Throws: for what no 4-bit checkpoint can be, and where something exists at `output`.
+    func check(_ output: String) throws {
+      guard kind != .int4 else {
+        throw ModelError.badOption(name: "quant", value: "int4", expected: "nf4 or fp4: no checkpoint format stores int4")
+      }
+      guard FourBit.blockSizes.contains(blockSize) else {
+        throw ModelError.badOption(name: "block", value: String(blockSize), expected: "one of \(FourBit.blockSizes)")
+      }
+      guard !FileSystem.exists(output) else { throw FormatError.alreadyExists(path: output) }
+    }
   }
 
   let backend: any Backend
@@ -33,7 +44,7 @@ public struct CheckpointQuantizer {
   public func convert(
     _ input: String, to output: String, progress: (String, Int, Int) throws -> Void = { _, _, _ in }
   ) throws -> Int {
-    try check(output)
+    try options.check(output)
     let location = try ModelLocation(input, allowsKnownNames: false)
     let config = try location.config()
     let source = try location.weights()
@@ -66,17 +77,6 @@ public struct CheckpointQuantizer {
     try writeConfiguration(location, config, writer, stage: target.stage)
     try target.commit()
     return needed
-  }
-
-  private func check(_ output: String) throws {
-    guard options.kind != .int4 else {
-      throw ModelError.badOption(name: "quant", value: "int4", expected: "nf4 or fp4: no checkpoint format stores int4")
-    }
-    guard FourBit.blockSizes.contains(options.blockSize) else {
-      throw ModelError.badOption(
-        name: "block", value: String(options.blockSize), expected: "one of \(FourBit.blockSizes)")
-    }
-    guard !FileSystem.exists(output) else { throw FormatError.alreadyExists(path: output) }
   }
 
   private func refuseQuantized(_ module: Module, _ source: LoadedSource) throws {

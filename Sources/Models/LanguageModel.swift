@@ -19,6 +19,8 @@ public final class LanguageModel {
   public internal(set) var isLoaded = false
   /// Brings weights in and out when they stay on disk; nil when they are resident.
   public internal(set) var stream: WeightStream?
+  /// The pages of a resident base that lies in a file, on the books once it is decided to have it so.
+  var filePages: FilePages?
   /// Recompute each decoder layer in the backward pass instead of keeping its activations. Always so when streaming,
   /// since the backward pass must tell which layer it has reached.
   public var checkpointing = false
@@ -139,7 +141,9 @@ public final class LanguageModel {
     guard batch.longestSequence <= config.maxPositions else {
       throw ModelError.tooLong(tokens: batch.longestSequence, limit: config.maxPositions)
     }
+    try decideStreaming()
     var hidden = try embed(batch.ids)
+    stream?.leaveEmbedding()
     try rotary.reserve(batch.longestSequence)
     let geometry = LayerGeometry(
       cosine: rotary.cosine, sine: rotary.sine, positions: try Tensor(ids: batch.positions, on: backend),
@@ -170,7 +174,9 @@ public final class LanguageModel {
   func step(_ ids: [Int32], cache: KeyValueCache) throws -> Tensor {
     try GradientMode.disabled {
       let context = nextContext(isTraining: false)
+      try decideStreaming()
       var hidden = try embed(ids)
+      stream?.leaveEmbedding()
       let start = cache.length
       try cache.reserve(start + ids.count)
       try rotary.reserve(start + ids.count)

@@ -12,8 +12,9 @@ public struct LoadOptions: Sendable {
   public var computeType: DType
   /// Whether only the configuration is read (`--plan`).
   public var headerOnly: Bool
-  /// Leave the weights of the layers on disk and read them as a step reaches them; see `WeightStream`.
-  public var streamsWeights = false
+  /// Leave the weights of the layers on disk and read them as a step reaches them; see `WeightStream`. nil streams when
+  /// the base does not fit the limit on memory and can be streamed.
+  public var streams: Bool?
   /// Replace the model by a small randomly initialised one of the same architecture (`--smoke`).
   public var smoke: Bool
   /// Directory of a tokenizer for smoke models whose own files are absent.

@@ -23,7 +23,9 @@ public struct ModelLoader {
     guard options.computeType == .f32 || options.computeType == .bf16 else {
       throw ModelError.badOption(name: "compute", value: options.computeType.name, expected: "\"f32\" or \"bf16\"")
     }
-    if options.quantization != nil || !options.moduleQuantization.isEmpty, !FourBit.blockSizes.contains(options.blockSize) {
+    if options.quantization != nil || !options.moduleQuantization.isEmpty,
+      !FourBit.blockSizes.contains(options.blockSize)
+    {
       throw ModelError.badOption(
         name: "block", value: String(options.blockSize), expected: "one of \(FourBit.blockSizes)")
     }
@@ -38,11 +40,9 @@ public struct ModelLoader {
     let source = try location.weights()
     for module in model.modules { try read(module, of: model, from: source) }
     model.isLoaded = true
-    if options.streamsWeights {
-      model.stream = try WeightStream(model)
-      model.checkpointing = true
-    }
     model.tokenizer = try location.tokenizer()
+    source.releaseAll()
+    try model.chooseStreaming()
     return model
   }
 
@@ -53,12 +53,14 @@ public struct ModelLoader {
     if module.hasBias {
       module.bias = try dense(module.name + ".bias", shape: [module.outFeatures], source, keep: .f32)
     }
-    if module.kind == .linear, let stored = try PrequantizedWeight(source, weightName, shape: module.weightShape, backend)
+    if module.kind == .linear,
+      let stored = try PrequantizedWeight(source, weightName, shape: module.weightShape, backend)
     {
       if let own = options.moduleQuantization[module.name], own != stored.operand.kind {
         throw ModelError.badQuantization(
           tensor: weightName, path: source.path,
-          reason: "is stored in 4 bits (\(stored.operand.kind.rawValue)), so quant cannot be chosen for it while loading")
+          reason:
+            "is stored in 4 bits (\(stored.operand.kind.rawValue)), so quant cannot be chosen for it while loading")
       }
       module.quantized = stored.operand
       return
@@ -69,7 +71,7 @@ public struct ModelLoader {
       module.weight = try dense(weightName, shape: module.weightShape, source, keep: .f32)
     case .linear, .embedding:
       if let kind = options.quantization(of: module) {
-        if options.streamsWeights { throw ModelError.cannotStream(path: source.path) }
+        if options.streams == true { throw ModelError.cannotStream(path: source.path) }
         module.quantized = try quantize(weightName, as: kind, shape: module.weightShape, source)
       } else {
         module.weight = try dense(weightName, shape: module.weightShape, source, keep: nil)

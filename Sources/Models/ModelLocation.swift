@@ -88,6 +88,9 @@ struct LoadedSource {
     try source.read(name, rows: 0..<tensor.rowCount, into: target)
   }
 
+  /// Lets all pages go: also those that the kernel mapped around what was read. Views bring theirs in again.
+  func releaseAll() { source.releaseAll() }
+
   /// Lets the pages of a tensor go that has been copied.
   func release(_ name: String) { try? source.advise(.dontNeed, name) }
 }

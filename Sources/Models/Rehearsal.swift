@@ -5,24 +5,58 @@ import Tensors
 /// the same adapters, so that a training step can be gone through for its allocations alone. Needs no weights.
 public struct Rehearsal {
   public let model: LanguageModel
-  /// Bytes of the file that stay mapped because tensors are views of it.
-  public private(set) var mappedByteCount = 0
-  /// The highest memory while loading, with the pages of the file that were being read.
+  /// Bytes of the file that are in memory because tensors are views of it: all of them, or the window.
+  public private(set) var fileByteCount = 0
+  /// Bytes that streaming brings in for one forward and backward pass.
+  public private(set) var streamedByteCount = 0
+  /// The highest memory while loading, with the part of the file that was being read.
   public private(set) var loadPeak = 0
 
   private let source: LoadedSource?
   private let backend: any RehearsalBackend
+  private let streams: Bool
+  /// Bytes of views of the file by layer, those of the output module, and all.
+  private var layerByteCounts: [Int]
+  private var outputByteCount = 0
+  private var mappedByteCount = 0
 
-  /// - Parameter original: a model of which at least the configuration was read.
-  public init(of original: LanguageModel, on backend: any RehearsalBackend) throws {
+  /// - Parameters:
+  ///   - original: a model of which at least the configuration was read.
+  ///   - streams: whether the base stays on disk. What is not stored in 4 bits is then taken to have been written so
+  ///     (`CheckpointQuantizer`).
+  public init(of original: LanguageModel, streams: Bool, on backend: any RehearsalBackend) throws {
     self.backend = backend
+    self.streams = streams
+    layerByteCounts = Array(repeating: 0, count: original.config.layerCount)
     source = try? ModelLocation(original.path, allowsKnownNames: true).weights()
     model = try LanguageModel(
       config: original.config, path: original.path, options: original.options, backend: backend)
-    for (module, twin) in zip(original.modules, model.modules) { try load(twin, as: module) }
+    for (module, twin) in zip(original.modules, model.modules) {
+      let before = mappedByteCount
+      try load(twin, as: module)
+      if let layer = twin.layer { layerByteCounts[layer] += mappedByteCount - before }
+      if twin === model.outputModule { outputByteCount += mappedByteCount - before }
+    }
+    if streams {
+      fileByteCount = WeightStream.windowByteCount(layerByteCounts, output: outputByteCount)
+      streamedByteCount = 2 * layerByteCounts.reduce(0, +) + outputByteCount
+    } else {
+      fileByteCount = mappedByteCount
+    }
+    backend.memory.charge(fileByteCount, .file)
     for (module, twin) in zip(original.modules, model.modules) { twin.adapter = try adapter(module) }
     model.isLoaded = true
     model.checkpointing = original.checkpointing
+  }
+
+  /// Whether a model of which only the configuration was read could leave its base on disk.
+  public static func canStream(_ model: LanguageModel) -> Bool {
+    guard let source = try? ModelLocation(model.path, allowsKnownNames: true).weights() else { return false }
+    return model.modules.allSatisfy { module in
+      guard module.layer != nil, module.kind == .linear else { return true }
+      let name = module.name + ".weight"
+      return source.contains(name + ".absmax") || module.quantization == nil && (try? source.rawBytes(name)) != nil
+    }
   }
 
   // MARK: Loading, as ModelLoader does it
@@ -33,10 +67,10 @@ public struct Rehearsal {
       twin.bias?.requiresGradient = module.bias?.requiresGradient ?? false
     }
     let name = module.name + ".weight"
-    if source?.contains(name + ".absmax") ?? false, module.quantization != nil {
+    if source?.contains(name + ".absmax") ?? false, module.quantization != nil || !module.isLoaded {
       twin.quantized = try quantized(name, module, kind: module.quantization ?? .nf4, isStored: true)
     } else if let kind = module.quantization, module.kind == .linear {
-      twin.quantized = try quantized(name, module, kind: kind, isStored: false)
+      twin.quantized = try quantized(name, module, kind: kind, isStored: streams)
     } else {
       twin.weight = try dense(name, module.weightShape, keep: module.kind == .norm ? .f32 : module.weight?.dtype)
       twin.weight?.requiresGradient = module.weight?.requiresGradient ?? false
@@ -54,7 +88,7 @@ public struct Rehearsal {
   }
 
   private mutating func note(reading byteCount: Int) {
-    loadPeak = max(loadPeak, backend.peakResidentByteCount + mappedByteCount + byteCount)
+    loadPeak = max(loadPeak, backend.peakResidentByteCount + byteCount)
     backend.resetResidentPeak()
   }
 
@@ -64,8 +98,8 @@ public struct Rehearsal {
     let wanted = keep ?? (stored == .f16 ? .f16 : model.computeType)
     defer { note(reading: 0) }
     if let stored {
-      mappedByteCount += count * stored.byteCount
       if stored == wanted || keep == nil && stored != .f32 {
+        mappedByteCount += count * stored.byteCount
         // Shapes and types are all that a rehearsal looks at, so any bytes will do.
         let view = UnsafeRawBufferPointer(start: nil, count: 0)
         return Tensor(storage: Storage(viewing: view, owner: Nobody(), backend: backend), dtype: stored, shape: shape)
@@ -86,7 +120,9 @@ public struct Rehearsal {
   ) throws -> QuantizedOperand {
     let count = module.outFeatures * module.inFeatures
     let stored = model.path == "new" ? nil : storedType(name)
-    defer { note(reading: source?.byteCount(name) ?? stored.map { count * $0.byteCount } ?? 0) }
+    // What is stored in 4 bits is not read before it is used.
+    let read = isStored ? 0 : source?.byteCount(name) ?? stored.map { count * $0.byteCount } ?? 0
+    defer { note(reading: read) }
     let isDecoded = stored == nil && !isStored
     let values = try isDecoded ? Tensor(empty: module.weightShape, category: .workspace, on: backend) : nil
     defer { withExtendedLifetime(values) {} }
@@ -98,12 +134,14 @@ public struct Rehearsal {
     let isDouble = module.quantized.map { $0.nested != nil } ?? model.options.doubleQuantization
     let codes: Tensor
     if isStored {
-      mappedByteCount += (count + 1) / 2 + (isDouble ? blocks : 0)
+      mappedByteCount += (count + 1) / 2 + blocks * (isDouble ? 1 : DType.f32.byteCount)
       codes = try Tensor(empty: [0], dtype: .u8, on: backend)
     } else {
       codes = try weights((count + 1) / 2, .u8)
     }
-    let absmax = try Tensor(empty: [blocks], category: isDouble ? .workspace : .weights, on: backend)
+    let absmax =
+      try isStored
+      ? weights(0, .f32) : Tensor(empty: [blocks], category: isDouble ? .workspace : .weights, on: backend)
     let codebook = try weights(16, .f32)
     guard isDouble else {
       return QuantizedOperand(

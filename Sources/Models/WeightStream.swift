@@ -9,10 +9,12 @@ import Tensors
 public final class WeightStream {
   /// Layers, then the output module.
   private let sections: [Section]
-  /// Dropped after each forward pass: of an embedding table only the rows of a batch are read.
+  /// Dropped once the rows of a batch were read.
   private let embedding: Section
   private let path: String
   private let reader: PageReader
+  /// The window and what is always in memory, on the books.
+  private let pages: FilePages
   private var held: Set<Int> = []
   private var position = -1
   private var isForward = true
@@ -33,14 +35,10 @@ public final class WeightStream {
     var byteCount: Int { ranges.reduce(0) { $0 + $1.count } }
   }
 
-  /// - Throws: `cannotStream` where a layer's matrix is not a view of a file.
+  /// - Throws: `cannotStream` where a layer's matrix is not a view of a file, `outOfMemory` when the limit is smaller
+  ///   than the window.
   init(_ model: LanguageModel) throws {
-    for module in model.modules where module.layer != nil && module.kind == .linear {
-      guard let storage = module.quantized?.codes.storage ?? module.weight?.storage, !storage.isWritable else {
-        throw ModelError.cannotStream(path: model.path)
-      }
-    }
-    guard let reader = PageReader() else { throw ModelError.cannotStream(path: model.path) }
+    guard model.canStream, let reader = PageReader() else { throw ModelError.cannotStream(path: model.path) }
     self.reader = reader
     path = model.path
     let layers = (0..<model.config.layerCount).map { layer in model.modules.filter { $0.layer == layer } }
@@ -48,6 +46,9 @@ public final class WeightStream {
     embedding =
       model.outputModule === model.modules[0] ? Section(ranges: [], storages: []) : Self.section([model.modules[0]])
     afterOutput = sections.count - 2
+    let streamed = (sections + [embedding]).reduce(0) { $0 + $1.byteCount }
+    let window = Self.windowByteCount(sections.dropLast().map(\.byteCount), output: sections[layers.count].byteCount)
+    pages = try FilePages(window + max(0, model.mappedByteCount - streamed), on: model.backend.memory)
     // Loading has touched pages here and there.
     for section in sections + [embedding] { PageReader.release(section.ranges) }
   }
@@ -60,6 +61,16 @@ public final class WeightStream {
   public var byteCount: Int { sections.reduce(0) { $0 + $1.byteCount } }
   /// Bytes of the largest section.
   public var largestByteCount: Int { sections.map(\.byteCount).max() ?? 0 }
+
+  /// Most bytes in memory at once: two neighbours, of which the output module can be one, after the last layer or, in
+  /// generation, before the first.
+  static func windowByteCount(_ layers: [Int], output: Int) -> Int {
+    let ring = layers + [output]
+    return zip(ring, ring.dropFirst() + [ring[0]]).map { $0 + $1 }.max() ?? 0
+  }
+
+  /// Called when the rows of a batch have been taken from the embedding table.
+  func leaveEmbedding() { PageReader.release(embedding.ranges) }
 
   /// Called before layer `index` computes; the number of layers stands for the output module.
   /// - Throws: `unreadableWeights` when the file cannot be read any more.
@@ -78,8 +89,7 @@ public final class WeightStream {
       held.remove(section)
     }
     if index == output {
-      // Also what was touched besides: rows of the embedding, a layer that somebody looked at.
-      PageReader.release(embedding.ranges)
+      // Also a layer that somebody looked at.
       for section in sections.indices where !held.contains(section) { PageReader.release(sections[section].ranges) }
     }
     for section in wanted where held.insert(section).inserted {

@@ -66,11 +66,12 @@ public enum FourBit {
   }
 
   /// The codebook as a tensor; one for all matrices of a backend would need a registry, and 64 bytes do not pay for it.
-  static func sharedCodebook(_ kind: FourBitKind, _ backend: any Backend) throws -> Tensor {
+  public static func sharedCodebook(_ kind: FourBitKind, _ backend: any Backend) throws -> Tensor {
     try Tensor(codebookValues(kind), category: .weights, on: backend)
   }
 
-  static func sharedDynamicMap(_ backend: any Backend) throws -> Tensor {
+  /// The signed dynamic map of 8-bit scales as a tensor.
+  public static func sharedDynamicMap(_ backend: any Backend) throws -> Tensor {
     try Tensor(DynamicMap.signed, category: .weights, on: backend)
   }
 

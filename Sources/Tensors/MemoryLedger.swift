@@ -3,18 +3,28 @@ import Synchronization
 /// What a block of memory is for; the planner and the reports speak of these.
 public enum MemoryCategory: Int, Sendable, CaseIterable {
   case weights, adapters, gradients, optimizer, activations, workspace
+  /// Pages of mapped files: a base that is used where it lies, or the window of a streamed one.
+  case file
 
   public var name: String { String(describing: self) }
 }
 
 /// Counts every live byte of a backend by category, with the highest total seen, and holds the limit set by
 /// `--memory`.
+///
+/// The limit is on the memory of the process. Live bytes are only part of it: blocks have rounded sizes and are kept
+/// for reuse, kernels have scratch, and there is the program. So whatever is about to make the process grow asks
+/// `require` first, and those who know of the other parts have said how to measure them.
 public final class MemoryLedger: Sendable {
   private struct Counts {
     var live = [Int](repeating: 0, count: MemoryCategory.allCases.count)
+    var highest = [Int](repeating: 0, count: MemoryCategory.allCases.count)
     var total = 0
     var peak = 0
     var limit: Int?
+    var backend: @Sendable () -> Int = { 0 }
+    var reclaim: @Sendable () -> Void = {}
+    var program: @Sendable (_ backend: Int) -> Int = { _ in 0 }
   }
 
   private let counts = Mutex(Counts())
@@ -22,13 +32,10 @@ public final class MemoryLedger: Sendable {
   public init() {}
 
   /// Adds a block to the books.
-  /// - Throws: `outOfMemory` before anything is allocated when the limit would be exceeded.
-  public func charge(_ byteCount: Int, _ category: MemoryCategory) throws {
-    try counts.withLock { counts in
-      if let limit = counts.limit, counts.total + byteCount > limit {
-        throw TensorError.outOfMemory(byteCount: byteCount, live: counts.total, limit: limit)
-      }
+  public func charge(_ byteCount: Int, _ category: MemoryCategory) {
+    counts.withLock { counts in
       counts.live[category.rawValue] += byteCount
+      counts.highest[category.rawValue] = max(counts.highest[category.rawValue], counts.live[category.rawValue])
       counts.total += byteCount
       counts.peak = max(counts.peak, counts.total)
     }
@@ -41,14 +48,57 @@ public final class MemoryLedger: Sendable {
     }
   }
 
+  /// Called before the process grows by `byteCount`. What the backend keeps for reuse is given up first.
+  /// - Throws: `outOfMemory` when the limit would be exceeded.
+  public func require(_ byteCount: Int) throws {
+    let now = counts.withLock { $0 }
+    guard let limit = now.limit else { return }
+    func used() -> Int {
+      let blocks = now.backend()
+      return blocks + now.live[MemoryCategory.file.rawValue] + now.program(blocks)
+    }
+    if byteCount <= limit - used() { return }
+    now.reclaim()
+    let used = used()
+    if byteCount > limit - used { throw TensorError.outOfMemory(byteCount: byteCount, used: used, limit: limit) }
+  }
+
+  /// How to measure what blocks and scratch of the backend occupy, and how to make it give up what it keeps for reuse.
+  public func measure(backend: @escaping @Sendable () -> Int, reclaim: @escaping @Sendable () -> Void) {
+    counts.withLock { ($0.backend, $0.reclaim) = (backend, reclaim) }
+  }
+
+  /// How to measure what the program occupies besides, given what the backend does.
+  public func measure(program: @escaping @Sendable (_ backend: Int) -> Int) {
+    counts.withLock { $0.program = program }
+  }
+
   public func live(_ category: MemoryCategory) -> Int { counts.withLock { $0.live[category.rawValue] } }
+  /// The most that was live at once of a category.
+  public func highest(_ category: MemoryCategory) -> Int { counts.withLock { $0.highest[category.rawValue] } }
   public var total: Int { counts.withLock { $0.total } }
   public var peak: Int { counts.withLock { $0.peak } }
   public func resetPeak() { counts.withLock { $0.peak = $0.total } }
 
-  /// Most bytes that may be live at once, or nil.
+  /// Most bytes that the process may have in memory, or nil.
   public var limit: Int? {
     get { counts.withLock { $0.limit } }
     set { counts.withLock { $0.limit = newValue } }
   }
+}
+
+/// Pages of files that will be in memory as long as this object lives, on the books of a backend.
+public final class FilePages: Sendable {
+  public let byteCount: Int
+  private let memory: MemoryLedger
+
+  /// - Throws: `outOfMemory` when they do not fit the limit.
+  public init(_ byteCount: Int, on memory: MemoryLedger) throws {
+    try memory.require(byteCount)
+    memory.charge(byteCount, .file)
+    self.byteCount = byteCount
+    self.memory = memory
+  }
+
+  deinit { memory.refund(byteCount, .file) }
 }

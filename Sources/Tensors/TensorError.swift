@@ -9,7 +9,7 @@ public enum TensorError: Error, Equatable, Sendable {
   case badDType(operation: String, got: DType, expected: [DType])
   case dtypeMismatch(operation: String, lhs: DType, rhs: DType)
   case badValue(operation: String, name: String, value: String, expected: String)
-  case outOfMemory(byteCount: Int, live: Int, limit: Int?)
+  case outOfMemory(byteCount: Int, used: Int, limit: Int?)
   case notScalar(operation: String, shape: [Int])
   case noGraph(operation: String)
   case inPlaceOnGraph(operation: String)
@@ -36,11 +36,13 @@ extension TensorError: CustomStringConvertible {
       "\(operation): dtypes differ: \(lhs.name) and \(rhs.name); convert one with :to(\"\(lhs.name)\")"
     case .badValue(let operation, let name, let value, let expected):
       "\(operation): \(name) is \(value), expected \(expected)"
-    case .outOfMemory(let byteCount, let live, let limit):
-      limit.map {
-        "out of memory: \(byteCount) bytes asked for, \(live) in use, the limit is \($0) (--memory); "
-          + "use a smaller batch, a shorter max_length or checkpointing"
-      } ?? "out of memory: the system has no \(byteCount) bytes left (\(live) in use); use a smaller batch or --memory"
+    case .outOfMemory(let byteCount, let used, let limit):
+      (limit.map {
+        "out of memory: \(Self.size(byteCount)) asked for, \(Self.size(used)) in use by the whole process, the limit "
+          + "is \(Self.size($0)) (--memory, or the machine's); "
+      } ?? "out of memory: the system has no \(Self.size(byteCount)) left (\(Self.size(used)) in use); ")
+        + "lower micro_batch or max_length, set checkpointing = true, page the optimizer (paged = true, a smaller "
+        + "budget) or load with stream = true; qlora-run --plan shows what each would change"
     case .notScalar(let operation, let shape):
       "\(operation): expected a tensor with one element, got shape \(shape)"
     case .noGraph(let operation):
@@ -48,5 +50,13 @@ extension TensorError: CustomStringConvertible {
     case .inPlaceOnGraph(let operation):
       "\(operation): in-place change of a tensor that takes part in a gradient computation; use the form without _"
     }
+  }
+
+  private static func size(_ byteCount: Int) -> String {
+    let units = ["bytes", "KiB", "MiB", "GiB", "TiB"]
+    var (value, unit) = (Double(byteCount), 0)
+    while value >= 1024, unit < 4 { (value, unit) = (value / 1024, unit + 1) }
+    // Rounded by hand: there is no printf here.
+    return unit == 0 ? "\(byteCount) bytes" : "\(Double(Int(value * 100 + 0.5)) / 100) \(units[unit])"
   }
 }

@@ -11,17 +11,20 @@ public struct PlanRequest: Sendable {
   /// Sequences of one optimizer step.
   public var batch: Int
   public var checkpointing: Bool
+  /// Whether the base stays on disk; layers are then recomputed.
+  public var streams: Bool
   /// Rule, bits and paging of the optimizer; its state is planned from them.
   public var optimizer: OptimizerOptions
 
   public init(
-    microBatch: Int, maxLength: Int, batch: Int, checkpointing: Bool,
+    microBatch: Int, maxLength: Int, batch: Int, checkpointing: Bool, streams: Bool = false,
     optimizer: OptimizerOptions = OptimizerOptions(update: OptimizerUpdate(rule: .adamW, learningRate: 0))
   ) {
     self.microBatch = microBatch
     self.maxLength = maxLength
     self.batch = batch
-    self.checkpointing = checkpointing
+    self.checkpointing = checkpointing || streams
+    self.streams = streams
     self.optimizer = optimizer
   }
 }
@@ -44,6 +47,10 @@ public struct MemoryPlan: Sendable {
   public private(set) var spillByteCount = 0
   /// Bytes of one checkpoint: trained weights twice (once in PEFT's form) and optimizer state.
   public private(set) var checkpointByteCount = 0
+  /// Bytes that a step reads of a streamed base, from the disk or the system's cache of it.
+  public private(set) var streamedByteCount = 0
+  /// The most that the passes hold of what they saved for the backward pass.
+  public private(set) var activationByteCount = 0
   public private(set) var work = StepWork()
 
   /// The highest resident memory of the process.
@@ -57,7 +64,7 @@ public struct MemoryPlan: Sendable {
   public init(
     _ model: LanguageModel, _ request: PlanRequest, on backend: any RehearsalBackend, programByteCount: Int
   ) throws {
-    let rehearsal = try Rehearsal(of: model, on: backend)
+    let rehearsal = try Rehearsal(of: model, streams: request.streams, on: backend)
     let twin = rehearsal.model
     twin.checkpointing = request.checkpointing
     let trained = twin.trainableParameters
@@ -70,19 +77,20 @@ public struct MemoryPlan: Sendable {
     checkpointByteCount = 4 * trainableCount + adapterByteCount + optimizerByteCount
     work = StepWork(twin, request)
 
-    let mapped = rehearsal.mappedByteCount
+    let passes = (request.batch + request.microBatch - 1) / request.microBatch
+    streamedByteCount = passes * rehearsal.streamedByteCount
     peak = programByteCount + rehearsal.loadPeak
-    categories = parts(backend, program: programByteCount, mapped: mapped)
+    categories = parts(backend, program: programByteCount)
     var tensors: [String: Int] = [:]
     func measure(_ name: String, _ body: () throws -> Void) rethrows {
       backend.resetResidentPeak()
       backend.memory.resetPeak()
       try body()
       tensors[name] = max(tensors[name] ?? 0, backend.memory.peak)
-      let reached = programByteCount + mapped + backend.peakResidentByteCount
+      let reached = programByteCount + rehearsal.fileByteCount + backend.peakResidentByteCount
       guard reached > peak else { return }
       peak = reached
-      categories = parts(backend, program: programByteCount, mapped: mapped)
+      categories = parts(backend, program: programByteCount)
     }
     func pass(_ batch: Batch) throws {
       var loss: Tensor?
@@ -106,8 +114,9 @@ public struct MemoryPlan: Sendable {
     if !accumulates { forget() }
     try pass(whole)
     measure("checkpoint") {}
+    activationByteCount = backend.memory.highest(.activations)
     withExtendedLifetime(blocks) {}
-    let base = programByteCount + mapped + backend.scratchByteCount
+    let base = programByteCount + backend.scratchByteCount
     moments =
       [("load", programByteCount + rehearsal.loadPeak)]
       + ["forward", "backward", "optimizer", "checkpoint"].map { ($0, base + (tensors[$0] ?? 0)) }
@@ -119,14 +128,14 @@ public struct MemoryPlan: Sendable {
 
   /// What the peak consists of. The allocator's share is what it keeps for reuse and what rounding to size classes
   /// costs.
-  private func parts(_ backend: any RehearsalBackend, program: Int, mapped: Int) -> [(name: String, bytes: Int)] {
+  private func parts(_ backend: any RehearsalBackend, program: Int) -> [(name: String, bytes: Int)] {
     let memory = backend.memory
-    let kept: [MemoryCategory] = [.weights, .adapters, .gradients, .optimizer]
-    let lasting = kept.map { (name: $0.name, bytes: memory.live($0)) }
-    let rest = peak - program - mapped - backend.scratchByteCount - lasting.reduce(0) { $0 + $1.bytes }
+    let kept: [MemoryCategory] = [.weights, .file, .adapters, .gradients, .optimizer]
+    let lasting = kept.map { (name: $0 == .file ? "model file" : $0.name, bytes: memory.live($0)) }
+    let rest = peak - program - backend.scratchByteCount - lasting.reduce(0) { $0 + $1.bytes }
     let passing = max(0, min(rest, memory.peak - lasting.reduce(0) { $0 + $1.bytes }))
     return lasting + [
-      ("model file", mapped), ("activations", passing), ("allocator", rest - passing),
+      ("activations", passing), ("allocator", rest - passing),
       ("scratch", backend.scratchByteCount), ("program", program),
     ]
   }

@@ -83,9 +83,13 @@ private struct QuantizedProduct {
 
   func run(on backend: CPUBackend, _ weight: QuantizedFixture, _ x: GuardedMatrix) -> GuardedMatrix {
     let y = GuardedMatrix(rows, transposed ? columns : out, yType, seed: beta == 0 ? nil : 3)
-    backend.quantizedMatmul(
-      rows: rows, weight: weight.pointers, transposed: transposed, alpha: alpha, x: x.base, xType: xType,
-      xRowStride: x.stride, beta: beta, y: y.base, yType: yType, yRowStride: y.stride, precision: precision)
+    do {
+      try backend.quantizedMatmul(
+        rows: rows, weight: weight.pointers, transposed: transposed, alpha: alpha, x: x.base, xType: xType,
+        xRowStride: x.stride, beta: beta, y: y.base, yType: yType, yRowStride: y.stride, precision: precision)
+    } catch {
+      Issue.record(error)
+    }
     return y
   }
 

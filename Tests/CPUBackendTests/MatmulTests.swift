@@ -24,10 +24,14 @@ private struct Product {
 
   func run(on backend: CPUBackend, _ a: GuardedMatrix, _ b: GuardedMatrix) -> GuardedMatrix {
     let c = GuardedMatrix(m, n, types.2, seed: beta == 0 ? nil : 3)
-    backend.matmul(
-      m: m, n: n, k: k, alpha: alpha, a: a.base, aType: types.0, aRowStride: a.stride, transposeA: transposeA,
-      b: b.base, bType: types.1, bRowStride: b.stride, transposeB: transposeB, beta: beta, c: c.base,
-      cType: types.2, cRowStride: c.stride, precision: precision)
+    do {
+      try backend.matmul(
+        m: m, n: n, k: k, alpha: alpha, a: a.base, aType: types.0, aRowStride: a.stride, transposeA: transposeA,
+        b: b.base, bType: types.1, bRowStride: b.stride, transposeB: transposeB, beta: beta, c: c.base,
+        cType: types.2, cRowStride: c.stride, precision: precision)
+    } catch {
+      Issue.record(error)
+    }
     return c
   }
 

@@ -139,6 +139,8 @@ function Model:hook(name, fn)
   self.hooks[name] = fn
   return { remove = function() self.hooks[name] = nil end }
 end
+function Model:can_stream() return false end
+function Model:streaming() return nil end
 function Model:is_header_only() return native.options.plan or false end
 function Model:checkpointing(on) self.calls[#self.calls + 1] = { "checkpointing", on } end
 function Model:generate(text) return "(" .. #text .. " bytes)" end
@@ -152,7 +154,8 @@ function Model:plan_step(o)
   return { parameters = 7e9, trainable = 4e7, peak = (o.bits == 8 and 1 or 2) * micro_batch << 29,
     flops_per_step = 1e15, seconds_per_step = 2.0, batch = o.batch, micro_batch = micro_batch, length = o.length,
     bits = o.bits or 32, paged = o.paged or false, checkpointing = o.checkpointing or false,
-    adapter_bytes = 1 << 20, optimizer_bytes = 2 << 20, checkpoint_bytes = 3 << 20, spill_bytes = 0,
+    adapter_bytes = 1 << 20, optimizer_bytes = 2 << 20, checkpoint_bytes = 3 << 20, spill_bytes = 0, streamed_bytes = 0,
+    activation_bytes = 1 << 20, stream = o.stream or false,
     categories = { { name = "weights", bytes = 4 << 30 } }, moments = {} }
 end
 

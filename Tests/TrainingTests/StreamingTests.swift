@@ -29,10 +29,13 @@ import Testing
     return root
   }()
 
-  private func load(_ name: String = "nf4", streaming: Bool, compute: DType = .bf16) throws -> LanguageModel {
+  private func load(
+    _ name: String = "nf4", streaming: Bool?, compute: DType = .bf16,
+    on backend: CPUBackend = CPUBackend(threadCount: 2)
+  ) throws -> LanguageModel {
     var options = LoadOptions(computeType: compute)
-    options.streamsWeights = streaming
-    let model = try ModelLoader(backend: CPUBackend(threadCount: 2), options: options).load("\(Self.directory)/\(name)")
+    options.streams = streaming
+    let model = try ModelLoader(backend: backend, options: options).load("\(Self.directory)/\(name)")
     try model.attachLoRA(
       model.modules.filter { $0.kind == .linear && $0.role != "lm_head" }
         .map { LoRASpecification(moduleName: $0.name, rank: 4, alpha: 8, dropout: 0.1) })
@@ -44,10 +47,15 @@ import Testing
   }
 
   /// Losses of ten steps and the trained parameters after them, as bits.
-  private func train(_ model: LanguageModel) throws -> [UInt32] {
+  /// - Parameter budget: of paged optimizer state; nil keeps it in memory.
+  private func train(_ model: LanguageModel, budget: Int? = nil) throws -> [UInt32] {
+    var options = OptimizerOptions(
+      update: OptimizerUpdate(rule: .adamW, learningRate: 0.01), isPaged: budget != nil, budget: budget ?? 0,
+      spillDirectory: Self.directory)
+    options.pageElementCount = 4096
     let optimizer = try Optimizer(
-      model.trainableParameters.map { OptimizedParameter(name: $0.name, tensor: $0.tensor) },
-      OptimizerOptions(update: OptimizerUpdate(rule: .adamW, learningRate: 0.01)))
+      model.trainableParameters.map { OptimizedParameter(name: $0.name, tensor: $0.tensor) }, options)
+    #expect((optimizer.statistics != nil) == (budget != nil))
     var bits: [UInt32] = []
     for step in 0..<10 {
       optimizer.zeroGradients()
@@ -108,6 +116,35 @@ import Testing
     withExtendedLifetime(resident) {}
   }
 
+  /// A limit below what a resident base needs: streamed without being asked, with paged optimizer state, and the same
+  /// bits.
+  @Test func whatDoesNotFitIsStreamedByItselfAndHasTheSameBits() throws {
+    let bytes = try #require(load(streaming: true).stream).byteCount
+    let backend = CPUBackend.limited(bytes)
+    let model = try load(streaming: nil, on: backend)
+    let stream = try #require(model.stream)
+    #expect(backend.memory.live(.file) < bytes / 3 && backend.memory.live(.file) >= 2 * stream.largestByteCount)
+    let bits = try train(model, budget: 300_000)
+    #expect(backend.residentByteCount + backend.memory.live(.file) <= bytes)
+    let resident = try load(streaming: false)
+    resident.checkpointing = true
+    #expect(try bits == train(resident))
+    // Resident again does not fit, and what was before stays.
+    #expect(throws: TensorError.self) { try model.setStreaming(false) }
+    #expect(model.stream === stream && backend.memory.live(.file) < bytes / 3)
+  }
+
+  @Test func aBaseThatFitsIsResidentAndOnTheBooks() throws {
+    let backend = CPUBackend.limited(1 << 30)
+    let model = try load(streaming: nil, on: backend)
+    #expect(model.stream == nil && backend.memory.live(.file) == 0)
+    _ = try model.logits([1, 2, 3])
+    #expect(model.stream == nil && backend.memory.live(.file) > 10 << 20)
+    try model.setStreaming(true)
+    #expect(model.stream != nil && backend.memory.live(.file) < 5 << 20)
+    #expect(throws: TensorError.self) { try load(streaming: false, on: CPUBackend.limited(4 << 20)) }
+  }
+
   @Test func generationReadsLayerAfterLayerToo() throws {
     let options = GenerationOptions(maxTokens: 6, ignoresEndOfSequence: true)
     let tokens = try load(streaming: true).generate([1, 2, 3], options)
@@ -116,7 +153,7 @@ import Testing
 
   @Test func whatCannotBeStreamedIsRefused() throws {
     var options = LoadOptions(quantization: .nf4)
-    options.streamsWeights = true
+    options.streams = true
     let path = "\(Self.directory)/bf16"
     #expect(throws: ModelError.cannotStream(path: path)) {
       try ModelLoader(backend: CPUBackend(threadCount: 1), options: options).load(path)
@@ -138,5 +175,13 @@ import Testing
       guard case ModelError.unreadableWeights(copy, let layer, _) = $0 else { return false }
       return layer >= 6
     }
+  }
+}
+
+extension CPUBackend {
+  fileprivate static func limited(_ byteCount: Int) -> CPUBackend {
+    let backend = CPUBackend(threadCount: 2)
+    backend.memory.limit = byteCount
+    return backend
   }
 }

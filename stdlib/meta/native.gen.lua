@@ -100,6 +100,12 @@ function native.load_model(path, options) end
 ---@return integer
 function native.quantize_checkpoint(input, output, options) end
 
+---Writes a checkpoint with random weights directly in the 4-bit form of bitsandbytes, whole or not at all; returns its bytes. For trying memory and time of a model of that shape; it has learnt nothing.
+---@param output string directory to make
+---@param options { config: table, tokenizer?: Tokenizer, quant?: string, block?: integer, double_quant?: boolean, shard_bytes?: integer, seed?: integer, on_module?: function } what
+---@return integer
+function native.synthetic_checkpoint(output, options) end
+
 ---A random model with every parameter trainable.
 ---@param options { config: table, tokenizer?: Tokenizer, seed?: integer } what
 ---@return Model
@@ -640,6 +646,14 @@ function Model:is_header_only() end
 ---@return table|nil
 function Model:streaming() end
 
+---Whether the base can stay on disk: its layers are stored in the form they are used in.
+---@return boolean
+function Model:can_stream() end
+
+---Leaves the base on disk from the next pass on, or has it in memory; results are the same.
+---@param enabled boolean on or off
+function Model:set_streaming(enabled) end
+
 ---Live bytes by category.
 ---@return table
 function Model:memory() end
@@ -738,7 +752,7 @@ function Model:adapter_norms() end
 function Model:adapter_spectrum(name) end
 
 ---Memory of a training step by category and moment, arithmetic, and time from a short calibration of this machine; recipes use plan, which also compares the levers and prints.
----@param options { batch: integer, length: integer, micro_batch?: integer, checkpointing?: boolean, optimizer?: Optimizer, bits?: integer, paged?: boolean } the step
+---@param options { batch: integer, length: integer, micro_batch?: integer, checkpointing?: boolean, stream?: boolean, optimizer?: Optimizer, bits?: integer, paged?: boolean, time?: boolean } the step
 ---@return table
 function Model:plan_step(options) end
 

@@ -3,6 +3,7 @@
 local native = require "qlora.native"
 local chat = require "qlora.chat"
 local checks = require "qlora.checks"
+local format = require "qlora.format"
 local lora = require "qlora.lora"
 local plan = require "qlora.plan"
 local selection = require "qlora.selection"
@@ -45,7 +46,8 @@ end
 
 --- A model from a directory, a .gguf file or a hub name in the local cache; tensors { name = tensor } from a
 --- .safetensors file. `modules` is a selection whose answers may carry `quant` ("nf4", "fp4", "int4" or false for 16
---- bits), over the `quant` of the whole model. With `header_only` nothing but the configuration is read: for selections
+--- bits), over the `quant` of the whole model. `stream` true leaves the base on disk, false keeps it in memory; without
+--- it the base is streamed when it does not fit `--memory` and its file allows that. With `header_only` nothing but the configuration is read: for selections
 --- and plans of models that are not here; `path` may then be a config.json or a known name such as "llama-65b".
 function qlora.load(path, options)
   if type(path) ~= "string" then
@@ -62,6 +64,10 @@ function qlora.load(path, options)
   o.module_quant, o.modules, o.quiet = quantization_by_module(path, o), nil, nil
   local model = native.load_model(path, o)
   plan.last.model = model
+  if o.stream == nil and not native.options.quiet and model.streaming and model:streaming() then
+    print(("base streamed from disk: its %s do not fit into %s (stream = true or false decides)"):format(
+      format.bytes(model:streaming().bytes), format.bytes(native.memory().limit)))
+  end
   return model
 end
 

@@ -24,11 +24,13 @@ local function text(figures)
   title "Memory by moment"
   for _, moment in ipairs(figures.moments) do line(moment.name, format.bytes(moment.bytes)) end
   line("peak", format.bytes(figures.peak))
+  for _, row in ipairs(figures.choices) do title(row) end
   title "State and disk"
   line("adapters", format.bytes(figures.adapter_bytes))
   line("optimizer state", format.bytes(figures.optimizer_bytes))
   line("checkpoint on disk", format.bytes(figures.checkpoint_bytes))
   if figures.spill_bytes > 0 then line("spill file on disk", format.bytes(figures.spill_bytes)) end
+  if figures.streamed_bytes > 0 then line("base read per step", format.bytes(figures.streamed_bytes)) end
   title "Work"
   line("FLOPs per step", format.count(figures.flops_per_step))
   line("time per step", seconds(figures.seconds_per_step))
@@ -46,13 +48,53 @@ local function text(figures)
   return table.concat(lines, "\n")
 end
 
+--- Bytes of a category of a plan.
+local function bytes(figures, name)
+  for _, category in ipairs(figures.categories) do
+    if category.name == name then return category.bytes end
+  end
+  return 0
+end
+
+local function base_bytes(figures) return bytes(figures, "weights") + bytes(figures, "model file") end
+local function state_bytes(figures) return bytes(figures, "optimizer") end
+local function activation_bytes(figures) return figures.activation_bytes end
+
+--- What was chosen, what it holds in memory, and what it would hold otherwise, as lines. `plan_with` makes the plan
+--- with a change.
+local function choices(figures, plan_with)
+  local rows = { ("Choices%27s %12s %12s %12s"):format("", "in memory", "otherwise", "peak then") }
+  local function add(name, chosen, size, change, instead)
+    local other = plan_with(change)
+    rows[#rows + 1] = ("  %-16s %-15s %12s %12s %12s  %s"):format(name, chosen, format.bytes(size(figures)),
+      format.bytes(size(other)), format.bytes(other.peak), instead)
+  end
+  local streamed, paged, recomputed = figures.stream, figures.paged, figures.checkpointing
+  add("base", streamed and "streamed" or "resident", base_bytes, { stream = not streamed },
+    "with stream = " .. tostring(not streamed))
+  add("optimizer state", paged and "paged" or "in memory", state_bytes, { paged = not paged },
+    "with paged = " .. tostring(not paged))
+  add("activations", recomputed and "checkpointed" or "kept", activation_bytes,
+    { checkpointing = not recomputed, stream = streamed and not recomputed },
+    ("with checkpointing = %s%s"):format(not recomputed, streamed and ", stream = false" or ""))
+  if figures.reason then
+    rows[#rows + 1] = ("  base %s: %s"):format(streamed and "streamed" or "resident", figures.reason)
+  end
+  return rows
+end
+
 local Plan = { __name = "plan", __tostring = text }
 
 --- The changes that cost or save memory, each by itself.
 local function levers(figures)
   local list = {}
   local function add(name, change) list[#list + 1] = { name = name, change = change } end
-  add("checkpointing = " .. tostring(not figures.checkpointing), { checkpointing = not figures.checkpointing })
+  if figures.stream then
+    add("stream = false", { stream = false })
+  else
+    add("checkpointing = " .. tostring(not figures.checkpointing), { checkpointing = not figures.checkpointing })
+    add("stream = true" .. (figures.can_stream and "" or ", after quantize.lua"), { stream = true })
+  end
   if figures.micro_batch > 1 then
     local half = figures.micro_batch // 2
     add("micro_batch = " .. half, { micro_batch = half })
@@ -69,29 +111,84 @@ local function levers(figures)
 end
 
 local schema = { batch = "!count", length = "!count", micro_batch = "count", checkpointing = "boolean",
-  optimizer = "object" }
+  stream = "boolean", optimizer = "object" }
 local hints = { batch = "the sequences of a step, batch = 8", length = "the tokens of a sequence, length = 512" }
 
+local function merged(...)
+  local result = {}
+  for _, part in ipairs { ... } do
+    for key, value in pairs(part) do result[key] = value end
+  end
+  return result
+end
+
+--- The figures of a step with the base resident or streamed: as was asked for, else streamed where resident does not
+--- fit the limit and streaming is possible.
+local function chosen(model, o)
+  local figures = model:plan_step(merged(o, { time = false }))
+  figures.can_stream = model:can_stream()
+  local asked = o.stream
+  if asked == nil then asked = figures.stream_asked end
+  local limit = native.memory().limit or math.huge
+  if asked ~= nil then
+    figures.reason = "asked for"
+  elseif figures.can_stream and o.checkpointing ~= false then
+    local resident = figures.stream and model:plan_step(merged(o, { stream = false, time = false })) or figures
+    local fits = resident.peak <= limit
+    figures = fits and resident or figures.stream and figures
+      or model:plan_step(merged(o, { stream = true, time = false }))
+    figures.can_stream = true
+    figures.reason = ("resident the run needs %s, %s the limit of %s"):format(format.bytes(resident.peak),
+      fits and "within" or "more than", format.bytes(limit))
+  elseif figures.peak > limit then
+    figures.reason = figures.can_stream and "checkpointing = false needs the layers in memory"
+      or "its file is not in 4 bits; qlora-run quantize.lua IN OUT once makes one that can be streamed"
+  end
+  return figures
+end
+
 --- What a training step of this model needs: `.peak`, `.categories`, `.moments`, `.adapter_bytes`, `.optimizer_bytes`,
---- `.disk`, `.flops_per_step`, `.seconds_per_step`, `.levers`; printing it shows all. Options: batch, length,
---- micro_batch (default batch), checkpointing (default as the model is set), optimizer (default AdamW in 32 bits).
+--- `.disk`, `.flops_per_step`, `.seconds_per_step`, `.stream`, `.levers`; printing it shows all. Options: batch, length,
+--- micro_batch (default batch), checkpointing (default as the model is set), stream (default as it was loaded, else
+--- when it does not fit otherwise), optimizer (default AdamW in 32 bits).
 function plan.of(model, options)
   if options == nil and type(model) == "table" and not model.modules then
     strict.fail("plan: call it with a colon, model:plan { batch = 8, length = 512 }; with a dot it gets no model")
   end
   local o = strict.options("plan", options, schema, hints)
-  local figures = model:plan_step(o)
+  local figures = chosen(model, o)
+  local function plan_with(change) return model:plan_step(merged(o, { stream = figures.stream }, change)) end
+  figures.seconds_per_step = plan_with({}).seconds_per_step
   figures.name = model.name or "the model"
+  figures.choices = choices(figures, plan_with)
   figures.levers = {}
   for i, lever in ipairs(levers(figures)) do
-    local changed = {}
-    for _, given in ipairs { o, lever.change } do
-      for key, value in pairs(given) do changed[key] = value end
-    end
-    local other = model:plan_step(changed)
+    local other = plan_with(lever.change)
     figures.levers[i] = { name = lever.name, peak = other.peak, seconds_per_step = other.seconds_per_step }
   end
   return setmetatable(figures, Plan)
+end
+
+--- Before the first step: leaves the base on disk where the run needs that, and explains the choice once, where memory
+--- is short or was limited.
+function plan.choose(o)
+  local model, limited = o.model, native.options.memory
+  if native.options.smoke or not (limited or model:can_stream()) then return end
+  local step = { batch = o.batch, micro_batch = o.micro_batch, length = o.data:stats().longest,
+    checkpointing = o.checkpointing, optimizer = o.optimizer }
+  -- A plan needs address space of its own; where there is none (ulimit -v) the first pass decides.
+  local planned, figures = pcall(chosen, model, step)
+  if not planned then
+    if tostring(figures):find("the system has no", 1, true) then return end
+    error(figures, 0)
+  end
+  if figures.stream ~= (model:streaming() ~= nil) then model:set_streaming(figures.stream) end
+  if native.options.quiet or not (limited or figures.stream) then return end
+  local function plan_with(change)
+    return model:plan_step(merged(step, { stream = figures.stream, time = false }, change))
+  end
+  for _, row in ipairs(choices(figures, plan_with)) do print(row) end
+  print(("  planned peak %s of %s"):format(format.bytes(figures.peak), format.bytes(native.memory().limit)))
 end
 
 --- Prints a plan and says whether it fits `--memory` (true when no limit is set).

@@ -106,24 +106,35 @@ local function evaluate(o, run, bar, step)
   return loss, perplexity
 end
 
+--- Two digits at least, whole numbers where they are large.
+local function rate(value) return (value < 10 and "%.2f" or "%.0f"):format(value) end
+
+--- What streaming the base cost, as a line of the summary.
+local function streaming(result)
+  local s = result.streaming
+  return s and ("\nbase streamed: %s of %s in memory, %s read a step, %.2f s waited for in all"):format(
+    format.bytes(s.peak), format.bytes(s.bytes), format.bytes(s.read / math.max(result.steps, 1)),
+    s.seconds_waited) or ""
+end
+
 --- Summary of a finished run; printing it shows the curve and the figures.
 local Result = { __name = "training" }
 function Result:__tostring()
   local evaluation = self.eval_losses[1] and ("evaluation loss %.4f -> %.4f\n"):format(
     self.eval_losses[1], self.eval_losses[#self.eval_losses]) or ""
-  return ("loss %.4f -> %.4f  %s\n%s%d steps, %d tokens in %s: %.0f tok/s, peak memory %s%s"):format(
+  return ("loss %.4f -> %.4f  %s\n%s%d steps, %d tokens in %s: %s tok/s, peak memory %s%s%s"):format(
     self.first_loss, self.last_loss, plot.sparkline(self.losses), evaluation, self.steps, self.tokens,
-    format.seconds(self.seconds), self.tokens_per_second, format.bytes(self.peak_memory),
+    format.seconds(self.seconds), rate(self.tokens_per_second), format.bytes(self.peak_memory), streaming(self),
     self.dir and ("\nrun directory " .. self.dir) or "")
 end
 
-local function summary(history, eval_losses, seconds, tokens, run)
+local function summary(model, history, eval_losses, seconds, tokens, run)
   local losses = {}
   for i, entry in ipairs(history) do losses[i] = entry.loss end
   local memory = native.memory()
   return setmetatable({
     history = history, losses = losses, eval_losses = eval_losses, steps = #history, seconds = seconds,
-    tokens = tokens, dir = run and run.dir,
+    tokens = tokens, dir = run and run.dir, streaming = model.streaming and model:streaming(),
     tokens_per_second = tokens / math.max(seconds, 1e-9), peak_memory = memory.peak_rss or memory.peak,
     first_loss = losses[1] or 0 / 0, last_loss = losses[#losses] or 0 / 0,
   }, Result)
@@ -137,6 +148,7 @@ return function(options)
   if native.options.plan then plan.stop(o) end
   checks.optimizer(model, optimizer)
   if o.checkpointing ~= nil then model:checkpointing(o.checkpointing) end
+  plan.choose(o)
   local run = o.run
   if not run and (o.dir or o.save_every or native.options.resume) then
     run = run_directory { dir = o.dir, keep = o.keep }
@@ -191,7 +203,7 @@ return function(options)
     if stop then break end
   end
   bar:finish()
-  local result = summary(history, state.eval_losses, native.clock() - began, state.tokens - before, run)
+  local result = summary(model, history, state.eval_losses, native.clock() - began, state.tokens - before, run)
   if run then run:finish(result) end
   if not native.options.quiet then print(result) end
   return result

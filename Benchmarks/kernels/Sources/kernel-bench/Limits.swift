@@ -27,7 +27,7 @@ struct Limits {
   private static func tileRate(_ bench: Bench, bfloat16: Bool) -> Double {
     let repeats = 200
     let flops = bench.backend.registerTileFLOPs(bfloat16: bfloat16) * Double(repeats)
-    let time = bench.best { bench.backend.runRegisterTile(bfloat16: bfloat16, repeats: repeats) }
+    let time = bench.best { try! bench.backend.runRegisterTile(bfloat16: bfloat16, repeats: repeats) }
     return flops * Double(bench.backend.pool.threadCount) / time / 1e9
   }
 

@@ -1,0 +1,62 @@
+import Glibc
+import Synchronization
+
+/// Memory of this process as the kernel counts it.
+enum ProcessMemory {
+  /// A field of /proc/self/status, in bytes.
+  static func read(_ field: String) -> Int {
+    number(after: field + ":", in: "/proc/self/status").map { $0 * 1024 } ?? 0
+  }
+
+  /// What this process may have: the machine's memory, or less in a control group that limits it.
+  static var available: Int {
+    let machine = sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(Int32(_SC_PAGESIZE))
+    let hierarchies = [
+      ("0::", "/sys/fs/cgroup", "memory.max"), (":memory:", "/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+    ]
+    var least = machine
+    for (mark, root, name) in hierarchies {
+      guard let group = line(containing: mark, in: "/proc/self/cgroup"), let start = group.firstRange(of: mark) else {
+        continue
+      }
+      var folder = group[start.upperBound...]
+      // A limit higher up in the hierarchy holds too.
+      while let slash = folder.lastIndex(of: "/") {
+        if let limit = number(after: "", in: "\(root)\(folder)/\(name)") { least = min(least, limit) }
+        folder = folder[..<slash]
+      }
+    }
+    return least
+  }
+
+  private static func line(containing mark: String, in path: String) -> String? {
+    guard let file = fopen(path, "r") else { return nil }
+    defer { fclose(file) }
+    var buffer = [CChar](repeating: 0, count: 4096)
+    while fgets(&buffer, Int32(buffer.count), file) != nil {
+      let text = String(decoding: buffer.prefix { $0 != 0 && $0 != 10 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+      if mark.isEmpty || text.contains(mark) { return text }
+    }
+    return nil
+  }
+
+  private static func number(after prefix: String, in path: String) -> Int? {
+    line(containing: prefix, in: path).flatMap { Int($0.dropFirst(prefix.count).filter(\.isNumber)) }
+  }
+}
+
+/// What the process occupies besides blocks and scratch of the backend and the model's files: the program with its
+/// libraries, Lua with what recipes keep, tokenizers.
+final class ProgramMemory: Sendable {
+  /// Pages of code and libraries that loading and training bring in after the start, and heap that grows between two
+  /// looks at it.
+  private static let laterCodeByteCount = 6 << 20
+  private let codeByteCount = ProcessMemory.read("RssFile") + ProgramMemory.laterCodeByteCount
+  private let highest = Atomic(0)
+
+  /// The highest so far, since what is freed in the heap stays with the process.
+  func byteCount(backend: Int) -> Int {
+    let own = max(0, ProcessMemory.read("RssAnon") - backend)
+    return codeByteCount + max(own, highest.max(own, ordering: .relaxed).newValue)
+  }
+}

@@ -1,0 +1,44 @@
+import Formats
+import LuaRuntime
+import Models
+import Tokenizers
+
+extension Engine {
+  /// `synthetic_checkpoint`: models that exist in shape only.
+  var syntheticCheckpointFunction: NativeFunction {
+    NativeFunction(
+      "synthetic_checkpoint",
+      "Writes a checkpoint with random weights directly in the 4-bit form of bitsandbytes, whole or not at all; returns "
+        + "its bytes. For trying memory and time of a model of that shape; it has learnt nothing.",
+      [
+        Parameter("output", .string, "directory to make"),
+        Parameter(
+          "options",
+          .options([
+            Parameter("config", .table, "as config.json"),
+            Parameter("tokenizer", .object("Tokenizer"), optional: true, "saved beside it"),
+            Parameter("quant", .string, optional: true, "\"nf4\" (default) or \"fp4\""),
+            Parameter("block", .integer, optional: true, "elements per scale; default 64"),
+            Parameter("double_quant", .boolean, optional: true, "quantize the scales; default true"),
+            Parameter("shard_bytes", .integer, optional: true, "most bytes of one file; default 5e9"),
+            Parameter("seed", .integer, optional: true, "of the weights; default 0"),
+            Parameter("on_module", .function, optional: true, "called with name, modules done, modules in all"),
+          ]), "what"),
+      ], returns: "integer"
+    ) { call in
+      let given = call.options("options")
+      let config = try ModelConfig(json: try call.state.json(given["config"], function: call.function), path: "config")
+      var tokenizer: Tokenizer?
+      if case .object(let object) = given["tokenizer"] { tokenizer = object as? Tokenizer }
+      let report = given["on_module"].asFunction
+      let checkpoint = SyntheticCheckpoint(
+        backend: self.backend, options: try self.checkpointOptions(call),
+        seed: UInt64(bitPattern: Int64(given.int("seed") ?? 0)))
+      let byteCount = try checkpoint.write(config, tokenizer: tokenizer, to: try call.string("output")) {
+        name, done, count in
+        _ = try report?.call([.string(name), .integer(done), .integer(count)])
+      }
+      return [.integer(byteCount)]
+    }
+  }
+}

@@ -1,0 +1,68 @@
+import Tensors
+
+extension LanguageModel {
+  /// Whether the matrices of all layers are views of a file, so that they can be read as a step reaches them.
+  public var canStream: Bool {
+    isLoaded
+      && modules.allSatisfy { module in
+        guard module.layer != nil, module.kind == .linear else { return true }
+        guard let storage = module.quantized?.codes.storage ?? module.weight?.storage else { return false }
+        return !storage.isWritable
+      }
+  }
+
+  /// Bytes of files that weights are views of.
+  var mappedByteCount: Int {
+    var seen: Set<UnsafeMutableRawPointer> = []
+    var total = 0
+    for module in modules {
+      let quantized = module.quantized
+      let tensors = [
+        module.weight, module.bias, quantized?.codes, quantized?.absmax, quantized?.codebook, quantized?.nested?.absmax,
+        quantized?.nested?.map,
+      ]
+      for case let storage? in tensors.map({ $0?.storage }) where !storage.isWritable && storage.byteCount > 0 {
+        if seen.insert(storage.base).inserted { total += storage.byteCount }
+      }
+    }
+    return total
+  }
+
+  /// What loading can decide: what was asked for, and that a base that does not fit by itself is streamed. Whether it
+  /// fits with all that training needs, a plan or the first pass tells.
+  func chooseStreaming() throws {
+    if let streams = options.streams { return try setStreaming(streams) }
+    try decideStreaming()
+    if canStream { filePages = nil }
+  }
+
+  /// Has the base in memory, or streams it where that does not fit, unless it is decided.
+  func decideStreaming() throws {
+    guard stream == nil, filePages == nil, path != "new" else { return }
+    do { try setStreaming(false) } catch let error as TensorError {
+      guard canStream, options.streams == nil else { throw error }
+      try setStreaming(true)
+    }
+  }
+
+  /// Leaves the base on disk, or has it in memory, from the next pass on; the bits are the same.
+  /// - Throws: `cannotStream`; `outOfMemory` when what would be in memory does not fit the limit, and nothing changes.
+  public func setStreaming(_ streams: Bool) throws {
+    guard isLoaded else { throw ModelError.headerOnly(operation: "stream") }
+    if streams == (stream != nil), streams || filePages != nil { return }
+    let (before, pages) = (stream, filePages)
+    // The books have one or the other.
+    (stream, filePages) = (nil, nil)
+    do {
+      if streams {
+        stream = try WeightStream(self)
+        checkpointing = true
+      } else {
+        filePages = try FilePages(mappedByteCount, on: backend.memory)
+      }
+    } catch {
+      (stream, filePages) = (before, pages)
+      throw error
+    }
+  }
+}
