@@ -92,10 +92,10 @@ struct MatmulDriver: @unchecked Sendable {
   /// Few rows of A against the rows of a long side, which is read once and not packed. Here `rows` are the few.
   func runDots() throws {
     let width = kernels.columns
-    var isSplit = false
-    if rows.lanes == 1, case .quantized = columns.source { isSplit = true }
+    var split: QuantizedWeightPointers?
+    if rows.lanes == 1, case .quantized(let weight, _) = columns.source { split = weight.pointee }
     // A row that will be split is packed as floats first.
-    let packMode = isSplit && mode == .pairs ? .rounded : mode
+    let packMode = split != nil && mode == .pairs ? .rounded : mode
     let pitch = ((packMode == .pairs ? tiling.words(k) : k) + 31) / 32 * 32
     // Packing completes the lanes to 16.
     let packed = UncheckedPointer(try state.packed(pitch * MatmulKernels.panelLanes))
@@ -104,20 +104,26 @@ struct MatmulDriver: @unchecked Sendable {
     rows.pack(
       kernels, packMode, lanes: 0..<rows.lanes, steps: 0..<k, to: packed.value, laneStride: pitch, wordStride: 1,
       scratch: scratch.values[0])
-    if isSplit { kernels.splitEvenOdd(packed.value, pitch, mode.rawValue) }
-    pool.run(tiling.count(columns.lanes, by: width)) { job, worker in
-      let range = tiling.columnPanel(job, of: columns.lanes)
+    if let split { kernels.splitEvenOdd(packed.value, pitch, mode.rawValue, split.hasWideSteps) }
+    // A worker takes neighbouring rows of the long side, which it then reads as one stream.
+    let panels = tiling.count(columns.lanes, by: width)
+    let jobs = min(panels, 8 * pool.threadCount)
+    pool.run(jobs) { job, worker in
       let tile = scratch.values[worker] + MatmulKernels.scratchCount
-      switch columns.source {
-      case .dense(let base, let type, let stride, _):
-        kernels.dots(
-          base + range.lowerBound * stride * type.byteCount, type.rawValue, stride, range.count, k, packed.value,
-          rows.lanes, pitch, tile, mode.rawValue)
-      case .quantized(let weight, _):
-        kernels.quantizedDots(
-          UnsafeRawPointer(weight), range.lowerBound, range.count, packed.value, rows.lanes, pitch, tile, mode.rawValue)
+      for panel in panels * job / jobs..<panels * (job + 1) / jobs {
+        let range = tiling.columnPanel(panel, of: columns.lanes)
+        switch columns.source {
+        case .dense(let base, let type, let stride, _):
+          kernels.dots(
+            base + range.lowerBound * stride * type.byteCount, type.rawValue, stride, range.count, k, packed.value,
+            rows.lanes, pitch, tile, mode.rawValue)
+        case .quantized(let weight, _):
+          kernels.quantizedDots(
+            UnsafeRawPointer(weight), range.lowerBound, range.count, packed.value, rows.lanes, pitch, tile,
+            mode.rawValue)
+        }
+        tiling.store(tile, 0..<rows.lanes, range, to: output, scratch.values[worker])
       }
-      tiling.store(tile, 0..<rows.lanes, range, to: output, scratch.values[worker])
     }
   }
 

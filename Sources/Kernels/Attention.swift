@@ -52,6 +52,7 @@ extension Kernels {
   @inline(never)
   static func attentionForward(_ address: UnsafeRawPointer) {
     let task = address.assumingMemoryBound(to: AttentionTask.self).pointee
+    if task.queryCount == 1 { return attentionRow(task) }
     #if ISA_AVX512BF16
       if task.type == 1, task.headDim & 1 == 0 { return attentionForwardPairs(task) }
     #endif

@@ -43,9 +43,10 @@ extension LanguageModel {
     var generated: [Int32] = []
     var pending = prompt
     while generated.count < room {
-      var logits = try step(pending, cache: cache).floats()
-      if let limit = options.vocabularyLimit { logits.removeLast(max(0, logits.count - max(1, limit))) }
-      let token = Int32(sampler.next(logits))
+      let token = try step(pending, cache: cache).withHostBytes { bytes in
+        let logits = bytes.bindMemory(to: Float.self)
+        return Int32(sampler.next(.init(rebasing: logits.prefix(max(1, options.vocabularyLimit ?? logits.count)))))
+      }
       if stops.contains(token) { break }
       generated.append(token)
       if let onToken = options.onToken, try !onToken(token) { break }

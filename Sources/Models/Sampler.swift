@@ -21,46 +21,82 @@ public struct SamplingOptions: Sendable {
 /// Draws tokens from logits; the i-th draw of a seed is always the same.
 ///
 /// The order is that of transformers: temperature, then top-k, then top-p.
-struct Sampler {
+public struct Sampler {
   let options: SamplingOptions
   private var state: UInt64
 
-  init(_ options: SamplingOptions) {
+  public init(_ options: SamplingOptions) {
     self.options = options
     self.state = options.seed &+ 0x9E37_79B9_7F4A_7C15
   }
 
-  mutating func next(_ logits: [Float]) -> Int {
+  /// The next token's index; a NaN is never drawn.
+  public mutating func next(_ logits: UnsafeBufferPointer<Float>) -> Int {
     let draw = uniform()
-    guard options.temperature > 0 else { return argmax(logits) }
-    var candidates = logits.indices.sorted { logits[$0] > logits[$1] || logits[$0] == logits[$1] && $0 < $1 }
-    if options.topK > 0 { candidates = Array(candidates.prefix(options.topK)) }
-    let top = Double(logits[candidates[0]])
-    var weights = candidates.map { Double.exponential((Double(logits[$0]) - top) / options.temperature) }
-    if options.topP < 1 {
-      let total = weights.reduce(0, +)
-      var sum = 0.0
-      // A token stays while the tokens before it do not yet reach top_p.
-      let kept = weights.prefix { weight in
-        defer { sum += weight }
-        return sum < options.topP * total
+    let best = argmax(logits)
+    let temperature = options.temperature
+    guard temperature > 0, logits[best].isFinite else { return best }
+    let top = Double(logits[best])
+    func weight(_ logit: Float) -> Double { Double.exponential((Double(logit) - top) / temperature) }
+    let all = options.topK > 0 ? 0 : logits.reduce(0) { $1.isNaN ? $0 : $0 + weight($1) }
+    // As a rule one of a few is drawn, so these are looked for among ever more of the largest logits: sorting a whole
+    // vocabulary takes longer than computing its logits.
+    var reach = 8.0
+    while true {
+      let isWhole = reach * temperature > 1e4
+      let least = isWhole ? -Float.infinity : Float(top - reach * temperature)
+      var candidates = logits.indices.filter { logits[$0] >= least }
+      candidates.sort { logits[$0] > logits[$1] || logits[$0] == logits[$1] && $0 < $1 }
+      var isComplete = isWhole
+      if options.topK > 0, candidates.count >= options.topK {
+        candidates.removeLast(candidates.count - options.topK)
+        isComplete = true
       }
-      // At least the most likely token stays, whatever top_p is.
-      weights = Array(weights.prefix(max(1, kept.count)))
+      if isComplete || options.topK <= 0 {
+        let weights = candidates.map { weight(logits[$0]) }
+        let total = options.topK > 0 ? weights.reduce(0, +) : all
+        if let index = choose(weights, of: total, draw, isComplete: isComplete) { return candidates[index] }
+      }
+      reach *= 2
     }
-    var remaining = draw * weights.reduce(0, +)
-    for (candidate, weight) in zip(candidates, weights) {
-      remaining -= weight
-      if remaining < 0 { return candidate }
+  }
+
+  /// Where `draw` falls among descending weights, or nil when that lies beyond those given.
+  /// - Parameters:
+  ///   - total: the sum of all weights, given or not.
+  ///   - isComplete: none is missing.
+  private func choose(_ weights: [Double], of total: Double, _ draw: Double, isComplete: Bool) -> Int? {
+    var kept = weights.count
+    var sum = total
+    if options.topP < 1 {
+      // A token stays while the tokens before it do not yet reach top_p; the most likely one always does.
+      (kept, sum) = (0, 0)
+      repeat {
+        sum += weights[kept]
+        kept += 1
+      } while kept < weights.count && sum < options.topP * total
+      guard isComplete || sum >= options.topP * total else { return nil }
     }
-    return candidates[weights.count - 1]
+    var remaining = draw * sum
+    for index in 0..<kept {
+      remaining -= weights[index]
+      if remaining < 0 { return index }
+    }
+    return isComplete || options.topP < 1 ? kept - 1 : nil
   }
 
   /// The largest logit; ties go to the smaller id, NaN never wins.
-  private func argmax(_ logits: [Float]) -> Int {
-    var best = 0
-    for index in logits.indices where logits[index] > logits[best] || logits[best].isNaN { best = index }
-    return best
+  private func argmax(_ logits: UnsafeBufferPointer<Float>) -> Int {
+    var peaks = SIMD16<Float>(repeating: -.infinity)
+    let bytes = UnsafeRawBufferPointer(logits)
+    let whole = logits.count & ~15
+    for first in stride(from: 0, to: whole, by: 16) {
+      let values = bytes.loadUnaligned(fromByteOffset: 4 * first, as: SIMD16<Float>.self)
+      peaks = peaks.replacing(with: values, where: values .> peaks)
+    }
+    var peak = peaks.max()
+    for index in whole..<logits.count where logits[index] > peak { peak = logits[index] }
+    return logits.firstIndex(of: peak) ?? 0
   }
 
   /// splitmix64, top 53 bits, in [0, 1).

@@ -47,8 +47,9 @@ public struct MatmulKernels: Sendable {
       UnsafeRawPointer, Int, Int, UnsafePointer<Float>, Int, Int, UnsafeMutablePointer<Float>, Int32
     ) -> Void
 
-  /// Brings the elements of each group of 32 into the order even, odd, and makes words of them: (floats, count, mode).
-  public typealias SplitEvenOdd = @convention(c) (UnsafeMutablePointer<Float>, Int, Int32) -> Void
+  /// Brings the elements of each group of 32, or of 64 for pairs with `hasWideSteps`, into the order even, odd, and makes
+  /// words of them: (floats, count, mode, `hasWideSteps`).
+  public typealias SplitEvenOdd = @convention(c) (UnsafeMutablePointer<Float>, Int, Int32, Bool) -> Void
 
   public var pack: Pack
   public var multiply: Multiply
@@ -117,6 +118,8 @@ public struct QuantizedWeightPointers: @unchecked Sendable {
   public var nestedMap: UnsafePointer<Float>?
   public var offset: Float
   public var nestedBlockSize: Int
+  /// Whether rows and blocks are whole groups of 64 elements.
+  public let hasWideSteps: Bool
 
   /// Scales given as they are.
   public init(
@@ -145,5 +148,6 @@ public struct QuantizedWeightPointers: @unchecked Sendable {
     self.nestedMap = nestedMap
     self.offset = offset
     self.nestedBlockSize = nestedBlockSize
+    hasWideSteps = columns & 63 == 0 && blockSize & 63 == 0
   }
 }

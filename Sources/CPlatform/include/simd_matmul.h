@@ -187,6 +187,24 @@ CP_INLINE u32x16 mm_zip_words(const void *low, const void *high) {
 CP_INLINE f32x16 mm_dot_pairs(f32x16 c, u32x16 a, u32x16 b) {
   return (f32x16)_mm512_dpbf16_ps((__m512)c, (__m512bh)a, (__m512bh)b);
 }
+
+/// A table of sixteen values as bfloat16, twice: `mm_lookup_words` looks at five bits of an index.
+CP_INLINE u32x16 mm_word_table(f32x16 table) {
+  return (u32x16)_mm512_cvtne2ps_pbh((__m512)table, (__m512)table);
+}
+
+/// Thirty-two bytes, widened to 16 bits each.
+CP_INLINE u32x16 mm_load_bytes32(const void *p) {
+  return (u32x16)_mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)p));
+}
+
+/// The entries for the lower four bits of each 16-bit index, and for the four above them.
+CP_INLINE u32x16 mm_lookup_low(u32x16 table, u32x16 index) {
+  return (u32x16)_mm512_permutexvar_epi16((__m512i)index, (__m512i)table);
+}
+CP_INLINE u32x16 mm_lookup_high(u32x16 table, u32x16 index) {
+  return (u32x16)_mm512_permutexvar_epi16(_mm512_srli_epi16((__m512i)index, 4), (__m512i)table);
+}
 #endif
 
 /// The sum of the lanes, in halves: a fixed order on every instruction set.
