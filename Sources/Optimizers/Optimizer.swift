@@ -45,7 +45,7 @@ public final class Optimizer {
   let pages: [StatePage]
   private let store: any StateStore
 
-  /// - Throws: `OptimizerError.badOption`, `.notF32`, `.budgetTooSmall`.
+  /// - Throws: `OptimizerError.badOption`, `.notF32`, `.budgetTooSmall`, `TensorError.spillFailed`.
   public init(_ parameters: [OptimizedParameter], _ options: OptimizerOptions) throws {
     try Optimizer.check(options)
     for parameter in parameters where parameter.tensor.dtype != .f32 || !parameter.tensor.isContiguous {

@@ -61,16 +61,17 @@ final class StatePager: StateStore, @unchecked Sendable {
   private let slotLimit: Int
   private let backend: any Backend
   private let file: SpillFile
-  private let thread = RequestThread()
+  private let thread: RequestThread
   private var memory: [Tensor] = []
   private var slots: [Slot] = []
   private var slotOfPage: [Int: Slot] = [:]
-  private var isWritten: [Bool]
+  /// Checksum of each page in the file; nil for one that is not there.
+  private var written: [UInt64?]
   private var counters = PageStatistics()
   // Guards everything above against the I/O thread.
   private var mutex = pthread_mutex_t()
   private var changed = pthread_cond_t()
-  private var failure: OptimizerError?
+  private var failure: TensorError?
 
   /// - Throws: `budgetTooSmall` when two pages do not fit: one to compute with, one to read ahead.
   init(byteCounts: [Int], budget: Int, directory: String, backend: any Backend) throws {
@@ -81,8 +82,9 @@ final class StatePager: StateStore, @unchecked Sendable {
     guard slotLimit >= min(2, byteCounts.count) else {
       throw OptimizerError.budgetTooSmall(budget: budget, minimum: 2 * pageByteCount)
     }
-    file = try SpillFile(directory: directory)
-    isWritten = Array(repeating: false, count: byteCounts.count)
+    file = try SpillFile(directory: directory, content: .optimizerState)
+    thread = try RequestThread()
+    written = Array(repeating: nil, count: byteCounts.count)
     counters.pageCount = byteCounts.count
     counters.budget = budget
     pthread_mutex_init(&mutex, nil)
@@ -144,7 +146,7 @@ final class StatePager: StateStore, @unchecked Sendable {
       try throwFailure()
       if slot.page == page, slot.condition == .resident { return slot }
     }
-    counters.faults += isWritten[page] ? 1 : 0
+    counters.faults += written[page] == nil ? 0 : 1
     let slot = try emptySlot(for: page, wait: true)!
     try load(page, into: slot, readAhead: false)
     while slot.condition == .reading { pthread_cond_wait(&changed, &mutex) }
@@ -157,7 +159,7 @@ final class StatePager: StateStore, @unchecked Sendable {
     pthread_mutex_lock(&mutex)
     defer { pthread_mutex_unlock(&mutex) }
     let next = (page + 1) % byteCounts.count
-    guard next != page, slotOfPage[next] == nil, isWritten[next] else { return }
+    guard next != page, slotOfPage[next] == nil, written[next] != nil else { return }
     guard let slot = try emptySlot(for: next, wait: false) else { return }
     try load(next, into: slot, readAhead: true)
   }
@@ -196,13 +198,13 @@ final class StatePager: StateStore, @unchecked Sendable {
     let (pageNumber, bytes) = (slot.page, UInt(bitPattern: slot.bytes))
     thread.submit { [self, slot] in
       let source = UnsafeRawPointer(bitPattern: bytes)!
-      let result = Result { () throws(OptimizerError) in
+      let result = Result { () throws(TensorError) in
         try file.write(source, byteCounts[pageNumber], at: pageNumber * pageByteCount)
       }
       locked {
         switch result {
-        case .success:
-          isWritten[pageNumber] = true
+        case .success(let checksum):
+          written[pageNumber] = checksum
           slot.isDirty = false
           forget(slot)
         case .failure(let error):
@@ -226,7 +228,7 @@ final class StatePager: StateStore, @unchecked Sendable {
     slot.page = page
     slot.isDirty = false
     slotOfPage[page] = slot
-    guard isWritten[page] else {
+    guard let checksum = written[page] else {
       memset(slot.bytes, 0, byteCounts[page])
       // A page that was never written must reach the file when it is evicted.
       slot.isDirty = true
@@ -237,8 +239,8 @@ final class StatePager: StateStore, @unchecked Sendable {
     let bytes = UInt(bitPattern: slot.bytes)
     thread.submit { [self, slot] in
       let target = UnsafeMutableRawPointer(bitPattern: bytes)!
-      let result = Result { () throws(OptimizerError) in
-        try file.read(target, byteCounts[page], at: page * pageByteCount)
+      let result = Result { () throws(TensorError) in
+        try file.read(target, byteCounts[page], at: page * pageByteCount, checksum: checksum)
       }
       locked {
         switch result {
