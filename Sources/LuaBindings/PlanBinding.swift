@@ -20,7 +20,10 @@ extension Engine {
               Parameter("batch", .integer, "sequences of a step"),
               Parameter("length", .integer, "tokens of a sequence"),
               Parameter("micro_batch", .integer, optional: true, "sequences of a forward pass; default batch"),
-              Parameter("checkpointing", .boolean, optional: true, "recompute layers; default as the model is set"),
+              Parameter(
+                "checkpointing", .oneOf([.boolean, .integer]), optional: true,
+                "recompute layers, so many together; default as the model is set"),
+              Parameter("offload", .boolean, optional: true, "kept inputs in a file; default as the model is set"),
               Parameter("optimizer", .object("Optimizer"), optional: true, "for its state; default AdamW in 32 bits"),
               Parameter("bits", .integer, optional: true, "instead of the optimizer's"),
               Parameter("paged", .boolean, optional: true, "instead of the optimizer's"),
@@ -68,7 +71,10 @@ extension Engine {
     ] {
       table[name] = .integer(value)
     }
-    table["checkpointing"] = .bool(request.checkpointing)
+    table["checkpointing"] =
+      request.checkpointing && request.checkpointInterval > 1
+      ? .integer(request.checkpointInterval) : .bool(request.checkpointing)
+    table["offload"] = .bool(request.checkpointing && request.offloads)
     table["paged"] = .bool(request.optimizer.isPaged)
     table["flops_per_step"] = .number(plan.work.flops)
     let speed = try machineSpeed ?? MachineSpeed(model, on: backend)
@@ -105,9 +111,14 @@ extension Engine {
       settings.update.bits = bits
     }
     if let paged = options.bool("paged") { settings.isPaged = paged }
+    var (checkpointing, interval) = (model.checkpointing, model.checkpointInterval)
+    if !options["checkpointing"].isNil {
+      (checkpointing, interval) = try checkpointSettings(options["checkpointing"], model)
+    }
     return PlanRequest(
-      microBatch: microBatch, maxLength: length, batch: batch,
-      checkpointing: options.bool("checkpointing") ?? model.checkpointing, optimizer: settings)
+      microBatch: microBatch, maxLength: length, batch: batch, checkpointing: checkpointing,
+      checkpointInterval: interval, offloads: options.bool("offload") ?? (model.checkpointStore != nil),
+      optimizer: settings)
   }
 
   /// Resident memory of this process that is neither tensors nor scratch nor model file, and what is still to come

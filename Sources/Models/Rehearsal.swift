@@ -23,6 +23,7 @@ public struct Rehearsal {
     for (module, twin) in zip(original.modules, model.modules) { twin.adapter = try adapter(module) }
     model.isLoaded = true
     model.checkpointing = original.checkpointing
+    model.checkpointInterval = original.checkpointInterval
   }
 
   // MARK: Loading, as ModelLoader does it

@@ -11,17 +11,23 @@ public struct PlanRequest: Sendable {
   /// Sequences of one optimizer step.
   public var batch: Int
   public var checkpointing: Bool
+  /// Layers recomputed together when checkpointing.
+  public var checkpointInterval: Int
+  /// Whether what checkpointing keeps is in a file until the backward pass.
+  public var offloads: Bool
   /// Rule, bits and paging of the optimizer; its state is planned from them.
   public var optimizer: OptimizerOptions
 
   public init(
-    microBatch: Int, maxLength: Int, batch: Int, checkpointing: Bool,
+    microBatch: Int, maxLength: Int, batch: Int, checkpointing: Bool, checkpointInterval: Int = 1, offloads: Bool = false,
     optimizer: OptimizerOptions = OptimizerOptions(update: OptimizerUpdate(rule: .adamW, learningRate: 0))
   ) {
     self.microBatch = microBatch
     self.maxLength = maxLength
     self.batch = batch
     self.checkpointing = checkpointing
+    self.checkpointInterval = checkpointInterval
+    self.offloads = offloads
     self.optimizer = optimizer
   }
 }
@@ -40,7 +46,7 @@ public struct MemoryPlan: Sendable {
   public private(set) var adapterByteCount = 0
   /// Bytes of optimizer state, in memory and on disk together.
   public private(set) var optimizerByteCount = 0
-  /// Bytes of the spill file of a paged optimizer.
+  /// Bytes of the spill files of a paged optimizer and of offloaded activations.
   public private(set) var spillByteCount = 0
   /// Bytes of one checkpoint: trained weights twice (once in PEFT's form) and optimizer state.
   public private(set) var checkpointByteCount = 0
@@ -60,6 +66,8 @@ public struct MemoryPlan: Sendable {
     let rehearsal = try Rehearsal(of: model, on: backend)
     let twin = rehearsal.model
     twin.checkpointing = request.checkpointing
+    twin.checkpointInterval = request.checkpointInterval
+    twin.checkpointStore = request.checkpointing && request.offloads ? CheckpointStore() : nil
     let trained = twin.trainableParameters
     trainableCount = trained.reduce(0) { $0 + $1.tensor.elementCount }
     parameterCount = model.modules.reduce(0) { $0 + $1.parameterCount }
@@ -106,6 +114,7 @@ public struct MemoryPlan: Sendable {
     if !accumulates { forget() }
     try pass(whole)
     measure("checkpoint") {}
+    spillByteCount += twin.checkpointStore?.peakByteCount ?? 0
     withExtendedLifetime(blocks) {}
     let base = programByteCount + mapped + backend.scratchByteCount
     moments =
