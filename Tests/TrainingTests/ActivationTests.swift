@@ -104,6 +104,34 @@ import Testing
     #expect(try plain.trainableParameters.map { try #require($0.tensor.gradient).floats() } == gradients)
   }
 
+  /// /dev/full in place of the spill file: what could not be written is told, and the next pass is a whole one.
+  @Test func aFullDiskIsAnErrorOfTheForwardPass() throws {
+    let model = try makeModel(.f32, interval: 1)
+    let directory = FileManager.default.temporaryDirectory.appendingPathComponent("qlora-\(UUID().uuidString)").path
+    try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+    model.checkpointStore = try CheckpointStore(directory: directory)
+    let descriptor = try #require(
+      try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").first {
+        (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/fd/\($0)"))?.hasPrefix(directory) ?? false
+      }.flatMap { Int32($0) })
+    let (original, full) = (dup(descriptor), open("/dev/full", O_RDWR))
+    dup2(full, descriptor)
+    #expect(
+      throws: TensorError.spillFailed(content: .activations, path: directory, operation: .write, code: ENOSPC)
+    ) { try model.loss(batch(0)).backward() }
+    dup2(original, descriptor)
+    for descriptor in [original, full] { close(descriptor) }
+    for parameter in model.trainableParameters { parameter.tensor.gradient = nil }
+    try model.loss(batch(1)).backward()
+    let plain = try makeModel(.f32)
+    plain.dropoutStep = 1
+    try plain.loss(batch(1)).backward()
+    for (left, right) in zip(model.trainableParameters, plain.trainableParameters) {
+      #expect(try left.tensor.gradient?.floats() == right.tensor.gradient?.floats(), "\(left.name)")
+    }
+    try FileManager.default.removeItem(atPath: directory)
+  }
+
   @Test(arguments: [(1, false), (3, false), (1, true), (2, true)])
   func thePlanKnowsTheMemory(interval: Int, offloads: Bool) throws {
     let model = try makeModel(.f32, interval: interval, offloads: offloads)
