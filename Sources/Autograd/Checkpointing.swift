@@ -1,24 +1,39 @@
 import Tensors
 
-/// Activation checkpointing: runs `body` without recording and repeats it in the backward pass.
+/// Activation checkpointing: runs `body` without recording and repeats it in the backward pass (Chen et al. 2016).
 ///
-/// The recomputation gives the same bits, because dropout masks come from counters and kernels from fixed shapes.
+/// The result has the bits of a pass that kept everything, because dropout masks come from counters, kernels have fixed
+/// shapes, and gradients of the input are summed in the input's own type, as in a recorded pass.
 /// Gradients of parameters that `body` uses are added to them directly.
 /// - Parameters:
 ///   - input: the only tensor whose gradient flows through; anything else `body` reads must be a leaf.
+///   - store: where the input is until the backward pass; nil keeps it in memory.
 ///   - body: the computation, called once forward and once backward.
-public func checkpointed(_ input: Tensor, _ body: @escaping (Tensor) throws -> Tensor) throws -> Tensor {
+/// - Throws: what `body` throws; `TensorError.spillFailed` and `.spillDamaged` with a store.
+public func checkpointed(
+  _ input: Tensor, in store: CheckpointStore? = nil, _ body: @escaping (Tensor) throws -> Tensor
+) throws -> Tensor {
   guard GradientMode.isEnabled else { return try body(input) }
-  let output = try GradientMode.disabled { try body(input.detached()) }
-  let replayInput = input.detached()
+  let values = input.detached()
+  let stored = try store?.save(values)
+  let kept = stored == nil ? values : nil
+  let output = try GradientMode.disabled { try body(values) }
+  let needsGradient = input.requiresGradient
   // Recorded even when the input needs no gradient: the parameters inside do.
   let node = GraphNode(operation: "checkpoint", inputs: [input], outputTypes: [output.dtype]) { gradients in
-    guard let gradient = gradients[0] else { return [nil] }
-    replayInput.requiresGradient = true
-    let replay = try GradientMode.enabled { try body(replayInput) }
-    try replay.backward(seed: gradient)
-    let result = replayInput.gradient
-    replayInput.gradient = nil
+    guard let gradient = gradients[0], let values = try kept ?? stored?.load() else { return [nil] }
+    var result: Tensor?
+    let replayed = values.detached()
+    if needsGradient {
+      let entry = GraphNode(operation: "checkpoint input", inputs: [], outputTypes: [values.dtype]) { gradients in
+        result = gradients[0]
+        return []
+      }
+      replayed.requiresGradient = true
+      replayed.producer = GraphEdge(node: entry, index: 0)
+    }
+    let replay = try GradientMode.enabled { try body(replayed) }
+    if replay.requiresGradient { try replay.backward(seed: gradient) }
     return [result]
   }
   let result = output.detached()

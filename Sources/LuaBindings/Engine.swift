@@ -1,5 +1,6 @@
 import CPUBackend
 import Formats
+import Glibc
 import LuaRuntime
 import Tensors
 
@@ -32,6 +33,8 @@ public final class Engine {
     return backend
   }()
   public var seed: UInt64
+  /// Where spill files go that name no directory of their own: the disk of the run once there is one.
+  var spillDirectory = getenv("TMPDIR").map { String(cString: $0) } ?? "/var/tmp"
   /// Opens a prompt inside a running step; returns whether to go on. Nil where no terminal is.
   public var breakPrompt: ((LuaValue) throws -> Bool)?
   /// Models that recipes hold, for the names of their parameters.

@@ -265,6 +265,14 @@ extension Engine {
           call in [.string(self.resourceRoot + "/" + (try call.string("name")))]
         },
         NativeFunction(
+          "spill_directory",
+          "Where temporary files of paged and offloaded memory go that name no directory; sets it first when given.",
+          [Parameter("path", .string, optional: true, "a directory")], returns: "string"
+        ) { call in
+          if let path = call["path"].asString { self.spillDirectory = path }
+          return [.string(self.spillDirectory)]
+        },
+        NativeFunction(
           "save_checkpoint", "Writes a checkpoint, complete or not at all.",
           [
             Parameter("directory", .string, "where"),

@@ -254,13 +254,41 @@ extension Engine {
         ], returns: "string"
       ) { call in [.string(try self.generate(call))] },
       NativeFunction(
-        "checkpointing", "Recompute layers in the backward pass instead of keeping activations.",
-        [Parameter("enabled", .boolean, "on or off")]
+        "checkpointing",
+        "Recompute layers in the backward pass instead of keeping activations; only the input of every `layers`-th layer is "
+          + "kept, in memory or in a file.",
+        [
+          Parameter("layers", .oneOf([.boolean, .integer]), "true is 1, false keeps everything"),
+          Parameter(
+            "options",
+            .options([
+              Parameter(
+                "offload", .oneOf([.boolean, .string]), optional: true,
+                "keep the inputs in a temporary file until the backward pass: true, or the directory for it")
+            ]), optional: true, "how"),
+        ], example: "model:checkpointing(4, { offload = true })"
       ) { call in
-        let (model, enabled) = (try self.model(call), call["enabled"].asBool ?? true)
-        if model.stream != nil, !enabled { throw ModelError.streamedNeedsCheckpointing }
-        model.checkpointing = enabled
+        let model = try self.model(call)
+        let offload = call.options("options")["offload"]
+        let (isOn, interval) = try self.checkpointSettings(call["layers"], model)
+        let directory = offload.asString ?? (offload.asBool == true ? self.spillDirectory : nil)
+        guard isOn || directory == nil else {
+          throw call.invalid("offload keeps the inputs that checkpointing recomputes from; set checkpointing = true too")
+        }
+        model.checkpointStore = try directory.map { try CheckpointStore(directory: $0) }
+        (model.checkpointing, model.checkpointInterval) = (isOn, interval)
         return []
+      },
+      NativeFunction(
+        "offloaded", "Bytes that offloading has written, read, and its file at its largest; nil without offload.",
+        returns: "table|nil"
+      ) { call in
+        guard let store = try self.model(call).checkpointStore else { return [.nil] }
+        let table = call.state.newTable()
+        table["bytes_written"] = .integer(store.writtenByteCount)
+        table["bytes_read"] = .integer(store.readByteCount)
+        table["peak"] = .integer(store.peakByteCount)
+        return [.table(table)]
       },
       NativeFunction(
         "without_adapters", "Runs a function with the base model alone and returns what it returns.",
@@ -270,6 +298,23 @@ extension Engine {
         return try self.model(call).withoutAdapters { try body.call() }
       },
     ]
+  }
+
+  /// Whether layers are recomputed, and how many together, from true, false or a number.
+  func checkpointSettings(_ value: LuaValue, _ model: LanguageModel) throws -> (isOn: Bool, interval: Int) {
+    let layers = value.asInt
+    if model.stream != nil {
+      if value.asBool == false { throw ModelError.streamedNeedsCheckpointing }
+      if let layers, layers > 1 { throw ModelError.streamedInterval(layers: layers) }
+    }
+    guard let layers else { return (value.asBool ?? true, 1) }
+    guard (1...model.config.layerCount).contains(layers) else {
+      throw BindingError.invalid(
+        function: "checkpointing",
+        message: "\(layers) is no number of layers to recompute together; the model has \(model.config.layerCount): "
+          + "true or 1 keeps the input of each layer, 4 of every fourth")
+    }
+    return (true, layers)
   }
 
   private func generate(_ call: Call) throws -> String {

@@ -1,6 +1,5 @@
 import Autograd
 import Formats
-import Glibc
 import LuaRuntime
 import Models
 import Optimizers
@@ -13,15 +12,19 @@ public final class OptimizerObject: LuaObject {
   let parameters: [OptimizedParameter]
   private(set) var options: OptimizerOptions
   private var made: Optimizer?
+  /// Asked when the optimizer is made and its options name no directory.
+  private let spillDirectory: (() -> String)?
 
-  init(_ parameters: [OptimizedParameter], _ options: OptimizerOptions) {
+  init(_ parameters: [OptimizedParameter], _ options: OptimizerOptions, spillDirectory: (() -> String)? = nil) {
     self.parameters = parameters
     self.options = options
+    self.spillDirectory = spillDirectory
   }
 
   /// The optimizer itself, made on first use.
   func optimizer() throws -> Optimizer {
     if let made { return made }
+    if let spillDirectory { options.spillDirectory = spillDirectory() }
     let optimizer = try Optimizer(parameters, options)
     made = optimizer
     return optimizer
@@ -146,7 +149,9 @@ extension Engine {
             Parameter("bits", .integer, optional: true, "32, or 8 for blockwise 8-bit state"),
             Parameter("paged", .boolean, optional: true, "keep state within the budget, the rest in a file"),
             Parameter("budget", .oneOf([.string, .integer]), optional: true, "bytes of resident state, \"256MiB\""),
-            Parameter("spill", .string, optional: true, "directory of the spill file"),
+            Parameter(
+              "spill", .string, optional: true,
+              "directory of the spill file; default the run directory, else TMPDIR, else /var/tmp"),
           ] + more), "how")
     }
     let betas = Parameter("betas", .table, optional: true, "two decay rates")
@@ -207,7 +212,8 @@ extension Engine {
     }
     if let momentum = options.double("momentum") { update.beta1 = Float(momentum) }
     var settings = OptimizerOptions(update: update, isPaged: options.bool("paged") ?? false)
-    settings.spillDirectory = options.string("spill") ?? getenv("TMPDIR").map { String(cString: $0) } ?? "/var/tmp"
+    let spill = options.string("spill")
+    if let spill { settings.spillDirectory = spill }
     if let text = options.string("budget") {
       guard let bytes = parseByteCount(text) else {
         throw call.invalid("budget '\(text)' is no size; write \"256MiB\"")
@@ -222,7 +228,7 @@ extension Engine {
       return OptimizedParameter(
         name: known?.name ?? "parameter.\(index)", tensor: tensor, learningRateFactor: known?.factor ?? 1)
     }
-    return OptimizerObject(list, settings)
+    return OptimizerObject(list, settings, spillDirectory: spill == nil ? { self.spillDirectory } : nil)
   }
 }
 

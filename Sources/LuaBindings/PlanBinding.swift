@@ -20,7 +20,10 @@ extension Engine {
               Parameter("batch", .integer, "sequences of a step"),
               Parameter("length", .integer, "tokens of a sequence"),
               Parameter("micro_batch", .integer, optional: true, "sequences of a forward pass; default batch"),
-              Parameter("checkpointing", .boolean, optional: true, "recompute layers; default as the model is set"),
+              Parameter(
+                "checkpointing", .oneOf([.boolean, .integer]), optional: true,
+                "recompute layers, so many together; default as the model is set"),
+              Parameter("offload", .boolean, optional: true, "kept inputs in a file; default as the model is set"),
               Parameter("stream", .boolean, optional: true, "leave the base on disk; default as the model is set"),
               Parameter("optimizer", .object("Optimizer"), optional: true, "for its state; default AdamW in 32 bits"),
               Parameter("bits", .integer, optional: true, "instead of the optimizer's"),
@@ -67,7 +70,10 @@ extension Engine {
     ] {
       table[name] = .integer(value)
     }
-    table["checkpointing"] = .bool(request.checkpointing)
+    table["checkpointing"] =
+      request.checkpointing && request.checkpointInterval > 1
+      ? .integer(request.checkpointInterval) : .bool(request.checkpointing)
+    table["offload"] = .bool(request.checkpointing && request.offloads)
     table["stream"] = .bool(request.streams)
     table["paged"] = .bool(request.optimizer.isPaged)
     table["flops_per_step"] = .number(plan.work.flops)
@@ -108,10 +114,15 @@ extension Engine {
       settings.update.bits = bits
     }
     if let paged = options.bool("paged") { settings.isPaged = paged }
+    var (checkpointing, interval) = (model.checkpointing, model.checkpointInterval)
+    if !options["checkpointing"].isNil {
+      (checkpointing, interval) = try checkpointSettings(options["checkpointing"], model)
+    }
     let streams = options.bool("stream") ?? (model.isLoaded ? model.stream != nil : model.options.streams ?? false)
     return PlanRequest(
-      microBatch: microBatch, maxLength: length, batch: batch,
-      checkpointing: options.bool("checkpointing") ?? model.checkpointing, streams: streams,
+      microBatch: microBatch, maxLength: length, batch: batch, checkpointing: checkpointing,
+      checkpointInterval: interval, offloads: options.bool("offload") ?? (model.checkpointStore != nil),
+      streams: streams,
       optimizer: settings)
   }
 

@@ -56,7 +56,7 @@ extension LanguageModel {
     do {
       if streams {
         stream = try WeightStream(self)
-        checkpointing = true
+        (checkpointing, checkpointInterval) = (true, 1)
       } else {
         filePages = try FilePages(mappedByteCount, on: backend.memory)
       }

@@ -24,6 +24,10 @@ public final class LanguageModel {
   /// Recompute each decoder layer in the backward pass instead of keeping its activations. Always so when streaming,
   /// since the backward pass must tell which layer it has reached.
   public var checkpointing = false
+  /// Layers that are recomputed together: only the input of the first of them is kept. 1 when streaming.
+  public var checkpointInterval = 1
+  /// Where the kept inputs are until the backward pass; nil keeps them in memory.
+  public var checkpointStore: CheckpointStore?
   /// Seed of dropout masks and adapter initialisation.
   public var seed: UInt64 = 0
   /// Number of training forward passes so far; part of a checkpoint.
@@ -148,17 +152,19 @@ public final class LanguageModel {
     let geometry = LayerGeometry(
       cosine: rotary.cosine, sine: rotary.sine, positions: try Tensor(ids: batch.positions, on: backend),
       segments: try Tensor(ids: batch.segments, on: backend), cache: nil)
-    for index in 0..<config.layerCount {
-      let layer = DecoderLayer(model: self, index: index)
-      let stream = stream
-      if checkpointing || stream != nil {
-        hidden = try checkpointed(hidden) {
-          try stream?.enter(index)
-          return try layer($0, geometry, context)
-        }
-      } else {
-        hidden = try layer(hidden, geometry, context)
+    func run(_ layers: Range<Int>, _ input: Tensor) throws -> Tensor {
+      try layers.reduce(input) { hidden, index in
+        try stream?.enter(index)
+        return try DecoderLayer(model: self, index: index)(hidden, geometry, context)
       }
+    }
+    if checkpointing || stream != nil {
+      for start in stride(from: 0, to: config.layerCount, by: checkpointInterval) {
+        let layers = start..<min(start + checkpointInterval, config.layerCount)
+        hidden = try checkpointed(hidden, in: checkpointStore) { try run(layers, $0) }
+      }
+    } else {
+      hidden = try run(0..<config.layerCount, hidden)
     }
     try stream?.enter(config.layerCount)
     return try finalNorm(hidden)

@@ -23,6 +23,7 @@ public enum ModelError: Error, Equatable, Sendable {
   case cannotStream(path: String)
   case unreadableWeights(path: String, layer: Int, code: Int32)
   case streamedNeedsCheckpointing
+  case streamedInterval(layers: Int)
 }
 
 extension ModelError: CustomStringConvertible {
@@ -72,6 +73,9 @@ extension ModelError: CustomStringConvertible {
     case .streamedNeedsCheckpointing:
       "checkpointing = false: a streamed model (stream = true) recomputes its layers in the backward pass, so that they "
         + "are read in order; leave it on, or load without stream"
+    case .streamedInterval(let layers):
+      "checkpointing = \(layers): a streamed model (stream = true) has one layer in memory at a time and recomputes them one "
+        + "by one; leave it at true, and set offload = true to keep fewer activations"
     case .noOriginalWeights(let path, let reason):
       "quantization error: \(path): \(reason)"
     }

@@ -47,6 +47,7 @@ public struct Rehearsal {
     for (module, twin) in zip(original.modules, model.modules) { twin.adapter = try adapter(module) }
     model.isLoaded = true
     model.checkpointing = original.checkpointing
+    model.checkpointInterval = original.checkpointInterval
   }
 
   /// Whether a model of which only the configuration was read could leave its base on disk.

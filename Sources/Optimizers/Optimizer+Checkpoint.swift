@@ -11,11 +11,12 @@ extension Optimizer {
           name: "\(parameters[index].name).\(array.name)", dtype: array.dtype,
           shape: [array.elementCount(parameters[index].tensor.elementCount)]
         ) { sink in
-          for number in self.pages.indices where self.pages[number].parameter == index {
-            let page = self.pages[number]
-            try self.withPage(number, isDirty: false) { base in
-              let count = array.elementCount(page.range.count) * array.dtype.byteCount
-              try sink(UnsafeRawBufferPointer(start: base + page.offsets[position], count: count))
+          for number in self.pages.indices {
+            for segment in self.pages[number].segments where segment.parameter == index {
+              try self.withPage(number, isDirty: false) { base in
+                let count = array.elementCount(segment.range.count) * array.dtype.byteCount
+                try sink(UnsafeRawBufferPointer(start: base + segment.offsets[position], count: count))
+              }
             }
           }
         }
@@ -49,7 +50,8 @@ extension Optimizer {
   public func stateTensors() throws -> [String: Tensor] {
     var result: [String: Tensor] = [:]
     for item in checkpointItems() {
-      let tensor = try Tensor(empty: item.shape, dtype: item.dtype, category: .optimizer, on: parameters[0].tensor.backend)
+      let tensor = try Tensor(
+        empty: item.shape, dtype: item.dtype, category: .optimizer, on: parameters[0].tensor.backend)
       var offset = 0
       try item.write { bytes in
         tensor.withMutableHostBytes { target in
@@ -80,19 +82,21 @@ extension Optimizer {
       }
     }
     for number in pages.indices {
-      let page = pages[number]
       try withPage(number, isDirty: true) { base in
-        for (position, array) in arrays(page.parameter).enumerated() {
-          guard let stored = try find("\(parameters[page.parameter].name).\(array.name)") else { continue }
-          let size = array.dtype.byteCount
-          let start = array.isPerBlock ? page.range.lowerBound / OptimizerState.blockSize : page.range.lowerBound
-          let count = array.elementCount(page.range.count) * size
-          guard count > 0, let bytes = stored.bytes.baseAddress else { continue }
-          (base + page.offsets[position]).copyMemory(from: bytes + start * size, byteCount: count)
+        for segment in pages[number].segments {
+          for (position, array) in arrays(segment.parameter).enumerated() {
+            guard let stored = try find("\(parameters[segment.parameter].name).\(array.name)") else { continue }
+            let (size, range) = (array.dtype.byteCount, segment.range)
+            let start = array.isPerBlock ? range.lowerBound / OptimizerState.blockSize : range.lowerBound
+            let count = array.elementCount(range.count) * size
+            guard count > 0, let bytes = stored.bytes.baseAddress else { continue }
+            (base + segment.offsets[position]).copyMemory(from: bytes + start * size, byteCount: count)
+          }
         }
       }
     }
     self.stepCount = stepCount
+    unfinishedPage = nil
   }
 
   private func arrays(_ index: Int) -> [StateArray] {

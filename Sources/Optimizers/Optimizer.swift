@@ -20,7 +20,7 @@ public struct OptimizerOptions: Sendable {
   /// Most bytes of state in memory when paged.
   public var budget: Int
   public var spillDirectory: String
-  /// Elements of a parameter whose state is one page; a multiple of 256.
+  /// Most elements whose state is one page; a multiple of 256.
   public var pageElementCount = 1 << 18
 
   public init(
@@ -41,11 +41,13 @@ public final class Optimizer {
   public let options: OptimizerOptions
   /// Steps taken so far.
   public internal(set) var stepCount = 0
+  /// Where a step stopped that threw.
+  var unfinishedPage: Int?
   let bits: [Int]
   let pages: [StatePage]
   private let store: any StateStore
 
-  /// - Throws: `OptimizerError.badOption`, `.notF32`, `.budgetTooSmall`.
+  /// - Throws: `OptimizerError.badOption`, `.notF32`, `.budgetTooSmall`, `TensorError.spillFailed`.
   public init(_ parameters: [OptimizedParameter], _ options: OptimizerOptions) throws {
     try Optimizer.check(options)
     for parameter in parameters where parameter.tensor.dtype != .f32 || !parameter.tensor.isContiguous {
@@ -56,18 +58,12 @@ public final class Optimizer {
     }
     self.parameters = parameters
     self.options = options
-    bits = parameters.map { parameter in
-      options.update.bits == 8 && options.update.rule != .sgd
-        && parameter.tensor.elementCount >= OptimizerState.minimum8BitCount ? 8 : 32
-    }
-    pages = parameters.indices.flatMap { [bits] index in
-      OptimizerState.pages(
-        parameter: index, count: parameters[index].tensor.elementCount,
-        arrays: OptimizerState.arrays(options.update.rule, bits: bits[index]), limit: options.pageElementCount)
-    }
+    let counts = parameters.map { $0.tensor.elementCount }
+    bits = counts.map { OptimizerState.bits(options.update, count: $0) }
+    let spills: Bool
+    (pages, spills) = Optimizer.layout(counts, options)
     let byteCounts = pages.map(\.byteCount)
-    // Without need of a spill file the pages simply stay.
-    if options.isPaged, byteCounts.reduce(0, +) > options.budget {
+    if spills {
       store = try StatePager(
         byteCounts: byteCounts, budget: options.budget, directory: options.spillDirectory, backend: backend)
     } else {
@@ -93,18 +89,22 @@ public final class Optimizer {
     }
   }
 
+  /// The pages of state, and whether some of them must be in a file; without need of one the pages simply stay.
+  private static func layout(_ counts: [Int], _ options: OptimizerOptions) -> (pages: [StatePage], spills: Bool) {
+    let pages = OptimizerState.pages(counts, options.update, limit: options.pageElementCount)
+    guard options.isPaged, pages.reduce(0, { $0 + $1.byteCount }) > options.budget else { return (pages, false) }
+    // A small budget is cut into small pages, so that there are some to read ahead into.
+    let fitting = OptimizerState.elementCount(options.update, fitting: options.budget / 16)
+    let limit = max(OptimizerState.blockSize, min(options.pageElementCount, fitting))
+    return (OptimizerState.pages(counts, options.update, limit: limit), true)
+  }
+
   /// Sizes of the blocks of state that stay in memory, and the bytes of the spill file, without making anything.
   /// - Parameter counts: elements of each parameter.
   public static func plannedState(_ counts: [Int], _ options: OptimizerOptions) -> (blocks: [Int], spilled: Int) {
-    let update = options.update
-    let pages = counts.flatMap { count -> [Int] in
-      let is8Bit = update.bits == 8 && update.rule != .sgd && count >= OptimizerState.minimum8BitCount
-      return OptimizerState.pages(
-        parameter: 0, count: count, arrays: OptimizerState.arrays(update.rule, bits: is8Bit ? 8 : 32),
-        limit: options.pageElementCount
-      ).map(\.byteCount)
-    }
-    guard options.isPaged, pages.reduce(0, +) > options.budget, let largest = pages.max() else { return (pages, 0) }
+    let (layout, spills) = layout(counts, options)
+    let pages = layout.map(\.byteCount)
+    guard spills, let largest = pages.max() else { return (pages, 0) }
     return (Array(repeating: largest, count: min(pages.count, options.budget / largest)), pages.count * largest)
   }
 
@@ -119,7 +119,8 @@ public final class Optimizer {
     for parameter in parameters { parameter.tensor.gradient = nil }
   }
 
-  /// One update of every parameter that has a gradient.
+  /// One update of every parameter that has a gradient. After an error (a full disk) nothing is lost: the next call
+  /// goes on with the same step where this one stopped.
   /// - Parameters:
   ///   - learningRate: overrides the option for this step.
   ///   - gradientScale: multiplies gradients, for clipping.
@@ -131,22 +132,31 @@ public final class Optimizer {
           parameter: parameter.name, expected: parameter.tensor.shape, got: gradient.shape)
       }
     }
-    stepCount += 1
+    if unfinishedPage == nil { stepCount += 1 }
     let rate = learningRate ?? Double(options.update.learningRate)
-    for number in pages.indices {
-      let page = pages[number]
-      let parameter = parameters[page.parameter]
-      guard let gradient = parameter.tensor.gradient else { continue }
-      var update = options.update
-      update.bits = bits[page.parameter]
-      update.learningRate = Float(rate * parameter.learningRateFactor)
-      let base = try store.acquire(number)
-      defer { store.release(number, isDirty: true) }
-      try parameter.tensor.backend.update(
-        update, parameter: try flat(parameter.tensor).narrowed(0, page.range),
-        gradient: try flat(gradient).narrowed(0, page.range), state: page.offsets.map { base + $0 }, step: stepCount,
-        gradientScale: gradientScale)
+    for number in (unfinishedPage ?? 0)..<pages.count {
+      unfinishedPage = number
+      let segments = pages[number].segments.filter { parameters[$0.parameter].tensor.gradient != nil }
+      guard !segments.isEmpty else { continue }
+      try withPage(number, isDirty: true) { base in
+        for segment in segments { try update(segment, base, rate, gradientScale) }
+      }
     }
+    unfinishedPage = nil
+  }
+
+  private func update(
+    _ segment: StateSegment, _ base: UnsafeMutableRawPointer, _ rate: Double, _ gradientScale: Float
+  ) throws {
+    let parameter = parameters[segment.parameter]
+    guard let gradient = parameter.tensor.gradient else { return }
+    var update = options.update
+    update.bits = bits[segment.parameter]
+    update.learningRate = Float(rate * parameter.learningRateFactor)
+    try parameter.tensor.backend.update(
+      update, parameter: try flat(parameter.tensor).narrowed(0, segment.range),
+      gradient: try flat(gradient).narrowed(0, segment.range), state: segment.offsets.map { base + $0 },
+      step: stepCount, gradientScale: gradientScale)
   }
 
   private func flat(_ tensor: Tensor) throws -> Tensor { try tensor.viewed([tensor.elementCount]) }

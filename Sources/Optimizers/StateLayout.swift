@@ -12,13 +12,18 @@ struct StateArray {
   }
 }
 
-/// A run of a parameter's elements whose state is one page.
-struct StatePage {
+/// A run of a parameter's elements whose state lies in one page.
+struct StateSegment {
   let parameter: Int
   let range: Range<Int>
   /// Byte offset of each array inside the page.
   let offsets: [Int]
-  let byteCount: Int
+}
+
+/// State that is read and written together: of parts of large parameters, or of several small ones.
+struct StatePage {
+  var segments: [StateSegment] = []
+  var byteCount = 0
 }
 
 enum OptimizerState {
@@ -26,6 +31,11 @@ enum OptimizerState {
   static let blockSize = 256
   /// Smaller parameters keep 32-bit state (bitsandbytes' min_8bit_size).
   static let minimum8BitCount = 4096
+
+  /// Bits of the state of a parameter with `count` elements.
+  static func bits(_ update: OptimizerUpdate, count: Int) -> Int {
+    update.bits == 8 && update.rule != .sgd && count >= minimum8BitCount ? 8 : 32
+  }
 
   static func arrays(_ rule: OptimizerUpdate.Rule, bits: Int) -> [StateArray] {
     func full(_ name: String) -> StateArray { StateArray(name: name, dtype: .f32, isPerBlock: false) }
@@ -44,16 +54,51 @@ enum OptimizerState {
     }
   }
 
-  /// Cuts a parameter of `count` elements into pages of at most `limit` elements (a multiple of the block size).
-  static func pages(parameter: Int, count: Int, arrays: [StateArray], limit: Int) -> [StatePage] {
-    stride(from: 0, to: count, by: limit).map { start in
-      let range = start..<min(count, start + limit)
-      var offset = 0
-      let offsets = arrays.map { array -> Int in
-        defer { offset += (array.elementCount(range.count) * array.dtype.byteCount + 63) & ~63 }
-        return offset
+  /// Packs the state of parameters with these element counts into pages as large as the state of `limit` elements (a
+  /// multiple of the block size), in order. Pages of one size leave little of a budget unused.
+  static func pages(_ counts: [Int], _ update: OptimizerUpdate, limit: Int) -> [StatePage] {
+    let pageByteCount = byteCount(arrays(update.rule, bits: update.bits), limit)
+    var pages: [StatePage] = []
+    var page = StatePage()
+    for (parameter, count) in counts.enumerated() {
+      let arrays = arrays(update.rule, bits: bits(update, count: count))
+      var start = 0
+      while start < count {
+        let fitting = elementCount(arrays, fitting: pageByteCount - page.byteCount)
+        guard fitting > 0 || page.segments.isEmpty else {
+          pages.append(page)
+          page = StatePage()
+          continue
+        }
+        let range = start..<min(count, start + max(blockSize, fitting))
+        var offset = page.byteCount
+        let offsets = arrays.map { array -> Int in
+          defer { offset += byteCount([array], range.count) }
+          return offset
+        }
+        page.segments.append(StateSegment(parameter: parameter, range: range, offsets: offsets))
+        page.byteCount = offset
+        start = range.upperBound
       }
-      return StatePage(parameter: parameter, range: range, offsets: offsets, byteCount: max(64, offset))
     }
+    return page.segments.isEmpty ? pages : pages + [page]
+  }
+
+  /// Most elements of a large parameter whose state fits into some bytes, in whole blocks.
+  static func elementCount(_ update: OptimizerUpdate, fitting limit: Int) -> Int {
+    elementCount(arrays(update.rule, bits: update.bits), fitting: limit)
+  }
+
+  /// Bytes of these arrays for a number of elements, each array rounded up to a cache line.
+  private static func byteCount(_ arrays: [StateArray], _ count: Int) -> Int {
+    arrays.reduce(0) { $0 + ($1.elementCount(count) * $1.dtype.byteCount + 63) & ~63 }
+  }
+
+  /// Most elements, in whole blocks, whose arrays fit into some bytes.
+  private static func elementCount(_ arrays: [StateArray], fitting limit: Int) -> Int {
+    let perBlock = arrays.reduce(0) { $0 + $1.elementCount(blockSize) * $1.dtype.byteCount }
+    var blocks = max(0, limit) / perBlock
+    while blocks > 0, byteCount(arrays, blocks * blockSize) > limit { blocks -= 1 }
+    return blocks * blockSize
   }
 }

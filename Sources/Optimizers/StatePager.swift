@@ -41,36 +41,42 @@ final class ResidentStore: StateStore {
 /// Pages in a fixed number of slots, the rest in a spill file.
 ///
 /// Pages are used in the order 0, 1, ... n - 1, 0, ... every step. So the page whose next use is farthest away is the
-/// one just used, and it is what makes room (Belady's rule); the next page that is not resident is read ahead on the I/O
-/// thread while the current one is computed with, and evicted pages are written behind. A failed write leaves its page in
-/// memory and throws at the next use.
+/// one just used, and it is what makes room (Belady's rule). The next pages that are not in memory are brought in on the
+/// I/O thread while the current one is computed with: one request writes what a slot holds and reads what it will hold.
+/// A failed write leaves its page in memory and throws at the next use.
 final class StatePager: StateStore, @unchecked Sendable {
-  private enum Condition { case free, resident, reading, writing }
-
   private final class Slot: @unchecked Sendable {
     let bytes: UnsafeMutableRawPointer
-    var page = -1
-    var condition = Condition.free
+    /// The page it holds, or will hold once the request under way is done.
+    var page: Int?
+    var isBusy = false
     var isDirty = false
     var isPinned = false
+    /// Brought in ahead and not used since.
+    var isAhead = false
     init(_ bytes: UnsafeMutableRawPointer) { self.bytes = bytes }
   }
 
   private let byteCounts: [Int]
   private let pageByteCount: Int
   private let slotLimit: Int
+  /// Pages after the current one that are brought in.
+  private let depth: Int
   private let backend: any Backend
   private let file: SpillFile
-  private let thread = RequestThread()
+  private let thread: RequestThread
   private var memory: [Tensor] = []
   private var slots: [Slot] = []
   private var slotOfPage: [Int: Slot] = [:]
-  private var isWritten: [Bool]
+  /// Whether a page was sent to the file; else, when no slot has it, it is all zeros.
+  private var isOut: [Bool]
+  /// Checksum of each page in the file.
+  private var checksums: [UInt64?]
   private var counters = PageStatistics()
   // Guards everything above against the I/O thread.
   private var mutex = pthread_mutex_t()
   private var changed = pthread_cond_t()
-  private var failure: OptimizerError?
+  private var failure: TensorError?
 
   /// - Throws: `budgetTooSmall` when two pages do not fit: one to compute with, one to read ahead.
   init(byteCounts: [Int], budget: Int, directory: String, backend: any Backend) throws {
@@ -81,19 +87,26 @@ final class StatePager: StateStore, @unchecked Sendable {
     guard slotLimit >= min(2, byteCounts.count) else {
       throw OptimizerError.budgetTooSmall(budget: budget, minimum: 2 * pageByteCount)
     }
-    file = try SpillFile(directory: directory)
-    isWritten = Array(repeating: false, count: byteCounts.count)
+    depth = max(1, min(3, slotLimit / 4))
+    file = try SpillFile(directory: directory, content: .optimizerState)
+    thread = try RequestThread()
+    isOut = Array(repeating: false, count: byteCounts.count)
+    checksums = Array(repeating: nil, count: byteCounts.count)
     counters.pageCount = byteCounts.count
     counters.budget = budget
     pthread_mutex_init(&mutex, nil)
     pthread_cond_init(&changed, nil)
   }
 
+  deinit {
+    pthread_cond_destroy(&changed)
+    pthread_mutex_destroy(&mutex)
+  }
+
   var statistics: PageStatistics? {
     locked {
       var result = counters
-      let used = slots.filter { $0.condition != .free }
-      result.residentPages = used.count
+      result.residentPages = slotOfPage.count
       result.residentBytes = slots.count * pageByteCount
       result.bytesWritten = file.writtenByteCount
       result.bytesRead = file.readByteCount
@@ -102,10 +115,28 @@ final class StatePager: StateStore, @unchecked Sendable {
   }
 
   func acquire(_ page: Int) throws -> UnsafeMutableRawPointer {
-    let slot = try resident(page)
-    locked { slot.isPinned = true }
-    try prefetch(after: page)
-    return slot.bytes
+    try locked {
+      try throwFailure()
+      var hasWaited = false
+      while true {
+        if let slot = slotOfPage[page], !slot.isBusy {
+          if hasWaited { counters.faults += 1 } else if slot.isAhead { counters.prefetched += 1 }
+          slot.isAhead = false
+          slot.isPinned = true
+          try readAhead(of: page)
+          return slot.bytes
+        }
+        if slotOfPage[page] == nil {
+          guard let slot = try emptiestSlot(for: page) else {
+            throw OptimizerError.budgetTooSmall(budget: counters.budget, minimum: 2 * pageByteCount)
+          }
+          if !slot.isBusy { bring(page, into: slot) }
+        }
+        hasWaited = hasWaited || isOut[page]
+        while slots.contains(where: \.isBusy), slotOfPage[page]?.isBusy ?? true { pthread_cond_wait(&changed, &mutex) }
+        try throwFailure()
+      }
+    }
   }
 
   func release(_ page: Int, isDirty: Bool) {
@@ -116,7 +147,7 @@ final class StatePager: StateStore, @unchecked Sendable {
     }
   }
 
-  // MARK: Slots
+  // MARK: Slots; all of it with the lock held
 
   private func locked<R>(_ body: () throws -> R) rethrows -> R {
     pthread_mutex_lock(&mutex)
@@ -131,124 +162,104 @@ final class StatePager: StateStore, @unchecked Sendable {
     }
   }
 
-  /// The slot that holds a page, read now if need be.
-  private func resident(_ page: Int) throws -> Slot {
-    pthread_mutex_lock(&mutex)
-    defer { pthread_mutex_unlock(&mutex) }
-    try throwFailure()
-    if let slot = slotOfPage[page] {
-      if slot.condition == .reading { counters.prefetched += 1 }
-      while slot.condition == .reading || slot.condition == .writing, slot.page == page {
-        pthread_cond_wait(&changed, &mutex)
-      }
-      try throwFailure()
-      if slot.page == page, slot.condition == .resident { return slot }
-    }
-    counters.faults += isWritten[page] ? 1 : 0
-    let slot = try emptySlot(for: page, wait: true)!
-    try load(page, into: slot, readAhead: false)
-    while slot.condition == .reading { pthread_cond_wait(&changed, &mutex) }
-    try throwFailure()
-    return slot
-  }
-
-  /// Starts reading the next page in use order, if a slot can be had without waiting.
-  private func prefetch(after page: Int) throws {
-    pthread_mutex_lock(&mutex)
-    defer { pthread_mutex_unlock(&mutex) }
-    let next = (page + 1) % byteCounts.count
-    guard next != page, slotOfPage[next] == nil, isWritten[next] else { return }
-    guard let slot = try emptySlot(for: next, wait: false) else { return }
-    try load(next, into: slot, readAhead: true)
-  }
-
-  /// A free slot, made by evicting the resident page whose next use is farthest; called with the lock held.
-  private func emptySlot(for page: Int, wait: Bool) throws -> Slot? {
-    while true {
-      if let slot = slots.first(where: { $0.condition == .free }) { return slot }
-      if slots.count < slotLimit {
-        let block = try Tensor(empty: [pageByteCount], dtype: .u8, category: .optimizer, on: backend)
-        memory.append(block)
-        slots.append(Slot(block.address))
-        continue
-      }
-      evictFarthest(from: page)
-      if slots.contains(where: { $0.condition == .free }) { continue }
-      guard wait else { return nil }
-      guard slots.contains(where: { $0.condition == .writing || $0.condition == .reading }) else {
-        try throwFailure()
-        throw OptimizerError.budgetTooSmall(budget: counters.budget, minimum: 2 * pageByteCount)
-      }
-      pthread_cond_wait(&changed, &mutex)
-      try throwFailure()
-    }
-  }
-
-  private func evictFarthest(from page: Int) {
-    guard !slots.contains(where: { $0.condition == .writing }) else { return }
+  /// Starts to bring in the next pages in use order, where that takes no page which is used before them.
+  private func readAhead(of page: Int) throws {
     let count = byteCounts.count
-    let candidates = slots.filter { $0.condition == .resident && !$0.isPinned }
-    guard let slot = candidates.max(by: { ($0.page - page + count) % count < ($1.page - page + count) % count })
-    else { return }
-    counters.evictions += 1
-    guard slot.isDirty else { return forget(slot) }
-    slot.condition = .writing
-    let (pageNumber, bytes) = (slot.page, UInt(bitPattern: slot.bytes))
-    thread.submit { [self, slot] in
-      let source = UnsafeRawPointer(bitPattern: bytes)!
-      let result = Result { () throws(OptimizerError) in
-        try file.write(source, byteCounts[pageNumber], at: pageNumber * pageByteCount)
-      }
-      locked {
-        switch result {
-        case .success:
-          isWritten[pageNumber] = true
-          slot.isDirty = false
-          forget(slot)
-        case .failure(let error):
-          // The page stays where it is, complete.
-          slot.condition = .resident
-          failure = error
-        }
-        pthread_cond_broadcast(&changed)
-      }
+    for distance in 1...depth where distance < count {
+      let next = (page + distance) % count
+      guard slotOfPage[next] == nil else { continue }
+      guard let slot = try emptiestSlot(for: page), !slot.isBusy else { return }
+      if let old = slot.page, (old - page + count) % count <= distance { return }
+      slot.isAhead = true
+      bring(next, into: slot)
     }
   }
 
-  private func forget(_ slot: Slot) {
-    slotOfPage[slot.page] = nil
-    slot.page = -1
-    slot.condition = .free
+  /// A slot without a page, a new one, or that of the page whose next use is farthest from `page`; a busy one when only
+  /// such are left, nil when all are pinned.
+  private func emptiestSlot(for page: Int) throws -> Slot? {
+    if let slot = slots.first(where: { $0.page == nil }) { return slot }
+    if slots.count < slotLimit {
+      let block = try Tensor(empty: [pageByteCount], dtype: .u8, category: .optimizer, on: backend)
+      memory.append(block)
+      slots.append(Slot(block.address))
+      return slots.last
+    }
+    let count = byteCounts.count
+    func distance(_ slot: Slot) -> Int { ((slot.page ?? page) - page + count) % count }
+    let idle = slots.filter { !$0.isPinned && !$0.isBusy }
+    return idle.max { distance($0) < distance($1) } ?? slots.first(where: \.isBusy)
   }
 
-  /// Fills a slot from the file on the I/O thread, or with zeros when the page was never written.
-  private func load(_ page: Int, into slot: Slot, readAhead: Bool) throws {
+  /// Replaces what an idle slot holds.
+  private func bring(_ page: Int, into slot: Slot) {
+    let old = slot.page
+    let writesOld = old != nil && slot.isDirty
+    if let old {
+      counters.evictions += 1
+      slotOfPage[old] = nil
+      if writesOld { isOut[old] = true }
+    }
+    let readsNew = isOut[page]
     slot.page = page
-    slot.isDirty = false
     slotOfPage[page] = slot
-    guard isWritten[page] else {
+    // A page of zeros must reach the file when it is evicted.
+    slot.isDirty = !readsNew
+    guard writesOld || readsNew else {
       memset(slot.bytes, 0, byteCounts[page])
-      // A page that was never written must reach the file when it is evicted.
-      slot.isDirty = true
-      slot.condition = .resident
       return
     }
-    slot.condition = .reading
-    let bytes = UInt(bitPattern: slot.bytes)
-    thread.submit { [self, slot] in
-      let target = UnsafeMutableRawPointer(bitPattern: bytes)!
-      let result = Result { () throws(OptimizerError) in
-        try file.read(target, byteCounts[page], at: page * pageByteCount)
-      }
+    slot.isBusy = true
+    thread.submit { [self, slot] in exchange(writesOld ? old : nil, readsNew, page, slot) }
+  }
+
+  /// On the I/O thread, without the lock: writes the old page, then reads the new one or clears the memory for it.
+  private func exchange(_ old: Int?, _ readsNew: Bool, _ page: Int, _ slot: Slot) {
+    func finish(_ body: () -> Void) {
       locked {
-        switch result {
-        case .success: slot.condition = .resident
-        case .failure(let error):
-          failure = error
-          forget(slot)
-        }
+        body()
+        slot.isBusy = false
         pthread_cond_broadcast(&changed)
       }
     }
+    if let old {
+      do throws(TensorError) {
+        let checksum = try file.write(slot.bytes, byteCounts[old], at: old * pageByteCount)
+        locked { checksums[old] = checksum }
+      } catch {
+        // The page stays where it is, complete, and what the file has of it is no page any more.
+        return finish {
+          failure = error
+          checksums[old] = nil
+          slotOfPage[page] = nil
+          slot.page = old
+          (slot.isDirty, slot.isAhead) = (true, false)
+          slotOfPage[old] = slot
+        }
+      }
+    }
+    guard readsNew else {
+      memset(slot.bytes, 0, byteCounts[page])
+      return finish {}
+    }
+    do throws(TensorError) {
+      // A page whose own write has failed meanwhile is still in its slot, and the failure is told.
+      guard let checksum = locked({ checksums[page] }) else {
+        return finish { drop(slot) }
+      }
+      try file.read(slot.bytes, byteCounts[page], at: page * pageByteCount, checksum: checksum)
+      finish {}
+    } catch {
+      finish {
+        failure = error
+        drop(slot)
+      }
+    }
+  }
+
+  private func drop(_ slot: Slot) {
+    if let page = slot.page, slotOfPage[page] === slot { slotOfPage[page] = nil }
+    slot.page = nil
+    (slot.isDirty, slot.isAhead) = (false, false)
   }
 }

@@ -1,3 +1,5 @@
+import Glibc
+
 /// Everything that can go wrong with tensors, as data; `description` is the one place where it is worded.
 public enum TensorError: Error, Equatable, Sendable {
   case shapeMismatch(operation: String, lhs: [Int], rhs: [Int])
@@ -13,6 +15,11 @@ public enum TensorError: Error, Equatable, Sendable {
   case notScalar(operation: String, shape: [Int])
   case noGraph(operation: String)
   case inPlaceOnGraph(operation: String)
+  case spillFailed(content: SpillContent, path: String, operation: SpillOperation, code: Int32)
+  case spillDamaged(content: SpillContent, path: String, offset: Int)
+  case noThread(code: Int32)
+
+  public enum SpillOperation: String, Sendable { case create, write, read }
 }
 
 extension TensorError: CustomStringConvertible {
@@ -49,6 +56,21 @@ extension TensorError: CustomStringConvertible {
       "\(operation): this tensor was not computed from anything with requires_grad"
     case .inPlaceOnGraph(let operation):
       "\(operation): in-place change of a tensor that takes part in a gradient computation; use the form without _"
+    case .spillFailed(let content, let path, .create, let code):
+      "cannot create a spill file for \(content.name) in \(path): \(String(cString: strerror(code))); "
+        + "set \(content.option) to a directory that can be written and has room"
+    case .spillFailed(let content, let path, .write, let code):
+      "cannot write \(content.name) to the spill file in \(path): \(String(cString: strerror(code))); what is in memory "
+        + "is unharmed: free space there, or set \(content.option) to a directory on another disk, and go on with --resume"
+    case .spillFailed(let content, let path, .read, let code):
+      "cannot read \(content.name) from the spill file in \(path): \(String(cString: strerror(code))); if the disk fails, "
+        + "set \(content.option) to a directory on another one, and go on from the last checkpoint with --resume"
+    case .spillDamaged(let content, let path, let offset):
+      "the spill file in \(path) does not give back at offset \(offset) what was written there (\(content.name)): it was "
+        + "cut short or changed while running; go on from the last checkpoint with --resume"
+    case .noThread(let code):
+      "the system gives no thread for reading and writing (\(String(cString: strerror(code)))); end other programs or "
+        + "raise the limit (ulimit -u)"
     }
   }
 

@@ -11,19 +11,26 @@ public struct PlanRequest: Sendable {
   /// Sequences of one optimizer step.
   public var batch: Int
   public var checkpointing: Bool
+  /// Layers recomputed together when checkpointing.
+  public var checkpointInterval: Int
+  /// Whether what checkpointing keeps is in a file until the backward pass.
+  public var offloads: Bool
   /// Whether the base stays on disk; layers are then recomputed.
   public var streams: Bool
   /// Rule, bits and paging of the optimizer; its state is planned from them.
   public var optimizer: OptimizerOptions
 
   public init(
-    microBatch: Int, maxLength: Int, batch: Int, checkpointing: Bool, streams: Bool = false,
+    microBatch: Int, maxLength: Int, batch: Int, checkpointing: Bool, checkpointInterval: Int = 1,
+    offloads: Bool = false, streams: Bool = false,
     optimizer: OptimizerOptions = OptimizerOptions(update: OptimizerUpdate(rule: .adamW, learningRate: 0))
   ) {
     self.microBatch = microBatch
     self.maxLength = maxLength
     self.batch = batch
     self.checkpointing = checkpointing || streams
+    self.checkpointInterval = streams ? 1 : checkpointInterval
+    self.offloads = offloads
     self.streams = streams
     self.optimizer = optimizer
   }
@@ -43,7 +50,7 @@ public struct MemoryPlan: Sendable {
   public private(set) var adapterByteCount = 0
   /// Bytes of optimizer state, in memory and on disk together.
   public private(set) var optimizerByteCount = 0
-  /// Bytes of the spill file of a paged optimizer.
+  /// Bytes of the spill files of a paged optimizer and of offloaded activations.
   public private(set) var spillByteCount = 0
   /// Bytes of one checkpoint: trained weights twice (once in PEFT's form) and optimizer state.
   public private(set) var checkpointByteCount = 0
@@ -67,6 +74,8 @@ public struct MemoryPlan: Sendable {
     let rehearsal = try Rehearsal(of: model, streams: request.streams, on: backend)
     let twin = rehearsal.model
     twin.checkpointing = request.checkpointing
+    twin.checkpointInterval = request.checkpointInterval
+    twin.checkpointStore = request.checkpointing && request.offloads ? CheckpointStore() : nil
     let trained = twin.trainableParameters
     trainableCount = trained.reduce(0) { $0 + $1.tensor.elementCount }
     parameterCount = model.modules.reduce(0) { $0 + $1.parameterCount }
@@ -115,6 +124,7 @@ public struct MemoryPlan: Sendable {
     try pass(whole)
     measure("checkpoint") {}
     activationByteCount = backend.memory.highest(.activations)
+    spillByteCount += twin.checkpointStore?.peakByteCount ?? 0
     withExtendedLifetime(blocks) {}
     let base = programByteCount + backend.scratchByteCount
     moments =

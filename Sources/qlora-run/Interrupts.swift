@@ -11,6 +11,9 @@ enum Interrupts {
   static func installForRecipe() {
     install(SIGINT, flags: SA_RESTART) { _ in if LuaState.interrupt() > 2 { _exit(130) } }
     signal(SIGPIPE, SIG_IGN)
+    // A file that grows beyond `ulimit -f` is then a write that fails, and told as such.
+    signal(SIGXFSZ, SIG_IGN)
+    MappingFaults.install()
   }
 
   /// Ctrl-C stops the statement or the line being typed, never the program with the model in it.

@@ -142,7 +142,8 @@ end
 function Model:can_stream() return false end
 function Model:streaming() return nil end
 function Model:is_header_only() return native.options.plan or false end
-function Model:checkpointing(on) self.calls[#self.calls + 1] = { "checkpointing", on } end
+function Model:checkpointing(on, o) self.calls[#self.calls + 1] = { "checkpointing", on, o and o.offload } end
+function Model:offloaded() return nil end
 function Model:generate(text) return "(" .. #text .. " bytes)" end
 function Model:save_adapter(dir) self.calls[#self.calls + 1] = { "save_adapter", dir } end
 Model.save = Model.save_adapter
@@ -153,9 +154,10 @@ function Model:plan_step(o)
   local micro_batch = o.micro_batch or o.batch
   return { parameters = 7e9, trainable = 4e7, peak = (o.bits == 8 and 1 or 2) * micro_batch << 29,
     flops_per_step = 1e15, seconds_per_step = 2.0, batch = o.batch, micro_batch = micro_batch, length = o.length,
-    bits = o.bits or 32, paged = o.paged or false, checkpointing = o.checkpointing or false,
+    bits = o.bits or 32, paged = o.paged or false,
+    checkpointing = o.checkpointing or false, offload = o.offload or false, stream = o.stream or false,
     adapter_bytes = 1 << 20, optimizer_bytes = 2 << 20, checkpoint_bytes = 3 << 20, spill_bytes = 0, streamed_bytes = 0,
-    activation_bytes = 1 << 20, stream = o.stream or false,
+    activation_bytes = 1 << 20,
     categories = { { name = "weights", bytes = 4 << 30 } }, moments = {} }
 end
 
@@ -222,6 +224,7 @@ local function optimizer(params, o)
       model.weights[id] = model.weights[id] - s.lr * momentum[id]
     end
   end
+  function self:pages() return nil end
   function self:state_bytes() return 259 * 8 end
   return self
 end
@@ -238,6 +241,8 @@ function native.regex_full_match(pattern, text)
   end
   return text:match("^" .. pattern:gsub("\\d", "%%d"):gsub("\\%.", "%%.") .. "$") ~= nil
 end
+
+function native.spill_directory(path) return path end
 
 native.records = {}
 function native.read_records(path, o)

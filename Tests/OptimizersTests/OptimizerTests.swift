@@ -180,9 +180,12 @@ private func scratchDirectory() throws -> String {
     }
     var options = OptimizerOptions(update: OptimizerUpdate(rule: .adamW, learningRate: 1), isPaged: true, budget: 100)
     options.pageElementCount = 1024
-    #expect(throws: OptimizerError.budgetTooSmall(budget: 100, minimum: 16384)) { try Optimizer(list, options) }
+    #expect(throws: OptimizerError.budgetTooSmall(budget: 100, minimum: 4096)) { try Optimizer(list, options) }
     options.budget = 20_000
     options.spillDirectory = "/nonexistent"
-    #expect(throws: OptimizerError.self) { try Optimizer(list, options) }
+    #expect(
+      throws: TensorError.spillFailed(
+        content: .optimizerState, path: "/nonexistent", operation: .create, code: ENOENT)
+    ) { try Optimizer(list, options) }
   }
 }

@@ -12,6 +12,7 @@ private let recipe = """
   model:add_lora { select = "all-linear", rank = 4, alpha = 8, dropout = 0.1 }
   qlora.train {
     model = model, data = data, steps = 30, batch = 4, micro_batch = 2, seed = 3, save_every = 1, dir = "run",
+    checkpointing = 2, offload = true,
     optimizer = qlora.optim.adamw(model:trainable(), { lr = 1e-3, bits = 8, paged = true, budget = "256KiB", spill = "." }),
   }
   model:save_adapter "adapter"

@@ -23,9 +23,12 @@ enum Program {
     return url
   }
 
-  static func process(_ arguments: [String], in directory: URL) -> Process {
+  static func process(
+    _ arguments: [String], in directory: URL, environment: [String: String] = [:], program: String? = nil
+  ) -> Process {
     let process = Process()
-    process.executableURL = executable
+    process.executableURL = program.map { URL(fileURLWithPath: $0) } ?? executable
+    process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
     process.arguments = arguments
     process.currentDirectoryURL = directory
     process.standardInput = FileHandle.nullDevice
@@ -33,11 +36,15 @@ enum Program {
   }
 
   /// Runs to the end, but at most `seconds`.
+  /// - Parameters:
+  ///   - environment: variables on top of those of this process.
+  ///   - program: something else than the built program.
   static func run(
-    _ arguments: [String], in directory: URL? = nil, input: String? = nil, seconds: Double = 120
+    _ arguments: [String], in directory: URL? = nil, input: String? = nil, seconds: Double = 120,
+    environment: [String: String] = [:], program: String? = nil
   ) throws -> Outcome {
     let directory = try directory ?? temporaryDirectory()
-    let process = process(arguments, in: directory)
+    let process = process(arguments, in: directory, environment: environment, program: program)
     // Files instead of pipes: a full pipe would block the program.
     let (out, err) = (directory.appendingPathComponent("stdout.txt"), directory.appendingPathComponent("stderr.txt"))
     for url in [out, err] { _ = FileManager.default.createFile(atPath: url.path, contents: nil) }

@@ -228,6 +228,11 @@ function native.extend(class_name, functions) end
 ---@return string
 function native.resource(name) end
 
+---Where temporary files of paged and offloaded memory go that name no directory; sets it first when given.
+---@param path? string a directory
+---@return string
+function native.spill_directory(path) end
+
 ---Writes a checkpoint, complete or not at all.
 ---@param directory string where
 ---@param content { model: Model, optimizer?: Optimizer, state: table } what
@@ -685,9 +690,14 @@ function Model:forward(input) end
 ---@return string
 function Model:generate(input, options) end
 
----Recompute layers in the backward pass instead of keeping activations.
----@param enabled boolean on or off
-function Model:checkpointing(enabled) end
+---Recompute layers in the backward pass instead of keeping activations; only the input of every `layers`-th layer is kept, in memory or in a file.
+---@param layers boolean|integer true is 1, false keeps everything
+---@param options? { offload?: boolean|string } how
+function Model:checkpointing(layers, options) end
+
+---Bytes that offloading has written, read, and its file at its largest; nil without offload.
+---@return table|nil
+function Model:offloaded() end
 
 ---Runs a function with the base model alone and returns what it returns.
 ---@param body function called without arguments
@@ -752,7 +762,7 @@ function Model:adapter_norms() end
 function Model:adapter_spectrum(name) end
 
 ---Memory of a training step by category and moment, arithmetic, and time from a short calibration of this machine; recipes use plan, which also compares the levers and prints.
----@param options { batch: integer, length: integer, micro_batch?: integer, checkpointing?: boolean, stream?: boolean, optimizer?: Optimizer, bits?: integer, paged?: boolean, time?: boolean } the step
+---@param options { batch: integer, length: integer, micro_batch?: integer, checkpointing?: boolean|integer, offload?: boolean, stream?: boolean, optimizer?: Optimizer, bits?: integer, paged?: boolean, time?: boolean } the step
 ---@return table
 function Model:plan_step(options) end
 

@@ -95,6 +95,8 @@ local function levers(figures)
     add("checkpointing = " .. tostring(not figures.checkpointing), { checkpointing = not figures.checkpointing })
     add("stream = true" .. (figures.can_stream and "" or ", after quantize.lua"), { stream = true })
   end
+  add("offload = " .. tostring(not figures.offload),
+    { offload = not figures.offload, checkpointing = figures.checkpointing or true })
   if figures.micro_batch > 1 then
     local half = figures.micro_batch // 2
     add("micro_batch = " .. half, { micro_batch = half })
@@ -110,8 +112,8 @@ local function levers(figures)
   return list
 end
 
-local schema = { batch = "!count", length = "!count", micro_batch = "count", checkpointing = "boolean",
-  stream = "boolean", optimizer = "object" }
+local schema = { batch = "!count", length = "!count", micro_batch = "count", checkpointing = "boolean|count",
+  offload = "boolean", stream = "boolean", optimizer = "object" }
 local hints = { batch = "the sequences of a step, batch = 8", length = "the tokens of a sequence, length = 512" }
 
 local function merged(...)
@@ -149,8 +151,8 @@ end
 
 --- What a training step of this model needs: `.peak`, `.categories`, `.moments`, `.adapter_bytes`, `.optimizer_bytes`,
 --- `.disk`, `.flops_per_step`, `.seconds_per_step`, `.stream`, `.levers`; printing it shows all. Options: batch, length,
---- micro_batch (default batch), checkpointing (default as the model is set), stream (default as it was loaded, else
---- when it does not fit otherwise), optimizer (default AdamW in 32 bits).
+--- micro_batch (default batch), checkpointing and offload (default as the model is set), stream (default as it was
+--- loaded, else when it does not fit otherwise), optimizer (default AdamW in 32 bits).
 function plan.of(model, options)
   if options == nil and type(model) == "table" and not model.modules then
     strict.fail("plan: call it with a colon, model:plan { batch = 8, length = 512 }; with a dot it gets no model")
@@ -175,7 +177,8 @@ function plan.choose(o)
   local model, limited = o.model, native.options.memory
   if native.options.smoke or not (limited or model:can_stream()) then return end
   local step = { batch = o.batch, micro_batch = o.micro_batch, length = o.data:stats().longest,
-    checkpointing = o.checkpointing, optimizer = o.optimizer }
+    checkpointing = o.checkpointing == nil and o.offload and true or o.checkpointing, offload = o.offload and true,
+    optimizer = o.optimizer }
   -- A plan needs address space of its own; where there is none (ulimit -v) the first pass decides.
   local planned, figures = pcall(chosen, model, step)
   if not planned then
@@ -211,8 +214,8 @@ function plan.stop(o)
     strict.fail("--plan: the length of a sample is not known; give data.load a max_length")
   end
   local figures = plan.of(model, {
-    batch = o.batch, micro_batch = o.micro_batch, length = length, checkpointing = o.checkpointing,
-    optimizer = optimizer,
+    batch = o.batch, micro_batch = o.micro_batch, length = length, optimizer = optimizer,
+    checkpointing = o.checkpointing == nil and o.offload and true or o.checkpointing, offload = o.offload and true,
   })
   figures.steps = o.steps
   native.exit(show(figures) and 0 or 3)

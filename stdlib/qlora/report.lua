@@ -61,6 +61,17 @@ local function loss_series(record)
   return series
 end
 
+--- What each step wrote to the spill files and read from them.
+local function spill_figure(record)
+  local written, unit = report.in_units(report.points(record.steps, "spill_written"))
+  local read = report.points(record.steps, "spill_read")
+  local power = ({ bytes = 0, KiB = 1, MiB = 2, GiB = 3, TiB = 4 })[unit]
+  for _, point in ipairs(read) do point[2] = point[2] / 1024.0 ^ power end
+  local series = { { name = "written", points = written }, { name = "read", points = read } }
+  return page.figure(("Spill file, each step (%s)"):format(unit), charts.legend(series)
+    .. charts.lines(series, { zero = true }))
+end
+
 local function summary(record)
   local totals, steps = journal.totals(record), record.steps
   local tiles = { { "steps", ("%d"):format(steps[#steps] and steps[#steps].step or 0) } }
@@ -74,6 +85,9 @@ local function summary(record)
   add("tokens/s", totals.tokens_per_second, rate_text)
   add("time", totals.seconds, format.seconds)
   add("peak memory", totals.peak_memory, format.bytes)
+  local spilled = journal.spilled(record)
+  add("written to the spill file", spilled and spilled.written, format.bytes)
+  add("read from it", spilled and spilled.read, format.bytes)
   return page.tiles(tiles)
 end
 
@@ -191,6 +205,7 @@ function report.html(record)
     figure("Tokens per second", report.rates(record.steps), { zero = true, show = rate_text }),
     figure(("Memory (%s)"):format(unit), memory, { zero = true }),
   }
+  if journal.spilled(record) then course[#course + 1] = spill_figure(record) end
   for _, key in ipairs(strict.sorted_keys(record.extra)) do course[#course + 1] = figure(key, record.extra[key]) end
   parts[#parts + 1] = page.pair(course)
   if #record.norms > 0 then

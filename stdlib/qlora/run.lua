@@ -113,8 +113,12 @@ end
 
 --- Appends a line to the journal, at once on disk as far as Lua can tell; numbers of a step also go to TensorBoard.
 function Run:log(entry)
-  self.journal:write(json.encode(entry), "\n")
-  self.journal:flush()
+  local ok, message = self.journal:write(json.encode(entry), "\n")
+  if ok then ok, message = self.journal:flush() end
+  if not ok then
+    error(("cannot write %s/journal.jsonl: %s; free space and go on with --resume %s"):format(self.dir,
+      message:gsub("^[^:]*: ", ""), self.dir), 0)
+  end
   if self.wants_events and not self.events then self.events = tensorboard.open(self.dir, self.resumed_at) end
   if self.events and math.tointeger(entry.step) and entry.step >= 0 then
     local scalars = {}
@@ -129,7 +133,11 @@ end
 function Run:checkpoint(model, optimizer, state)
   local dir = ("%s/checkpoint-%06d"):format(self.dir, state.step)
   if not native.exists(dir) then
-    native.save_checkpoint(dir, { model = model, optimizer = optimizer, state = state })
+    local ok, message = pcall(native.save_checkpoint, dir, { model = model, optimizer = optimizer, state = state })
+    if not ok then
+      error(("%s (the checkpoint of step %d is not written, those before it are whole; go on with --resume %s)"):format(
+        message, state.step, self.dir), 0)
+    end
   end
   local numbers = checkpoints(self.dir)
   for i = 1, #numbers - self.keep do

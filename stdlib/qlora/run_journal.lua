@@ -21,7 +21,7 @@ end
 
 -- Fields of a step that have a place of their own in reports; any other number that a loop logs gets a curve too.
 local known = { step = true, loss = true, lr = true, norm = true, tokens = true, seconds = true, memory = true,
-  eval_loss = true, perplexity = true }
+  eval_loss = true, perplexity = true, spill_written = true, spill_read = true }
 
 local function last_of(list, key)
   for i = #list, 1, -1 do
@@ -100,6 +100,17 @@ function journal.totals(record)
   end
   return { tokens = tokens, seconds = seconds, tokens_per_second = seconds > 0 and tokens / seconds or nil,
     peak_memory = record.summary.peak_memory or memory }
+end
+
+--- Bytes written to and read from spill files by all steps, or nil.
+function journal.spilled(record)
+  local written, read
+  for _, entry in ipairs(record.steps) do
+    if entry.spill_written then
+      written, read = (written or 0) + entry.spill_written, (read or 0) + (entry.spill_read or 0)
+    end
+  end
+  return written and { written = written, read = read }
 end
 
 --- One flat table of a run: its results, its settings and its parameters, as the index and comparisons use it.

@@ -61,6 +61,21 @@ local function sample(o, run, bar, step)
   if run then run:log { step = step, samples = list } end
 end
 
+--- Bytes that went to and came from spill files (paged optimizer state, offloaded activations) since the last call with
+--- the same `before`; nothing where there are none.
+function observe.spilled(o, before)
+  local now = {}
+  for _, counters in pairs { o.optimizer:pages() or false, o.model:offloaded() or false } do
+    if counters then
+      now.written = (now.written or 0) + counters.bytes_written
+      now.read = (now.read or 0) + counters.bytes_read
+    end
+  end
+  local since = {}
+  for key, bytes in pairs(now) do since[key], before[key] = bytes - (before[key] or 0), bytes end
+  return since
+end
+
 --- The journal's line of a step: the entry, with the norm of each adapter when it is due.
 function observe.line(o, entry, total)
   local step = entry.step

@@ -17,14 +17,16 @@ local schema = {
   schedule = "callable",
   batch = "count", micro_batch = "count", max_grad_norm = "positive", group_by_length = "boolean", shuffle = "boolean",
   seed = "integer", save_every = "count", keep = "count", dir = "string", run = "object", log_every = "count",
-  eval_data = "object", eval_every = "count", eval_limit = "count", on_step = "callable", checkpointing = "boolean",
-  max_length = "count", samples = "table",
+  eval_data = "object", eval_every = "count", eval_limit = "count", on_step = "callable",
+  checkpointing = "boolean|count", offload = "boolean|string", max_length = "count", samples = "table",
 }
 
 local hints = {
   model = "pass what qlora.load returned", data = "pass what qlora.data.load returned",
   optimizer = "pass qlora.optim.adamw(model:trainable(), { lr = 2e-4 })",
   schedule = "pass qlora.schedule.cosine(steps) or any function step -> factor",
+  checkpointing = "true recomputes layer by layer, 4 by groups of four",
+  offload = "true, or a directory on a disk with room",
   on_step = "pass function(s) … end; s has step, loss, lr, norm", eval_data = "pass what qlora.data.load returned",
 }
 
@@ -147,14 +149,19 @@ return function(options)
   local model, optimizer, history = o.model, o.optimizer, {}
   if native.options.plan then plan.stop(o) end
   checks.optimizer(model, optimizer)
-  if o.checkpointing ~= nil then model:checkpointing(o.checkpointing) end
-  plan.choose(o)
   local run = o.run
   if not run and (o.dir or o.save_every or native.options.resume) then
     run = run_directory { dir = o.dir, keep = o.keep }
   end
 
-  if run then run:settings(observe.settings(o)) end
+  if run then
+    native.spill_directory(run.dir)
+    run:settings(observe.settings(o))
+  end
+  if o.checkpointing ~= nil or o.offload ~= nil then
+    model:checkpointing(o.checkpointing == nil or o.checkpointing, { offload = o.offload })
+  end
+  plan.choose(o)
   local state = { step = 0, tokens = 0, history = history, eval_losses = {}, fingerprint = fingerprint(o) }
   local restored = run and run:restore(model, optimizer)
   if restored then
@@ -167,7 +174,7 @@ return function(options)
   local start = state.step + 1
   local total = native.options.smoke and math.min(o.steps, 3) or o.steps
   local bar, began, params = progress.new(total, start, o.log_every or 10), native.clock(), model:trainable()
-  local before = state.tokens
+  local before, spilled_before = state.tokens, {}
   if o.eval_data and start == 1 then state.eval_losses[1] = evaluate(o, run, bar, 0) end
   for step, batches, numbers in o.data:steps {
     steps = total, start = start, batch = o.batch, micro_batch = o.micro_batch, seed = o.seed,
@@ -180,9 +187,10 @@ return function(options)
     checks.gradient_norm(norm, model, step)
     local lr = optimizer.lr * o.schedule(step)
     optimizer:step { lr = lr }
+    local spilled = observe.spilled(o, spilled_before)
 
     local entry = { step = step, loss = loss, lr = lr, norm = norm, tokens = tokens, seconds = native.clock() - began,
-      memory = native.memory().rss }
+      memory = native.memory().rss, spill_written = spilled.written, spill_read = spilled.read }
     history[#history + 1] = entry
     state.step, state.tokens = step, state.tokens + tokens
     if run then run:log(observe.line(o, entry, total)) end

@@ -1,0 +1,159 @@
+import Adapters
+import Autograd
+import CPUBackend
+import Formats
+import Foundation
+import Models
+import Optimizers
+import Tensors
+import Testing
+
+@testable import Training
+
+/// Checkpointing by groups of layers and offloading: the same bits with less memory.
+@Suite(.serialized) struct ActivationTests {
+  private static let layerCount = 7
+
+  private func makeModel(_ compute: DType, interval: Int = 0, offloads: Bool = false) throws -> LanguageModel {
+    let config = ModelConfig(
+      modelType: .llama, hiddenSize: 64, intermediateSize: 96, layerCount: Self.layerCount, headCount: 4,
+      keyValueHeadCount: 2, headDimension: 16, vocabularySize: 128, maxPositions: 4096)
+    let model = try LanguageModel(
+      random: config, seed: 3, options: LoadOptions(quantization: .nf4, computeType: compute),
+      trainsAllParameters: false, backend: CPUBackend(threadCount: 2))
+    try model.attachLoRA(
+      model.modules.filter { $0.kind == .linear && $0.role != "lm_head" }
+        .map { LoRASpecification(moduleName: $0.name, rank: 4, alpha: 8, dropout: 0.1) })
+    model.checkpointing = interval > 0
+    model.checkpointInterval = max(1, interval)
+    if offloads {
+      model.checkpointStore = try CheckpointStore(directory: FileManager.default.temporaryDirectory.path)
+    }
+    return model
+  }
+
+  private func batch(_ step: Int, length: Int = 40) throws -> Batch {
+    try Batch([((0..<length).map { (i: Int) -> Int32 in Int32((i * i + 31 * step) % 128) }, nil)])
+  }
+
+  /// Losses of ten steps of two micro-batches and the trained parameters after them, as bits.
+  private func train(_ model: LanguageModel) throws -> [UInt32] {
+    let optimizer = try Optimizer(
+      model.trainableParameters.map { OptimizedParameter(name: $0.name, tensor: $0.tensor) },
+      OptimizerOptions(update: OptimizerUpdate(rule: .adamW, learningRate: 0.01)))
+    var bits: [UInt32] = []
+    for step in 0..<10 {
+      optimizer.zeroGradients()
+      for micro in 0..<2 {
+        let loss = try model.loss(batch(2 * step + micro))
+        bits += try loss.floats().map(\.bitPattern)
+        try loss.backward()
+      }
+      try optimizer.step()
+    }
+    return bits + (try model.trainableParameters.flatMap { try $0.tensor.floats().map(\.bitPattern) })
+  }
+
+  @Test(arguments: [DType.f32, .bf16]) func tenStepsHaveTheBitsOfAPlainRun(compute: DType) throws {
+    let plain = try train(makeModel(compute))
+    for interval in [1, 2, 3, Self.layerCount] {
+      #expect(try train(makeModel(compute, interval: interval)) == plain, "every \(interval)")
+      let model = try makeModel(compute, interval: interval, offloads: true)
+      #expect(try train(model) == plain, "every \(interval), offloaded")
+      let store = try #require(model.checkpointStore)
+      let kept = (Self.layerCount + interval - 1) / interval * 40 * 64 * compute.byteCount
+      #expect(store.peakByteCount == kept && store.writtenByteCount == 20 * kept, "every \(interval)")
+      // The last two of a pass are still in memory when the backward pass comes.
+      #expect(store.readByteCount >= 20 * (kept - 2 * 40 * 64 * compute.byteCount))
+    }
+  }
+
+  /// Live bytes of activations after a forward pass: what each way keeps.
+  @Test func keptActivationsAreFewer() throws {
+    func kept(_ interval: Int, offloads: Bool = false) throws -> Int {
+      let model = try makeModel(.f32, interval: interval, offloads: offloads)
+      let before = model.backend.memory.live(.activations)
+      let loss = try model.loss(batch(0, length: 512))
+      defer { withExtendedLifetime(loss) {} }
+      return model.backend.memory.live(.activations) - before
+    }
+    let one = 512 * 64 * 4
+    let (plain, each, fourth) = try (kept(0), kept(1), kept(4))
+    let offloaded = try kept(1, offloads: true)
+    #expect(plain > 20 * one && each > Self.layerCount * one && each < (Self.layerCount + 3) * one)
+    #expect(each - fourth == (Self.layerCount - 2) * one)
+    #expect(each - offloaded == (Self.layerCount - 1) * one)
+  }
+
+  @Test func aGraphThatIsDroppedGivesItsPartOfTheFileBack() throws {
+    let model = try makeModel(.f32, interval: 1, offloads: true)
+    let store = try #require(model.checkpointStore)
+    for step in 0..<3 { _ = try model.loss(batch(step)) }
+    #expect(store.peakByteCount == Self.layerCount * 40 * 64 * 4)
+    // Two passes at once lie behind one another.
+    let (first, second) = try (model.loss(batch(0)), model.loss(batch(1)))
+    #expect(store.peakByteCount == 2 * Self.layerCount * 40 * 64 * 4)
+    try first.backward()
+    try second.backward()
+    let gradients = try model.trainableParameters.map { try #require($0.tensor.gradient).floats() }
+    let plain = try makeModel(.f32)
+    plain.dropoutStep = 3
+    let (third, fourth) = try (plain.loss(batch(0)), plain.loss(batch(1)))
+    try third.backward()
+    try fourth.backward()
+    #expect(try plain.trainableParameters.map { try #require($0.tensor.gradient).floats() } == gradients)
+  }
+
+  /// /dev/full in place of the spill file: what could not be written is told, and the next pass is a whole one.
+  @Test func aFullDiskIsAnErrorOfTheForwardPass() throws {
+    let model = try makeModel(.f32, interval: 1)
+    let directory = FileManager.default.temporaryDirectory.appendingPathComponent("qlora-\(UUID().uuidString)").path
+    try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+    model.checkpointStore = try CheckpointStore(directory: directory)
+    let descriptor = try #require(
+      try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").first {
+        (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/fd/\($0)"))?.hasPrefix(directory) ?? false
+      }.flatMap { Int32($0) })
+    let (original, full) = (dup(descriptor), open("/dev/full", O_RDWR))
+    dup2(full, descriptor)
+    #expect(
+      throws: TensorError.spillFailed(content: .activations, path: directory, operation: .write, code: ENOSPC)
+    ) { try model.loss(batch(0)).backward() }
+    dup2(original, descriptor)
+    for descriptor in [original, full] { close(descriptor) }
+    for parameter in model.trainableParameters { parameter.tensor.gradient = nil }
+    try model.loss(batch(1)).backward()
+    let plain = try makeModel(.f32)
+    plain.dropoutStep = 1
+    try plain.loss(batch(1)).backward()
+    for (left, right) in zip(model.trainableParameters, plain.trainableParameters) {
+      #expect(try left.tensor.gradient?.floats() == right.tensor.gradient?.floats(), "\(left.name)")
+    }
+    try FileManager.default.removeItem(atPath: directory)
+  }
+
+  @Test(arguments: [(1, false), (3, false), (1, true), (2, true)])
+  func thePlanKnowsTheMemory(interval: Int, offloads: Bool) throws {
+    let model = try makeModel(.f32, interval: interval, offloads: offloads)
+    let optimizer = try Optimizer(
+      model.trainableParameters.map { OptimizedParameter(name: $0.name, tensor: $0.tensor) },
+      OptimizerOptions(update: OptimizerUpdate(rule: .adamW, learningRate: 0.01)))
+    for step in 0..<2 {
+      optimizer.zeroGradients()
+      model.backend.memory.resetPeak()
+      try model.loss(batch(step, length: 1024)).backward()
+      try optimizer.step()
+    }
+    let rehearsal = CPUBackend(threadCount: 2, isRehearsal: true)
+    let plan = try MemoryPlan(
+      model,
+      PlanRequest(
+        microBatch: 1, maxLength: 1024, batch: 1, checkpointing: true, checkpointInterval: interval,
+        offloads: offloads),
+      on: rehearsal, programByteCount: 1000)
+    let tensors = plan.moments.filter { $0.name != "load" }.map(\.bytes).max() ?? 0
+    let ratio = Double(tensors - 1000 - rehearsal.scratchByteCount) / Double(model.backend.memory.peak)
+    #expect((0.99...1.01).contains(ratio), "planned \(tensors), measured \(model.backend.memory.peak)")
+    #expect(plan.spillByteCount == model.checkpointStore?.peakByteCount ?? 0)
+  }
+}
