@@ -266,11 +266,11 @@ extension Engine {
                 "offload", .oneOf([.boolean, .string]), optional: true,
                 "keep the inputs in a temporary file until the backward pass: true, or the directory for it")
             ]), optional: true, "how"),
-        ], example: "model:checkpointing(4, { offload = true })"
+        ]
       ) { call in
         let model = try self.model(call)
         let offload = call.options("options")["offload"]
-        let (isOn, interval) = try self.checkpointSettings(call["layers"], model)
+        let (isOn, interval) = try self.checkpointSettings(call["layers"], model, streams: model.stream != nil)
         let directory = offload.asString ?? (offload.asBool == true ? self.spillDirectory : nil)
         guard isOn || directory == nil else {
           throw call.invalid("offload keeps the inputs that checkpointing recomputes from; set checkpointing = true too")
@@ -301,9 +301,9 @@ extension Engine {
   }
 
   /// Whether layers are recomputed, and how many together, from true, false or a number.
-  func checkpointSettings(_ value: LuaValue, _ model: LanguageModel) throws -> (isOn: Bool, interval: Int) {
+  func checkpointSettings(_ value: LuaValue, _ model: LanguageModel, streams: Bool) throws -> (isOn: Bool, interval: Int) {
     let layers = value.asInt
-    if model.stream != nil {
+    if streams {
       if value.asBool == false { throw ModelError.streamedNeedsCheckpointing }
       if let layers, layers > 1 { throw ModelError.streamedInterval(layers: layers) }
     }

@@ -116,7 +116,7 @@ extension Engine {
     if let paged = options.bool("paged") { settings.isPaged = paged }
     var (checkpointing, interval) = (model.checkpointing, model.checkpointInterval)
     if !options["checkpointing"].isNil {
-      (checkpointing, interval) = try checkpointSettings(options["checkpointing"], model)
+      (checkpointing, interval) = try checkpointSettings(options["checkpointing"], model, streams: false)
     }
     let streams = options.bool("stream") ?? (model.isLoaded ? model.stream != nil : model.options.streams ?? false)
     return PlanRequest(

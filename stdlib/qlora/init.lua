@@ -47,8 +47,9 @@ end
 --- A model from a directory, a .gguf file or a hub name in the local cache; tensors { name = tensor } from a
 --- .safetensors file. `modules` is a selection whose answers may carry `quant` ("nf4", "fp4", "int4" or false for 16
 --- bits), over the `quant` of the whole model. `stream` true leaves the base on disk, false keeps it in memory; without
---- it the base is streamed when it does not fit `--memory` and its file allows that. With `header_only` nothing but the configuration is read: for selections
---- and plans of models that are not here; `path` may then be a config.json or a known name such as "llama-65b".
+--- it the base is streamed when it does not fit `--memory` and its file allows that. With `header_only` nothing but the
+--- configuration is read: for selections and plans of models that are not here; `path` may then be a config.json or a
+--- known name such as "llama-65b".
 function qlora.load(path, options)
   if type(path) ~= "string" then
     strict.fail("qlora.load: expected a directory, a .gguf file or a hub name, got %s", strict.show(path))
