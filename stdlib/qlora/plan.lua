@@ -150,9 +150,9 @@ local function chosen(model, o)
 end
 
 --- What a training step of this model needs: `.peak`, `.categories`, `.moments`, `.adapter_bytes`, `.optimizer_bytes`,
---- `.disk`, `.flops_per_step`, `.seconds_per_step`, `.stream`, `.levers`; printing it shows all. Options: batch, length,
---- micro_batch (default batch), checkpointing and offload (default as the model is set), stream (default as it was
---- loaded, else when it does not fit otherwise), optimizer (default AdamW in 32 bits).
+--- `.disk`, `.flops_per_step`, `.seconds_per_step`, `.stream`, `.levers`; printing it shows all. Options: batch,
+--- length, micro_batch (default batch), checkpointing and offload (default as the model is set), stream (default as it
+--- was loaded, else when it does not fit otherwise), optimizer (default AdamW in 32 bits).
 function plan.of(model, options)
   if options == nil and type(model) == "table" and not model.modules then
     strict.fail("plan: call it with a colon, model:plan { batch = 8, length = 512 }; with a dot it gets no model")
