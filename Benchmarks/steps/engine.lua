@@ -1,21 +1,22 @@
--- One side of Benchmarks/steps/compare.py: QLoRA steps with this engine, timed.
+-- QLoRA steps with this engine, timed: one side of compare.py, and what scaling.py runs.
 --
 --   qlora-run [--set KEY=VALUE]... engine.lua
 --
--- LoRA r=16, alpha=16, dropout 0 on all linear layers, NF4 with double quantization, AdamW; prints one line of JSON.
+-- LoRA on all linear layers, alpha as the rank, NF4 with double quantization, AdamW; prints one line of JSON.
 local qlora = require "qlora"
 local json = require "qlora.json"
 local clock, batch_of = qlora.native.clock, qlora.native.batch
 
 local p = qlora.params {
   model = "", compute = "bf16", batch = 1, length = 512, checkpointing = false, warmup = 2, steps = 7,
+  rank = 16, dropout = 0.0,
 }
 
 local start = clock()
 local model = qlora.load(p.model, { quant = "nf4", double_quant = true, compute = p.compute })
 local loaded = clock() - start
 model:checkpointing(p.checkpointing)
-model:add_lora { select = "all-linear", rank = 16, alpha = 16, dropout = 0 }
+model:add_lora { select = "all-linear", rank = p.rank, alpha = p.rank, dropout = p.dropout }
 local opt = qlora.optim.adamw(model:trainable(), { lr = 1e-3, weight_decay = 0.01 })
 
 -- Any ids do for a timing; these are the ones peer.py makes.

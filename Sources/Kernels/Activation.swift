@@ -1,9 +1,5 @@
 import CPlatform
 
-// `__always` is a wish that the compiler does not grant here, and a call would split the vector.
-@inline(always)
-private func sigmoid(_ x: F16) -> F16 { splat(1) / (splat(1) + expVector(splat(0) - x)) }
-
 extension Kernels {
   /// Rotates pairs (i, i + headDim / 2) of every head by the angle of the row's position; `sign` -1 turns back.
   @inline(never)
@@ -35,11 +31,24 @@ extension Kernels {
   static func swiglu(
     _ gate: UnsafeRawPointer, _ up: UnsafeRawPointer, _ type: Int32, _ y: UnsafeMutableRawPointer, _ count: Int
   ) {
-    forEachVector(count) { i, rest in
-      let g = element16(gate, type, i, rest)
-      var silu = g * sigmoid(g)
-      if type == 1 { silu = mm_round_bf16(silu) }
-      putElement16(y, type, i, rest, silu * element16(up, type, i, rest))
+    // A function, because a closure of this size would not be inlined, and each vector would cost a call.
+    @inline(always) func loop(_ type: Int32) {
+      @inline(always) func wide(_ i: Int) {
+        let g = F64(gate, type, i)
+        ((g * sigmoid(g)).rounded(to: type) * F64(up, type, i)).store(y, type, i)
+      }
+      @inline(always) func step(_ i: Int, _ rest: Int) {
+        let g = element16(gate, type, i, rest)
+        var silu = g * sigmoid(g)
+        if type == 1 { silu = mm_round_bf16(silu) }
+        putElement16(y, type, i, rest, silu * element16(up, type, i, rest))
+      }
+      forEachFour(count, wide, step)
+    }
+    switch type {
+    case 0: loop(0)
+    case 1: loop(1)
+    default: loop(2)
     }
   }
 
@@ -49,13 +58,28 @@ extension Kernels {
     _ dy: UnsafeRawPointer, _ gate: UnsafeRawPointer, _ up: UnsafeRawPointer, _ type: Int32,
     _ dGate: UnsafeMutableRawPointer, _ dUp: UnsafeMutableRawPointer, _ count: Int
   ) {
-    forEachVector(count) { i, rest in
-      let d = element16(dy, type, i, rest)
-      let g = element16(gate, type, i, rest)
-      let u = element16(up, type, i, rest)
-      let s = sigmoid(g)
-      putElement16(dUp, type, i, rest, d * g * s)
-      putElement16(dGate, type, i, rest, d * u * s * madd(g, splat(1) - s, splat(1)))
+    @inline(always) func loop(_ type: Int32) {
+      @inline(always) func wide(_ i: Int) {
+        let d = F64(dy, type, i)
+        let g = F64(gate, type, i)
+        let s = sigmoid(g)
+        (d * g * s).store(dUp, type, i)
+        (d * F64(up, type, i) * s * madd(g, splat4(1) - s, splat4(1))).store(dGate, type, i)
+      }
+      @inline(always) func step(_ i: Int, _ rest: Int) {
+        let d = element16(dy, type, i, rest)
+        let g = element16(gate, type, i, rest)
+        let u = element16(up, type, i, rest)
+        let s = sigmoid(g)
+        putElement16(dUp, type, i, rest, d * g * s)
+        putElement16(dGate, type, i, rest, d * u * s * madd(g, splat(1) - s, splat(1)))
+      }
+      forEachFour(count, wide, step)
+    }
+    switch type {
+    case 0: loop(0)
+    case 1: loop(1)
+    default: loop(2)
     }
   }
 }

@@ -7,22 +7,40 @@ extension Kernels {
     _ x: UnsafeRawPointer, _ type: Int32, _ weight: UnsafeRawPointer, _ weightType: Int32, _ t: Int, _ d: Int,
     _ epsilon: Float, _ y: UnsafeMutableRawPointer, _ rstd: UnsafeMutablePointer<Float>
   ) {
-    let size = type == 0 ? 4 : 2
-    for row in 0..<t {
-      let source = x + row &* d &* size
-      let target = y + row &* d &* size
-      var sum = splat(0)
-      forEachVector(d) { j, rest in
-        let v = element16(source, type, j, rest)
-        sum = madd(v, v, sum)
+    @inline(always) func loop(_ type: Int32) {
+      let size = type == 0 ? 4 : 2
+      for row in 0..<t {
+        let source = x + row &* d &* size
+        let target = y + row &* d &* size
+        var sums = splat4(0)
+        @inline(always) func addWide(_ j: Int) {
+          let v = F64(source, type, j)
+          sums = madd(v, v, sums)
+        }
+        @inline(always) func add(_ j: Int, _ rest: Int) {
+          let v = element16(source, type, j, rest)
+          sums.a = madd(v, v, sums.a)
+        }
+        forEachFour(d, addWide, add)
+        let scale = 1 / (sums.sum / Float(d) + epsilon).squareRoot()
+        rstd[row] = scale
+        @inline(always) func wide(_ j: Int) {
+          prefetchRow(source + (d &+ j) &* size)
+          let normal = (F64(source, type, j) * splat4(scale)).rounded(to: type)
+          (normal * F64(weight, weightType, j)).store(target, type, j)
+        }
+        @inline(always) func step(_ j: Int, _ rest: Int) {
+          var v = element16(source, type, j, rest) * splat(scale)
+          if type == 1 { v = mm_round_bf16(v) }
+          putElement16(target, type, j, rest, v * element16(weight, weightType, j, rest))
+        }
+        forEachFour(d, wide, step)
       }
-      let scale = 1 / (mm_sum(sum) / Float(d) + epsilon).squareRoot()
-      rstd[row] = scale
-      forEachVector(d) { j, rest in
-        var v = element16(source, type, j, rest) * splat(scale)
-        if type == 1 { v = mm_round_bf16(v) }
-        putElement16(target, type, j, rest, v * element16(weight, weightType, j, rest))
-      }
+    }
+    switch type {
+    case 0: loop(0)
+    case 1: loop(1)
+    default: loop(2)
     }
   }
 
@@ -33,28 +51,57 @@ extension Kernels {
     _ rstd: UnsafePointer<Float>, _ t: Int, _ d: Int, _ dx: UnsafeMutableRawPointer, _ accumulate: Bool,
     _ dWeight: UnsafeMutablePointer<Float>?
   ) {
-    let size = type == 0 ? 4 : 2
-    for row in 0..<t {
-      let offset = row &* d &* size
-      var sum = splat(0)
-      forEachVector(d) { j, rest in
-        let g = element16(dy + offset, type, j, rest) * element16(weight, weightType, j, rest)
-        sum = madd(g, element16(x + offset, type, j, rest), sum)
-      }
-      let scale = rstd[row]
-      // mean(g * n) * rstd, applied to x instead of n
-      let pull = splat(mm_sum(sum) / Float(d) * scale * scale * scale)
-      forEachVector(d) { j, rest in
-        let v = element16(x + offset, type, j, rest)
-        let gradient = element16(dy + offset, type, j, rest)
-        var out = gradient * element16(weight, weightType, j, rest) * splat(scale) - v * pull
-        if accumulate { out = out + element16(dx + offset, type, j, rest) }
-        putElement16(dx + offset, type, j, rest, out)
-        if let dWeight {
-          let sum = element16(dWeight, 0, j, rest) + gradient * v * splat(scale)
-          putElement16(dWeight, 0, j, rest, sum)
+    @inline(always) func loop(_ type: Int32) {
+      let size = type == 0 ? 4 : 2
+      for row in 0..<t {
+        let offset = row &* d &* size
+        var sums = splat4(0)
+        @inline(always) func addWide(_ j: Int) {
+          sums = madd(F64(dy + offset, type, j) * F64(weight, weightType, j), F64(x + offset, type, j), sums)
         }
+        @inline(always) func add(_ j: Int, _ rest: Int) {
+          let g = element16(dy + offset, type, j, rest) * element16(weight, weightType, j, rest)
+          sums.a = madd(g, element16(x + offset, type, j, rest), sums.a)
+        }
+        forEachFour(d, addWide, add)
+        let scale = rstd[row]
+        // mean(g * n) * rstd, applied to x instead of n
+        let pull = splat(sums.sum / Float(d) * scale * scale * scale)
+        @inline(always) func wide(_ j: Int) {
+          prefetchRow(x + (offset &+ (d &+ j) &* size))
+          prefetchRow(dy + (offset &+ (d &+ j) &* size))
+          let v = F64(x + offset, type, j)
+          let gradient = F64(dy + offset, type, j)
+          var out = gradient * F64(weight, weightType, j) * splat4(scale) - v * F64(repeating: pull)
+          if accumulate { out = out + F64(dx + offset, type, j) }
+          out.store(dx + offset, type, j)
+          if let dWeight { (F64(dWeight, 0, j) + gradient * v * splat4(scale)).store(dWeight, 0, j) }
+        }
+        @inline(always) func step(_ j: Int, _ rest: Int) {
+          let v = element16(x + offset, type, j, rest)
+          let gradient = element16(dy + offset, type, j, rest)
+          var out = gradient * element16(weight, weightType, j, rest) * splat(scale) - v * pull
+          if accumulate { out = out + element16(dx + offset, type, j, rest) }
+          putElement16(dx + offset, type, j, rest, out)
+          if let dWeight {
+            let sum = element16(dWeight, 0, j, rest) + gradient * v * splat(scale)
+            putElement16(dWeight, 0, j, rest, sum)
+          }
+        }
+        forEachFour(d, wide, step)
       }
     }
+    switch type {
+    case 0: loop(0)
+    case 1: loop(1)
+    default: loop(2)
+    }
+  }
+
+  /// Two lines of the next row, which comes while this one is computed.
+  @inline(__always)
+  private static func prefetchRow(_ p: UnsafeRawPointer) {
+    mm_prefetch(p)
+    mm_prefetch(p + 64)
   }
 }

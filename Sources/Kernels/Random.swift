@@ -1,28 +1,51 @@
 import CPlatform
 import Numerics
 
-extension Kernels {
-  /// Philox4x32-10 (Salmon et al. 2011): the 64 words of counter blocks n to n + 15, in the order of `Philox.block`.
-  /// `n` is a multiple of 16, so that the low word of a group never wraps.
+/// The four words of sixteen counter blocks, one block per lane.
+private struct Counters {
+  var c0: U16
+  var c1: U16
+  var c2: U16
+  var c3: U16
+
+  /// Blocks n to n + 15; `n` is a multiple of 16, so that the low word of a group never wraps.
   @inline(__always)
-  static func philox64(_ n: UInt64, _ seed: UInt64, _ stream: UInt64) -> (U16, U16, U16, U16) {
-    var c0 =
-      U16(repeating: UInt32(truncatingIfNeeded: n)) &+ U16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
-    var c1 = U16(repeating: UInt32(truncatingIfNeeded: n &>> 32))
-    var c2 = U16(repeating: UInt32(truncatingIfNeeded: stream))
-    var c3 = U16(repeating: UInt32(truncatingIfNeeded: stream &>> 32))
-    var k0 = UInt32(truncatingIfNeeded: seed)
-    var k1 = UInt32(truncatingIfNeeded: seed &>> 32)
-    for _ in 0..<10 {
-      let (high0, low0) = (rd_mul_high(c0, 0xD251_1F53), c0 &* U16(repeating: 0xD251_1F53))
-      let (high1, low1) = (rd_mul_high(c2, 0xCD9E_8D57), c2 &* U16(repeating: 0xCD9E_8D57))
-      (c0, c1, c2, c3) = (high1 ^ c1 ^ U16(repeating: k0), low1, high0 ^ c3 ^ U16(repeating: k1), low0)
-      k0 = k0 &+ 0x9E37_79B9
-      k1 = k1 &+ 0xBB67_AE85
-    }
+  init(_ n: UInt64, _ stream: UInt64) {
+    c0 = U16(repeating: UInt32(truncatingIfNeeded: n)) &+ U16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
+    c1 = U16(repeating: UInt32(truncatingIfNeeded: n &>> 32))
+    c2 = U16(repeating: UInt32(truncatingIfNeeded: stream))
+    c3 = U16(repeating: UInt32(truncatingIfNeeded: stream &>> 32))
+  }
+
+  @inline(__always)
+  mutating func round(_ k0: U16, _ k1: U16) {
+    let (high0, low0) = (rd_mul_high(c0, 0xD251_1F53), c0 &* U16(repeating: 0xD251_1F53))
+    let (high1, low1) = (rd_mul_high(c2, 0xCD9E_8D57), c2 &* U16(repeating: 0xCD9E_8D57))
+    (c0, c1, c2, c3) = (high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0)
+  }
+
+  /// The 64 words in the order of `Philox.block`.
+  @inline(__always)
+  func words() -> (U16, U16, U16, U16) {
     let (a, b) = (rd_zip_low(c0, c1), rd_zip_low(c2, c3))
     let (c, d) = (rd_zip_high(c0, c1), rd_zip_high(c2, c3))
     return (rd_zip_pairs_low(a, b), rd_zip_pairs_high(a, b), rd_zip_pairs_low(c, d), rd_zip_pairs_high(c, d))
+  }
+}
+
+extension Kernels {
+  /// Philox4x32-10 (Salmon et al. 2011) of 32 blocks. Two chains of rounds side by side: each step of one waits for the
+  /// product before it.
+  @inline(__always)
+  private static func philox(_ first: inout Counters, _ second: inout Counters, _ seed: UInt64) {
+    var k0 = U16(repeating: UInt32(truncatingIfNeeded: seed))
+    var k1 = U16(repeating: UInt32(truncatingIfNeeded: seed &>> 32))
+    for _ in 0..<10 {
+      first.round(k0, k1)
+      second.round(k0, k1)
+      k0 = k0 &+ U16(repeating: 0x9E37_79B9)
+      k1 = k1 &+ U16(repeating: 0xBB67_AE85)
+    }
   }
 
   /// See `Backend.dropout`; `first` is a multiple of 64.
@@ -32,7 +55,7 @@ extension Kernels {
     _ threshold: UInt32, _ scale: Float, _ y: UnsafeMutableRawPointer, _ accumulate: Bool
   ) {
     let end = first &+ count
-    @inline(__always) func put(_ i: Int, _ words: U16) {
+    @inline(always) func put(_ i: Int, _ words: U16) {
       let rest = end &- i
       guard rest > 0 else { return }
       let kept = element16(x, type, i, rest) * splat(scale)
@@ -40,14 +63,20 @@ extension Kernels {
       if accumulate { v = v + element16(y, type, i, rest) }
       putElement16(y, type, i, rest, v)
     }
-    var i = first
-    while i < end {
-      let words = philox64(UInt64(i) / 4, seed, stream)
+    @inline(always) func putAll(_ i: Int, _ words: (U16, U16, U16, U16)) {
       put(i, words.0)
       put(i &+ 16, words.1)
       put(i &+ 32, words.2)
       put(i &+ 48, words.3)
-      i &+= 64
+    }
+    var i = first
+    while i < end {
+      let block = UInt64(i) / 4
+      var (low, high) = (Counters(block, stream), Counters(block &+ 16, stream))
+      philox(&low, &high, seed)
+      putAll(i, low.words())
+      putAll(i &+ 64, high.words())
+      i &+= 128
     }
   }
 }

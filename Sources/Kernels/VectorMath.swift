@@ -48,22 +48,49 @@ func largest(_ v: F16) -> Float {
 ///
 /// x = n ln 2 + r with |r| <= ln 2 / 2; adding 1.5 * 2^23 leaves n in the low bits, which then go to the exponent.
 /// The polynomial is the minimax one of Cephes' expf.
-@inline(__always)
+// `__always` is a wish that the compiler does not grant here, and a call would split the vectors.
+@inline(always)
 func expVector(_ x: F16) -> F16 {
-  let clamped = x.replacing(with: -87.33, where: x .< splat(-87.33)).replacing(with: 88.37, where: x .> splat(88.37))
-  let magic = splat(12_582_912)
-  let shifted = madd(clamped, splat(1.442_695_04), magic)
-  let n = shifted - magic
-  let r = madd(n, splat(2.121_944_4e-4), madd(n, splat(-0.693_359_375), clamped))
-  var p = splat(1.987_569_15e-4)
-  p = madd(p, r, splat(1.398_199_95e-3))
-  p = madd(p, r, splat(8.333_451_9e-3))
-  p = madd(p, r, splat(4.166_579_6e-2))
-  p = madd(p, r, splat(1.666_666_55e-1))
-  p = madd(p, r, splat(0.5))
-  p = madd(p, r * r, r + splat(1))
-  let exponent = unsafeBitCast(shifted, to: U16.self) &<< U16(repeating: 23)
-  let value = unsafeBitCast(unsafeBitCast(p, to: U16.self) &+ exponent, to: F16.self)
+  let value = expWithin(F64(repeating: clamped(x))).a
   let low = value.replacing(with: 0, where: x .< splat(-87.33))
   return low.replacing(with: Float.infinity, where: x .> splat(88.73))
 }
+
+/// The range in which 2^n is a normal number.
+@inline(always)
+private func clamped(_ x: F16) -> F16 { mm_clamp(x, -87.33, 88.37) }
+
+@inline(always)
+private func expWithin(_ x: F64) -> F64 {
+  let magic = splat4(12_582_912)
+  let shifted = madd(x, splat4(1.442_695_04), magic)
+  let n = shifted - magic
+  let r = madd(n, splat4(2.121_944_4e-4), madd(n, splat4(-0.693_359_375), x))
+  var p = splat4(1.987_569_15e-4)
+  p = madd(p, r, splat4(1.398_199_95e-3))
+  p = madd(p, r, splat4(8.333_451_9e-3))
+  p = madd(p, r, splat4(4.166_579_6e-2))
+  p = madd(p, r, splat4(1.666_666_55e-1))
+  p = madd(p, r, splat4(0.5))
+  p = madd(p, r * r, r + splat4(1))
+  return F64(
+    timesPower(p.a, shifted.a), timesPower(p.b, shifted.b), timesPower(p.c, shifted.c), timesPower(p.d, shifted.d))
+}
+
+/// p * 2^n with n in the low bits of `shifted`.
+@inline(always)
+private func timesPower(_ p: F16, _ shifted: F16) -> F16 {
+  let exponent = unsafeBitCast(shifted, to: U16.self) &<< U16(repeating: 23)
+  return unsafeBitCast(unsafeBitCast(p, to: U16.self) &+ exponent, to: F16.self)
+}
+
+/// 1 / (1 + e^-x)
+@inline(always)
+func sigmoid(_ x: F64) -> F64 {
+  let y = splat4(0) - x
+  let e = expWithin(F64(clamped(y.a), clamped(y.b), clamped(y.c), clamped(y.d)))
+  return splat4(1) / (splat4(1) + e)
+}
+
+@inline(always)
+func sigmoid(_ x: F16) -> F16 { sigmoid(F64(repeating: x)).a }

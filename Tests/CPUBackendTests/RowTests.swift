@@ -172,6 +172,49 @@ import Testing
     }
   }
 
+  /// Conversions and sums between every two types; subnormal values of bfloat16 among them, which the rounding
+  /// instruction would take for zeros.
+  @Test(arguments: [1, 17, 64, 16_411], types)
+  func castAndAccumulate(count: Int, type: DType) throws {
+    for backend in backends {
+      for target in Self.types {
+        let scale: Float = type == .f16 || target == .f16 ? 1 : 0x1p-128
+        let x = try GuardedTensor(random: 21, [count], type, scale: scale, on: backend)
+        let y = try GuardedTensor(random: 22, [count], target, scale: scale, on: backend)
+        let (xs, ys) = (try x.values(), try y.values())
+        let wanted = zip(xs, ys).map { x, y -> Double in (2 * Double(x) + Double(y) / 2) / Double(scale) }
+        try backend.accumulate(x.tensor, scale: 2, into: y.tensor, scale: 0.5)
+        // The smallest step of a subnormal bfloat16 is 2^-5 in units of 2^-128.
+        let bound = scale < 1 && target == .bf16 ? 0x1p-6 * 1.01 : tolerance(target)
+        let sums = try y.values().map { $0 / scale }
+        #expect(largestError(sums, wanted) < bound)
+        try backend.copy(x.tensor, into: y.tensor)
+        let copied = xs.map { Double($0 / scale) }
+        let copies = try y.values().map { $0 / scale }
+        #expect(largestError(copies, copied) < bound)
+        #expect(try y.isIntact)
+      }
+    }
+  }
+
+  /// Results below the normal range are rounded, not lost, also sixty-four at a time.
+  @Test func swigluKeepsSubnormalResults() throws {
+    for backend in backends {
+      let gate = try GuardedTensor(random: 1, [131], .bf16, on: backend)
+      let up = try GuardedTensor(random: 2, [131], .bf16, scale: 0x1p-125, on: backend)
+      let y = try GuardedTensor(zeros: [131], .bf16, on: backend)
+      try backend.swiglu(gate: gate.tensor, up: up.tensor, into: y.tensor)
+      let wanted = zip(try gate.values(), try up.values()).map { g, u -> Double in
+        let silu = Double(g) / (1 + exp(-Double(g)))
+        return silu * Double(u) * 0x1p125
+      }
+      // A subnormal's step is 2^-8 in units of 2^-125; silu was rounded to 2^-9 before.
+      let got = try y.values().map { $0 * 0x1p125 }
+      #expect(largestError(got, wanted) < 0x1p-8)
+      #expect(try y.isIntact)
+    }
+  }
+
   @Test(arguments: types)
   func embeddingGathersAndScatters(type: DType) throws {
     let (vocabulary, width, ids) = (11, 19, [3, 0, 10, 3, 3, 7].map(Int32.init))

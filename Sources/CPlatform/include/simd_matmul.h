@@ -1,4 +1,5 @@
 #pragma once
+#include <stdbool.h>
 #include <string.h>
 #include "simd.h"
 // Everything here is inlined, so the calling convention of vectors wider than the processor's does not matter.
@@ -127,6 +128,57 @@ CP_INLINE void mm_store(void *p, int32_t type, f32x16 v) {
   }
   mm_u16x16 h = type == 1 ? mm_narrow_bf16(v) : mm_to_f16(v);
   memcpy(p, &h, 32);
+}
+
+/// low below `low`, high above `high`; NaN stays.
+CP_INLINE f32x16 mm_clamp(f32x16 v, float low, float high) {
+#if defined(__AVX512F__)
+  return (f32x16)_mm512_min_ps(_mm512_set1_ps(high), _mm512_max_ps(_mm512_set1_ps(low), (__m512)v));
+#else
+  for (int i = 0; i < 16; i++) {
+    float x = v[i] < low ? low : v[i];
+    v[i] = x > high ? high : x;
+  }
+  return v;
+#endif
+}
+
+/// Whether one of the values is subnormal, which the rounding instruction takes for zero: then `mm_round_bf16` is needed
+/// instead of `mm_round_bf16_normal`. One test for four vectors.
+CP_INLINE bool mm_needs_exact_bf16(f32x16 a, f32x16 b, f32x16 c, f32x16 d) {
+#if defined(__AVX512BF16__)
+  __mmask16 m = _mm512_fpclass_ps_mask((__m512)a, 0x20) | _mm512_fpclass_ps_mask((__m512)b, 0x20) |
+                _mm512_fpclass_ps_mask((__m512)c, 0x20) | _mm512_fpclass_ps_mask((__m512)d, 0x20);
+  return __builtin_expect(m != 0, 0);
+#else
+  return false;
+#endif
+}
+
+/// `mm_round_bf16` of values none of which is subnormal.
+CP_INLINE f32x16 mm_round_bf16_normal(f32x16 v) {
+#if defined(__AVX512BF16__)
+  return mm_from_bf16((mm_u16x16)_mm512_cvtneps_pbh((__m512)v));
+#else
+  return mm_round_bf16(v);
+#endif
+}
+
+/// Sixty-four elements.
+CP_INLINE void mm_store_four(void *p, int32_t type, f32x16 a, f32x16 b, f32x16 c, f32x16 d) {
+#if defined(__AVX512BF16__)
+  if (type == 1 && !mm_needs_exact_bf16(a, b, c, d)) {
+    __m512bh low = _mm512_cvtne2ps_pbh((__m512)b, (__m512)a), high = _mm512_cvtne2ps_pbh((__m512)d, (__m512)c);
+    memcpy(p, &low, 64);
+    memcpy((char *)p + 64, &high, 64);
+    return;
+  }
+#endif
+  long step = type == 0 ? 64 : 32;
+  mm_store(p, type, a);
+  mm_store((char *)p + step, type, b);
+  mm_store((char *)p + 2 * step, type, c);
+  mm_store((char *)p + 3 * step, type, d);
 }
 
 CP_INLINE void mm_store_part(void *p, int32_t type, f32x16 v, long count) {

@@ -7,14 +7,16 @@ struct Limits {
   let pairGFLOPS: Double
   let readGBps: Double
   let copyGBps: Double
+  /// Reading and writing the same place: a copy also reads the line that it overwrites, which is not counted.
+  let updateGBps: Double
 
   /// The register tiles of the products over panels that stay in the first-level cache are the arithmetic limit: a loop
   /// of nothing but multiply-adds in C gives the same number within 2 %.
   static func measure(_ bench: Bench) -> Limits {
     let float = tileRate(bench, bfloat16: false)
     let pairs = tileRate(bench, bfloat16: true)
-    let (read, copy) = streams(bench)
-    return Limits(floatGFLOPS: float, pairGFLOPS: pairs, readGBps: read, copyGBps: copy)
+    let (read, copy, update) = streams(bench)
+    return Limits(floatGFLOPS: float, pairGFLOPS: pairs, readGBps: read, copyGBps: copy, updateGBps: update)
   }
 
   func print(_ bench: Bench) {
@@ -22,6 +24,7 @@ struct Limits {
     bench.print("limit: bf16 dot products", rate: pairGFLOPS, unit: "GFLOP/s")
     bench.print("limit: memory read", rate: readGBps, unit: "GB/s")
     bench.print("limit: memory copy (read + write)", rate: copyGBps, unit: "GB/s")
+    bench.print("limit: memory update in place (read + write)", rate: updateGBps, unit: "GB/s")
   }
 
   private static func tileRate(_ bench: Bench, bfloat16: Bool) -> Double {
@@ -33,7 +36,7 @@ struct Limits {
 
   private typealias Lanes = SIMD16<Float>
 
-  private static func streams(_ bench: Bench) -> (read: Double, copy: Double) {
+  private static func streams(_ bench: Bench) -> (read: Double, copy: Double, update: Double) {
     let count = 64 << 20
     let (a, b) = (Memory(count), Memory(count))
     let pool = bench.backend.pool
@@ -64,7 +67,17 @@ struct Limits {
         }
       }
     }
-    return (Double(4 * count) / read / 1e9, Double(8 * count) / copy / 1e9)
+    let update = bench.best {
+      pool.run(threads) { part, _ in
+        var i = count / threads * part
+        let end = i + count / threads
+        while i < end {
+          b.set(i, b.lanes(i) + 1)
+          i += 16
+        }
+      }
+    }
+    return (Double(4 * count) / read / 1e9, Double(8 * count) / copy / 1e9, Double(8 * count) / update / 1e9)
   }
 
   /// Floats outside of any cache.

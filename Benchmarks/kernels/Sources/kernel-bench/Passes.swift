@@ -78,7 +78,7 @@ struct Passes {
   /// The operations around the products, on sizes outside the caches.
   func runRows() throws {
     for dtype in [DType.bf16, .f32] {
-      let (rows, width) = (4096, 4096)
+      let (rows, width) = (dtype == .bf16 ? 8192 : 4096, 4096)
       let (x, y, z) = (
         try bench.tensor([rows, width], dtype), try bench.tensor([rows, width], dtype), try bench.tensor([rows, width], dtype)
       )
