@@ -46,12 +46,14 @@ enum Program {
     let directory = try directory ?? temporaryDirectory()
     let process = process(arguments, in: directory, environment: environment, program: program)
     // Files instead of pipes: a full pipe would block the program.
-    let (out, err) = (directory.appendingPathComponent("stdout.txt"), directory.appendingPathComponent("stderr.txt"))
+    let scratch = try temporaryDirectory()
+    defer { try? FileManager.default.removeItem(at: scratch) }
+    let (out, err) = (scratch.appendingPathComponent("stdout.txt"), scratch.appendingPathComponent("stderr.txt"))
     for url in [out, err] { _ = FileManager.default.createFile(atPath: url.path, contents: nil) }
     process.standardOutput = try FileHandle(forWritingTo: out)
     process.standardError = try FileHandle(forWritingTo: err)
     if let input {
-      let url = directory.appendingPathComponent("stdin.txt")
+      let url = scratch.appendingPathComponent("stdin.txt")
       try input.write(to: url, atomically: true, encoding: .utf8)
       process.standardInput = try FileHandle(forReadingFrom: url)
     }

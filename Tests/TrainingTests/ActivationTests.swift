@@ -110,10 +110,10 @@ import Testing
     let directory = FileManager.default.temporaryDirectory.appendingPathComponent("qlora-\(UUID().uuidString)").path
     try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
     model.checkpointStore = try CheckpointStore(directory: directory)
-    let descriptor = try #require(
-      try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").first {
-        (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/fd/\($0)"))?.hasPrefix(directory) ?? false
-      }.flatMap { Int32($0) })
+    let name = try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").first {
+      (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/fd/\($0)"))?.hasPrefix(directory) ?? false
+    }
+    let descriptor = try #require(name.flatMap { Int32($0) })
     let (original, full) = (dup(descriptor), open("/dev/full", O_RDWR))
     dup2(full, descriptor)
     #expect(

@@ -74,7 +74,7 @@ local function choices(figures, plan_with)
     "with stream = " .. tostring(not streamed))
   add("optimizer state", paged and "paged" or "in memory", state_bytes, { paged = not paged },
     "with paged = " .. tostring(not paged))
-  add("activations", recomputed and "checkpointed" or "kept", activation_bytes,
+  add("activations", figures.offload and "offloaded" or recomputed and "checkpointed" or "kept", activation_bytes,
     { checkpointing = not recomputed, stream = streamed and not recomputed },
     ("with checkpointing = %s%s"):format(not recomputed, streamed and ", stream = false" or ""))
   if figures.reason then
