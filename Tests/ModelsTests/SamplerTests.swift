@@ -58,7 +58,7 @@ private struct SamplerTwin {
   }
 
   static let settings: [SamplingOptions] = [0, 0.02, 0.8, 1, 7, 1e6].flatMap { temperature in
-    [(0, 1.0), (1, 1), (40, 1), (0, 0.9), (0, 1e-9), (1000, 0.5), (5000, 1)].map { k, p in
+    [(0, 1.0), (1, 1), (40, 1), (0, 0.9), (0, 1e-9), (0, 0.99999), (1000, 0.5), (5000, 1)].map { k, p in
       SamplingOptions(temperature: temperature, topK: k, topP: p, seed: 7)
     }
   }
