@@ -11,21 +11,30 @@ extension LanguageModel {
       }
   }
 
-  /// Bytes of files that weights are views of.
+  /// What the kernel maps around a page that is touched, when it has it.
+  static let mappingUnit = 64 << 10
+
+  /// Bytes of files that weights are views of, in the units in which the kernel maps them.
   var mappedByteCount: Int {
-    var seen: Set<UnsafeMutableRawPointer> = []
-    var total = 0
-    for module in modules {
+    let unit = UInt(Self.mappingUnit)
+    let views = modules.flatMap { module -> [Storage] in
       let quantized = module.quantized
       let tensors = [
         module.weight, module.bias, quantized?.codes, quantized?.absmax, quantized?.codebook, quantized?.nested?.absmax,
         quantized?.nested?.map,
       ]
-      for case let storage? in tensors.map({ $0?.storage }) where !storage.isWritable && storage.byteCount > 0 {
-        if seen.insert(storage.base).inserted { total += storage.byteCount }
-      }
+      return tensors.compactMap { $0?.storage }.filter { !$0.isWritable && $0.byteCount > 0 }
     }
-    return total
+    let units = views.map { view in
+      let start = UInt(bitPattern: view.base)
+      return start / unit..<(start + UInt(view.byteCount) + unit - 1) / unit
+    }
+    var (total, end) = (UInt(0), UInt(0))
+    for range in units.sorted(by: { $0.lowerBound < $1.lowerBound }) where range.upperBound > end {
+      total += range.upperBound - max(end, range.lowerBound)
+      end = range.upperBound
+    }
+    return Int(total * unit)
   }
 
   /// What loading can decide: what was asked for, and that a base that does not fit by itself is streamed. Whether it

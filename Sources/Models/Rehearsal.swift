@@ -15,6 +15,7 @@ public struct Rehearsal {
   private let source: LoadedSource?
   private let backend: any RehearsalBackend
   private let streams: Bool
+  private let isOriginalLoaded: Bool
   /// Bytes of views of the file by layer, those of the output module, and all.
   private var layerByteCounts: [Int]
   private var outputByteCount = 0
@@ -27,6 +28,7 @@ public struct Rehearsal {
   public init(of original: LanguageModel, streams: Bool, on backend: any RehearsalBackend) throws {
     self.backend = backend
     self.streams = streams
+    isOriginalLoaded = original.isLoaded
     layerByteCounts = Array(repeating: 0, count: original.config.layerCount)
     source = try? ModelLocation(original.path, allowsKnownNames: true).weights()
     model = try LanguageModel(
@@ -78,10 +80,10 @@ public struct Rehearsal {
     }
   }
 
-  /// The type in which a tensor can be used where it lies in the file; nil when it has to be decoded. What is not here
-  /// is taken to be published in bf16.
+  /// The type in which a tensor can be used where it lies in the file; nil when it has to be decoded, or is in memory
+  /// without a file. What is not here is taken to be published in bf16.
   private func storedType(_ name: String) -> DType? {
-    guard let source else { return .bf16 }
+    guard let source else { return isOriginalLoaded ? nil : .bf16 }
     guard let (bytes, dtype) = try? source.rawBytes(name), dtype.isFloat,
       UInt(bitPattern: bytes.baseAddress) % UInt(dtype.byteCount) == 0
     else { return nil }
@@ -100,7 +102,7 @@ public struct Rehearsal {
     defer { note(reading: 0) }
     if let stored {
       if stored == wanted || keep == nil && stored != .f32 {
-        mappedByteCount += count * stored.byteCount
+        mappedByteCount += max(count * stored.byteCount, LanguageModel.mappingUnit)
         // Shapes and types are all that a rehearsal looks at, so any bytes will do.
         let view = UnsafeRawBufferPointer(start: nil, count: 0)
         return Tensor(storage: Storage(viewing: view, owner: Nobody(), backend: backend), dtype: stored, shape: shape)
