@@ -10,186 +10,6 @@ import Training
 public let qloraVersion = "0.1.0"
 
 extension Engine {
-  /// Creation of tensors and settings of the engine.
-  var tensorModule: NativeModule {
-    let sizes = Parameter("sizes", .oneOf([.integer, .table]), "sizes, as numbers or a table")
-    func maker(_ name: String, _ doc: String, _ fill: @escaping (Tensor) throws -> Void) -> NativeFunction {
-      NativeFunction(name, doc, [sizes], returns: "Tensor", example: "qlora.\(name)(2, 3)") { call in
-        let tensor = try Tensor(empty: try self.shape(call), on: self.backend)
-        try fill(tensor)
-        return [self.value(tensor, call.state)]
-      }
-    }
-    return NativeModule(
-      "Tensors.",
-      [
-        NativeFunction(
-          "tensor", "A tensor from nested tables of numbers.",
-          [
-            Parameter("values", .oneOf([.table, .number]), "numbers, or tables of equal length"),
-            Parameter("options", .options([Parameter("dtype", .string, optional: true, "default f32")]), optional: true, "how"),
-          ], returns: "Tensor", example: "qlora.tensor{ {1, 2}, {3, 4} }"
-        ) { call in [self.value(try self.tensor(call), call.state)] },
-        maker("zeros", "All zeros, f32.") { try self.backend.fill($0, 0) },
-        maker("ones", "All ones, f32.") { try self.backend.fill($0, 1) },
-        maker("rand", "Uniform in [0, 1), from the seed.") { tensor in
-          try self.backend.fillUniform(tensor, low: 0, high: 1, stream: self.nextStream("rand"))
-        },
-        maker("randn", "Normal, from the seed.") { tensor in
-          try self.backend.fillNormal(tensor, mean: 0, deviation: 1, stream: self.nextStream("randn"))
-        },
-        NativeFunction(
-          "full", "All one value, f32.", [Parameter("sizes", .table, "sizes"), Parameter("value", .number, "the value")],
-          returns: "Tensor", example: "qlora.full({2, 2}, 7)"
-        ) { call in
-          let tensor = try Tensor(empty: try self.shape(call), on: self.backend)
-          try self.backend.fill(tensor, try call.double("value"))
-          return [self.value(tensor, call.state)]
-        },
-        NativeFunction(
-          "arange", "0, 1, ... below the end, or from start by step, f32.",
-          [
-            Parameter("start", .number, "the end when it is the only argument"),
-            Parameter("stop", .number, optional: true, "first value not included"),
-            Parameter("step", .number, optional: true, "default 1"),
-          ], returns: "Tensor", example: "qlora.arange(5)"
-        ) { call in
-          let single = call["stop"].isNil
-          let start = single ? 0 : try call.double("start")
-          let stop = single ? try call.double("start") : try call.double("stop")
-          let step = call["step"].asDouble ?? 1
-          let count = ((stop - start) / step).rounded(.up)
-          guard step != 0, count.isFinite, abs(count) < 1e9 else { throw call.invalid("start, stop and step give no range") }
-          let values = (0..<max(0, Int(count))).map { Float(start + Double($0) * step) }
-          return [self.value(try Tensor(values, on: self.backend), call.state)]
-        },
-        NativeFunction("eye", "The unit matrix, f32.", [Parameter("size", .integer, "rows")], returns: "Tensor", example: "qlora.eye(3)") {
-          call in
-          let size = try call.int("size")
-          guard size >= 0, size <= 32768 else { throw call.invalid("size \(size) is outside 0..32768") }
-          let tensor = try Tensor(full: [size, size], value: 0, on: self.backend)
-          tensor.withMutableHostBytes { bytes in
-            let values = bytes.bindMemory(to: Float.self)
-            for index in 0..<size { values[index * size + index] = 1 }
-          }
-          return [self.value(tensor, call.state)]
-        },
-        NativeFunction(
-          "cat", "Joins tensors along a dimension.",
-          [Parameter("tensors", .table, "list"), Parameter("dimension", .integer, optional: true, "from 1; default 1")],
-          returns: "Tensor", example: "qlora.cat({ qlora.ones(1, 2), qlora.zeros(1, 2) }, 1)"
-        ) { call in [self.value(try self.join(call, stacks: false), call.state)] },
-        NativeFunction(
-          "stack", "Joins tensors along a new dimension.",
-          [Parameter("tensors", .table, "list"), Parameter("dimension", .integer, optional: true, "from 1; default 1")],
-          returns: "Tensor", example: "qlora.stack{ qlora.ones(2), qlora.zeros(2) }"
-        ) { call in [self.value(try self.join(call, stacks: true), call.state)] },
-        NativeFunction("load_tensors", "The tensors of a safetensors file by name.", [Parameter("path", .string, "where")], returns: "table<string, Tensor>") {
-          call in
-          let file = try SafetensorsFile(path: try call.string("path"))
-          let table = call.state.newTable()
-          for entry in file.entries {
-            guard let dtype = entry.type.dtype else {
-              throw FormatError.unsupportedType(
-                path: file.path, tensor: entry.name, type: entry.type.rawValue, supported: DType.allCases.map(\.name))
-            }
-            let tensor = try Tensor(empty: entry.shape, dtype: dtype, on: self.backend)
-            let bytes = try file.bytes(of: entry.name)
-            withExtendedLifetime(file) {
-              tensor.withMutableHostBytes { if !bytes.isEmpty { $0.copyMemory(from: bytes) } }
-            }
-            table[entry.name] = self.value(tensor, call.state)
-          }
-          return [.table(table)]
-        },
-        NativeFunction(
-          "save_tensors", "Writes tensors as a safetensors file, whole or not at all.",
-          [Parameter("path", .string, "where"), Parameter("tensors", .table, "by name")]
-        ) { call in
-          let items = try call.table("tensors").pairs.map { key, value -> SafetensorsWriter.Item in
-            guard let name = key.asString, case .object(let object) = value, let tensor = object as? Tensor else {
-              throw call.invalid("a table of names and tensors expected")
-            }
-            return SafetensorsWriter.Item(name: name, dtype: tensor.dtype, shape: tensor.shape) { sink in
-              try tensor.contiguous().withHostBytes { try sink($0) }
-            }
-          }
-          try SafetensorsWriter.write(path: try call.string("path"), items)
-          return []
-        },
-        NativeFunction("seed", "Sets the seed of random tensors, adapters and dropout.", [Parameter("seed", .integer, "any integer")]) {
-          call in
-          self.seed = UInt64(bitPattern: Int64(try call.int("seed")))
-          self.randomDraws = 0
-          return []
-        },
-        NativeFunction(
-          "threads", "Number of worker threads; sets it first when given.",
-          [Parameter("count", .integer, optional: true, "1 to 1024")], returns: "integer"
-        ) { call in
-          if let count = call["count"].asInt {
-            guard (1...1024).contains(count) else { throw call.invalid("count must be 1 to 1024, got \(count)") }
-            self.backend.setThreadCount(count)
-          }
-          return [.integer(self.backend.pool.threadCount)]
-        },
-        NativeFunction("memory", "Bytes in use, by category, and of the process.", returns: "table") { call in
-          [self.memoryTable(call.state)]
-        },
-        NativeFunction("cpu", "Instruction set of the kernels.", returns: "string") { _ in
-          [.string(String(describing: self.backend.instructionSet))]
-        },
-      ])
-  }
-
-  private func shape(_ call: Call) throws -> [Int] {
-    if let list = call["sizes"].asTable?.integers() { return list }
-    let numbers = call.arguments.map(\.asInt)
-    guard numbers.allSatisfy({ $0 != nil }) else { throw call.invalid("sizes must be integers") }
-    return numbers.compactMap { $0 }
-  }
-
-  private func tensor(_ call: Call) throws -> Tensor {
-    let name = call.options("options").string("dtype") ?? "f32"
-    guard let dtype = DType(name: name) else { throw call.invalid("unknown dtype '\(name)'") }
-    var shape: [Int] = []
-    var values: [Double] = []
-    func visit(_ value: LuaValue, _ depth: Int) throws {
-      if let number = value.asDouble {
-        guard depth == shape.count else { throw call.invalid("rows have different depths") }
-        values.append(number)
-        return
-      }
-      guard let list = value.asTable, depth < 8 else {
-        throw call.invalid("a table of numbers expected, got \(value.typeName)")
-      }
-      let elements = list.elements
-      if depth == shape.count {
-        guard values.isEmpty else { throw call.invalid("rows have different depths") }
-        shape.append(elements.count)
-      }
-      guard shape[depth] == elements.count else {
-        throw call.invalid("rows have different lengths: \(shape[depth]) and \(elements.count)")
-      }
-      for element in elements { try visit(element, depth + 1) }
-    }
-    try visit(call["values"], 0)
-    let wide = try Tensor(values.map { Float($0) }, shape: shape.isEmpty ? [1] : shape, on: backend)
-    return dtype == .f32 ? wide : try wide.converted(to: dtype)
-  }
-
-  private func join(_ call: Call, stacks: Bool) throws -> Tensor {
-    let parts = try call.table("tensors").elements.map { value -> Tensor in
-      guard case .object(let object) = value, let tensor = object as? Tensor else {
-        throw call.invalid("a list of tensors expected, got \(value.typeName)")
-      }
-      return tensor
-    }
-    let rank = (parts.first?.rank ?? 0) + (stacks ? 1 : 0)
-    let axis = try axis(call["dimension"].isNil ? .integer(1) : call["dimension"], max(1, rank), call.function)
-    return try joined(parts, axis: axis, stacks: stacks)
-  }
-
   /// What the library needs of the machine and its files.
   var machineModule: NativeModule {
     let path = Parameter("path", .string, "a path")
@@ -309,5 +129,18 @@ extension Engine {
           return [call.state.value(state)]
         },
       ])
+  }
+
+  func memoryTable(_ state: LuaState) -> LuaValue {
+    let table = state.newTable()
+    table["live"] = .integer(backend.memory.total)
+    table["peak"] = .integer(backend.memory.peak)
+    table["held"] = .integer(backend.residentByteCount)
+    table["rss"] = .integer(ProcessMemory.read("VmRSS"))
+    table["peak_rss"] = .integer(ProcessMemory.read("VmHWM"))
+    table["limit"] = backend.memory.limit.map { .integer($0) } ?? .nil
+    table["program"] = .integer(program.byteCount(backend: backend.residentByteCount))
+    for category in MemoryCategory.allCases { table[category.name] = .integer(backend.memory.live(category)) }
+    return .table(table)
   }
 }

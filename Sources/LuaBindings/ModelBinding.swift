@@ -1,39 +1,16 @@
-import Adapters
 import Autograd
 import Formats
-import Glibc
 import LuaRuntime
 import Models
-import Optimizers
 import Tensors
 import Tokenizers
-import Training
 
 extension LanguageModel: LuaObject {
   public static var luaClassName: String { "Model" }
 }
 
-extension Module: LuaObject {
-  public static var luaClassName: String { "Module" }
-}
-
-/// A packed batch with what the training loop knows about it.
-public final class BatchObject: LuaObject {
-  public static var luaClassName: String { "Batch" }
-  let batch: Batch
-  let denominator: Int?
-  /// Keys the dropout masks; an internal counter of the model when nil.
-  let dropoutStep: Int?
-
-  init(_ batch: Batch, denominator: Int?, dropoutStep: Int?) {
-    self.batch = batch
-    self.denominator = denominator
-    self.dropoutStep = dropoutStep
-  }
-}
-
 extension Engine {
-  private func model(_ call: Call) throws -> LanguageModel { try call.receiver(as: LanguageModel.self) }
+  func model(_ call: Call) throws -> LanguageModel { try call.receiver(as: LanguageModel.self) }
 
   var modelClass: NativeClass {
     NativeClass(
@@ -343,122 +320,5 @@ extension Engine {
       if let range = text.firstRange(of: stop) { text = String(text[..<range.lowerBound]) }
     }
     return options.bool("echo") == true ? (call["input"].asString ?? "") + text : text
-  }
-
-  // MARK: Adapters and files
-
-  private var adapterMethods: [NativeFunction] {
-    let directory = Parameter("directory", .string, "where")
-    return [
-      NativeFunction(
-        "attach_lora", "Makes LoRA adapters on the named modules; recipes use add_lora.",
-        [Parameter("list", .table, "tables with name, rank, alpha, dropout, lr, rslora, init")], returns: "integer"
-      ) { call in
-        let model = try self.model(call)
-        let specifications = try call.table("list").elements.map { try self.specification($0, call) }
-        model.seed = self.seed
-        return [.integer(try model.attachLoRA(specifications))]
-      },
-      NativeFunction("remove_adapters", "Takes all adapters off; returns how many modules had one.", returns: "integer") {
-        call in [.integer(try self.model(call).removeAdapters())]
-      },
-      NativeFunction(
-        "save_adapter", "Writes the adapters as PEFT does, reads them back and compares the logits of a few tokens.",
-        [directory]
-      ) { call in
-        let (model, path) = (try self.model(call), try call.string("directory"))
-        try PEFTFiles.save(model, directory: path)
-        try PEFTFiles.check(path, against: model)
-        return []
-      },
-      NativeFunction(
-        "add_adapter", "Reads adapters that PEFT or save_adapter wrote; returns how many modules got one.",
-        [
-          directory,
-          Parameter(
-            "options", .options([Parameter("trainable", .boolean, optional: true, "train them on; default false")]),
-            optional: true, "how"),
-        ], returns: "integer"
-      ) { call in
-        let trainable = call.options("options").bool("trainable") ?? false
-        return [.integer(try PEFTFiles.load(try call.string("directory"), into: try self.model(call), trainable: trainable))]
-      },
-      NativeFunction(
-        "merge", "Adds the adapters into the weights, which become dense; the adapters are removed.", []
-      ) { call in
-        try self.model(call).mergeAdapters()
-        return []
-      },
-      NativeFunction("save", "Writes config.json, model.safetensors (bf16) and the tokenizer.", [directory]) { call in
-        try self.model(call).save(directory: try call.string("directory"))
-        return []
-      },
-    ]
-  }
-
-  private func specification(_ value: LuaValue, _ call: Call) throws -> LoRASpecification {
-    guard let table = value.asTable else { throw call.invalid("a list of tables expected, got \(value.typeName)") }
-    for pair in table.pairs {
-      let name = pair.key.asString ?? ""
-      guard ["name", "rank", "alpha", "dropout", "lr", "rslora", "init"].contains(name) else {
-        throw BindingError.unknownOption(function: call.function, option: call.state.describe(pair.key), nearest: nil,
-          known: ["rank", "alpha", "dropout", "lr", "rslora", "init"])
-      }
-    }
-    guard let name = table["name"].asString, let rank = table["rank"].asInt, let alpha = table["alpha"].asDouble else {
-      throw call.invalid("each entry needs name, rank and alpha")
-    }
-    let initName = table["init"].asString ?? "default"
-    guard let initialization = initName == "default" ? .kaiming : LoRAInitialization(rawValue: initName) else {
-      throw call.invalid("init must be \"default\", \"gaussian\" or \"portable\", got \"\(initName)\"")
-    }
-    return LoRASpecification(
-      moduleName: name, rank: rank, alpha: alpha, dropout: table["dropout"].asDouble ?? 0,
-      rankStabilised: table["rslora"].asBool ?? false, learningRateFactor: table["lr"].asDouble ?? 1,
-      initialization: initialization)
-  }
-
-  var moduleClass: NativeClass {
-    func property(_ name: String, _ type: String, _ doc: String, _ get: @escaping (LuaState, Module) -> LuaValue)
-      -> NativeProperty
-    {
-      NativeProperty(name, type, doc) { state, object in (object as? Module).map { get(state, $0) } ?? .nil }
-    }
-    return NativeClass(
-      "Module", "A module of the model tree.",
-      properties: [
-        property("name", "string", "full dotted name") { .string($1.name) },
-        property("kind", "string", "linear, embedding or norm") { .string($1.kind.rawValue) },
-        property("role", "string", "last component of the name") { .string($1.role) },
-        property("layer", "integer|nil", "number in the tensor names, from 0") { $1.layer.map { .integer($0) } ?? .nil },
-        property("in_features", "integer", "columns of the weight") { .integer($1.inFeatures) },
-        property("out_features", "integer", "rows of the weight") { .integer($1.outFeatures) },
-        property("params", "integer", "parameters without the adapter") { .integer($1.parameterCount) },
-        property("bytes", "integer", "bytes as loaded, or as it will be") { .integer($1.byteCount) },
-        property("dtype", "string|nil", "of the weight; nil before loading") {
-          ($1.weight?.dtype.name ?? $1.quantized?.kind.rawValue).map { .string($0) } ?? .nil
-        },
-        property("quant", "string|nil", "4-bit type, as loaded or as it will be") {
-          ($1.quantization?.rawValue).map { .string($0) } ?? .nil
-        },
-        property("lora", "table|nil", "rank, alpha, dropout, a and b of its adapter") { state, module in
-          guard let adapter = module.adapter else { return .nil }
-          let table = state.newTable()
-          table["rank"] = .integer(adapter.rank)
-          table["alpha"] = .number(adapter.alpha)
-          table["dropout"] = .number(adapter.dropout)
-          table["a"] = .object(adapter.a)
-          table["b"] = .object(adapter.b)
-          return .table(table)
-        },
-      ],
-      methods: [
-        NativeFunction("weight", "The weight as f32, dequantized when needed.", returns: "Tensor") { call in
-          let module = try call.receiver(as: Module.self)
-          if let quantized = module.quantized { return [self.value(try quantized.dequantized(), call.state)] }
-          guard let weight = module.weight else { throw ModelError.notLoaded(module: module.name) }
-          return [self.value(try weight.converted(to: .f32), call.state)]
-        }
-      ])
   }
 }

@@ -1,10 +1,7 @@
 import Autograd
-import Formats
 import LuaRuntime
-import Models
 import Optimizers
 import Tensors
-import Training
 
 /// An optimizer as Lua sees it; state is allocated at the first step, so that planning needs none.
 public final class OptimizerObject: LuaObject {
@@ -229,6 +226,20 @@ extension Engine {
         name: known?.name ?? "parameter.\(index)", tensor: tensor, learningRateFactor: known?.factor ?? 1)
     }
     return OptimizerObject(list, settings, spillDirectory: spill == nil ? { self.spillDirectory } : nil)
+  }
+
+  /// Names and learning rate factors of the trained tensors of every loaded model.
+  var parameterNames: [ObjectIdentifier: (name: String, factor: Double)] {
+    var names: [ObjectIdentifier: (name: String, factor: Double)] = [:]
+    for model in models.compactMap(\.model) {
+      for (name, tensor) in model.trainableParameters { names[ObjectIdentifier(tensor)] = (name, 1) }
+      for adapter in model.adapters {
+        for (name, tensor) in adapter.parameters {
+          names[ObjectIdentifier(tensor)] = (name, adapter.learningRateFactor)
+        }
+      }
+    }
+    return names
   }
 }
 

@@ -2,113 +2,12 @@ import Adapters
 import Autograd
 import CPUBackend
 import Formats
-import Glibc
 import LuaRuntime
 import Models
-import Optimizers
 import Tensors
 import Tokenizers
-import Training
-
-extension Tokenizer: LuaObject {
-  public static var luaClassName: String { "Tokenizer" }
-}
 
 extension Engine {
-  var tokenizerClass: NativeClass {
-    func id(_ name: String, _ doc: String, _ get: @escaping (Tokenizer) -> Int32?) -> NativeProperty {
-      NativeProperty(name, "integer|nil", doc) { _, object in
-        (object as? Tokenizer).flatMap(get).map { .integer(Int($0)) } ?? .nil
-      }
-    }
-    func text(_ name: String, _ doc: String, _ get: @escaping (Tokenizer) -> String?) -> NativeProperty {
-      NativeProperty(name, "string|nil", doc) { _, object in
-        (object as? Tokenizer).flatMap(get).map { .string($0) } ?? .nil
-      }
-    }
-    return NativeClass(
-      "Tokenizer", "Text to token ids and back.",
-      properties: [
-        NativeProperty("vocab_size", "integer", "number of tokens") { _, object in
-          .integer((object as? Tokenizer)?.vocabularySize ?? 0)
-        },
-        id("bos", "id of the token that opens a text") { $0.bos }, id("eos", "id of the token that ends a text") { $0.eos },
-        id("pad", "id of the padding token") { $0.pad },
-        text("bos_token", "its text") { tokenizer in tokenizer.bos.flatMap { tokenizer.token($0) } },
-        text("eos_token", "its text") { tokenizer in tokenizer.eos.flatMap { tokenizer.token($0) } },
-        text("chat_template", "Jinja source of the chat template") { $0.chatTemplate },
-      ],
-      methods: [
-        NativeFunction(
-          "encode", "The ids of a text.",
-          [
-            Parameter("text", .string, "any text"),
-            Parameter(
-              "options",
-              .options([
-                Parameter("special", .boolean, optional: true, "add BOS and EOS as the model does; default true"),
-                Parameter("literal", .boolean, optional: true, "do not recognise special tokens in the text"),
-                Parameter("continues", .boolean, optional: true, "the text goes on after earlier text: no leading space added"),
-              ]), optional: true, "how"),
-          ], returns: "integer[]"
-        ) { call in
-          let options = call.options("options")
-          let ids = try call.receiver(as: Tokenizer.self).encode(
-            try call.string("text"), special: options.bool("special") ?? true, literal: options.bool("literal") ?? false,
-            continues: options.bool("continues") ?? false)
-          return [.table(call.state.list(ids.map { .integer(Int($0)) }))]
-        },
-        NativeFunction("decode", "The text of ids.", [Parameter("ids", .table, "token ids")], returns: "string") { call in
-          let tokenizer = try call.receiver(as: Tokenizer.self)
-          guard let list = try call.table("ids").integers() else { throw call.invalid("ids must be integers") }
-          return [.string(try tokenizer.decode(try self.tokenIDs(list, tokenizer.vocabularySize)))]
-        },
-      ])
-  }
-
-  var batchClass: NativeClass {
-    func number(_ name: String, _ doc: String, _ get: @escaping (Batch) -> Int) -> NativeProperty {
-      NativeProperty(name, "integer", doc) { _, object in
-        .integer((object as? BatchObject).map { get($0.batch) } ?? 0)
-      }
-    }
-    return NativeClass(
-      "Batch", "Sequences laid end to end; each attends to itself only.",
-      properties: [
-        number("rows", "number of sequences") { $0.segments.count - 1 },
-        number("length", "tokens of the longest sequence") { $0.longestSequence },
-        number("tokens", "tokens in all") { $0.tokenCount },
-        number("trained", "targets that count in the loss") { $0.trainedTokenCount },
-      ], methods: [])
-  }
-
-  func memoryTable(_ state: LuaState) -> LuaValue {
-    let table = state.newTable()
-    table["live"] = .integer(backend.memory.total)
-    table["peak"] = .integer(backend.memory.peak)
-    table["held"] = .integer(backend.residentByteCount)
-    table["rss"] = .integer(ProcessMemory.read("VmRSS"))
-    table["peak_rss"] = .integer(ProcessMemory.read("VmHWM"))
-    table["limit"] = backend.memory.limit.map { .integer($0) } ?? .nil
-    table["program"] = .integer(program.byteCount(backend: backend.residentByteCount))
-    for category in MemoryCategory.allCases { table[category.name] = .integer(backend.memory.live(category)) }
-    return .table(table)
-  }
-
-  /// Names and learning rate factors of the trained tensors of every loaded model.
-  var parameterNames: [ObjectIdentifier: (name: String, factor: Double)] {
-    var names: [ObjectIdentifier: (name: String, factor: Double)] = [:]
-    for model in models.compactMap(\.model) {
-      for (name, tensor) in model.trainableParameters { names[ObjectIdentifier(tensor)] = (name, 1) }
-      for adapter in model.adapters {
-        for (name, tensor) in adapter.parameters {
-          names[ObjectIdentifier(tensor)] = (name, adapter.learningRateFactor)
-        }
-      }
-    }
-    return names
-  }
-
   var modelModule: NativeModule {
     NativeModule(
       "Models, tokenizers and data.",
@@ -277,35 +176,6 @@ extension Engine {
       throw call.invalid("quant must be \"nf4\", \"fp4\", \"int4\" or false, got \"\(name)\"")
     }
     return kind
-  }
-
-  private func makeBatch(_ call: Call) throws -> BatchObject {
-    let rows = try call.table("rows").elements.map { value -> (ids: [Int32], labels: [Int32]?) in
-      guard let row = value.asTable, let ids = row["ids"].asTable?.integers() else {
-        throw call.invalid("each row needs a list of integers `ids`")
-      }
-      for pair in row.pairs {
-        let key = pair.key.asString ?? call.state.describe(pair.key)
-        guard ["ids", "labels"].contains(key) else {
-          throw BindingError.unknownOption(
-            function: "batch: a row", option: key, nearest: nearestName(to: key, among: ["ids", "labels"]),
-            known: ["ids", "labels"])
-        }
-      }
-      let labels = row["labels"].asTable?.integers()
-      if labels == nil, !row["labels"].isNil { throw call.invalid("labels must be integers") }
-      guard (labels ?? ids).count == ids.count else { throw call.invalid("labels and ids have different lengths") }
-      guard (ids + (labels ?? [])).allSatisfy({ $0 >= -100 && $0 < 1 << 24 }) else {
-        throw call.invalid("a token id is out of range")
-      }
-      return (ids.map { Int32($0) }, labels?.map { Int32($0) })
-    }
-    let options = call.options("options")
-    if let denominator = options.int("denominator"), denominator < 1 {
-      throw call.invalid("denominator is \(denominator), expected at least 1")
-    }
-    let step = options.int("step").map { ($0 &* 4096) &+ (options.int("micro") ?? 0) }
-    return BatchObject(try Batch(rows), denominator: options.int("denominator"), dropoutStep: step)
   }
 
   private func compareLogits(_ call: Call) throws -> [LuaValue] {
