@@ -5,8 +5,8 @@
 --
 -- Expected: 800 million trained parameters and about 48 GB of memory by arithmetic (NF4 base with double quantization,
 -- f32 adapters, gradients and Adam state); --plan gives the exact figure and the time on your machine. Not run to the
--- end on this engine, so no loss is promised; group_by_length makes the loss oscillate, as the paper says. With --set
--- stream=true the base stays on disk and is read layer by layer.
+-- end on this engine, so no loss is promised; group_by_length makes the loss oscillate, as the paper says. Under
+-- --memory 12GB a checkpoint that quantize.lua wrote stays on disk and is read layer by layer.
 local qlora = require "qlora"
 
 local p = qlora.params {

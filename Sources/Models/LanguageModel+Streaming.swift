@@ -11,12 +11,9 @@ extension LanguageModel {
       }
   }
 
-  /// What the kernel maps around a page that is touched, when it has it.
-  static let mappingUnit = 64 << 10
-
-  /// Bytes of files that weights are views of, in the units in which the kernel maps them.
+  /// Bytes of files that weights are views of, in the units in which the kernel maps them: with a page that is touched
+  /// come the fifteen around it.
   var mappedByteCount: Int {
-    let unit = UInt(Self.mappingUnit)
     let views = modules.flatMap { module -> [Storage] in
       let quantized = module.quantized
       let tensors = [
@@ -25,10 +22,14 @@ extension LanguageModel {
       ]
       return tensors.compactMap { $0?.storage }.filter { !$0.isWritable && $0.byteCount > 0 }
     }
-    let units = views.map { view in
-      let start = UInt(bitPattern: view.base)
-      return start / unit..<(start + UInt(view.byteCount) + unit - 1) / unit
-    }
+    return Self.mappedByteCount(
+      views.map { UInt(bitPattern: $0.base)..<UInt(bitPattern: $0.base) + UInt($0.byteCount) })
+  }
+
+  /// Bytes of the units that these address ranges touch.
+  static func mappedByteCount(_ ranges: [Range<UInt>]) -> Int {
+    let unit: UInt = 64 << 10
+    let units = ranges.map { $0.lowerBound / unit..<($0.upperBound + unit - 1) / unit }
     var (total, end) = (UInt(0), UInt(0))
     for range in units.sorted(by: { $0.lowerBound < $1.lowerBound }) where range.upperBound > end {
       total += range.upperBound - max(end, range.lowerBound)

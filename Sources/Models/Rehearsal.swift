@@ -20,6 +20,7 @@ public struct Rehearsal {
   private var layerByteCounts: [Int]
   private var outputByteCount = 0
   private var mappedByteCount = 0
+  private var denseViews: [Range<UInt>] = []
 
   /// - Parameters:
   ///   - original: a model of which at least the configuration was read.
@@ -43,7 +44,8 @@ public struct Rehearsal {
       fileByteCount = WeightStream.windowByteCount(layerByteCounts, output: outputByteCount)
       streamedByteCount = 2 * layerByteCounts.reduce(0, +) + outputByteCount
     } else {
-      fileByteCount = mappedByteCount
+      let dense = denseViews.reduce(0) { $0 + $1.count }
+      fileByteCount = mappedByteCount - dense + LanguageModel.mappedByteCount(denseViews)
     }
     backend.memory.charge(fileByteCount, .file)
     for (module, twin) in zip(original.modules, model.modules) { twin.adapter = try adapter(module) }
@@ -102,7 +104,11 @@ public struct Rehearsal {
     defer { note(reading: 0) }
     if let stored {
       if stored == wanted || keep == nil && stored != .f32 {
-        mappedByteCount += max(count * stored.byteCount, LanguageModel.mappingUnit)
+        mappedByteCount += count * stored.byteCount
+        if let bytes = try? source?.rawBytes(name)?.bytes, let base = bytes.baseAddress, !streams {
+          let start = UInt(bitPattern: base)
+          denseViews.append(start..<start + UInt(bytes.count))
+        }
         // Shapes and types are all that a rehearsal looks at, so any bytes will do.
         let view = UnsafeRawBufferPointer(start: nil, count: 0)
         return Tensor(storage: Storage(viewing: view, owner: Nobody(), backend: backend), dtype: stored, shape: shape)

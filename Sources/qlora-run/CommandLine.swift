@@ -39,7 +39,7 @@ let usage = """
     --smoke           run with tiny random models and little data
     --set KEY=VALUE   override a field of qlora.params
     --resume [DIR]    continue from the last complete checkpoint
-    --memory SIZE     most memory for tensors ("12GB")
+    --memory SIZE     most memory of the process ("12GB")
     --threads N       worker threads             --seed N     seed
     --quiet           no progress                --traceback  with errors
     --list            recipes that ship          --copy NAME [DEST]

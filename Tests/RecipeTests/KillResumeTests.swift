@@ -36,7 +36,7 @@ private let recipe = """
       for attempt in 0..<12 {
         let isLast = attempt == 11 || kills >= 20
         let hasCheckpoint = (try? FileManager.default.contentsOfDirectory(
-          atPath: directory.appendingPathComponent("run").path))?.contains { $0.hasPrefix("checkpoint") } ?? false
+          atPath: directory.appendingPathComponent("run").path))?.contains { $0.hasPrefix("checkpoint") && !$0.contains(".") } ?? false
         let arguments = hasCheckpoint ? ["--quiet", "--resume", "run", "r.lua"] : ["--quiet", "r.lua"]
         if !hasCheckpoint { try? FileManager.default.removeItem(at: directory.appendingPathComponent("run")) }
         let process = Program.process(arguments, in: directory)
