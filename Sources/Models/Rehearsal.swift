@@ -45,7 +45,9 @@ public struct Rehearsal {
       streamedByteCount = 2 * layerByteCounts.reduce(0, +) + outputByteCount
     } else {
       let dense = denseViews.reduce(0) { $0 + $1.count }
-      fileByteCount = mappedByteCount - dense + LanguageModel.mappedByteCount(denseViews)
+      fileByteCount =
+        original.isLoaded
+        ? original.mappedByteCount : mappedByteCount - dense + LanguageModel.mappedByteCount(denseViews)
     }
     backend.memory.charge(fileByteCount, .file)
     for (module, twin) in zip(original.modules, model.modules) { twin.adapter = try adapter(module) }
