@@ -137,6 +137,7 @@ final class BlockAllocator: Sendable {
   /// Large blocks are mappings of their own: the C library's heap would be fragmented by their many sizes, and would
   /// give nothing back.
   private func allocate(_ size: Int) -> UnsafeMutableRawPointer? {
+    guard AddressSpace.hasRoom(for: size) else { return nil }
     guard size >= Self.mappingThreshold else {
       var block: UnsafeMutableRawPointer?
       return posix_memalign(&block, 64, size) == 0 ? block : nil

@@ -80,7 +80,7 @@ final class ScratchBuffer {
       memory = nil
       // A quarter more, so that slowly growing sequences do not reallocate each time.
       capacity = max(1024, count + count / 4)
-      guard posix_memalign(&memory, 4096, capacity * 4) == 0 else {
+      guard AddressSpace.hasRoom(for: capacity * 4), posix_memalign(&memory, 4096, capacity * 4) == 0 else {
         let byteCount = capacity * 4
         (memory, capacity, largest) = (nil, 0, 0)
         throw TensorError.outOfMemory(byteCount: byteCount, used: ledger.total, limit: nil)

@@ -1,4 +1,5 @@
 import Glibc
+import Tensors
 
 /// A file mapped read-only. Pages come in on demand and can be given back with `advise(.dontNeed)`.
 /// Another program that shortens the file while it is mapped ends this process (SIGBUS), as with any mapping.
@@ -25,6 +26,7 @@ public final class MappedFile: @unchecked Sendable {
       base = nil  // mmap refuses empty ranges
       return
     }
+    guard AddressSpace.hasRoom(for: byteCount) else { throw .system(path: path, operation: "mmap", code: ENOMEM) }
     let mapped = mmap(nil, byteCount, PROT_READ, MAP_PRIVATE, descriptor, 0)
     guard let mapped, mapped != MAP_FAILED else { throw .system(path: path, operation: "mmap", code: errno) }
     base = mapped
