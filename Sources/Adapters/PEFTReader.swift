@@ -46,9 +46,13 @@ extension PEFTFiles {
       let b = try read(file, prefix + ".lora_B.weight", shape: [module.outFeatures, rank], model.backend)
       a.requiresGradient = trainable
       b.requiresGradient = trainable
-      made.append((module, LowRankAdapter(
-        moduleName: module.name, rank: rank, alpha: try settings.alpha(module.name), dropout: settings.dropout,
-        rankStabilised: settings.rankStabilised, a: a, b: b)))
+      made.append(
+        (
+          module,
+          LowRankAdapter(
+            moduleName: module.name, rank: rank, alpha: try settings.alpha(module.name), dropout: settings.dropout,
+            rankStabilised: settings.rankStabilised, a: a, b: b)
+        ))
     }
     for (module, adapter) in made { module.adapter = adapter }
     return made.count

@@ -49,7 +49,8 @@ public enum PEFTFiles {
       ("lora_dropout", number(commonest(adapters.map(\.dropout)))),
       ("target_modules", .array(targets(model).map { .string($0) })),
       ("rank_pattern", .object(JSONObject(ranks))), ("alpha_pattern", .object(JSONObject(alphas))),
-      ("use_rslora", .bool(adapters[0].rankStabilised)), ("use_dora", false), ("bias", "none"), ("fan_in_fan_out", false),
+      ("use_rslora", .bool(adapters[0].rankStabilised)), ("use_dora", false), ("bias", "none"),
+      ("fan_in_fan_out", false),
       ("inference_mode", true), ("init_lora_weights", true), ("modules_to_save", .null),
       ("exclude_modules", .null), ("layers_to_transform", .null), ("layers_pattern", .null), ("revision", .null),
     ]

@@ -26,7 +26,8 @@ public func linearCrossEntropy(
   let losses = try Tensor(empty: [tokens], dtype: .f32, on: backend)
   let dHidden = recording ? try Tensor(empty: hidden.shape, dtype: hidden.dtype, on: backend) : nil
   let dHead = recording && denseHead != nil ? try Tensor(full: head.shape, value: 0, on: backend) : nil
-  let logits = try Tensor(empty: [min(tokens, rowsPerChunk), vocabulary], dtype: .f32, category: .workspace, on: backend)
+  let logits = try Tensor(
+    empty: [min(tokens, rowsPerChunk), vocabulary], dtype: .f32, category: .workspace, on: backend)
 
   for start in stride(from: 0, to: tokens, by: rowsPerChunk) {
     let range = start..<min(start + rowsPerChunk, tokens)

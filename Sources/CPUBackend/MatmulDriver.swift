@@ -137,7 +137,8 @@ struct MatmulDriver: @unchecked Sendable {
     let block = tiling.blockLanes(columns.lanes, panel: width, floatsPerLane: paddedWords)
     let packed = UncheckedPointer(try state.packed(paddedWords * block))
     let scratch = UncheckedPointers(
-      try state.workerBuffers(MatmulKernels.scratchCount + MatmulTiling.rowPanelCount + tiling.tileCount * (block / width)))
+      try state.workerBuffers(
+        MatmulKernels.scratchCount + MatmulTiling.rowPanelCount + tiling.tileCount * (block / width)))
     var first = 0
     while first < columns.lanes {
       let start = first

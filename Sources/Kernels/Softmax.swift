@@ -19,7 +19,9 @@ private func rowMaximum(_ x: UnsafePointer<Float>, _ d: Int) -> Float {
 
 /// Sum of exp(x - peak) of a row; with `y` the terms are stored there.
 @inline(__always)
-private func exponentials(_ x: UnsafePointer<Float>, _ d: Int, _ peak: Float, _ y: UnsafeMutablePointer<Float>?) -> Float {
+private func exponentials(_ x: UnsafePointer<Float>, _ d: Int, _ peak: Float, _ y: UnsafeMutablePointer<Float>?)
+  -> Float
+{
   var sum = splat(0)
   forEachVector(d) { j, rest in
     var e = expVector(element16(x, 0, j, rest) - splat(peak))

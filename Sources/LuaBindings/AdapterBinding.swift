@@ -16,7 +16,8 @@ extension Engine {
         model.seed = self.seed
         return [.integer(try model.attachLoRA(specifications))]
       },
-      NativeFunction("remove_adapters", "Takes all adapters off; returns how many modules had one.", returns: "integer") {
+      NativeFunction("remove_adapters", "Takes all adapters off; returns how many modules had one.", returns: "integer")
+      {
         call in [.integer(try self.model(call).removeAdapters())]
       },
       NativeFunction(
@@ -38,7 +39,9 @@ extension Engine {
         ], returns: "integer"
       ) { call in
         let trainable = call.options("options").bool("trainable") ?? false
-        return [.integer(try PEFTFiles.load(try call.string("directory"), into: try self.model(call), trainable: trainable))]
+        return [
+          .integer(try PEFTFiles.load(try call.string("directory"), into: try self.model(call), trainable: trainable))
+        ]
       },
       NativeFunction(
         "merge", "Adds the adapters into the weights, which become dense; the adapters are removed.", []
@@ -58,7 +61,8 @@ extension Engine {
     for pair in table.pairs {
       let name = pair.key.asString ?? ""
       guard ["name", "rank", "alpha", "dropout", "lr", "rslora", "init"].contains(name) else {
-        throw BindingError.unknownOption(function: call.function, option: call.state.describe(pair.key), nearest: nil,
+        throw BindingError.unknownOption(
+          function: call.function, option: call.state.describe(pair.key), nearest: nil,
           known: ["rank", "alpha", "dropout", "lr", "rslora", "init"])
       }
     }

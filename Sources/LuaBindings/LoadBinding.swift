@@ -64,7 +64,8 @@ extension Engine {
           ], returns: "Model"
         ) { call in
           let options = call.options("options")
-          let config = try ModelConfig(json: try call.state.json(options["config"], function: "new_model"), path: "config")
+          let config = try ModelConfig(
+            json: try call.state.json(options["config"], function: "new_model"), path: "config")
           let model = try LanguageModel(
             random: config, seed: UInt64(bitPattern: Int64(options.int("seed") ?? 0)),
             options: LoadOptions(computeType: .f32), trainsAllParameters: true,
@@ -82,8 +83,11 @@ extension Engine {
         ) { call in
           let texts = try call.table("texts").elements.compactMap(\.asString)
           let size = call.options("options").int("vocab_size") ?? 1024
-          return [.object(try BPETrainer.train(
-            texts: texts, vocabularySize: size, specialTokens: ["<s>", "</s>"], bos: "<s>", eos: "</s>"))]
+          return [
+            .object(
+              try BPETrainer.train(
+                texts: texts, vocabularySize: size, specialTokens: ["<s>", "</s>"], bos: "<s>", eos: "</s>"))
+          ]
         },
         NativeFunction(
           "tokenizer.load", "The tokenizer of a directory or GGUF file.", [Parameter("path", .string, "where")],
@@ -97,7 +101,8 @@ extension Engine {
         NativeFunction(
           "batch", "Packs sequences into one batch.",
           [
-            Parameter("rows", .table, "list of { ids = {…}, labels = {…} }; labels default to ids, -100 is not trained"),
+            Parameter(
+              "rows", .table, "list of { ids = {…}, labels = {…} }; labels default to ids, -100 is not trained"),
             Parameter(
               "options",
               .options([
@@ -131,10 +136,14 @@ extension Engine {
       load.moduleQuantization[module] = .some(try value.asString.map { try fourBitKind($0, call) })
     }
     if let name = options.string("compute") {
-      guard let dtype = DType(name: name) else { throw call.invalid("compute must be \"bf16\" or \"f32\", got \"\(name)\"") }
+      guard let dtype = DType(name: name) else {
+        throw call.invalid("compute must be \"bf16\" or \"f32\", got \"\(name)\"")
+      }
       load.computeType = dtype
     }
-    if let device = options.string("device"), device != "cpu" { throw call.invalid("device \"\(device)\" is not supported; only \"cpu\" is") }
+    if let device = options.string("device"), device != "cpu" {
+      throw call.invalid("device \"\(device)\" is not supported; only \"cpu\" is")
+    }
     load.streams = options.bool("stream")
     load.smokeTokenizer = resourceRoot + "/models/tiny"
     let model = try ModelLoader(backend: backend, options: load).load(try call.string("path"))

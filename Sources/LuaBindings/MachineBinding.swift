@@ -21,7 +21,9 @@ extension Engine {
           clock_gettime(CLOCK_MONOTONIC, &time)
           return [.number(Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9)]
         },
-        NativeFunction("isatty", "Whether a descriptor is a terminal.", [Parameter("fd", .integer, "1 or 2")], returns: "boolean") {
+        NativeFunction(
+          "isatty", "Whether a descriptor is a terminal.", [Parameter("fd", .integer, "1 or 2")], returns: "boolean"
+        ) {
           call in [.bool(isatty(Int32(truncatingIfNeeded: try call.int("fd"))) == 1)]
         },
         NativeFunction("terminal_width", "Columns of the terminal; 80 when unknown.", returns: "integer") { _ in
@@ -29,12 +31,16 @@ extension Engine {
           let known = ioctl(1, UInt(TIOCGWINSZ), &size) == 0 && size.ws_col > 0
           return [.integer(known ? Int(size.ws_col) : 80)]
         },
-        NativeFunction("interrupted", "Whether Ctrl-C came since the last call; from the first call on, it only asks here.", returns: "boolean") {
+        NativeFunction(
+          "interrupted", "Whether Ctrl-C came since the last call; from the first call on, it only asks here.",
+          returns: "boolean"
+        ) {
           _ in
           LuaState.setPolling(true)
           return [.bool(LuaState.takeInterrupt())]
         },
-        NativeFunction("exit", "Leaves the recipe with an exit code.", [Parameter("code", .integer, "0 to 255")]) { call in
+        NativeFunction("exit", "Leaves the recipe with an exit code.", [Parameter("code", .integer, "0 to 255")]) {
+          call in
           let value = call.state.newTable()
           value["exit_code"] = .integer(try call.int("code") & 255)
           value["silent"] = .bool(true)
@@ -44,7 +50,8 @@ extension Engine {
           try FileSystem.makeDirectory(try call.string("path"))
           return []
         },
-        NativeFunction("list_dir", "Names in a directory; none when it does not exist.", [path], returns: "string[]") { call in
+        NativeFunction("list_dir", "Names in a directory; none when it does not exist.", [path], returns: "string[]") {
+          call in
           let path = try call.string("path")
           let names = FileSystem.isDirectory(path) ? try FileSystem.list(path).sorted() : []
           return [.table(call.state.list(names.map { .string($0) }))]
@@ -56,13 +63,20 @@ extension Engine {
           try FileSystem.remove(try call.string("path"))
           return []
         },
-        NativeFunction("write_file", "Writes a file whole or not at all.", [path, Parameter("text", .string, "contents")]) { call in
+        NativeFunction(
+          "write_file", "Writes a file whole or not at all.", [path, Parameter("text", .string, "contents")]
+        ) { call in
           try AtomicFile.write(try call.string("path"), try call.string("text"))
           return []
         },
         NativeFunction(
           "read_records", "The records of a data file: .json, .jsonl, .csv, .tsv, .txt.",
-          [path, Parameter("options", .options([Parameter("limit", .integer, optional: true, "most records")]), optional: true, "how")],
+          [
+            path,
+            Parameter(
+              "options", .options([Parameter("limit", .integer, optional: true, "most records")]), optional: true, "how"
+            ),
+          ],
           returns: "table[]"
         ) { call in
           let records = try Records.read(path: try call.string("path"))
@@ -81,7 +95,10 @@ extension Engine {
           call.state.extend(try call.string("class"), try call.table("functions"))
           return []
         },
-        NativeFunction("resource", "Path of a file that ships with the program.", [Parameter("name", .string, "models/tiny")], returns: "string") {
+        NativeFunction(
+          "resource", "Path of a file that ships with the program.", [Parameter("name", .string, "models/tiny")],
+          returns: "string"
+        ) {
           call in [.string(self.resourceRoot + "/" + (try call.string("name")))]
         },
         NativeFunction(

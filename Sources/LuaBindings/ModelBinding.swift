@@ -52,7 +52,9 @@ extension Engine {
           }
         ]
       },
-      NativeFunction("module", "The module of a name.", [Parameter("name", .string, "full dotted name")], returns: "Module") {
+      NativeFunction(
+        "module", "The module of a name.", [Parameter("name", .string, "full dotted name")], returns: "Module"
+      ) {
         call in
         let (model, name) = (try self.model(call), try call.string("name"))
         guard let module = model.module(name) else {
@@ -67,12 +69,15 @@ extension Engine {
       ) { call in
         guard let find = call.state.globals["string"].asTable?["find"].asFunction else { return [.nil] }
         let pattern = call["pattern"]
-        let found = try self.model(call).modules.filter { try !(find.call([.string($0.name), pattern]).first?.isNil ?? true) }
+        let found = try self.model(call).modules.filter {
+          try !(find.call([.string($0.name), pattern]).first?.isNil ?? true)
+        }
         return [.table(call.state.list(found.map { .object($0) }))]
       },
       NativeFunction(
         "tree", "The modules as text, with parameters, bytes and adapters.",
-        [Parameter("depth", .integer, optional: true, "levels shown, counted in parts of the names; default 5, all")], returns: "string"
+        [Parameter("depth", .integer, optional: true, "levels shown, counted in parts of the names; default 5, all")],
+        returns: "string"
       ) { call in [.string(try self.model(call).treeText(depth: call["depth"].asInt ?? 5))] },
       NativeFunction("parameters", "All tensors by name.", returns: "table<string, Tensor>") { call in
         let table = call.state.newTable()
@@ -87,7 +92,8 @@ extension Engine {
         [.table(call.state.list(try self.model(call).trainableParameters.map { .object($0.tensor) }))]
       },
       NativeFunction(
-        "missing_gradients", "Names of trained parameters whose gradient is absent or zero; an adapter counts when both its "
+        "missing_gradients",
+        "Names of trained parameters whose gradient is absent or zero; an adapter counts when both its "
           + "matrices have none.", returns: "string[]"
       ) { call in
         let model = try self.model(call)
@@ -180,7 +186,8 @@ extension Engine {
     return [
       NativeFunction(
         "loss", "Mean cross-entropy over the trained targets of a batch, for backward; dropout is active.",
-        [Parameter("batch", .object("Batch"), "what qlora.data.batch { row, … } or data:steps makes")], returns: "Tensor"
+        [Parameter("batch", .object("Batch"), "what qlora.data.batch { row, … } or data:steps makes")],
+        returns: "Tensor"
       ) { call in
         let model = try self.model(call)
         let object = try call.object("batch", as: BatchObject.self)
@@ -201,12 +208,18 @@ extension Engine {
       },
       NativeFunction(
         "logits", "Logits of every position, f32 [T, V], or of the last only.",
-        [input, Parameter("options", .options([Parameter("last", .boolean, optional: true, "only the last row")]), optional: true, "how")],
+        [
+          input,
+          Parameter(
+            "options", .options([Parameter("last", .boolean, optional: true, "only the last row")]), optional: true,
+            "how"),
+        ],
         returns: "Tensor"
       ) { call in
         let logits = try self.model(call).logits(try self.ids(call, "input", special: true))
         let rows = logits.shape[0]
-        let wanted = call.options("options").bool("last") == true ? try logits.narrowed(0, rows - 1..<rows).copied() : logits
+        let wanted =
+          call.options("options").bool("last") == true ? try logits.narrowed(0, rows - 1..<rows).copied() : logits
         return [self.value(wanted, call.state)]
       },
       NativeFunction("forward", "The same as logits.", [input], returns: "Tensor") { call in
@@ -250,7 +263,8 @@ extension Engine {
         let (isOn, interval) = try self.checkpointSettings(call["layers"], model, streams: model.stream != nil)
         let directory = offload.asString ?? (offload.asBool == true ? self.spillDirectory : nil)
         guard isOn || directory == nil else {
-          throw call.invalid("offload keeps the inputs that checkpointing recomputes from; set checkpointing = true too")
+          throw call.invalid(
+            "offload keeps the inputs that checkpointing recomputes from; set checkpointing = true too")
         }
         model.checkpointStore = try directory.map { try CheckpointStore(directory: $0) }
         (model.checkpointing, model.checkpointInterval) = (isOn, interval)
@@ -278,7 +292,9 @@ extension Engine {
   }
 
   /// Whether layers are recomputed, and how many together, from true, false or a number.
-  func checkpointSettings(_ value: LuaValue, _ model: LanguageModel, streams: Bool) throws -> (isOn: Bool, interval: Int) {
+  func checkpointSettings(_ value: LuaValue, _ model: LanguageModel, streams: Bool) throws -> (
+    isOn: Bool, interval: Int
+  ) {
     let layers = value.asInt
     if streams {
       if value.asBool == false { throw ModelError.streamedNeedsCheckpointing }

@@ -19,7 +19,9 @@ extension Engine {
         property("name", "string", "full dotted name") { .string($1.name) },
         property("kind", "string", "linear, embedding or norm") { .string($1.kind.rawValue) },
         property("role", "string", "last component of the name") { .string($1.role) },
-        property("layer", "integer|nil", "number in the tensor names, from 0") { $1.layer.map { .integer($0) } ?? .nil },
+        property("layer", "integer|nil", "number in the tensor names, from 0") {
+          $1.layer.map { .integer($0) } ?? .nil
+        },
         property("in_features", "integer", "columns of the weight") { .integer($1.inFeatures) },
         property("out_features", "integer", "rows of the weight") { .integer($1.outFeatures) },
         property("params", "integer", "parameters without the adapter") { .integer($1.parameterCount) },

@@ -12,7 +12,8 @@ extension Tensor: LuaObject {
 extension Engine {
   var tensorClass: NativeClass {
     NativeClass(
-      "Tensor", "An array of numbers with a shape and a dtype. Operations return new tensors; a trailing _ changes in place.",
+      "Tensor",
+      "An array of numbers with a shape and a dtype. Operations return new tensors; a trailing _ changes in place.",
       properties: [
         NativeProperty("dtype", "string", "f32, bf16, f16, i64, i32 or u8") { _, object in
           .string((object as? Tensor)?.dtype.name ?? "")
@@ -31,7 +32,8 @@ extension Engine {
           "grad", "Tensor|nil", "sum of the gradients that backward brought, f32",
           set: { _, object, value in
             guard value.isNil else {
-              throw BindingError.invalid(function: "grad", message: "only nil can be assigned, which forgets the gradient")
+              throw BindingError.invalid(
+                function: "grad", message: "only nil can be assigned, which forgets the gradient")
             }
             (object as? Tensor)?.gradient = nil
           }

@@ -30,7 +30,9 @@ extension Engine {
     let dimension = Parameter("dimension", .integer, "counted from 1, or from the end when negative")
     let sizes = Parameter("sizes", .oneOf([.integer, .table]), "sizes, as numbers or a table; one may be -1")
     return [
-      NativeFunction("shape", "The sizes of all dimensions.", returns: "integer[]", example: "qlora.zeros(2, 3):shape()") {
+      NativeFunction(
+        "shape", "The sizes of all dimensions.", returns: "integer[]", example: "qlora.zeros(2, 3):shape()"
+      ) {
         call in
         let shape = try call.receiver(as: Tensor.self).shape
         return [.table(call.state.list(shape.map { .integer($0) }))]
@@ -42,7 +44,8 @@ extension Engine {
       NativeFunction("numel", "The number of elements.", returns: "integer") { call in
         [.integer(try call.receiver(as: Tensor.self).elementCount)]
       },
-      NativeFunction("item", "The only element as a number.", returns: "number", example: "qlora.tensor{3}:item()") { call in
+      NativeFunction("item", "The only element as a number.", returns: "number", example: "qlora.tensor{3}:item()") {
+        call in
         let tensor = try call.receiver(as: Tensor.self)
         if tensor.dtype.isFloat { return [.number(try tensor.item())] }
         guard tensor.elementCount == 1 else { throw TensorError.notScalar(operation: "item", shape: tensor.shape) }
@@ -59,7 +62,8 @@ extension Engine {
         guard let dtype = DType(name: name) else { throw call.invalid("unknown dtype '\(name)'") }
         return try convert(tensor, to: dtype)
       },
-      method("view", "The same elements under another shape.", [sizes], example: "qlora.arange(6):view(2, 3)") { tensor, call in
+      method("view", "The same elements under another shape.", [sizes], example: "qlora.arange(6):view(2, 3)") {
+        tensor, call in
         try reshape(tensor, try self.integers(call, "sizes"))
       },
       method("t", "The transposed matrix.") { tensor, call in
@@ -117,13 +121,15 @@ extension Engine {
       method(name, "Element by element \(name), with broadcasting, f32.", [other]) { tensor, call in
         try binary(operation, tensor, try self.operand(call["other"], name))
       }
-    } + unaries.map { name, operation in
-      method(name, "Element by element \(name), f32.") { tensor, _ in try unary(operation, tensor) }
-    } + [
-      method("matmul", "Matrix product in f32.", [Parameter("other", .object("Tensor"), "right factor")]) { tensor, call in
-        try matmul(tensor, try call.object("other", as: Tensor.self))
-      }
-    ]
+    }
+      + unaries.map { name, operation in
+        method(name, "Element by element \(name), f32.") { tensor, _ in try unary(operation, tensor) }
+      } + [
+        method("matmul", "Matrix product in f32.", [Parameter("other", .object("Tensor"), "right factor")]) {
+          tensor, call in
+          try matmul(tensor, try call.object("other", as: Tensor.self))
+        }
+      ]
   }
 
   var reductionMethods: [NativeFunction] {
@@ -198,12 +204,14 @@ extension Engine {
         return tensor
       }
     } + [
-      method("fill_", "Sets every element; returns the tensor.", [Parameter("value", .number, "the value")]) { tensor, call in
+      method("fill_", "Sets every element; returns the tensor.", [Parameter("value", .number, "the value")]) {
+        tensor, call in
         try self.requireLeaf(tensor, "fill_")
         try self.backend.fill(tensor, try call.double("value"))
         return tensor
       },
-      method("copy_", "Copies the elements of another tensor.", [Parameter("source", .object("Tensor"), "from where")]) {
+      method("copy_", "Copies the elements of another tensor.", [Parameter("source", .object("Tensor"), "from where")])
+      {
         tensor, call in
         try self.requireLeaf(tensor, "copy_")
         let source = try call.object("source", as: Tensor.self)
@@ -243,11 +251,14 @@ extension Engine {
           [Parameter("dtype", .string, optional: true, "f32 (default), bf16 or f16")], returns: "Tensor"
         ) { call in
           let name = call["dtype"].asString ?? "f32"
-          guard let dtype = DType(name: name), dtype.isFloat else { throw call.invalid("unknown float dtype '\(name)'") }
+          guard let dtype = DType(name: name), dtype.isFloat else {
+            throw call.invalid("unknown float dtype '\(name)'")
+          }
           let operand = try call.receiver(as: QuantizedTensor.self).operand
           return [self.value(try operand.dequantized(to: dtype), call.state)]
         },
-        NativeFunction("codes", "The packed bytes, two codes each, the earlier in the high half.", returns: "Tensor") { call in
+        NativeFunction("codes", "The packed bytes, two codes each, the earlier in the high half.", returns: "Tensor") {
+          call in
           [self.value(try call.receiver(as: QuantizedTensor.self).operand.codes.copied(), call.state)]
         },
         NativeFunction("absmax", "The scales as f32.", returns: "Tensor") { call in

@@ -22,7 +22,8 @@ extension Engine {
           "tensor", "A tensor from nested tables of numbers.",
           [
             Parameter("values", .oneOf([.table, .number]), "numbers, or tables of equal length"),
-            Parameter("options", .options([Parameter("dtype", .string, optional: true, "default f32")]), optional: true, "how"),
+            Parameter(
+              "options", .options([Parameter("dtype", .string, optional: true, "default f32")]), optional: true, "how"),
           ], returns: "Tensor", example: "qlora.tensor{ {1, 2}, {3, 4} }"
         ) { call in [self.value(try self.tensor(call), call.state)] },
         maker("zeros", "All zeros, f32.") { try self.backend.fill($0, 0) },
@@ -34,7 +35,8 @@ extension Engine {
           try self.backend.fillNormal(tensor, mean: 0, deviation: 1, stream: self.nextStream("randn"))
         },
         NativeFunction(
-          "full", "All one value, f32.", [Parameter("sizes", .table, "sizes"), Parameter("value", .number, "the value")],
+          "full", "All one value, f32.",
+          [Parameter("sizes", .table, "sizes"), Parameter("value", .number, "the value")],
           returns: "Tensor", example: "qlora.full({2, 2}, 7)"
         ) { call in
           let tensor = try Tensor(empty: try self.shape(call), on: self.backend)
@@ -54,11 +56,16 @@ extension Engine {
           let stop = single ? try call.double("start") : try call.double("stop")
           let step = call["step"].asDouble ?? 1
           let count = ((stop - start) / step).rounded(.up)
-          guard step != 0, count.isFinite, abs(count) < 1e9 else { throw call.invalid("start, stop and step give no range") }
+          guard step != 0, count.isFinite, abs(count) < 1e9 else {
+            throw call.invalid("start, stop and step give no range")
+          }
           let values = (0..<max(0, Int(count))).map { Float(start + Double($0) * step) }
           return [self.value(try Tensor(values, on: self.backend), call.state)]
         },
-        NativeFunction("eye", "The unit matrix, f32.", [Parameter("size", .integer, "rows")], returns: "Tensor", example: "qlora.eye(3)") {
+        NativeFunction(
+          "eye", "The unit matrix, f32.", [Parameter("size", .integer, "rows")], returns: "Tensor",
+          example: "qlora.eye(3)"
+        ) {
           call in
           let size = try call.int("size")
           guard size >= 0, size <= 32768 else { throw call.invalid("size \(size) is outside 0..32768") }
@@ -71,15 +78,22 @@ extension Engine {
         },
         NativeFunction(
           "cat", "Joins tensors along a dimension.",
-          [Parameter("tensors", .table, "list"), Parameter("dimension", .integer, optional: true, "from 1; default 1")],
+          [
+            Parameter("tensors", .table, "list"), Parameter("dimension", .integer, optional: true, "from 1; default 1"),
+          ],
           returns: "Tensor", example: "qlora.cat({ qlora.ones(1, 2), qlora.zeros(1, 2) }, 1)"
         ) { call in [self.value(try self.join(call, stacks: false), call.state)] },
         NativeFunction(
           "stack", "Joins tensors along a new dimension.",
-          [Parameter("tensors", .table, "list"), Parameter("dimension", .integer, optional: true, "from 1; default 1")],
+          [
+            Parameter("tensors", .table, "list"), Parameter("dimension", .integer, optional: true, "from 1; default 1"),
+          ],
           returns: "Tensor", example: "qlora.stack{ qlora.ones(2), qlora.zeros(2) }"
         ) { call in [self.value(try self.join(call, stacks: true), call.state)] },
-        NativeFunction("load_tensors", "The tensors of a safetensors file by name.", [Parameter("path", .string, "where")], returns: "table<string, Tensor>") {
+        NativeFunction(
+          "load_tensors", "The tensors of a safetensors file by name.", [Parameter("path", .string, "where")],
+          returns: "table<string, Tensor>"
+        ) {
           call in
           let file = try SafetensorsFile(path: try call.string("path"))
           let table = call.state.newTable()
@@ -112,7 +126,9 @@ extension Engine {
           try SafetensorsWriter.write(path: try call.string("path"), items)
           return []
         },
-        NativeFunction("seed", "Sets the seed of random tensors, adapters and dropout.", [Parameter("seed", .integer, "any integer")]) {
+        NativeFunction(
+          "seed", "Sets the seed of random tensors, adapters and dropout.", [Parameter("seed", .integer, "any integer")]
+        ) {
           call in
           self.seed = UInt64(bitPattern: Int64(try call.int("seed")))
           self.randomDraws = 0

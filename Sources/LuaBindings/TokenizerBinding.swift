@@ -23,7 +23,8 @@ extension Engine {
         NativeProperty("vocab_size", "integer", "number of tokens") { _, object in
           .integer((object as? Tokenizer)?.vocabularySize ?? 0)
         },
-        id("bos", "id of the token that opens a text") { $0.bos }, id("eos", "id of the token that ends a text") { $0.eos },
+        id("bos", "id of the token that opens a text") { $0.bos },
+        id("eos", "id of the token that ends a text") { $0.eos },
         id("pad", "id of the padding token") { $0.pad },
         text("bos_token", "its text") { tokenizer in tokenizer.bos.flatMap { tokenizer.token($0) } },
         text("eos_token", "its text") { tokenizer in tokenizer.eos.flatMap { tokenizer.token($0) } },
@@ -39,17 +40,20 @@ extension Engine {
               .options([
                 Parameter("special", .boolean, optional: true, "add BOS and EOS as the model does; default true"),
                 Parameter("literal", .boolean, optional: true, "do not recognise special tokens in the text"),
-                Parameter("continues", .boolean, optional: true, "the text goes on after earlier text: no leading space added"),
+                Parameter(
+                  "continues", .boolean, optional: true, "the text goes on after earlier text: no leading space added"),
               ]), optional: true, "how"),
           ], returns: "integer[]"
         ) { call in
           let options = call.options("options")
           let ids = try call.receiver(as: Tokenizer.self).encode(
-            try call.string("text"), special: options.bool("special") ?? true, literal: options.bool("literal") ?? false,
+            try call.string("text"), special: options.bool("special") ?? true,
+            literal: options.bool("literal") ?? false,
             continues: options.bool("continues") ?? false)
           return [.table(call.state.list(ids.map { .integer(Int($0)) }))]
         },
-        NativeFunction("decode", "The text of ids.", [Parameter("ids", .table, "token ids")], returns: "string") { call in
+        NativeFunction("decode", "The text of ids.", [Parameter("ids", .table, "token ids")], returns: "string") {
+          call in
           let tokenizer = try call.receiver(as: Tokenizer.self)
           guard let list = try call.table("ids").integers() else { throw call.invalid("ids must be integers") }
           return [.string(try tokenizer.decode(try self.tokenIDs(list, tokenizer.vocabularySize)))]

@@ -20,7 +20,8 @@ public struct CheckpointQuantizer {
     /// - Throws: for what no 4-bit checkpoint can be, and where something exists at `output`.
     func check(_ output: String) throws {
       guard kind != .int4 else {
-        throw ModelError.badOption(name: "quant", value: "int4", expected: "nf4 or fp4: no checkpoint format stores int4")
+        throw ModelError.badOption(
+          name: "quant", value: "int4", expected: "nf4 or fp4: no checkpoint format stores int4")
       }
       guard FourBit.blockSizes.contains(blockSize) else {
         throw ModelError.badOption(name: "block", value: String(blockSize), expected: "one of \(FourBit.blockSizes)")

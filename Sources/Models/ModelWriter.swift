@@ -11,11 +11,12 @@ extension LanguageModel {
     try AtomicFile.write("\(target.stage)/config.json", config.toJSON().text(.pythonUnsorted) + "\n")
     var items: [SafetensorsWriter.Item] = []
     for module in modules {
-      items.append(item(module.name + ".weight", shape: module.weightShape) {
-        if let quantized = module.quantized { return try quantized.dequantized(to: .bf16) }
-        guard let weight = module.weight else { throw ModelError.notLoaded(module: module.name) }
-        return try weight.converted(to: .bf16)
-      })
+      items.append(
+        item(module.name + ".weight", shape: module.weightShape) {
+          if let quantized = module.quantized { return try quantized.dequantized(to: .bf16) }
+          guard let weight = module.weight else { throw ModelError.notLoaded(module: module.name) }
+          return try weight.converted(to: .bf16)
+        })
       if let bias = module.bias {
         items.append(item(module.name + ".bias", shape: bias.shape) { try bias.converted(to: .bf16) })
       }

@@ -8,7 +8,8 @@ enum ModuleTree {
     let keys = config.keyValueHeadCount * config.headDimension
     var modules = [
       Module(
-        name: "model.embed_tokens", kind: .embedding, layer: nil, inFeatures: hidden, outFeatures: config.vocabularySize)
+        name: "model.embed_tokens", kind: .embedding, layer: nil, inFeatures: hidden, outFeatures: config.vocabularySize
+      )
     ]
     for layer in 0..<config.layerCount {
       let prefix = "model.layers.\(layer)."

@@ -29,24 +29,28 @@ public struct OptimizerStep: Sendable {
 /// Optimizer updates of one instruction-set build, in place: (address of an `OptimizerStep`, parameter, gradient, count,
 /// states). 8-bit forms work on whole blocks of 256.
 public struct OptimizerKernels: Sendable {
-  public typealias Update1 = @convention(c) (
-    UnsafeRawPointer, UnsafeMutablePointer<Float>, UnsafePointer<Float>, Int, UnsafeMutablePointer<Float>
-  ) -> Void
-  public typealias Update2 = @convention(c) (
-    UnsafeRawPointer, UnsafeMutablePointer<Float>, UnsafePointer<Float>, Int, UnsafeMutablePointer<Float>,
-    UnsafeMutablePointer<Float>
-  ) -> Void
+  public typealias Update1 =
+    @convention(c) (
+      UnsafeRawPointer, UnsafeMutablePointer<Float>, UnsafePointer<Float>, Int, UnsafeMutablePointer<Float>
+    ) -> Void
+  public typealias Update2 =
+    @convention(c) (
+      UnsafeRawPointer, UnsafeMutablePointer<Float>, UnsafePointer<Float>, Int, UnsafeMutablePointer<Float>,
+      UnsafeMutablePointer<Float>
+    ) -> Void
   /// ..., first codes, first absmax, address of the signed `DynamicCodec`
-  public typealias Update1Bits8 = @convention(c) (
-    UnsafeRawPointer, UnsafeMutablePointer<Float>, UnsafePointer<Float>, Int, UnsafeMutablePointer<UInt8>,
-    UnsafeMutablePointer<Float>, UnsafeRawPointer
-  ) -> Void
+  public typealias Update1Bits8 =
+    @convention(c) (
+      UnsafeRawPointer, UnsafeMutablePointer<Float>, UnsafePointer<Float>, Int, UnsafeMutablePointer<UInt8>,
+      UnsafeMutablePointer<Float>, UnsafeRawPointer
+    ) -> Void
   /// ..., first codes, first absmax, second codes, second absmax, signed and unsigned `DynamicCodec`
-  public typealias Update2Bits8 = @convention(c) (
-    UnsafeRawPointer, UnsafeMutablePointer<Float>, UnsafePointer<Float>, Int, UnsafeMutablePointer<UInt8>,
-    UnsafeMutablePointer<Float>, UnsafeMutablePointer<UInt8>, UnsafeMutablePointer<Float>, UnsafeRawPointer,
-    UnsafeRawPointer
-  ) -> Void
+  public typealias Update2Bits8 =
+    @convention(c) (
+      UnsafeRawPointer, UnsafeMutablePointer<Float>, UnsafePointer<Float>, Int, UnsafeMutablePointer<UInt8>,
+      UnsafeMutablePointer<Float>, UnsafeMutablePointer<UInt8>, UnsafeMutablePointer<Float>, UnsafeRawPointer,
+      UnsafeRawPointer
+    ) -> Void
 
   public var adamW: Update2
   public var adamW8: Update2Bits8

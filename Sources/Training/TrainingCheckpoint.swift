@@ -48,7 +48,8 @@ public enum TrainingCheckpoint {
     guard content["format"]?.int == 1, let step = content["optimizer_step"]?.int, step >= 0,
       let dropoutStep = content["dropout_step"]?.int, let seed = content["seed"]?.string.flatMap({ UInt64($0) })
     else {
-      throw FormatError.badField(path: path, field: "format", value: content.text(), expected: "a checkpoint of this version")
+      throw FormatError.badField(
+        path: path, field: "format", value: content.text(), expected: "a checkpoint of this version")
     }
     let file = try SafetensorsFile(path: "\(directory)/\(weightsName)")
     let parameters = model.trainableParameters

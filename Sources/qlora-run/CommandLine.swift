@@ -112,7 +112,9 @@ extension Invocation {
           let text = attached.isEmpty ? try value(of: argument) : attached
           actions.append(argument.hasPrefix("-e") ? .execute(text) : .require(text))
         } else {
-          let known = usage.split(whereSeparator: { " \n[]".contains($0) }).map(String.init).filter { $0.hasPrefix("-") }
+          let known = usage.split(whereSeparator: { " \n[]".contains($0) }).map(String.init).filter {
+            $0.hasPrefix("-")
+          }
           let near = nearestName(to: argument, among: known)
           throw UsageError(
             description: "unknown flag '\(argument)'" + (near.map { " (did you mean '\($0)'?)" } ?? ""))

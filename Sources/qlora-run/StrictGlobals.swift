@@ -22,7 +22,8 @@ enum StrictGlobals {
     metatable["__index"] = state.function { _, arguments in
       let name = arguments.count > 1 ? arguments[1].asString ?? "?" : "?"
       guard isRecipe() else { return [.nil] }
-      throw GlobalError(description: "undeclared global '\(name)'\(suggestion(name)); is it misspelt? Declare variables with local")
+      throw GlobalError(
+        description: "undeclared global '\(name)'\(suggestion(name)); is it misspelt? Declare variables with local")
     }
     metatable["__newindex"] = state.function { _, arguments in
       guard arguments.count > 2 else { return [] }

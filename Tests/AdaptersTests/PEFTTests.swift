@@ -12,7 +12,8 @@ private let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent
 private let ids: [Int32] = (0..<24).map { (i: Int) -> Int32 in Int32((7 * i * i + 3 * i + 5) % 128) }
 
 private func load(_ name: String) throws -> LanguageModel {
-  try ModelLoader(backend: CPUBackend(threadCount: 2), options: LoadOptions(computeType: .f32)).load("\(fixtures)/\(name)")
+  try ModelLoader(backend: CPUBackend(threadCount: 2), options: LoadOptions(computeType: .f32)).load(
+    "\(fixtures)/\(name)")
 }
 
 private func logits(_ path: String) throws -> [Float] {
@@ -51,7 +52,10 @@ private func temporary() -> String {
       LoRASpecification(moduleName: "model.layers.0.mlp.down_proj", rank: 2, alpha: 3, dropout: 0.1),
       LoRASpecification(moduleName: "lm_head", rank: 4, alpha: 8),
     ])
-    for adapter in model.adapters { try model.backend.fillNormal(adapter.b, mean: 0, deviation: 0.1, stream: RandomStream(seed: 1, purpose: adapter.moduleName)) }
+    for adapter in model.adapters {
+      try model.backend.fillNormal(
+        adapter.b, mean: 0, deviation: 0.1, stream: RandomStream(seed: 1, purpose: adapter.moduleName))
+    }
     let directory = temporary()
     try PEFTFiles.save(model, directory: directory)
     let again = try load("base")
@@ -82,7 +86,9 @@ private func temporary() -> String {
     func attach(_ name: String, rank: Int = 4, alpha: Double = 8, dropout: Double = 0) throws {
       try model.attachLoRA([LoRASpecification(moduleName: name, rank: rank, alpha: alpha, dropout: dropout)])
     }
-    #expect(throws: AdapterError.unknownModule(name: "q_proj", nearest: ["model.layers.0.self_attn.q_proj"])) { try attach("q_proj") }
+    #expect(throws: AdapterError.unknownModule(name: "q_proj", nearest: ["model.layers.0.self_attn.q_proj"])) {
+      try attach("q_proj")
+    }
     #expect(throws: AdapterError.notLinear(module: "model.norm", kind: "norm")) { try attach("model.norm") }
     #expect(throws: AdapterError.badRank(module: "lm_head", rank: 0, limit: 65536)) { try attach("lm_head", rank: 0) }
     #expect(throws: AdapterError.self) { try attach("lm_head", alpha: .nan) }

@@ -75,8 +75,10 @@ private func swiftFiles(under folder: URL) throws -> [URL] {
           at: root.appendingPathComponent(folder), includingPropertiesForKeys: nil)
       else { continue }
       for case let file as URL in walk where file.pathExtension == suffix && !file.path.contains("/data/") {
-        let lines = try String(contentsOf: file, encoding: .utf8).split(separator: "\n", omittingEmptySubsequences: false)
-        #expect(lines.count <= limit + 1, "\(folder)/\(file.lastPathComponent) has \(lines.count) lines, limit \(limit)")
+        let lines = try String(contentsOf: file, encoding: .utf8).split(
+          separator: "\n", omittingEmptySubsequences: false)
+        #expect(
+          lines.count <= limit + 1, "\(folder)/\(file.lastPathComponent) has \(lines.count) lines, limit \(limit)")
       }
     }
   }

@@ -8,7 +8,8 @@ import Testing
   func unaryGradientsMatchFiniteDifferences(operation: UnaryOperation) throws {
     let needsPositive: Set<UnaryOperation> = [.log, .sqrt, .rsqrt, .reciprocal]
     // Away from the kinks of abs, relu, sign and the jumps of floor, ceil and round.
-    let x = try needsPositive.contains(operation)
+    let x =
+      try needsPositive.contains(operation)
       ? sample([3, 5], low: 0.5, high: 2)
       : Tensor([-1.7, -1.2, -0.8, -0.3, 0.2, 0.35, 0.7, 1.1, 1.3, 1.8], shape: [2, 5], on: testBackend)
     try checkGradients(String(describing: operation), inputs: [x]) { try unary(operation, $0[0]) }

@@ -20,8 +20,10 @@ func checkGradients(
   let weights = try projection(y)
   try (try reduce(.sum, try binary(.multiply, y, weights))).backward()
   for (index, input) in inputs.enumerated() where !skip.contains(index) {
-    let analytic = try #require(input.gradient, "\(name): input \(index) got no gradient", sourceLocation: sourceLocation)
-      .floats()
+    let analytic = try #require(
+      input.gradient, "\(name): input \(index) got no gradient", sourceLocation: sourceLocation
+    )
+    .floats()
     for element in 0..<input.elementCount {
       let numeric = try GradientMode.disabled { () -> Float in
         func value(_ delta: Float) throws -> Float {

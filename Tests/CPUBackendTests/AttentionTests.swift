@@ -10,7 +10,9 @@ private struct AttentionTwin {
   let scale: Double
 
   /// Queries, keys and values [T, heads, headDim]; gives the output and, for `dOut`, the three gradients.
-  func run(_ q: [Double], _ k: [Double], _ v: [Double], _ dOut: [Double]) -> (out: [Double], dq: [Double], dk: [Double], dv: [Double]) {
+  func run(_ q: [Double], _ k: [Double], _ v: [Double], _ dOut: [Double]) -> (
+    out: [Double], dq: [Double], dk: [Double], dv: [Double]
+  ) {
     var out = [Double](repeating: 0, count: q.count)
     var (dq, dk, dv) = (out, [Double](repeating: 0, count: k.count), [Double](repeating: 0, count: k.count))
     for (first, end) in zip(starts, starts.dropFirst()) {
@@ -19,7 +21,8 @@ private struct AttentionTwin {
         for h in 0..<heads {
           let query = (t * heads + h) * headDim
           func key(_ s: Int) -> Int { (s * kvHeads + h / (heads / kvHeads)) * headDim }
-          let scores = (oldest...t).map { s in (0..<headDim).reduce(0.0) { $0 + q[query + $1] * k[key(s) + $1] } * scale }
+          let scores = (oldest...t).map { s in (0..<headDim).reduce(0.0) { $0 + q[query + $1] * k[key(s) + $1] } * scale
+          }
           let top = scores.max()!
           let sum = scores.reduce(0) { $0 + exp($1 - top) }
           let p = scores.map { exp($0 - top) / sum }

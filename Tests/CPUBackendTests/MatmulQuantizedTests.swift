@@ -120,7 +120,8 @@ private struct QuantizedProduct {
     ]
     // From 256 rows on the weight's rows are turned while they are decoded.
     for rows in [1, 2, 6, 9, 17, 40, 259] {
-      for (out, columns, blockSize) in rows < 256 ? shapes : [(70, 128, 64), (33, 192, 64), (20, 96, 64), (45, 37, 32)] {
+      for (out, columns, blockSize) in rows < 256 ? shapes : [(70, 128, 64), (33, 192, 64), (20, 96, 64), (45, 37, 32)]
+      {
         for variant in 0..<8 {
           QuantizedProduct(
             rows: rows, out: out, columns: columns, blockSize: blockSize, doubleQuantized: variant & 1 != 0,

@@ -55,7 +55,9 @@ import Testing
       try backend.swiglu(gate: gate.tensor, up: up.tensor, into: results[0].tensor)
       try backend.swigluBackward(
         dy.tensor, gate: gate.tensor, up: up.tensor, dGate: results[1].tensor, dUp: results[2].tensor)
-      let (g, u, d) = (try gate.values().map(Double.init), try up.values().map(Double.init), try dy.values().map(Double.init))
+      let (g, u, d) = (
+        try gate.values().map(Double.init), try up.values().map(Double.init), try dy.values().map(Double.init)
+      )
       let s = g.map { 1 / (1 + exp(-$0)) }
       var wanted = [[Double]](repeating: [], count: 3)
       for i in 0..<count {
@@ -242,7 +244,9 @@ import Testing
         let x = try GuardedTensor(random: 1, [301, 257], scale: 3, on: backend).tensor
         let weight = try GuardedTensor(random: 2, [257], on: backend).tensor
         let rstd = try Tensor(full: [301], value: 0, on: backend)
-        let (y, dx) = (try Tensor(full: [301, 257], value: 0, on: backend), try Tensor(full: [301, 257], value: 0, on: backend))
+        let (y, dx) = (
+          try Tensor(full: [301, 257], value: 0, on: backend), try Tensor(full: [301, 257], value: 0, on: backend)
+        )
         let dWeight = try Tensor(full: [257], value: 0, on: backend)
         try backend.rmsNorm(x, weight: weight, epsilon: 1e-5, into: y, rstd: rstd)
         try backend.rmsNormBackward(y, x, weight: weight, rstd: rstd, into: dx, accumulate: false, dWeight: dWeight)

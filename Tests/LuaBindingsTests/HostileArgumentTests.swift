@@ -89,11 +89,15 @@ func makeState(_ options: RunOptions = RunOptions()) throws -> (LuaState, Engine
       Array("local n = require 'qlora.native'; return function() return n.rand(3, 4) end".utf8), chunkName: "=make")
     let tensor = try #require(try make.call().first)
     // A model small enough that every call is fast.
-    let model = try #require(try state.load(Array("""
-      return require 'qlora.native'.new_model{ config = { model_type = 'llama', hidden_act = 'silu', vocab_size = 64,
-        hidden_size = 16, intermediate_size = 32, num_hidden_layers = 1, num_attention_heads = 2, num_key_value_heads = 1,
-        head_dim = 8, max_position_embeddings = 64, rms_norm_eps = 1e-5, rope_theta = 10000.0, tie_word_embeddings = true } }
-      """.utf8), chunkName: "=model").call().first)
+    let model = try #require(
+      try state.load(
+        Array(
+          """
+          return require 'qlora.native'.new_model{ config = { model_type = 'llama', hidden_act = 'silu', vocab_size = 64,
+            hidden_size = 16, intermediate_size = 32, num_hidden_layers = 1, num_attention_heads = 2, num_key_value_heads = 1,
+            head_dim = 8, max_position_embeddings = 64, rms_norm_eps = 1e-5, rope_theta = 10000.0, tie_word_embeddings = true } }
+          """.utf8), chunkName: "=model"
+      ).call().first)
     let sweeper = try state.load(Array(sweep.utf8), chunkName: "=sweep")
     let calls = try #require(try sweeper.call([native, tensor, model, .table(names)]).first?.asInt)
     #expect(calls > 20_000, "only \(calls) calls were made")
@@ -159,7 +163,8 @@ func makeState(_ options: RunOptions = RunOptions()) throws -> (LuaState, Engine
         _ = try chunk.call()
         Issue.record("\(code) gave no error")
       } catch {
-        #expect(String(describing: error) == "test:2: " + message || String(describing: error).contains(message), "\(error)")
+        #expect(
+          String(describing: error) == "test:2: " + message || String(describing: error).contains(message), "\(error)")
       }
     }
     state.close()

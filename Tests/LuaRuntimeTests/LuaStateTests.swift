@@ -15,7 +15,8 @@ private func run(_ source: String, in state: LuaState, name: String = "=test") t
 }
 
 private func message(_ source: String, in state: LuaState) -> String? {
-  do { _ = try run(source, in: state, name: "@recipe.lua") } catch let error as LuaError { return error.message } catch { return "other" }
+  do { _ = try run(source, in: state, name: "@recipe.lua") } catch let error as LuaError { return error.message } catch
+  { return "other" }
   return nil
 }
 
@@ -41,13 +42,15 @@ private func message(_ source: String, in state: LuaState) -> String? {
     struct Wrong: Error, CustomStringConvertible { let description = "seven is wrong" }
     state.globals["fail"] = state.function { _, _ in throw Wrong() }
     #expect(message("local x = 1\n\nfail()", in: state) == "recipe.lua:3: seven is wrong")
-    #expect(message("local t = nil\nt.x = 1", in: state)?.hasPrefix("recipe.lua:2: attempt to index a nil value") == true)
+    #expect(
+      message("local t = nil\nt.x = 1", in: state)?.hasPrefix("recipe.lua:2: attempt to index a nil value") == true)
     #expect(message("x = = 1", in: state)?.hasPrefix("recipe.lua:1: ") == true)
     #expect(message("load('\\27Lua', 'x', 'b')()", in: state) != nil)
     #expect(throws: LuaError.self) { try state.load([27, 76, 117, 97, 84, 0], chunkName: "=x") }
     // An error that is a table comes back as itself, through native frames too.
     state.globals["call"] = state.function { _, arguments in try #require(arguments[0].asFunction).call() }
-    let caught = try run("local e = {code = 7}\nlocal ok, got = pcall(call, function() error(e) end)\nreturn ok, got == e", in: state)
+    let caught = try run(
+      "local e = {code = 7}\nlocal ok, got = pcall(call, function() error(e) end)\nreturn ok, got == e", in: state)
     #expect(caught[0].asBool == false && caught[1].asBool == true)
     #expect(message("error(setmetatable({}, {__tostring = function() error('again') end}))", in: state) != nil)
     #expect(message("error()", in: state) != nil)
@@ -58,7 +61,9 @@ private func message(_ source: String, in state: LuaState) -> String? {
     let text = try #require(message("local function f() return call(f) end\nreturn call(f)", in: state))
     #expect(text.contains("overflow"))
     #expect(message("local function f() return 1 + f() end f()", in: state)?.contains("overflow") == true)
-    #expect(message("return (('x'):rep(1 << 20)):gsub('.', function() error('deep') end)", in: state)?.contains("deep") == true)
+    #expect(
+      message("return (('x'):rep(1 << 20)):gsub('.', function() error('deep') end)", in: state)?.contains("deep")
+        == true)
     #expect(try run("return 1 + 1", in: state)[0].asInt == 2)
   }
 
@@ -96,7 +101,8 @@ private func message(_ source: String, in state: LuaState) -> String? {
     let start = Counter.live
     let other = try #require(LuaState())
     other.globals["new"] = other.function { _, _ in [.object(Counter())] }
-    _ = try run("a = new()\nsetmetatable({}, {__gc = function() error('in a finalizer') end})\nb = {new(), new()}", in: other)
+    _ = try run(
+      "a = new()\nsetmetatable({}, {__gc = function() error('in a finalizer') end})\nb = {new(), new()}", in: other)
     #expect(Counter.live == start + 3)
     other.close()
     other.close()
@@ -149,11 +155,17 @@ private func message(_ source: String, in state: LuaState) -> String? {
 /// A plain thread that can be waited for.
 private final class Thread {
   private var handle = pthread_t()
-  private final class Body { let run: @Sendable () -> Void; init(_ run: @escaping @Sendable () -> Void) { self.run = run } }
+  private final class Body {
+    let run: @Sendable () -> Void; init(_ run: @escaping @Sendable () -> Void) { self.run = run }
+  }
 
   init(_ run: @escaping @Sendable () -> Void) {
     let body = Unmanaged.passRetained(Body(run)).toOpaque()
-    pthread_create(&handle, nil, { Unmanaged<Body>.fromOpaque($0!).takeRetainedValue().run(); return nil }, body)
+    pthread_create(
+      &handle, nil,
+      {
+        Unmanaged<Body>.fromOpaque($0!).takeRetainedValue().run(); return nil
+      }, body)
   }
   func join() { pthread_join(handle, nil) }
 }

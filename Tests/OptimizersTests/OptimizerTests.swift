@@ -104,7 +104,8 @@ private func scratchDirectory() throws -> String {
       try resumed.step()
     }
     #expect(try bits(one) == bits(two))
-    let other = try Optimizer(try parameters([5000]), OptimizerOptions(update: OptimizerUpdate(rule: .lion, learningRate: 1)))
+    let other = try Optimizer(
+      try parameters([5000]), OptimizerOptions(update: OptimizerUpdate(rule: .lion, learningRate: 1)))
     #expect(throws: OptimizerError.self) {
       try other.restore(from: try SafetensorsFile(path: directory + "/state.safetensors"), stepCount: 1)
     }

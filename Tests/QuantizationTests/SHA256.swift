@@ -17,7 +17,9 @@ func sha256(_ message: [UInt8]) -> String {
   var hash = primes.prefix(8).map { root($0, 2) }
   var data = message + [0x80]
   while data.count % 64 != 56 { data.append(0) }
-  for shift in stride(from: 56, through: 0, by: -8) { data.append(UInt8(truncatingIfNeeded: (message.count * 8) >> shift)) }
+  for shift in stride(from: 56, through: 0, by: -8) {
+    data.append(UInt8(truncatingIfNeeded: (message.count * 8) >> shift))
+  }
   func rotate(_ x: UInt32, _ n: UInt32) -> UInt32 { (x >> n) | (x << (32 - n)) }
   for chunk in stride(from: 0, to: data.count, by: 64) {
     var w = (0..<16).map { i in (0..<4).reduce(UInt32(0)) { ($0 << 8) | UInt32(data[chunk + 4 * i + $1]) } }

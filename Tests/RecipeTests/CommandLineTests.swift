@@ -14,7 +14,10 @@ import Testing
       ("local qlora = require 'qlora'\nqlora.zeros('x')", "recipe.lua:2: bad argument #1 to 'zeros'"),
       ("local x = 1\nprint(xx)", "recipe.lua:2: undeclared global 'xx'"),
       ("y = 1", "recipe.lua:1: assignment to undeclared global 'y'"),
-      ("local q = require 'qlora'\nq.load('/nowhere', { qant = 'nf4' })", "recipe.lua:2: qlora.load: unknown option 'qant'; did you mean \"quant\"?"),
+      (
+        "local q = require 'qlora'\nq.load('/nowhere', { qant = 'nf4' })",
+        "recipe.lua:2: qlora.load: unknown option 'qant'; did you mean \"quant\"?"
+      ),
       ("local q = require 'qlora'\n\nq.load('/nowhere')", "recipe.lua:3: /nowhere: not a model"),
       ("local q = require 'qlora'\nq.tensor{{1,2},{3}}", "rows have different lengths"),
       ("local q = require 'qlora'\nq.ones(2,3):matmul(q.ones(2,3))", "inner dimensions differ"),
@@ -41,7 +44,8 @@ import Testing
 
   @Test func hostileProgramsEndInErrors() throws {
     let programs = [
-      "local function f() return f() + 1 end f()", "string.rep('x', 1 << 40)", "local t = setmetatable({}, {__index = function(t, k) return t[k] end}) print(t.x)",
+      "local function f() return f() + 1 end f()", "string.rep('x', 1 << 40)",
+      "local t = setmetatable({}, {__index = function(t, k) return t[k] end}) print(t.x)",
       "local q = require 'qlora'\nq.zeros(1 << 40, 1 << 40)", "local q = require 'qlora'\nq.zeros(-1)",
       "local q = require 'qlora'\nq.rand(1 << 45)", "error(setmetatable({}, {__tostring = function() error('x') end}))",
       "local q = require 'qlora'\nq.ones(2):view(3)", "local q = require 'qlora'\nq.ones(2)[3] = 1",
@@ -55,8 +59,13 @@ import Testing
   }
 
   @Test func pipedPromptInputPrintsResults() throws {
-    let outcome = try Program.run(["-i"], input: "1 + 1\n=2 * 3\nlocal_value = 5;\nlocal_value\nfor i = 1, 2 do\nprint(i)\nend\nerror('x')\nqlora.ones(2)\n")
-    for text in ["2\n", "6\n", "5\n", "1\n2\n", "[f32 2, 8 bytes]"] { #expect(outcome.output.contains(text), "\(outcome.output)") }
+    let outcome = try Program.run(
+      ["-i"],
+      input: "1 + 1\n=2 * 3\nlocal_value = 5;\nlocal_value\nfor i = 1, 2 do\nprint(i)\nend\nerror('x')\nqlora.ones(2)\n"
+    )
+    for text in ["2\n", "6\n", "5\n", "1\n2\n", "[f32 2, 8 bytes]"] {
+      #expect(outcome.output.contains(text), "\(outcome.output)")
+    }
     #expect(outcome.errors.contains("x") && outcome.code == 0)
   }
 }

@@ -35,8 +35,11 @@ private let recipe = """
       let adapter = directory.appendingPathComponent("adapter/adapter_model.safetensors")
       for attempt in 0..<12 {
         let isLast = attempt == 11 || kills >= 20
-        let hasCheckpoint = (try? FileManager.default.contentsOfDirectory(
-          atPath: directory.appendingPathComponent("run").path))?.contains { $0.hasPrefix("checkpoint") && !$0.contains(".") } ?? false
+        let hasCheckpoint =
+          (try? FileManager.default.contentsOfDirectory(
+            atPath: directory.appendingPathComponent("run").path))?.contains {
+            $0.hasPrefix("checkpoint") && !$0.contains(".")
+          } ?? false
         let arguments = hasCheckpoint ? ["--quiet", "--resume", "run", "r.lua"] : ["--quiet", "r.lua"]
         if !hasCheckpoint { try? FileManager.default.removeItem(at: directory.appendingPathComponent("run")) }
         let process = Program.process(arguments, in: directory)

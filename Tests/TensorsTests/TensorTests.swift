@@ -40,7 +40,9 @@ import Testing
   }
 
   @Test func conversionsRoundToNearestEven() throws {
-    let values: [Float] = [1, 1.00390625, 1.01171875, 3.4e38, Float(bitPattern: 0x0001_16C2), -0.0, .infinity, 65520, 5.9604645e-8]
+    let values: [Float] = [
+      1, 1.00390625, 1.01171875, 3.4e38, Float(bitPattern: 0x0001_16C2), -0.0, .infinity, 65520, 5.9604645e-8,
+    ]
     let x = try Tensor(values, on: backend)
     // 1 + 2^-8 and 1 + 3 * 2^-8 lie between two bf16 numbers.
     #expect(try Array(x.converted(to: .bf16).floats().prefix(3)) == [1, 1, 1.015625])

@@ -138,7 +138,8 @@ private func train(_ model: LanguageModel, _ optimizer: Optimizer, steps: Range<
     let optimizer = try Optimizer(
       model.trainableParameters.map { OptimizedParameter(name: $0.name, tensor: $0.tensor) },
       OptimizerOptions(update: OptimizerUpdate(rule: .adamW, learningRate: 0.01)))
-    let rows = (0..<4).map { (row: Int) -> [Int32] in (0..<200).map { (i: Int) -> Int32 in Int32((i * 3 + row) % 128) } }
+    let rows = (0..<4).map { (row: Int) -> [Int32] in (0..<200).map { (i: Int) -> Int32 in Int32((i * 3 + row) % 128) }
+    }
     for checkpointing in [false, true] {
       model.checkpointing = checkpointing
       for _ in 0..<2 {
@@ -153,7 +154,9 @@ private func train(_ model: LanguageModel, _ optimizer: Optimizer, steps: Range<
         programByteCount: 1000)
       let tensors = plan.moments.filter { $0.name != "load" }.map(\.bytes).max() ?? 0
       let ratio = Double(tensors - 1000 - rehearsal.scratchByteCount) / Double(model.backend.memory.peak)
-      #expect((0.99...1.01).contains(ratio), "checkpointing \(checkpointing): planned \(tensors), measured \(model.backend.memory.peak)")
+      #expect(
+        (0.99...1.01).contains(ratio),
+        "checkpointing \(checkpointing): planned \(tensors), measured \(model.backend.memory.peak)")
       #expect(plan.categories.reduce(0) { $0 + $1.bytes } == plan.peak)
     }
   }
