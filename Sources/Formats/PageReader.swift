@@ -1,43 +1,51 @@
 import Glibc
 import Synchronization
+import Tensors
 
 /// Brings ranges of mapped files into memory on a thread of its own, in the order they are asked for, and tells when
 /// they are there. A range that cannot be read (a failing disk, a file cut short) is an error code here, where the
 /// touch of a page would end the process.
-public final class PageReader: Sendable {
-  private let queue: Queue
-  private let thread: UInt
+public final class PageReader {
+  private let thread: RequestThread
+  private var reads: [Int: (request: PendingRequest, state: State)] = [:]
+
+  /// What a read tells, and is told, while it is under way.
+  private final class State: Sendable {
+    let code = Atomic<Int32>(0)
+    let isStopping = Atomic(false)
+  }
 
   /// nil where the system gives no thread.
   public init?() {
-    queue = Queue()
-    let seat = Unmanaged.passRetained(queue)
-    var handle = pthread_t()
-    let status = pthread_create(
-      &handle, nil,
-      { raw in
-        guard let raw else { return nil }
-        Unmanaged<Queue>.fromOpaque(raw).takeRetainedValue().run()
-        return nil
-      }, seat.toOpaque())
-    guard status == 0 else {
-      seat.release()
-      return nil
-    }
-    thread = UInt(handle)
+    guard let thread = try? RequestThread() else { return nil }
+    self.thread = thread
   }
 
+  // What is being read must stay mapped until it is.
   deinit {
-    queue.stop()
-    pthread_join(pthread_t(thread), nil)
+    for read in reads.values { read.state.isStopping.store(true, ordering: .releasing) }
+    for read in reads.values { try? read.request.wait() }
   }
 
   /// Asks for address ranges of a read-only mapping, which must stay mapped until `wait` for `key` has returned or this
   /// object is gone.
-  public func request(_ key: Int, _ ranges: [Range<UInt>]) { queue.add(key, ranges) }
+  public func request(_ key: Int, _ ranges: [Range<UInt>]) {
+    let state = State()
+    let request = thread.start {
+      for range in ranges where state.code.load(ordering: .relaxed) == 0 {
+        let code = PageReader.populate(range) { !state.isStopping.load(ordering: .acquiring) }
+        state.code.store(code, ordering: .releasing)
+      }
+    }
+    reads[key] = (request, state)
+  }
 
-  /// Returns when everything asked for under `key` is in memory: 0, or the system's error code.
-  public func wait(for key: Int) -> Int32 { queue.wait(for: key) }
+  /// Returns when everything asked for under `key` is in memory: 0, or the system's error code, which is told once.
+  public func wait(for key: Int) -> Int32 {
+    guard let read = reads.removeValue(forKey: key) else { return 0 }
+    try? read.request.wait()  // a read throws nothing; its code tells
+    return read.state.code.load(ordering: .acquiring)
+  }
 
   /// Takes the whole pages inside a range out of this process; the file's copy in the page cache stays.
   public static func release(_ ranges: [Range<UInt>]) {
@@ -69,72 +77,5 @@ public final class PageReader: Sendable {
       start = end
     }
     return 0
-  }
-
-  private final class Queue: @unchecked Sendable {
-    private var mutex = pthread_mutex_t()
-    private var condition = pthread_cond_t()
-    private var waiting: [(key: Int, ranges: [Range<UInt>])] = []
-    /// Keys asked for and not yet in memory.
-    private var pending: Set<Int> = []
-    private var failures: [Int: Int32] = [:]
-    private let isStopping = Atomic(false)
-
-    init() {
-      pthread_mutex_init(&mutex, nil)
-      pthread_cond_init(&condition, nil)
-    }
-
-    deinit {
-      pthread_cond_destroy(&condition)
-      pthread_mutex_destroy(&mutex)
-    }
-
-    private func locked<R>(_ body: () -> R) -> R {
-      pthread_mutex_lock(&mutex)
-      defer { pthread_mutex_unlock(&mutex) }
-      return body()
-    }
-
-    func add(_ key: Int, _ ranges: [Range<UInt>]) {
-      locked {
-        waiting.append((key, ranges))
-        pending.insert(key)
-        pthread_cond_broadcast(&condition)
-      }
-    }
-
-    func wait(for key: Int) -> Int32 {
-      locked {
-        while pending.contains(key) { pthread_cond_wait(&condition, &mutex) }
-        return failures.removeValue(forKey: key) ?? 0
-      }
-    }
-
-    func stop() {
-      isStopping.store(true, ordering: .releasing)
-      locked { _ = pthread_cond_broadcast(&condition) }
-    }
-
-    private var goesOn: Bool { !isStopping.load(ordering: .acquiring) }
-
-    func run() {
-      while let job = next() {
-        var code: Int32 = 0
-        for range in job.ranges where code == 0 { code = PageReader.populate(range) { goesOn } }
-        locked {
-          pending.remove(job.key)
-          if code != 0 { failures[job.key] = code }
-          pthread_cond_broadcast(&condition)
-        }
-      }
-    }
-
-    private func next() -> (key: Int, ranges: [Range<UInt>])? {
-      locked {
-        while waiting.isEmpty, goesOn { pthread_cond_wait(&condition, &mutex) }
-        return goesOn ? waiting.removeFirst() : nil
-      }
-    }
   }
 }
