@@ -11,7 +11,7 @@ extension Kernels {
 
   @inline(__always)
   static func decodeDynamic(_ codec: DynamicCodec, _ codes: UnsafePointer<UInt8>, _ count: Int) -> F16 {
-    qt_gather(codec.map, qt_load_bytes(codes, count))
+    qt_entry256(codec.map, qt_load_bytes(codes, count))
   }
 
   /// Codes of the nearest entries of values in [-1, 1]; see `DynamicCodec`.
@@ -73,7 +73,7 @@ extension Kernels {
       let scale = splat(absmax[first / blockSize])
       var i = first
       while i < end {
-        let value = qt_gather(map, qt_load_bytes(codes + i, end &- i)) * scale
+        let value = qt_entry256(map, qt_load_bytes(codes + i, end &- i)) * scale
         putElement16(y, 0, i, end &- i, value + splat(offset))
         i &+= 16
       }

@@ -9,6 +9,18 @@ import Numerics
 private let stateBlock = 256
 
 extension Kernels {
+  /// The moments of a block as they were stored. A pass of its own: inside the update's arithmetic the compiler takes
+  /// these vectors apart.
+  @inline(__always)
+  private static func decodeBlock(
+    _ codec: DynamicCodec, _ codes: UnsafePointer<UInt8>, _ absmax: Float, _ size: Int,
+    _ moments: UnsafeMutablePointer<Float>
+  ) {
+    forEachVector(size) { j, rest in
+      storeFloats(moments + j, decodeDynamic(codec, codes + j, rest) * splat(absmax))
+    }
+  }
+
   /// Codes of moments in [-top, top]. A negative value that is nearest to zero gets the smallest negative entry: as in
   /// bitsandbytes the code of a first moment keeps its sign.
   @inline(__always)
@@ -41,13 +53,14 @@ extension Kernels {
       while first < count {
         let size = min(stateBlock, count &- first)
         let block = first / stateBlock
-        let (old1, old2) = (splat(absmax1[block]), splat(absmax2[block]))
+        decodeBlock(signed, codes1 + first, absmax1[block], size, m)
+        decodeBlock(unsigned, codes2 + first, absmax2[block], size, v)
         var (peak1, peak2) = (splat(0), splat(0))
         forEachVector(size) { j, rest in
           let i = first &+ j
           let gradient = element16(g, 0, i, rest) * splat(s.gradientScale)
-          let new1 = decodeDynamic(signed, codes1 + i, rest) * old1 * beta1 + gradient * rest1
-          let new2 = decodeDynamic(unsigned, codes2 + i, rest) * old2 * beta2 + gradient * gradient * rest2
+          let new1 = loadFloats(m + j) * beta1 + gradient * rest1
+          let new2 = loadFloats(v + j) * beta2 + gradient * gradient * rest2
           putElement16(
             p, 0, i, rest, element16(p, 0, i, rest) * decay - rate * new1 / (qt_sqrt(new2) + epsilon))
           storeFloats(m + j, new1)
@@ -84,12 +97,12 @@ extension Kernels {
       while first < count {
         let size = min(stateBlock, count &- first)
         let block = first / stateBlock
-        let old = splat(absmax[block])
+        decodeBlock(signed, codes + first, absmax[block], size, m)
         var peak = splat(0)
         forEachVector(size) { j, rest in
           let i = first &+ j
           let gradient = element16(g, 0, i, rest) * splat(s.gradientScale)
-          let moment = decodeDynamic(signed, codes + i, rest) * old
+          let moment = loadFloats(m + j)
           let direction = signs(moment * splat(s.beta1) + gradient * splat(1 - s.beta1))
           putElement16(p, 0, i, rest, element16(p, 0, i, rest) * decay - rate * direction)
           let new = moment * splat(s.beta2) + gradient * splat(1 - s.beta2)

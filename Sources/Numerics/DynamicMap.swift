@@ -53,7 +53,8 @@ public struct DynamicCodec: @unchecked Sendable {
 
   /// The tables live as long as the process.
   private init(_ values: [Float], isSigned: Bool) {
-    let map = UnsafeMutablePointer<Float>.allocate(capacity: 256)
+    // Kernels read the map sixteen entries at a time: no such read should lie in two cache lines.
+    let map = UnsafeMutableRawPointer.allocate(byteCount: 1024, alignment: 64).bindMemory(to: Float.self, capacity: 256)
     map.initialize(from: values, count: 256)
     let thresholds = (0..<255).map { Self.threshold(above: $0, values) }
     func code(_ s: Float) -> UInt32 { UInt32(thresholds.count { $0 <= s }) }

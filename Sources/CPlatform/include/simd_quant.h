@@ -55,6 +55,32 @@ CP_INLINE f32x16 qt_gather(const float *table, u32x16 index) {
 #endif
 }
 
+#if defined(__AVX512F__)
+/// The entries with bits 0 to 4 of each lane of `index`, of 32 entries.
+CP_INLINE __m512 qt_entry32(const float *table, __m512i index) {
+  return _mm512_permutex2var_ps(_mm512_loadu_ps(table), index, _mm512_loadu_ps(table + 16));
+}
+CP_INLINE __m512 qt_entry64(const float *table, __m512i index, __mmask16 bit5) {
+  return _mm512_mask_blend_ps(bit5, qt_entry32(table, index), qt_entry32(table + 32, index));
+}
+CP_INLINE __m512 qt_entry128(const float *table, __m512i index, __mmask16 bit5, __mmask16 bit6) {
+  return _mm512_mask_blend_ps(bit6, qt_entry64(table, index, bit5), qt_entry64(table + 64, index, bit5));
+}
+#endif
+
+/// table[index[i]] of a table of 256 entries. Permutations of sixteen registers take half the time of a gather.
+CP_INLINE f32x16 qt_entry256(const float *table, u32x16 index) {
+#if defined(__AVX512F__)
+  __m512i i = (__m512i)index;
+  __mmask16 bit5 = _mm512_test_epi32_mask(i, _mm512_set1_epi32(32));
+  __mmask16 bit6 = _mm512_test_epi32_mask(i, _mm512_set1_epi32(64));
+  __mmask16 bit7 = _mm512_test_epi32_mask(i, _mm512_set1_epi32(128));
+  return (f32x16)_mm512_mask_blend_ps(bit7, qt_entry128(table, i, bit5, bit6), qt_entry128(table + 128, i, bit5, bit6));
+#else
+  return qt_gather(table, index);
+#endif
+}
+
 /// The first `count` (0 to 16) bytes, widened; zeros follow. Reads nothing beyond them.
 CP_INLINE u32x16 qt_load_bytes(const uint8_t *p, long count) {
   qt_u8x16 b = {0};
