@@ -45,11 +45,11 @@ extension CPUBackend {
   ) throws {
     let (source, target) = (Shared(x.address), Shared(y.address))
     let (kernels, type) = (tables.rows, x.type)
-    let threshold = UInt32(min(Double(probability) * 0x1p32, 0x1p32 - 1))
-    let scale = 1 / (1 - probability)
+    let threshold = min((probability * 0x1p16).rounded(), 0x1p16 - 1)
+    let scale = 1 / (1 - threshold * 0x1p-16)
     inElements(x.elementCount) { range in
       kernels.dropout(
-        source.value, type, range.lowerBound, range.count, stream.seed, stream.stream, threshold, scale, target.value,
+        source.value, type, range.lowerBound, range.count, stream.seed, stream.stream, UInt32(threshold), scale, target.value,
         accumulate)
     }
   }

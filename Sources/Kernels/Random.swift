@@ -48,35 +48,38 @@ extension Kernels {
     }
   }
 
-  /// See `Backend.dropout`; `first` is a multiple of 64.
+  /// See `Backend.dropout`; `first` is a multiple of 128.
   @inline(never)
   static func dropout(
     _ x: UnsafeRawPointer, _ type: Int32, _ first: Int, _ count: Int, _ seed: UInt64, _ stream: UInt64,
     _ threshold: UInt32, _ scale: Float, _ y: UnsafeMutableRawPointer, _ accumulate: Bool
   ) {
     let end = first &+ count
-    @inline(always) func put(_ i: Int, _ words: U16) {
+    @inline(always) func put(_ i: Int, _ keep: (F16) -> F16) {
       let rest = end &- i
       guard rest > 0 else { return }
-      let kept = element16(x, type, i, rest) * splat(scale)
-      var v = kept.replacing(with: 0, where: words .< U16(repeating: threshold))
+      var v = keep(element16(x, type, i, rest) * splat(scale))
       if accumulate { v = v + element16(y, type, i, rest) }
       putElement16(y, type, i, rest, v)
     }
+    @inline(always) func putTwo(_ i: Int, _ words: U16) {
+      put(i) { rd_keep_low($0, words, threshold) }
+      put(i &+ 16) { rd_keep_high($0, words, threshold) }
+    }
     @inline(always) func putAll(_ i: Int, _ words: (U16, U16, U16, U16)) {
-      put(i, words.0)
-      put(i &+ 16, words.1)
-      put(i &+ 32, words.2)
-      put(i &+ 48, words.3)
+      putTwo(i, words.0)
+      putTwo(i &+ 32, words.1)
+      putTwo(i &+ 64, words.2)
+      putTwo(i &+ 96, words.3)
     }
     var i = first
     while i < end {
-      let block = UInt64(i) / 4
+      let block = UInt64(i) / 8
       var (low, high) = (Counters(block, stream), Counters(block &+ 16, stream))
       philox(&low, &high, seed)
       putAll(i, low.words())
-      putAll(i &+ 64, high.words())
-      i &+= 128
+      putAll(i &+ 128, high.words())
+      i &+= 256
     }
   }
 }

@@ -33,7 +33,8 @@ public protocol Backend: AnyObject, Sendable {
   func reduce(_ operation: Reduction, _ x: Tensor, outer: Int, count: Int, inner: Int, into y: Tensor) throws
   /// Sum of squares of all elements, in double precision with a fixed order.
   func sumOfSquares(_ x: Tensor) throws -> Double
-  /// y = x * keep / (1 - p); element i keeps when word i of the stream is at least p * 2^32.
+  /// y (+)= keep ? x / (1 - p) : 0 with p rounded to a multiple of 2^-16; element i keeps when the i-th 16-bit number of
+  /// the Philox stream, the lower half of each word first, is at least p * 2^16.
   func dropout(_ x: Tensor, probability: Float, stream: RandomStream, into y: Tensor, accumulate: Bool) throws
 
   // MARK: Products

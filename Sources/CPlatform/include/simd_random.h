@@ -1,5 +1,7 @@
 #pragma once
 #include "simd.h"
+#include <string.h>
+#include "simd_matmul.h"
 
 // The integer steps of Philox (Kernels/Random.swift) that Swift's vectors lack.
 
@@ -24,6 +26,35 @@ CP_INLINE u32x16 rd_mul_high(u32x16 a, uint32_t b) {
   u32x16 r;
   for (int i = 0; i < 16; i++) r[i] = (uint32_t)(((uint64_t)a[i] * b) >> 32);
   return r;
+#endif
+}
+
+typedef uint16_t rd_u16x16 __attribute__((ext_vector_type(16)));
+
+CP_INLINE f32x16 rd_keep(f32x16 v, rd_u16x16 numbers, uint32_t threshold) {
+  mm_i32x16 keeps = __builtin_convertvector(numbers, u32x16) >= threshold;
+  return (f32x16)((u32x16)v & (u32x16)keeps);
+}
+/// v where the 16-bit numbers in the lower eight words, the lower half of each first, reach the threshold, and 0 elsewhere.
+CP_INLINE f32x16 rd_keep_low(f32x16 v, u32x16 words, uint32_t threshold) {
+#if defined(__AVX512BW__)
+  __mmask32 keeps = _mm512_cmpge_epu16_mask((__m512i)words, _mm512_set1_epi16((short)threshold));
+  return (f32x16)_mm512_maskz_mov_ps((__mmask16)keeps, (__m512)v);
+#else
+  rd_u16x16 numbers;
+  memcpy(&numbers, &words, 32);
+  return rd_keep(v, numbers, threshold);
+#endif
+}
+/// The same with the upper eight words.
+CP_INLINE f32x16 rd_keep_high(f32x16 v, u32x16 words, uint32_t threshold) {
+#if defined(__AVX512BW__)
+  __mmask32 keeps = _mm512_cmpge_epu16_mask((__m512i)words, _mm512_set1_epi16((short)threshold));
+  return (f32x16)_mm512_maskz_mov_ps((__mmask16)(keeps >> 16), (__m512)v);
+#else
+  rd_u16x16 numbers;
+  memcpy(&numbers, (const char *)&words + 32, 32);
+  return rd_keep(v, numbers, threshold);
 #endif
 }
 
