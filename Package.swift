@@ -4,13 +4,20 @@ import PackageDescription
 // One target per line of the picture in docs/architecture.md; arrows point downward only
 // (Tests/ArchitectureTests reads the imports and fails on any other arrow).
 
+#if arch(x86_64)
+  let isX86 = true
+#else
+  let isX86 = false
+#endif
+
 /// Settings of one instruction-set build of `Sources/Kernels`. The kernels are optimised even in debug
-/// builds, because unoptimised vector code is hundreds of times slower.
+/// builds, because unoptimised vector code is hundreds of times slower. On ARM all four builds are for NEON, and the
+/// baseline is the one that is used.
 func kernelSettings(_ define: String, _ flags: [String]) -> [SwiftSetting] {
   [
-    .define(define),
+    .define(isX86 ? define : "ISA_NEON"),
     .unsafeFlags(
-      ["-O", "-enforce-exclusivity=unchecked"] + flags.flatMap { ["-Xcc", $0] },
+      ["-O", "-enforce-exclusivity=unchecked"] + (isX86 ? flags : []).flatMap { ["-Xcc", $0] },
       .when(platforms: [.linux])),
   ]
 }

@@ -3,6 +3,7 @@ import Glibc
 
 /// The builds of the kernels, from least to most demanding.
 public enum InstructionSet: Int, Sendable, CaseIterable {
+  /// SSE2, or NEON on ARM.
   case baseline = 0
   case avx2 = 1
   case avx512 = 2

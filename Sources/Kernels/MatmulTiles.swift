@@ -1,8 +1,8 @@
 import CPlatform
 import Numerics
 
-// The register tiles. Their size follows the number of registers: 28 of 32 for AVX-512, 12 of 16 for AVX2. The sums
-// are named members because an array of vectors, indexed in a loop, would live in memory.
+// The register tiles. Their size follows the number of registers: 28 of 32 for AVX-512, 12 of 16 for AVX2, 24 of 32 for
+// NEON. The sums are named members because an array of vectors, indexed in a loop, would live in memory.
 
 private let lanePitch = 256  // MatmulKernels.panelStride; a literal here gives the loads constant displacements
 
@@ -76,7 +76,7 @@ private func multiplyAdd(_ sum: F16, _ a: F16, _ b: F16) -> F16 {
 
 #else
   extension Kernels {
-    #if ISA_AVX2
+    #if ISA_AVX2 || ISA_NEON
       static let matmulRows = 6
     #else
       static let matmulRows = 2
@@ -244,7 +244,7 @@ private func multiplyAdd(_ sum: F16, _ a: F16, _ b: F16) -> F16 {
     tile.put(c, overwrite, half: half)
   }
 
-#elseif ISA_AVX2
+#elseif ISA_AVX2 || ISA_NEON
   private struct Tile6 {
     var r0 = Row(), r1 = Row(), r2 = Row(), r3 = Row(), r4 = Row(), r5 = Row()
 
@@ -363,7 +363,7 @@ extension Kernels {
         }
       #elseif ISA_AVX512
         tile(a, lanes, from, left, words, to, overwrite, false)
-      #elseif ISA_AVX2
+      #elseif ISA_AVX2 || ISA_NEON
         tile6(a, from, words, to, overwrite)
       #else
         tile2(a, from, words, to, overwrite)
