@@ -103,7 +103,7 @@ let package = Package(
     tests("Quantization", ["Quantization", "Tensors", "CPUBackend", "Formats", "Numerics"]),
     tests("Formats", ["Formats", "Tensors"]),
     tests("Tokenizers", ["Tokenizers", "Formats"]),
-    tests("Models", ["Models", "CPUBackend", "Formats"]),
+    tests("Models", ["Models", "Adapters", "CPUBackend", "Formats"]),
     tests("Adapters", ["Adapters", "Models", "CPUBackend", "Formats"]),
     tests("Optimizers", ["Optimizers", "CPUBackend", "Tensors", "Numerics"]),
     tests("Training", ["Training", "CPUBackend"]),
