@@ -1,23 +1,30 @@
 import CPUBackend
 import Tensors
+import Testing
 
 /// Every backend there is on this machine: each instruction set, on one thread and on three.
 let backends: [CPUBackend] = InstructionSet.allCases.filter(\.isSupported).flatMap { set in
   [1, 3].map { CPUBackend(threadCount: $0, instructionSet: set) }
 }
 
-/// A tensor whose memory has NaN before and behind it: a kernel that reads outside gives NaN, one that writes outside is
-/// seen by `isIntact`.
+/// A tensor between guard pages: see `GuardPages`.
 struct GuardedTensor {
-  static let margin = 64
-  private let whole: Tensor
+  private let pages: GuardPages
   let tensor: Tensor
 
+  /// Without values all bytes are ones: NaN in float types.
+  init(empty shape: [Int], _ dtype: DType = .f32, on backend: CPUBackend) {
+    let pages = GuardPages(byteCount: shape.reduce(1, *) * dtype.byteCount)
+    self.pages = pages
+    let storage = Storage(
+      base: pages.base, byteCount: pages.byteCount, category: .activations, backend: backend,
+      onRelease: { _ in withExtendedLifetime(pages) {} })
+    tensor = Tensor(storage: storage, dtype: dtype, shape: shape)
+  }
+
   init(_ values: [Float], _ shape: [Int], _ dtype: DType = .f32, on backend: CPUBackend) throws {
-    let margin = [Float](repeating: .nan, count: Self.margin)
-    let all = margin + values + margin
-    whole = try Tensor(all, shape: [all.count], on: backend).converted(to: dtype)
-    tensor = try whole.narrowed(0, Self.margin..<Self.margin + values.count).viewed(shape)
+    self.init(empty: shape, dtype, on: backend)
+    try backend.copy(try Tensor(values, shape: shape, on: backend), into: tensor)
   }
 
   /// Random values in [-1, 1), rounded to the dtype.
@@ -27,15 +34,24 @@ struct GuardedTensor {
   }
 
   init(zeros shape: [Int], _ dtype: DType = .f32, on backend: CPUBackend) throws {
-    try self.init([Float](repeating: 0, count: shape.reduce(1, *)), shape, dtype, on: backend)
+    self.init(empty: shape, dtype, on: backend)
+    try backend.fill(tensor, 0)
   }
 
   func values() throws -> [Float] { try tensor.floats() }
+  var isIntact: Bool { pages.isIntact }
+}
 
-  var isIntact: Bool {
-    get throws {
-      let all = try whole.floats()
-      return all.prefix(Self.margin).allSatisfy(\.isNaN) && all.suffix(Self.margin).allSatisfy(\.isNaN)
+/// Results that one instruction set gives on different numbers of threads: they must agree to the bit.
+struct SameBits {
+  private var wanted: [InstructionSet: [[UInt32]]] = [:]
+
+  mutating func check(_ results: [GuardedTensor], on backend: CPUBackend) throws {
+    let bits = try results.map { try $0.values().map(\.bitPattern) }
+    if let wanted = wanted[backend.instructionSet] {
+      #expect(bits == wanted, "\(backend.instructionSet): bits depend on the number of threads")
+    } else {
+      wanted[backend.instructionSet] = bits
     }
   }
 }

@@ -10,41 +10,32 @@ private final class QuantizedFixture {
   let columns: Int
   let blockSize: Int
   let doubleQuantized: Bool
-  private let codes: UnsafeMutablePointer<UInt8>
-  private let book = UnsafeMutablePointer<Float>.allocate(capacity: 16)
-  private let absmax: UnsafeMutablePointer<Float>
-  private let absmaxCodes: UnsafeMutablePointer<UInt8>
-  private let nested: UnsafeMutablePointer<Float>
-  private let map = UnsafeMutablePointer<Float>.allocate(capacity: 256)
+  private let pages: [GuardPages]
+  private var codes: UnsafeMutablePointer<UInt8> { pages[0].values(of: UInt8.self) }
+  private var book: UnsafeMutablePointer<Float> { pages[1].values(of: Float.self) }
+  private var absmax: UnsafeMutablePointer<Float> { pages[2].values(of: Float.self) }
+  private var absmaxCodes: UnsafeMutablePointer<UInt8> { pages[3].values(of: UInt8.self) }
+  private var nested: UnsafeMutablePointer<Float> { pages[4].values(of: Float.self) }
+  private var map: UnsafeMutablePointer<Float> { pages[5].values(of: Float.self) }
 
   init(out: Int, columns: Int, blockSize: Int, doubleQuantized: Bool) {
     self.out = out
     self.columns = columns
     self.blockSize = blockSize
     self.doubleQuantized = doubleQuantized
-    var random = TestRandom(out * 31 + columns)
     let count = out * columns
     let blocks = (count + blockSize - 1) / blockSize
-    codes = .allocate(capacity: (count + 1) / 2)
+    let nestedCount = (blocks + 255) / 256
+    pages = [(count + 1) / 2, 4 * 16, 4 * blocks, blocks, 4 * nestedCount, 4 * 256].map { GuardPages(byteCount: $0) }
+    var random = TestRandom(out * 31 + columns)
     for i in 0..<(count + 1) / 2 { codes[i] = UInt8(random.next() & 255) }
     for i in 0..<16 { book[i] = random.unit() }
-    absmax = .allocate(capacity: blocks)
-    absmaxCodes = .allocate(capacity: blocks)
     for i in 0..<blocks {
       absmax[i] = abs(random.unit()) + 0.1
       absmaxCodes[i] = UInt8(random.next() & 255)
     }
-    nested = .allocate(capacity: blocks / 256 + 1)
-    for i in 0..<blocks / 256 + 1 { nested[i] = abs(random.unit()) }
+    for i in 0..<nestedCount { nested[i] = abs(random.unit()) }
     for i in 0..<256 { map[i] = random.unit() }
-  }
-  deinit {
-    codes.deallocate()
-    book.deallocate()
-    absmax.deallocate()
-    absmaxCodes.deallocate()
-    nested.deallocate()
-    map.deallocate()
   }
 
   var pointers: QuantizedWeightPointers {
@@ -116,12 +107,12 @@ private struct QuantizedProduct {
     let backend = CPUBackend(threadCount: 2, instructionSet: instructionSet)
     let shapes = [
       (70, 128, 64), (33, 192, 64), (64, 64, 128), (31, 576, 64), (20, 96, 64), (45, 37, 32), (3, 1001, 64),
-      (70, 80, 4096), (9, 7, 32), (140, 33, 64), (1, 1, 32),
+      (70, 80, 4096), (9, 7, 32), (140, 33, 64), (1, 1, 32), (45, 576, 64), (50, 96, 256),
     ]
     // From 256 rows on the weight's rows are turned while they are decoded.
+    let turned = [(70, 128, 64), (33, 192, 64), (20, 96, 64), (45, 37, 32), (33, 576, 64), (50, 96, 256)]
     for rows in [1, 2, 6, 9, 17, 40, 259] {
-      for (out, columns, blockSize) in rows < 256 ? shapes : [(70, 128, 64), (33, 192, 64), (20, 96, 64), (45, 37, 32)]
-      {
+      for (out, columns, blockSize) in rows < 256 ? shapes : turned {
         for variant in 0..<8 {
           QuantizedProduct(
             rows: rows, out: out, columns: columns, blockSize: blockSize, doubleQuantized: variant & 1 != 0,
@@ -148,6 +139,7 @@ private struct QuantizedProduct {
       }
     }
   }
+
   /// One-hot rows read single weights: they must be the decoded values to the last bit.
   @Test(arguments: instructionSets)
   func decodedValuesAreExact(instructionSet: InstructionSet) {

@@ -53,7 +53,7 @@ private struct Product {
 private let shapes = [
   (1, 1, 1), (1, 37, 45), (37, 1, 70), (2, 3, 5), (5, 16, 300), (16, 40, 33), (17, 31, 257), (45, 16, 16),
   (40, 35, 1), (33, 65, 515), (15, 129, 31), (129, 15, 64), (30, 44, 513), (7, 200, 256), (1, 130, 1100),
-  (133, 150, 67), (129, 300, 545),
+  (133, 150, 67), (129, 300, 545), (3, 40, 91), (8, 70, 219), (70, 150, 60),
 ]
 
 @Suite struct MatmulTests {
@@ -94,7 +94,9 @@ private let shapes = [
   @Test(arguments: instructionSets)
   func bitsDoNotDependOnTheNumberOfThreads(instructionSet: InstructionSet) {
     let backends = (1...3).map { CPUBackend(threadCount: $0, instructionSet: instructionSet) }
-    let cases = [(130, 300, 700), (600, 16, 200), (16, 600, 333), (1, 500, 1000), (3, 500, 600), (700, 90, 70)]
+    let cases = [
+      (130, 300, 700), (600, 16, 200), (16, 600, 333), (1, 500, 1000), (3, 500, 600), (700, 90, 70), (520, 530, 1090),
+    ]
     for (m, n, k) in cases {
       for transposes in 0..<4 {
         let product = Product(
@@ -129,6 +131,23 @@ private let shapes = [
         m: 700, n: 651, k: transposes == 0 ? 60 : 71, transposeA: transposes & 1 != 0, transposeB: transposes & 2 != 0,
         precision: .bf16
       ).check(on: backend, only: rows)
+    }
+  }
+
+  /// A contraction of two slices and a rest, whose sums are kept apart from the output: rows of A stay resident, then
+  /// columns of B, whose results are turned.
+  @Test(arguments: instructionSets)
+  func longContractionsAreSummedSliceBySlice(instructionSet: InstructionSet) {
+    let backend = CPUBackend(threadCount: 2, instructionSet: instructionSet)
+    let rows = [0, 13, 14, 319, 320, 519]
+    for precision in [DType.f32, .bf16] {
+      let k = precision == .f32 ? 1090 : 2090
+      for transposeA in [false, true] {
+        Product(
+          m: transposeA ? 535 : 520, n: transposeA ? 530 : 531, k: k, types: (.bf16, .f32, transposeA ? .f32 : .bf16),
+          transposeA: transposeA, alpha: 0.75, beta: transposeA ? -0.5 : 0, precision: precision
+        ).check(on: backend, only: rows)
+      }
     }
   }
 }

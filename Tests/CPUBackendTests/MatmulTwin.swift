@@ -23,59 +23,54 @@ func bf16Bits(_ x: Float) -> UInt16 {
 
 func bf16Rounded(_ x: Float) -> Float { Float(bitPattern: UInt32(bf16Bits(x)) << 16) }
 
-/// A row-major matrix of any float type, with NaN in the gaps of its rows and around it, so that a kernel that reads
-/// outside gives NaN and one that writes outside is seen.
+/// A row-major matrix of any float type whose last element is followed by a page without access; there is NaN in the gaps
+/// of its rows and before it, so that a kernel that reads there gives NaN and one that writes is seen.
 final class GuardedMatrix {
   let rows: Int
   let columns: Int
   let stride: Int
   let type: DType
-  let memory: UnsafeMutableRawPointer
-  private let margin = 64
-  private var count: Int { rows * stride + 2 * margin }
+  private let pages: GuardPages
+  private var count: Int { rows == 0 || columns == 0 ? 0 : (rows - 1) * stride + columns }
 
   init(_ rows: Int, _ columns: Int, _ type: DType, seed: Int?, gap: Int = 3) {
     self.rows = rows
     self.columns = columns
     self.type = type
     stride = columns + gap
-    memory = .allocate(byteCount: (rows * (columns + gap) + 128) * 4, alignment: 64)
-    for i in 0..<count { put(.nan, i) }
+    pages = GuardPages(
+      byteCount: rows == 0 || columns == 0 ? 0 : ((rows - 1) * (columns + gap) + columns) * type.byteCount)
     if let seed {
       var random = TestRandom(seed)
-      for r in 0..<rows { for c in 0..<columns { put(random.unit(), margin + r * stride + c) } }
+      for r in 0..<rows { for c in 0..<columns { put(random.unit(), r * stride + c) } }
     }
   }
-  deinit { memory.deallocate() }
 
-  var base: UnsafeMutableRawPointer { memory + margin * type.byteCount }
+  var base: UnsafeMutableRawPointer { pages.base }
 
   private func put(_ x: Float, _ i: Int) {
     switch type {
-    case .f32: memory.storeBytes(of: x, toByteOffset: i * 4, as: Float.self)
-    case .bf16: memory.storeBytes(of: bf16Bits(x), toByteOffset: i * 2, as: UInt16.self)
-    default: memory.storeBytes(of: Float16(x), toByteOffset: i * 2, as: Float16.self)
+    case .f32: base.storeBytes(of: x, toByteOffset: i * 4, as: Float.self)
+    case .bf16: base.storeBytes(of: bf16Bits(x), toByteOffset: i * 2, as: UInt16.self)
+    default: base.storeBytes(of: Float16(x), toByteOffset: i * 2, as: Float16.self)
     }
   }
 
   private func raw(_ i: Int) -> Float {
     switch type {
-    case .f32: memory.load(fromByteOffset: i * 4, as: Float.self)
-    case .bf16: Float(bitPattern: UInt32(memory.load(fromByteOffset: i * 2, as: UInt16.self)) << 16)
-    default: Float(memory.load(fromByteOffset: i * 2, as: Float16.self))
+    case .f32: base.load(fromByteOffset: i * 4, as: Float.self)
+    case .bf16: Float(bitPattern: UInt32(base.load(fromByteOffset: i * 2, as: UInt16.self)) << 16)
+    default: Float(base.load(fromByteOffset: i * 2, as: Float16.self))
     }
   }
 
-  subscript(r: Int, c: Int) -> Float { raw(margin + r * stride + c) }
+  subscript(r: Int, c: Int) -> Float { raw(r * stride + c) }
 
   var values: [Float] { (0..<rows * columns).map { self[$0 / max(1, columns), $0 % max(1, columns)] } }
 
-  /// Whether the margins and gaps are as they were.
+  /// Whether the gaps and what lies before are as they were.
   var guardsAreIntact: Bool {
-    (0..<count).allSatisfy { i in
-      let inside = i >= margin && i < margin + rows * stride && (i - margin) % stride < columns
-      return inside || raw(i).isNaN
-    }
+    pages.isIntact && (0..<count).allSatisfy { $0 % stride < columns || raw($0).isNaN }
   }
 
   /// Relative rounding of a stored result.
