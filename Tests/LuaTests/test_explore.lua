@@ -39,6 +39,10 @@ t.test("a hook gets module, output and input until it is removed", function()
   t.equal(#seen, 3) -- one per generated token, none after the scope
 end)
 
+t.test("a prompt that leaves no position for a new token is an error, not an empty answer", function()
+  t.raises(function() model:generate(("a "):rep(4000), { max_new_tokens = 2 }) end, "positions; shorten the input")
+end)
+
 t.test("a hook may replace an output, and the change reaches logits and generation", function()
   local before = model:logits(text):argmax(2):totable()
   local hook = model:hook("model.norm", function(_, output) return output * 0 end)
