@@ -1,0 +1,179 @@
+import Glibc
+import Numerics
+import Tensors
+
+/// Walks several strided operands of one shape together, giving element offsets.
+struct StridedWalk: Sendable {
+  let shape: [Int]
+  let strides: [[Int]]
+
+  /// Calls `body` with the offsets of elements `range` in row-major order.
+  func forEach(_ range: Range<Int>, _ body: (_ offsets: [Int]) -> Void) {
+    guard !range.isEmpty else { return }
+    var index = [Int](repeating: 0, count: shape.count)
+    var rest = range.lowerBound
+    for axis in shape.indices.reversed() {
+      index[axis] = rest % shape[axis]
+      rest /= shape[axis]
+    }
+    var offsets = strides.map { zip($0, index).reduce(0) { $0 + $1.0 * $1.1 } }
+    for _ in range {
+      body(offsets)
+      var axis = shape.count - 1
+      while axis >= 0 {
+        index[axis] += 1
+        for operand in strides.indices { offsets[operand] += strides[operand][axis] }
+        if index[axis] < shape[axis] { break }
+        for operand in strides.indices { offsets[operand] -= strides[operand][axis] * shape[axis] }
+        index[axis] = 0
+        axis -= 1
+      }
+    }
+  }
+}
+
+/// One element of any dtype as a double, exact for every value but large i64.
+func loadElement(_ p: UnsafeRawPointer, _ dtype: DType, _ index: Int) -> Double {
+  switch dtype {
+  case .f32: Double(p.load(fromByteOffset: 4 * index, as: Float.self))
+  case .bf16: Double(Float(bitPattern: UInt32(p.load(fromByteOffset: 2 * index, as: UInt16.self)) << 16))
+  case .f16: Double(p.load(fromByteOffset: 2 * index, as: Float16.self))
+  case .i64: Double(p.load(fromByteOffset: 8 * index, as: Int64.self))
+  case .i32: Double(p.load(fromByteOffset: 4 * index, as: Int32.self))
+  case .u8: Double(p.load(fromByteOffset: index, as: UInt8.self))
+  }
+}
+
+/// Stores a double as an element: floats rounded to nearest even, integers truncated and clamped (NaN gives 0).
+func storeElement(_ p: UnsafeMutableRawPointer, _ dtype: DType, _ index: Int, _ value: Double) {
+  func clamped<I: FixedWidthInteger>(_: I.Type) -> I {
+    if value.isNaN { return 0 }
+    return I(exactly: value.rounded(.towardZero)) ?? (value < 0 ? .min : .max)
+  }
+  switch dtype {
+  case .f32: p.storeBytes(of: Float(value), toByteOffset: 4 * index, as: Float.self)
+  case .bf16: p.storeBytes(of: bfloat16(Float(value)), toByteOffset: 2 * index, as: UInt16.self)
+  case .f16: p.storeBytes(of: Float16(Float(value)), toByteOffset: 2 * index, as: Float16.self)
+  case .i64: p.storeBytes(of: clamped(Int64.self), toByteOffset: 8 * index, as: Int64.self)
+  case .i32: p.storeBytes(of: clamped(Int32.self), toByteOffset: 4 * index, as: Int32.self)
+  case .u8: p.storeBytes(of: clamped(UInt8.self), toByteOffset: index, as: UInt8.self)
+  }
+}
+
+private func bfloat16(_ value: Float) -> UInt16 {
+  let bits = value.bitPattern
+  if value.isNaN { return UInt16(truncatingIfNeeded: bits >> 16) | 0x40 }
+  return UInt16(truncatingIfNeeded: (bits &+ 0x7FFF &+ ((bits >> 16) & 1)) >> 16)
+}
+
+/// Elements per chunk of a strided loop.
+let stridedGrain = 8192
+
+extension CPUBackend {
+  public func copy(_ source: Tensor, into target: Tensor) throws {
+    guard source.shape == target.shape else {
+      throw TensorError.shapeMismatch(operation: "copy", lhs: source.shape, rhs: target.shape)
+    }
+    let count = source.elementCount
+    let (from, to) = (Shared(source.address), Shared(target.address))
+    let (fromType, toType) = (source.dtype, target.dtype)
+    if source.isContiguous, target.isContiguous {
+      if fromType == toType {
+        if pool.isRehearsal { return }
+        memmove(to.value, from.value, source.byteCount)
+        return
+      }
+      if fromType.isFloat, toType.isFloat {
+        let kernels = tables.rows
+        inElements(count) { range in
+          kernels.cast(
+            from.value + range.lowerBound * fromType.byteCount, fromType.rawValue,
+            to.value + range.lowerBound * toType.byteCount, toType.rawValue, range.count)
+        }
+        return
+      }
+    }
+    // Rows that follow each other in memory on both sides, as when a bias becomes the first value of every token.
+    if let width = source.shape.last, width > 1, source.strides.last == 1, target.strides.last == 1,
+      fromType == toType || fromType.isFloat && toType.isFloat
+    {
+      let rows = StridedWalk(
+        shape: Array(source.shape.dropLast()), strides: [source.strides, target.strides].map { Array($0.dropLast()) })
+      let kernels = tables.rows
+      pool.forEachRange(count / width, grain: max(1, stridedGrain / width)) { range, _ in
+        rows.forEach(range) { at in
+          let (row, copy) = (from.value + at[0] * fromType.byteCount, to.value + at[1] * toType.byteCount)
+          if fromType == toType {
+            memcpy(copy, row, width * fromType.byteCount)
+          } else {
+            kernels.cast(row, fromType.rawValue, copy, toType.rawValue, width)
+          }
+        }
+      }
+      return
+    }
+    let walk = StridedWalk(shape: source.shape, strides: [source.strides, target.strides])
+    pool.forEachRange(count, grain: stridedGrain) { range, _ in
+      if fromType == .i64, toType == .i64 {
+        walk.forEach(range) { at in
+          to.value.storeBytes(
+            of: from.value.load(fromByteOffset: 8 * at[0], as: Int64.self), toByteOffset: 8 * at[1], as: Int64.self)
+        }
+      } else {
+        walk.forEach(range) { at in
+          storeElement(to.value, toType, at[1], loadElement(from.value, fromType, at[0]))
+        }
+      }
+    }
+  }
+
+  public func fill(_ target: Tensor, _ value: Double) throws {
+    if pool.isRehearsal { return }
+    let to = Shared(target.address)
+    let dtype = target.dtype
+    if target.isContiguous {
+      if value == 0 {
+        memset(to.value, 0, target.byteCount)
+      } else {
+        for index in 0..<target.elementCount { storeElement(to.value, dtype, index, value) }
+      }
+      return
+    }
+    let walk = StridedWalk(shape: target.shape, strides: [target.strides])
+    walk.forEach(0..<target.elementCount) { storeElement(to.value, dtype, $0[0], value) }
+  }
+
+  public func fillUniform(_ target: Tensor, low: Double, high: Double, stream: RandomStream) throws {
+    let to = Shared(target.address)
+    let dtype = target.dtype
+    pool.forEachRange((target.elementCount + 3) / 4, grain: 4096) { [count = target.elementCount] range, _ in
+      for block in range {
+        let words = Philox.block(UInt64(block), seed: stream.seed, stream: stream.stream)
+        for word in 0..<4 where 4 * block + word < count {
+          let u = Double(words[word] >> 8) * 0x1p-24
+          storeElement(to.value, dtype, 4 * block + word, low + (high - low) * u)
+        }
+      }
+    }
+  }
+
+  /// Box-Muller on pairs of words: sqrt(-2 ln u1) * cos and sin of 2 pi u2, with u in (0, 1].
+  public func fillNormal(_ target: Tensor, mean: Double, deviation: Double, stream: RandomStream) throws {
+    let to = Shared(target.address)
+    let dtype = target.dtype
+    pool.forEachRange((target.elementCount + 3) / 4, grain: 2048) { [count = target.elementCount] range, _ in
+      for block in range {
+        let words = Philox.block(UInt64(block), seed: stream.seed, stream: stream.stream)
+        for pair in 0..<2 {
+          let u1 = (Double(words[2 * pair]) + 1) * 0x1p-32
+          let u2 = Double(words[2 * pair + 1]) * 0x1p-32
+          let radius = (-2 * log(u1)).squareRoot() * deviation
+          for (part, trig) in [cos(2 * Double.pi * u2), sin(2 * Double.pi * u2)].enumerated() {
+            let index = 4 * block + 2 * pair + part
+            if index < count { storeElement(to.value, dtype, index, mean + radius * trig) }
+          }
+        }
+      }
+    }
+  }
+}
