@@ -32,11 +32,12 @@ extension CPUBackend {
     }
   }
 
-  /// Splits elements at multiples of 16, so that vectors never straddle chunks.
+  /// Splits elements at multiples of 128: neither the four vectors that kernels take together nor the elements of
+  /// sixteen blocks of random numbers, whose counters share their upper word, are divided between chunks.
   func inElements(_ count: Int, _ body: @Sendable (Range<Int>) -> Void) {
-    let groups = (count + 15) / 16
-    pool.forEachRange(groups, grain: grain / 16) { range, _ in
-      body(range.lowerBound * 16..<min(count, range.upperBound * 16))
+    let groups = (count + 127) / 128
+    pool.forEachRange(groups, grain: grain / 128) { range, _ in
+      body(range.lowerBound * 128..<min(count, range.upperBound * 128))
     }
   }
 
