@@ -143,8 +143,8 @@ CP_INLINE f32x16 mm_clamp(f32x16 v, float low, float high) {
 #endif
 }
 
-/// Whether one of the values is subnormal, which the rounding instruction takes for zero: then `mm_round_bf16` is needed
-/// instead of `mm_round_bf16_normal`. One test for four vectors.
+/// Whether one of the values is subnormal, which the rounding instruction takes for zero: then `mm_round_bf16` is
+/// needed instead of `mm_round_bf16_normal`. One test for four vectors.
 CP_INLINE bool mm_needs_exact_bf16(f32x16 a, f32x16 b, f32x16 c, f32x16 d) {
 #if defined(__AVX512BF16__)
   __mmask16 m = _mm512_fpclass_ps_mask((__m512)a, 0x20) | _mm512_fpclass_ps_mask((__m512)b, 0x20) |
@@ -267,40 +267,39 @@ CP_INLINE float mm_sum(f32x16 v) {
   return (b[0] + b[2]) + (b[1] + b[3]);
 }
 
-/// dst[j][i] = src[i][j] for 16 x 16 words; strides in words.
+// The loops are unrolled so that the rows stay in registers.
+#define MM_UNROLLED(count) _Pragma("clang loop unroll(full)") for (int i = 0; i < count; i++)
+/// Exchanges halves of rows: element (i, j) with `bit` of i and of j swapped.
+#define MM_EXCHANGE(bit, low_lanes, high_lanes)                                   \
+  MM_UNROLLED(8) if (!(i & bit)) {                                                \
+    f32x8 low = __builtin_shufflevector(r[i], r[i + bit], low_lanes);             \
+    r[i + bit] = __builtin_shufflevector(r[i], r[i + bit], high_lanes);           \
+    r[i] = low;                                                                   \
+  }
+#define MM_L4 0, 1, 2, 3, 8, 9, 10, 11
+#define MM_H4 4, 5, 6, 7, 12, 13, 14, 15
+#define MM_L2 0, 1, 8, 9, 4, 5, 12, 13
+#define MM_H2 2, 3, 10, 11, 6, 7, 14, 15
+#define MM_L1 0, 8, 2, 10, 4, 12, 6, 14
+#define MM_H1 1, 9, 3, 11, 5, 13, 7, 15
+
+/// dst[j][i] = src[i][j] for 8 x 8 words, which must not overlap; strides in words.
+CP_INLINE void mm_transpose8(const float *src, long src_stride, float *dst, long dst_stride) {
+  f32x8 r[8];
+  MM_UNROLLED(8) memcpy(&r[i], src + i * src_stride, 32);
+  MM_EXCHANGE(4, MM_L4, MM_H4)
+  MM_EXCHANGE(2, MM_L2, MM_H2)
+  MM_EXCHANGE(1, MM_L1, MM_H1)
+  MM_UNROLLED(8) memcpy(dst + i * dst_stride, &r[i], 32);
+}
+
+/// The same for 16 x 16 words: as quarters, because sixteen rows of sixteen would not fit in the registers of AVX2, and
+/// those of AVX-512 gain nothing from it.
 CP_INLINE void mm_transpose16(const float *src, long src_stride, float *dst, long dst_stride) {
-  f32x16 r[16], t[16];
-  for (int i = 0; i < 16; i++) memcpy(&r[i], src + i * src_stride, 64);
-  // Four rounds of exchanging halves: element (i, j) with bit b of i and of j swapped.
-#define MM_L8 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23
-#define MM_H8 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31
-#define MM_L4 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27
-#define MM_H4 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31
-#define MM_L2 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29
-#define MM_H2 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31
-#define MM_L1 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30
-#define MM_H1 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31
-  for (int i = 0; i < 16; i++)
-    if (!(i & 8)) {
-      t[i] = __builtin_shufflevector(r[i], r[i + 8], MM_L8);
-      t[i + 8] = __builtin_shufflevector(r[i], r[i + 8], MM_H8);
-    }
-  for (int i = 0; i < 16; i++)
-    if (!(i & 4)) {
-      r[i] = __builtin_shufflevector(t[i], t[i + 4], MM_L4);
-      r[i + 4] = __builtin_shufflevector(t[i], t[i + 4], MM_H4);
-    }
-  for (int i = 0; i < 16; i++)
-    if (!(i & 2)) {
-      t[i] = __builtin_shufflevector(r[i], r[i + 2], MM_L2);
-      t[i + 2] = __builtin_shufflevector(r[i], r[i + 2], MM_H2);
-    }
-  for (int i = 0; i < 16; i++)
-    if (!(i & 1)) {
-      r[i] = __builtin_shufflevector(t[i], t[i + 1], MM_L1);
-      r[i + 1] = __builtin_shufflevector(t[i], t[i + 1], MM_H1);
-    }
-  for (int i = 0; i < 16; i++) memcpy(dst + i * dst_stride, &r[i], 64);
+  mm_transpose8(src, src_stride, dst, dst_stride);
+  mm_transpose8(src + 8, src_stride, dst + 8 * dst_stride, dst_stride);
+  mm_transpose8(src + 8 * src_stride, src_stride, dst + 8, dst_stride);
+  mm_transpose8(src + 8 * src_stride + 8, src_stride, dst + 8 * dst_stride + 8, dst_stride);
 }
 
 /// The codebook entries of sixteen 4-bit codes in eight bytes, the earlier one in the high half of its byte.
