@@ -84,7 +84,7 @@ private func packRows(
   }
 }
 
-/// Decodes up to 32 columns (16 or 32, beginning and lying inside of one block in each row) into a column panel.
+/// Decodes 16 or 32 columns, which in each row lie inside of one block, into a column panel.
 @inline(__always)
 private func packColumns(
   _ weight: UnsafePointer<QuantizedWeightPointers>, _ table: F16, _ firstRow: Int, _ rows: Int, _ firstColumn: Int,
@@ -202,8 +202,9 @@ extension Kernels {
     let table = UnsafeRawPointer(weight.pointee.codebook).loadUnaligned(as: F16.self)
     let width = weight.pointee.in
     let blockSize = weight.pointee.blockSize
-    if width & 31 == 0, blockSize & 31 == 0, firstColumn & 31 == 0 {
-      if lanesAreRows, wordStride == 1, columns & 31 == 0 {
+    if width & 31 == 0, blockSize & 31 == 0 {
+      let areGroups = firstColumn & 31 == 0 && columns & 31 == 0
+      if lanesAreRows, wordStride == 1, areGroups {
         switch mode {
         case 0: packRows(weight, table, firstRow, rows, firstColumn, columns, target, laneStride, 0)
         case 1: packRows(weight, table, firstRow, rows, firstColumn, columns, target, laneStride, 1)
@@ -211,7 +212,7 @@ extension Kernels {
         }
         return
       }
-      if lanesAreRows, laneStride == 1, columns & 31 == 0, blockSize & (blockSize &- 1) == 0 {
+      if lanesAreRows, laneStride == 1, areGroups, blockSize & (blockSize &- 1) == 0 {
         switch mode {
         case 0: packRowsAcross(weight, table, firstRow, rows, firstColumn, columns, target, wordStride, 0, scratch)
         case 1: packRowsAcross(weight, table, firstRow, rows, firstColumn, columns, target, wordStride, 1, scratch)
@@ -219,7 +220,9 @@ extension Kernels {
         }
         return
       }
-      if !lanesAreRows, laneStride == 1, columns & 15 == 0, columns <= 32, blockSize & (blockSize &- 1) == 0 {
+      if !lanesAreRows, laneStride == 1, columns & 15 == 0, columns <= 32, firstColumn & (columns &- 1) == 0,
+        blockSize & (blockSize &- 1) == 0
+      {
         switch mode {
         case 0: packColumns(weight, table, firstRow, rows, firstColumn, columns, target, wordStride, 0)
         case 1: packColumns(weight, table, firstRow, rows, firstColumn, columns, target, wordStride, 1)
