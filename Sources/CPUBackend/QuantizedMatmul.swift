@@ -8,8 +8,8 @@ extension CPUBackend {
   /// y[rows,in] = alpha * x[rows,out] W + beta * y, which is the gradient of the former with respect to its input.
   ///
   /// W is decoded in small tiles as it is needed, to exactly the values f32(codebook[code] * absmax); `precision`
-  /// .bf16 rounds these and x to bfloat16 inside the product. y is not read when `beta` is 0. The result does not
-  /// depend on the number of threads.
+  /// .bf16 rounds these and x to bfloat16 inside the product. A single row in f32 multiplies the sum of a group's
+  /// products by absmax instead. y is not read when `beta` is 0. The result does not depend on the number of threads.
   public func quantizedMatmul(
     rows: Int, weight: QuantizedWeightPointers, transposed: Bool, alpha: Float, x: UnsafeRawPointer, xType: DType,
     xRowStride: Int, beta: Float, y: UnsafeMutableRawPointer, yType: DType, yRowStride: Int, precision: DType
@@ -17,8 +17,7 @@ extension CPUBackend {
     precondition(xType.isFloat && yType.isFloat, "matrix products take f32, bf16 or f16")
     precondition(
       weight.absmax != nil
-        || (weight.absmaxCodes != nil && weight.nestedAbsmax != nil && weight.nestedMap != nil
-          && weight.nestedBlockSize > 0),
+        || (weight.absmaxCodes != nil && weight.nestedAbsmax != nil && weight.nestedMap != nil),
       "a quantized weight needs the scales of its blocks")
     precondition(weight.blockSize > 0, "the block size of a quantized weight must be positive")
     try withUnsafePointer(to: weight) { address in

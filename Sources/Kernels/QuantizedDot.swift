@@ -1,42 +1,9 @@
 import CPlatform
 import Numerics
 
-// One row of x against rows of a quantized matrix, as in generation. Nothing is interleaved: of the 32 codes in 16 bytes
-// (or 64 in 32) the upper halves give the even elements and the lower halves the odd ones, and x is arranged the same way.
-
-/// The scales of consecutive blocks; a division per block would cost as much as decoding it.
-struct BlockScales {
-  private let weight: UnsafePointer<QuantizedWeightPointers>
-  private var block: Int
-  private var nested: Float = 0
-  /// Blocks that `nested` still holds for.
-  private var nestedLeft = 0
-
-  /// Before the first call of `next`, `block` is the block it gives.
-  @inline(__always)
-  init(_ weight: UnsafePointer<QuantizedWeightPointers>, from block: Int) {
-    self.weight = weight
-    self.block = block
-    guard weight.pointee.absmax == nil else { return }
-    let size = weight.pointee.nestedBlockSize
-    nested = weight.pointee.nestedAbsmax.unsafelyUnwrapped[block / size]
-    nestedLeft = size &- block % size
-  }
-
-  @inline(__always)
-  mutating func next() -> Float {
-    defer { block &+= 1 }
-    if let absmax = weight.pointee.absmax { return absmax[block] }
-    if nestedLeft == 0 {
-      nestedLeft = weight.pointee.nestedBlockSize
-      nested = weight.pointee.nestedAbsmax.unsafelyUnwrapped[block / nestedLeft]
-    }
-    nestedLeft &-= 1
-    let code = Int(weight.pointee.absmaxCodes.unsafelyUnwrapped[block])
-    let product = weight.pointee.nestedMap.unsafelyUnwrapped[code] * nested
-    return product + weight.pointee.offset
-  }
-}
+// One row of x against rows of a quantized matrix, as in generation. Nothing is interleaved: of the 32 codes in 16
+// bytes (or 64 in 32) the upper halves give the even elements and the lower halves the odd ones, and x is arranged the
+// same way.
 
 extension Kernels {
   /// See `MatmulKernels.SplitEvenOdd`.
@@ -90,9 +57,9 @@ extension Kernels {
     let blockSize = weight.pointee.blockSize
     let start = firstOut &* k
     // Elements of the block that are still to come.
-    var left = (start / blockSize &+ 1) &* blockSize &- start
-    var scales = BlockScales(weight, from: start / blockSize)
-    var scale = splat(scales.next())
+    var block = start / blockSize
+    var left = (block &+ 1) &* blockSize &- start
+    var scale = splat(blockScale(weight, block))
     var table = blockTable(book, scale, mode)
     var codes = weight.pointee.codes + (start &>> 1)
     let isWhole = weight.pointee.hasWideSteps
@@ -102,8 +69,9 @@ extension Kernels {
       var i = 0
       while i < k {
         if left == 0 {
+          block &+= 1
           left = blockSize
-          scale = splat(scales.next())
+          scale = splat(blockScale(weight, block))
           table = blockTable(book, scale, mode)
         }
         mm_prefetch(codes + prefetchDistance)
@@ -165,15 +133,16 @@ extension Kernels {
       let k = weight.pointee.in
       let blockSize = weight.pointee.blockSize
       let start = firstOut &* k
-      var left = (start / blockSize &+ 1) &* blockSize &- start
-      var scales = BlockScales(weight, from: start / blockSize)
-      var table = mm_word_table(book * splat(scales.next()))
+      var block = start / blockSize
+      var left = (block &+ 1) &* blockSize &- start
+      var table = mm_word_table(book * splat(blockScale(weight, block)))
       var codes = weight.pointee.codes + (start &>> 1)
 
       @inline(__always) func step(_ sums: inout (F16, F16), _ x: UnsafePointer<Float>) {
         if left == 0 {
+          block &+= 1
           left = blockSize
-          table = mm_word_table(book * splat(scales.next()))
+          table = mm_word_table(book * splat(blockScale(weight, block)))
         }
         let bytes = mm_load_bytes32(codes)
         sums.0 = mm_dot_pairs(sums.0, mm_lookup_high(table, bytes), unsafeBitCast(loadFloats(x), to: U16.self))

@@ -184,7 +184,7 @@ extension Kernels {
   static func blockScale(_ weight: UnsafePointer<QuantizedWeightPointers>, _ block: Int) -> Float {
     if let absmax = weight.pointee.absmax { return absmax[block] }
     let code = Int(weight.pointee.absmaxCodes.unsafelyUnwrapped[block])
-    let nested = weight.pointee.nestedAbsmax.unsafelyUnwrapped[block / weight.pointee.nestedBlockSize]
+    let nested = weight.pointee.nestedAbsmax.unsafelyUnwrapped[block &>> weight.pointee.nestedShift]
     let product = weight.pointee.nestedMap.unsafelyUnwrapped[code] * nested
     return product + weight.pointee.offset
   }

@@ -103,7 +103,7 @@ public enum MatmulMode: Int32, Sendable {
 /// even index in the high half; blocks of `blockSize` elements run along the flattened matrix.
 ///
 /// The scale of a block is `absmax[block]`, or with double quantization
-/// `nestedMap[absmaxCodes[block]] * nestedAbsmax[block / nestedBlockSize] + offset`, rounded after each operation.
+/// `nestedMap[absmaxCodes[block]] * nestedAbsmax[block >> nestedShift] + offset`, rounded after each operation.
 public struct QuantizedWeightPointers: @unchecked Sendable {
   public var codes: UnsafePointer<UInt8>
   public var out: Int
@@ -117,7 +117,8 @@ public struct QuantizedWeightPointers: @unchecked Sendable {
   /// 256 values.
   public var nestedMap: UnsafePointer<Float>?
   public var offset: Float
-  public var nestedBlockSize: Int
+  /// Logarithm of the blocks per nested maximum: a division per block would cost as much as decoding it.
+  public let nestedShift: Int
   /// Whether rows and blocks are whole groups of 64 elements.
   public let hasWideSteps: Bool
 
@@ -131,7 +132,7 @@ public struct QuantizedWeightPointers: @unchecked Sendable {
       nestedAbsmax: nil, nestedMap: nil, offset: 0, nestedBlockSize: 256)
   }
 
-  /// Either `absmax` or the four values of double quantization must be present.
+  /// Either `absmax` or the four values of double quantization must be present; `nestedBlockSize` is a power of two.
   public init(
     codes: UnsafePointer<UInt8>, out: Int, in columns: Int, blockSize: Int, codebook: UnsafePointer<Float>,
     absmax: UnsafePointer<Float>?, absmaxCodes: UnsafePointer<UInt8>?, nestedAbsmax: UnsafePointer<Float>?,
@@ -147,7 +148,8 @@ public struct QuantizedWeightPointers: @unchecked Sendable {
     self.nestedAbsmax = nestedAbsmax
     self.nestedMap = nestedMap
     self.offset = offset
-    self.nestedBlockSize = nestedBlockSize
+    precondition(nestedBlockSize.nonzeroBitCount == 1, "the nested block size must be a power of two")
+    nestedShift = nestedBlockSize.trailingZeroBitCount
     hasWideSteps = columns & 63 == 0 && blockSize & 63 == 0
   }
 }
