@@ -1,7 +1,7 @@
 import Glibc
 
-/// Memory that ends where a page without access begins: a kernel that reads or writes behind it is killed. Before it lie
-/// at least 256 bytes of ones, which are NaN in every float type, and another such page.
+/// Memory that ends where a page without access begins: a kernel that reads or writes behind it is killed. Before it
+/// lie at least 256 bytes of ones, which are NaN in every float type, and another such page.
 final class GuardPages: @unchecked Sendable {
   let base: UnsafeMutableRawPointer
   let byteCount: Int

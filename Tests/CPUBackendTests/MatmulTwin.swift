@@ -23,8 +23,8 @@ func bf16Bits(_ x: Float) -> UInt16 {
 
 func bf16Rounded(_ x: Float) -> Float { Float(bitPattern: UInt32(bf16Bits(x)) << 16) }
 
-/// A row-major matrix of any float type whose last element is followed by a page without access; there is NaN in the gaps
-/// of its rows and before it, so that a kernel that reads there gives NaN and one that writes is seen.
+/// A row-major matrix of any float type whose last element is followed by a page without access; there is NaN in the
+/// gaps of its rows and before it, so that a kernel that reads there gives NaN and one that writes is seen.
 final class GuardedMatrix {
   let rows: Int
   let columns: Int

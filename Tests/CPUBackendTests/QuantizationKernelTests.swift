@@ -3,7 +3,8 @@ import Numerics
 import Tensors
 import Testing
 
-/// Blockwise quantization between guard pages; the bytes themselves are compared with bitsandbytes in QuantizationTests.
+/// Blockwise quantization between guard pages; the bytes themselves are compared with bitsandbytes in
+/// QuantizationTests.
 @Suite struct QuantizationKernelTests {
   private static func table(_ kind: FourBitKind) -> (codebook: [Float], thresholds: [Float], order: [UInt32]) {
     switch kind {
@@ -50,6 +51,30 @@ import Testing
             absmax: absmax.tensor, nested: nil), into: y.tensor)
         #expect(try y.values() == GuardedTensor(wantedValues, [count], type, on: backend).values())
         #expect(codes.isIntact && absmax.isIntact && y.isIntact)
+      }
+    }
+  }
+
+  /// Values at the thresholds, where a product with the reciprocal of the maximum and a division part ways: full blocks
+  /// multiply, short ones divide, as bitsandbytes does.
+  @Test(arguments: [46, 64])
+  func fullBlocksMultiplyAndShortOnesDivide(count: Int) throws {
+    for backend in backends where backend.pool.threadCount == 1 {
+      var random = TestRandom(7)
+      for _ in 0..<200 {
+        let peak = 1 + abs(random.unit())
+        let near = NF4.thresholds.flatMap { [($0 * peak).nextDown, $0 * peak, ($0 * peak).nextUp] }
+        let values = [peak] + near + [Float](repeating: 0, count: count - 46)
+        let codes = GuardedTensor(empty: [count / 2], .u8, on: backend)
+        let absmax = GuardedTensor(empty: [1], on: backend)
+        _ = try backend.quantize4(
+          try GuardedTensor(values, [count], on: backend).tensor, kind: .nf4, blockSize: 64, codes: codes.tensor,
+          absmax: absmax.tensor)
+        let wanted = values.map { value in
+          let s = count == 64 ? value * (1 / peak) : value / peak
+          return NF4.thresholds.count { s > $0 }
+        }
+        #expect(try codes.tensor.integers() == (0..<count / 2).map { wanted[2 * $0] << 4 | wanted[2 * $0 + 1] })
       }
     }
   }

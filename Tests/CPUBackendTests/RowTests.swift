@@ -219,6 +219,46 @@ import Testing
     }
   }
 
+  /// Ties go to even, subnormal values are rounded, what is too large becomes infinite: to the bit.
+  @Test(arguments: [DType.bf16, .f16]) func conversionsRoundToNearestEven(type: DType) throws {
+    // Every exponent, both signs, mantissas on and beside the middles of both types.
+    var values: [Float] = [0, -0.0, .infinity, -.infinity, .leastNonzeroMagnitude]
+    for exponent in UInt32(0)..<255 {
+      for mantissa: UInt32 in [0, 0x1000, 0x3000, 0x5001, 0x8000, 0x18000, 0x17FFF, 0x18001, 0x7F_E000, 0x7F_FFFF] {
+        let bits = exponent << 23 | mantissa
+        values += [Float(bitPattern: bits), Float(bitPattern: bits | 0x8000_0000)]
+      }
+    }
+    let wanted = values.map { type == .bf16 ? bf16Rounded($0) : Float(Float16($0)) }
+    for backend in backends {
+      let x = try GuardedTensor(values, [values.count], on: backend)
+      let y = GuardedTensor(empty: [values.count], type, on: backend)
+      try backend.copy(x.tensor, into: y.tensor)
+      let wrong = zip(values, zip(try y.values(), wanted)).first { $1.0.bitPattern != $1.1.bitPattern }
+      #expect(wrong == nil, "\(backend.instructionSet): \(wrong as Any)")
+      let noNumber = try GuardedTensor([.nan], [1], type, on: backend)
+      #expect(try noNumber.values()[0].isNaN)
+    }
+  }
+
+  /// One row over all rows, and columns out of the middle of each row into the middle of others, between every two
+  /// types.
+  @Test(arguments: types, types)
+  func rowsApartAreCopied(from type: DType, to target: DType) throws {
+    for backend in backends {
+      let x = try GuardedTensor(random: 31, [70, 300], type, on: backend)
+      let y = GuardedTensor(empty: [70, 300], target, on: backend)
+      try backend.copy(try x.tensor.narrowed(0, 3..<4).broadcasted(to: [70, 300]), into: y.tensor)
+      let (xs, bound) = (try x.values(), tolerance(target))
+      #expect(largestError(try y.values(), (0..<70 * 300).map { Double(xs[900 + $0 % 300]) }) < bound)
+      let old = try y.values()
+      try backend.copy(try x.tensor.narrowed(1, 7..<24), into: try y.tensor.narrowed(1, 283..<300))
+      let wanted = (0..<70 * 300).map { $0 % 300 < 283 ? Double(old[$0]) : Double(xs[$0 - 276]) }
+      #expect(largestError(try y.values(), wanted) < bound)
+      #expect(y.isIntact)
+    }
+  }
+
   /// Results below the normal range are rounded, not lost, also sixty-four at a time.
   @Test func swigluKeepsSubnormalResults() throws {
     for backend in backends {
