@@ -112,7 +112,7 @@ private struct Geometry: @unchecked Sendable {
     AttentionKernels.scratchCount(headDim: shape.headDim, queryCount: queryCount)
   }
 
-  /// Blocks of query rows of each segment, longest work first within a segment's end, so that the last chunks are small.
+  /// Blocks of query rows of each segment, those that see most keys first, so that its last jobs are short.
   func queryChunks(_ starts: [Int]) -> [(Range<Int>, Range<Int>)] {
     zip(starts, starts.dropFirst()).flatMap { start, end in
       stride(from: 0, to: end - start, by: 2 * AttentionKernels.block).reversed().map { row in

@@ -1,8 +1,8 @@
 import Numerics
 import Tensors
 
-// Linear layers with their low-rank branches as one product: the shared input is packed once, B is added to the tile that
-// W fills, and backward the contraction runs through all layers and branches before dx is stored.
+// Linear layers with their low-rank branches as one product: the shared input is packed once, B is added to the tile
+// that W fills, and backward the contraction runs through all layers and branches before dx is stored.
 
 extension CPUBackend {
   /// With fewer rows the products of the layers are computed one by one.

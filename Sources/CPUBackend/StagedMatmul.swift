@@ -5,8 +5,8 @@ import Tensors
 /// few column panels at a time, for itself.
 ///
 /// The rows consist of parts, each with a contraction of its own, and an output sums over one or more of them:
-/// y = x W^T + h B^T packs x and h and has two terms. Outputs of the same rows share what is packed. Where a part is the
-/// output of another product, as h is, it belongs to a later stage.
+/// y = x W^T + h B^T packs x and h and has two terms. Outputs of the same rows share what is packed. Where a part is
+/// the output of another product, as h is, it belongs to a later stage.
 ///
 /// Every output is summed over its terms, and over the contraction of each, in the same order whichever worker computes
 /// it and however the lanes are divided, so results do not depend on the number of threads.
@@ -195,8 +195,8 @@ struct StagedMatmul: @unchecked Sendable {
     }
   }
 
-  /// Packs the column panels of a group. Where lanes follow each other, a few steps at a time across the panels, so that
-  /// a cache line or a page is used up once it is there.
+  /// Packs the column panels of a group. Where lanes follow each other, a few steps at a time across the panels, so
+  /// that a cache line or a page is used up once it is there.
   private func packColumns(
     _ operand: MatmulOperand, _ columns: Range<Int>, _ steps: Range<Int>, to vectors: UnsafeMutablePointer<Float>,
     _ buffer: UnsafeMutablePointer<Float>

@@ -14,7 +14,8 @@ extension Kernels {
     return (low, high)
   }
 
-  /// Turns a row of scores into weights exp(scale * s - max), zero where not visible, and rescales what was summed before.
+  /// Turns a row of scores into weights exp(scale * s - max), zero where not visible, and rescales what was summed
+  /// before.
   @inline(__always)
   static func softmaxBlock(
     _ s: UnsafeMutablePointer<Float>, _ columns: Int, _ low: Int, _ high: Int, _ top: UnsafeMutablePointer<Float>,

@@ -151,7 +151,8 @@ private func denseRows(
   }
 }
 
-/// Products of `outs` rows with four rows of x, for rows of a quantized matrix whose width and block size are multiples of 32.
+/// Products of `outs` rows with four rows of x, for rows of a quantized matrix whose width and block size are multiples
+/// of 32.
 @inline(__always)
 private func quantizedRows(
   _ weight: UnsafePointer<QuantizedWeightPointers>, _ firstOut: Int, _ outs: Int, _ x: UnsafePointer<Float>,

@@ -32,10 +32,10 @@ public enum DynamicMap {
 
 /// A dynamic map with the tables by which kernels find the nearest entry of a value in [-1, 1] without a search.
 ///
-/// A cell holds the values of one sign that share exponent and the upper seven bits of the mantissa. Entries lie further
-/// apart than a cell is wide, so a cell sees at most one change of code: `cells` keeps the code at its start (from bit
-/// 20) and the lower 16 bits of the first magnitude with the next code (2^16 when there is none). Exact ties between two
-/// entries go to the even index, as in the CUDA kernels of bitsandbytes.
+/// A cell holds the values of one sign that share exponent and the upper seven bits of the mantissa. Entries lie
+/// further apart than a cell is wide, so a cell sees at most one change of code: `cells` keeps the code at its start
+/// (from bit 20) and the lower 16 bits of the first magnitude with the next code (2^16 when there is none). Exact ties
+/// between two entries go to the even index, as in the CUDA kernels of bitsandbytes.
 public struct DynamicCodec: @unchecked Sendable {
   /// 256 values.
   public let map: UnsafePointer<Float>

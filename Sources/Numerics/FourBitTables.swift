@@ -28,8 +28,8 @@ public enum FP4 {
   public static let order: [UInt32] = [11, 10, 13, 12, 15, 14, 9, 0, 8, 1, 6, 7, 4, 5, 2, 3]
 }
 
-/// Uniform 4-bit integers scaled to [-1, 1]: -7/7 to 7/7. As in bitsandbytes' "int4" map the sixteenth entry is a second
-/// zero, so that the range is symmetric.
+/// Uniform 4-bit integers scaled to [-1, 1]: -7/7 to 7/7. As in bitsandbytes' "int4" map the sixteenth entry is a
+/// second zero, so that the range is symmetric.
 public enum Int4 {
   public static let codebook: [Float] = [-7, -6, -5, -4, -3, -2, -1, 0, 0, 1, 2, 3, 4, 5, 6, 7].map { $0 / 7 }
   public static let thresholds: [Float] = zip(codebook, codebook.dropFirst()).map { ($0 + $1) / 2 }

@@ -47,8 +47,8 @@ public struct MatmulKernels: Sendable {
       UnsafeRawPointer, Int, Int, UnsafePointer<Float>, Int, Int, UnsafeMutablePointer<Float>, Int32
     ) -> Void
 
-  /// Brings the elements of each group of 32, or of 64 for pairs with `hasWideSteps`, into the order even, odd, and makes
-  /// words of them: (floats, count, mode, `hasWideSteps`).
+  /// Brings the elements of each group of 32, or of 64 for pairs with `hasWideSteps`, into the order even, odd, and
+  /// makes words of them: (floats, count, mode, `hasWideSteps`).
   public typealias SplitEvenOdd = @convention(c) (UnsafeMutablePointer<Float>, Int, Int32, Bool) -> Void
 
   public var pack: Pack

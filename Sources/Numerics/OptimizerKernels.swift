@@ -26,8 +26,8 @@ public struct OptimizerStep: Sendable {
   }
 }
 
-/// Optimizer updates of one instruction-set build, in place: (address of an `OptimizerStep`, parameter, gradient, count,
-/// states). 8-bit forms work on whole blocks of 256.
+/// Optimizer updates of one instruction-set build, in place: (address of an `OptimizerStep`, parameter, gradient,
+/// count, states). 8-bit forms work on whole blocks of 256.
 public struct OptimizerKernels: Sendable {
   public typealias Update1 =
     @convention(c) (

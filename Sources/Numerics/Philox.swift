@@ -1,7 +1,7 @@
 /// Philox4x32-10 (Salmon et al. 2011), random access: word i depends only on (seed, stream, i).
 ///
-/// Counter (i / 4 low, i / 4 high, stream low, stream high), key (seed low, seed high), word i mod 4. The vector kernels
-/// compute the same words.
+/// Counter (i / 4 low, i / 4 high, stream low, stream high), key (seed low, seed high), word i mod 4. The vector
+/// kernels compute the same words.
 public enum Philox {
   public static func block(_ index: UInt64, seed: UInt64, stream: UInt64) -> SIMD4<UInt32> {
     var counter = SIMD4<UInt32>(

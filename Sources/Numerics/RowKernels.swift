@@ -46,8 +46,8 @@ public struct RowKernels: Sendable {
     @convention(c) (
       UnsafePointer<Float>, UnsafePointer<Float>, UnsafeMutablePointer<Float>, Int, Int, Bool
     ) -> Void
-  /// f32 logits [T, D], overwritten by scale * (softmax - onehot) when `gradient`: (logits, T, D, labels, losses, scale,
-  /// gradient)
+  /// f32 logits [T, D], overwritten by scale * (softmax - onehot) when `gradient`: (logits, T, D, labels, losses,
+  /// scale, gradient)
   public typealias CrossEntropy =
     @convention(c) (
       UnsafeMutablePointer<Float>, Int, Int, UnsafePointer<Int32>, UnsafeMutablePointer<Float>, Float, Bool

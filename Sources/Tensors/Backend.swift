@@ -39,8 +39,8 @@ public protocol Backend: AnyObject, Sendable {
 
   // MARK: Products
 
-  /// c = alpha * op(a) op(b) + beta * c on matrices, whose rows may be apart; `precision` bf16 rounds the operands, sums
-  /// stay f32.
+  /// c = alpha * op(a) op(b) + beta * c on matrices, whose rows may be apart; `precision` bf16 rounds the operands,
+  /// sums stay f32.
   func matmul(
     _ a: Tensor, transposeA: Bool, _ b: Tensor, transposeB: Bool, alpha: Float, beta: Float, into c: Tensor,
     precision: DType) throws

@@ -23,8 +23,8 @@ public enum LinearWeight: Sendable {
   }
 }
 
-/// What a backend multiplies in one linear layer: W [out, in], and of a low-rank branch A [rank, in], B [out, rank] (f32)
-/// and the factor of their product.
+/// What a backend multiplies in one linear layer: W [out, in], and of a low-rank branch A [rank, in], B [out, rank]
+/// (f32) and the factor of their product.
 public struct LinearOperands: Sendable {
   public let weight: LinearWeight
   public let lowRank: (a: Tensor, b: Tensor, scaling: Float)?
