@@ -50,7 +50,8 @@ extension CPUBackend {
     let scale = 1 / (1 - threshold * 0x1p-16)
     inElements(x.elementCount) { range in
       kernels.dropout(
-        source.value, type, range.lowerBound, range.count, stream.seed, stream.stream, UInt32(threshold), scale, target.value,
+        source.value, type, range.lowerBound, range.count, stream.seed, stream.stream, UInt32(threshold), scale,
+        target.value,
         accumulate)
     }
   }
