@@ -7,7 +7,7 @@ final class GuardPages: @unchecked Sendable {
   let byteCount: Int
   private let mapping: UnsafeMutableRawPointer
   private let mappedByteCount: Int
-  private static let page = 4096
+  private static let page = Int(sysconf(Int32(_SC_PAGESIZE)))
 
   init(byteCount: Int) {
     let (page, inside) = (Self.page, (byteCount + 256 + Self.page - 1) / Self.page * Self.page)
