@@ -18,20 +18,26 @@ private func rowMaximum(_ x: UnsafePointer<Float>, _ d: Int) -> Float {
 }
 
 /// Sum of exp(x - peak) of a row; with `y` the terms are stored there.
-@inline(__always)
+@inline(always)
 private func exponentials(_ x: UnsafePointer<Float>, _ d: Int, _ peak: Float, _ y: UnsafeMutablePointer<Float>?)
   -> Float
 {
-  var sum = splat(0)
-  forEachVector(d) { j, rest in
+  var sums = splat4(0)
+  @inline(always) func wide(_ j: Int) {
+    let e = expVector(F64(x, 0, j) - splat4(peak))
+    if let y { e.store(y, 0, j) }
+    sums = sums + e
+  }
+  @inline(always) func step(_ j: Int, _ rest: Int) {
     var e = expVector(element16(x, 0, j, rest) - splat(peak))
     if rest < 16 {
       for lane in rest..<16 { e[lane] = 0 }
     }
     if let y { putElement16(y, 0, j, rest, e) }
-    sum = sum + e
+    sums.a = sums.a + e
   }
-  return mm_sum(sum)
+  forEachFour(d, wide, step)
+  return sums.sum
 }
 
 extension Kernels {
@@ -67,11 +73,12 @@ extension Kernels {
         sum = logarithm ? sum + g : madd(g, element16(y + offset, 0, j, rest), sum)
       }
       let total = splat(mm_sum(sum))
-      forEachVector(d) { j, rest in
+      @inline(always) func step(_ j: Int, _ rest: Int) {
         let g = element16(dy + offset, 0, j, rest)
         let v = element16(y + offset, 0, j, rest)
         putElement16(dx + offset, 0, j, rest, logarithm ? g - expVector(v) * total : v * (g - total))
       }
+      forEachVector(d, step)
     }
   }
 
@@ -96,10 +103,12 @@ extension Kernels {
       let total = exponentials(source, d, peak, gradient ? source : nil)
       losses[row] = rows_log(total) + peak - chosen
       guard gradient else { continue }
-      let factor = splat(scale / total)
-      forEachVector(d) { j, rest in
-        putElement16(source, 0, j, rest, element16(source, 0, j, rest) * factor)
+      let factor = scale / total
+      @inline(always) func wide(_ j: Int) { (F64(source, 0, j) * splat4(factor)).store(source, 0, j) }
+      @inline(always) func step(_ j: Int, _ rest: Int) {
+        putElement16(source, 0, j, rest, element16(source, 0, j, rest) * splat(factor))
       }
+      forEachFour(d, wide, step)
       source[label] -= scale
     }
   }

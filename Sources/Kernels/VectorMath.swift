@@ -50,9 +50,18 @@ func largest(_ v: F16) -> Float {
 /// The polynomial is the minimax one of Cephes' expf.
 // `__always` is a wish that the compiler does not grant here, and a call would split the vectors.
 @inline(always)
-func expVector(_ x: F16) -> F16 {
-  let value = expWithin(F64(repeating: clamped(x))).a
-  let low = value.replacing(with: 0, where: x .< splat(-87.33))
+func expVector(_ x: F64) -> F64 {
+  let e = expWithin(F64(clamped(x.a), clamped(x.b), clamped(x.c), clamped(x.d)))
+  return F64(limited(e.a, x.a), limited(e.b, x.b), limited(e.c, x.c), limited(e.d, x.d))
+}
+
+@inline(always)
+func expVector(_ x: F16) -> F16 { expVector(F64(repeating: x)).a }
+
+/// The values of e^x where x is within the range of `clamped`.
+@inline(always)
+private func limited(_ e: F16, _ x: F16) -> F16 {
+  let low = e.replacing(with: 0, where: x .< splat(-87.33))
   return low.replacing(with: Float.infinity, where: x .> splat(88.73))
 }
 

@@ -32,9 +32,7 @@ CP_INLINE f32x16 qt_sqrt(f32x16 v) {
   f32x8 high = (f32x8)_mm256_sqrt_ps((__m256)__builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
   return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 #else
-  f32x16 r;
-  for (int i = 0; i < 16; i++) r[i] = __builtin_sqrtf(v[i]);
-  return r;
+  return __builtin_elementwise_sqrt(v);
 #endif
 }
 
