@@ -10,7 +10,8 @@ local function setup(o)
   local model = native.mock_model(o)
   local records = {}
   for i = 1, 13 do records[i] = { text = ("abcdefghijklm"):sub(1, i) } end
-  local data = qlora.data.load(records, { format = "completion", tokenizer = model.tokenizer })
+  local data = qlora.data.load(records, { format = "completion", tokenizer = model.tokenizer,
+    max_length = 528 })
   return model, data, qlora.optim.sgd(model:trainable(), { lr = 0.5 })
 end
 
@@ -160,7 +161,7 @@ t.test("--smoke cuts the steps, --plan prints and leaves", function()
     native.options.plan, native.options.memory = true, limit
     local code
     local text = t.captured(function()
-      local ok, e = pcall(train, { max_length = 528, batch = 4, micro_batch = 4 })
+      local ok, e = pcall(train, { batch = 4, micro_batch = 4 })
       code = not ok and e.exit_code
     end)
     native.options.plan, native.options.memory = nil, nil
