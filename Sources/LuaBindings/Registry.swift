@@ -35,7 +35,7 @@ public indirect enum ParameterType: Sendable {
 
   func accepts(_ value: LuaValue) -> Bool {
     switch (self, value) {
-    case (.any, _), (.string, .string), (.boolean, .bool), (.table, .table), (.options, .table),
+    case (.any, _), (.string, .string), (.string, .bytes), (.boolean, .bool), (.table, .table), (.options, .table),
       (.function, .function), (.number, .integer), (.number, .number):
       true
     case (.integer, _): value.asInt != nil
