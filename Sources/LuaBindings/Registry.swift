@@ -83,6 +83,13 @@ public struct NativeFunction {
     self.example = example
     self.body = body
   }
+
+  /// Whether one of its arguments is a table with this field.
+  func hasOption(_ option: String) -> Bool {
+    parameters.contains { parameter in
+      if case .options(let fields) = parameter.type { fields.contains { $0.name == option } } else { false }
+    }
+  }
 }
 
 /// A field of a bound class that is computed on reading.
