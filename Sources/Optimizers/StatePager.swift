@@ -67,7 +67,8 @@ final class StatePager: StateStore, @unchecked Sendable {
   /// All there will be, made at once: what does not fit is told before the first step and not within one.
   private let slots: [Slot]
   private var slotOfPage: [Int: Slot] = [:]
-  /// Whether a page was sent to the file; else, when no slot has it, it is all zeros.
+  /// Whether a page was sent to the file; else, when no slot has it, it is all zeros: one that was never changed is not
+  /// written.
   private var isOut: [Bool]
   /// Checksum of each page in the file.
   private var checksums: [UInt64?]
@@ -201,8 +202,7 @@ final class StatePager: StateStore, @unchecked Sendable {
     let readsNew = isOut[page]
     slot.page = page
     slotOfPage[page] = slot
-    // A page of zeros must reach the file when it is evicted.
-    slot.isDirty = !readsNew
+    slot.isDirty = false
     guard writesOld || readsNew else {
       memset(slot.bytes, 0, byteCounts[page])
       return
