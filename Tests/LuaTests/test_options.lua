@@ -46,6 +46,7 @@ t.test("misspelt library name is an error", function()
   t.raises(function() qlora.load("m", { quant = "nf5" }) end, 'no choice "nf5"', "nf4")
   t.raises(function() qlora.load("m", { double_quant = true }) end, "quant")
   t.raises(function() qlora.optim.adamw({}, { lr = 1 }) end, "nothing to train")
+  t.raises(function() qlora.optim.adamw({ 1 }, { lr = 1, budget = "1MiB" }) end, "set paged = true too")
   t.raises(function() qlora.optim.lion({ 1 }, { lr = 1, eps = 1e-8 }) end, "unknown option 'eps'; it is an option of qlora.optim.adamw")
 end)
 

@@ -128,6 +128,9 @@ for name, own in pairs(optimizers) do
     if o.bits and o.bits ~= 8 and o.bits ~= 32 then
       strict.fail("optim.%s: bits must be 32 (exact) or 8 (a quarter of the state), got %d", name, o.bits)
     end
+    if o.paged == nil and (o.budget or o.spill) then
+      strict.fail("optim.%s: budget and spill are those of paged state; set paged = true too", name)
+    end
     if #parameters == 0 then
       strict.fail("optim.%s: there is nothing to train; call model:add_lora { … } first", name)
     end
