@@ -26,8 +26,8 @@ if shape and shape ~= "small" then
   local known = shape:match "^[%d.]+[Bb]$" and "llama-" .. shape:lower() or shape
   local found, model = pcall(qlora.load, known, { header_only = true })
   if not found then
-    error(("synthetic.lua: no shape '%s': 7B, 13B, 33B, 65B, small, a known name such as tinyllama-1.1b-v1.0, or a "
-      .. "config.json"):format(shape), 0)
+    error(("synthetic.lua: no shape '%s' (7B, 13B, 33B, 65B, small, a known name such as tinyllama-1.1b-v1.0, or a "
+      .. "config.json): %s"):format(shape, tostring(model):gsub("^%S+:%d+: ", "")), 0)
   end
   config = model.config
 end
@@ -35,15 +35,15 @@ for field, value in pairs {
   hidden_size = p.hidden, intermediate_size = p.intermediate, num_hidden_layers = p.layers,
   num_attention_heads = p.heads, num_key_value_heads = p.kv_heads, vocab_size = p.vocab,
 } do
-  if value > 0 then config[field] = value end
+  if value ~= 0 then config[field] = value end
 end
-if p.hidden > 0 or p.heads > 0 then config.head_dim = config.hidden_size // config.num_attention_heads end
+if p.hidden ~= 0 or p.heads ~= 0 then config.head_dim = config.hidden_size // config.num_attention_heads end
 
 local native = qlora.native
 local redraws, began = native.isatty(1) and not native.options.quiet, native.clock()
 local bytes = native.synthetic_checkpoint(output, {
   config = config, tokenizer = qlora.tokenizer.load(qlora.resource "models/tiny"), quant = p.quant, block = p.block,
-  double_quant = p.double_quant, shard_bytes = math.tointeger(p.shard), seed = p.seed,
+  double_quant = p.double_quant, shard_bytes = p.shard // 1, seed = p.seed,
   on_module = function(name, done, all)
     if redraws then io.write(("\r\27[K%4d of %d  %s"):format(done, all, name)):flush() end
   end,

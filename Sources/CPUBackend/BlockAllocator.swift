@@ -27,6 +27,9 @@ final class BlockAllocator: Sendable {
   /// - Parameter isRehearsal: blocks are address space that nobody writes.
   init(isRehearsal: Bool = false) { self.isRehearsal = isRehearsal }
 
+  // Blocks in use keep their allocator alive.
+  deinit { releaseCache() }
+
   private let state = Mutex(State())
   private static let slackNumerator = 33
   private static let slackDenominator = 32

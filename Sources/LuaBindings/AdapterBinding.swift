@@ -58,24 +58,23 @@ extension Engine {
 
   private func specification(_ value: LuaValue, _ call: Call) throws -> LoRASpecification {
     guard let table = value.asTable else { throw call.invalid("a list of tables expected, got \(value.typeName)") }
-    for pair in table.pairs {
-      let name = pair.key.asString ?? ""
-      guard ["name", "rank", "alpha", "dropout", "lr", "rslora", "init"].contains(name) else {
-        throw BindingError.unknownOption(
-          function: call.function, option: call.state.describe(pair.key), nearest: nil,
-          known: ["rank", "alpha", "dropout", "lr", "rslora", "init"])
-      }
-    }
-    guard let name = table["name"].asString, let rank = table["rank"].asInt, let alpha = table["alpha"].asDouble else {
-      throw call.invalid("each entry needs name, rank and alpha")
-    }
-    let initName = table["init"].asString ?? "default"
+    let given = try call.options(
+      table,
+      [
+        Parameter("name", .string, "of the module"), Parameter("rank", .integer, "columns of B"),
+        Parameter("alpha", .number, "the branch counts alpha / rank"),
+        Parameter("dropout", .number, optional: true, "default 0"),
+        Parameter("lr", .number, optional: true, "factor on the learning rate; default 1"),
+        Parameter("rslora", .boolean, optional: true, "alpha / sqrt(rank) instead"),
+        Parameter("init", .string, optional: true, "of A"),
+      ], of: call.function)
+    let initName = given.string("init") ?? "default"
     guard let initialization = initName == "default" ? .kaiming : LoRAInitialization(rawValue: initName) else {
       throw call.invalid("init must be \"default\", \"gaussian\" or \"portable\", got \"\(initName)\"")
     }
     return LoRASpecification(
-      moduleName: name, rank: rank, alpha: alpha, dropout: table["dropout"].asDouble ?? 0,
-      rankStabilised: table["rslora"].asBool ?? false, learningRateFactor: table["lr"].asDouble ?? 1,
-      initialization: initialization)
+      moduleName: given.string("name") ?? "", rank: given.int("rank") ?? 0, alpha: given.double("alpha") ?? 0,
+      dropout: given.double("dropout") ?? 0, rankStabilised: given.bool("rslora") ?? false,
+      learningRateFactor: given.double("lr") ?? 1, initialization: initialization)
   }
 }

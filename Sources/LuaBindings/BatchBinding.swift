@@ -34,18 +34,15 @@ extension Engine {
   }
 
   func makeBatch(_ call: Call) throws -> BatchObject {
+    let fields = [
+      Parameter("ids", .table, "token ids"), Parameter("labels", .table, optional: true, "targets; default ids"),
+    ]
     let rows = try call.table("rows").elements.map { value -> (ids: [Int32], labels: [Int32]?) in
-      guard let row = value.asTable, let ids = row["ids"].asTable?.integers() else {
-        throw call.invalid("each row needs a list of integers `ids`")
+      guard let table = value.asTable else {
+        throw call.invalid("each row is a table { ids = {…} }, got \(value.typeName)")
       }
-      for pair in row.pairs {
-        let key = pair.key.asString ?? call.state.describe(pair.key)
-        guard ["ids", "labels"].contains(key) else {
-          throw BindingError.unknownOption(
-            function: "batch: a row", option: key, nearest: nearestName(to: key, among: ["ids", "labels"]),
-            known: ["ids", "labels"])
-        }
-      }
+      let row = try call.options(table, fields, of: "batch: a row")
+      guard let ids = row["ids"].asTable?.integers() else { throw call.invalid("ids must be integers") }
       let labels = row["labels"].asTable?.integers()
       if labels == nil, !row["labels"].isNil { throw call.invalid("labels must be integers") }
       guard (labels ?? ids).count == ids.count else { throw call.invalid("labels and ids have different lengths") }

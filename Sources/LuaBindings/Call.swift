@@ -23,6 +23,8 @@ public struct Call {
   }
 
   public func string(_ name: String) throws -> String { try required(name, self[name].asString, "string") }
+  /// A string as it is, text or not.
+  public func bytes(_ name: String) throws -> [UInt8] { try required(name, self[name].asBytes, "string") }
   public func int(_ name: String) throws -> Int { try required(name, self[name].asInt, "integer") }
   public func double(_ name: String) throws -> Double { try required(name, self[name].asDouble, "number") }
   public func table(_ name: String) throws -> LuaTable { try required(name, self[name].asTable, "table") }
@@ -37,6 +39,21 @@ public struct Call {
 
   /// The fields of an options argument; empty when it was left out.
   public func options(_ name: String) -> Options { Options(function: function, table: self[name].asTable) }
+
+  /// The fields of a table inside an argument, such as an element of a list, checked as options are.
+  /// - Parameter what: whose they are, for messages.
+  func options(_ table: LuaTable, _ fields: [Parameter], of what: String) throws -> Options {
+    try table.check(fields, function: what)
+    return Options(function: what, table: table)
+  }
+
+  /// The texts of a list; `what` names it in messages.
+  func strings(_ list: LuaTable, _ what: String) throws -> [String] {
+    try list.elements.map { value in
+      guard let text = value.asString else { throw invalid("\(what) must be texts, got a \(value.typeName)") }
+      return text
+    }
+  }
 
   private func required<Value>(_ name: String, _ value: Value?, _ expected: String) throws -> Value {
     guard let value else { throw bad(name, expected) }
@@ -85,7 +102,9 @@ extension NativeFunction {
         throw BindingError.badArgument(
           number: index + 1, function: name, expected: parameter.type.name, got: got, hint: hint)
       }
-      if case .options(let fields) = parameter.type, let table = value.asTable { try check(table, fields) }
+      if case .options(let fields) = parameter.type, let table = value.asTable {
+        try table.check(fields, function: name)
+      }
     }
     // Lua drops arguments that nobody takes; a table of options among them would be a silent no-op.
     for index in arguments.indices.dropFirst(parameters.count) {
@@ -97,22 +116,28 @@ extension NativeFunction {
       Call(state: state, function: name, parameters: parameters, arguments: arguments, receiver: receiver))
   }
 
-  private func check(_ table: LuaTable, _ fields: [Parameter]) throws {
-    for (key, value) in table.pairs {
+}
+
+extension LuaTable {
+  /// - Throws: `unknownOption`, `badOption` or `missingOption` where the table is not what `fields` declare.
+  fileprivate func check(_ fields: [Parameter], function: String) throws {
+    for (key, value) in pairs {
       guard let name = key.asString, let field = fields.first(where: { $0.name == name }) else {
-        let name = key.asString ?? table.state.describe(key)
+        let name = key.asString ?? state.describe(key)
         throw BindingError.unknownOption(
-          function: self.name, option: name, nearest: nearestName(to: name, among: fields.map(\.name)),
+          function: function, option: name, nearest: nearestName(to: name, among: fields.map(\.name)),
           known: fields.map(\.name))
       }
       guard field.type.accepts(value) else {
         throw BindingError.badOption(
-          function: self.name, option: name, expected: field.type.name, got: value.typeName)
+          function: function, option: name, expected: field.type.name, got: value.typeName)
       }
-      if case .options(let inner) = field.type, let nested = value.asTable { try check(nested, inner) }
+      if case .options(let inner) = field.type, let nested = value.asTable {
+        try nested.check(inner, function: function)
+      }
     }
-    for field in fields where !field.isOptional && table[field.name].isNil {
-      throw BindingError.missingOption(function: name, option: field.name)
+    for field in fields where !field.isOptional && self[field.name].isNil {
+      throw BindingError.missingOption(function: function, option: field.name)
     }
   }
 }

@@ -89,7 +89,7 @@ extension LuaState {
     case .bool(let flag): return .bool(flag)
     case .integer(let number): return .int(number)
     case .number(let number): return .number(number)
-    case .string(let text): return .string(text)
+    case .string, .bytes: return .string(value.asString ?? "")
     case .table(let table):
       guard depth < 100 else { throw BindingError.invalid(function: function, message: "table nested too deeply") }
       let pairs = table.pairs

@@ -81,7 +81,7 @@ extension Engine {
             Parameter("options", .options([Parameter("vocab_size", .integer, "most tokens")]), "how"),
           ], returns: "Tokenizer"
         ) { call in
-          let texts = try call.table("texts").elements.compactMap(\.asString)
+          let texts = try call.strings(try call.table("texts"), "texts")
           let size = call.options("options").int("vocab_size") ?? 1024
           return [
             .object(
@@ -133,6 +133,9 @@ extension Engine {
     if let name = options.string("quant") { load.quantization = try fourBitKind(name, call) }
     for (key, value) in options["module_quant"].asTable?.pairs ?? [] {
       guard let module = key.asString else { throw call.invalid("module_quant needs names of modules as keys") }
+      guard value.asString != nil || value.asBool == false else {
+        throw call.invalid("module_quant of \(module) must be a type or false, got a \(value.typeName)")
+      }
       load.moduleQuantization[module] = .some(try value.asString.map { try fourBitKind($0, call) })
     }
     if let name = options.string("compute") {
@@ -176,7 +179,10 @@ extension Engine {
       }
       options.denseType = dtype
     }
-    options.shardByteCount = max(1, given.int("shard_bytes") ?? options.shardByteCount)
+    options.shardByteCount = given.int("shard_bytes") ?? options.shardByteCount
+    guard options.shardByteCount > 0 else {
+      throw call.invalid("shard_bytes is \(options.shardByteCount), expected at least 1")
+    }
     return options
   }
 

@@ -64,9 +64,9 @@ extension Engine {
           return []
         },
         NativeFunction(
-          "write_file", "Writes a file whole or not at all.", [path, Parameter("text", .string, "contents")]
+          "write_file", "Writes a file whole or not at all.", [path, Parameter("text", .string, "contents, any bytes")]
         ) { call in
-          try AtomicFile.write(try call.string("path"), try call.string("text"))
+          try AtomicFile.write(try call.string("path"), try call.bytes("text"))
           return []
         },
         NativeFunction(

@@ -15,6 +15,8 @@ struct MachineSpeed {
   var dense = 1.0
   var lowRank = 1.0
   var attention = 1.0
+  /// Elements per second that dropout masks.
+  var masking = 1.0
   /// Bytes per second of passes between the products.
   var passing = 1.0
 
@@ -79,12 +81,16 @@ struct MachineSpeed {
     let wide = try filled([1 << 21], precision)
     let other = try filled([1 << 21], precision)
     passing = try rate(3 * wide.byteCount) { try backend.accumulate(wide, scale: 1, into: other, scale: 1) }
+    let stream = RandomStream(seed: 0, purpose: "calibration")
+    masking = try rate(wide.elementCount) {
+      try backend.dropout(wide, probability: 0.1, stream: stream, into: other, accumulate: false)
+    }
   }
 
   /// Seconds that the work of a step takes here.
   func seconds(_ work: StepWork) -> Double {
     work.quantized / quantized + work.dense / dense + work.lowRank / lowRank + work.attention / attention
-      + (work.passing + MachineSpeed.updateByteCount * work.updates) / passing
+      + work.masked / masking + (work.passing + MachineSpeed.updateByteCount * work.updates) / passing
   }
 
   private static func now() -> Double {

@@ -316,7 +316,8 @@ extension Engine {
     guard let tokenizer = model.tokenizer else { throw ModelError.noTokenizer(path: model.path) }
     let options = call.options("options")
     let prompt = try ids(call, "input", special: options.bool("special") ?? true)
-    let stops = options["stop"].asString.map { [$0] } ?? options["stop"].asTable?.elements.compactMap(\.asString) ?? []
+    let stops =
+      try options["stop"].asString.map { [$0] } ?? options["stop"].asTable.map { try call.strings($0, "stop") } ?? []
     var produced: [Int32] = []
     let generation = GenerationOptions(
       maxTokens: max(0, options.int("max_new_tokens") ?? 128),
@@ -335,6 +336,7 @@ extension Engine {
     for stop in stops {
       if let range = text.firstRange(of: stop) { text = String(text[..<range.lowerBound]) }
     }
-    return options.bool("echo") == true ? (call["input"].asString ?? "") + text : text
+    guard options.bool("echo") == true else { return text }
+    return try (call["input"].asString ?? tokenizer.decode(prompt)) + text
   }
 }

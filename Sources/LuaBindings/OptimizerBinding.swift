@@ -38,17 +38,6 @@ public final class OptimizerObject: LuaObject {
   }
 
   var statistics: PageStatistics? { made?.statistics }
-
-  /// Bytes of state per trained parameter, for planning.
-  var stateBytesPerParameter: Double {
-    let perBlock = 4.0 / 256
-    switch (options.update.rule, options.update.bits) {
-    case (.adamW, 8): return 2 * (1 + perBlock)
-    case (.adamW, _): return 8
-    case (.lion, 8): return 1 + perBlock
-    default: return 4
-    }
-  }
 }
 
 extension Engine {
@@ -219,6 +208,7 @@ extension Engine {
     } else if let bytes = options.int("budget") {
       settings.budget = bytes
     }
+    try settings.check()
     let names = parameterNames
     let list = try tensors(call).enumerated().map { index, tensor in
       let known = names[ObjectIdentifier(tensor)]

@@ -116,7 +116,9 @@ extension Engine {
     if let paged = options.bool("paged") { settings.isPaged = paged }
     var (checkpointing, interval) = (model.checkpointing, model.checkpointInterval)
     if !options["checkpointing"].isNil {
-      (checkpointing, interval) = try checkpointSettings(options["checkpointing"], model, streams: false)
+      // What the run would refuse, unless the plan asks what another choice would mean.
+      let streams = options["stream"].isNil && model.options.streams == true
+      (checkpointing, interval) = try checkpointSettings(options["checkpointing"], model, streams: streams)
     }
     let streams = options.bool("stream") ?? (model.isLoaded ? model.stream != nil : model.options.streams ?? false)
     return PlanRequest(

@@ -19,14 +19,19 @@ enum ProcessMemory {
       guard let group = line(containing: mark, in: "/proc/self/cgroup"), let start = group.firstRange(of: mark) else {
         continue
       }
-      var folder = group[start.upperBound...]
       // A limit higher up in the hierarchy holds too.
-      while let slash = folder.lastIndex(of: "/") {
+      for folder in folders(upwardFrom: group[start.upperBound...]) {
         if let limit = number(after: "", in: "\(root)\(folder)/\(name)") { least = min(least, limit) }
-        folder = folder[..<slash]
       }
     }
     return least
+  }
+
+  /// "/a/b", "/a" and "", the root, for "/a/b".
+  static func folders(upwardFrom path: Substring) -> [Substring] {
+    var list = [path]
+    while let slash = list[list.count - 1].lastIndex(of: "/") { list.append(list[list.count - 1][..<slash]) }
+    return list
   }
 
   private static func line(containing mark: String, in path: String) -> String? {
@@ -57,6 +62,6 @@ final class ProgramMemory: Sendable {
   /// The highest so far, since what is freed in the heap stays with the process.
   func byteCount(backend: Int) -> Int {
     let own = max(0, ProcessMemory.read("RssAnon") - backend)
-    return codeByteCount + max(own, highest.max(own, ordering: .relaxed).newValue)
+    return codeByteCount + highest.max(own, ordering: .relaxed).newValue
   }
 }

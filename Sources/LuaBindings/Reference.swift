@@ -18,6 +18,17 @@ extension Engine {
         ) {
           call in [self.help(try call.string("name")).map { .string($0) } ?? .nil]
         },
+        NativeFunction(
+          "option_owners", "The methods that have an option of this name, as a recipe calls them.",
+          [Parameter("option", .string, "temperature")], returns: "string[]",
+          example: "assert(qlora.native.option_owners('temperature')[1] == 'model:generate')"
+        ) { call in
+          let option = try call.string("option")
+          let owners = self.classes.flatMap { declared in
+            declared.methods.filter { $0.hasOption(option) }.map { "\(declared.name.lowercased()):\($0.name)" }
+          }
+          return [.table(call.state.list(owners.map { .string($0) }))]
+        },
       ])
   }
 

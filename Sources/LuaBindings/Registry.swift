@@ -35,7 +35,7 @@ public indirect enum ParameterType: Sendable {
 
   func accepts(_ value: LuaValue) -> Bool {
     switch (self, value) {
-    case (.any, _), (.string, .string), (.boolean, .bool), (.table, .table), (.options, .table),
+    case (.any, _), (.string, .string), (.string, .bytes), (.boolean, .bool), (.table, .table), (.options, .table),
       (.function, .function), (.number, .integer), (.number, .number):
       true
     case (.integer, _): value.asInt != nil
@@ -82,6 +82,13 @@ public struct NativeFunction {
     self.returns = returns
     self.example = example
     self.body = body
+  }
+
+  /// Whether one of its arguments is a table with this field.
+  func hasOption(_ option: String) -> Bool {
+    parameters.contains { parameter in
+      if case .options(let fields) = parameter.type { fields.contains { $0.name == option } } else { false }
+    }
   }
 }
 

@@ -61,7 +61,7 @@ extension Engine {
     switch value {
     case .integer(let number): return .integer(number)
     case .number(let number): return .real(number)
-    case .string(let text): return .text(text)
+    case .string, .bytes: return .text(value.asString ?? "")
     case .bool(let flag): return .integer(flag ? 1 : 0)
     default: throw call.invalid("a value is a number, a text or a boolean, got \(value.typeName)")
     }

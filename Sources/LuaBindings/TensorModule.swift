@@ -59,8 +59,12 @@ extension Engine {
           guard step != 0, count.isFinite, abs(count) < 1e9 else {
             throw call.invalid("start, stop and step give no range")
           }
-          let values = (0..<max(0, Int(count))).map { Float(start + Double($0) * step) }
-          return [self.value(try Tensor(values, on: self.backend), call.state)]
+          let tensor = try Tensor(empty: [max(0, Int(count))], on: self.backend)
+          tensor.withMutableHostBytes { bytes in
+            let values = bytes.bindMemory(to: Float.self)
+            for index in values.indices { values[index] = Float(start + Double(index) * step) }
+          }
+          return [self.value(tensor, call.state)]
         },
         NativeFunction(
           "eye", "The unit matrix, f32.", [Parameter("size", .integer, "rows")], returns: "Tensor",

@@ -175,7 +175,7 @@ public final class LuaState {
     ql_tostring(L, -1)
     let message = string(at: -1, on: L)
     ql_pop(L, 2)
-    if case .string = error { return LuaError(message: message) }
+    if error.asString != nil { return LuaError(message: message) }
     return LuaError(message: message, value: error)
   }
 
@@ -187,9 +187,11 @@ public final class LuaState {
 
   private func push(_ text: String, on L: OpaquePointer) {
     var text = text
-    text.withUTF8 { bytes in
-      _ = lua_pushlstring(L, UnsafeRawPointer(bytes.baseAddress)?.assumingMemoryBound(to: CChar.self), bytes.count)
-    }
+    text.withUTF8 { push(UnsafeRawBufferPointer($0), on: L) }
+  }
+
+  private func push(_ bytes: UnsafeRawBufferPointer, on L: OpaquePointer) {
+    _ = lua_pushlstring(L, bytes.baseAddress?.assumingMemoryBound(to: CChar.self), bytes.count)
   }
 
   func push(_ value: LuaValue) { push(value, on: L) }
@@ -201,6 +203,7 @@ public final class LuaState {
     case .integer(let number): lua_pushinteger(L, lua_Integer(number))
     case .number(let number): lua_pushnumber(L, number)
     case .string(let text): push(text, on: L)
+    case .bytes(let bytes): bytes.withUnsafeBytes { push($0, on: L) }
     case .table(let table): ql_pushref(L, table.reference)
     case .function(let function): ql_pushref(L, function.reference)
     case .object(let object): push(object, className: type(of: object).luaClassName, on: L)
@@ -225,7 +228,9 @@ public final class LuaState {
     case LUA_TNUMBER:
       if lua_isinteger(L, index) != 0 { return .integer(Int(lua_tointegerx(L, index, nil))) }
       return .number(lua_tonumberx(L, index, nil))
-    case LUA_TSTRING: return .string(string(at: index, on: L))
+    case LUA_TSTRING:
+      let bytes = bytes(at: index, on: L)
+      return String(validating: bytes, as: UTF8.self).map { .string($0) } ?? .bytes(Array(bytes))
     case LUA_TTABLE: return reference(at: index, on: L) { .table(LuaTable(takingTopOf: self)) }
     case LUA_TFUNCTION: return reference(at: index, on: L) { .function(LuaFunction(takingTopOf: self)) }
     case LUA_TUSERDATA:
@@ -246,10 +251,15 @@ public final class LuaState {
   }
 
   private func string(at index: Int32, on L: OpaquePointer) -> String {
+    String(decoding: bytes(at: index, on: L), as: UTF8.self)
+  }
+
+  /// The bytes of a string, as long as it is on the stack. Not of a number: lua_tolstring would make it a string, under
+  /// a traversal.
+  private func bytes(at index: Int32, on L: OpaquePointer) -> UnsafeRawBufferPointer {
     var count = 0
-    // A number is not converted in place: lua_tolstring would change the value under a traversal.
-    guard let bytes = lua_tolstring(L, index, &count) else { return "" }
-    return String(decoding: UnsafeRawBufferPointer(start: bytes, count: count), as: UTF8.self)
+    guard let bytes = lua_tolstring(L, index, &count) else { return UnsafeRawBufferPointer(start: nil, count: 0) }
+    return UnsafeRawBufferPointer(start: bytes, count: count)
   }
 }
 

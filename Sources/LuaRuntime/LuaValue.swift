@@ -13,6 +13,8 @@ public enum LuaValue {
   case integer(Int)
   case number(Double)
   case string(String)
+  /// A string whose bytes are no UTF-8.
+  case bytes([UInt8])
   case table(LuaTable)
   case function(LuaFunction)
   case object(any LuaObject)
@@ -27,7 +29,7 @@ public enum LuaValue {
     case .nil: "nil"
     case .bool: "boolean"
     case .integer, .number: "number"
-    case .string: "string"
+    case .string, .bytes: "string"
     case .table: "table"
     case .function: "function"
     case .object(let object): type(of: object).luaClassName
@@ -55,7 +57,24 @@ public enum LuaValue {
     }
   }
 
-  public var asString: String? { if case .string(let value) = self { value } else { nil } }
+  /// A string as text; U+FFFD stands where its bytes are no UTF-8.
+  public var asString: String? {
+    switch self {
+    case .string(let text): text
+    case .bytes(let bytes): String(decoding: bytes, as: UTF8.self)
+    default: nil
+    }
+  }
+
+  /// A string as it is in Lua.
+  public var asBytes: [UInt8]? {
+    switch self {
+    case .string(let text): Array(text.utf8)
+    case .bytes(let bytes): bytes
+    default: nil
+    }
+  }
+
   public var asBool: Bool? { if case .bool(let value) = self { value } else { nil } }
   public var asTable: LuaTable? { if case .table(let value) = self { value } else { nil } }
   public var asFunction: LuaFunction? { if case .function(let value) = self { value } else { nil } }

@@ -56,22 +56,30 @@ extension LanguageModel {
   }
 
   /// Leaves the base on disk, or has it in memory, from the next pass on; the bits are the same.
-  /// - Throws: `cannotStream`; `outOfMemory` when what would be in memory does not fit the limit, and nothing changes.
+  /// - Throws: `cannotStream`, `streamedInterval`; `outOfMemory` when what would be in memory does not fit the limit.
+  ///   Nothing changes then.
   public func setStreaming(_ streams: Bool) throws {
     guard isLoaded else { throw ModelError.headerOnly(operation: "stream") }
     if streams == (stream != nil), streams || filePages != nil { return }
-    let (before, pages) = (stream, filePages)
-    // The books have one or the other.
-    (stream, filePages) = (nil, nil)
-    do {
-      if streams {
-        stream = try WeightStream(self)
-        (checkpointing, checkpointInterval) = (true, 1)
-      } else {
-        filePages = try FilePages(mappedByteCount, on: backend.memory)
-      }
-    } catch {
-      (stream, filePages) = (before, pages)
+    if streams { try leaveOnDisk() } else { try haveInMemory() }
+  }
+
+  private func leaveOnDisk() throws {
+    guard checkpointInterval == 1 else { throw ModelError.streamedInterval(layers: checkpointInterval) }
+    let wasInMemory = filePages != nil
+    // The window is a part of what was on the books, so that must not be counted beside it.
+    filePages = nil
+    do { stream = try WeightStream(self) } catch {
+      if wasInMemory { filePages = try FilePages(mappedByteCount, on: backend.memory) }
+      throw error
+    }
+  }
+
+  private func haveInMemory() throws {
+    let before = stream
+    stream = nil
+    do { filePages = try FilePages(mappedByteCount, on: backend.memory) } catch {
+      stream = before
       throw error
     }
   }

@@ -24,7 +24,7 @@ public final class LanguageModel {
   /// Recompute each decoder layer in the backward pass instead of keeping its activations. Always so when streaming,
   /// since the backward pass must tell which layer it has reached.
   public var checkpointing = false
-  /// Layers that are recomputed together: only the input of the first of them is kept. 1 when streaming.
+  /// Layers that are recomputed together: only the input of the first of them is kept. Streaming needs 1.
   public var checkpointInterval = 1
   /// Where the kept inputs are until the backward pass; nil keeps them in memory.
   public var checkpointStore: CheckpointStore?

@@ -74,8 +74,8 @@ extension ModelError: CustomStringConvertible {
       "checkpointing = false: a streamed model (stream = true) recomputes its layers in the backward pass, so that they "
         + "are read in order; leave it on, or load without stream"
     case .streamedInterval(let layers):
-      "checkpointing = \(layers): a streamed model (stream = true) has one layer in memory at a time and recomputes them one "
-        + "by one; leave it at true, and set offload = true to keep fewer activations"
+      "checkpointing = \(layers): a streamed base has one layer in memory at a time, so layers are recomputed one by one; "
+        + "set checkpointing = true, and offload = true to keep fewer activations, or stream = false"
     case .noOriginalWeights(let path, let reason):
       "quantization error: \(path): \(reason)"
     }

@@ -31,6 +31,30 @@ public struct OptimizerOptions: Sendable {
     self.budget = budget
     self.spillDirectory = spillDirectory
   }
+
+  /// - Throws: `OptimizerError.badOption` for a value out of its range.
+  public func check() throws {
+    func require(_ isValid: Bool, _ name: String, _ value: Float, _ expected: String) throws {
+      guard isValid else { throw OptimizerError.badOption(name: name, value: String(value), expected: expected) }
+    }
+    func requireAmount(_ name: String, _ value: Float) throws {
+      try require(value.isFinite && value >= 0, name, value, "a number of at least 0")
+    }
+    func requireRate(_ name: String, _ value: Float) throws {
+      try require(value >= 0 && value < 1, name, value, "a number in [0, 1)")
+    }
+    try requireAmount("lr", update.learningRate)
+    try requireRate(update.rule == .sgd ? "momentum" : "betas[1]", update.beta1)
+    try requireRate("betas[2]", update.beta2)
+    try requireAmount("eps", update.epsilon)
+    try requireAmount("weight_decay", update.weightDecay)
+    guard update.bits == 32 || update.bits == 8 else {
+      throw OptimizerError.badOption(name: "bits", value: String(update.bits), expected: "32 or 8")
+    }
+    guard !isPaged || budget > 0 else {
+      throw OptimizerError.badOption(name: "budget", value: String(budget), expected: "at least 1 byte")
+    }
+  }
 }
 
 /// AdamW, Lion or SGD over a list of f32 parameters, with state in 32 or 8 bits, in memory or paged.
@@ -47,9 +71,9 @@ public final class Optimizer {
   let pages: [StatePage]
   private let store: any StateStore
 
-  /// - Throws: `OptimizerError.badOption`, `.notF32`, `.budgetTooSmall`, `TensorError.spillFailed`.
+  /// - Throws: `OptimizerError.badOption`, `.notF32`, `.budgetTooSmall`, `TensorError.outOfMemory`, `.spillFailed`.
   public init(_ parameters: [OptimizedParameter], _ options: OptimizerOptions) throws {
-    try Optimizer.check(options)
+    try options.check()
     for parameter in parameters where parameter.tensor.dtype != .f32 || !parameter.tensor.isContiguous {
       throw OptimizerError.notF32(parameter: parameter.name, dtype: parameter.tensor.dtype.name)
     }
@@ -68,24 +92,6 @@ public final class Optimizer {
         byteCounts: byteCounts, budget: options.budget, directory: options.spillDirectory, backend: backend)
     } else {
       store = try ResidentStore(byteCounts: byteCounts, backend: backend)
-    }
-  }
-
-  private static func check(_ options: OptimizerOptions) throws {
-    let update = options.update
-    func require(_ isValid: Bool, _ name: String, _ value: Float, _ expected: String) throws {
-      guard isValid else { throw OptimizerError.badOption(name: name, value: String(value), expected: expected) }
-    }
-    try require(
-      update.learningRate.isFinite && update.learningRate >= 0, "lr", update.learningRate, "a number of at least 0")
-    try require(update.beta1 >= 0 && update.beta1 < 1, "betas[1]", update.beta1, "a number in [0, 1)")
-    try require(update.beta2 >= 0 && update.beta2 < 1, "betas[2]", update.beta2, "a number in [0, 1)")
-    try require(update.epsilon.isFinite && update.epsilon >= 0, "eps", update.epsilon, "a number of at least 0")
-    try require(
-      update.weightDecay.isFinite && update.weightDecay >= 0, "weight_decay", update.weightDecay,
-      "a number of at least 0")
-    guard update.bits == 32 || update.bits == 8 else {
-      throw OptimizerError.badOption(name: "bits", value: String(update.bits), expected: "32 or 8")
     }
   }
 

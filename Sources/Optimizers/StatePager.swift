@@ -7,7 +7,7 @@ public struct PageStatistics: Sendable, Equatable {
   public var residentPages = 0
   public var residentBytes = 0
   public var budget = 0
-  /// Pages written out to make room.
+  /// Pages that made room for others, whether they had to be written or not.
   public var evictions = 0
   /// Pages that the step had to wait for.
   public var faults = 0
@@ -46,7 +46,7 @@ final class ResidentStore: StateStore {
 /// A failed write leaves its page in memory and throws at the next use.
 final class StatePager: StateStore, @unchecked Sendable {
   private final class Slot: @unchecked Sendable {
-    let bytes: UnsafeMutableRawPointer
+    private let block: Tensor
     /// The page it holds, or will hold once the request under way is done.
     var page: Int?
     var isBusy = false
@@ -54,21 +54,21 @@ final class StatePager: StateStore, @unchecked Sendable {
     var isPinned = false
     /// Brought in ahead and not used since.
     var isAhead = false
-    init(_ bytes: UnsafeMutableRawPointer) { self.bytes = bytes }
+    init(_ block: Tensor) { self.block = block }
+    var bytes: UnsafeMutableRawPointer { block.address }
   }
 
   private let byteCounts: [Int]
   private let pageByteCount: Int
-  private let slotLimit: Int
   /// Pages after the current one that are brought in.
   private let depth: Int
-  private let backend: any Backend
   private let file: SpillFile
   private let thread: RequestThread
-  private var memory: [Tensor] = []
-  private var slots: [Slot] = []
+  /// All there will be, made at once: what does not fit is told before the first step and not within one.
+  private let slots: [Slot]
   private var slotOfPage: [Int: Slot] = [:]
-  /// Whether a page was sent to the file; else, when no slot has it, it is all zeros.
+  /// Whether a page was sent to the file; else, when no slot has it, it is all zeros: one that was never changed is not
+  /// written.
   private var isOut: [Bool]
   /// Checksum of each page in the file.
   private var checksums: [UInt64?]
@@ -78,16 +78,21 @@ final class StatePager: StateStore, @unchecked Sendable {
   private var changed = pthread_cond_t()
   private var failure: TensorError?
 
-  /// - Throws: `budgetTooSmall` when two pages do not fit: one to compute with, one to read ahead.
+  /// - Parameter budget: most bytes of pages in memory.
+  /// - Throws: `budgetTooSmall` when two pages do not fit: one to compute with, one to read ahead;
+  ///   `TensorError.outOfMemory`, `.spillFailed`, `.noThread`.
   init(byteCounts: [Int], budget: Int, directory: String, backend: any Backend) throws {
     self.byteCounts = byteCounts
-    self.backend = backend
-    pageByteCount = byteCounts.max() ?? 64
-    slotLimit = min(byteCounts.count, budget / pageByteCount)
-    guard slotLimit >= min(2, byteCounts.count) else {
+    let pageByteCount = byteCounts.max() ?? 64
+    self.pageByteCount = pageByteCount
+    let count = min(byteCounts.count, budget / pageByteCount)
+    guard count >= min(2, byteCounts.count) else {
       throw OptimizerError.budgetTooSmall(budget: budget, minimum: 2 * pageByteCount)
     }
-    depth = max(1, min(3, slotLimit / 4))
+    slots = try (0..<count).map { _ in
+      Slot(try Tensor(empty: [pageByteCount], dtype: .u8, category: .optimizer, on: backend))
+    }
+    depth = max(1, min(3, count / 4))
     file = try SpillFile(directory: directory, content: .optimizerState)
     thread = try RequestThread()
     isOut = Array(repeating: false, count: byteCounts.count)
@@ -123,11 +128,11 @@ final class StatePager: StateStore, @unchecked Sendable {
           if hasWaited { counters.faults += 1 } else if slot.isAhead { counters.prefetched += 1 }
           slot.isAhead = false
           slot.isPinned = true
-          try readAhead(of: page)
+          readAhead(of: page)
           return slot.bytes
         }
         if slotOfPage[page] == nil {
-          guard let slot = try emptiestSlot(for: page) else {
+          guard let slot = emptiestSlot(for: page) else {
             throw OptimizerError.budgetTooSmall(budget: counters.budget, minimum: 2 * pageByteCount)
           }
           if !slot.isBusy { bring(page, into: slot) }
@@ -163,28 +168,22 @@ final class StatePager: StateStore, @unchecked Sendable {
   }
 
   /// Starts to bring in the next pages in use order, where that takes no page which is used before them.
-  private func readAhead(of page: Int) throws {
+  private func readAhead(of page: Int) {
     let count = byteCounts.count
     for distance in 1...depth where distance < count {
       let next = (page + distance) % count
       guard slotOfPage[next] == nil else { continue }
-      guard let slot = try emptiestSlot(for: page), !slot.isBusy else { return }
+      guard let slot = emptiestSlot(for: page), !slot.isBusy else { return }
       if let old = slot.page, (old - page + count) % count <= distance { return }
       slot.isAhead = true
       bring(next, into: slot)
     }
   }
 
-  /// A slot without a page, a new one, or that of the page whose next use is farthest from `page`; a busy one when only
-  /// such are left, nil when all are pinned.
-  private func emptiestSlot(for page: Int) throws -> Slot? {
+  /// A slot without a page, or that of the page whose next use is farthest from `page`; a busy one when only such are
+  /// left, nil when all are pinned.
+  private func emptiestSlot(for page: Int) -> Slot? {
     if let slot = slots.first(where: { $0.page == nil }) { return slot }
-    if slots.count < slotLimit {
-      let block = try Tensor(empty: [pageByteCount], dtype: .u8, category: .optimizer, on: backend)
-      memory.append(block)
-      slots.append(Slot(block.address))
-      return slots.last
-    }
     let count = byteCounts.count
     func distance(_ slot: Slot) -> Int { ((slot.page ?? page) - page + count) % count }
     let idle = slots.filter { !$0.isPinned && !$0.isBusy }
@@ -203,8 +202,7 @@ final class StatePager: StateStore, @unchecked Sendable {
     let readsNew = isOut[page]
     slot.page = page
     slotOfPage[page] = slot
-    // A page of zeros must reach the file when it is evicted.
-    slot.isDirty = !readsNew
+    slot.isDirty = false
     guard writesOld || readsNew else {
       memset(slot.bytes, 0, byteCounts[page])
       return

@@ -13,7 +13,7 @@ public enum AddressSpace {
     guard getrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit) == 0, limit.rlim_cur < UInt(Int.max) else {
       return true
     }
-    return used + byteCount + reserve <= Int(limit.rlim_cur)
+    return byteCount <= Int(limit.rlim_cur) - reserve - used
   }
 
   /// Bytes of all mappings.

@@ -7,6 +7,8 @@ public struct StepWork: Sendable {
   public var dense = 0.0
   public var lowRank = 0.0
   public var attention = 0.0
+  /// Elements that dropout masks.
+  public var masked = 0.0
   /// Bytes that the operations between the products read and write.
   public var passing = 0.0
   /// Trained elements, each updated once.
@@ -30,13 +32,15 @@ public struct StepWork: Sendable {
       }
       if let adapter = module.adapter {
         lowRank += (6 + again) * Double(adapter.a.elementCount + adapter.b.elementCount) * tokens
+        // Of the input in the forward pass, of it again and of its gradient in the backward pass.
+        if adapter.dropout > 0 { masked += (3 + again / 2) * Double(module.inFeatures) * tokens }
       }
     }
     let config = model.config
     let queries = Double(config.headCount * config.headDimension)
     let pairs = tokens * Double(request.maxLength) / 2
     attention = (request.checkpointing ? 4.5 : 3.5) * 4 * queries * pairs * Double(config.layerCount)
-    // Norms, rotations, gating, residuals, dropout and their gradients: about 40 passes over rows of the hidden size
+    // Norms, rotations, gating, residuals and their gradients: about 40 passes over rows of the hidden size
     // and 14 over those of the feed-forward layer.
     let width = 40 * Double(config.hiddenSize) + 14 * Double(config.intermediateSize)
     passing =

@@ -1,4 +1,5 @@
 @preconcurrency import Glibc
+import Synchronization
 
 /// Weights lie in mapped files. One that is cut short or whose disk fails shows when its memory is touched, as a signal
 /// in whatever thread does it; this ends the program as an error does, naming the file.
@@ -6,10 +7,14 @@ enum MappingFaults {
   private static let size = 1 << 16
   nonisolated(unsafe) private static let buffer = UnsafeMutablePointer<UInt8>.allocate(capacity: size)
 
+  /// Whether a thread tells of a fault; others that meet one wait for the end.
+  private static let isTelling = Atomic(false)
+
   static func install() {
-    _ = buffer  // a handler must not allocate
+    _ = (buffer, isTelling.load(ordering: .relaxed))  // a handler must not allocate
     var action = sigaction()
     action.__sigaction_handler.sa_sigaction = { _, info, _ in
+      while MappingFaults.isTelling.exchange(true, ordering: .relaxed) { pause() }
       MappingFaults.say("qlora-run: ")
       MappingFaults.sayFile(at: info.map { UInt(bitPattern: $0.pointee._sifields._sigfault.si_addr) } ?? 0)
       MappingFaults.say(" cannot be read any more: it was cut short while in use, or its disk fails; ")

@@ -105,6 +105,76 @@ func makeState(_ options: RunOptions = RunOptions()) throws -> (LuaState, Engine
   }
 }
 
+/// Values inside tables that are wrong in type or size, each named in the error.
+@Suite struct HostileTableTests {
+  private static let setup = """
+    local qlora, native = require "qlora", require "qlora.native"
+    native.options.quiet = true
+    local function model()
+      local model = qlora.load(qlora.resource "models/tiny", { quant = "nf4" })
+      model:add_lora { select = { "q_proj" }, rank = 2 }
+      return model
+    end
+    local function optimizer(o) return native.optim.adamw(model():trainable(), o) end
+    local function attach(entry)
+      local fresh = qlora.load(qlora.resource "models/tiny", { quant = "nf4" })
+      return fresh:attach_lora { entry }
+    end
+    local name = "model.layers.0.self_attn.q_proj"
+    """
+
+  @Test(arguments: [
+    ("optimizer { lr = 1, paged = true, budget = -1000000 }", "budget is -1000000"),
+    ("optimizer { lr = 1, paged = true, budget = 0 }", "budget is 0"),
+    ("optimizer { lr = 1, betas = { 0.9, 1.5 } }", "betas[2] is 1.5"),
+    ("native.optim.sgd(model():trainable(), { lr = 1, momentum = 2 })", "momentum is 2.0"),
+    ("attach { name = name, rank = 2, alpha = 1, dropout = 'x' }", "option 'dropout' must be a number, got string"),
+    ("attach { name = name, rank = 2, alpha = 1, rslora = 1 }", "option 'rslora' must be a boolean"),
+    ("attach { name = name, rank = 2, alpha = 1, lrr = 1 }", "did you mean 'lr'?"),
+    ("attach { name = name, alpha = 1 }", "option 'rank' is missing"),
+    ("native.batch { { ids = 'x' } }", "batch: a row: option 'ids' must be a table"),
+    ("native.batch { { ids = { 1 }, labels = 1 } }", "option 'labels' must be a table"),
+    ("native.batch { { labels = { 1 } } }", "option 'ids' is missing"),
+    ("native.load_model('x', { module_quant = { a = 4 } })", "module_quant of a must be a type or false, got a number"),
+    ("native.quantize_checkpoint('x', 'y', { shard_bytes = 0 })", "shard_bytes is 0"),
+    ("native.tokenizer.train({ 'a', {} }, { vocab_size = 300 })", "texts must be texts, got a table"),
+    ("model():generate('a', { stop = { 'b', 1 } })", "stop must be texts, got a number"),
+  ]) func areErrors(code: String, message: String) throws {
+    let (state, _) = try makeState()
+    defer { state.close() }
+    #expect {
+      _ = try state.load(Array("\(Self.setup)\nreturn \(code)".utf8), chunkName: "=test").call()
+    } throws: { String(describing: $0).contains(message) }
+  }
+
+  @Test func filesGetTheBytesAsTheyAre() throws {
+    let (state, _) = try makeState()
+    defer { state.close() }
+    let path = FileManager.default.temporaryDirectory.appendingPathComponent("qlora-\(UUID().uuidString)").path
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    let code = "require('qlora.native').write_file('\(path)', '\\xff\\0a\\xc3\\n')"
+    _ = try state.load(Array(code.utf8), chunkName: "=test").call()
+    #expect(FileManager.default.contents(atPath: path) == Data([255, 0, 97, 195, 10]))
+  }
+
+  @Test func thePromptIsRepeatedAsTextAlsoWhenItWasGivenAsTokens() throws {
+    let (state, _) = try makeState()
+    defer { state.close() }
+    let code = """
+      local model = require("qlora").load(require("qlora").resource "models/tiny", { quant = "nf4" })
+      local ids = model.tokenizer:encode("In the morning", { special = false })
+      return model:generate(ids, { echo = true, max_new_tokens = 1 })
+      """
+    let text = try state.load(Array(code.utf8), chunkName: "=test").call().first?.asString
+    #expect(text?.hasPrefix("In the morning") == true, "\(text ?? "nil")")
+  }
+
+  @Test func aLimitOfAControlGroupAboveCountsToo() {
+    #expect(ProcessMemory.folders(upwardFrom: "/a/b") == ["/a/b", "/a", ""])
+    #expect(ProcessMemory.folders(upwardFrom: "/") == ["/", ""])
+  }
+}
+
 @Suite struct DeclarationTests {
   @Test func examplesRun() throws {
     let (state, engine) = try makeState()

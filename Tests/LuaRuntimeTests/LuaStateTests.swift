@@ -38,6 +38,22 @@ private func message(_ source: String, in state: LuaState) -> String? {
     #expect(try run("return select('#', echo(table.unpack({}, 1, 5000)))", in: state)[0].asInt == 5000)
   }
 
+  @Test func bytesThatAreNoTextCrossUnchanged() throws {
+    var seen: [LuaValue] = []
+    state.globals["echo"] = state.function { _, arguments in
+      seen = arguments
+      return arguments
+    }
+    let same = try run("local s = 'a\\xff\\0\\xc3' return echo(s) == s, echo('ü') == 'ü'", in: state)
+    #expect(same[0].asBool == true && same[1].asBool == true)
+    _ = try run("echo('a\\xff\\0')", in: state)
+    #expect(seen[0].asBytes == [97, 255, 0] && seen[0].asString == "a\u{FFFD}\0" && seen[0].typeName == "string")
+    let table = state.newTable()
+    table["x"] = seen[0]
+    #expect(table["x"].asBytes == [97, 255, 0])
+    #expect(message("error('\\xff', 0)", in: state) == "\u{FFFD}")
+  }
+
   @Test func errorsCarryFileAndLineAndKeepTheirValue() throws {
     struct Wrong: Error, CustomStringConvertible { let description = "seven is wrong" }
     state.globals["fail"] = state.function { _, _ in throw Wrong() }

@@ -38,6 +38,7 @@ end
 
 -- Loading
 mistake("a misspelt option", function() qlora.load(root, { qant = "nf4" }) end)
+mistake("an option of the training loop", function() qlora.load(root, { quant = "nf4", checkpointing = true }) end)
 mistake("an option as bitsandbytes calls it", function() qlora.load(root, { load_in_4bit = true }) end)
 mistake("a quantization type that does not exist", function() qlora.load(root, { quant = "nf5" }) end)
 mistake("double quantization of nothing", function() qlora.load(root, { double_quant = true }) end)

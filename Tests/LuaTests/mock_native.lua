@@ -274,6 +274,7 @@ function native.list_dir(path)
   pipe:close()
   return names
 end
+function native.option_owners(option) return option == "temperature" and { "model:generate" } or {} end
 function native.write_file(path, text)
   local file = assert(io.open(path, "wb"))
   file:write(text)

@@ -3,6 +3,7 @@ local native = require "qlora.native"
 local qlora = require "qlora"
 local batching = require "qlora.data.batching"
 local random = require "qlora.data.random"
+local samples = require "qlora.data.samples"
 
 local tokenizer = native.byte_tokenizer()
 
@@ -139,6 +140,23 @@ t.test("permutations: every index once, different per epoch, fixed for ever", fu
   -- Recorded once: a change would silently break resuming runs made by earlier versions.
   t.equal(random.permutation(8, 0, 0), { 2, 3, 8, 5, 4, 1, 6, 7 })
   t.equal(random.mix(1), 0x5692161d100b05e5) -- SplitMix64's finaliser, known value
+end)
+
+t.test("each epoch has an order of its own", function()
+  local lengths = {}
+  for i = 1, 50 do lengths[i] = i end
+  local function order(epoch, seed) return table.concat(batching.epoch_order(lengths, epoch, { seed = seed }), " ") end
+  assert(order(0, 1) ~= order(1, 1) and order(0, 1) ~= order(0, 2))
+  t.equal(order(1, 1), order(1, 1))
+end)
+
+t.test("the end of a sample is marked once", function()
+  local spans = { { text = "a", train = true }, { text = "b" }, { text = "c", train = true } }
+  local sample = samples.from_spans(spans, { tokenizer = tokenizer, eos = 999 })
+  t.equal(sample.ids[#sample.ids], 999)
+  local count = 0
+  for _, id in ipairs(sample.ids) do count = count + (id == 999 and 1 or 0) end
+  t.equal(count, 1)
 end)
 
 t.test("grouping sorts mega-batches and puts the longest first", function()

@@ -18,6 +18,18 @@ t.test("unknown option names the nearest and the caller's line", function()
   t.equal(message:match("test_options.lua:(%d+):"), tostring(line))
 end)
 
+t.test("an option of another function is named with it", function()
+  t.raises(function() qlora.load("m", { checkpointing = true }) end,
+    "'checkpointing'; it is an option of model:plan, qlora.train; valid: ")
+  t.raises(function() qlora.train { rank = 8 } end, "'rank'; it is an option of model:add_lora; valid: ")
+  t.raises(function() qlora.load("m", { lr = 1 }) end, "qlora.optim.adamw, qlora.optim.lion, …;")
+  t.raises(function() qlora.optim.sgd({ 1 }, { lr = 1, betas = {} }) end,
+    "an option of qlora.optim.adamw, qlora.optim.lion; valid: ")
+  t.raises(function() qlora.train { temperature = 1 } end, "an option of model:generate; valid: ")
+  -- the same thing under another name here is nearer
+  t.raises(function() qlora.load("m", { dtype = "f32" }) end, 'here it is called "compute"')
+end)
+
 t.test("option types are checked and worded", function()
   local schema = { rank = "count", lr = "!positive", select = "!any" }
   t.raises(function() strict.options("f", { rank = 1.5, lr = 1, select = 1 }, schema)
@@ -34,7 +46,8 @@ t.test("misspelt library name is an error", function()
   t.raises(function() qlora.load("m", { quant = "nf5" }) end, 'no choice "nf5"', "nf4")
   t.raises(function() qlora.load("m", { double_quant = true }) end, "quant")
   t.raises(function() qlora.optim.adamw({}, { lr = 1 }) end, "nothing to train")
-  t.raises(function() qlora.optim.lion({ 1 }, { lr = 1, eps = 1e-8 }) end, "unknown option 'eps'")
+  t.raises(function() qlora.optim.adamw({ 1 }, { lr = 1, budget = "1MiB" }) end, "set paged = true too")
+  t.raises(function() qlora.optim.lion({ 1 }, { lr = 1, eps = 1e-8 }) end, "unknown option 'eps'; it is an option of qlora.optim.adamw")
 end)
 
 t.test("params take --set with the default's type", function()

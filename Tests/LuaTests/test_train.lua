@@ -1,6 +1,7 @@
 local t = require "harness"
 local native = require "qlora.native"
 local qlora = require "qlora"
+local observe = require "qlora.run_observe"
 
 local root = os.tmpname()
 os.remove(root)
@@ -10,7 +11,8 @@ local function setup(o)
   local model = native.mock_model(o)
   local records = {}
   for i = 1, 13 do records[i] = { text = ("abcdefghijklm"):sub(1, i) } end
-  local data = qlora.data.load(records, { format = "completion", tokenizer = model.tokenizer })
+  local data = qlora.data.load(records, { format = "completion", tokenizer = model.tokenizer,
+    max_length = 528 })
   return model, data, qlora.optim.sgd(model:trainable(), { lr = 0.5 })
 end
 
@@ -136,9 +138,41 @@ t.test("an interrupt leaves a checkpoint of the last whole step, and resuming re
   t.equal({ ok, message.exit_code }, { false, 130 })
   assert(tostring(message):find("checkpoint-000002", 1, true), tostring(message))
   native.options.resume = true
-  local _, resumed = train { dir = root .. "/ctrl-c", micro_batch = 4 }
+  local result, resumed = train { dir = root .. "/ctrl-c", micro_batch = 4 }
   native.options.resume = nil
   same_weights(straight, resumed, 0)
+  local tokens = 0 -- of this session: steps 3 to 6
+  for i = 3, 6 do tokens = tokens + result.history[i].tokens end
+  t.equal({ result.steps, result.tokens }, { 6, tokens })
+end)
+
+t.test("a plan before the first step knows what the loop will set, and its errors are the run's", function()
+  native.options.memory = 1 << 40
+  local _, model = train { steps = 1, checkpointing = 3, offload = true }
+  t.equal({ model.planned.checkpointing, model.planned.offload }, { 3, true })
+  _, model = train { steps = 1, checkpointing = false }
+  t.equal({ model.planned.checkpointing, model.planned.offload }, { false, false })
+  _, model = train { steps = 1 }
+  t.equal({ model.planned.checkpointing, model.planned.offload }, {})
+  local broken, data, optimizer = setup()
+  local message = "no such plan"
+  rawset(broken, "plan_step", function() error(message, 0) end)
+  local o = { model = broken, data = data, optimizer = optimizer, steps = 1, batch = 8 }
+  t.raises(function() qlora.train(o) end, "no such plan")
+  message = "out of memory: the system has no 1 MiB left"
+  qlora.train(o) -- the first pass decides
+  native.options.memory = nil
+end)
+
+t.test("a step's entry has what went through spill files since the step before", function()
+  local pages, offloaded = { bytes_written = 100, bytes_read = 10 }, { bytes_written = 1, bytes_read = 2 }
+  local o = { optimizer = { pages = function() return pages end }, model = { offloaded = function() return offloaded end } }
+  local before = {}
+  t.equal(observe.spilled(o, before), { written = 101, read = 12 })
+  pages, offloaded = { bytes_written = 150, bytes_read = 10 }, { bytes_written = 3, bytes_read = 4 }
+  t.equal(observe.spilled(o, before), { written = 52, read = 2 })
+  pages, offloaded = nil, nil
+  t.equal(observe.spilled(o, {}), {})
 end)
 
 t.test("a prompt inside the step may let the run go on", function()
@@ -160,7 +194,7 @@ t.test("--smoke cuts the steps, --plan prints and leaves", function()
     native.options.plan, native.options.memory = true, limit
     local code
     local text = t.captured(function()
-      local ok, e = pcall(train, { max_length = 528, batch = 4, micro_batch = 4 })
+      local ok, e = pcall(train, { batch = 4, micro_batch = 4 })
       code = not ok and e.exit_code
     end)
     native.options.plan, native.options.memory = nil, nil

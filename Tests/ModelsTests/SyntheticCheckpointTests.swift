@@ -44,6 +44,9 @@ import Testing
         let values = try module.quantized?.dequantized().floats() ?? #require(module.weight).floats()
         let square = values.reduce(0.0) { $0 + Double($1) * Double($1) } / Double(values.count)
         #expect((0.017...0.023).contains(square.squareRoot()), "\(module.name): \(square.squareRoot())")
+        if let nested = module.quantized?.nested {
+          #expect(try nested.absmax.floats().allSatisfy { $0 > 0 && $0 <= nested.offset / 8 }, "\(module.name)")
+        }
       }
       let batch = try Batch([((0..<64).map { Int32($0 * 37 % 400) }, nil)])
       // log(400) for a model that knows nothing.
@@ -57,6 +60,13 @@ import Testing
     let one = try withCheckpoint({ _ in }, logits)
     #expect(try withCheckpoint({ $0.shardByteCount = 200_000 }, logits) == one)
     #expect(try withCheckpoint(seed: 2, { _ in }, logits) != one)
+    // Each module has weights of its own.
+    try withCheckpoint { path in
+      let matrices = try load(path).modules.filter { $0.role == "q_proj" }.compactMap {
+        $0.quantized?.codes.withHostBytes { Array($0) }
+      }
+      #expect(matrices.count == 3 && Set(matrices).count == 3)
+    }
   }
 
   @Test func aDiskTooSmallIsToldBeforeAnythingIsWritten() throws {

@@ -123,6 +123,19 @@ import Testing
     try FileManager.default.removeItem(atPath: directory)
   }
 
+  /// What a limit on the memory of the process does not allow is told before the first step.
+  @Test func aBudgetThatDoesNotFitTheLimitIsToldWhenTheOptimizerIsMade() throws {
+    let list = try parameters()
+    var options = OptimizerOptions(update: OptimizerUpdate(rule: .adamW, learningRate: 0.01), isPaged: true)
+    (options.budget, options.spillDirectory) = (200_000, FileManager.default.temporaryDirectory.path)
+    backend.memory.limit = backend.residentByteCount + 100_000
+    #expect(throws: TensorError.self) { try Optimizer(list, options) }
+    backend.memory.limit = backend.residentByteCount + 400_000
+    let optimizer = try Optimizer(list, options)
+    let held = backend.memory.live(.optimizer)
+    #expect(held > 150_000 && held <= 220_000 && optimizer.statistics?.residentPages == 0)
+  }
+
   /// Budget kept, half of the state through the file each step and hardly a wait, once the pages have found their places.
   @Test func onlyWhatDoesNotFitGoesThroughTheFile() throws {
     let list = try (0..<8).map {

@@ -15,7 +15,7 @@ import Testing
 
   private static let recipe = """
     local qlora = require "qlora"
-    local p = qlora.params { stream = "auto", steps = 10, batch = 1, length = 32 }
+    local p = qlora.params { stream = "auto", steps = 10, batch = 1, length = 32, group = 1 }
     local choice = { ["true"] = true, ["false"] = false }
     local model = qlora.load("nf4", { stream = choice[p.stream] })
     model:add_lora { select = "all-linear", rank = 8, alpha = 16, dropout = 0.1 }
@@ -25,7 +25,7 @@ import Testing
       format = "text", tokenizer = model.tokenizer, max_length = p.length })
     local optimizer = qlora.optim.adamw(model:trainable(), { lr = 1e-3, paged = true, budget = "1MiB" })
     local result = qlora.train { model = model, data = data, steps = p.steps, batch = p.batch, optimizer = optimizer,
-      checkpointing = true, on_step = function(s) print(("bits %d %a"):format(s.step, s.loss)) end }
+      checkpointing = p.group > 1 and p.group or true, on_step = function(s) print(("bits %d %a"):format(s.step, s.loss)) end }
     for i, tensor in ipairs(model:trainable()) do
       if i % 20 == 1 then print(("bits tensor %d %a"):format(i, tensor:sum():item())) end
     end
@@ -61,10 +61,11 @@ import Testing
 
     // What the plan says fits is enough, and little less is not.
     let planned = try field("planned", streamed)
-    let exact = try run("--memory", String(planned))
+    let exact = try run("--memory", String(planned), "--set", "group=4")
     #expect(exact.code == 0, "\(exact.errors)")
     #expect(try field("peak", exact) <= planned)
     #expect(bits(exact) == bits(resident))
+    #expect(exact.output.contains("checkpointing = 4 counts as true"), "\(exact.output)")
     let less = try run("--memory", String(planned - (12 << 20)))
     #expect(less.code == 1 && less.errors.contains("run.lua:") && less.errors.contains("--memory"), "\(less.errors)")
   }
@@ -73,6 +74,8 @@ import Testing
     let outcome = try run("--memory", "60MB", "--set", "stream=false")
     #expect(outcome.code == 1 && outcome.errors.contains("run.lua:4: out of memory"), "\(outcome.errors)")
     #expect(outcome.errors.contains("stream = true"))
+    let both = try run("--set", "stream=true", "--set", "group=4")
+    #expect(both.code == 1 && both.errors.contains("checkpointing = 4: a streamed base"), "\(both.errors)")
   }
 
   /// What the system refuses is an error too, at many sizes of what it gives.

@@ -132,6 +132,44 @@ import Testing
     try FileManager.default.removeItem(atPath: directory)
   }
 
+  /// Dropout draws each element of an adapter's input three times, and once more where layers are recomputed.
+  @Test func thePlannedWorkCountsDropout() throws {
+    func masked(_ model: LanguageModel, checkpointing: Bool) throws -> Double {
+      let request = PlanRequest(microBatch: 1, maxLength: 32, batch: 2, checkpointing: checkpointing)
+      return try MemoryPlan(
+        model, request, on: CPUBackend(threadCount: 1, isRehearsal: true), programByteCount: 0
+      ).work.masked
+    }
+    let model = try makeModel(.f32)
+    // q, k, v, o, gate and up read 64 elements a token, down 96.
+    let elements = Double(2 * 32 * Self.layerCount * (6 * 64 + 96))
+    #expect(try masked(model, checkpointing: false) == 3 * elements)
+    #expect(try masked(model, checkpointing: true) == 4 * elements)
+    _ = model.removeAdapters()
+    try model.attachLoRA([LoRASpecification(moduleName: "model.layers.0.self_attn.q_proj", rank: 4, alpha: 8)])
+    #expect(try masked(model, checkpointing: true) == 0)
+  }
+
+  /// What a rehearsal took is given back: a plan tries many, before a run that has little room.
+  @Test func plansLeaveNothingBehind() throws {
+    func mapped() throws -> Int {
+      let pages = try String(contentsOfFile: "/proc/self/statm", encoding: .utf8).split(separator: " ")
+      return try #require(Int(pages[0])) * Int(sysconf(Int32(_SC_PAGESIZE)))
+    }
+    let model = try makeModel(.f32)
+    func plan() throws -> Int {
+      let request = PlanRequest(microBatch: 8, maxLength: 1024, batch: 8, checkpointing: false)
+      return try MemoryPlan(
+        model, request, on: CPUBackend(threadCount: 1, isRehearsal: true), programByteCount: 0
+      ).peak
+    }
+    let peak = try plan()
+    let before = try mapped()
+    for _ in 0..<4 { _ = try plan() }
+    let more = try mapped() - before
+    #expect(more < peak, "\(more) bytes more; a plan is of \(peak)")
+  }
+
   @Test(arguments: [(1, false), (3, false), (1, true), (2, true)])
   func thePlanKnowsTheMemory(interval: Int, offloads: Bool) throws {
     let model = try makeModel(.f32, interval: interval, offloads: offloads)

@@ -140,9 +140,28 @@ import Testing
     #expect(model.stream == nil && backend.memory.live(.file) == 0)
     _ = try model.logits([1, 2, 3])
     #expect(model.stream == nil && backend.memory.live(.file) > 10 << 20)
+    // The window is a part of what was on the books, so that there is always room for it.
+    backend.memory.limit = backend.residentByteCount + backend.memory.live(.file) + (1 << 20)
     try model.setStreaming(true)
     #expect(model.stream != nil && backend.memory.live(.file) < 5 << 20)
+    #expect(model.checkpointing == false, "what the recipe set stays as it is")
     #expect(throws: TensorError.self) { try load(streaming: false, on: CPUBackend.limited(4 << 20)) }
+  }
+
+  /// Groups of layers cannot be had with one layer in memory at a time: an error, not a silent 1.
+  @Test func recomputingSeveralLayersTogetherIsRefused() throws {
+    let model = try load(streaming: false)
+    (model.checkpointing, model.checkpointInterval) = (true, 2)
+    #expect(throws: ModelError.streamedInterval(layers: 2)) { try model.setStreaming(true) }
+    #expect(model.stream == nil)
+    let bytes = try #require(load(streaming: true).stream).byteCount
+    let short = try load(streaming: nil, on: CPUBackend.limited(1 << 30))
+    (short.checkpointing, short.checkpointInterval) = (true, 2)
+    short.backend.memory.limit = bytes
+    #expect(throws: ModelError.streamedInterval(layers: 2)) { try short.loss(batch(0)) }
+    short.checkpointInterval = 1
+    _ = try short.loss(batch(0))
+    #expect(short.stream != nil)
   }
 
   @Test func generationReadsLayerAfterLayerToo() throws {

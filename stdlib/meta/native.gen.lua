@@ -203,7 +203,7 @@ function native.remove_tree(path) end
 
 ---Writes a file whole or not at all.
 ---@param path string a path
----@param text string contents
+---@param text string contents, any bytes
 function native.write_file(path, text) end
 
 ---The records of a data file: .json, .jsonl, .csv, .tsv, .txt.
@@ -273,6 +273,11 @@ function native.reference() end
 ---@param name string optim.adamw, Model:loss, Tensor
 ---@return string|nil
 function native.help(name) end
+
+---The methods that have an option of this name, as a recipe calls them.
+---@param option string temperature
+---@return string[]
+function native.option_owners(option) end
 
 ---An array of numbers with a shape and a dtype. Operations return new tensors; a trailing _ changes in place.
 ---@class Tensor

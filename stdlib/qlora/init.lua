@@ -30,10 +30,10 @@ end
 native.extend("Model", { add_lora = lora.add_lora, preview_lora = lora.preview, plan = plan.of })
 native.extend("Tokenizer", { apply_chat = chat.apply_chat })
 
-local load_schema = {
+local load_schema = strict.declare("qlora.load", {
   quant = "string|boolean", block = "count", double_quant = "boolean", compute = "string", device = "string",
   stream = "boolean", adapter = "string", modules = "any", quiet = "boolean", header_only = "boolean",
-}
+})
 
 --- Types of modules with a choice of their own, from the tree of a header-only (or smoke) model.
 local function quantization_by_module(path, o)
@@ -89,9 +89,11 @@ local function check_config(given, model)
   end
 end
 
+local new_schema = strict.declare("qlora.new_model", { config = "!table", tokenizer = "object", seed = "integer" })
+
 --- A randomly initialised model from a config table: { config = …, seed = }.
 function qlora.new_model(options)
-  local o = strict.options("qlora.new_model", options, { config = "!table", tokenizer = "object", seed = "integer" })
+  local o = strict.options("qlora.new_model", options, new_schema)
   o.seed = o.seed or native.options.seed or 0
   local model = native.new_model(o)
   check_config(o.config, model)
@@ -116,6 +118,7 @@ for name, own in pairs(optimizers) do
   for _, keys in ipairs { common, own } do
     for key, kinds in pairs(keys) do schema[key] = kinds end
   end
+  strict.declare("qlora.optim." .. name, schema)
   qlora.optim[name] = function(parameters, options)
     if type(parameters) ~= "table" then
       strict.fail("optim.%s: the first argument is the list of tensors to train, model:trainable(); got %s", name,
@@ -124,6 +127,9 @@ for name, own in pairs(optimizers) do
     local o = strict.options("optim." .. name, options, schema, { lr = "the learning rate, such as lr = 2e-4" })
     if o.bits and o.bits ~= 8 and o.bits ~= 32 then
       strict.fail("optim.%s: bits must be 32 (exact) or 8 (a quarter of the state), got %d", name, o.bits)
+    end
+    if o.paged == nil and (o.budget or o.spill) then
+      strict.fail("optim.%s: budget and spill are those of paged state; set paged = true too", name)
     end
     if #parameters == 0 then
       strict.fail("optim.%s: there is nothing to train; call model:add_lora { … } first", name)

@@ -7,6 +7,7 @@ local lora = {}
 
 local schema = { select = "!any", quiet = "boolean" }
 for key, kinds in pairs(selection.settings_schema) do schema[key] = kinds end
+strict.declare("model:add_lora", schema)
 
 local hints = {
   select = 'such as select = "all-linear", { "q_proj", "v_proj" } or a function of the module',

@@ -80,6 +80,10 @@ local function choices(figures, plan_with)
   if figures.reason then
     rows[#rows + 1] = ("  base %s: %s"):format(streamed and "streamed" or "resident", figures.reason)
   end
+  if figures.regrouped then
+    rows[#rows + 1] = ("  checkpointing = %d counts as true: a streamed base is recomputed layer by layer"):format(
+      figures.regrouped)
+  end
   return rows
 end
 
@@ -112,8 +116,10 @@ local function levers(figures)
   return list
 end
 
-local schema = { batch = "!count", length = "!count", micro_batch = "count", checkpointing = "boolean|count",
-  offload = "boolean", stream = "boolean", optimizer = "object" }
+local schema = strict.declare("model:plan", {
+  batch = "!count", length = "!count", micro_batch = "count", checkpointing = "boolean|count", offload = "boolean",
+  stream = "boolean", optimizer = "object",
+})
 local hints = { batch = "the sequences of a step, batch = 8", length = "the tokens of a sequence, length = 512" }
 
 local function merged(...)
@@ -146,6 +152,8 @@ local function chosen(model, o)
     figures.reason = figures.can_stream and "checkpointing = false needs the layers in memory"
       or "its file is not in 4 bits; qlora-run quantize.lua IN OUT once makes one that can be streamed"
   end
+  local group = math.type(o.checkpointing) and o.checkpointing > 1 and o.checkpointing
+  figures.regrouped = figures.stream and group or nil
   return figures
 end
 
@@ -171,20 +179,28 @@ function plan.of(model, options)
   return setmetatable(figures, Plan)
 end
 
+--- What the options of a loop say of checkpointing and offload: what `model:checkpointing` will be told, or nothing.
+local function recomputation(o)
+  if o.checkpointing == nil and o.offload == nil then return nil, nil end
+  return o.checkpointing == nil or o.checkpointing, o.offload and true or false
+end
+
 --- Before the first step: leaves the base on disk where the run needs that, and explains the choice once, where memory
---- is short or was limited.
+--- is short or was limited. Groups of layers become single ones then (`o.checkpointing`), unless the recipe asked for
+--- streaming too: that is an error.
 function plan.choose(o)
   local model, limited = o.model, native.options.memory
   if native.options.smoke or not (limited or model:can_stream()) then return end
   local step = { batch = o.batch, micro_batch = o.micro_batch, length = o.data:stats().longest,
-    checkpointing = o.checkpointing == nil and o.offload and true or o.checkpointing, offload = o.offload and true,
     optimizer = o.optimizer }
+  step.checkpointing, step.offload = recomputation(o)
   -- A plan needs address space of its own; where there is none (ulimit -v) the first pass decides.
   local planned, figures = pcall(chosen, model, step)
   if not planned then
     if tostring(figures):find("the system has no", 1, true) then return end
     error(figures, 0)
   end
+  if figures.regrouped and figures.stream_asked == nil then o.checkpointing = true end
   if figures.stream ~= (model:streaming() ~= nil) then model:set_streaming(figures.stream) end
   if native.options.quiet or not (limited or figures.stream) then return end
   local function plan_with(change)
@@ -209,14 +225,13 @@ end
 function plan.stop(o)
   local model, optimizer = o.model or plan.last.model, o.optimizer or plan.last.optimizer
   if not model then error("--plan: the recipe reached its first step without having loaded a model", 0) end
-  local length = o.max_length or rawget(o.data or {}, "max_length")
+  local length = rawget(o.data or {}, "max_length")
   if not length or length < 1 then
     strict.fail("--plan: the length of a sample is not known; give data.load a max_length")
   end
-  local figures = plan.of(model, {
-    batch = o.batch, micro_batch = o.micro_batch, length = length, optimizer = optimizer,
-    checkpointing = o.checkpointing == nil and o.offload and true or o.checkpointing, offload = o.offload and true,
-  })
+  local step = { batch = o.batch, micro_batch = o.micro_batch, length = length, optimizer = optimizer }
+  step.checkpointing, step.offload = recomputation(o)
+  local figures = plan.of(model, step)
   figures.steps = o.steps
   native.exit(show(figures) and 0 or 3)
 end

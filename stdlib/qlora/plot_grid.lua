@@ -79,13 +79,7 @@ local function write(name, path, drawings)
     strict.fail("%s: file = %q: write a name that ends in .%s", name, path,
       table.concat(strict.sorted_keys(drawings), " or ."))
   end
-  -- Lua's own files, because native.write_file writes text. Whole or not at all, too: renaming is the last step.
-  local part = path .. ".part"
-  local file, reason = io.open(part, "wb")
-  if not file then strict.fail("%s: %s", name, reason) end
-  file:write(drawings[ending]())
-  file:close()
-  assert(os.rename(part, path))
+  native.write_file(path, drawings[ending]())
 end
 
 local function labels(names, count, first)

@@ -48,10 +48,12 @@ local function place(dir, resume)
   return last
 end
 
+local schema = strict.declare("qlora.run", { dir = "string", keep = "count", tensorboard = "boolean" })
+
 --- Starts (or, under --resume, reopens) a run directory. Options: dir, keep (checkpoints kept, default 3), tensorboard
 --- (default true).
 function run.new(options)
-  local o = strict.options("qlora.run", options, { dir = "string", keep = "count", tensorboard = "boolean" })
+  local o = strict.options("qlora.run", options, schema)
   local wanted, resume = o.dir or default_dir(), native.options.resume
   if native.options.smoke then wanted, resume = wanted .. "-smoke", nil end
   local self = setmetatable({ keep = o.keep or 3, resuming = resume ~= nil and resume ~= false }, Run)

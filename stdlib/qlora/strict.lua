@@ -1,7 +1,17 @@
 --- Option tables that do not swallow mistakes: unknown keys and wrong types are errors at the recipe's own line.
+local native = require "qlora.native"
 local suggest = require "qlora.suggest"
 
 local strict = {}
+
+-- What the functions of the library take, by the name under which a recipe calls them.
+local declared = {}
+
+--- Declares the options of a function, so that one that is given to another function finds its way; returns `schema`.
+function strict.declare(name, schema)
+  declared[name] = schema
+  return schema
+end
 
 -- Every frame whose chunk lies beside this one is the library's, so the first frame elsewhere is the caller's.
 local library = debug.getinfo(1, "S").source:match("^(.*)strict%.lua$") or "@qlora/"
@@ -78,6 +88,18 @@ local function hint(hints, key)
   return hints and hints[key] and "; " .. hints[key] or ""
 end
 
+--- Where option `key` belongs when it is not the caller's: `; it is an option of qlora.train`, or nothing.
+local function belongs(key)
+  local owners = {}
+  for _, name in ipairs(sorted_keys(declared)) do
+    if declared[name][key] then owners[#owners + 1] = name end
+  end
+  if #owners == 0 then owners = native.option_owners(tostring(key)) end
+  if #owners == 0 then return "" end
+  local more = #owners > 3 and ", …" or ""
+  return ("; it is an option of %s%s"):format(table.concat(owners, ", ", 1, math.min(3, #owners)), more)
+end
+
 --- Checks `options` against `schema` = { key = kinds }; a kinds string that starts with "!" marks a required key.
 --- `hints` = { key = what to write } ends the message when that key is missing or of the wrong type.
 --- Returns a shallow copy (so defaults may be filled in without touching the caller's table).
@@ -95,7 +117,8 @@ function strict.options(name, options, schema, hints)
         show(options[key]), table.concat(sorted_keys(schema), ", "))
     end
     if not kinds then
-      unknown[#unknown + 1] = ("unknown option '%s'%s"):format(tostring(key), suggest.phrase(key, sorted_keys(schema)))
+      unknown[#unknown + 1] = ("unknown option '%s'%s"):format(tostring(key),
+        suggest.phrase(key, sorted_keys(schema), belongs(key)))
     end
     kinds = (kinds or "any"):gsub("^!", "")
     if kinds ~= "any" and not matches(options[key], kinds) then

@@ -65,12 +65,18 @@ local function contains(list, word)
   return false
 end
 
---- `; did you mean "rank"?`, or the list of valid words when nothing is near.
-function suggest.phrase(word, known)
+--- `; did you mean "rank"?`, or the list of valid words when nothing is near. `place` says where the word would be
+--- right as it is (default "": nowhere).
+function suggest.phrase(word, known, place)
   local here = suggest.elsewhere[word]
   if here and contains(known, here) then return ('; here it is called "%s"'):format(here) end
+  if place and place ~= "" then return place .. suggest.valid(known) end
   local nearest = suggest.nearest(tostring(word), known, 1)[1]
-  if nearest then return ('; did you mean "%s"?'):format(nearest) end
+  return nearest and ('; did you mean "%s"?'):format(nearest) or suggest.valid(known)
+end
+
+--- The list of valid words.
+function suggest.valid(known)
   local sorted = { table.unpack(known) }
   table.sort(sorted)
   return "; valid: " .. table.concat(sorted, ", ")

@@ -5,10 +5,10 @@ local format = require "qlora.format"
 local json = require "qlora.json"
 local strict = require "qlora.strict"
 
-local schema = {
+local schema = strict.declare("qlora.sweep", {
   variants = "!table", base = "!callable", run = "!callable", dir = "string", lowest = "string", columns = "table",
   seed = "integer", verbose = "boolean",
-}
+})
 local hints = {
   variants = "a list such as { { rank = 4 }, { rank = 16 } }, or { rank = { 4, 16 }, lr = { 1e-4, 1e-3 } } for every "
     .. "combination",

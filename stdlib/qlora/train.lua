@@ -12,14 +12,14 @@ local observe = require "qlora.run_observe"
 local schedules = require "qlora.schedule"
 local strict = require "qlora.strict"
 
-local schema = {
+local schema = strict.declare("qlora.train", {
   model = "!object", data = "!object", optimizer = "!object", steps = "count", epochs = "positive",
   schedule = "callable",
   batch = "count", micro_batch = "count", max_grad_norm = "positive", group_by_length = "boolean", shuffle = "boolean",
   seed = "integer", save_every = "count", keep = "count", dir = "string", run = "object", log_every = "count",
   eval_data = "object", eval_every = "count", eval_limit = "count", on_step = "callable",
-  checkpointing = "boolean|count", offload = "boolean|string", max_length = "count", samples = "table",
-}
+  checkpointing = "boolean|count", offload = "boolean|string", samples = "table",
+})
 
 local hints = {
   model = "pass what qlora.load returned", data = "pass what qlora.data.load returned",
@@ -158,10 +158,10 @@ return function(options)
     native.spill_directory(run.dir)
     run:settings(observe.settings(o))
   end
+  plan.choose(o)
   if o.checkpointing ~= nil or o.offload ~= nil then
     model:checkpointing(o.checkpointing == nil or o.checkpointing, { offload = o.offload })
   end
-  plan.choose(o)
   local state = { step = 0, tokens = 0, history = history, eval_losses = {}, fingerprint = fingerprint(o) }
   local restored = run and run:restore(model, optimizer)
   if restored then

@@ -79,11 +79,10 @@ function batching.micro_batches(rows, micro_batch, step)
   return batches
 end
 
-local schema = {
+local schema = strict.declare("data:steps", {
   steps = "!count", batch = "count", micro_batch = "count", seed = "integer", group_by_length = "boolean",
-  start = "count",
-  shuffle = "boolean",
-}
+  start = "count", shuffle = "boolean",
+})
 
 --- Iterator `for step, batches, numbers in data:steps { steps =, batch =, micro_batch =, seed =, group_by_length =,
 --- start = } do`; `numbers` are the samples of the step, to name them when something goes wrong.

@@ -100,12 +100,12 @@ function Dataset:preview(i)
   print(table.concat(parts))
 end
 
-local schema = {
+local schema = strict.declare("qlora.data.load", {
   format = "string|callable", tokenizer = "object", max_length = "count", source_max_length = "count",
   target_max_length = "count", train_on_source = "boolean", limit = "count", template = "string|callable",
   train = "string",
   eos = "boolean", bos = "boolean", quiet = "boolean", default_system = "string",
-}
+})
 
 --- The format's function, its name (nil for a function of the recipe), and what the format may need to know.
 local function resolve_format(o)

@@ -1,0 +1,49 @@
+import Glibc
+import Synchronization
+import Tensors
+import Testing
+
+/// What the limit on memory counts, and what it asks for before it refuses.
+@Suite(.serialized) struct MemoryTests {
+  private final class Parts: Sendable {
+    let kept = Atomic(0)
+  }
+
+  @Test func theLimitIsOnAllThatTheProcessHolds() throws {
+    let (memory, parts) = (MemoryLedger(), Parts())
+    memory.limit = 100
+    memory.measure(
+      backend: { 30 + parts.kept.load(ordering: .relaxed) }, reclaim: { parts.kept.store(0, ordering: .relaxed) })
+    memory.measure(program: { blocks in blocks == 30 ? 20 : 21 })
+    var pages: FilePages? = try FilePages(10, on: memory)
+    try memory.require(40)
+    #expect(throws: TensorError.outOfMemory(byteCount: 41, used: 60, limit: 100)) { try memory.require(41) }
+    #expect(throws: TensorError.outOfMemory(byteCount: 41, used: 60, limit: 100)) { try FilePages(41, on: memory) }
+    #expect(memory.live(.file) == 10)
+    // What is kept for reuse is given up before anything is refused, and not before.
+    parts.kept.store(25, ordering: .relaxed)
+    try memory.require(14)
+    #expect(parts.kept.load(ordering: .relaxed) == 25)
+    try memory.require(40)
+    #expect(parts.kept.load(ordering: .relaxed) == 0)
+    #expect(pages?.byteCount == 10)
+    pages = nil
+    try memory.require(50)
+    memory.limit = nil
+    try memory.require(.max)
+  }
+
+  /// A limit far above what the process has, so that nothing else fails of it.
+  @Test func addressesAreKeptForTheHeap() {
+    var before = rlimit()
+    getrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &before)
+    var limit = before
+    limit.rlim_cur = 1 << 44
+    guard limit.rlim_max >= limit.rlim_cur, before.rlim_cur > limit.rlim_cur else { return }
+    setrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit)
+    defer { setrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &before) }
+    #expect(AddressSpace.hasRoom(for: 1 << 40))
+    #expect(!AddressSpace.hasRoom(for: (1 << 44) - (4 << 20)))
+    #expect(!AddressSpace.hasRoom(for: 1 << 45) && !AddressSpace.hasRoom(for: .max))
+  }
+}
