@@ -79,13 +79,13 @@ extension CPUBackend {
 
   private func rows(_ x: Tensor) -> MatmulOperand {
     MatmulOperand(
-      source: .dense(x.address, type: x.dtype, stride: x.strides[0], contiguous: true), lanes: x.shape[0])
+      source: .dense(x.address, type: x.dtype, stride: x.rowStride, contiguous: true), lanes: x.shape[0])
   }
 
   /// A matrix whose rows (along the steps) or columns are the lanes.
   private func columns(_ matrix: Tensor, alongSteps: Bool) -> MatmulOperand {
     MatmulOperand(
-      source: .dense(matrix.address, type: matrix.dtype, stride: matrix.strides[0], contiguous: alongSteps),
+      source: .dense(matrix.address, type: matrix.dtype, stride: matrix.rowStride, contiguous: alongSteps),
       lanes: matrix.shape[alongSteps ? 0 : 1])
   }
 
@@ -109,7 +109,7 @@ extension CPUBackend {
 
   private func target(_ y: Tensor, alpha: Float = 1, beta: Float = 0) -> MatmulOutput {
     MatmulOutput(
-      base: y.address, type: y.dtype, stride: y.strides[0], transposed: false, alpha: alpha, beta: beta)
+      base: y.address, type: y.dtype, stride: y.rowStride, transposed: false, alpha: alpha, beta: beta)
   }
 
   /// Runs `body` with the addresses of quantized weights, nil where a weight is dense.

@@ -8,8 +8,8 @@ extension CPUBackend {
   ) throws {
     try matmul(
       m: c.shape[0], n: c.shape[1], k: a.shape[transposeA ? 0 : 1], alpha: alpha, a: a.address, aType: a.dtype,
-      aRowStride: a.strides[0], transposeA: transposeA, b: b.address, bType: b.dtype, bRowStride: b.strides[0],
-      transposeB: transposeB, beta: beta, c: c.address, cType: c.dtype, cRowStride: c.strides[0], precision: precision)
+      aRowStride: a.rowStride, transposeA: transposeA, b: b.address, bType: b.dtype, bRowStride: b.rowStride,
+      transposeB: transposeB, beta: beta, c: c.address, cType: c.dtype, cRowStride: c.rowStride, precision: precision)
   }
 
   public func quantizedMatmul(
@@ -18,7 +18,7 @@ extension CPUBackend {
   ) throws {
     try quantizedMatmul(
       rows: x.shape[0], weight: weight.pointers, transposed: transposed, alpha: alpha, x: x.address, xType: x.dtype,
-      xRowStride: x.strides[0], beta: beta, y: y.address, yType: y.dtype, yRowStride: y.strides[0], precision: precision
+      xRowStride: x.rowStride, beta: beta, y: y.address, yType: y.dtype, yRowStride: y.rowStride, precision: precision
     )
   }
 }
