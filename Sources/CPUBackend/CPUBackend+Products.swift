@@ -17,26 +17,8 @@ extension CPUBackend {
     precision: DType
   ) throws {
     try quantizedMatmul(
-      rows: x.shape[0], weight: weight.pointers, transposed: transposed, alpha: alpha, x: x.address, xType: x.dtype,
-      xRowStride: x.rowStride, beta: beta, y: y.address, yType: y.dtype, yRowStride: y.rowStride, precision: precision
-    )
-  }
-}
-
-extension QuantizedOperand {
-  /// Addresses for the kernels; valid while the operand is.
-  var pointers: QuantizedWeightPointers {
-    func floats(_ tensor: Tensor) -> UnsafePointer<Float> {
-      UnsafePointer(tensor.address.assumingMemoryBound(to: Float.self))
-    }
-    func bytes(_ tensor: Tensor) -> UnsafePointer<UInt8> {
-      UnsafePointer(tensor.address.assumingMemoryBound(to: UInt8.self))
-    }
-    return QuantizedWeightPointers(
-      codes: bytes(codes), out: shape[0], in: shape.dropFirst().reduce(1, *), blockSize: blockSize,
-      codebook: floats(codebook), absmax: nested == nil ? floats(absmax) : nil,
-      absmaxCodes: nested == nil ? nil : bytes(absmax), nestedAbsmax: nested.map { floats($0.absmax) },
-      nestedMap: nested.map { floats($0.map) }, offset: nested?.offset ?? 0,
-      nestedBlockSize: nested?.blockSize ?? 256)
+      rows: x.shape[0], weight: weight.pointers.pointee, transposed: transposed, alpha: alpha, x: x.address,
+      xType: x.dtype, xRowStride: x.rowStride, beta: beta, y: y.address, yType: y.dtype, yRowStride: y.rowStride,
+      precision: precision)
   }
 }
