@@ -18,7 +18,7 @@ extension CPUBackend {
   public var peakResidentByteCount: Int { allocator.resident.peak + scratchByteCount }
   public func resetResidentPeak() { allocator.resetResidentPeak() }
   /// Scratch of products and attention; it only grows.
-  public var scratchByteCount: Int { matmulState.byteCount + attentionScratch.reduce(0) { $0 + $1.touchedByteCount } }
+  public var scratchByteCount: Int { matmulState.byteCount + attentionScratch.touchedByteCount }
 
   /// Calls run at once, so there is nothing to wait for.
   public func synchronize() {}
