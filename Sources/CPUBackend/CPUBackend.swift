@@ -27,8 +27,9 @@ public final class CPUBackend: RehearsalBackend, @unchecked Sendable {
     self.tables = KernelTables(instructionSet)
     self.attentionScratch = WorkerScratch(workers: max(1, threadCount), memory)
     self.matmulState = MatmulState(instructionSet: instructionSet, workers: max(1, threadCount), memory: memory)
+    // The ledger is asked by way of its backend only. A weak reference would make every other one slower to count.
     memory.measure(
-      backend: { [weak self] in self?.residentByteCount ?? 0 }, reclaim: { [allocator] in allocator.releaseCache() })
+      backend: { [unowned self] in residentByteCount }, reclaim: { [allocator] in allocator.releaseCache() })
   }
 
   /// Exchanges the thread pool; results do not depend on the number of threads. Not while an operation runs.
