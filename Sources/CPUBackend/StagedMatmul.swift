@@ -56,22 +56,22 @@ struct StagedMatmul: @unchecked Sendable {
 
   /// Short parts lie side by side in the lanes of one panel; long ones begin with a panel of their own.
   private func place() -> (parts: [Placed], blocks: Int) {
-    var placed: [Placed] = []
     var next = 0
-    for part in stages.flatMap(\.parts) {
+    let placed = stages.flatMap(\.parts).map { part in
       let words = (tiling.words(part.k) + 15) / 16 * 16  // packing writes 16 at a time
       let left = MatmulTiling.pitch - next % MatmulTiling.pitch
       if words > left, left < MatmulTiling.pitch { next += left }
-      placed.append(Placed(part: part, word: next))
-      next += words
+      defer { next += words }
+      return Placed(part: part, word: next)
     }
     return (placed, tiling.count(next, by: MatmulTiling.pitch))
   }
 
   /// Panels per job with which the last worker ends first, the largest of those sizes.
   private func columnGroup(_ products: [Product]) -> Int {
+    var loads = [Int](repeating: 0, count: pool.threadCount)
     func duration(_ size: Int) -> Int {
-      var loads = [Int](repeating: 0, count: pool.threadCount)
+      for worker in loads.indices { loads[worker] = 0 }
       for product in products {
         var left = tiling.count(product.columnCount, by: tiling.kernels.columns)
         while left > 0 {
