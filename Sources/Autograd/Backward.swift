@@ -30,11 +30,6 @@ extension Tensor {
       self.gradient = sum
     }
   }
-
-  /// A view of the same values cut from the graph.
-  public func detached() -> Tensor {
-    Tensor(storage: storage, dtype: dtype, shape: shape, strides: strides, offset: offset)
-  }
 }
 
 /// The node and everything below it, outermost first.

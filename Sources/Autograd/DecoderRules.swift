@@ -11,6 +11,7 @@ public func rmsNorm(_ x: Tensor, weight: Tensor, epsilon: Float) throws -> Tenso
   let y = try Tensor(empty: x.shape, dtype: x.dtype, on: backend)
   let rstd = try Tensor(empty: [x.elementCount / width], dtype: .f32, on: backend)
   try backend.rmsNorm(x, weight: weight, epsilon: epsilon, into: y, rstd: rstd)
+  guard isRecording(x, weight) else { return y }
   let saved = x.detached()
   func again() throws -> Tensor {
     let y = try Tensor(empty: saved.shape, dtype: saved.dtype, on: backend)
@@ -35,6 +36,7 @@ public func rope(
   let backend = x.backend
   try backend.rope(
     x, heads: heads, headDim: headDim, cosine: cosine, sine: sine, positions: positions, inverse: false)
+  guard isRecording(x) else { return x }
   let y = x.detached()
   record("rope", inputs: [x], output: y) { dy in
     let dx = try dy.copied()
@@ -72,6 +74,7 @@ public func swiglu(gate: Tensor, up: Tensor) throws -> Tensor {
   let backend = gate.backend
   let y = try Tensor(empty: gate.shape, dtype: gate.dtype, on: backend)
   try backend.swiglu(gate: gate, up: up, into: y)
+  guard isRecording(gate, up) else { return y }
   let (savedGate, savedUp) = (gate.detached(), up.detached())
   func again() throws -> Tensor {
     let y = try Tensor(empty: savedGate.shape, dtype: savedGate.dtype, on: backend)
@@ -93,6 +96,7 @@ public func addResidual(inPlace x: Tensor, _ residual: Tensor) throws -> Tensor 
     throw TensorError.shapeMismatch(operation: "residual", lhs: x.shape, rhs: residual.shape)
   }
   try x.backend.accumulate(residual, scale: 1, into: x, scale: 1)
+  guard isRecording(x, residual) else { return x }
   let y = x.detached()
   record("residual", inputs: [x, residual], output: y) { dy in [dy, dy] }
   return y

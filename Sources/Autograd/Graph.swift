@@ -137,6 +137,7 @@ func record(
 }
 
 /// Whether an operation on these inputs will be recorded, so that rules save nothing otherwise.
-func isRecording(_ inputs: Tensor?...) -> Bool {
-  GradientMode.isEnabled && inputs.contains { $0?.requiresGradient ?? false }
+func isRecording(_ a: Tensor?, _ b: Tensor? = nil, _ c: Tensor? = nil) -> Bool {
+  func wants(_ input: Tensor?) -> Bool { input?.requiresGradient ?? false }
+  return GradientMode.isEnabled && (wants(a) || wants(b) || wants(c))
 }

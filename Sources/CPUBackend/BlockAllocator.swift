@@ -10,14 +10,19 @@ import Tensors
 /// step whose shapes repeat allocates nothing. What is cached never lets the total grow beyond `slack` times the
 /// highest live total: batches of ever new lengths release old blocks instead of piling them up.
 final class BlockAllocator: Sendable {
+  struct Block: @unchecked Sendable {
+    let base: UnsafeMutableRawPointer
+    let size: Int
+    /// Bytes that have been written by now.
+    fileprivate(set) var touched: Int
+  }
+
   private struct State {
     /// Released blocks by size class.
-    var cache: [Int: [UInt]] = [:]
+    var cache = [[Block]](repeating: [], count: BlockAllocator.sizeClass(1 << 62))
     var cachedByteCount = 0
     var liveByteCount = 0
     var peakByteCount = 0
-    /// The bytes of each block that have been written by now.
-    var touched: [UInt: Int] = [:]
     var resident = 0
     var residentPeak = 0
   }
@@ -39,61 +44,60 @@ final class BlockAllocator: Sendable {
   /// Blocks from this size on ask for huge pages.
   private static let hugeThreshold = 4 << 20
 
-  /// The class of a request: multiples of 64 bytes up to 4 KiB, then eight classes per power of two.
+  /// The size of a request's class: multiples of 64 bytes up to 4 KiB, then eight classes per power of two.
   static func roundedByteCount(_ byteCount: Int) -> Int {
     guard byteCount > 4096 else { return max(64, (byteCount + 63) & ~63) }
     let step = 1 << max(6, Int.bitWidth - 1 - (byteCount - 1).leadingZeroBitCount - 3)
     return (byteCount + step - 1) & ~(step - 1)
   }
 
-  /// A block of at least `size` bytes (already rounded) and the size it really has, or nil when the system has none.
+  /// The number of a class, by its size.
+  static func sizeClass(_ size: Int) -> Int {
+    guard size > 4096 else { return size / 64 - 1 }
+    let power = Int.bitWidth - 1 - (size - 1).leadingZeroBitCount
+    return 64 + 8 * (power - 12) + (size - (1 << power)) / (1 << (power - 3)) - 1
+  }
+
+  /// A block of at least `size` bytes (already rounded), or nil when the system has none.
   /// - Parameters:
   ///   - touching: bytes that its user will write.
   ///   - require: called before the memory written grows.
-  func take(
-    _ size: Int, touching: Int, require: (Int) throws -> Void
-  ) throws -> (block: UnsafeMutableRawPointer, size: Int)? {
-    let (reused, stale) = state.withLock { state -> ((UInt, Int)?, [(UInt, Int)]) in
+  func take(_ size: Int, touching: Int, require: (Int) throws -> Void) throws -> Block? {
+    let (reused, stale) = state.withLock { state -> (Block?, [Block]) in
       // The class itself, or one of the next two: at most a quarter larger.
-      var candidate = size
-      for _ in 0..<3 {
-        if let block = state.cache[candidate]?.popLast() {
-          state.cachedByteCount -= candidate
-          Self.count(candidate, &state)
-          return ((block, candidate), [])
+      let first = Self.sizeClass(size)
+      for number in first..<min(first + 3, state.cache.count) {
+        if let block = state.cache[number].popLast() {
+          state.cachedByteCount -= block.size
+          Self.count(block.size, &state)
+          return (block, [])
         }
-        candidate = Self.roundedByteCount(candidate + 1)
       }
       Self.count(size, &state)
       return (nil, Self.evict(&state))
     }
-    for (block, byteCount) in stale { release(block, byteCount) }
-    let (known, byteCount) = reused ?? (0, size)
-    let growth = Self.pages(touching, of: byteCount) - (reused == nil ? 0 : state.withLock { $0.touched[known] ?? 0 })
+    for block in stale { release(block) }
+    let before = reused?.touched ?? 0
+    let touched = max(before, Self.pages(touching, of: reused?.size ?? size))
     do {
-      if growth > 0 { try require(growth) }
+      if touched > before { try require(touched - before) }
     } catch {
       // Where it came from: a fresh block was only counted.
-      if let block = UnsafeMutableRawPointer(bitPattern: known) {
-        give(block, byteCount)
-      } else {
-        state.withLock { $0.liveByteCount -= size }
-      }
+      if let reused { give(reused) } else { state.withLock { $0.liveByteCount -= size } }
       throw error
     }
-    if let block = UnsafeMutableRawPointer(bitPattern: known) {
-      touch(known, touching, of: byteCount)
-      return (block, byteCount)
+    guard var block = reused ?? fresh(size) else {
+      state.withLock { $0.liveByteCount -= size }
+      return nil
     }
-    for attempt in 0..<2 {
-      if attempt == 1 { releaseCache() }
-      if let fresh = allocate(size) {
-        touch(UInt(bitPattern: fresh), touching, of: size)
-        return (fresh, size)
+    if touched > before {
+      block.touched = touched
+      state.withLock { state in
+        state.resident += touched - before
+        state.residentPeak = max(state.residentPeak, state.resident)
       }
     }
-    state.withLock { $0.liveByteCount -= size }
-    return nil
+    return block
   }
 
   private static func count(_ size: Int, _ state: inout State) {
@@ -101,40 +105,45 @@ final class BlockAllocator: Sendable {
     state.peakByteCount = max(state.peakByteCount, state.liveByteCount)
   }
 
-  func give(_ block: UnsafeMutableRawPointer, _ size: Int) {
+  func give(_ block: Block) {
     state.withLock { state in
-      state.liveByteCount -= size
-      state.cachedByteCount += size
-      state.cache[size, default: []].append(UInt(bitPattern: block))
+      state.liveByteCount -= block.size
+      state.cachedByteCount += block.size
+      state.cache[Self.sizeClass(block.size)].append(block)
     }
   }
 
   /// Returns all cached blocks to the system.
   func releaseCache() {
-    let blocks = state.withLock { state -> [(UInt, Int)] in
+    let blocks = state.withLock { state -> [Block] in
       defer {
-        state.cache = [:]
+        state.cache = Array(repeating: [], count: state.cache.count)
         state.cachedByteCount = 0
       }
-      return state.cache.flatMap { size, blocks in blocks.map { ($0, size) } }
+      return state.cache.flatMap { $0 }
     }
-    for (block, byteCount) in blocks { release(block, byteCount) }
+    for block in blocks { release(block) }
   }
 
   /// Picks cached blocks to release so that live and cached bytes stay within the allowance; largest first, since
   /// few calls then suffice. Those of the heap stay: freed among others that live on, they would be holes in it.
-  private static func evict(_ state: inout State) -> [(UInt, Int)] {
+  private static func evict(_ state: inout State) -> [Block] {
     let allowed = state.peakByteCount / slackDenominator * slackNumerator + freeAllowance
-    var stale: [(UInt, Int)] = []
+    var stale: [Block] = []
     guard state.liveByteCount + state.cachedByteCount > allowed else { return stale }
-    for size in state.cache.keys.sorted(by: >) where size >= mappingThreshold {
-      while state.liveByteCount + state.cachedByteCount > allowed, let block = state.cache[size]?.popLast() {
-        stale.append((block, size))
-        state.cachedByteCount -= size
+    for number in (sizeClass(mappingThreshold)..<state.cache.count).reversed() {
+      while state.liveByteCount + state.cachedByteCount > allowed, let block = state.cache[number].popLast() {
+        stale.append(block)
+        state.cachedByteCount -= block.size
       }
-      if state.cache[size]?.isEmpty ?? false { state.cache[size] = nil }
     }
     return stale
+  }
+
+  private func fresh(_ size: Int) -> Block? {
+    if let base = allocate(size) { return Block(base: base, size: size, touched: 0) }
+    releaseCache()
+    return allocate(size).map { Block(base: $0, size: size, touched: 0) }
   }
 
   /// Large blocks are mappings of their own: the C library's heap would be fragmented by their many sizes, and would
@@ -152,10 +161,9 @@ final class BlockAllocator: Sendable {
     return block
   }
 
-  private func release(_ block: UInt, _ size: Int) {
-    guard let address = UnsafeMutableRawPointer(bitPattern: block) else { return }
-    state.withLock { $0.resident -= $0.touched.removeValue(forKey: block) ?? 0 }
-    if size >= Self.mappingThreshold { munmap(address, size) } else { free(address) }
+  private func release(_ block: Block) {
+    state.withLock { $0.resident -= block.touched }
+    if block.size >= Self.mappingThreshold { munmap(block.base, block.size) } else { free(block.base) }
   }
 
   // MARK: Resident memory
@@ -169,16 +177,5 @@ final class BlockAllocator: Sendable {
   private static func pages(_ byteCount: Int, of size: Int) -> Int {
     let page = size >= hugeThreshold ? 2 << 20 : size >= mappingThreshold ? 4096 : 64
     return min(size, (byteCount + page - 1) / page * page)
-  }
-
-  private func touch(_ block: UInt, _ byteCount: Int, of size: Int) {
-    let pages = Self.pages(byteCount, of: size)
-    state.withLock { state in
-      let before = state.touched[block] ?? 0
-      guard pages > before else { return }
-      state.touched[block] = pages
-      state.resident += pages - before
-      state.residentPeak = max(state.residentPeak, state.resident)
-    }
   }
 }

@@ -8,14 +8,14 @@ extension CPUBackend {
     let starts = try shape.segments.integers()
     let jobs = Geometry(q, k, v, out, shape)
     let tokens = q.shape[0]
-    let scratch = try scratchPerWorker(jobs.scratchCount(queryCount: 0))
+    let scratch = try attentionScratch.reserve(jobs.scratchCount(queryCount: 0))
     let rowSums = Shared(lse.floatAddress)
     let kernels = tables.attention
     let chunks = jobs.queryChunks(starts)
     pool.run(chunks.count * shape.heads) { index, worker in
       let (segment, rows) = chunks[index / shape.heads]
       let head = index % shape.heads
-      var task = jobs.task(head: head, segment: segment, queries: rows, scratch: scratch.value[worker])
+      var task = jobs.task(head: head, segment: segment, queries: rows, scratch: scratch[worker])
       task.lse = rowSums.value + head * tokens + segment.lowerBound + rows.lowerBound
       withUnsafePointer(to: task) { kernels.forward($0) }
     }
@@ -25,12 +25,12 @@ extension CPUBackend {
     _ q: Tensor, keys: Tensor, values: Tensor, length: Int, start: Int, _ shape: AttentionShape, into out: Tensor
   ) throws {
     let jobs = Geometry(q, keys, values, out, shape)
-    let scratch = try scratchPerWorker(jobs.scratchCount(queryCount: 0))
+    let scratch = try attentionScratch.reserve(jobs.scratchCount(queryCount: 0))
     let kernels = tables.attention
     let count = q.shape[0]
     pool.run(shape.heads) { head, worker in
       var task = jobs.task(
-        head: head, segment: 0..<count, queries: 0..<count, scratch: scratch.value[worker])
+        head: head, segment: 0..<count, queries: 0..<count, scratch: scratch[worker])
       task.keyCount = length
       task.queryOffset = start
       withUnsafePointer(to: task) { kernels.forward($0) }
@@ -47,7 +47,7 @@ extension CPUBackend {
     let (heads, groups, headDim) = (shape.heads, shape.heads / shape.kvHeads, shape.headDim)
     let segments = zip(starts, starts.dropFirst()).map { $0..<$1 }
     let longest = segments.map(\.count).max() ?? 0
-    let scratch = try scratchPerWorker(jobs.scratchCount(queryCount: longest))
+    let scratch = try attentionScratch.reserve(jobs.scratchCount(queryCount: longest))
     // Each query head sums its own gradients of keys and values; the heads of a group are added in order afterwards.
     let partial = try Tensor(empty: [2, heads, tokens, headDim], category: .workspace, on: self)
     let sums = Shared(partial.floatAddress)
@@ -57,7 +57,7 @@ extension CPUBackend {
     pool.run(segments.count * heads) { index, worker in
       let segment = segments[index / heads]
       let head = index % heads
-      var task = jobs.task(head: head, segment: segment, queries: 0..<segment.count, scratch: scratch.value[worker])
+      var task = jobs.task(head: head, segment: segment, queries: 0..<segment.count, scratch: scratch[worker])
       let offset = (segment.lowerBound * heads + head) * headDim * size
       task.dOut = UnsafeRawPointer(gradient.value + offset)
       task.dq = dQueries.value + offset
@@ -82,11 +82,6 @@ extension CPUBackend {
         }
       }
     }
-  }
-
-  /// One scratch buffer per worker, kept for the next call.
-  private func scratchPerWorker(_ count: Int) throws -> Shared<[UnsafeMutablePointer<Float>]> {
-    Shared(try attentionScratch.map { try $0.reserve(count) })
   }
 }
 

@@ -17,10 +17,9 @@ extension CPUBackend {
     let mode = bfloat16 && kernels.pairsBF16 ? MatmulMode.pairs : .float
     let rowPanel = Self.tileWords * MatmulKernels.panelLanes
     let columnPanel = Self.tileWords * kernels.columns
-    let scratch = UncheckedPointers(
-      try matmulState.workerBuffers(rowPanel + columnPanel + kernels.rows * kernels.columns))
+    let scratch = try matmulState.workerBuffers(rowPanel + columnPanel + kernels.rows * kernels.columns)
     pool.run(pool.threadCount) { part, _ in
-      let a = scratch.values[part]
+      let a = scratch[part]
       a.update(repeating: 0, count: rowPanel + columnPanel)
       for _ in 0..<repeats {
         kernels.multiply(

@@ -15,27 +15,25 @@ extension CPUBackend {
       for (layer, output) in zip(layers, outputs) { try linearAlone(x, layer, into: output, precision) }
       return
     }
-    try withQuantized(layers) { weights in
-      var first = StagedMatmul.Stage(
-        parts: [StagedMatmul.Part(rows: rows(x), k: x.shape[1])], products: [])
-      var second = StagedMatmul.Stage(parts: [], products: [])
-      for (index, output) in outputs.enumerated() {
-        var terms = [StagedMatmul.Term(part: 0, columns: outColumns(layers[index].weight, weights[index]))]
-        if let low = output.low, let (a, b, scaling) = layers[index].lowRank {
-          if !output.lowIsGiven {
-            first.products.append(
-              StagedMatmul.Product(
-                terms: [StagedMatmul.Term(part: 0, columns: columns(a, alongSteps: true))],
-                output: target(low, alpha: scaling)))
-          }
-          second.parts.append(StagedMatmul.Part(rows: rows(low), k: b.shape[1]))
-          terms.append(StagedMatmul.Term(part: second.parts.count, columns: columns(b, alongSteps: true)))
+    var first = StagedMatmul.Stage(
+      parts: [StagedMatmul.Part(rows: rows(x), k: x.shape[1])], products: [])
+    var second = StagedMatmul.Stage(parts: [], products: [])
+    for (index, output) in outputs.enumerated() {
+      var terms = [StagedMatmul.Term(part: 0, columns: columns(layers[index].weight, alongSteps: true))]
+      if let low = output.low, let (a, b, scaling) = layers[index].lowRank {
+        if !output.lowIsGiven {
+          first.products.append(
+            StagedMatmul.Product(
+              terms: [StagedMatmul.Term(part: 0, columns: columns(a, alongSteps: true))],
+              output: target(low, alpha: scaling)))
         }
-        second.products.append(
-          StagedMatmul.Product(terms: terms, output: target(output.y, beta: output.addsToOld ? 1 : 0)))
+        second.parts.append(StagedMatmul.Part(rows: rows(low), k: b.shape[1]))
+        terms.append(StagedMatmul.Term(part: second.parts.count, columns: columns(b, alongSteps: true)))
       }
-      try run([first, second], lanes: x.shape[0], precision)
+      second.products.append(
+        StagedMatmul.Product(terms: terms, output: target(output.y, beta: output.addsToOld ? 1 : 0)))
     }
+    try run([first, second], lanes: x.shape[0], precision)
   }
 
   public func linearBackward(
@@ -48,27 +46,25 @@ extension CPUBackend {
       }
       return
     }
-    try withQuantized(layers) { weights in
-      var first = StagedMatmul.Stage(parts: [], products: [])
-      var second = StagedMatmul.Stage(parts: [], products: [])
-      var terms: [StagedMatmul.Term] = []
-      for (index, gradient) in gradients.enumerated() {
-        first.parts.append(StagedMatmul.Part(rows: rows(gradient.dy), k: gradient.dy.shape[1]))
-        terms.append(StagedMatmul.Term(part: index, columns: inColumns(layers[index].weight, weights[index])))
-        guard let dLow = gradient.dLow, let (a, b, scaling) = layers[index].lowRank else { continue }
-        first.products.append(
-          StagedMatmul.Product(
-            terms: [StagedMatmul.Term(part: index, columns: columns(b, alongSteps: false))],
-            output: target(dLow, alpha: scaling)))
-        guard dx != nil, gradient.reachesInput else { continue }
-        second.parts.append(StagedMatmul.Part(rows: rows(dLow), k: a.shape[0]))
-        terms.append(
-          StagedMatmul.Term(
-            part: gradients.count + second.parts.count - 1, columns: columns(a, alongSteps: false)))
-      }
-      if let dx { second.products.append(StagedMatmul.Product(terms: terms, output: target(dx))) }
-      try run(dx == nil ? [first] : [first, second], lanes: tokens, precision)
+    var first = StagedMatmul.Stage(parts: [], products: [])
+    var second = StagedMatmul.Stage(parts: [], products: [])
+    var terms: [StagedMatmul.Term] = []
+    for (index, gradient) in gradients.enumerated() {
+      first.parts.append(StagedMatmul.Part(rows: rows(gradient.dy), k: gradient.dy.shape[1]))
+      terms.append(StagedMatmul.Term(part: index, columns: columns(layers[index].weight, alongSteps: false)))
+      guard let dLow = gradient.dLow, let (a, b, scaling) = layers[index].lowRank else { continue }
+      first.products.append(
+        StagedMatmul.Product(
+          terms: [StagedMatmul.Term(part: index, columns: columns(b, alongSteps: false))],
+          output: target(dLow, alpha: scaling)))
+      guard dx != nil, gradient.reachesInput else { continue }
+      second.parts.append(StagedMatmul.Part(rows: rows(dLow), k: a.shape[0]))
+      terms.append(
+        StagedMatmul.Term(
+          part: gradients.count + second.parts.count - 1, columns: columns(a, alongSteps: false)))
     }
+    if let dx { second.products.append(StagedMatmul.Product(terms: terms, output: target(dx))) }
+    try run(dx == nil ? [first] : [first, second], lanes: tokens, precision)
   }
 
   private func run(_ stages: [StagedMatmul.Stage], lanes: Int, _ precision: DType) throws {
@@ -79,56 +75,28 @@ extension CPUBackend {
 
   private func rows(_ x: Tensor) -> MatmulOperand {
     MatmulOperand(
-      source: .dense(x.address, type: x.dtype, stride: x.strides[0], contiguous: true), lanes: x.shape[0])
+      source: .dense(x.address, type: x.dtype, stride: x.rowStride, contiguous: true), lanes: x.shape[0])
   }
 
   /// A matrix whose rows (along the steps) or columns are the lanes.
   private func columns(_ matrix: Tensor, alongSteps: Bool) -> MatmulOperand {
     MatmulOperand(
-      source: .dense(matrix.address, type: matrix.dtype, stride: matrix.strides[0], contiguous: alongSteps),
+      source: .dense(matrix.address, type: matrix.dtype, stride: matrix.rowStride, contiguous: alongSteps),
       lanes: matrix.shape[alongSteps ? 0 : 1])
   }
 
-  private func outColumns(_ weight: LinearWeight, _ quantized: UnsafePointer<QuantizedWeightPointers>?) -> MatmulOperand
-  {
+  private func columns(_ weight: LinearWeight, alongSteps: Bool) -> MatmulOperand {
     switch weight {
-    case .dense(let matrix): columns(matrix, alongSteps: true)
-    case .quantized:
-      MatmulOperand(source: .quantized(quantized.unsafelyUnwrapped, lanesAreRows: true), lanes: weight.shape[0])
-    }
-  }
-
-  private func inColumns(_ weight: LinearWeight, _ quantized: UnsafePointer<QuantizedWeightPointers>?) -> MatmulOperand
-  {
-    switch weight {
-    case .dense(let matrix): columns(matrix, alongSteps: false)
-    case .quantized:
-      MatmulOperand(source: .quantized(quantized.unsafelyUnwrapped, lanesAreRows: false), lanes: weight.shape[1])
+    case .dense(let matrix): columns(matrix, alongSteps: alongSteps)
+    case .quantized(let operand):
+      MatmulOperand(
+        source: .quantized(operand.pointers, lanesAreRows: alongSteps), lanes: operand.shape[alongSteps ? 0 : 1])
     }
   }
 
   private func target(_ y: Tensor, alpha: Float = 1, beta: Float = 0) -> MatmulOutput {
     MatmulOutput(
-      base: y.address, type: y.dtype, stride: y.strides[0], transposed: false, alpha: alpha, beta: beta)
-  }
-
-  /// Runs `body` with the addresses of quantized weights, nil where a weight is dense.
-  private func withQuantized(
-    _ layers: [LinearOperands], _ body: ([UnsafePointer<QuantizedWeightPointers>?]) throws -> Void
-  ) rethrows {
-    let weights = layers.map { layer -> QuantizedWeightPointers? in
-      if case .quantized(let operand) = layer.weight { operand.pointers } else { nil }
-    }
-    let present = weights.compactMap { $0 }
-    try present.withUnsafeBufferPointer { buffer in
-      var next = buffer.baseAddress
-      try body(
-        weights.map { weight in
-          guard weight != nil, let address = next else { return nil }
-          next = address + 1
-          return address
-        })
-    }
+      base: y.address, type: y.dtype, stride: y.rowStride, transposed: false, alpha: alpha, beta: beta)
   }
 
   // MARK: Few rows

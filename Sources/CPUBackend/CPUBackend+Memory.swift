@@ -6,14 +6,10 @@ extension CPUBackend {
   /// A block from the allocator, charged to the ledger until it is released.
   public func allocate(byteCount: Int, category: MemoryCategory) throws -> Storage {
     let size = BlockAllocator.roundedByteCount(byteCount)
-    guard let (base, actual) = try allocator.take(size, touching: byteCount, require: memory.require) else {
+    guard let block = try allocator.take(size, touching: byteCount, require: memory.require) else {
       throw TensorError.outOfMemory(byteCount: size, used: residentByteCount, limit: nil)
     }
-    memory.charge(size, category)
-    return Storage(base: base, byteCount: byteCount, category: category, backend: self) { [allocator, memory] base in
-      allocator.give(base, actual)
-      memory.refund(size, category)
-    }
+    return BlockStorage(block, charged: size, byteCount: byteCount, category: category, backend: self)
   }
 
   /// Bytes that blocks in use or kept for reuse and scratch buffers occupy, as far as they were written.
@@ -22,10 +18,28 @@ extension CPUBackend {
   public var peakResidentByteCount: Int { allocator.resident.peak + scratchByteCount }
   public func resetResidentPeak() { allocator.resetResidentPeak() }
   /// Scratch of products and attention; it only grows.
-  public var scratchByteCount: Int {
-    matmulState.byteCount + attentionScratch.reduce(0) { $0 + $1.touchedByteCount }
-  }
+  public var scratchByteCount: Int { matmulState.byteCount + attentionScratch.touchedByteCount }
 
   /// Calls run at once, so there is nothing to wait for.
   public func synchronize() {}
+}
+
+/// A block of the allocator, on the books of the ledger.
+private final class BlockStorage: Storage, @unchecked Sendable {
+  private let block: BlockAllocator.Block
+  private let charged: Int
+  private let owner: CPUBackend
+
+  init(
+    _ block: BlockAllocator.Block, charged: Int, byteCount: Int, category: MemoryCategory, backend owner: CPUBackend
+  ) {
+    (self.block, self.charged, self.owner) = (block, charged, owner)
+    owner.memory.charge(charged, category)
+    super.init(base: block.base, byteCount: byteCount, category: category, backend: owner)
+  }
+
+  deinit {
+    owner.allocator.give(block)
+    owner.memory.refund(charged, category)
+  }
 }

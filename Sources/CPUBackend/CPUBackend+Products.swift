@@ -8,8 +8,8 @@ extension CPUBackend {
   ) throws {
     try matmul(
       m: c.shape[0], n: c.shape[1], k: a.shape[transposeA ? 0 : 1], alpha: alpha, a: a.address, aType: a.dtype,
-      aRowStride: a.strides[0], transposeA: transposeA, b: b.address, bType: b.dtype, bRowStride: b.strides[0],
-      transposeB: transposeB, beta: beta, c: c.address, cType: c.dtype, cRowStride: c.strides[0], precision: precision)
+      aRowStride: a.rowStride, transposeA: transposeA, b: b.address, bType: b.dtype, bRowStride: b.rowStride,
+      transposeB: transposeB, beta: beta, c: c.address, cType: c.dtype, cRowStride: c.rowStride, precision: precision)
   }
 
   public func quantizedMatmul(
@@ -17,26 +17,8 @@ extension CPUBackend {
     precision: DType
   ) throws {
     try quantizedMatmul(
-      rows: x.shape[0], weight: weight.pointers, transposed: transposed, alpha: alpha, x: x.address, xType: x.dtype,
-      xRowStride: x.strides[0], beta: beta, y: y.address, yType: y.dtype, yRowStride: y.strides[0], precision: precision
-    )
-  }
-}
-
-extension QuantizedOperand {
-  /// Addresses for the kernels; valid while the operand is.
-  var pointers: QuantizedWeightPointers {
-    func floats(_ tensor: Tensor) -> UnsafePointer<Float> {
-      UnsafePointer(tensor.address.assumingMemoryBound(to: Float.self))
-    }
-    func bytes(_ tensor: Tensor) -> UnsafePointer<UInt8> {
-      UnsafePointer(tensor.address.assumingMemoryBound(to: UInt8.self))
-    }
-    return QuantizedWeightPointers(
-      codes: bytes(codes), out: shape[0], in: shape.dropFirst().reduce(1, *), blockSize: blockSize,
-      codebook: floats(codebook), absmax: nested == nil ? floats(absmax) : nil,
-      absmaxCodes: nested == nil ? nil : bytes(absmax), nestedAbsmax: nested.map { floats($0.absmax) },
-      nestedMap: nested.map { floats($0.map) }, offset: nested?.offset ?? 0,
-      nestedBlockSize: nested?.blockSize ?? 256)
+      rows: x.shape[0], weight: weight.pointers.pointee, transposed: transposed, alpha: alpha, x: x.address,
+      xType: x.dtype, xRowStride: x.rowStride, beta: beta, y: y.address, yType: y.dtype, yRowStride: y.rowStride,
+      precision: precision)
   }
 }

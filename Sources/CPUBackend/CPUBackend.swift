@@ -12,8 +12,8 @@ public final class CPUBackend: RehearsalBackend, @unchecked Sendable {
   let allocator: BlockAllocator
   let tables: KernelTables
   private(set) var matmulState: MatmulState
-  /// Scratch of the attention kernels, one buffer per worker.
-  private(set) var attentionScratch: [ScratchBuffer]
+  /// Scratch of the attention kernels.
+  private(set) var attentionScratch: WorkerScratch
 
   /// - Parameter isRehearsal: allocate as always, but compute and touch nothing: what the planner runs a step on, so
   ///   that its figures come from the engine's own allocations. Tensors then hold undefined values.
@@ -25,17 +25,18 @@ public final class CPUBackend: RehearsalBackend, @unchecked Sendable {
     self.pool = ThreadPool(threadCount: threadCount, isRehearsal: isRehearsal)
     self.allocator = BlockAllocator(isRehearsal: isRehearsal)
     self.tables = KernelTables(instructionSet)
-    self.attentionScratch = (0..<max(1, threadCount)).map { [memory] _ in ScratchBuffer(memory) }
+    self.attentionScratch = WorkerScratch(workers: max(1, threadCount), memory)
     self.matmulState = MatmulState(instructionSet: instructionSet, workers: max(1, threadCount), memory: memory)
+    // The ledger is asked by way of its backend only. A weak reference would make every other one slower to count.
     memory.measure(
-      backend: { [weak self] in self?.residentByteCount ?? 0 }, reclaim: { [allocator] in allocator.releaseCache() })
+      backend: { [unowned self] in residentByteCount }, reclaim: { [allocator] in allocator.releaseCache() })
   }
 
   /// Exchanges the thread pool; results do not depend on the number of threads. Not while an operation runs.
   public func setThreadCount(_ count: Int) {
     guard count != pool.threadCount else { return }
     pool = ThreadPool(threadCount: count)
-    attentionScratch = (0..<max(1, count)).map { [memory] _ in ScratchBuffer(memory) }
+    attentionScratch = WorkerScratch(workers: max(1, count), memory)
     matmulState = MatmulState(instructionSet: instructionSet, workers: max(1, count), memory: memory)
   }
 }

@@ -99,17 +99,16 @@ struct MatmulDriver: @unchecked Sendable {
     let pitch = ((packMode == .pairs ? tiling.words(k) : k) + 31) / 32 * 32
     // Packing completes the lanes to 16.
     let packed = UncheckedPointer(try state.packed(pitch * MatmulKernels.panelLanes))
-    let scratch = UncheckedPointers(
-      try state.workerBuffers(MatmulKernels.scratchCount + width * MatmulKernels.panelLanes))
+    let scratch = try state.workerBuffers(MatmulKernels.scratchCount + width * MatmulKernels.panelLanes)
     rows.pack(
       kernels, packMode, lanes: 0..<rows.lanes, steps: 0..<k, to: packed.value, laneStride: pitch, wordStride: 1,
-      scratch: scratch.values[0])
+      scratch: scratch[0])
     if let split { kernels.splitEvenOdd(packed.value, pitch, mode.rawValue, split.hasWideSteps) }
     // A worker takes neighbouring rows of the long side, which it then reads as one stream.
     let panels = tiling.count(columns.lanes, by: width)
     let jobs = min(panels, 8 * pool.threadCount)
     pool.run(jobs) { job, worker in
-      let tile = scratch.values[worker] + MatmulKernels.scratchCount
+      let tile = scratch[worker] + MatmulKernels.scratchCount
       for panel in panels * job / jobs..<panels * (job + 1) / jobs {
         let range = tiling.columnPanel(panel, of: columns.lanes)
         switch columns.source {
@@ -122,7 +121,7 @@ struct MatmulDriver: @unchecked Sendable {
             UnsafeRawPointer(weight), range.lowerBound, range.count, packed.value, rows.lanes, pitch, tile,
             mode.rawValue)
         }
-        tiling.store(tile, 0..<rows.lanes, range, to: output, scratch.values[worker])
+        tiling.store(tile, 0..<rows.lanes, range, to: output, scratch[worker])
       }
     }
   }
@@ -136,9 +135,8 @@ struct MatmulDriver: @unchecked Sendable {
       (blocks - 1) * MatmulTiling.pitch + (tiling.words(tiling.steps(blocks - 1, of: k).count) + 15) / 16 * 16
     let block = tiling.blockLanes(columns.lanes, panel: width, floatsPerLane: paddedWords)
     let packed = UncheckedPointer(try state.packed(paddedWords * block))
-    let scratch = UncheckedPointers(
-      try state.workerBuffers(
-        MatmulKernels.scratchCount + MatmulTiling.rowPanelCount + tiling.tileCount * (block / width)))
+    let scratch = try state.workerBuffers(
+      MatmulKernels.scratchCount + MatmulTiling.rowPanelCount + tiling.tileCount * (block / width))
     var first = 0
     while first < columns.lanes {
       let start = first
@@ -152,13 +150,13 @@ struct MatmulDriver: @unchecked Sendable {
         let to = packed.value + kBlock * MatmulTiling.pitch * width * panels + (job % panels) * rounded * width
         columns.pack(
           kernels, mode, lanes: range.shifted(by: start), steps: steps, to: to, laneStride: 1,
-          wordStride: width, scratch: scratch.values[worker])
+          wordStride: width, scratch: scratch[worker])
       }
       // Neighbouring panels share cache lines of the output, so a worker takes several in a row.
       let rowPanels = tiling.count(rows.lanes, by: kernels.rows)
       let jobs = min(rowPanels, 8 * pool.threadCount)
       pool.run(jobs) { job, worker in
-        let buffer = scratch.values[worker]
+        let buffer = scratch[worker]
         let panel = buffer + MatmulKernels.scratchCount
         let tiles = panel + MatmulTiling.rowPanelCount
         for index in rowPanels * job / jobs..<rowPanels * (job + 1) / jobs {
@@ -189,9 +187,4 @@ struct MatmulDriver: @unchecked Sendable {
 struct UncheckedPointer: @unchecked Sendable {
   let value: UnsafeMutablePointer<Float>
   init(_ value: UnsafeMutablePointer<Float>) { self.value = value }
-}
-
-struct UncheckedPointers: @unchecked Sendable {
-  let values: [UnsafeMutablePointer<Float>]
-  init(_ values: [UnsafeMutablePointer<Float>]) { self.values = values }
 }

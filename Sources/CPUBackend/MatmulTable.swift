@@ -28,18 +28,18 @@ final class MatmulState: @unchecked Sendable {
   let kernels: MatmulKernels
   private let packedBuffer: ScratchBuffer
   private let sumBuffer: ScratchBuffer
-  private let perWorker: [ScratchBuffer]
+  private let workerScratch: WorkerScratch
 
   init(instructionSet: InstructionSet, workers: Int, memory: MemoryLedger) {
     kernels = instructionSet.matmulKernels
     packedBuffer = ScratchBuffer(memory)
     sumBuffer = ScratchBuffer(memory)
-    perWorker = (0..<workers).map { _ in ScratchBuffer(memory) }
+    workerScratch = WorkerScratch(workers: workers, memory)
   }
 
   /// Bytes written so far, in all buffers.
   var byteCount: Int {
-    (perWorker + [packedBuffer, sumBuffer]).reduce(0) { $0 + $1.touchedByteCount }
+    packedBuffer.touchedByteCount + sumBuffer.touchedByteCount + workerScratch.touchedByteCount
   }
 
   /// The operand that all workers read.
@@ -52,9 +52,7 @@ final class MatmulState: @unchecked Sendable {
   func sums(_ count: Int) throws -> UnsafeMutablePointer<Float> { try sumBuffer.reserve(count) }
 
   /// One buffer of at least `count` floats per worker.
-  func workerBuffers(_ count: Int) throws -> [UnsafeMutablePointer<Float>] {
-    try perWorker.map { try $0.reserve(count) }
-  }
+  func workerBuffers(_ count: Int) throws -> WorkerBuffers { try workerScratch.reserve(count) }
 }
 
 /// Page-aligned floats; the contents are lost when it grows.
@@ -90,4 +88,31 @@ final class ScratchBuffer {
   }
 
   deinit { free(memory) }
+}
+
+/// Scratch for each worker of a pool.
+final class WorkerScratch {
+  private let buffer: ScratchBuffer
+  private let workers: Int
+  /// Only grows, so that a worker's floats stay in its caches.
+  private var stride = 0
+  var touchedByteCount: Int { buffer.touchedByteCount }
+
+  init(workers: Int, _ ledger: MemoryLedger) { (buffer, self.workers) = (ScratchBuffer(ledger), workers) }
+
+  /// One buffer of at least `count` floats per worker, in pages of its own.
+  /// - Throws: `TensorError.outOfMemory`.
+  func reserve(_ count: Int) throws -> WorkerBuffers {
+    let stride = max(stride, (count + 1023) / 1024 * 1024)
+    let base = try buffer.reserve(workers * stride, written: workers * count)
+    self.stride = stride
+    return WorkerBuffers(base: base, stride: stride)
+  }
+}
+
+/// Buffers of equal size, one per worker.
+struct WorkerBuffers: @unchecked Sendable {
+  fileprivate let base: UnsafeMutablePointer<Float>
+  fileprivate let stride: Int
+  subscript(worker: Int) -> UnsafeMutablePointer<Float> { base + worker * stride }
 }

@@ -56,22 +56,22 @@ struct StagedMatmul: @unchecked Sendable {
 
   /// Short parts lie side by side in the lanes of one panel; long ones begin with a panel of their own.
   private func place() -> (parts: [Placed], blocks: Int) {
-    var placed: [Placed] = []
     var next = 0
-    for part in stages.flatMap(\.parts) {
+    let placed = stages.flatMap(\.parts).map { part in
       let words = (tiling.words(part.k) + 15) / 16 * 16  // packing writes 16 at a time
       let left = MatmulTiling.pitch - next % MatmulTiling.pitch
       if words > left, left < MatmulTiling.pitch { next += left }
-      placed.append(Placed(part: part, word: next))
-      next += words
+      defer { next += words }
+      return Placed(part: part, word: next)
     }
     return (placed, tiling.count(next, by: MatmulTiling.pitch))
   }
 
   /// Panels per job with which the last worker ends first, the largest of those sizes.
   private func columnGroup(_ products: [Product]) -> Int {
+    var loads = [Int](repeating: 0, count: pool.threadCount)
     func duration(_ size: Int) -> Int {
-      var loads = [Int](repeating: 0, count: pool.threadCount)
+      for worker in loads.indices { loads[worker] = 0 }
       for product in products {
         var left = tiling.count(product.columnCount, by: tiling.kernels.columns)
         while left > 0 {
@@ -107,7 +107,7 @@ struct StagedMatmul: @unchecked Sendable {
 
   private func pack(_ parts: ArraySlice<Placed>, _ rows: Range<Int>, to packed: UncheckedPointer) throws {
     let panels = tiling.count(rows.count, by: tiling.kernels.rows)
-    let scratch = UncheckedPointers(try state.workerBuffers(MatmulKernels.scratchCount))
+    let scratch = try state.workerBuffers(MatmulKernels.scratchCount)
     pool.run(parts.reduce(0) { $0 + tiling.blocks($1.part.k) } * panels) { job, worker in
       var block = job / panels
       let panel = job % panels
@@ -121,7 +121,7 @@ struct StagedMatmul: @unchecked Sendable {
           tiling.kernels, tiling.mode, lanes: tiling.rowPanel(panel, of: rows.count).shifted(by: rows.lowerBound),
           steps: tiling.steps(block, of: placed.part.k),
           to: packed.value + placed.offset(block: block, panel: panel, panels: panels),
-          laneStride: MatmulTiling.pitch, wordStride: 1, scratch: scratch.values[worker])
+          laneStride: MatmulTiling.pitch, wordStride: 1, scratch: scratch[worker])
         return
       }
     }
@@ -139,8 +139,8 @@ struct StagedMatmul: @unchecked Sendable {
     let jobs = groups.reduce(0, +)
     let divisions = pool.threadCount > 1 && group == 1 && jobs < 2 * pool.threadCount ? min(panels, 4) : 1
     let streamed = MatmulTiling.pitch * width
-    let scratch = UncheckedPointers(
-      try state.workerBuffers(MatmulKernels.scratchCount + group * (streamed + tiling.tileCount * maximumPanels)))
+    let scratch = try state.workerBuffers(
+      MatmulKernels.scratchCount + group * (streamed + tiling.tileCount * maximumPanels))
     pool.run(jobs * divisions) { job, worker in
       var index = job / divisions
       let division = job % divisions
@@ -150,7 +150,7 @@ struct StagedMatmul: @unchecked Sendable {
         return false
       }
       guard let product else { return }
-      let buffer = scratch.values[worker]
+      let buffer = scratch[worker]
       compute(
         products[product],
         columns: index * group * width..<min(products[product].columnCount, (index + 1) * group * width),

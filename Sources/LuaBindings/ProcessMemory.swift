@@ -38,11 +38,14 @@ enum ProcessMemory {
     guard let file = fopen(path, "r") else { return nil }
     defer { fclose(file) }
     var buffer = [CChar](repeating: 0, count: 4096)
-    while fgets(&buffer, Int32(buffer.count), file) != nil {
-      let text = String(decoding: buffer.prefix { $0 != 0 && $0 != 10 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
-      if mark.isEmpty || text.contains(mark) { return text }
+    let found = mark.withCString { mark in
+      while fgets(&buffer, Int32(buffer.count), file) != nil {
+        if strstr(buffer, mark) != nil { return true }
+      }
+      return false
     }
-    return nil
+    guard found else { return nil }
+    return String(decoding: buffer.prefix { $0 != 0 && $0 != 10 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
   }
 
   private static func number(after prefix: String, in path: String) -> Int? {

@@ -51,7 +51,7 @@ enum TensorText {
 
   /// The first and last elements of dimensions with more than `most`.
   private static func corner(_ tensor: Tensor) throws -> (tensor: Tensor, cut: [Bool]) {
-    var result = tensor.detachedView
+    var result = tensor.detached()
     var cut: [Bool] = []
     for axis in tensor.shape.indices {
       let count = tensor.shape[axis]
@@ -103,12 +103,5 @@ enum TensorText {
     let fraction = String(scaled % Int(scale))
     guard count > 0 else { return String(scaled) }
     return "\(scaled / Int(scale))." + String(repeating: "0", count: count - fraction.count) + fraction
-  }
-}
-
-extension Tensor {
-  /// The same elements without a place in the graph.
-  var detachedView: Tensor {
-    Tensor(storage: storage, dtype: dtype, shape: shape, strides: strides, offset: offset)
   }
 }

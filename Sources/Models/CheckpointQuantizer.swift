@@ -53,7 +53,7 @@ public struct CheckpointQuantizer {
       backend: backend,
       options: LoadOptions(
         quantization: options.kind, blockSize: options.blockSize, doubleQuantization: options.doubleQuantization))
-    let modules = ModuleTree.modules(config)
+    let modules = ModuleTree(config).modules
     for module in modules { try refuseQuantized(module, source) }
     let writer = FourBitCheckpointWriter(
       modules: modules, kind: options.kind, blockSize: options.blockSize, isDouble: options.doubleQuantization,

@@ -1,4 +1,5 @@
 import Autograd
+import Formats
 import Tensors
 
 /// Positions, packed sequence borders and, in generation, the key-value cache, shared by all layers of a pass.
@@ -13,67 +14,96 @@ struct LayerGeometry {
 }
 
 /// One pre-norm decoder layer: attention and gated MLP, each added to the residual stream.
-struct DecoderLayer {
-  let model: LanguageModel
-  let index: Int
+final class DecoderLayer {
+  /// In checkpoint order.
+  let modules: [Module]
 
-  private func module(_ name: String) throws -> Module {
-    let full = "model.layers.\(index).\(name)"
-    guard let module = model.module(full) else { throw ModelError.unknownModule(name: full, nearest: []) }
-    return module
-  }
+  private let index: Int
+  private let heads, keyValueHeads, headDimension, window: Int
+  private let epsilon: Float
+  private let inputNorm, middleNorm: Module
+  /// q, k and v, which share their input.
+  private let projections: [Module]
+  private let attentionOutput: Module
+  /// RMSNorm over each head (Qwen3).
+  private let headNorms: (q: Module, k: Module)?
+  /// gate and up, which share their input.
+  private let expansions: [Module]
+  private let down: Module
 
-  /// The outputs of linear modules that share their input.
-  private func outputs(_ names: [String], _ x: Tensor, _ context: ForwardContext) throws -> [Tensor] {
-    try Module.outputs(of: try names.map(module), x, context)
-  }
-
-  private func norm(_ name: String, _ x: Tensor) throws -> Tensor {
-    let module = try module(name)
-    guard let weight = module.weight else { throw ModelError.notLoaded(module: module.name) }
-    return try module.observed(x, try rmsNorm(x, weight: weight, epsilon: Float(model.config.normEpsilon)))
+  /// A layer without weights.
+  init(_ config: ModelConfig, index: Int) {
+    self.index = index
+    (heads, keyValueHeads, headDimension) = (config.headCount, config.keyValueHeadCount, config.headDimension)
+    window = config.slidingWindow(layer: index) ?? 0
+    epsilon = Float(config.normEpsilon)
+    func linear(_ name: String, _ input: Int, _ output: Int, bias: Bool) -> Module {
+      Module(
+        name: "model.layers.\(index)." + name, kind: .linear, layer: index, inFeatures: input, outFeatures: output,
+        hasBias: bias)
+    }
+    func norm(_ name: String, _ width: Int) -> Module {
+      Module(name: "model.layers.\(index)." + name, kind: .norm, layer: index, inFeatures: width, outFeatures: 1)
+    }
+    let (hidden, inner) = (config.hiddenSize, config.intermediateSize)
+    let (queries, keys) = (heads * headDimension, keyValueHeads * headDimension)
+    inputNorm = norm("input_layernorm", hidden)
+    projections = [
+      linear("self_attn.q_proj", hidden, queries, bias: config.hasQKVBias),
+      linear("self_attn.k_proj", hidden, keys, bias: config.hasQKVBias),
+      linear("self_attn.v_proj", hidden, keys, bias: config.hasQKVBias),
+    ]
+    attentionOutput = linear("self_attn.o_proj", queries, hidden, bias: config.hasOutputBias)
+    headNorms =
+      config.hasQKNorm ? (norm("self_attn.q_norm", headDimension), norm("self_attn.k_norm", headDimension)) : nil
+    middleNorm = norm("post_attention_layernorm", hidden)
+    expansions = [
+      linear("mlp.gate_proj", hidden, inner, bias: config.hasMLPBias),
+      linear("mlp.up_proj", hidden, inner, bias: config.hasMLPBias),
+    ]
+    down = linear("mlp.down_proj", inner, hidden, bias: config.hasMLPBias)
+    modules =
+      [inputNorm] + projections + [attentionOutput] + (headNorms.map { [$0.q, $0.k] } ?? []) + [middleNorm]
+      + expansions + [down]
   }
 
   func callAsFunction(_ x: Tensor, _ geometry: LayerGeometry, _ context: ForwardContext) throws -> Tensor {
-    let attended = try attend(try norm("input_layernorm", x), geometry, context)
+    let attended = try attend(try inputNorm.normalized(x, epsilon: epsilon), geometry, context)
     let middle = try addResidual(inPlace: attended, x)
-    let h = try norm("post_attention_layernorm", middle)
-    let gated = try outputs(["mlp.gate_proj", "mlp.up_proj"], h, context)
-    let down = try module("mlp.down_proj")(try swiglu(gate: gated[0], up: gated[1]), context)
-    return try addResidual(inPlace: down, middle)
+    let h = try middleNorm.normalized(middle, epsilon: epsilon)
+    let gated = try Module.outputs(of: expansions, h, context)
+    let output = try down(try swiglu(gate: gated[0], up: gated[1]), context)
+    return try addResidual(inPlace: output, middle)
   }
 
   private func attend(_ h: Tensor, _ geometry: LayerGeometry, _ context: ForwardContext) throws -> Tensor {
-    let config = model.config
-    let projected = try outputs(["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"], h, context)
+    let projected = try Module.outputs(of: projections, h, context)
     var (q, k) = (projected[0], projected[1])
-    if config.hasQKNorm {
-      q = try headNorm("self_attn.q_norm", q)
-      k = try headNorm("self_attn.k_norm", k)
+    if let headNorms {
+      q = try normalizedHeads(q, headNorms.q)
+      k = try normalizedHeads(k, headNorms.k)
     }
-    q = try rotate(q, heads: config.headCount, geometry)
-    k = try rotate(k, heads: config.keyValueHeadCount, geometry)
+    q = try rotated(q, heads: heads, geometry)
+    k = try rotated(k, heads: keyValueHeads, geometry)
     let shape = AttentionShape(
-      heads: config.headCount, kvHeads: config.keyValueHeadCount, headDim: config.headDimension,
-      segments: geometry.segments, window: config.slidingWindow(layer: index) ?? 0)
+      heads: heads, kvHeads: keyValueHeads, headDim: headDimension, segments: geometry.segments, window: window)
     let mixed: Tensor
     if let cache = geometry.cache {
       mixed = try cache.attend(layer: index, q, k, projected[2], shape)
     } else {
       mixed = try attention(q, k, projected[2], shape)
     }
-    return try module("self_attn.o_proj")(mixed, context)
+    return try attentionOutput(mixed, context)
   }
 
-  /// RMSNorm over each head (Qwen3).
-  private func headNorm(_ name: String, _ x: Tensor) throws -> Tensor {
-    let heads = try reshape(x, [-1, model.config.headDimension])
-    return try reshape(try norm(name, heads), x.shape)
+  private func normalizedHeads(_ x: Tensor, _ norm: Module) throws -> Tensor {
+    let heads = try reshape(x, [-1, headDimension])
+    return try reshape(try norm.normalized(heads, epsilon: epsilon), x.shape)
   }
 
-  private func rotate(_ x: Tensor, heads: Int, _ geometry: LayerGeometry) throws -> Tensor {
+  private func rotated(_ x: Tensor, heads: Int, _ geometry: LayerGeometry) throws -> Tensor {
     try rope(
-      inPlace: x, heads: heads, headDim: model.config.headDimension, cosine: geometry.cosine, sine: geometry.sine,
+      inPlace: x, heads: heads, headDim: headDimension, cosine: geometry.cosine, sine: geometry.sine,
       positions: geometry.positions)
   }
 }

@@ -10,7 +10,7 @@ public final class LanguageModel {
   public let config: ModelConfig
   /// Where the model was read from: a directory, a GGUF file or a known name.
   public let path: String
-  public let modules: [Module]
+  public var modules: [Module] { tree.modules }
   public let backend: any Backend
   /// How the weights were or would be read.
   public let options: LoadOptions
@@ -34,6 +34,7 @@ public final class LanguageModel {
   public var dropoutStep = 0
   public var usesAdapters = true
 
+  private let tree: ModuleTree
   private let byName: [String: Module]
   let rotary: RotaryTables
 
@@ -43,8 +44,8 @@ public final class LanguageModel {
     self.path = path
     self.options = options
     self.backend = backend
-    self.modules = ModuleTree.modules(config)
-    self.byName = Dictionary(uniqueKeysWithValues: modules.map { ($0.name, $0) })
+    self.tree = ModuleTree(config)
+    self.byName = Dictionary(uniqueKeysWithValues: tree.modules.map { ($0.name, $0) })
     self.rotary = try RotaryTables(config: config, backend: backend)
     for (name, kind) in options.moduleQuantization {
       guard let module = byName[name] else {
@@ -61,7 +62,7 @@ public final class LanguageModel {
   public func module(_ name: String) -> Module? { byName[name] }
 
   /// The module that turns hidden states into logits: `lm_head`, or the embedding when tied.
-  public var outputModule: Module { byName["lm_head"] ?? modules[0] }
+  public var outputModule: Module { tree.output }
 
   /// f32 or bf16: dtype of activations and rounding of products.
   public var computeType: DType { options.computeType }
@@ -133,11 +134,11 @@ public final class LanguageModel {
   }
 
   private func embed(_ ids: [Int32]) throws -> Tensor {
-    guard isLoaded, let table = modules[0].weight else { throw ModelError.headerOnly(operation: "forward") }
+    guard isLoaded, let table = tree.embedding.weight else { throw ModelError.headerOnly(operation: "forward") }
     guard !ids.isEmpty else { throw ModelError.emptyInput(operation: "forward") }
     try check(ids)
     let ids = try Tensor(ids: ids, on: backend)
-    return try modules[0].observed(ids, try embedding(table, ids: ids, dtype: computeType))
+    return try tree.embedding.observed(ids, try embedding(table, ids: ids, dtype: computeType))
   }
 
   /// Final normalised hidden states [T, hidden] of a packed batch.
@@ -155,7 +156,7 @@ public final class LanguageModel {
     func run(_ layers: Range<Int>, _ input: Tensor) throws -> Tensor {
       try layers.reduce(input) { hidden, index in
         try stream?.enter(index)
-        return try DecoderLayer(model: self, index: index)(hidden, geometry, context)
+        return try tree.layers[index](hidden, geometry, context)
       }
     }
     if checkpointing || stream != nil {
@@ -167,7 +168,7 @@ public final class LanguageModel {
       hidden = try run(0..<config.layerCount, hidden)
     }
     try stream?.enter(config.layerCount)
-    return try finalNorm(hidden)
+    return try tree.norm.normalized(hidden, epsilon: Float(config.normEpsilon))
   }
 
   /// Logits f32 [rows, V] of hidden states.
@@ -192,20 +193,13 @@ public final class LanguageModel {
         segments: try Tensor(ids: [0, Int32(ids.count)], on: backend), cache: cache)
       for index in 0..<config.layerCount {
         try stream?.enter(index)
-        hidden = try DecoderLayer(model: self, index: index)(hidden, geometry, context)
+        hidden = try tree.layers[index](hidden, geometry, context)
       }
       cache.length += ids.count
       try stream?.enter(config.layerCount)
       let last = try hidden.narrowed(0, ids.count - 1..<ids.count)
-      return try headLogits(try finalNorm(last), context)
+      return try headLogits(try tree.norm.normalized(last, epsilon: Float(config.normEpsilon)), context)
     }
-  }
-
-  private func finalNorm(_ hidden: Tensor) throws -> Tensor {
-    guard let norm = byName["model.norm"], let weight = norm.weight else {
-      throw ModelError.notLoaded(module: "model.norm")
-    }
-    return try norm.observed(hidden, try rmsNorm(hidden, weight: weight, epsilon: Float(config.normEpsilon)))
   }
 
   /// The head with an adapter: its logits are kept whole, since the adapter's gradients need them.

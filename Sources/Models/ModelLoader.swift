@@ -110,7 +110,7 @@ public struct ModelLoader {
     guard let (bytes, dtype) = try source.rawBytes(name), dtype.isFloat,
       UInt(bitPattern: bytes.baseAddress) % UInt(dtype.byteCount) == 0
     else { return nil }
-    let storage = Storage(viewing: bytes, owner: source.owner, backend: backend)
+    let storage = MappedStorage(viewing: bytes, owner: source.owner, backend: backend)
     return Tensor(storage: storage, dtype: dtype, shape: shape)
   }
 

@@ -66,6 +66,12 @@ public final class Module {
     return weight.map { .dense($0) }
   }
 
+  /// y[.., width] from x[.., width], of a norm.
+  func normalized(_ x: Tensor, epsilon: Float) throws -> Tensor {
+    guard let weight else { throw ModelError.notLoaded(module: name) }
+    return try observed(x, try rmsNorm(x, weight: weight, epsilon: epsilon))
+  }
+
   /// y[T, out] from x[T, in]: base product, bias and adapter.
   func callAsFunction(_ x: Tensor, _ context: ForwardContext) throws -> Tensor {
     try Module.outputs(of: [self], x, context)[0]

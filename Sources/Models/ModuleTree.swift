@@ -1,46 +1,25 @@
 import Formats
 
-/// The modules of a decoder in checkpoint order, from its configuration alone.
-enum ModuleTree {
-  static func modules(_ config: ModelConfig) -> [Module] {
-    let hidden = config.hiddenSize
-    let queries = config.headCount * config.headDimension
-    let keys = config.keyValueHeadCount * config.headDimension
-    var modules = [
-      Module(
-        name: "model.embed_tokens", kind: .embedding, layer: nil, inFeatures: hidden, outFeatures: config.vocabularySize
-      )
-    ]
-    for layer in 0..<config.layerCount {
-      let prefix = "model.layers.\(layer)."
-      func linear(_ name: String, _ input: Int, _ output: Int, bias: Bool) {
-        modules.append(
-          Module(
-            name: prefix + name, kind: .linear, layer: layer, inFeatures: input, outFeatures: output, hasBias: bias))
-      }
-      func norm(_ name: String, _ width: Int) {
-        modules.append(
-          Module(name: prefix + name, kind: .norm, layer: layer, inFeatures: width, outFeatures: 1))
-      }
-      norm("input_layernorm", hidden)
-      linear("self_attn.q_proj", hidden, queries, bias: config.hasQKVBias)
-      linear("self_attn.k_proj", hidden, keys, bias: config.hasQKVBias)
-      linear("self_attn.v_proj", hidden, keys, bias: config.hasQKVBias)
-      linear("self_attn.o_proj", queries, hidden, bias: config.hasOutputBias)
-      if config.hasQKNorm {
-        norm("self_attn.q_norm", config.headDimension)
-        norm("self_attn.k_norm", config.headDimension)
-      }
-      norm("post_attention_layernorm", hidden)
-      linear("mlp.gate_proj", hidden, config.intermediateSize, bias: config.hasMLPBias)
-      linear("mlp.up_proj", hidden, config.intermediateSize, bias: config.hasMLPBias)
-      linear("mlp.down_proj", config.intermediateSize, hidden, bias: config.hasMLPBias)
-    }
-    modules.append(Module(name: "model.norm", kind: .norm, layer: nil, inFeatures: hidden, outFeatures: 1))
-    if !config.tiesEmbeddings {
-      modules.append(
-        Module(name: "lm_head", kind: .linear, layer: nil, inFeatures: hidden, outFeatures: config.vocabularySize))
-    }
-    return modules
+/// The modules of a decoder, from its configuration alone.
+struct ModuleTree {
+  let embedding: Module
+  let layers: [DecoderLayer]
+  let norm: Module
+  /// What turns hidden states into logits: `lm_head`, or the embedding when tied.
+  let output: Module
+  /// All of them in checkpoint order.
+  let modules: [Module]
+
+  init(_ config: ModelConfig) {
+    let (hidden, vocabulary) = (config.hiddenSize, config.vocabularySize)
+    embedding = Module(
+      name: "model.embed_tokens", kind: .embedding, layer: nil, inFeatures: hidden, outFeatures: vocabulary)
+    layers = (0..<config.layerCount).map { DecoderLayer(config, index: $0) }
+    norm = Module(name: "model.norm", kind: .norm, layer: nil, inFeatures: hidden, outFeatures: 1)
+    output =
+      config.tiesEmbeddings
+      ? embedding
+      : Module(name: "lm_head", kind: .linear, layer: nil, inFeatures: hidden, outFeatures: vocabulary)
+    modules = [embedding] + layers.flatMap(\.modules) + [norm] + (config.tiesEmbeddings ? [] : [output])
   }
 }

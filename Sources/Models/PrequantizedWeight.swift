@@ -75,7 +75,7 @@ private struct Reader {
     let (bytes, _) = try plain(key)
     guard bytes.count == count else { throw problem("\(key) has \(bytes.count) bytes, expected \(count)") }
     return Tensor(
-      storage: Storage(viewing: bytes, owner: source.owner, backend: backend), dtype: .u8, shape: [count])
+      storage: MappedStorage(viewing: bytes, owner: source.owner, backend: backend), dtype: .u8, shape: [count])
   }
 
   /// Scales as f32: a view of the file where they are aligned, as in every file that safetensors or we wrote. Files written after a packed evaluation hold them in bf16 and two-dimensional, which would decode
@@ -87,7 +87,7 @@ private struct Reader {
       throw problem("\(suffix) is \(dtype.name) with \(bytes.count) bytes, expected f32 with \(4 * count)")
     }
     if UInt(bitPattern: bytes.baseAddress) % 4 == 0 {
-      let storage = Storage(viewing: bytes, owner: source.owner, backend: backend)
+      let storage = MappedStorage(viewing: bytes, owner: source.owner, backend: backend)
       return Tensor(storage: storage, dtype: .f32, shape: [count])
     }
     let values = try Tensor(empty: [count], category: .weights, on: backend)

@@ -113,7 +113,8 @@ public struct Rehearsal {
         }
         // Shapes and types are all that a rehearsal looks at, so any bytes will do.
         let view = UnsafeRawBufferPointer(start: nil, count: 0)
-        return Tensor(storage: Storage(viewing: view, owner: Nobody(), backend: backend), dtype: stored, shape: shape)
+        return Tensor(
+          storage: MappedStorage(viewing: view, owner: Nobody(), backend: backend), dtype: stored, shape: shape)
       }
     }
     if stored == nil, wanted != .f32 {

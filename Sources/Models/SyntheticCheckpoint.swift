@@ -32,7 +32,7 @@ public struct SyntheticCheckpoint {
     progress: (String, Int, Int) throws -> Void = { _, _, _ in }
   ) throws -> Int {
     try options.check(output)
-    let modules = ModuleTree.modules(config)
+    let modules = ModuleTree(config).modules
     let writer = FourBitCheckpointWriter(
       modules: modules, kind: options.kind, blockSize: options.blockSize, isDouble: options.doubleQuantization,
       modelType: .bf16, denseType: { _ in .bf16 }, shardByteCount: options.shardByteCount)

@@ -160,12 +160,16 @@ public final class Optimizer {
     update.bits = bits[segment.parameter]
     update.learningRate = Float(rate * parameter.learningRateFactor)
     try parameter.tensor.backend.update(
-      update, parameter: try flat(parameter.tensor).narrowed(0, segment.range),
-      gradient: try flat(gradient).narrowed(0, segment.range), state: segment.offsets.map { base + $0 },
+      update, parameter: try elements(segment.range, of: parameter.tensor),
+      gradient: try elements(segment.range, of: gradient), state: segment.offsets.map { base + $0 },
       step: stepCount, gradientScale: gradientScale)
   }
 
-  private func flat(_ tensor: Tensor) throws -> Tensor { try tensor.viewed([tensor.elementCount]) }
+  private func elements(_ range: Range<Int>, of tensor: Tensor) throws -> Tensor {
+    let packed = try tensor.contiguous()
+    return Tensor(
+      storage: packed.storage, dtype: packed.dtype, shape: [range.count], offset: packed.offset + range.lowerBound)
+  }
 
   /// Runs `body` on the state bytes of a page.
   func withPage(_ number: Int, isDirty: Bool, _ body: (UnsafeMutableRawPointer) throws -> Void) throws {

@@ -125,10 +125,10 @@ public struct RandomStream: Sendable, Equatable {
   public init(seed: UInt64, purpose: String, step: Int = 0, module: String = "") {
     var hash: UInt64 = 0xCBF2_9CE4_8422_2325
     func mix(_ byte: UInt8) { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
-    purpose.utf8.forEach(mix)
+    for byte in purpose.utf8 { mix(byte) }
     mix(0)
     for shift in stride(from: 0, to: 64, by: 8) { mix(UInt8(truncatingIfNeeded: step >> shift)) }
-    module.utf8.forEach(mix)
+    for byte in module.utf8 { mix(byte) }
     self.init(seed: seed, stream: hash)
   }
 }

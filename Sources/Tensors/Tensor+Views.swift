@@ -1,6 +1,11 @@
 /// Views share storage; copies are named so. None of these records gradients: the differentiable forms are in
 /// Autograd and call these.
 extension Tensor {
+  /// A view of the same values cut from the graph.
+  public func detached() -> Tensor {
+    Tensor(storage: storage, dtype: dtype, shape: shape, strides: ownStrides, offset: offset)
+  }
+
   /// Itself when contiguous, else a packed copy.
   public func contiguous() throws -> Tensor { isContiguous ? self : try copied() }
 
@@ -57,11 +62,11 @@ extension Tensor {
     guard range.lowerBound >= 0, range.upperBound <= shape[axis] else {
       throw TensorError.badIndex(operation: "narrow", index: range.upperBound, count: shape[axis])
     }
+    let first = offset + range.lowerBound * (axis == 0 ? rowStride : strides[axis])
     var shape = shape
     shape[axis] = range.count
     return Tensor(
-      storage: storage, dtype: dtype, shape: shape, strides: strides,
-      offset: offset + range.lowerBound * strides[axis])
+      storage: storage, dtype: dtype, shape: shape, strides: axis == 0 ? ownStrides : strides, offset: first)
   }
 
   /// Element `index` of dimension `axis` (0-based), with that dimension removed.

@@ -6,8 +6,11 @@ public final class Tensor: @unchecked Sendable {
   public let storage: Storage
   public let dtype: DType
   public let shape: [Int]
-  public let strides: [Int]
   public let offset: Int
+  /// Address of the first element. For backends only.
+  public let address: UnsafeMutableRawPointer
+  /// Strides that the shape does not tell; nil when it is row-major, as nearly every tensor.
+  let ownStrides: [Int]?
 
   /// Whether a gradient is wanted for this tensor (a leaf that is trained) or flows through it (a result).
   public var requiresGradient = false
@@ -20,8 +23,9 @@ public final class Tensor: @unchecked Sendable {
     self.storage = storage
     self.dtype = dtype
     self.shape = shape
-    self.strides = strides ?? Shape.rowMajorStrides(shape)
+    self.ownStrides = strides
     self.offset = offset
+    self.address = storage.base + offset * dtype.byteCount
   }
 
   /// A new tensor with undefined contents.
@@ -73,17 +77,19 @@ public final class Tensor: @unchecked Sendable {
   public var elementCount: Int { shape.reduce(1, *) }
   public var byteCount: Int { elementCount * dtype.byteCount }
 
+  public var strides: [Int] { ownStrides ?? Shape.rowMajorStrides(shape) }
+  /// Elements from one row to the next, whatever lies in a row.
+  public var rowStride: Int { ownStrides?[0] ?? shape.dropFirst().reduce(1) { $0 * max(1, $1) } }
+
   public var isContiguous: Bool {
+    guard let ownStrides else { return true }
     var expected = 1
     for axis in shape.indices.reversed() where shape[axis] != 1 {
-      if strides[axis] != expected { return shape.contains(0) }
+      if ownStrides[axis] != expected { return shape.contains(0) }
       expected *= shape[axis]
     }
     return true
   }
-
-  /// Address of the first element. For backends only.
-  public var address: UnsafeMutableRawPointer { storage.base + offset * dtype.byteCount }
 
   /// Reads the elements of a contiguous tensor on the host, after pending work is done.
   public func withHostBytes<R>(_ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R {

@@ -16,10 +16,7 @@ struct GuardedTensor {
   init(empty shape: [Int], _ dtype: DType = .f32, on backend: CPUBackend) {
     let pages = GuardPages(byteCount: shape.reduce(1, *) * dtype.byteCount)
     self.pages = pages
-    let storage = Storage(
-      base: pages.base, byteCount: pages.byteCount, category: .activations, backend: backend,
-      onRelease: { _ in withExtendedLifetime(pages) {} })
-    tensor = Tensor(storage: storage, dtype: dtype, shape: shape)
+    tensor = Tensor(storage: GuardedStorage(pages, on: backend), dtype: dtype, shape: shape)
   }
 
   init(_ values: [Float], _ shape: [Int], _ dtype: DType = .f32, on backend: CPUBackend) throws {
@@ -40,6 +37,15 @@ struct GuardedTensor {
 
   func values() throws -> [Float] { try tensor.floats() }
   var isIntact: Bool { pages.isIntact }
+}
+
+private final class GuardedStorage: Storage, @unchecked Sendable {
+  private let pages: GuardPages
+
+  init(_ pages: GuardPages, on backend: CPUBackend) {
+    self.pages = pages
+    super.init(base: pages.base, byteCount: pages.byteCount, category: .activations, backend: backend)
+  }
 }
 
 /// Results that one instruction set gives on different numbers of threads: they must agree to the bit.

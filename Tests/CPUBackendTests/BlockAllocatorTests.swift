@@ -1,0 +1,41 @@
+import Testing
+
+@testable import CPUBackend
+
+/// Blocks of memory that are kept for reuse.
+struct BlockAllocatorTests {
+  @Test func classesOfSizesAreNumberedWithoutGaps() {
+    var number = 0
+    var size = BlockAllocator.roundedByteCount(1)
+    while size < 1 << 50 {
+      #expect(BlockAllocator.sizeClass(size) == number)
+      size = BlockAllocator.roundedByteCount(size + 1)
+      number += 1
+    }
+    #expect(number > 64 + 8 * 36)
+  }
+
+  @Test func aReleasedBlockServesAtMostAQuarterLessAndNothingLarger() throws {
+    for size in [65 << 10, 1 << 20, 5 << 20] {
+      let allocator = BlockAllocator()
+      func take(_ byteCount: Int) throws -> BlockAllocator.Block {
+        try #require(
+          try allocator.take(BlockAllocator.roundedByteCount(byteCount), touching: byteCount) { _ in })
+      }
+      let block = try take(size)
+      allocator.give(block)
+      let larger = try take(block.size + 1)
+      #expect(larger.base != block.base)
+      let smaller = try take(block.size * 7 / 10)
+      #expect(smaller.base != block.base)
+      let fitting = try take(block.size * 9 / 10)
+      #expect(fitting.base == block.base)
+      #expect(fitting.size == block.size)
+      #expect(fitting.touched == block.touched)
+      allocator.releaseCache()
+      for block in [larger, smaller, fitting] { allocator.give(block) }
+      allocator.releaseCache()
+      #expect(allocator.resident.now == 0)
+    }
+  }
+}
