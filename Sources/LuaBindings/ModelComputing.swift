@@ -1,0 +1,185 @@
+import Autograd
+import LuaRuntime
+import Models
+import Tensors
+
+/// What a model computes, and how: logits, losses, text, recomputation and streaming.
+extension Engine {
+  /// Ids of a text argument, or of a list.
+  func ids(_ call: Call, _ name: String, special: Bool) throws -> [Int32] {
+    if let text = call[name].asString {
+      guard let tokenizer = try model(call).tokenizer else { throw ModelError.noTokenizer(path: try model(call).path) }
+      return try tokenizer.encode(text, special: special)
+    }
+    guard let list = call[name].asTable?.integers() else {
+      throw call.invalid("text or a list of token ids expected, got \(call[name].typeName)")
+    }
+    return try tokenIDs(list, try model(call).config.vocabularySize)
+  }
+
+  func tokenIDs(_ list: [Int], _ vocabulary: Int) throws -> [Int32] {
+    try list.map { id in
+      guard id >= 0, id < vocabulary else { throw ModelError.tokenOutOfRange(id: id, vocabulary: vocabulary) }
+      return Int32(id)
+    }
+  }
+
+  var computeMethods: [NativeFunction] {
+    let input = Parameter("input", .oneOf([.string, .table]), "text or token ids")
+    return [
+      NativeFunction(
+        "loss", "Mean cross-entropy over the trained targets of a batch, for backward; dropout is active.",
+        [Parameter("batch", .object("Batch"), "what qlora.data.batch { row, … } or data:steps makes")],
+        returns: "Tensor"
+      ) { call in
+        let model = try self.model(call)
+        let object = try call.object("batch", as: BatchObject.self)
+        let before = model.dropoutStep
+        if let step = object.dropoutStep { model.dropoutStep = step }
+        defer { if object.dropoutStep != nil { model.dropoutStep = before } }
+        return [self.value(try model.loss(object.batch, denominator: object.denominator), call.state)]
+      },
+      NativeFunction(
+        "nll", "Summed negative log-likelihood of the trained targets and their number; nothing is recorded.",
+        [Parameter("batch", .object("Batch"), "from qlora.data.batch")], returns: "number, integer"
+      ) { call in
+        let batch = try call.object("batch", as: BatchObject.self).batch
+        let count = batch.trainedTokenCount
+        guard count > 0 else { return [.number(0), .integer(0)] }
+        let mean = try GradientMode.disabled { try self.model(call).loss(batch, isTraining: false).item() }
+        return [.number(mean * Double(count)), .integer(count)]
+      },
+      NativeFunction(
+        "logits", "Logits of every position, f32 [T, V], or of the last only.",
+        [
+          input,
+          Parameter(
+            "options", .options([Parameter("last", .boolean, optional: true, "only the last row")]), optional: true,
+            "how"),
+        ],
+        returns: "Tensor"
+      ) { call in
+        let logits = try self.model(call).logits(try self.ids(call, "input", special: true))
+        let rows = logits.shape[0]
+        let wanted =
+          call.options("options").bool("last") == true ? try logits.narrowed(0, rows - 1..<rows).copied() : logits
+        return [self.value(wanted, call.state)]
+      },
+      NativeFunction("forward", "The same as logits.", [input], returns: "Tensor") { call in
+        [self.value(try self.model(call).logits(try self.ids(call, "input", special: true)), call.state)]
+      },
+      NativeFunction(
+        "generate", "Continues a text; greedy unless a temperature is given.",
+        [
+          input,
+          Parameter(
+            "options",
+            .options([
+              Parameter("max_new_tokens", .integer, optional: true, "default 128"),
+              Parameter("temperature", .number, optional: true, "0 is greedy"),
+              Parameter("top_k", .integer, optional: true, "keep the k most likely"),
+              Parameter("top_p", .number, optional: true, "keep this much probability"),
+              Parameter("seed", .integer, optional: true, "of the draws"),
+              Parameter("stop", .oneOf([.string, .table]), optional: true, "text or texts that end it"),
+              Parameter("echo", .boolean, optional: true, "return the prompt too"),
+              Parameter("special", .boolean, optional: true, "add BOS as the model does; default true"),
+            ]), optional: true, "how"),
+        ], returns: "string"
+      ) { call in [.string(try self.generate(call))] },
+      NativeFunction(
+        "checkpointing",
+        "Recompute layers in the backward pass instead of keeping activations; only the input of every `layers`-th layer is "
+          + "kept, in memory or in a file.",
+        [
+          Parameter("layers", .oneOf([.boolean, .integer]), "true is 1, false keeps everything"),
+          Parameter(
+            "options",
+            .options([
+              Parameter(
+                "offload", .oneOf([.boolean, .string]), optional: true,
+                "keep the inputs in a temporary file until the backward pass: true, or the directory for it")
+            ]), optional: true, "how"),
+        ]
+      ) { call in
+        let model = try self.model(call)
+        let offload = call.options("options")["offload"]
+        let (isOn, interval) = try self.checkpointSettings(call["layers"], model, streams: model.stream != nil)
+        let directory = offload.asString ?? (offload.asBool == true ? self.spillDirectory : nil)
+        guard isOn || directory == nil else {
+          throw call.invalid(
+            "offload keeps the inputs that checkpointing recomputes from; set checkpointing = true too")
+        }
+        model.checkpointStore = try directory.map { try CheckpointStore(directory: $0) }
+        (model.checkpointing, model.checkpointInterval) = (isOn, interval)
+        return []
+      },
+      NativeFunction(
+        "offloaded", "Bytes that offloading has written, read, and its file at its largest; nil without offload.",
+        returns: "table|nil"
+      ) { call in
+        guard let store = try self.model(call).checkpointStore else { return [.nil] }
+        let table = call.state.newTable()
+        table["bytes_written"] = .integer(store.writtenByteCount)
+        table["bytes_read"] = .integer(store.readByteCount)
+        table["peak"] = .integer(store.peakByteCount)
+        return [.table(table)]
+      },
+      NativeFunction(
+        "without_adapters", "Runs a function with the base model alone and returns what it returns.",
+        [Parameter("body", .function, "called without arguments")], returns: "any"
+      ) { call in
+        let body = try call.closure("body")
+        return try self.model(call).withoutAdapters { try body.call() }
+      },
+    ]
+  }
+
+  /// Whether layers are recomputed, and how many together, from true, false or a number.
+  func checkpointSettings(_ value: LuaValue, _ model: LanguageModel, streams: Bool) throws -> (
+    isOn: Bool, interval: Int
+  ) {
+    let layers = value.asInt
+    if streams {
+      if value.asBool == false { throw ModelError.streamedNeedsCheckpointing }
+      if let layers, layers > 1 { throw ModelError.streamedInterval(layers: layers) }
+    }
+    guard let layers else { return (value.asBool ?? true, 1) }
+    guard (1...model.config.layerCount).contains(layers) else {
+      throw BindingError.invalid(
+        function: "checkpointing",
+        message: "\(layers) is no number of layers to recompute together; the model has \(model.config.layerCount): "
+          + "true or 1 keeps the input of each layer, 4 of every fourth")
+    }
+    return (true, layers)
+  }
+
+  private func generate(_ call: Call) throws -> String {
+    let model = try model(call)
+    guard model.isLoaded else { return "" }
+    guard let tokenizer = model.tokenizer else { throw ModelError.noTokenizer(path: model.path) }
+    let options = call.options("options")
+    let prompt = try ids(call, "input", special: options.bool("special") ?? true)
+    let stops =
+      try options["stop"].asString.map { [$0] } ?? options["stop"].asTable.map { try call.strings($0, "stop") } ?? []
+    var produced: [Int32] = []
+    let generation = GenerationOptions(
+      maxTokens: max(0, options.int("max_new_tokens") ?? 128),
+      sampling: SamplingOptions(
+        temperature: options.double("temperature") ?? 0, topK: options.int("top_k") ?? 0,
+        topP: options.double("top_p") ?? 1, seed: UInt64(bitPattern: Int64(options.int("seed") ?? 0))),
+      vocabularyLimit: tokenizer.vocabularySize
+    ) { token in
+      produced.append(token)
+      if LuaState.isStopping { return false }
+      if stops.isEmpty { return true }
+      let text = try tokenizer.decode(produced)
+      return !stops.contains { text.contains($0) }
+    }
+    var text = try tokenizer.decode(try model.generate(prompt, generation))
+    for stop in stops {
+      if let range = text.firstRange(of: stop) { text = String(text[..<range.lowerBound]) }
+    }
+    guard options.bool("echo") == true else { return text }
+    return try (call["input"].asString ?? tokenizer.decode(prompt)) + text
+  }
+}
