@@ -104,7 +104,7 @@ extension CPUBackend {
         rows.forEach(range) { at in
           let (row, copy) = (from.value + at[0] * fromType.byteCount, to.value + at[1] * toType.byteCount)
           if fromType == toType {
-            memcpy(copy, row, width * fromType.byteCount)
+            memmove(copy, row, width * fromType.byteCount)  // both may be views of one tensor
           } else {
             kernels.cast(row, fromType.rawValue, copy, toType.rawValue, width)
           }
@@ -146,13 +146,10 @@ extension CPUBackend {
   public func fillUniform(_ target: Tensor, low: Double, high: Double, stream: RandomStream) throws {
     let to = Shared(target.address)
     let dtype = target.dtype
-    pool.forEachRange((target.elementCount + 3) / 4, grain: 4096) { [count = target.elementCount] range, _ in
-      for block in range {
-        let words = Philox.block(UInt64(block), seed: stream.seed, stream: stream.stream)
-        for word in 0..<4 where 4 * block + word < count {
-          let u = Double(words[word] >> 8) * 0x1p-24
-          storeElement(to.value, dtype, 4 * block + word, low + (high - low) * u)
-        }
+    forEachRandomBlock(of: target, stream, grain: 4096) { range, words in
+      for (index, word) in zip(range, 0..<4) {
+        let u = Double(words[word] >> 8) * 0x1p-24
+        storeElement(to.value, dtype, index, low + (high - low) * u)
       }
     }
   }
@@ -161,18 +158,29 @@ extension CPUBackend {
   public func fillNormal(_ target: Tensor, mean: Double, deviation: Double, stream: RandomStream) throws {
     let to = Shared(target.address)
     let dtype = target.dtype
-    pool.forEachRange((target.elementCount + 3) / 4, grain: 2048) { [count = target.elementCount] range, _ in
+    forEachRandomBlock(of: target, stream, grain: 2048) { range, words in
+      var values = SIMD4<Double>()
+      for pair in [0, 2] {
+        let u1 = (Double(words[pair]) + 1) * 0x1p-32
+        let angle = 2 * Double.pi * (Double(words[pair + 1]) * 0x1p-32)
+        let radius = (-2 * log(u1)).squareRoot() * deviation
+        (values[pair], values[pair + 1]) = (mean + radius * cos(angle), mean + radius * sin(angle))
+      }
+      for (index, word) in zip(range, 0..<4) { storeElement(to.value, dtype, index, values[word]) }
+    }
+  }
+
+  /// Calls `body` with four elements (at the end fewer) of a tensor and the words of their block of the stream.
+  private func forEachRandomBlock(
+    of target: Tensor, _ stream: RandomStream, grain: Int,
+    _ body: @Sendable (_ elements: Range<Int>, _ words: SIMD4<UInt32>) -> Void
+  ) {
+    let count = target.elementCount
+    pool.forEachRange((count + 3) / 4, grain: grain) { range, _ in
       for block in range {
-        let words = Philox.block(UInt64(block), seed: stream.seed, stream: stream.stream)
-        for pair in 0..<2 {
-          let u1 = (Double(words[2 * pair]) + 1) * 0x1p-32
-          let u2 = Double(words[2 * pair + 1]) * 0x1p-32
-          let radius = (-2 * log(u1)).squareRoot() * deviation
-          for (part, trig) in [cos(2 * Double.pi * u2), sin(2 * Double.pi * u2)].enumerated() {
-            let index = 4 * block + 2 * pair + part
-            if index < count { storeElement(to.value, dtype, index, mean + radius * trig) }
-          }
-        }
+        body(
+          4 * block..<min(count, 4 * block + 4),
+          Philox.block(UInt64(block), seed: stream.seed, stream: stream.stream))
       }
     }
   }

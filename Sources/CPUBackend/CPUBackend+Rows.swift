@@ -51,8 +51,7 @@ extension CPUBackend {
     inElements(x.elementCount) { range in
       kernels.dropout(
         source.value, type, range.lowerBound, range.count, stream.seed, stream.stream, UInt32(threshold), scale,
-        target.value,
-        accumulate)
+        target.value, accumulate)
     }
   }
 

@@ -17,7 +17,7 @@ public enum AddressSpace {
   }
 
   /// Bytes of all mappings.
-  private static var used: Int {
+  static var used: Int {
     guard let file = fopen("/proc/self/statm", "r") else { return 0 }
     defer { fclose(file) }
     var pages = 0

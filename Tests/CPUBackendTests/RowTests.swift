@@ -256,6 +256,10 @@ import Testing
       let wanted = (0..<70 * 300).map { $0 % 300 < 283 ? Double(old[$0]) : Double(xs[$0 - 276]) }
       #expect(largestError(try y.values(), wanted) < bound)
       #expect(y.isIntact)
+      // Out of a tensor into itself.
+      let before = try y.values()
+      try backend.copy(try y.tensor.narrowed(1, 0..<290), into: try y.tensor.narrowed(1, 10..<300))
+      #expect(try y.values() == (0..<70 * 300).map { $0 % 300 < 10 ? before[$0] : before[$0 - 10] })
     }
   }
 

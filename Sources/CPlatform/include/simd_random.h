@@ -31,11 +31,12 @@ CP_INLINE u32x16 rd_mul_high(u32x16 a, uint32_t b) {
 
 typedef uint16_t rd_u16x16 __attribute__((ext_vector_type(16)));
 
+/// v where the numbers reach the threshold, and 0 elsewhere.
 CP_INLINE f32x16 rd_keep(f32x16 v, rd_u16x16 numbers, uint32_t threshold) {
   mm_i32x16 keeps = __builtin_convertvector(numbers, u32x16) >= threshold;
   return (f32x16)((u32x16)v & (u32x16)keeps);
 }
-/// v where the 16-bit numbers in the lower eight words, the lower half of each first, reach the threshold, and 0 elsewhere.
+/// The same with the sixteen numbers in the lower eight words, the lower half of each first.
 CP_INLINE f32x16 rd_keep_low(f32x16 v, u32x16 words, uint32_t threshold) {
 #if defined(__AVX512BW__)
   __mmask32 keeps = _mm512_cmpge_epu16_mask((__m512i)words, _mm512_set1_epi16((short)threshold));
@@ -46,7 +47,7 @@ CP_INLINE f32x16 rd_keep_low(f32x16 v, u32x16 words, uint32_t threshold) {
   return rd_keep(v, numbers, threshold);
 #endif
 }
-/// The same with the upper eight words.
+/// The same with those in the upper eight words.
 CP_INLINE f32x16 rd_keep_high(f32x16 v, u32x16 words, uint32_t threshold) {
 #if defined(__AVX512BW__)
   __mmask32 keeps = _mm512_cmpge_epu16_mask((__m512i)words, _mm512_set1_epi16((short)threshold));
