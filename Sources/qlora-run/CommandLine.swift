@@ -60,13 +60,18 @@ extension Invocation {
       interpreterArguments.append(argument)
       if try !takeRunFlag(argument, &rest) { try takeOtherFlag(argument, &rest) }
     }
-    if rest.first == "--" { interpreterArguments.append(rest.removeFirst()) }
+    if rest.first == "--" {
+      interpreterArguments.append(rest.removeFirst())
+      script = rest.popFirst()
+      scriptArguments = Array(rest)
+      return
+    }
     script = rest.popFirst()
     // Flags of a run may follow the recipe; `--` ends them, and what remains is the recipe's.
     while let argument = rest.popFirst() {
       if argument == "--" {
         scriptArguments += rest
-        break
+        return
       }
       if try !takeRunFlag(argument, &rest) { scriptArguments.append(argument) }
     }
