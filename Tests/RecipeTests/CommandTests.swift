@@ -49,6 +49,9 @@ import Testing
     #expect(outcome.code == 0, "\(outcome.errors)")
     let made = try Data(contentsOf: folder.appendingPathComponent("made.jsonl"))
     #expect(try made == Data(contentsOf: Program.root.appendingPathComponent("data/word_problems.jsonl")))
+    let look = #"local q = require "qlora" assert(q.native.exists(q.resource "data/word_problems.jsonl"))"#
+    let installed = try Stage.shared.get().run("qlora-run -e '\(look)'", in: folder)
+    #expect(installed.code == 0, "\(installed.errors)")
   }
 }
 
