@@ -29,8 +29,7 @@ extension Kernels {
       storeFloats(query + j, element16(task.q, type, j, rest))
       storeFloats(sums + j, splat(0))
     }
-    top.pointee = -Float.infinity
-    total.pointee = 0
+    start(task, top, total)
     var (key, end) = visible(task.queryOffset, 0, task.keyCount, task.window)
     while key < end {
       let count = min(block, end &- key)
@@ -38,7 +37,9 @@ extension Kernels {
       for i in 0..<count {
         scores[i] = rowDot(query, task.k + (offset &+ i &* task.keyStride &* size), task.q, task.headDim, type)
       }
-      softmaxBlock(scores, (count &+ 15) & ~15, 0, count, top, total, sums, width, task.scale)
+      let columns = (count &+ 15) & ~15
+      if task.softCap > 0 { capScores(scores, columns, task.scale, task.softCap) }
+      softmaxBlock(scores, columns, 0, count, top, total, sums, width, task.softCap > 0 ? 1 : task.scale)
       addRows(scores, count, task.v + offset, task.keyStride &* size, task.headDim, sums, type)
       key &+= count
     }
