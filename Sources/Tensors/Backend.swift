@@ -12,6 +12,34 @@ public protocol Backend: AnyObject, Sendable {
   func allocate(byteCount: Int, category: MemoryCategory) throws -> Storage
   func synchronize()
 
+  // MARK: The door between tensors and the host
+  //
+  // The only way to the bytes of a tensor, which is contiguous (also a part of its storage) and, where it is written,
+  // not a view of a file. Each waits for pending work on the tensor. Another thread than the one that computes may
+  // come in too, with tensors that no operation uses meanwhile.
+
+  /// Copies the elements of a tensor to `bytes`, of which there are `tensor.byteCount`.
+  /// - Throws: what the device reports when the copy fails.
+  func read(_ tensor: Tensor, into bytes: UnsafeMutableRawBufferPointer) throws(TensorError)
+  /// Copies `bytes`, `tensor.byteCount` of them, to the elements of a tensor.
+  /// - Throws: what the device reports when the copy fails.
+  func write(_ bytes: UnsafeRawBufferPointer, to tensor: Tensor) throws(TensorError)
+  /// Sets all bytes of a tensor to 0.
+  /// - Throws: what the device reports when that fails.
+  func zero(_ tensor: Tensor) throws(TensorError)
+  /// Calls `body` with the elements of a tensor in host memory, aligned to 64 unless the tensor is a part: by default
+  /// a copy.
+  /// - Throws: what `body` throws, and what the device reports when the copy fails.
+  func withHostBytes<R>(
+    of tensor: Tensor, _ body: (UnsafeRawBufferPointer) throws(TensorError) -> R
+  ) throws(TensorError) -> R
+  /// Calls `body` with the elements of a tensor in host memory, which it may change: by default a copy, which goes back
+  /// unless `body` throws.
+  /// - Throws: what `body` throws, and what the device reports when a copy fails.
+  func withMutableHostBytes<R>(
+    of tensor: Tensor, _ body: (UnsafeMutableRawBufferPointer) throws(TensorError) -> R
+  ) throws(TensorError) -> R
+
   // MARK: Data movement
 
   /// Copies with any strides on both sides, converting the dtype.
