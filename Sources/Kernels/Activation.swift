@@ -35,12 +35,12 @@ extension Kernels {
     // A function, because a closure of this size would not be inlined, and each vector would cost a call.
     @inline(always) func loop(_ type: Int32, _ kind: Int32) {
       @inline(always) func wide(_ i: Int) {
-        let g = F64(gate, type, i)
-        ((g * sigmoid(gateArgument(g, kind))).rounded(to: type) * F64(up, type, i)).store(y, type, i)
+        let g = Vec64(gate, type, i)
+        ((g * sigmoid(gateArgument(g, kind))).rounded(to: type) * Vec64(up, type, i)).store(y, type, i)
       }
       @inline(always) func step(_ i: Int, _ rest: Int) {
         let g = element16(gate, type, i, rest)
-        var a = g * sigmoid(gateArgument(F64(repeating: g), kind)).a
+        var a = g * sigmoid(gateArgument(Vec64(repeating: g), kind)).a
         if type == 1 { a = mm_round_bf16(a) }
         putElement16(y, type, i, rest, a * element16(up, type, i, rest))
       }
@@ -64,19 +64,19 @@ extension Kernels {
   ) {
     @inline(always) func loop(_ type: Int32, _ kind: Int32) {
       @inline(always) func wide(_ i: Int) {
-        let d = F64(dy, type, i)
-        let g = F64(gate, type, i)
+        let d = Vec64(dy, type, i)
+        let g = Vec64(gate, type, i)
         let s = sigmoid(gateArgument(g, kind))
         (d * g * s).store(dUp, type, i)
-        (d * F64(up, type, i) * s * madd(scaledGate(g, kind), splat4(1) - s, splat4(1))).store(dGate, type, i)
+        (d * Vec64(up, type, i) * s * madd(scaledGate(g, kind), splat4(1) - s, splat4(1))).store(dGate, type, i)
       }
       @inline(always) func step(_ i: Int, _ rest: Int) {
         let d = element16(dy, type, i, rest)
         let g = element16(gate, type, i, rest)
         let u = element16(up, type, i, rest)
-        let s = sigmoid(gateArgument(F64(repeating: g), kind)).a
+        let s = sigmoid(gateArgument(Vec64(repeating: g), kind)).a
         putElement16(dUp, type, i, rest, d * g * s)
-        let slope = madd(scaledGate(F64(repeating: g), kind).a, splat(1) - s, splat(1))
+        let slope = madd(scaledGate(Vec64(repeating: g), kind).a, splat(1) - s, splat(1))
         putElement16(dGate, type, i, rest, d * u * s * slope)
       }
       forEachFour(count, wide, step)
@@ -125,12 +125,12 @@ private let geluCubic: Float = 0.071_354_816
 
 /// z(g) of the gate a(g) = g sigmoid(z(g)): kind 0 is SiLU with z = g, kind 1 the tanh form of GELU.
 @inline(always)
-private func gateArgument(_ g: F64, _ kind: Int32) -> F64 {
+private func gateArgument(_ g: Vec64, _ kind: Int32) -> Vec64 {
   kind == 0 ? g : g * madd(g * g, splat4(geluCubic), splat4(geluLinear))
 }
 
 /// g z'(g)
 @inline(always)
-private func scaledGate(_ g: F64, _ kind: Int32) -> F64 {
+private func scaledGate(_ g: Vec64, _ kind: Int32) -> Vec64 {
   kind == 0 ? g : g * madd(g * g, splat4(3 * geluCubic), splat4(geluLinear))
 }

@@ -42,11 +42,11 @@
   }
 
   @inline(__always)
-  private func loadWords(_ p: UnsafePointer<Float>) -> U16 { UnsafeRawPointer(p).loadUnaligned(as: U16.self) }
+  private func loadWords(_ p: UnsafePointer<Float>) -> Words16 { UnsafeRawPointer(p).loadUnaligned(as: Words16.self) }
 
   @inline(__always)
-  private func storeWords(_ p: UnsafeMutablePointer<Float>, _ v: U16) {
-    UnsafeMutableRawPointer(p).storeBytes(of: v, as: U16.self)
+  private func storeWords(_ p: UnsafeMutablePointer<Float>, _ v: Words16) {
+    UnsafeMutableRawPointer(p).storeBytes(of: v, as: Words16.self)
   }
 
   /// target[count / 2, 2 * words]: values of rows 2j and 2j + 1 side by side, so that rows are the contraction.
@@ -54,8 +54,8 @@
   private func zipRows(
     _ source: UnsafePointer<Float>, _ count: Int, _ words: Int, _ target: UnsafeMutablePointer<Float>
   ) {
-    let sixteen = U16(repeating: 16)
-    let upper = U16(repeating: 0xFFFF_0000)
+    let sixteen = Words16(repeating: 16)
+    let upper = Words16(repeating: 0xFFFF_0000)
     for pair in 0..<(count &+ 1) / 2 {
       let even = source + 2 &* pair &* words
       var word = 0

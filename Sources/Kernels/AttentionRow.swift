@@ -57,7 +57,7 @@ extension Kernels {
         var j = 0
         while j < count {
           let (a, b) = (words + 2 &* j, key + 2 &* j)
-          sum = mm_dot_pairs(sum, a.loadUnaligned(as: U16.self), b.loadUnaligned(as: U16.self))
+          sum = mm_dot_pairs(sum, a.loadUnaligned(as: Words16.self), b.loadUnaligned(as: Words16.self))
           j &+= 32
         }
         return mm_sum(sum)
@@ -78,7 +78,7 @@ extension Kernels {
     while first &+ 64 <= width {
       var even = (splat(0), splat(0), splat(0), splat(0))
       var odd = even
-      @inline(__always) func add(_ sum: inout (F16, F16, F16, F16), _ i: Int) {
+      @inline(__always) func add(_ sum: inout (Vec16, Vec16, Vec16, Vec16), _ i: Int) {
         let (weight, row) = (splat(weights[i]), rows + i &* pitch)
         sum.0 = madd(element16(row, type, first, 16), weight, sum.0)
         sum.1 = madd(element16(row, type, first &+ 16, 16), weight, sum.1)

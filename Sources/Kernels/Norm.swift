@@ -15,7 +15,7 @@ extension Kernels {
         let target = y + row &* d &* size
         var sums = splat4(0)
         @inline(always) func addWide(_ j: Int) {
-          let v = F64(source, type, j)
+          let v = Vec64(source, type, j)
           sums = madd(v, v, sums)
         }
         @inline(always) func add(_ j: Int, _ rest: Int) {
@@ -27,9 +27,9 @@ extension Kernels {
         rstd[row] = scale
         @inline(always) func wide(_ j: Int) {
           prefetchRow(source + (d &+ j) &* size)
-          let normal = F64(source, type, j) * splat4(scale)
+          let normal = Vec64(source, type, j) * splat4(scale)
           let rounded = offset == 0 ? normal.rounded(to: type) : normal
-          (rounded * (F64(weight, weightType, j) + splat4(offset))).store(target, type, j)
+          (rounded * (Vec64(weight, weightType, j) + splat4(offset))).store(target, type, j)
         }
         @inline(always) func step(_ j: Int, _ rest: Int) {
           var v = element16(source, type, j, rest) * splat(scale)
@@ -60,8 +60,8 @@ extension Kernels {
         let at = row &* d &* size
         var sums = splat4(0)
         @inline(always) func addWide(_ j: Int) {
-          let g = F64(dy + at, type, j) * (F64(weight, weightType, j) + splat4(offset))
-          sums = madd(g, F64(x + at, type, j), sums)
+          let g = Vec64(dy + at, type, j) * (Vec64(weight, weightType, j) + splat4(offset))
+          sums = madd(g, Vec64(x + at, type, j), sums)
         }
         @inline(always) func add(_ j: Int, _ rest: Int) {
           let g = element16(dy + at, type, j, rest) * (element16(weight, weightType, j, rest) + splat(offset))
@@ -74,12 +74,13 @@ extension Kernels {
         @inline(always) func wide(_ j: Int) {
           prefetchRow(x + (at &+ (d &+ j) &* size))
           prefetchRow(dy + (at &+ (d &+ j) &* size))
-          let v = F64(x + at, type, j)
-          let gradient = F64(dy + at, type, j)
-          var out = gradient * (F64(weight, weightType, j) + splat4(offset)) * splat4(scale) - v * F64(repeating: pull)
-          if accumulate { out = out + F64(dx + at, type, j) }
+          let v = Vec64(x + at, type, j)
+          let gradient = Vec64(dy + at, type, j)
+          var out =
+            gradient * (Vec64(weight, weightType, j) + splat4(offset)) * splat4(scale) - v * Vec64(repeating: pull)
+          if accumulate { out = out + Vec64(dx + at, type, j) }
           out.store(dx + at, type, j)
-          if let dWeight { (F64(dWeight, 0, j) + gradient * v * splat4(scale)).store(dWeight, 0, j) }
+          if let dWeight { (Vec64(dWeight, 0, j) + gradient * v * splat4(scale)).store(dWeight, 0, j) }
         }
         @inline(always) func step(_ j: Int, _ rest: Int) {
           let v = element16(x + at, type, j, rest)
