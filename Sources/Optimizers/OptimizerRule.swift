@@ -3,8 +3,8 @@ import Tensors
 /// An optimizer as one value: what it is called, which numbers it takes, which state it keeps and how it moves a
 /// parameter.
 ///
-/// Checks, the layout of pages, checkpoints, the functions of Lua and the reference read these values. A new optimizer is
-/// a file in `Rules` and its name in `all`.
+/// Checks, the layout of pages, checkpoints, the functions of Lua and the reference read these values. A new optimizer
+/// is a file in `Rules` and its name in `all`.
 public struct OptimizerRule: Sendable {
   /// The rules that programs choose from.
   public static let all: [OptimizerRule] = [.adamW, .lion, .sgd]
@@ -80,8 +80,8 @@ public struct Moment: Sendable {
   }
 }
 
-/// How a rule moves a parameter whose state has a width: 32 is f32; 8 is codes, each moment followed by the maxima of its
-/// blocks.
+/// How a rule moves a parameter whose state has a width: 32 is f32; 8 is the codes of each moment followed by the
+/// maxima of its blocks.
 public struct OptimizerKernel: Sendable {
   public let bits: Int
   public let update: @Sendable (ParameterUpdate) throws -> Void
