@@ -138,23 +138,27 @@ function native.compare_logits(a, b) end
 
 native.optim = {}
 
----AdamW as in torch, betas 0.9 and 0.999.
+---AdamW as in torch: the mean of gradients over the root of the mean of their squares.
 ---@param parameters table list of tensors, from model:trainable()
----@param options { lr: number, weight_decay?: number, bits?: integer, paged?: boolean, budget?: string|integer, spill?: string, betas?: table, eps?: number } how
+---@param options { lr: number, betas?: table, eps?: number, weight_decay?: number, bits?: integer, paged?: boolean, budget?: string|integer, spill?: string } how
 ---@return Optimizer
 function native.optim.adamw(parameters, options) end
 
----Lion, betas 0.9 and 0.99.
+---Lion: the sign of a mean of gradients; take a tenth to a third of AdamW's rate.
 ---@param parameters table list of tensors, from model:trainable()
----@param options { lr: number, weight_decay?: number, bits?: integer, paged?: boolean, budget?: string|integer, spill?: string, betas?: table } how
+---@param options { lr: number, betas?: table, weight_decay?: number, bits?: integer, paged?: boolean, budget?: string|integer, spill?: string } how
 ---@return Optimizer
 function native.optim.lion(parameters, options) end
 
 ---Gradient descent with momentum.
 ---@param parameters table list of tensors, from model:trainable()
----@param options { lr: number, weight_decay?: number, bits?: integer, paged?: boolean, budget?: string|integer, spill?: string, momentum?: number } how
+---@param options { lr: number, momentum?: number, weight_decay?: number, paged?: boolean, budget?: string|integer, spill?: string } how
 ---@return Optimizer
 function native.optim.sgd(parameters, options) end
+
+---What the functions of `optim` take, as `qlora.optim` checks it: { [name] = { [option] = kinds } }.
+---@return table
+function native.optimizer_options() end
 
 ---Norm of all gradients together; they are scaled down to `max` when it is larger.
 ---@param parameters table list of tensors, from model:trainable()
@@ -790,7 +794,7 @@ local Module = {}
 ---@return Tensor
 function Module:weight() end
 
----AdamW, Lion or SGD over trained tensors.
+---AdamW, Lion, SGD over trained tensors.
 ---@class Optimizer
 ---@field lr number base learning rate; may be assigned
 local Optimizer = {}
