@@ -108,6 +108,10 @@ let package = Package(
     tests("Adapters", ["Adapters", "Models", "CPUBackend", "Formats"]),
     tests("Optimizers", ["Optimizers", "CPUBackend", "Tensors", "Numerics"], swiftSettings: optimised),
     tests("Training", ["Training", "CPUBackend"]),
+    tests(
+      "Device",
+      ["Training", "Optimizers", "Adapters", "Models", "Autograd", "Quantization", "Tensors", "Numerics", "CPUBackend"],
+      swiftSettings: optimised),
     tests("Database", ["Database"]),
     tests("LuaRuntime", ["LuaRuntime"]),
     tests("LuaBindings", ["LuaBindings", "LuaRuntime"]),

@@ -6,7 +6,7 @@ import Tensors
 /// Root-mean-square normalisation over the last dimension (Zhang and Sennrich 2019), f32 statistics, times
 /// `offset + weight` (Gemma's weights are stored less one).
 public func rmsNorm(_ x: Tensor, weight: Tensor, offset: Float = 0, epsilon: Float) throws -> Tensor {
-  let backend = x.backend
+  let backend = try x.backend(for: "rms_norm", with: weight)
   let width = weight.elementCount
   let x = try x.contiguousRows(columns: width, operation: "rms_norm", other: weight.shape)
   let y = try Tensor(empty: x.shape, dtype: x.dtype, on: backend)
@@ -35,7 +35,7 @@ public func rmsNorm(_ x: Tensor, weight: Tensor, offset: Float = 0, epsilon: Flo
 public func rope(
   inPlace x: Tensor, heads: Int, headDim: Int, cosine: Tensor, sine: Tensor, positions: Tensor
 ) throws -> Tensor {
-  let backend = x.backend
+  let backend = try x.backend(for: "rope", with: cosine, sine, positions)
   try backend.rope(
     x, heads: heads, headDim: headDim, cosine: cosine, sine: sine, positions: positions, inverse: false)
   guard isRecording(x) else { return x }
@@ -54,7 +54,7 @@ public func rope(
 /// A sink s of a head adds exp(s) to the denominators of its rows, p = exp(s - lse) of each; a row's values then sum to
 /// out with weight 1 - p, so that ds = -sum over rows of p * (dOut . out).
 public func attention(_ q: Tensor, _ k: Tensor, _ v: Tensor, _ shape: AttentionShape) throws -> Tensor {
-  let backend = q.backend
+  let backend = try q.backend(for: "attention", with: k, v, shape.segments)
   let out = try Tensor(empty: q.shape, dtype: q.dtype, on: backend)
   let lse = try Tensor(empty: [shape.heads, q.shape[0]], dtype: .f32, on: backend)
   try backend.attention(q, k, v, shape, into: out, lse: lse)
@@ -97,7 +97,7 @@ public func gated(_ activation: GateActivation, gate: Tensor, up: Tensor) throws
   guard gate.shape == up.shape else {
     throw TensorError.shapeMismatch(operation: "gated", lhs: gate.shape, rhs: up.shape)
   }
-  let backend = gate.backend
+  let backend = try gate.backend(for: "gated", with: up)
   let y = try Tensor(empty: gate.shape, dtype: gate.dtype, on: backend)
   try backend.gated(activation, gate: gate, up: up, into: y)
   guard isRecording(gate, up) else { return y }
@@ -122,7 +122,7 @@ public func addResidual(inPlace x: Tensor, _ residual: Tensor) throws -> Tensor 
   guard x.shape == residual.shape else {
     throw TensorError.shapeMismatch(operation: "residual", lhs: x.shape, rhs: residual.shape)
   }
-  try x.backend.accumulate(residual, scale: 1, into: x, scale: 1)
+  try x.backend(for: "residual", with: residual).accumulate(residual, scale: 1, into: x, scale: 1)
   guard isRecording(x, residual) else { return x }
   let y = x.detached()
   record("residual", inputs: [x, residual], output: y) { dy in [dy, dy] }
@@ -131,7 +131,7 @@ public func addResidual(inPlace x: Tensor, _ residual: Tensor) throws -> Tensor 
 
 /// Rows of `table` [V, D] for i32 ids [T], in `dtype`.
 public func embedding(_ table: Tensor, ids: Tensor, dtype: DType) throws -> Tensor {
-  let backend = table.backend
+  let backend = try table.backend(for: "embedding", with: ids)
   let rows = try Tensor(empty: [ids.elementCount, table.shape[1]], dtype: dtype, on: backend)
   try backend.embedding(table, ids: ids, into: rows)
   record("embedding", inputs: [table], output: rows) { dRows in

@@ -47,7 +47,9 @@ public struct LinearLayer {
 public func linear(_ x: Tensor, _ layers: [LinearLayer], precision: DType) throws -> [Tensor] {
   let backend = x.backend
   let x = try layers.reduce(x) { x, layer in
-    try x.contiguousRows(columns: layer.weight.shape[1], operation: "linear", other: layer.weight.shape)
+    _ = try x.backend(for: "linear", with: layer.weight.anchor, layer.branch?.a, layer.branch?.b)
+    _ = try x.backend(for: "linear", with: layer.bias)
+    return try x.contiguousRows(columns: layer.weight.shape[1], operation: "linear", other: layer.weight.shape)
   }
   let tokens = x.shape[0]
   let outputs = try layers.map { layer in

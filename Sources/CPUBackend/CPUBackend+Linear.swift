@@ -12,8 +12,7 @@ extension CPUBackend {
     _ x: Tensor, _ layers: [LinearOperands], into outputs: [LinearOutput], precision: DType
   ) throws {
     guard x.shape[0] >= Self.sharedRows else {
-      for (layer, output) in zip(layers, outputs) { try linearAlone(x, layer, into: output, precision) }
-      return
+      return try composedLinear(x, layers, into: outputs, precision: precision)
     }
     var first = StagedMatmul.Stage(
       parts: [StagedMatmul.Part(rows: rows(x), k: x.shape[1])], products: [])
@@ -41,10 +40,7 @@ extension CPUBackend {
   ) throws {
     guard let tokens = gradients.first?.dy.shape[0] else { return }
     guard tokens >= Self.sharedRows else {
-      for (index, layer) in layers.enumerated() {
-        try linearBackwardAlone(gradients[index], layer, into: dx, beta: index == 0 ? 0 : 1, precision)
-      }
-      return
+      return try composedLinearBackward(gradients, layers, into: dx, precision: precision)
     }
     var first = StagedMatmul.Stage(parts: [], products: [])
     var second = StagedMatmul.Stage(parts: [], products: [])
@@ -97,33 +93,5 @@ extension CPUBackend {
   private func target(_ y: Tensor, alpha: Float = 1, beta: Float = 0) -> MatmulOutput {
     MatmulOutput(
       base: y.address, type: y.dtype, stride: y.rowStride, transposed: false, alpha: alpha, beta: beta)
-  }
-
-  // MARK: Few rows
-
-  private func linearAlone(
-    _ x: Tensor, _ layer: LinearOperands, into output: LinearOutput, _ precision: DType
-  ) throws {
-    try layer.weight.multiply(
-      x, transposed: false, beta: output.addsToOld ? 1 : 0, into: output.y, precision: precision)
-    guard let low = output.low, let (a, b, scaling) = layer.lowRank else { return }
-    if !output.lowIsGiven {
-      try matmul(
-        x, transposeA: false, a, transposeB: true, alpha: scaling, beta: 0, into: low, precision: precision)
-    }
-    try matmul(low, transposeA: false, b, transposeB: true, alpha: 1, beta: 1, into: output.y, precision: precision)
-  }
-
-  private func linearBackwardAlone(
-    _ gradient: LinearGradient, _ layer: LinearOperands, into dx: Tensor?, beta: Float, _ precision: DType
-  ) throws {
-    if let dx {
-      try layer.weight.multiply(gradient.dy, transposed: true, beta: beta, into: dx, precision: precision)
-    }
-    guard let dLow = gradient.dLow, let (a, b, scaling) = layer.lowRank else { return }
-    try matmul(
-      gradient.dy, transposeA: false, b, transposeB: false, alpha: scaling, beta: 0, into: dLow, precision: precision)
-    guard let dx, gradient.reachesInput else { return }
-    try matmul(dLow, transposeA: false, a, transposeB: false, alpha: 1, beta: 1, into: dx, precision: precision)
   }
 }

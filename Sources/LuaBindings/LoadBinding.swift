@@ -1,6 +1,5 @@
 import Adapters
 import Autograd
-import CPUBackend
 import Formats
 import LuaRuntime
 import Models
@@ -144,16 +143,23 @@ extension Engine {
       }
       load.computeType = dtype
     }
-    if let device = options.string("device"), device != "cpu" {
-      throw call.invalid("device \"\(device)\" is not supported; only \"cpu\" is")
-    }
+    let device = try self.device(named: options.string("device"), call)
     load.streams = options.bool("stream")
     load.smokeTokenizer = resourceRoot + "/models/tiny"
-    let model = try ModelLoader(backend: backend, options: load).load(try call.string("path"))
+    let model = try ModelLoader(backend: backend(on: device), options: load).load(try call.string("path"))
     model.seed = seed
     if let adapter = options.string("adapter"), model.isLoaded, !load.smoke { try PEFTFiles.load(adapter, into: model) }
     remember(model)
     return model
+  }
+
+  private func device(named name: String?, _ call: Call) throws -> Device {
+    guard let name else { return devices[0] }
+    guard let device = devices.first(where: { $0.name == name }) else {
+      let known = devices.map { "\"\($0.name)\"" }.joined(separator: ", ")
+      throw call.invalid("device \"\(name)\" is not there; this machine has \(known)")
+    }
+    return device
   }
 
   private func quantizeCheckpoint(_ call: Call) throws -> Int {

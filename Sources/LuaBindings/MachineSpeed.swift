@@ -1,4 +1,3 @@
-import CPUBackend
 import Glibc
 import Models
 import Quantization
@@ -24,7 +23,7 @@ struct MachineSpeed {
   /// Bytes read and written per element of an AdamW update.
   private static let updateByteCount = 28.0
 
-  init(_ model: LanguageModel, on backend: CPUBackend) throws {
+  init(_ model: LanguageModel, on backend: any Backend) throws {
     let precision = model.computeType
     func filled(_ shape: [Int], _ dtype: DType) throws -> Tensor {
       try Tensor(full: shape, value: dtype == .u8 ? 0x5A : 0.01, dtype: dtype, category: .workspace, on: backend)

@@ -1,4 +1,3 @@
-import CPUBackend
 import LuaRuntime
 import Models
 import Optimizers
@@ -38,9 +37,7 @@ extension Engine {
   private func planTable(_ call: Call) throws -> LuaValue {
     let model = try call.receiver(as: LanguageModel.self)
     let request = try planRequest(call, model)
-    let rehearsal = CPUBackend(
-      threadCount: backend.pool.threadCount, instructionSet: backend.instructionSet, isRehearsal: true)
-    let plan = try MemoryPlan(model, request, on: rehearsal, programByteCount: programByteCount(for: model))
+    let plan = try MemoryPlan(model, request, on: device(of: model).rehearse(model.backend), programByteCount: programByteCount(for: model))
     let state = call.state
     func rows(_ list: [(name: String, bytes: Int)]) -> LuaValue {
       .table(
@@ -86,6 +83,10 @@ extension Engine {
       table["seconds_per_step"] = .number(speed.seconds(plan.work))
     }
     return .table(table)
+  }
+
+  private func device(of model: LanguageModel) -> Device {
+    devices.first { $0.name == model.backend.name } ?? devices[0]
   }
 
   private func planRequest(_ call: Call, _ model: LanguageModel) throws -> PlanRequest {

@@ -114,7 +114,7 @@ public struct Rehearsal {
         // Shapes and types are all that a rehearsal looks at, so any bytes will do.
         let view = UnsafeRawBufferPointer(start: nil, count: 0)
         return Tensor(
-          storage: MappedStorage(viewing: view, owner: Nobody(), backend: backend), dtype: stored, shape: shape)
+          storage: try backend.adopt(FileBytes(view, owner: Nobody())), dtype: stored, shape: shape)
       }
     }
     if stored == nil, wanted != .f32 {

@@ -10,6 +10,14 @@ public enum LinearWeight: Sendable {
     }
   }
 
+  /// A tensor on the weight's backend.
+  package var anchor: Tensor {
+    switch self {
+    case .dense(let weight): weight
+    case .quantized(let operand): operand.codes
+    }
+  }
+
   /// y = x W^T + beta * y, or with `transposed` dx = dy W + beta * dx.
   public func multiply(_ x: Tensor, transposed: Bool, beta: Float = 0, into y: Tensor, precision: DType) throws {
     switch self {

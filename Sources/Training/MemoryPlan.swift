@@ -39,7 +39,7 @@ public struct PlanRequest: Sendable {
 /// Memory by category and by moment of a training step, disk, and arithmetic.
 ///
 /// The step is rehearsed: the engine's own forward pass, backward pass and allocator run on a backend that computes
-/// nothing (`CPUBackend.init(isRehearsal:)`), so a change of the engine changes the plan with it.
+/// nothing (`Device.rehearse`), so a change of the engine changes the plan with it.
 public struct MemoryPlan: Sendable {
   /// Parts of the peak; they add up to it.
   public private(set) var categories: [(name: String, bytes: Int)] = []

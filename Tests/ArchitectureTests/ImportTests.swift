@@ -31,7 +31,7 @@ private let allowed: [String: Set<String>] = [
 
 private let systemModules: Set<String> = ["Swift", "Glibc", "Synchronization", "Darwin"]
 
-private let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
   .deletingLastPathComponent()
 
 private func swiftFiles(under folder: URL) throws -> [URL] {
