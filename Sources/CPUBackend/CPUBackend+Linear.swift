@@ -20,15 +20,15 @@ extension CPUBackend {
     var second = StagedMatmul.Stage(parts: [], products: [])
     for (index, output) in outputs.enumerated() {
       var terms = [StagedMatmul.Term(part: 0, columns: columns(layers[index].weight, alongSteps: true))]
-      if let low = output.low, let (a, b, scaling) = layers[index].lowRank {
+      if let low = output.low, let branch = layers[index].lowRank {
         if !output.lowIsGiven {
           first.products.append(
             StagedMatmul.Product(
-              terms: [StagedMatmul.Term(part: 0, columns: columns(a, alongSteps: true))],
-              output: target(low, alpha: scaling)))
+              terms: [StagedMatmul.Term(part: 0, columns: columns(branch.a, alongSteps: true))],
+              output: target(low, alpha: branch.scaling)))
         }
-        second.parts.append(StagedMatmul.Part(rows: rows(low), k: b.shape[1]))
-        terms.append(StagedMatmul.Term(part: second.parts.count, columns: columns(b, alongSteps: true)))
+        second.parts.append(StagedMatmul.Part(rows: rows(low), k: branch.rank))
+        terms.append(StagedMatmul.Term(part: second.parts.count, columns: columns(branch.b, alongSteps: true)))
       }
       second.products.append(
         StagedMatmul.Product(terms: terms, output: target(output.y, beta: output.addsToOld ? 1 : 0)))
@@ -52,16 +52,16 @@ extension CPUBackend {
     for (index, gradient) in gradients.enumerated() {
       first.parts.append(StagedMatmul.Part(rows: rows(gradient.dy), k: gradient.dy.shape[1]))
       terms.append(StagedMatmul.Term(part: index, columns: columns(layers[index].weight, alongSteps: false)))
-      guard let dLow = gradient.dLow, let (a, b, scaling) = layers[index].lowRank else { continue }
+      guard let dLow = gradient.dLow, let branch = layers[index].lowRank else { continue }
       first.products.append(
         StagedMatmul.Product(
-          terms: [StagedMatmul.Term(part: index, columns: columns(b, alongSteps: false))],
-          output: target(dLow, alpha: scaling)))
+          terms: [StagedMatmul.Term(part: index, columns: columns(branch.b, alongSteps: false))],
+          output: target(dLow, alpha: branch.scaling)))
       guard dx != nil, gradient.reachesInput else { continue }
-      second.parts.append(StagedMatmul.Part(rows: rows(dLow), k: a.shape[0]))
+      second.parts.append(StagedMatmul.Part(rows: rows(dLow), k: branch.rank))
       terms.append(
         StagedMatmul.Term(
-          part: gradients.count + second.parts.count - 1, columns: columns(a, alongSteps: false)))
+          part: gradients.count + second.parts.count - 1, columns: columns(branch.a, alongSteps: false)))
     }
     if let dx { second.products.append(StagedMatmul.Product(terms: terms, output: target(dx))) }
     try run(dx == nil ? [first] : [first, second], lanes: tokens, precision)
@@ -106,12 +106,14 @@ extension CPUBackend {
   ) throws {
     try layer.weight.multiply(
       x, transposed: false, beta: output.addsToOld ? 1 : 0, into: output.y, precision: precision)
-    guard let low = output.low, let (a, b, scaling) = layer.lowRank else { return }
+    guard let low = output.low, let branch = layer.lowRank else { return }
     if !output.lowIsGiven {
       try matmul(
-        x, transposeA: false, a, transposeB: true, alpha: scaling, beta: 0, into: low, precision: precision)
+        x, transposeA: false, branch.a, transposeB: true, alpha: branch.scaling, beta: 0, into: low,
+        precision: precision)
     }
-    try matmul(low, transposeA: false, b, transposeB: true, alpha: 1, beta: 1, into: output.y, precision: precision)
+    try matmul(
+      low, transposeA: false, branch.b, transposeB: true, alpha: 1, beta: 1, into: output.y, precision: precision)
   }
 
   private func linearBackwardAlone(
@@ -120,10 +122,11 @@ extension CPUBackend {
     if let dx {
       try layer.weight.multiply(gradient.dy, transposed: true, beta: beta, into: dx, precision: precision)
     }
-    guard let dLow = gradient.dLow, let (a, b, scaling) = layer.lowRank else { return }
+    guard let dLow = gradient.dLow, let branch = layer.lowRank else { return }
     try matmul(
-      gradient.dy, transposeA: false, b, transposeB: false, alpha: scaling, beta: 0, into: dLow, precision: precision)
+      gradient.dy, transposeA: false, branch.b, transposeB: false, alpha: branch.scaling, beta: 0, into: dLow,
+      precision: precision)
     guard let dx, gradient.reachesInput else { return }
-    try matmul(dLow, transposeA: false, a, transposeB: false, alpha: 1, beta: 1, into: dx, precision: precision)
+    try matmul(dLow, transposeA: false, branch.a, transposeB: false, alpha: 1, beta: 1, into: dx, precision: precision)
   }
 }
