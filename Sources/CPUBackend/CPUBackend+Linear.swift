@@ -19,15 +19,15 @@ extension CPUBackend {
     var second = StagedMatmul.Stage(parts: [], products: [])
     for (index, output) in outputs.enumerated() {
       var terms = [StagedMatmul.Term(part: 0, columns: columns(layers[index].weight, alongSteps: true))]
-      if let low = output.low, let (a, b, scaling) = layers[index].lowRank {
+      if let low = output.low, let branch = layers[index].lowRank {
         if !output.lowIsGiven {
           first.products.append(
             StagedMatmul.Product(
-              terms: [StagedMatmul.Term(part: 0, columns: columns(a, alongSteps: true))],
-              output: target(low, alpha: scaling)))
+              terms: [StagedMatmul.Term(part: 0, columns: columns(branch.a, alongSteps: true))],
+              output: target(low, alpha: branch.scaling)))
         }
-        second.parts.append(StagedMatmul.Part(rows: rows(low), k: b.shape[1]))
-        terms.append(StagedMatmul.Term(part: second.parts.count, columns: columns(b, alongSteps: true)))
+        second.parts.append(StagedMatmul.Part(rows: rows(low), k: branch.rank))
+        terms.append(StagedMatmul.Term(part: second.parts.count, columns: columns(branch.b, alongSteps: true)))
       }
       second.products.append(
         StagedMatmul.Product(terms: terms, output: target(output.y, beta: output.addsToOld ? 1 : 0)))
@@ -48,16 +48,16 @@ extension CPUBackend {
     for (index, gradient) in gradients.enumerated() {
       first.parts.append(StagedMatmul.Part(rows: rows(gradient.dy), k: gradient.dy.shape[1]))
       terms.append(StagedMatmul.Term(part: index, columns: columns(layers[index].weight, alongSteps: false)))
-      guard let dLow = gradient.dLow, let (a, b, scaling) = layers[index].lowRank else { continue }
+      guard let dLow = gradient.dLow, let branch = layers[index].lowRank else { continue }
       first.products.append(
         StagedMatmul.Product(
-          terms: [StagedMatmul.Term(part: index, columns: columns(b, alongSteps: false))],
-          output: target(dLow, alpha: scaling)))
+          terms: [StagedMatmul.Term(part: index, columns: columns(branch.b, alongSteps: false))],
+          output: target(dLow, alpha: branch.scaling)))
       guard dx != nil, gradient.reachesInput else { continue }
-      second.parts.append(StagedMatmul.Part(rows: rows(dLow), k: a.shape[0]))
+      second.parts.append(StagedMatmul.Part(rows: rows(dLow), k: branch.rank))
       terms.append(
         StagedMatmul.Term(
-          part: gradients.count + second.parts.count - 1, columns: columns(a, alongSteps: false)))
+          part: gradients.count + second.parts.count - 1, columns: columns(branch.a, alongSteps: false)))
     }
     if let dx { second.products.append(StagedMatmul.Product(terms: terms, output: target(dx))) }
     try run(dx == nil ? [first] : [first, second], lanes: tokens, precision)

@@ -60,7 +60,7 @@ struct MachineSpeed {
         try backend.quantizedMatmul(y, operand, transposed: true, alpha: 1, beta: 0, into: x, precision: precision)
       }
     }
-    let rank = model.adapters.first?.rank ?? 8
+    let rank = model.adapters.compactMap(\.lowRank).first?.rank ?? 8
     let (a, low) = (try filled([rank, width], .f32), try filled([tokens, rank], .f32))
     lowRank = try rate(4 * tokens * width * rank) {
       try backend.matmul(x, transposeA: false, a, transposeB: true, alpha: 1, beta: 0, into: low, precision: precision)

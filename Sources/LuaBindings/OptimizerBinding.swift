@@ -218,9 +218,7 @@ extension Engine {
     for model in models.compactMap(\.model) {
       for (name, tensor) in model.trainableParameters { names[ObjectIdentifier(tensor)] = (name, 1) }
       for adapter in model.adapters {
-        for (name, tensor) in adapter.parameters {
-          names[ObjectIdentifier(tensor)] = (name, adapter.learningRateFactor)
-        }
+        for (name, tensor, factor) in adapter.parameters { names[ObjectIdentifier(tensor)] = (name, factor) }
       }
     }
     return names

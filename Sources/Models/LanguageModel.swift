@@ -67,7 +67,7 @@ public final class LanguageModel {
   /// f32 or bf16: dtype of activations and rounding of products.
   public var computeType: DType { options.computeType }
 
-  public var adapters: [LowRankAdapter] { modules.compactMap(\.adapter) }
+  public var adapters: [Adapter] { modules.compactMap(\.adapter) }
 
   /// Everything that is trained, with names, in module order.
   public var trainableParameters: [(name: String, tensor: Tensor)] {
@@ -75,7 +75,9 @@ public final class LanguageModel {
     for module in modules {
       if let weight = module.weight, weight.requiresGradient { found.append((module.name + ".weight", weight)) }
       if let bias = module.bias, bias.requiresGradient { found.append((module.name + ".bias", bias)) }
-      if let adapter = module.adapter { found += adapter.parameters.filter { $0.tensor.requiresGradient } }
+      for parameter in module.adapter?.parameters ?? [] where parameter.tensor.requiresGradient {
+        found.append((parameter.name, parameter.tensor))
+      }
     }
     return found
   }
@@ -93,11 +95,9 @@ public final class LanguageModel {
     try check(batch.targets.filter { $0 != -100 })
     let targets = try Tensor(ids: batch.targets, on: backend)
     let scale = 1 / Float(max(1, denominator ?? trained))
-    if !head.hooks.isEmpty, head.kind == .linear {
+    // Hooks see the logits and the gradients of an adapter need them, so they are kept whole then.
+    if head.kind == .linear, !head.hooks.isEmpty || head.adapter != nil && context.usesAdapters {
       return try crossEntropy(try head(hidden, context), labels: targets, scale: scale)
-    }
-    if let adapter = head.adapter, context.usesAdapters {
-      return try adaptedHeadLoss(hidden, head, adapter, weight, targets, scale, context)
     }
     return try linearCrossEntropy(hidden, head: weight, labels: targets, scale: scale, precision: context.precision)
   }
@@ -200,15 +200,5 @@ public final class LanguageModel {
       let last = try hidden.narrowed(0, ids.count - 1..<ids.count)
       return try headLogits(try tree.norm.normalized(last, epsilon: Float(config.normEpsilon)), context)
     }
-  }
-
-  /// The head with an adapter: its logits are kept whole, since the adapter's gradients need them.
-  private func adaptedHeadLoss(
-    _ hidden: Tensor, _ head: Module, _ adapter: LowRankAdapter, _ weight: LinearWeight, _ targets: Tensor,
-    _ scale: Float, _ context: ForwardContext
-  ) throws -> Tensor {
-    let logits = try linear(
-      hidden, weight, bias: head.bias, branch: adapter.branch(context), precision: context.precision)
-    return try crossEntropy(logits, labels: targets, scale: scale)
   }
 }

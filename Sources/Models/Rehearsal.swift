@@ -168,17 +168,12 @@ public struct Rehearsal {
       absmax: scaleCodes, nested: nested)
   }
 
-  private func adapter(_ module: Module) throws -> LowRankAdapter? {
-    guard let original = module.adapter else { return nil }
-    let matrices = try [original.a, original.b].map { matrix in
-      let twin = try Tensor(empty: matrix.shape, category: .adapters, on: backend)
-      twin.requiresGradient = matrix.requiresGradient
+  private func adapter(_ module: Module) throws -> Adapter? {
+    try module.adapter?.replacing { original in
+      let twin = try Tensor(empty: original.shape, category: .adapters, on: backend)
+      twin.requiresGradient = original.requiresGradient
       return twin
     }
-    return LowRankAdapter(
-      moduleName: original.moduleName, rank: original.rank, alpha: original.alpha, dropout: original.dropout,
-      rankStabilised: original.rankStabilised, learningRateFactor: original.learningRateFactor, a: matrices[0],
-      b: matrices[1])
   }
 
   private final class Nobody: Sendable {}

@@ -31,12 +31,14 @@ extension Backend {
     for (layer, output) in zip(layers, outputs) {
       try layer.weight.multiply(
         x, transposed: false, beta: output.addsToOld ? 1 : 0, into: output.y, precision: precision)
-      guard let low = output.low, let (a, b, scaling) = layer.lowRank else { continue }
+      guard let low = output.low, let branch = layer.lowRank else { continue }
       if !output.lowIsGiven {
         try matmul(
-          x, transposeA: false, a, transposeB: true, alpha: scaling, beta: 0, into: low, precision: precision)
+          x, transposeA: false, branch.a, transposeB: true, alpha: branch.scaling, beta: 0, into: low,
+          precision: precision)
       }
-      try matmul(low, transposeA: false, b, transposeB: true, alpha: 1, beta: 1, into: output.y, precision: precision)
+      try matmul(
+        low, transposeA: false, branch.b, transposeB: true, alpha: 1, beta: 1, into: output.y, precision: precision)
     }
   }
 
@@ -49,12 +51,13 @@ extension Backend {
         try layer.weight.multiply(
           gradient.dy, transposed: true, beta: index == 0 ? 0 : 1, into: dx, precision: precision)
       }
-      guard let dLow = gradient.dLow, let (a, b, scaling) = layer.lowRank else { continue }
+      guard let dLow = gradient.dLow, let branch = layer.lowRank else { continue }
       try matmul(
-        gradient.dy, transposeA: false, b, transposeB: false, alpha: scaling, beta: 0, into: dLow,
+        gradient.dy, transposeA: false, branch.b, transposeB: false, alpha: branch.scaling, beta: 0, into: dLow,
         precision: precision)
       guard let dx, gradient.reachesInput else { continue }
-      try matmul(dLow, transposeA: false, a, transposeB: false, alpha: 1, beta: 1, into: dx, precision: precision)
+      try matmul(
+        dLow, transposeA: false, branch.a, transposeB: false, alpha: 1, beta: 1, into: dx, precision: precision)
     }
   }
 }

@@ -79,7 +79,7 @@ public struct MemoryPlan: Sendable {
     let trained = twin.trainableParameters
     trainableCount = trained.reduce(0) { $0 + $1.tensor.elementCount }
     parameterCount = model.modules.reduce(0) { $0 + $1.parameterCount }
-    adapterByteCount = twin.adapters.reduce(0) { $0 + $1.a.byteCount + $1.b.byteCount }
+    adapterByteCount = twin.adapters.reduce(0) { $0 + $1.byteCount }
     let state = Optimizer.plannedState(trained.map { $0.tensor.elementCount }, request.optimizer)
     optimizerByteCount = state.spilled > 0 ? state.spilled : state.blocks.reduce(0, +)
     spillByteCount = state.spilled

@@ -2,7 +2,7 @@ import Models
 
 /// Arithmetic of one optimizer step in floating-point operations, by what it runs on.
 public struct StepWork: Sendable {
-  /// Products with frozen matrices in 4 bits, with dense ones and of the low-rank branches.
+  /// Products with frozen matrices in 4 bits, with dense ones and of the adapters.
   public var quantized = 0.0
   public var dense = 0.0
   public var lowRank = 0.0
@@ -23,6 +23,7 @@ public struct StepWork: Sendable {
   init(_ model: LanguageModel, _ request: PlanRequest) {
     let tokens = Double(request.batch * request.maxLength)
     let again = request.checkpointing ? 2.0 : 0
+    var adapted = 0.0
     for module in model.modules {
       let size = Double(module.outFeatures) * Double(module.inFeatures) * tokens
       let isHead = module === model.outputModule
@@ -31,9 +32,11 @@ public struct StepWork: Sendable {
         if module.quantized != nil { quantized += perWeight * size } else { dense += perWeight * size }
       }
       if let adapter = module.adapter {
-        lowRank += (6 + again) * Double(adapter.a.elementCount + adapter.b.elementCount) * tokens
-        // Of the input in the forward pass, of it again and of its gradient in the backward pass.
-        if adapter.dropout > 0 { masked += (3 + again / 2) * Double(module.inFeatures) * tokens }
+        // Once in the forward pass, twice in the backward pass.
+        let (work, times) = (adapter.method.work(of: module), (3 + again / 2) * tokens)
+        lowRank += times * work.products
+        masked += times * work.masked
+        adapted += times * 4 * work.passed
       }
     }
     let config = model.config
@@ -45,7 +48,7 @@ public struct StepWork: Sendable {
     let width = 40 * Double(config.hiddenSize) + 14 * Double(config.intermediateSize)
     passing =
       width * Double(model.computeType.byteCount) * Double(config.layerCount) * tokens
-      + 16 * Double(config.vocabularySize) * tokens
+      + 16 * Double(config.vocabularySize) * tokens + adapted
     updates = model.trainableParameters.reduce(0) { $0 + Double($1.tensor.elementCount) }
   }
 }

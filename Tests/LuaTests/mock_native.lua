@@ -113,7 +113,7 @@ function Model:attach_lora(list)
   self.adapters = list
   for _, entry in ipairs(list) do
     for _, module in ipairs(self.list) do
-      if module.name == entry.name then module.lora = { rank = entry.rank, b = { grad = matrix(#module.name) } } end
+      if module.name == entry.name then module.adapter = { rank = entry.rank, b = { grad = matrix(#module.name) } } end
     end
   end
   return 16 * #list
@@ -130,7 +130,7 @@ function Model:nonfinite_gradients() return self.overflowing or {} end
 function Model:remove_adapters()
   local count = #self.adapters
   self.adapters = {}
-  for _, module in ipairs(self.list) do module.lora = nil end
+  for _, module in ipairs(self.list) do module.adapter = nil end
   return count
 end
 --- Every hook sees the number 0, but that of the module called `sick` sees a NaN, when `loss` runs.

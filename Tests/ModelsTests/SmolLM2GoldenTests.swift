@@ -63,8 +63,8 @@ struct SmolLM2GoldenTests {
     let golden = try SmolLM2.golden("smollm2_qlora.json")
     let model = try SmolLM2.load(LoadOptions(quantization: .nf4, computeType: .f32))
     let linear = model.modules.filter { $0.kind == .linear && $0.role != "lm_head" }
-    try model.attachLoRA(
-      linear.map { LoRASpecification(moduleName: $0.name, rank: 16, alpha: 16, initialization: .portable) })
+    try model.attach(
+      linear.map { ($0.name, LoRA(rank: 16, alpha: 16, initialization: .portable)) })
     let ids = try golden.ids("ids")
     let length = try #require(golden["length"]?.int)
     let rate = try Float(#require(golden["learning_rate"]?.double))

@@ -36,9 +36,9 @@ import Testing
     var options = LoadOptions(computeType: compute)
     options.streams = streaming
     let model = try ModelLoader(backend: backend, options: options).load("\(Self.directory)/\(name)")
-    try model.attachLoRA(
+    try model.attach(
       model.modules.filter { $0.kind == .linear && $0.role != "lm_head" }
-        .map { LoRASpecification(moduleName: $0.name, rank: 4, alpha: 8, dropout: 0.1) })
+        .map { ($0.name, LoRA(rank: 4, alpha: 8, dropout: 0.1)) })
     return model
   }
 

@@ -644,7 +644,7 @@ function Model:parameters() end
 ---@return Tensor[]
 function Model:trainable() end
 
----Names of trained parameters whose gradient is absent or zero; an adapter counts when both its matrices have none.
+---Names of trained parameters whose gradient is absent or zero; an adapter counts when none of its tensors has one.
 ---@return string[]
 function Model:missing_gradients() end
 
@@ -761,11 +761,11 @@ function Model:attention(input, layer) end
 ---@return table[]
 function Model:quantization_error(names) end
 
----Frobenius norm of each adapter's dW = scaling B A, by module name.
+---Frobenius norm of what each adapter adds to its weight, by module name.
 ---@return table<string, number>
 function Model:adapter_norms() end
 
----What the adapter of a module adds: { singular_values, norm, spectral_norm, effective_rank, norm_a, norm_b, rank }.
+---What the adapter of a module adds to its weight: { norm } and, for a low-rank branch, { singular_values, spectral_norm, effective_rank, norm_a, norm_b, rank }.
 ---@param name string full dotted name
 ---@return table
 function Model:adapter_spectrum(name) end
@@ -787,7 +787,7 @@ function Model:plan_step(options) end
 ---@field bytes integer bytes as loaded, or as it will be
 ---@field dtype string|nil of the weight; nil before loading
 ---@field quant string|nil 4-bit type, as loaded or as it will be
----@field lora table|nil rank, alpha, dropout, a and b of its adapter
+---@field adapter table|nil kind ("lora"), its settings (rank, alpha, dropout), parameters by PEFT's name; a and b of a low-rank branch
 local Module = {}
 
 ---The weight as f32, dequantized when needed.
