@@ -1,26 +1,29 @@
+import Formats
 import Testing
 
-@testable import Formats
+@testable import Models
 
-@Suite struct ModelConfigTests {
-  private func config(_ changes: [(String, JSON?)], type: String = "llama") throws -> ModelConfig {
+@Suite struct DecoderSpecTests {
+  private func config(_ changes: [(String, JSON?)], type: String = "llama") throws -> DecoderSpec {
     let base: JSON = [
       "model_type": .string(type), "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 4,
       "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 128,
     ]
     var json = base.object ?? JSONObject()
     for (key, value) in changes { json[key] = value }
-    return try ModelConfig(json: .object(json), path: "config.json")
+    return try DecoderSpec(json: .object(json), path: "config.json")
   }
 
   @Test func fixtureReads() throws {
-    let config = try ModelConfig.read(path: Fixture.folder)
-    #expect(config.modelType == .llama && config.hiddenSize == 64 && config.headDimension == 16)
-    #expect(config.ropeTheta == 10000 && config.ropeScaling == .none && config.eosTokenIDs == [2])
-    #expect(config.padTokenID == nil && config.storedType == "bfloat16" && config.maxPositions == 64)
-    let source = try WeightSource(path: Fixture.folder + "/model.safetensors")
-    for (name, shape) in config.tensors { try source.expect(name, shape: shape) }
-    #expect(source.tensors.count == config.tensors.count)
+    let folder = modelFixtures + "/../formats"
+    let spec = try DecoderSpec.read(path: folder)
+    #expect(spec.modelType == "llama" && spec.hiddenSize == 64 && spec.headDimension == 16)
+    #expect(spec.rope == Rope(theta: 10000) && spec.eosTokenIDs == [2])
+    #expect(spec.padTokenID == nil && spec.storedType == "bfloat16" && spec.maxPositions == 64)
+    let source = try WeightSource(path: folder + "/model.safetensors")
+    let modules = ModuleTree(spec).modules
+    for module in modules { try source.expect(module.name + ".weight", shape: module.weightShape) }
+    #expect(source.tensors.count == modules.count)
   }
 
   /// Published parameter counts (the model cards' safetensors totals).
@@ -38,37 +41,40 @@ import Testing
     ("HuggingFaceTB/SmolLM2-135M-Instruct", 134_515_008), ("HuggingFaceTB/SmolLM-360M", 361_821_120),
     ("HuggingFaceTB/SmolLM2-1.7B", 1_711_376_384), ("TinyLlama/TinyLlama-1.1B-Chat-v1.0", 1_100_048_384),
   ]) func knownModelsHaveThePublishedSize(name: String, parameters: Int) throws {
-    #expect(try #require(ModelConfig.known(name: name)).parameterCount == parameters)
+    let modules = ModuleTree(try #require(try DecoderSpec.known(name: name))).modules
+    #expect(modules.reduce(0) { $0 + $1.parameterCount } == parameters)
   }
 
   @Test func everyKnownModelIsValidAndRoundTrips() throws {
-    #expect(ModelConfig.known(name: "org/unknown-7b") == nil)
-    for name in ModelConfig.knownNames {
-      let known = try #require(ModelConfig.known(name: name))
-      #expect(try ModelConfig(json: JSON.parse(known.toJSON().text(.python)), path: name) == known)
+    #expect(try DecoderSpec.known(name: "org/unknown-7b") == nil)
+    #expect(Families.publishedNames.count == Families.all.reduce(0) { $0 + $1.published.count })
+    for name in Families.publishedNames {
+      let known = try #require(try DecoderSpec.known(name: name))
+      #expect(try DecoderSpec(json: JSON.parse(known.toJSON().text(.python)), path: name) == known)
     }
   }
 
   @Test func defaultsAreThoseOfTransformers() throws {
     let llama = try config([("num_key_value_heads", nil)])
     #expect(llama.keyValueHeadCount == 4 && llama.maxPositions == 2048 && llama.normEpsilon == 1e-6)
-    #expect(!llama.hasQKVBias && !llama.tiesEmbeddings && llama.slidingWindow == nil)
+    #expect(!llama.modules.query.hasBias && !llama.tiesEmbeddings && llama.layers.allSatisfy { $0.window == nil })
     let mistral = try config([], type: "mistral")
-    #expect(mistral.slidingWindow == 4096 && mistral.slidingWindow(layer: 0) == 4096)
-    #expect(try config([("sliding_window", .null)], type: "mistral").slidingWindow == nil)
+    #expect(mistral.layers.map(\.window) == [4096, 4096, 4096, 4096])
+    #expect(try config([("sliding_window", .null)], type: "mistral").layers.allSatisfy { $0.window == nil })
     let qwen3 = try config([], type: "qwen3")
-    #expect(qwen3.headDimension == 128 && qwen3.hasQKNorm && !qwen3.hasQKVBias)
+    #expect(qwen3.headDimension == 128 && qwen3.modules.queryNorm?.form == .norm(.head) && !qwen3.modules.query.hasBias)
     #expect(try config([("eos_token_id", [1, 2])]).eosTokenIDs == [1, 2])
-    #expect(try config([("attention_bias", true), ("mlp_bias", true)]).hasOutputBias)
+    let biased = try config([("attention_bias", true), ("mlp_bias", true)])
+    #expect(biased.modules.all.allSatisfy { module in module.hasBias == (module.form != .norm(.hidden)) })
   }
 
   @Test func qwenWindows() throws {
     let off = try config([("sliding_window", 32)], type: "qwen2")
-    #expect(off.slidingWindow == nil && off.hasQKVBias && !off.hasOutputBias)
+    #expect(off.layers.allSatisfy { $0.window == nil } && off.modules.key.hasBias && !off.modules.output.hasBias)
     let on = try config(
       [("sliding_window", 32), ("use_sliding_window", true), ("max_window_layers", 3)], type: "qwen2")
-    #expect((0..<4).map { on.slidingWindow(layer: $0) } == [nil, nil, nil, 32])
-    #expect(try ModelConfig(json: on.toJSON(), path: "x") == on)
+    #expect(on.layers.map(\.window) == [nil, nil, nil, 32])
+    #expect(try DecoderSpec(json: on.toJSON(), path: "x") == on)
   }
 
   @Test func ropeScalingReads() throws {
@@ -76,12 +82,12 @@ import Testing
       "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
       "original_max_position_embeddings": 8192,
     ]
-    let expected = ModelConfig.RopeScaling.llama3(
+    let expected = Rope.Scaling.llama3(
       factor: 8, lowFrequencyFactor: 1, highFrequencyFactor: 4, originalPositions: 8192)
-    #expect(try config([("rope_scaling", llama3)]).ropeScaling == expected)
-    #expect(try config([("rope_parameters", llama3), ("rope_theta", 5e5)]).ropeTheta == 500000)
-    #expect(try config([("rope_parameters", ["rope_type": "default", "rope_theta": 7.0])]).ropeTheta == 7)
-    #expect(try config([("rope_scaling", ["type": "linear", "factor": 2])]).ropeScaling == .linear(factor: 2))
+    #expect(try config([("rope_scaling", llama3)]).rope.scaling == expected)
+    #expect(try config([("rope_parameters", llama3), ("rope_theta", 5e5)]).rope.theta == 500000)
+    #expect(try config([("rope_parameters", ["rope_type": "default", "rope_theta": 7.0])]).rope.theta == 7)
+    #expect(try config([("rope_scaling", ["type": "linear", "factor": 2])]).rope.scaling == .linear(factor: 2))
     #expect(
       throws: FormatError.unsupportedModel(
         path: "config.json", field: "rope_type", value: "yarn", supported: ["default", "linear", "llama3"])
