@@ -40,6 +40,7 @@ import Testing
     ("Qwen/Qwen3-8B-Base", 8_190_735_360), ("Qwen/Qwen3-14B", 14_768_307_200), ("Qwen/Qwen3-32B", 32_762_123_264),
     ("HuggingFaceTB/SmolLM2-135M-Instruct", 134_515_008), ("HuggingFaceTB/SmolLM-360M", 361_821_120),
     ("HuggingFaceTB/SmolLM2-1.7B", 1_711_376_384), ("TinyLlama/TinyLlama-1.1B-Chat-v1.0", 1_100_048_384),
+    ("ibm-granite/granite-3.0-2b-instruct", 2_533_531_648), ("ibm-granite/granite-3.1-8b-base", 8_170_848_256),
   ]) func knownModelsHaveThePublishedSize(name: String, parameters: Int) throws {
     let modules = ModuleTree(try #require(try DecoderSpec.known(name: name))).modules
     #expect(modules.reduce(0) { $0 + $1.parameterCount } == parameters)
@@ -75,6 +76,22 @@ import Testing
       [("sliding_window", 32), ("use_sliding_window", true), ("max_window_layers", 3)], type: "qwen2")
     #expect(on.layers.map(\.window) == [nil, nil, nil, 32])
     #expect(try DecoderSpec(json: on.toJSON(), path: "x") == on)
+  }
+
+  @Test func graniteMultipliers() throws {
+    let plain = try config([], type: "granite")
+    #expect(plain.attentionScale == 1 && plain.embeddingScale == 1 && plain.logitScale == 1)
+    let scaled = try config(
+      [
+        ("embedding_multiplier", 12), ("residual_multiplier", 0.22), ("attention_multiplier", 0.0078125),
+        ("logits_scaling", 16),
+      ], type: "granite")
+    #expect(scaled.embeddingScale == 12 && scaled.residualScale == 0.22 && scaled.logitScale == 0.0625)
+    #expect(scaled.queryKeyScale == 0.0078125 && scaled != plain)
+    #expect(try DecoderSpec(json: scaled.toJSON(), path: "x") == scaled)
+    for value in [0, -1] as [JSON] {
+      #expect(throws: FormatError.self) { try config([("logits_scaling", value)], type: "granite") }
+    }
   }
 
   @Test func ropeScalingReads() throws {

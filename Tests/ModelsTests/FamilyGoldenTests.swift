@@ -14,6 +14,13 @@ private let ids: [Int32] = (0..<24).map { (i: Int) -> Int32 in Int32((7 * i * i 
 /// Families with a fixture of `make_families.py`, and what a GGUF file of them says besides sizes.
 private let families: [(name: String, metadata: [String: GGUFBytes.Value])] = [
   ("qwen3", [:]),
+  (
+    "granite",
+    [
+      "embedding_scale": .float(6), "residual_scale": .float(0.22), "logit_scale": .float(4),
+      "attention.scale": .float(0.2),
+    ]
+  ),
 ]
 private let names = families.map(\.name)
 

@@ -90,6 +90,7 @@ extension DecoderFamily {
 package enum Families {
   package static let all: [any DecoderFamily.Type] = [
     Llama.self, Mistral.self, Qwen2.self, Qwen3.self,
+    Granite.self,
   ]
 
   package static func named(_ modelType: String) -> (any DecoderFamily.Type)? {
