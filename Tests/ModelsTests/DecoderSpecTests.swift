@@ -41,6 +41,7 @@ import Testing
     ("HuggingFaceTB/SmolLM2-135M-Instruct", 134_515_008), ("HuggingFaceTB/SmolLM-360M", 361_821_120),
     ("HuggingFaceTB/SmolLM2-1.7B", 1_711_376_384), ("TinyLlama/TinyLlama-1.1B-Chat-v1.0", 1_100_048_384),
     ("ibm-granite/granite-3.0-2b-instruct", 2_533_531_648), ("ibm-granite/granite-3.1-8b-base", 8_170_848_256),
+    ("HuggingFaceTB/SmolLM3-3B", 3_075_098_624),
   ]) func knownModelsHaveThePublishedSize(name: String, parameters: Int) throws {
     let modules = ModuleTree(try #require(try DecoderSpec.known(name: name))).modules
     #expect(modules.reduce(0) { $0 + $1.parameterCount } == parameters)
@@ -91,6 +92,22 @@ import Testing
     #expect(try DecoderSpec(json: scaled.toJSON(), path: "x") == scaled)
     for value in [0, -1] as [JSON] {
       #expect(throws: FormatError.self) { try config([("logits_scaling", value)], type: "granite") }
+    }
+  }
+
+  @Test func smolLM3LayersWithoutRope() throws {
+    let usual = try config([], type: "smollm3")
+    #expect(usual.layers.map(\.rotation) == [.model, .model, .model, .none] && usual.tiesEmbeddings)
+    #expect(usual.rope.theta == 2_000_000 && usual.ropes.count == 1)
+    let second = try config([("no_rope_layer_interval", 2)], type: "smollm3")
+    #expect(second.layers.map(\.rotation) == [.model, .none, .model, .none])
+    let listed = try config(
+      [("no_rope_layers", [0, 1, 1, 0]), ("use_sliding_window", true), ("sliding_window", 8)], type: "smollm3")
+    #expect(listed.layers.map(\.rotation) == [.none, .model, .model, .none])
+    #expect(listed.layers.map(\.window) == [8, nil, nil, 8])
+    #expect(try DecoderSpec(json: listed.toJSON(), path: "x") == listed)
+    for (field, value) in [("no_rope_layer_interval", 0), ("no_rope_layers", [1, 1])] as [(String, JSON)] {
+      #expect(throws: FormatError.self) { try config([(field, value)], type: "smollm3") }
     }
   }
 

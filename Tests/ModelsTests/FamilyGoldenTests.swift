@@ -21,6 +21,7 @@ private let families: [(name: String, metadata: [String: GGUFBytes.Value])] = [
       "attention.scale": .float(0.2),
     ]
   ),
+  ("smollm3", [:]),
 ]
 private let names = families.map(\.name)
 

@@ -91,6 +91,7 @@ package enum Families {
   package static let all: [any DecoderFamily.Type] = [
     Llama.self, Mistral.self, Qwen2.self, Qwen3.self,
     Granite.self,
+    SmolLM3.self,
   ]
 
   package static func named(_ modelType: String) -> (any DecoderFamily.Type)? {
