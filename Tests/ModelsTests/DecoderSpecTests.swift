@@ -42,6 +42,7 @@ import Testing
     ("HuggingFaceTB/SmolLM2-1.7B", 1_711_376_384), ("TinyLlama/TinyLlama-1.1B-Chat-v1.0", 1_100_048_384),
     ("ibm-granite/granite-3.0-2b-instruct", 2_533_531_648), ("ibm-granite/granite-3.1-8b-base", 8_170_848_256),
     ("HuggingFaceTB/SmolLM3-3B", 3_075_098_624),
+    ("allenai/OLMo-2-0425-1B", 1_484_916_736), ("allenai/OLMo-2-1124-7B", 7_298_617_344),
   ]) func knownModelsHaveThePublishedSize(name: String, parameters: Int) throws {
     let modules = ModuleTree(try #require(try DecoderSpec.known(name: name))).modules
     #expect(modules.reduce(0) { $0 + $1.parameterCount } == parameters)

@@ -22,6 +22,7 @@ private let families: [(name: String, metadata: [String: GGUFBytes.Value])] = [
     ]
   ),
   ("smollm3", [:]),
+  ("olmo2", [:]),
 ]
 private let names = families.map(\.name)
 

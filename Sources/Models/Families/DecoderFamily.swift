@@ -92,6 +92,7 @@ package enum Families {
     Llama.self, Mistral.self, Qwen2.self, Qwen3.self,
     Granite.self,
     SmolLM3.self,
+    OLMo2.self,
   ]
 
   package static func named(_ modelType: String) -> (any DecoderFamily.Type)? {

@@ -25,6 +25,7 @@ FAMILIES = {
     "granite": dict(model_type="granite", embedding_multiplier=6.0, residual_multiplier=0.22, logits_scaling=4.0,
                     attention_multiplier=0.2, tie_word_embeddings=True),
     "smollm3": dict(model_type="smollm3", num_hidden_layers=4, use_sliding_window=False),
+    "olmo2": dict(model_type="olmo2", rope_theta=500000.0, attention_bias=True),
 }
 IDS = [(7 * i * i + 3 * i + 5) % 128 for i in range(24)]
 
