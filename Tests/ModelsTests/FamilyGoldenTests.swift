@@ -124,8 +124,18 @@ private func loadFamily(_ name: String, compute: DType = .f32) throws -> Languag
     try withFolder { folder in
       let file = folder.appendingPathComponent("model.gguf")
       try GGUFBytes.make(metadata, tensors).write(to: file)
+      let read = try DecoderSpec(gguf: try GGUFFile(path: file.path))
+      #expect(read.layers == spec.layers && read.modules == spec.modules)
+      #expect(read.tiesEmbeddings == spec.tiesEmbeddings && read.isParallel == spec.isParallel)
+      func scales(_ spec: DecoderSpec) -> [Float] {
+        [spec.embeddingScale, spec.residualScale, Double(spec.queryKeyScale), spec.logitScale].map { Float($0) }
+      }
+      #expect(scales(read) == scales(spec))
+      // Beside a config.json, since a GGUF file by itself has to have a tokenizer.
+      try FileManager.default.copyItem(
+        atPath: "\(fixtures)/\(name)/config.json", toPath: folder.path + "/config.json")
       let loader = ModelLoader(backend: CPUBackend(threadCount: 2), options: LoadOptions(computeType: .f32))
-      let other = try loader.load(file.path)
+      let other = try loader.load(folder.path)
       #expect(relativeError(try other.logits(ids).floats(), try model.logits(ids).floats()) < 1e-6)
     }
   }
