@@ -7,7 +7,7 @@ extension PEFTFiles {
   /// - Throws: `AdapterError.readsBackDifferently`, or what reading the files throws.
   public static func check(_ directory: String, against model: LanguageModel) throws {
     guard model.isLoaded else { return }
-    let vocabulary = model.config.vocabularySize
+    let vocabulary = model.spec.vocabularySize
     let probe = (0..<8).map { Int32($0 * (vocabulary - 1) / 7) }
     let own = model.modules.map(\.adapter)
     let expected = try model.logits(probe).floats()

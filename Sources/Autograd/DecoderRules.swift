@@ -117,16 +117,33 @@ public func gated(_ activation: GateActivation, gate: Tensor, up: Tensor) throws
   return y
 }
 
-/// x + residual, written over `x`, which must be a fresh result that no rule has saved.
-public func addResidual(inPlace x: Tensor, _ residual: Tensor) throws -> Tensor {
+/// scale * x + residual, written over `x`, which must be a fresh result that no rule has saved.
+public func addResidual(inPlace x: Tensor, scale: Float = 1, _ residual: Tensor) throws -> Tensor {
   guard x.shape == residual.shape else {
     throw TensorError.shapeMismatch(operation: "residual", lhs: x.shape, rhs: residual.shape)
   }
-  try x.backend(for: "residual", with: residual).accumulate(residual, scale: 1, into: x, scale: 1)
+  try x.backend(for: "residual", with: residual).accumulate(residual, scale: 1, into: x, scale: scale)
   guard isRecording(x, residual) else { return x }
   let y = x.detached()
-  record("residual", inputs: [x, residual], output: y) { dy in [dy, dy] }
+  record("residual", inputs: [x, residual], output: y) { dy in [try multiplied(dy, by: scale), dy] }
   return y
+}
+
+/// scale * x, written over `x`, which must be a fresh result that no rule has saved.
+public func scaled(inPlace x: Tensor, by scale: Float) throws -> Tensor {
+  guard scale != 1 else { return x }
+  try x.backend.accumulate(x, scale: scale, into: x, scale: 0)
+  guard isRecording(x) else { return x }
+  let y = x.detached()
+  record("scale", inputs: [x], output: y) { dy in [try multiplied(dy, by: scale)] }
+  return y
+}
+
+private func multiplied(_ dy: Tensor, by scale: Float) throws -> Tensor {
+  guard scale != 1 else { return dy }
+  let dx = try Tensor(empty: dy.shape, dtype: dy.dtype, on: dy.backend)
+  try dy.backend.accumulate(try dy.contiguous(), scale: scale, into: dx, scale: 0)
+  return dx
 }
 
 /// Rows of `table` [V, D] for i32 ids [T], in `dtype`.

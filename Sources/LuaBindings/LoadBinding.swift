@@ -63,10 +63,10 @@ extension Engine {
           ], returns: "Model"
         ) { call in
           let options = call.options("options")
-          let config = try ModelConfig(
+          let spec = try DecoderSpec(
             json: try call.state.json(options["config"], function: "new_model"), path: "config")
           let model = try LanguageModel(
-            random: config, seed: UInt64(bitPattern: Int64(options.int("seed") ?? 0)),
+            random: spec, seed: UInt64(bitPattern: Int64(options.int("seed") ?? 0)),
             options: LoadOptions(computeType: .f32), trainsAllParameters: true,
             deviation: options["config"].asTable?["initializer_range"].asDouble ?? 0.02, backend: self.backend)
           if case .object(let object) = options["tokenizer"] { model.tokenizer = object as? Tokenizer }

@@ -38,8 +38,8 @@ struct MachineSpeed {
       return Double(amount) / max(best, 1e-9)
     }
     let tokens = MachineSpeed.tokens
-    let width = min(2048, model.config.hiddenSize)
-    let inner = min(2048, model.config.intermediateSize)
+    let width = min(2048, model.spec.hiddenSize)
+    let inner = min(2048, model.spec.intermediateSize)
     let x = try filled([tokens, width], precision)
     let y = try Tensor(empty: [tokens, inner], dtype: precision, category: .workspace, on: backend)
     let weight = try filled([inner, width], precision)
@@ -66,7 +66,7 @@ struct MachineSpeed {
       try backend.matmul(x, transposeA: false, a, transposeB: true, alpha: 1, beta: 0, into: low, precision: precision)
       try backend.matmul(low, transposeA: false, a, transposeB: false, alpha: 1, beta: 1, into: x, precision: precision)
     }
-    let (heads, headDim) = (min(8, model.config.headCount), model.config.headDimension)
+    let (heads, headDim) = (min(8, model.spec.headCount), model.spec.headDimension)
     let shape = AttentionShape(
       heads: heads, kvHeads: heads, headDim: headDim, segments: try Tensor(ids: [0, Int32(tokens)], on: backend))
     let states = try (0..<8).map { _ in try filled([tokens, heads * headDim], precision) }

@@ -14,7 +14,7 @@ extension Engine {
       "Model", "A causal language model: frozen, maybe quantized weights and trained adapters.",
       properties: [
         NativeProperty("config", "table", "sizes and constants, as in config.json") { state, object in
-          (object as? LanguageModel).map { state.value($0.config.toJSON()) } ?? .nil
+          (object as? LanguageModel).map { state.value($0.spec.toJSON()) } ?? .nil
         },
         NativeProperty("tokenizer", "Tokenizer|nil", "its tokenizer") { _, object in
           ((object as? LanguageModel)?.tokenizer).map { .object($0) } ?? .nil

@@ -8,7 +8,7 @@ extension LanguageModel {
     let root = TreeNode(name: "", modules: modules)
     let adapted = modules.filter { $0.adapter != nil }.count
     let trained = trainableParameters.reduce(0) { $0 + $1.tensor.elementCount }
-    var heading = ["Model \(path): \(config.modelType.rawValue), \(grouped(root.parameterCount)) parameters"]
+    var heading = ["Model \(path): \(spec.modelType), \(grouped(root.parameterCount)) parameters"]
     if root.byteCount > 0 { heading[0] += ", \(byteText(root.byteCount))" }
     if !isLoaded { heading[0] += ", configuration only" }
     if trained > 0 {

@@ -101,8 +101,8 @@ extension Engine {
     guard microBatch <= batch else {
       throw call.invalid("micro_batch (\(microBatch)) is larger than batch (\(batch)), the sequences of a whole step")
     }
-    guard length <= model.config.maxPositions else {
-      throw ModelError.tooLong(tokens: length, limit: model.config.maxPositions)
+    guard length <= model.spec.maxPositions else {
+      throw ModelError.tooLong(tokens: length, limit: model.spec.maxPositions)
     }
     guard microBatch * length <= 1 << 24 else {
       throw call.invalid(
@@ -143,7 +143,7 @@ extension Engine {
     // The levers of one plan are compared on the same footing.
     let before = programByteCount ?? now
     programByteCount = before
-    return before + PlanConstants.tokenizerByteCount * model.config.vocabularySize
+    return before + PlanConstants.tokenizerByteCount * model.spec.vocabularySize
   }
 }
 

@@ -47,7 +47,7 @@ extension LanguageModel {
 
   /// Has the base in memory, or streams it where that does not fit, unless it is decided.
   func decideStreaming() throws {
-    guard stream == nil, filePages == nil, path != "new" else { return }
+    guard stream == nil, filePages == nil, !origin.isRandom else { return }
     do { try setStreaming(false) } catch let error as TensorError {
       guard canStream, options.streams == nil else { throw error }
       try setStreaming(true)

@@ -1,4 +1,3 @@
-import Formats
 import Quantization
 import Tensors
 import Tokenizers
@@ -34,8 +33,7 @@ public struct ModelLoader {
       return try smokeModel(try? ModelLocation(path, allowsKnownNames: true), path)
     }
     let location = try ModelLocation(path, allowsKnownNames: options.headerOnly)
-    let config = try location.config()
-    let model = try LanguageModel(config: config, path: path, options: options, backend: backend)
+    let model = try LanguageModel(try location.spec(), origin: .file(path), options: options, backend: backend)
     if options.headerOnly { return model }
     let source = try location.weights()
     for module in model.modules { try read(module, of: model, from: source) }

@@ -45,6 +45,19 @@ public final class Module {
     self.hasBias = hasBias
   }
 
+  /// A module of a decoder layer.
+  convenience init(_ module: LayerModule, of spec: DecoderSpec, layer: Int) {
+    let name = "model.layers.\(layer).\(module.name)"
+    switch module.form {
+    case .linear(let input, let output):
+      self.init(
+        name: name, kind: .linear, layer: layer, inFeatures: spec.size(input), outFeatures: spec.size(output),
+        hasBias: module.hasBias)
+    case .norm(let width):
+      self.init(name: name, kind: .norm, layer: layer, inFeatures: spec.size(width), outFeatures: 1)
+    }
+  }
+
   public var weightShape: [Int] { kind == .norm ? [inFeatures] : [outFeatures, inFeatures] }
 
   /// Number of frozen or trained parameters, without the adapter.

@@ -41,7 +41,7 @@ public final class WeightStream {
     guard model.canStream, let reader = PageReader() else { throw ModelError.cannotStream(path: model.path) }
     self.reader = reader
     path = model.path
-    let layers = (0..<model.config.layerCount).map { layer in model.modules.filter { $0.layer == layer } }
+    let layers = (0..<model.spec.layerCount).map { layer in model.modules.filter { $0.layer == layer } }
     sections = (layers + [[model.outputModule]]).map { Self.section($0) }
     embedding =
       model.outputModule === model.modules[0] ? Section(ranges: [], files: []) : Self.section([model.modules[0]])

@@ -39,16 +39,16 @@ public struct StepWork: Sendable {
         adapted += times * 4 * work.passed
       }
     }
-    let config = model.config
-    let queries = Double(config.headCount * config.headDimension)
+    let spec = model.spec
+    let queries = Double(spec.headCount * spec.headDimension)
     let pairs = tokens * Double(request.maxLength) / 2
-    attention = (request.checkpointing ? 4.5 : 3.5) * 4 * queries * pairs * Double(config.layerCount)
+    attention = (request.checkpointing ? 4.5 : 3.5) * 4 * queries * pairs * Double(spec.layerCount)
     // Norms, rotations, gating, residuals and their gradients: about 40 passes over rows of the hidden size
     // and 14 over those of the feed-forward layer.
-    let width = 40 * Double(config.hiddenSize) + 14 * Double(config.intermediateSize)
+    let width = 40 * Double(spec.hiddenSize) + 14 * Double(spec.intermediateSize)
     passing =
-      width * Double(model.computeType.byteCount) * Double(config.layerCount) * tokens
-      + 16 * Double(config.vocabularySize) * tokens + adapted
+      width * Double(model.computeType.byteCount) * Double(spec.layerCount) * tokens
+      + 16 * Double(spec.vocabularySize) * tokens + adapted
     updates = model.trainableParameters.reduce(0) { $0 + Double($1.tensor.elementCount) }
   }
 }

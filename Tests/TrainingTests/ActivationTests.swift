@@ -15,11 +15,11 @@ import Testing
   private static let layerCount = 7
 
   private func makeModel(_ compute: DType, interval: Int = 0, offloads: Bool = false) throws -> LanguageModel {
-    let config = ModelConfig(
-      modelType: .llama, hiddenSize: 64, intermediateSize: 96, layerCount: Self.layerCount, headCount: 4,
+    let spec = DecoderSpec(
+      Llama.self, hiddenSize: 64, intermediateSize: 96, layerCount: Self.layerCount, headCount: 4,
       keyValueHeadCount: 2, headDimension: 16, vocabularySize: 128, maxPositions: 4096)
     let model = try LanguageModel(
-      random: config, seed: 3, options: LoadOptions(quantization: .nf4, computeType: compute),
+      random: spec, seed: 3, options: LoadOptions(quantization: .nf4, computeType: compute),
       trainsAllParameters: false, backend: CPUBackend(threadCount: 2))
     try model.attach(
       model.modules.filter { $0.kind == .linear && $0.role != "lm_head" }
