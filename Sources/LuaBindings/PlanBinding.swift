@@ -40,7 +40,9 @@ extension Engine {
     let request = try planRequest(call, model)
     let rehearsal = CPUBackend(
       threadCount: backend.pool.threadCount, instructionSet: backend.instructionSet, isRehearsal: true)
-    let plan = try MemoryPlan(model, request, on: rehearsal, programByteCount: programByteCount(for: model))
+    let plan = try MemoryPlan(
+      model, request, on: rehearsal, programByteCount: programByteCount(for: model),
+      samplesByteCount: backend.memory.live(.samples))
     let state = call.state
     func rows(_ list: [(name: String, bytes: Int)]) -> LuaValue {
       .table(
