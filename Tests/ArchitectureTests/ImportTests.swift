@@ -20,6 +20,10 @@ private let allowed: [String: Set<String>] = [
     "Optimizers", "Adapters", "Models", "Tokenizers", "Formats", "Autograd", "Quantization", "Tensors", "Numerics",
     "CPlatform",
   ],
+  "QLoRA": [
+    "Training", "Optimizers", "Adapters", "Models", "Tokenizers", "Formats", "Quantization", "Autograd", "Tensors",
+    "CPUBackend",
+  ],
   "Database": ["CSQLite"],
   "LuaRuntime": ["CLua", "CLuaTrampoline"],
   "LuaBindings": [
