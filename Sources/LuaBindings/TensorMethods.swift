@@ -152,7 +152,7 @@ extension Engine {
         try softmax(tensor, logarithm: true)
       },
       NativeFunction("norm", "Square root of the sum of squares.", returns: "number") { call in
-        [.number(try self.backend.sumOfSquares(try call.receiver(as: Tensor.self).contiguous()).squareRoot())]
+        [.number(try self.backend.sumOfSquares([try call.receiver(as: Tensor.self).contiguous()]).squareRoot())]
       },
       NativeFunction(
         "backward", "Brings gradients to every tensor with requires_grad that this one was computed from.",

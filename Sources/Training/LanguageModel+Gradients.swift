@@ -3,11 +3,11 @@ import Optimizers
 import Tensors
 
 extension LanguageModel {
-  /// Everything that is trained, as an optimizer takes it: names of PEFT, and the factor on the rate of each adapter.
+  /// Everything that is trained, as an optimizer takes it: names of PEFT, and the factor on the rate of each tensor.
   public var optimizedParameters: [OptimizedParameter] {
     var factors: [ObjectIdentifier: Double] = [:]
-    for adapter in adapters {
-      for (_, tensor) in adapter.parameters { factors[ObjectIdentifier(tensor)] = adapter.learningRateFactor }
+    for parameter in adapters.flatMap(\.parameters) {
+      factors[ObjectIdentifier(parameter.tensor)] = parameter.learningRateFactor
     }
     return trainableParameters.map { name, tensor in
       OptimizedParameter(name: name, tensor: tensor, learningRateFactor: factors[ObjectIdentifier(tensor)] ?? 1)
