@@ -21,9 +21,9 @@ private struct Run {
   func makeModel() throws -> LanguageModel {
     let options = LoadOptions(quantization: .nf4, doubleQuantization: true, computeType: .f32)
     let model = try ModelLoader(backend: backend, options: options).load(tiny)
-    try model.attachLoRA(
+    try model.attach(
       model.modules.filter { $0.kind == .linear && $0.role != "lm_head" }
-        .map { LoRASpecification(moduleName: $0.name, rank: 24, alpha: 48, dropout: 0.1) })
+        .map { ($0.name, LoRA(rank: 24, alpha: 48, dropout: 0.1)) })
     model.checkpointing = true
     model.checkpointStore = try CheckpointStore(directory: folder)
     return model
