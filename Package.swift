@@ -38,7 +38,7 @@ let package = Package(
   targets: [
     // MARK: Machine
     .target(name: "CPlatform"),
-    .target(name: "Numerics", dependencies: ["CPlatform"], swiftSettings: optimised),
+    .target(name: "Numerics", swiftSettings: optimised),
     .target(
       name: "KernelsBaseline", dependencies: ["Numerics", "CPlatform"],
       swiftSettings: kernelSettings("ISA_BASELINE", ["-march=x86-64"])),
@@ -60,23 +60,15 @@ let package = Package(
       swiftSettings: optimised),
 
     // MARK: Engine
-    .target(name: "Tensors", dependencies: ["Numerics", "CPlatform"], swiftSettings: optimised),
+    .target(name: "Tensors", dependencies: ["Numerics"], swiftSettings: optimised),
     .target(name: "Autograd", dependencies: ["Tensors"]),
     .target(name: "Quantization", dependencies: ["Tensors", "Numerics"], swiftSettings: optimised),
-    .target(name: "Formats", dependencies: ["Tensors", "Numerics", "CPlatform"], swiftSettings: optimised),
+    .target(name: "Formats", dependencies: ["Tensors"], swiftSettings: optimised),
     .target(name: "Tokenizers", dependencies: ["Formats", "CPCRE2"], swiftSettings: optimised),
-    .target(
-      name: "Models",
-      dependencies: ["Tensors", "Autograd", "Quantization", "Formats", "Tokenizers", "Numerics"]),
-    .target(name: "Adapters", dependencies: ["Models", "Formats", "Tensors", "Autograd", "Quantization", "Numerics"]),
-    .target(
-      name: "Optimizers", dependencies: ["Tensors", "Quantization", "Formats", "Numerics", "CPlatform"]),
-    .target(
-      name: "Training",
-      dependencies: [
-        "Optimizers", "Adapters", "Models", "Tokenizers", "Formats", "Autograd", "Quantization", "Tensors", "Numerics",
-        "CPlatform",
-      ]),
+    .target(name: "Models", dependencies: ["Tensors", "Autograd", "Quantization", "Formats", "Tokenizers"]),
+    .target(name: "Adapters", dependencies: ["Models", "Formats", "Tensors", "Quantization"]),
+    .target(name: "Optimizers", dependencies: ["Tensors", "Formats"]),
+    .target(name: "Training", dependencies: ["Optimizers", "Adapters", "Models", "Formats", "Autograd", "Tensors"]),
 
     .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
     .target(name: "Database", dependencies: ["CSQLite"]),
@@ -91,9 +83,9 @@ let package = Package(
       name: "LuaBindings",
       dependencies: [
         "LuaRuntime", "Training", "Optimizers", "Adapters", "Models", "Tokenizers", "Formats", "Quantization",
-        "Autograd", "Tensors", "CPUBackend", "Numerics", "Database",
+        "Autograd", "Tensors", "CPUBackend", "Database",
       ]),
-    .executableTarget(name: "qlora-run", dependencies: ["LuaBindings", "LuaRuntime", "CEdit", "CPlatform"]),
+    .executableTarget(name: "qlora-run", dependencies: ["LuaBindings", "LuaRuntime", "CEdit"]),
 
     // MARK: Tests
     tests("Numerics", ["Numerics"]),
