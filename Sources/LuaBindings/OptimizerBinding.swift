@@ -50,7 +50,8 @@ extension Engine {
           "lr", "number", "base learning rate; may be assigned",
           set: { _, object, value in
             guard let rate = value.asDouble else {
-              throw BindingError.badArgument(number: 1, function: "lr", expected: "number", got: value.typeName)
+              throw BindingError.badField(
+                className: "Optimizer", field: "lr", expected: "number", got: value.typeName)
             }
             try (object as? OptimizerObject)?.setLearningRate(rate)
           }
@@ -188,15 +189,15 @@ extension Engine {
     let options = call.options("options")
     var update = OptimizerUpdate(
       rule: rule, bits: options.int("bits") ?? 32, learningRate: Float(options.double("lr") ?? 0), beta1: betas.0,
-      beta2: betas.1, epsilon: Float(options.double("eps") ?? 1e-8),
+      beta2: betas.1, epsilon: Float(options.shared("eps").asDouble ?? 1e-8),
       weightDecay: Float(options.double("weight_decay") ?? 0))
-    if let pair = options["betas"].asTable {
+    if let pair = options.shared("betas").asTable {
       guard let first = pair[1].asDouble, let second = pair[2].asDouble else {
         throw call.invalid("betas must be two numbers")
       }
       (update.beta1, update.beta2) = (Float(first), Float(second))
     }
-    if let momentum = options.double("momentum") { update.beta1 = Float(momentum) }
+    if let momentum = options.shared("momentum").asDouble { update.beta1 = Float(momentum) }
     var settings = OptimizerOptions(update: update, isPaged: options.bool("paged") ?? false)
     let spill = options.string("spill")
     if let spill { settings.spillDirectory = spill }

@@ -61,6 +61,8 @@ public final class LuaState {
     // Values are read from the calling stack and results pushed there, which may be a coroutine's.
     let arguments = count == 0 ? [] : (1...count).map { value(at: $0, on: L) }
     do {
+      // The number is an upvalue, which `debug.setupvalue` can change.
+      guard bodies.indices.contains(number) else { throw LuaError(message: "no native function \(number)") }
       let results = try bodies[number](self, arguments)
       guard lua_checkstack(L, Int32(results.count + 4)) != 0 else {
         lua_settop(L, 0)
