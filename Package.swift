@@ -102,7 +102,7 @@ let package = Package(
     tests("Training", ["Training", "CPUBackend"]),
     tests("Database", ["Database"]),
     tests("LuaRuntime", ["LuaRuntime"]),
-    tests("LuaBindings", ["LuaBindings", "LuaRuntime"]),
+    tests("LuaBindings", ["LuaBindings", "LuaRuntime", "Adapters", "Formats", "Models", "Tensors"]),
     tests("Recipe", ["Formats"]),
     tests("Architecture", []),
   ],

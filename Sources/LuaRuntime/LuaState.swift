@@ -27,6 +27,8 @@ public final class LuaState {
   let L: OpaquePointer
   private(set) var isOpen = true
   private var bodies: [LuaBody] = []
+  /// The text that a Lua program gets of an error of a native function.
+  public var wording: (any Error) -> String = { String(describing: $0) }
   /// Swift class name -> C string that lives as long as the state, for pushing objects.
   private var classNames: [String: UnsafeMutablePointer<CChar>] = [:]
 
@@ -77,7 +79,7 @@ public final class LuaState {
       return QL_RETHROW
     } catch {
       lua_settop(L, 0)
-      push(String(describing: error), on: L)
+      push(wording(error), on: L)
       return QL_RAISE
     }
   }

@@ -34,7 +34,7 @@ private let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().d
 
 /// The files of one kind under a folder.
 /// - Throws: when the folder cannot be opened or holds none, since a test over no files proves nothing.
-private func files(_ suffix: String, under folder: String) throws -> [URL] {
+func files(_ suffix: String, under folder: String) throws -> [URL] {
   let folder = root.appendingPathComponent(folder)
   let walk = try #require(FileManager.default.enumerator(at: folder, includingPropertiesForKeys: nil))
   let found = walk.compactMap { $0 as? URL }.filter { $0.pathExtension == suffix }
