@@ -61,14 +61,14 @@ let package = Package(
       swiftSettings: optimised),
 
     // MARK: Engine
-    .target(name: "Tensors", dependencies: ["Numerics"], swiftSettings: optimised),
+    .target(name: "Tensors", swiftSettings: optimised),
     .target(name: "Autograd", dependencies: ["Tensors"]),
     .target(name: "Quantization", dependencies: ["Tensors", "Numerics"], swiftSettings: optimised),
     .target(name: "Formats", dependencies: ["Tensors"], swiftSettings: optimised),
     .target(name: "Tokenizers", dependencies: ["Formats", "CPCRE2"], swiftSettings: optimised),
     .target(name: "Models", dependencies: ["Tensors", "Autograd", "Quantization", "Formats", "Tokenizers"]),
-    .target(name: "Adapters", dependencies: ["Models", "Formats", "Tensors", "Quantization"]),
-    .target(name: "Optimizers", dependencies: ["Tensors", "Formats"]),
+    .target(name: "Adapters", dependencies: ["Models", "Formats", "Tensors"]),
+    .target(name: "Optimizers", dependencies: ["Tensors", "Formats", "Numerics"]),
     .target(name: "Training", dependencies: ["Optimizers", "Adapters", "Models", "Formats", "Autograd", "Tensors"]),
 
     .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
@@ -84,7 +84,7 @@ let package = Package(
       name: "LuaBindings",
       dependencies: [
         "LuaRuntime", "Training", "Optimizers", "Adapters", "Models", "Tokenizers", "Formats", "Quantization",
-        "Autograd", "Tensors", "CPUBackend", "Database",
+        "Autograd", "Tensors", "CPUBackend", "Numerics", "Database",
       ]),
     .executableTarget(name: "qlora-run", dependencies: ["LuaBindings", "LuaRuntime", "CEdit"]),
 
@@ -100,6 +100,10 @@ let package = Package(
     tests("Adapters", ["Adapters", "Models", "CPUBackend", "Formats"]),
     tests("Optimizers", ["Optimizers", "CPUBackend", "Tensors", "Numerics"], swiftSettings: optimised),
     tests("Training", ["Training", "CPUBackend"]),
+    tests(
+      "Device",
+      ["Training", "Optimizers", "Adapters", "Models", "Autograd", "Quantization", "Tensors", "Numerics", "CPUBackend"],
+      swiftSettings: optimised),
     tests("Database", ["Database"]),
     tests("LuaRuntime", ["LuaRuntime"]),
     tests("LuaBindings", ["LuaBindings", "LuaRuntime", "Adapters", "Formats", "Models", "Tensors"]),

@@ -1,6 +1,5 @@
 import Adapters
 import Autograd
-import CPUBackend
 import Formats
 import LuaRuntime
 import Models
@@ -64,10 +63,10 @@ extension Engine {
           ], returns: "Model"
         ) { call in
           let options = call.options("options")
-          let config = try ModelConfig(
+          let spec = try DecoderSpec(
             json: try call.state.json(options["config"], function: "new_model"), path: "config")
           let model = try LanguageModel(
-            random: config, seed: UInt64(bitPattern: Int64(options.int("seed") ?? 0)),
+            random: spec, seed: UInt64(bitPattern: Int64(options.int("seed") ?? 0)),
             options: LoadOptions(computeType: .f32), trainsAllParameters: true,
             deviation: options["config"].asTable?["initializer_range"].asDouble ?? 0.02, backend: self.backend)
           if case .object(let object) = options["tokenizer"] { model.tokenizer = object as? Tokenizer }
@@ -144,16 +143,23 @@ extension Engine {
       }
       load.computeType = dtype
     }
-    if let device = options.string("device"), device != "cpu" {
-      throw call.invalid("device \"\(device)\" is not supported; only \"cpu\" is")
-    }
+    let device = try self.device(named: options.string("device"), call)
     load.streams = options.bool("stream")
     load.smokeTokenizer = resourceRoot + "/models/tiny"
-    let model = try ModelLoader(backend: backend, options: load).load(try call.string("path"))
+    let model = try ModelLoader(backend: backend(on: device), options: load).load(try call.string("path"))
     model.seed = seed
     if let adapter = options.string("adapter"), model.isLoaded, !load.smoke { try PEFTFiles.load(adapter, into: model) }
     remember(model)
     return model
+  }
+
+  private func device(named name: String?, _ call: Call) throws -> Device {
+    guard let name else { return devices[0] }
+    guard let device = devices.first(where: { $0.name == name }) else {
+      let known = devices.map { "\"\($0.name)\"" }.joined(separator: ", ")
+      throw call.invalid("device \"\(name)\" is not there; this machine has \(known)")
+    }
+    return device
   }
 
   private func quantizeCheckpoint(_ call: Call) throws -> Int {

@@ -1,4 +1,3 @@
-import CPUBackend
 import Glibc
 import Models
 import Quantization
@@ -24,7 +23,7 @@ struct MachineSpeed {
   /// Bytes read and written per element of an AdamW update.
   private static let updateByteCount = 28.0
 
-  init(_ model: LanguageModel, on backend: CPUBackend) throws {
+  init(_ model: LanguageModel, on backend: any Backend) throws {
     let precision = model.computeType
     func filled(_ shape: [Int], _ dtype: DType) throws -> Tensor {
       try Tensor(full: shape, value: dtype == .u8 ? 0x5A : 0.01, dtype: dtype, category: .workspace, on: backend)
@@ -39,8 +38,8 @@ struct MachineSpeed {
       return Double(amount) / max(best, 1e-9)
     }
     let tokens = MachineSpeed.tokens
-    let width = min(2048, model.config.hiddenSize)
-    let inner = min(2048, model.config.intermediateSize)
+    let width = min(2048, model.spec.hiddenSize)
+    let inner = min(2048, model.spec.intermediateSize)
     let x = try filled([tokens, width], precision)
     let y = try Tensor(empty: [tokens, inner], dtype: precision, category: .workspace, on: backend)
     let weight = try filled([inner, width], precision)
@@ -61,13 +60,13 @@ struct MachineSpeed {
         try backend.quantizedMatmul(y, operand, transposed: true, alpha: 1, beta: 0, into: x, precision: precision)
       }
     }
-    let rank = model.adapters.first?.rank ?? 8
+    let rank = model.adapters.compactMap(\.lowRank).first?.rank ?? 8
     let (a, low) = (try filled([rank, width], .f32), try filled([tokens, rank], .f32))
     lowRank = try rate(4 * tokens * width * rank) {
       try backend.matmul(x, transposeA: false, a, transposeB: true, alpha: 1, beta: 0, into: low, precision: precision)
       try backend.matmul(low, transposeA: false, a, transposeB: false, alpha: 1, beta: 1, into: x, precision: precision)
     }
-    let (heads, headDim) = (min(8, model.config.headCount), model.config.headDimension)
+    let (heads, headDim) = (min(8, model.spec.headCount), model.spec.headDimension)
     let shape = AttentionShape(
       heads: heads, kvHeads: heads, headDim: headDim, segments: try Tensor(ids: [0, Int32(tokens)], on: backend))
     let states = try (0..<8).map { _ in try filled([tokens, heads * headDim], precision) }

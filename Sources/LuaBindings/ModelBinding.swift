@@ -14,7 +14,7 @@ extension Engine {
       "Model", "A causal language model: frozen, maybe quantized weights and trained adapters.",
       properties: [
         NativeProperty("config", "table", "sizes and constants, as in config.json") { state, object in
-          (object as? LanguageModel).map { state.value($0.config.toJSON()) } ?? .nil
+          (object as? LanguageModel).map { state.value($0.spec.toJSON()) } ?? .nil
         },
         NativeProperty("tokenizer", "Tokenizer|nil", "its tokenizer") { _, object in
           ((object as? LanguageModel)?.tokenizer).map { .object($0) } ?? .nil
@@ -88,8 +88,8 @@ extension Engine {
       },
       NativeFunction(
         "missing_gradients",
-        "Names of trained parameters whose gradient is absent or zero; an adapter counts when both its "
-          + "matrices have none.", returns: "string[]"
+        "Names of trained parameters whose gradient is absent or zero; an adapter counts when none of its "
+          + "tensors has one.", returns: "string[]"
       ) { call in
         let model = try self.model(call)
         var missing: [String] = []
@@ -98,8 +98,8 @@ extension Engine {
           for (name, tensor) in own {
             if let tensor, tensor.requiresGradient, try self.isZero(tensor.gradient) { missing.append(name) }
           }
-          if let adapter = module.adapter, adapter.a.requiresGradient,
-            try self.isZero(adapter.a.gradient) && self.isZero(adapter.b.gradient)
+          if let adapter = module.adapter, adapter.isTrained,
+            try adapter.tensors.allSatisfy({ try self.isZero($0.gradient) })
           {
             missing.append(module.name)
           }

@@ -14,7 +14,7 @@ extension Engine {
     guard let list = call[name].asTable?.integers() else {
       throw call.invalid("text or a list of token ids expected, got \(call[name].typeName)")
     }
-    return try tokenIDs(list, try model(call).config.vocabularySize)
+    return try tokenIDs(list, try model(call).spec.vocabularySize)
   }
 
   func tokenIDs(_ list: [Int], _ vocabulary: Int) throws -> [Int32] {
@@ -144,10 +144,10 @@ extension Engine {
       if let layers, layers > 1 { throw ModelError.streamedInterval(layers: layers) }
     }
     guard let layers else { return (value.asBool ?? true, 1) }
-    guard (1...model.config.layerCount).contains(layers) else {
+    guard (1...model.spec.layerCount).contains(layers) else {
       throw BindingError.invalid(
         function: "checkpointing",
-        message: "\(layers) is no number of layers to recompute together; the model has \(model.config.layerCount): "
+        message: "\(layers) is no number of layers to recompute together; the model has \(model.spec.layerCount): "
           + "true or 1 keeps the input of each layer, 4 of every fourth")
     }
     return (true, layers)

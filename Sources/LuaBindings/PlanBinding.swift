@@ -1,4 +1,3 @@
-import CPUBackend
 import LuaRuntime
 import Models
 import Optimizers
@@ -38,9 +37,7 @@ extension Engine {
   private func planTable(_ call: Call) throws -> LuaValue {
     let model = try call.receiver(as: LanguageModel.self)
     let request = try planRequest(call, model)
-    let rehearsal = CPUBackend(
-      threadCount: backend.pool.threadCount, instructionSet: backend.instructionSet, isRehearsal: true)
-    let plan = try MemoryPlan(model, request, on: rehearsal, programByteCount: programByteCount(for: model))
+    let plan = try MemoryPlan(model, request, on: device(of: model).rehearse(model.backend), programByteCount: programByteCount(for: model))
     let state = call.state
     func rows(_ list: [(name: String, bytes: Int)]) -> LuaValue {
       .table(
@@ -66,7 +63,7 @@ extension Engine {
     }
     for (name, value) in [
       ("batch", request.batch), ("micro_batch", request.microBatch), ("length", request.maxLength),
-      ("bits", request.optimizer.update.bits),
+      ("bits", request.optimizer.bits),
     ] {
       table[name] = .integer(value)
     }
@@ -75,6 +72,8 @@ extension Engine {
       ? .integer(request.checkpointInterval) : .bool(request.checkpointing)
     table["offload"] = .bool(request.checkpointing && request.offloads)
     table["stream"] = .bool(request.streams)
+    let others = request.optimizer.rule.widths.filter { $0 != request.optimizer.bits }
+    table["other_bits"] = others.first.map { .integer($0) } ?? .nil
     table["paged"] = .bool(request.optimizer.isPaged)
     table["flops_per_step"] = .number(plan.work.flops)
     table["stream_asked"] = model.options.streams.map { .bool($0) } ?? .nil
@@ -84,6 +83,10 @@ extension Engine {
       table["seconds_per_step"] = .number(speed.seconds(plan.work))
     }
     return .table(table)
+  }
+
+  private func device(of model: LanguageModel) -> Device {
+    devices.first { $0.name == model.backend.name } ?? devices[0]
   }
 
   private func planRequest(_ call: Call, _ model: LanguageModel) throws -> PlanRequest {
@@ -98,20 +101,24 @@ extension Engine {
     guard microBatch <= batch else {
       throw call.invalid("micro_batch (\(microBatch)) is larger than batch (\(batch)), the sequences of a whole step")
     }
-    guard length <= model.config.maxPositions else {
-      throw ModelError.tooLong(tokens: length, limit: model.config.maxPositions)
+    guard length <= model.spec.maxPositions else {
+      throw ModelError.tooLong(tokens: length, limit: model.spec.maxPositions)
     }
     guard microBatch * length <= 1 << 24 else {
       throw call.invalid(
         "micro_batch * length is \(microBatch * length) tokens in one pass, expected at most \(1 << 24)")
     }
-    var settings = OptimizerOptions(update: OptimizerUpdate(rule: .adamW, learningRate: 0))
+    var settings = OptimizerOptions(.adamW, learningRate: 0)
     if case .object(let object) = options["optimizer"], let given = object as? OptimizerObject {
       settings = given.options
     }
     if let bits = options.int("bits") {
-      guard bits == 8 || bits == 32 else { throw call.invalid("bits is \(bits), expected 8 or 32") }
-      settings.update.bits = bits
+      let widths = settings.rule.widths
+      guard widths.contains(bits) else {
+        let offered = widths.sorted().map(String.init).joined(separator: " or ")
+        throw call.invalid("bits is \(bits), expected \(offered)")
+      }
+      settings.bits = bits
     }
     if let paged = options.bool("paged") { settings.isPaged = paged }
     var (checkpointing, interval) = (model.checkpointing, model.checkpointInterval)
@@ -136,7 +143,7 @@ extension Engine {
     // The levers of one plan are compared on the same footing.
     let before = programByteCount ?? now
     programByteCount = before
-    return before + PlanConstants.tokenizerByteCount * model.config.vocabularySize
+    return before + PlanConstants.tokenizerByteCount * model.spec.vocabularySize
   }
 }
 

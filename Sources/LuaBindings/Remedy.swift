@@ -52,7 +52,7 @@ enum Remedy {
     switch error {
     case .headerOnly: " (--plan and header_only = true leave them out)"
     case .tooLong: " or lower max_length"
-    case .cannotStream: "; run `qlora-run recipes/quantize.lua IN OUT` once and load OUT with stream = true"
+    case .cannotStream: "; run `qlora-run quantize.lua IN OUT` once and load OUT with stream = true"
     case .streamedNeedsCheckpointing: "; set checkpointing = true, or load without stream = true"
     case .streamedInterval:
       "; set checkpointing = true, and offload = true to keep fewer activations, or stream = false"

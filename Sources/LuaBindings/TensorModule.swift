@@ -1,4 +1,3 @@
-import CPUBackend
 import Formats
 import Glibc
 import LuaRuntime
@@ -142,15 +141,15 @@ extension Engine {
         ) { call in
           if let count = call["count"].asInt {
             guard (1...1024).contains(count) else { throw call.invalid("count must be 1 to 1024, got \(count)") }
-            self.backend.setThreadCount(count)
+            try self.backend.setThreadCount(count)
           }
-          return [.integer(self.backend.pool.threadCount)]
+          return [.integer(self.backend.threadCount)]
         },
         NativeFunction("memory", "Bytes in use, by category, and of the process.", returns: "table") { call in
           [self.memoryTable(call.state)]
         },
         NativeFunction("cpu", "Instruction set of the kernels.", returns: "string") { _ in
-          [.string(String(describing: self.backend.instructionSet))]
+          [.string(self.backend.kernelName)]
         },
       ])
   }

@@ -36,12 +36,12 @@ extension LanguageModel {
   /// - Returns: the new ids; a stop token is not among them. Ends early at the model's last position.
   /// - Throws: `ModelError.tooLong` when the prompt leaves no position for a new token.
   public func generate(_ prompt: [Int32], _ options: GenerationOptions) throws -> [Int32] {
-    let ends = options.ignoresEndOfSequence ? [] : config.eosTokenIDs.map { Int32($0) }
+    let ends = options.ignoresEndOfSequence ? [] : spec.eosTokenIDs.map { Int32($0) }
     let stops = options.stopTokens.union(ends)
-    guard options.maxTokens <= 0 || prompt.count < config.maxPositions else {
-      throw ModelError.tooLong(tokens: prompt.count + 1, limit: config.maxPositions)
+    guard options.maxTokens <= 0 || prompt.count < spec.maxPositions else {
+      throw ModelError.tooLong(tokens: prompt.count + 1, limit: spec.maxPositions)
     }
-    let room = min(options.maxTokens, config.maxPositions - prompt.count)
+    let room = min(options.maxTokens, spec.maxPositions - prompt.count)
     let cache = try KeyValueCache(self, capacity: prompt.count + max(0, room))
     var sampler = Sampler(options.sampling)
     var generated: [Int32] = []

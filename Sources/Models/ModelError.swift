@@ -17,6 +17,7 @@ public enum ModelError: Error, Equatable, Sendable {
   case noTokenizer(path: String)
   case unrecognisedPath(path: String)
   case badReplacement(module: String, expected: [Int], got: [Int])
+  case badAdapterOutput(module: String, expected: [Int], got: [Int])
   case recursiveHook(module: String)
   case noSuchLayer(layer: Int, count: Int)
   case tooFewTokens(operation: String, minimum: Int)
@@ -76,6 +77,8 @@ extension ModelError: CustomStringConvertible {
       "\(path): no tokenizer found (tokenizer.json, tokenizer.model or GGUF metadata)"
     case .unrecognisedPath(let path):
       "\(path): not a model; expected a directory with config.json, a .gguf file or a hub name in the local cache"
+    case .badAdapterOutput(let module, let expected, let got):
+      "\(module): its adapter gave an output of shape \(got), the layer has \(expected)"
     case .badReplacement(let module, let expected, let got):
       "hook on \(module): the tensor it returned has shape \(got), the output has \(expected); return nil to leave it"
     case .recursiveHook(let module):

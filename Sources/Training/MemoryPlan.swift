@@ -23,7 +23,7 @@ public struct PlanRequest: Sendable {
   public init(
     microBatch: Int, maxLength: Int, batch: Int, checkpointing: Bool, checkpointInterval: Int = 1,
     offloads: Bool = false, streams: Bool = false,
-    optimizer: OptimizerOptions = OptimizerOptions(update: OptimizerUpdate(rule: .adamW, learningRate: 0))
+    optimizer: OptimizerOptions = OptimizerOptions(.adamW, learningRate: 0)
   ) {
     self.microBatch = microBatch
     self.maxLength = maxLength
@@ -39,7 +39,7 @@ public struct PlanRequest: Sendable {
 /// Memory by category and by moment of a training step, disk, and arithmetic.
 ///
 /// The step is rehearsed: the engine's own forward pass, backward pass and allocator run on a backend that computes
-/// nothing (`CPUBackend.init(isRehearsal:)`), so a change of the engine changes the plan with it.
+/// nothing (`Device.rehearse`), so a change of the engine changes the plan with it.
 public struct MemoryPlan: Sendable {
   /// Parts of the peak; they add up to it.
   public private(set) var categories: [(name: String, bytes: Int)] = []
@@ -79,7 +79,7 @@ public struct MemoryPlan: Sendable {
     let trained = twin.trainableParameters
     trainableCount = trained.reduce(0) { $0 + $1.tensor.elementCount }
     parameterCount = model.modules.reduce(0) { $0 + $1.parameterCount }
-    adapterByteCount = twin.adapters.reduce(0) { $0 + $1.a.byteCount + $1.b.byteCount }
+    adapterByteCount = twin.adapters.reduce(0) { $0 + $1.byteCount }
     let state = Optimizer.plannedState(trained.map { $0.tensor.elementCount }, request.optimizer)
     optimizerByteCount = state.spilled > 0 ? state.spilled : state.blocks.reduce(0, +)
     spillByteCount = state.spilled

@@ -6,7 +6,7 @@ import Testing
 private let arrows: [String: Set<String>] = [
   "Numerics": [],
   "Kernels": ["Numerics", "CPlatform"],
-  "Tensors": ["Numerics"],
+  "Tensors": [],
   "CPUBackend": [
     "Tensors", "Numerics", "CPlatform", "KernelsBaseline", "KernelsAVX2", "KernelsAVX512", "KernelsAVX512BF16",
   ],
@@ -15,21 +15,21 @@ private let arrows: [String: Set<String>] = [
   "Formats": ["Tensors"],
   "Tokenizers": ["Formats", "CPCRE2"],
   "Models": ["Tensors", "Autograd", "Quantization", "Formats", "Tokenizers"],
-  "Adapters": ["Models", "Formats", "Tensors", "Quantization"],
-  "Optimizers": ["Tensors", "Formats"],
+  "Adapters": ["Models", "Formats", "Tensors"],
+  "Optimizers": ["Tensors", "Formats", "Numerics"],
   "Training": ["Optimizers", "Adapters", "Models", "Formats", "Autograd", "Tensors"],
   "Database": ["CSQLite"],
   "LuaRuntime": ["CLua", "CLuaTrampoline"],
   "LuaBindings": [
     "LuaRuntime", "Training", "Optimizers", "Adapters", "Models", "Tokenizers", "Formats", "Quantization", "Autograd",
-    "Tensors", "CPUBackend", "Database",
+    "Tensors", "CPUBackend", "Numerics", "Database",
   ],
   "qlora-run": ["LuaBindings", "LuaRuntime", "CEdit"],
 ]
 
 private let systemModules: Set<String> = ["Swift", "Glibc", "Synchronization", "Darwin"]
 
-private let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
   .deletingLastPathComponent()
 
 /// The files of one kind under a folder.

@@ -77,7 +77,7 @@ import Testing
     (
       ModelError.cannotStream(path: "m"),
       "m: streaming leaves the base on disk as it is stored, and these weights are not stored in the form they are used "
-        + "in; run `qlora-run recipes/quantize.lua IN OUT` once and load OUT with stream = true"
+        + "in; run `qlora-run quantize.lua IN OUT` once and load OUT with stream = true"
     ),
     (
       ModelError.streamedNeedsCheckpointing,

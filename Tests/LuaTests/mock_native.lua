@@ -113,7 +113,7 @@ function Model:attach_lora(list)
   self.adapters = list
   for _, entry in ipairs(list) do
     for _, module in ipairs(self.list) do
-      if module.name == entry.name then module.lora = { rank = entry.rank, b = { grad = matrix(#module.name) } } end
+      if module.name == entry.name then module.adapter = { rank = entry.rank, b = { grad = matrix(#module.name) } } end
     end
   end
   return 16 * #list
@@ -130,7 +130,7 @@ function Model:nonfinite_gradients() return self.overflowing or {} end
 function Model:remove_adapters()
   local count = #self.adapters
   self.adapters = {}
-  for _, module in ipairs(self.list) do module.lora = nil end
+  for _, module in ipairs(self.list) do module.adapter = nil end
   return count
 end
 --- Every hook sees the number 0, but that of the module called `sick` sees a NaN, when `loss` runs.
@@ -154,7 +154,7 @@ function Model:plan_step(o)
   local micro_batch = o.micro_batch or o.batch
   return { parameters = 7e9, trainable = 4e7, peak = (o.bits == 8 and 1 or 2) * micro_batch << 29,
     flops_per_step = 1e15, seconds_per_step = 2.0, batch = o.batch, micro_batch = micro_batch, length = o.length,
-    bits = o.bits or 32, paged = o.paged or false,
+    bits = o.bits or 32, other_bits = o.bits == 8 and 32 or 8, paged = o.paged or false,
     checkpointing = o.checkpointing or false, offload = o.offload or false, stream = o.stream or false,
     adapter_bytes = 1 << 20, optimizer_bytes = 2 << 20, checkpoint_bytes = 3 << 20, spill_bytes = 0, streamed_bytes = 0,
     activation_bytes = 1 << 20,
@@ -229,6 +229,14 @@ local function optimizer(params, o)
   return self
 end
 native.optim.adamw, native.optim.lion, native.optim.sgd = optimizer, optimizer, optimizer
+function native.optimizer_options()
+  return {
+    adamw = { lr = "!positive", betas = "table", eps = "positive", weight_decay = "number", bits = "count", paged = "boolean",
+      budget = "string|count", spill = "string" },
+    lion = { lr = "!positive", betas = "table", weight_decay = "number" },
+    sgd = { lr = "!positive", momentum = "number", weight_decay = "number" },
+  }
+end
 
 --- The patterns of the tests are plain enough to be told by Lua patterns: `.*` and `(a|b)` only.
 function native.regex_full_match(pattern, text)

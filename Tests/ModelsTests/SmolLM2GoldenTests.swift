@@ -63,8 +63,8 @@ struct SmolLM2GoldenTests {
     let golden = try SmolLM2.golden("smollm2_qlora.json")
     let model = try SmolLM2.load(LoadOptions(quantization: .nf4, computeType: .f32))
     let linear = model.modules.filter { $0.kind == .linear && $0.role != "lm_head" }
-    try model.attachLoRA(
-      linear.map { LoRASpecification(moduleName: $0.name, rank: 16, alpha: 16, initialization: .portable) })
+    try model.attach(
+      linear.map { ($0.name, LoRA(rank: 16, alpha: 16, initialization: .portable)) })
     let ids = try golden.ids("ids")
     let length = try #require(golden["length"]?.int)
     let rate = try Float(#require(golden["learning_rate"]?.double))
@@ -77,10 +77,9 @@ struct SmolLM2GoldenTests {
       try loss.backward()
       for (parameter, state) in zip(parameters, states) {
         let gradient = try #require(parameter.tensor.gradient)
-        let m = state.address
         try model.backend.update(
-          OptimizerUpdate(rule: .adamW, learningRate: rate), parameter: parameter.tensor, gradient: gradient,
-          state: [m, m + 4 * parameter.tensor.elementCount], step: step + 1, gradientScale: 1)
+          OptimizerUpdate(.adamW, learningRate: rate), parameter: parameter.tensor, gradient: gradient,
+          state: [state.selected(0, 0), state.selected(0, 1)], step: step + 1, gradientScale: 1)
         if step == 0, parameter.name.contains("lora_B") {
           let norm = try model.backend.sumOfSquares(gradient).squareRoot()
           let peer = try #require(golden["step0_lora_b_gradient_norms"]?[parameter.name]?.double)

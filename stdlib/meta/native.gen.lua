@@ -138,23 +138,27 @@ function native.compare_logits(a, b) end
 
 native.optim = {}
 
----AdamW as in torch, betas 0.9 and 0.999.
+---AdamW as in torch: the mean of gradients over the root of the mean of their squares.
 ---@param parameters table list of tensors, from model:trainable()
----@param options { lr: number, weight_decay?: number, bits?: integer, paged?: boolean, budget?: string|integer, spill?: string, betas?: table, eps?: number } how
+---@param options { lr: number, betas?: table, eps?: number, weight_decay?: number, bits?: integer, paged?: boolean, budget?: string|integer, spill?: string } how
 ---@return Optimizer
 function native.optim.adamw(parameters, options) end
 
----Lion, betas 0.9 and 0.99.
+---Lion: the sign of a mean of gradients; take a tenth to a third of AdamW's rate.
 ---@param parameters table list of tensors, from model:trainable()
----@param options { lr: number, weight_decay?: number, bits?: integer, paged?: boolean, budget?: string|integer, spill?: string, betas?: table } how
+---@param options { lr: number, betas?: table, weight_decay?: number, bits?: integer, paged?: boolean, budget?: string|integer, spill?: string } how
 ---@return Optimizer
 function native.optim.lion(parameters, options) end
 
 ---Gradient descent with momentum.
 ---@param parameters table list of tensors, from model:trainable()
----@param options { lr: number, weight_decay?: number, bits?: integer, paged?: boolean, budget?: string|integer, spill?: string, momentum?: number } how
+---@param options { lr: number, momentum?: number, weight_decay?: number, paged?: boolean, budget?: string|integer, spill?: string } how
 ---@return Optimizer
 function native.optim.sgd(parameters, options) end
+
+---What the functions of `optim` take, as `qlora.optim` checks it: { [name] = { [option] = kinds } }.
+---@return table
+function native.optimizer_options() end
 
 ---Norm of all gradients together; they are scaled down to `max` when it is larger.
 ---@param parameters table list of tensors, from model:trainable()
@@ -640,7 +644,7 @@ function Model:parameters() end
 ---@return Tensor[]
 function Model:trainable() end
 
----Names of trained parameters whose gradient is absent or zero; an adapter counts when both its matrices have none.
+---Names of trained parameters whose gradient is absent or zero; an adapter counts when none of its tensors has one.
 ---@return string[]
 function Model:missing_gradients() end
 
@@ -757,11 +761,11 @@ function Model:attention(input, layer) end
 ---@return table[]
 function Model:quantization_error(names) end
 
----Frobenius norm of each adapter's dW = scaling B A, by module name.
+---Frobenius norm of what each adapter adds to its weight, by module name.
 ---@return table<string, number>
 function Model:adapter_norms() end
 
----What the adapter of a module adds: { singular_values, norm, spectral_norm, effective_rank, norm_a, norm_b, rank }.
+---What the adapter of a module adds to its weight: { norm } and, for a low-rank branch, { singular_values, spectral_norm, effective_rank, norm_a, norm_b, rank }.
 ---@param name string full dotted name
 ---@return table
 function Model:adapter_spectrum(name) end
@@ -783,14 +787,14 @@ function Model:plan_step(options) end
 ---@field bytes integer bytes as loaded, or as it will be
 ---@field dtype string|nil of the weight; nil before loading
 ---@field quant string|nil 4-bit type, as loaded or as it will be
----@field lora table|nil rank, alpha, dropout, a and b of its adapter
+---@field adapter table|nil kind ("lora"), its settings (rank, alpha, dropout), parameters by PEFT's name; a and b of a low-rank branch
 local Module = {}
 
 ---The weight as f32, dequantized when needed.
 ---@return Tensor
 function Module:weight() end
 
----AdamW, Lion or SGD over trained tensors.
+---AdamW, Lion, SGD over trained tensors.
 ---@class Optimizer
 ---@field lr number base learning rate; may be assigned
 local Optimizer = {}

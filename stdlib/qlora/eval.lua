@@ -21,6 +21,12 @@ function eval.perplexity(model, data, options)
   return math.exp(sum / count), sum / count, count
 end
 
+local Comparison = {
+  __tostring = function(self)
+    return ("mean KL %.6f nats, %.1f %% equal top tokens, %d tokens"):format(self.kl, 100 * self.agreement, self.tokens)
+  end,
+}
+
 --- How far `b` is from `a` on `data`: { kl = mean KL(a || b) per position in nats, agreement = share of equal top
 --- tokens, tokens = }. `b` may be "base": the same model with its adapters switched off.
 function eval.compare(a, b, data, options)
@@ -34,7 +40,7 @@ function eval.compare(a, b, data, options)
     kl, agree, rows = kl + sum, agree + same, rows + count
   end
   if rows == 0 then strict.fail("eval.compare: the data set is empty") end
-  return { kl = kl / rows, agreement = agree / rows, tokens = rows }
+  return setmetatable({ kl = kl / rows, agreement = agree / rows, tokens = rows }, Comparison)
 end
 
 local letters = { "A", "B", "C", "D" }

@@ -106,18 +106,7 @@ function qlora.save(path, tensors)
   return native.save_tensors(path, tensors)
 end
 
-local common = { lr = "!positive", weight_decay = "number", bits = "count", paged = "boolean",
-  budget = "string|count", spill = "string" }
-local optimizers = {
-  adamw = { betas = "table", eps = "positive" },
-  lion = { betas = "table" },
-  sgd = { momentum = "number" },
-}
-for name, own in pairs(optimizers) do
-  local schema = {}
-  for _, keys in ipairs { common, own } do
-    for key, kinds in pairs(keys) do schema[key] = kinds end
-  end
+for name, schema in pairs(native.optimizer_options()) do
   strict.declare("qlora.optim." .. name, schema)
   qlora.optim[name] = function(parameters, options)
     if type(parameters) ~= "table" then
@@ -125,9 +114,6 @@ for name, own in pairs(optimizers) do
         strict.show(parameters))
     end
     local o = strict.options("optim." .. name, options, schema, { lr = "the learning rate, such as lr = 2e-4" })
-    if o.bits and o.bits ~= 8 and o.bits ~= 32 then
-      strict.fail("optim.%s: bits must be 32 (exact) or 8 (a quarter of the state), got %d", name, o.bits)
-    end
     if o.paged == nil and (o.budget or o.spill) then
       strict.fail("optim.%s: budget and spill are those of paged state; set paged = true too", name)
     end

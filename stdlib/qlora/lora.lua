@@ -30,9 +30,9 @@ function lora.add_lora(model, options)
   return report
 end
 
---- What a selection would match, without attaching anything.
+--- What a selection would match, without attaching anything. `defaults` are settings as `add_lora` takes them.
 function lora.preview(model, what, defaults)
-  local _, report = selection.resolve(model, what, defaults or { rank = 1 })
+  local _, report = selection.resolve(model, what, defaults)
   return report
 end
 
