@@ -6,6 +6,7 @@ public enum AdapterError: Error, Equatable, Sendable {
   case badRank(module: String, rank: Int, limit: Int)
   case badNumber(module: String, name: String, value: Double, expected: String)
   case nothingToSave
+  case nothingSelected
   case notAnAdapter(path: String)
   case readsBackDifferently(path: String, module: String, difference: Double)
   case mixedScaling(modules: [String])
@@ -33,6 +34,8 @@ extension AdapterError: CustomStringConvertible {
       "\(module): \(name) is \(value), expected \(expected)"
     case .nothingToSave:
       "the model has no adapters to save"
+    case .nothingSelected:
+      "LoRA: no linear module was chosen"
     case .notAnAdapter(let path):
       "\(path): not an adapter; expected a folder with adapter_config.json, as PEFT writes it"
     case .readsBackDifferently(let path, let module, let difference):

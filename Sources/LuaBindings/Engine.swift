@@ -3,6 +3,7 @@ import Formats
 import Glibc
 import LuaRuntime
 import Tensors
+import Training
 
 /// What the command line asked for, visible to recipes as `qlora.native.options`.
 public struct RunOptions: Sendable {

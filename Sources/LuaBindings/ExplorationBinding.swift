@@ -154,8 +154,8 @@ extension Engine {
         [Parameter("k", .integer, "how many")], returns: "Tensor, Tensor", example: "qlora.tensor{3, 1, 2}:topk(2)"
       ) { call in
         let (values, positions) = try call.receiver(as: Tensor.self).largest(try call.int("k"))
-        let wide = try Tensor(ids: positions.map { Int32($0 + 1) }, shape: values.shape, on: self.backend)
-        return [self.value(values, call.state), self.value(try convert(wide, to: .i64), call.state)]
+        let places = try Tensor(integers: positions, shape: values.shape, on: self.backend).shifted(by: 1)
+        return [self.value(values, call.state), self.value(places, call.state)]
       },
       NativeFunction(
         "histogram", "Counts of the elements in equal bins: { low, high, counts, outside }.",

@@ -111,6 +111,9 @@ extension Engine {
               ]), optional: true, "how"),
           ], returns: "Batch"
         ) { call in [.object(try self.makeBatch(call))] },
+        NativeFunction("samples", "Packed samples, none yet; qlora.data.load fills them.", returns: "Samples") { _ in
+          [.object(Samples(on: self.backend))]
+        },
         NativeFunction(
           "compare_logits", "Sum over rows of KL(a || b), rows with the same argmax, number of rows.",
           [Parameter("a", .object("Tensor"), "f32 [T, V]"), Parameter("b", .object("Tensor"), "f32 [T, V]")],
@@ -200,17 +203,9 @@ extension Engine {
   }
 
   private func compareLogits(_ call: Call) throws -> [LuaValue] {
-    let (a, b) = (try call.object("a", as: Tensor.self), try call.object("b", as: Tensor.self))
-    guard a.shape == b.shape, a.rank == 2 else {
-      throw TensorError.shapeMismatch(operation: "compare_logits", lhs: a.shape, rhs: b.shape)
-    }
-    return try GradientMode.disabled {
-      let (p, q) = (try softmax(a, logarithm: true), try softmax(b, logarithm: true))
-      let terms = try binary(.multiply, try unary(.exp, p), try binary(.subtract, p, q))
-      let divergence = try reduce(.sum, terms).item()
-      let (x, y) = (try reduce(.argmax, a, axis: 1).integers(), try reduce(.argmax, b, axis: 1).integers())
-      return [.number(divergence), .integer(zip(x, y).reduce(0) { $0 + ($1.0 == $1.1 ? 1 : 0) }), .integer(x.count)]
-    }
+    let found = try LogitComparison(
+      try call.object("a", as: Tensor.self), try call.object("b", as: Tensor.self))
+    return [.number(found.divergence), .integer(found.agreements), .integer(found.rows)]
   }
 }
 

@@ -66,12 +66,18 @@ extension Engine {
           [
             Parameter(
               "options",
-              .options([Parameter("lr", .number, optional: true, "learning rate of this step")]), optional: true, "how")
+              .options([
+                Parameter("lr", .number, optional: true, "learning rate of this step"),
+                Parameter(
+                  "grad_scale", .number, optional: true,
+                  "multiplies the gradients, as gradient_norm gives it; default 1"),
+              ]), optional: true, "how")
           ]
         ) { call in
           let object = try optimizer(call)
           let rate = call.options("options").double("lr") ?? Double(object.options.learningRate)
-          try object.optimizer().step(learningRate: rate)
+          let scale = call.options("options").double("grad_scale") ?? 1
+          try object.optimizer().step(learningRate: rate, gradientScale: Float(scale))
           return []
         },
         NativeFunction("zero_grad", "Forgets all gradients.") { call in
@@ -150,8 +156,18 @@ extension Engine {
         },
         NativeFunction(
           "clip_grad_norm", "Norm of all gradients together; they are scaled down to `max` when it is larger.",
-          [parameters, Parameter("max", .number, "largest norm; math.huge only measures")], returns: "number"
-        ) { call in [.number(try self.clip(try self.tensors(call), to: try call.double("max")))] },
+          [parameters, Parameter("max", .number, "largest norm, above 0; math.huge only measures")], returns: "number"
+        ) { call in [.number(try Gradients.clip(try self.tensors(call), to: try call.double("max")))] },
+        NativeFunction(
+          "gradient_norm",
+          "Norm of all gradients together, and the factor that brings it down to `max`, 1 when it is not larger. "
+            + "`optimizer:step { grad_scale = factor }` applies it, which saves a pass over the gradients.",
+          [parameters, Parameter("max", .number, "largest norm, above 0; math.huge only measures")],
+          returns: "number, number"
+        ) { call in
+          let norm = try Gradients.norm(of: try self.tensors(call))
+          return [.number(norm), .number(Double(try Gradients.scale(norm: norm, limit: try call.double("max"))))]
+        },
       ])
   }
 
@@ -162,17 +178,6 @@ extension Engine {
       }
       return tensor
     }
-  }
-
-  private func clip(_ tensors: [Tensor], to limit: Double) throws -> Double {
-    let norm = try tensors.compactMap(\.gradient).reduce(0) { $0 + (try backend.sumOfSquares($1)) }.squareRoot()
-    guard norm > limit, norm.isFinite else { return norm }
-    // As torch: the coefficient has 1e-6 in its denominator.
-    let scale = Float(limit / (norm + 1e-6))
-    for gradient in tensors.compactMap(\.gradient) {
-      try backend.accumulate(gradient, scale: scale, into: gradient, scale: 0)
-    }
-    return norm
   }
 
   private func makeOptimizer(_ call: Call, _ rule: OptimizerRule) throws -> OptimizerObject {

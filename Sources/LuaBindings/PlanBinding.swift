@@ -37,7 +37,9 @@ extension Engine {
   private func planTable(_ call: Call) throws -> LuaValue {
     let model = try call.receiver(as: LanguageModel.self)
     let request = try planRequest(call, model)
-    let plan = try MemoryPlan(model, request, on: device(of: model).rehearse(model.backend), programByteCount: programByteCount(for: model))
+    let plan = try MemoryPlan(
+      model, request, on: device(of: model).rehearse(model.backend), programByteCount: programByteCount(for: model),
+      samplesByteCount: model.backend.memory.live(.samples))
     let state = call.state
     func rows(_ list: [(name: String, bytes: Int)]) -> LuaValue {
       .table(

@@ -30,7 +30,7 @@ public final class LanguageModel {
   public var checkpointStore: CheckpointStore?
   /// Seed of dropout masks and adapter initialisation.
   public var seed: UInt64 = 0
-  /// Number of training forward passes so far; part of a checkpoint.
+  /// Losses so far that named no masks, which number their own; part of a checkpoint.
   public var dropoutStep = 0
   public var usesAdapters = true
 
@@ -85,10 +85,15 @@ public final class LanguageModel {
   /// Mean cross-entropy over the trained targets of `batch`, f32 [1]; recorded for `backward`.
   /// - Parameter denominator: divides the sum instead of the batch's own count, for exact accumulation over
   ///   several batches of one step.
-  public func loss(_ batch: Batch, denominator: Int? = nil, isTraining: Bool = true) throws -> Tensor {
+  /// - Parameter masks: the dropout masks; nil takes those not used yet.
+  /// - Throws: `noTrainedTokens`, `tokenOutOfRange`, `tooLong`, `headerOnly`.
+  public func loss(
+    _ batch: Batch, denominator: Int? = nil, masks: MaskNumber? = nil, isTraining: Bool = true
+  ) throws -> Tensor {
+    guard isLoaded else { throw ModelError.headerOnly(operation: "loss") }
     let trained = batch.trainedTokenCount
     guard trained > 0 else { throw ModelError.noTrainedTokens }
-    let context = nextContext(isTraining: isTraining)
+    let context = isTraining ? context(masks: masks ?? nextMasks()) : evaluation
     let hidden = try finished(try hiddenStates(batch, context))
     let head = outputModule
     guard let weight = head.linearWeight else { throw ModelError.notLoaded(module: head.name) }
@@ -103,11 +108,13 @@ public final class LanguageModel {
   }
 
   /// Logits f32 [T, V] of every position, without recording.
+  /// - Throws: `headerOnly`, `emptyInput`, `tokenOutOfRange`, `tooLong`.
   public func logits(_ ids: [Int32]) throws -> Tensor { try logits(ids, observer: nil) }
 
   func logits(_ ids: [Int32], observer: ((Int, Tensor, Tensor) throws -> Void)?) throws -> Tensor {
-    try GradientMode.disabled {
-      let context = nextContext(isTraining: false)
+    guard isLoaded else { throw ModelError.headerOnly(operation: "logits") }
+    return try GradientMode.disabled {
+      let context = evaluation
       let hidden = try hiddenStates(try Batch([(ids, nil)]), context, observer: observer)
       return try headLogits(try finished(hidden), context)
     }
@@ -123,10 +130,19 @@ public final class LanguageModel {
 
   // MARK: Forward
 
-  private func nextContext(isTraining: Bool) -> ForwardContext {
-    if isTraining { dropoutStep += 1 }
-    return ForwardContext(
-      precision: computeType, usesAdapters: usesAdapters, isTraining: isTraining, seed: seed, dropoutStep: dropoutStep)
+  private func nextMasks() -> MaskNumber {
+    dropoutStep += 1
+    return MaskNumber(dropoutStep)
+  }
+
+  private func context(masks: MaskNumber) -> ForwardContext {
+    ForwardContext(
+      precision: computeType, usesAdapters: usesAdapters, isTraining: true, seed: seed, dropoutStep: masks.value)
+  }
+
+  /// Without dropout.
+  private var evaluation: ForwardContext {
+    ForwardContext(precision: computeType, usesAdapters: usesAdapters, isTraining: false, seed: seed, dropoutStep: 0)
   }
 
   private func check(_ ids: [Int32]) throws {
@@ -201,7 +217,7 @@ public final class LanguageModel {
   /// Logits f32 [1, V] of the last of `ids`, which continue the sequence in `cache`.
   func step(_ ids: [Int32], cache: KeyValueCache) throws -> Tensor {
     try GradientMode.disabled {
-      let context = nextContext(isTraining: false)
+      let context = evaluation
       let start = cache.length
       let end = start + ids.count
       let hidden = try run(ids, context, rotaryRows: end) { rotary in

@@ -10,6 +10,7 @@ public enum ModelError: Error, Equatable, Sendable {
   case emptyInput(operation: String)
   case tooLong(tokens: Int, limit: Int)
   case noTrainedTokens
+  case noSuchSample(number: Int, count: Int)
   case nonFiniteWeight(tensor: String, index: Int, path: String)
   case missingTensor(name: String, path: String)
   case badQuantization(tensor: String, path: String, problem: QuantizationProblem)
@@ -65,6 +66,8 @@ extension ModelError: CustomStringConvertible {
       "\(tokens) tokens are more than the model's \(limit) positions; shorten the input"
     case .noTrainedTokens:
       "loss: no token of this batch is trained (all labels are -100)"
+    case .noSuchSample(let number, let count):
+      "there is no sample \(number); there are \(count), counted from 0"
     case .nonFiniteWeight(let tensor, let index, let path):
       "\(path): \(tensor): element \(index) is not finite, so the tensor cannot be quantized; the file is damaged"
     case .missingTensor(let name, let path):

@@ -28,10 +28,10 @@ extension Backend {
 }
 
 extension Backend {
-  /// `sumOfSquares` of one contiguous tensor, read back.
-  public func sumOfSquares(_ x: Tensor) throws -> Double {
+  /// `sumOfSquares` of contiguous tensors, read back.
+  public func sumOfSquares(_ tensors: [Tensor]) throws -> Double {
     let sum = try Tensor(empty: [1], dtype: .i64, category: .workspace, on: self)
-    try sumOfSquares([x], into: sum)
+    try sumOfSquares(tensors, into: sum)
     return try sum.doubles()[0]
   }
 }

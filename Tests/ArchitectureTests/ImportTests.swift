@@ -17,7 +17,11 @@ private let arrows: [String: Set<String>] = [
   "Models": ["Tensors", "Autograd", "Quantization", "Formats", "Tokenizers"],
   "Adapters": ["Models", "Formats", "Tensors"],
   "Optimizers": ["Tensors", "Formats", "Numerics"],
-  "Training": ["Optimizers", "Adapters", "Models", "Formats", "Autograd", "Tensors"],
+  "Training": ["Optimizers", "Adapters", "Models", "Formats", "Quantization", "Autograd", "Tensors"],
+  "QLoRA": [
+    "Training", "Optimizers", "Adapters", "Models", "Tokenizers", "Formats", "Quantization", "Autograd", "Tensors",
+    "CPUBackend",
+  ],
   "Database": ["CSQLite"],
   "LuaRuntime": ["CLua", "CLuaTrampoline"],
   "LuaBindings": [

@@ -75,7 +75,7 @@ private func temporary() -> String {
   private func optimizer(_ model: LanguageModel) throws -> Optimizer {
     try Optimizer(
       model.trainableParameters.map { OptimizedParameter(name: $0.name, tensor: $0.tensor) },
-      OptimizerOptions(update: OptimizerUpdate(rule: .adamW, learningRate: 0.01)))
+      OptimizerOptions(.adamW, learningRate: 0.01))
   }
 
   private func train(_ model: LanguageModel, _ optimizer: Optimizer, steps: Range<Int>) throws {

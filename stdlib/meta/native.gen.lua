@@ -130,6 +130,10 @@ function native.tokenizer.load(path) end
 ---@return Batch
 function native.batch(rows, options) end
 
+---Packed samples, none yet; qlora.data.load fills them.
+---@return Samples
+function native.samples() end
+
 ---Sum over rows of KL(a || b), rows with the same argmax, number of rows.
 ---@param a Tensor f32 [T, V]
 ---@param b Tensor f32 [T, V]
@@ -162,9 +166,15 @@ function native.optimizer_options() end
 
 ---Norm of all gradients together; they are scaled down to `max` when it is larger.
 ---@param parameters table list of tensors, from model:trainable()
----@param max number largest norm; math.huge only measures
+---@param max number largest norm, above 0; math.huge only measures
 ---@return number
 function native.clip_grad_norm(parameters, max) end
+
+---Norm of all gradients together, and the factor that brings it down to `max`, 1 when it is not larger. `optimizer:step { grad_scale = factor }` applies it, which saves a pass over the gradients.
+---@param parameters table list of tensors, from model:trainable()
+---@param max number largest norm, above 0; math.huge only measures
+---@return number, number
+function native.gradient_norm(parameters, max) end
 
 ---Seconds of a clock that never goes back.
 ---@return number
@@ -800,7 +810,7 @@ function Module:weight() end
 local Optimizer = {}
 
 ---One update of every parameter that has a gradient.
----@param options? { lr?: number } how
+---@param options? { lr?: number, grad_scale?: number } how
 function Optimizer:step(options) end
 
 ---Forgets all gradients.
@@ -851,6 +861,58 @@ function Tokenizer:decode(ids) end
 ---@field tokens integer tokens in all
 ---@field trained integer targets that count in the loss
 local Batch = {}
+
+---Tokenized samples, packed: four bytes a token, and the ranges that are trained. Recipes use data sets.
+---@class Samples
+---@field nbytes integer bytes of the token ids
+local Samples = {}
+
+---Adds a sample and returns its trained targets; one without any is not added and gives 0. The first token is no target, since nothing predicts it.
+---@param ids table token ids
+---@param trained table list of { first, last } positions in ids, from 1
+---@param dropped? integer tokens that were cut off; default 0
+---@return integer
+function Samples:append(ids, trained, dropped) end
+
+---The token ids of a sample and its labels, -100 where nothing is trained.
+---@param number integer of the sample, from 1
+---@return integer[], integer[]
+function Samples:row(number) end
+
+---The trained targets of a sample.
+---@param number integer of the sample, from 1
+---@return integer
+function Samples:trained(number) end
+
+---The tokens of each sample.
+---@return integer[]
+function Samples:lengths() end
+
+---Of all samples: { tokens, trained, longest, truncated }.
+---@return table
+function Samples:stats() end
+
+---The samples of a list of numbers, in its order.
+---@param numbers table list of sample numbers, from 1
+---@return Samples
+function Samples:select(numbers) end
+
+---All tokens as one stream cut into samples of a length, every token trained.
+---@param length integer tokens of a sample, at least 2
+---@return Samples
+function Samples:windows(length) end
+
+---The samples of a list of numbers as one batch.
+---@param numbers table list of sample numbers, from 1
+---@return Batch
+function Samples:batch(numbers) end
+
+---A step over the samples of a list of numbers, in parts whose losses add up to the mean over all its trained targets.
+---@param numbers table list of sample numbers, from 1
+---@param size integer most samples of a part, at least 1
+---@param step integer keys the dropout masks, with the number of the part
+---@return Batch[]
+function Samples:micro_batches(numbers, size, step) end
 
 ---A function on a module, from model:hook. It stays until removed, or until the end of a `<close>` scope.
 ---@class Hook
