@@ -40,7 +40,7 @@ let package = Package(
   targets: [
     // MARK: Machine
     .target(name: "CPlatform"),
-    .target(name: "Numerics", dependencies: ["CPlatform"], swiftSettings: optimised),
+    .target(name: "Numerics", swiftSettings: optimised),
     .target(
       name: "KernelsBaseline", dependencies: ["Numerics", "CPlatform"],
       swiftSettings: kernelSettings("ISA_BASELINE", ["-march=x86-64"])),
@@ -62,23 +62,17 @@ let package = Package(
       swiftSettings: optimised),
 
     // MARK: Engine
-    .target(name: "Tensors", dependencies: ["Numerics", "CPlatform"], swiftSettings: optimised),
+    .target(name: "Tensors", swiftSettings: optimised),
     .target(name: "Autograd", dependencies: ["Tensors"]),
     .target(name: "Quantization", dependencies: ["Tensors", "Numerics"], swiftSettings: optimised),
-    .target(name: "Formats", dependencies: ["Tensors", "Numerics", "CPlatform"], swiftSettings: optimised),
+    .target(name: "Formats", dependencies: ["Tensors"], swiftSettings: optimised),
     .target(name: "Tokenizers", dependencies: ["Formats", "CPCRE2"], swiftSettings: optimised),
-    .target(
-      name: "Models",
-      dependencies: ["Tensors", "Autograd", "Quantization", "Formats", "Tokenizers", "Numerics"]),
-    .target(name: "Adapters", dependencies: ["Models", "Formats", "Tensors", "Autograd", "Quantization", "Numerics"]),
-    .target(
-      name: "Optimizers", dependencies: ["Tensors", "Quantization", "Formats", "Numerics", "CPlatform"]),
+    .target(name: "Models", dependencies: ["Tensors", "Autograd", "Quantization", "Formats", "Tokenizers"]),
+    .target(name: "Adapters", dependencies: ["Models", "Formats", "Tensors"]),
+    .target(name: "Optimizers", dependencies: ["Tensors", "Formats", "Numerics"]),
     .target(
       name: "Training",
-      dependencies: [
-        "Optimizers", "Adapters", "Models", "Tokenizers", "Formats", "Autograd", "Quantization", "Tensors", "Numerics",
-        "CPlatform",
-      ]),
+      dependencies: ["Optimizers", "Adapters", "Models", "Formats", "Quantization", "Autograd", "Tensors"]),
     .target(
       name: "QLoRA",
       dependencies: [
@@ -101,7 +95,7 @@ let package = Package(
         "LuaRuntime", "Training", "Optimizers", "Adapters", "Models", "Tokenizers", "Formats", "Quantization",
         "Autograd", "Tensors", "CPUBackend", "Numerics", "Database",
       ]),
-    .executableTarget(name: "qlora-run", dependencies: ["LuaBindings", "LuaRuntime", "CEdit", "CPlatform"]),
+    .executableTarget(name: "qlora-run", dependencies: ["LuaBindings", "LuaRuntime", "CEdit"]),
 
     // MARK: Tests
     tests("Numerics", ["Numerics"]),
@@ -121,7 +115,7 @@ let package = Package(
       swiftSettings: optimised),
     tests("Database", ["Database"]),
     tests("LuaRuntime", ["LuaRuntime"]),
-    tests("LuaBindings", ["LuaBindings", "LuaRuntime"]),
+    tests("LuaBindings", ["LuaBindings", "LuaRuntime", "Adapters", "Formats", "Models", "Tensors"]),
     tests("Recipe", ["Formats"]),
     tests("Architecture", []),
   ],

@@ -27,17 +27,17 @@ extension AdapterError: CustomStringConvertible {
     case .notLinear(let module, let kind):
       "\(module): an adapter needs a linear module, this is a \(kind)"
     case .alreadyAttached(let module):
-      "\(module): already has an adapter; call model:remove_adapters() first"
+      "\(module): already has an adapter"
     case .badRank(let module, let rank, let limit):
       "\(module): rank \(rank) is outside 1..\(limit)"
     case .badNumber(let module, let name, let value, let expected):
       "\(module): \(name) is \(value), expected \(expected)"
     case .nothingToSave:
-      "the model has no adapters to save; call model:add_lora first"
+      "the model has no adapters to save"
     case .nothingSelected:
       "LoRA: no linear module was chosen"
     case .notAnAdapter(let path):
-      "\(path): not an adapter; expected a folder with adapter_config.json, as model:save_adapter or PEFT writes it"
+      "\(path): not an adapter; expected a folder with adapter_config.json, as PEFT writes it"
     case .readsBackDifferently(let path, let module, let difference):
       "\(path): the adapter was written, but read back it gives other logits (by up to \(difference)); the first "
         + "module that differs is \(module). The file is not the model you trained: check the disk and save again"

@@ -53,9 +53,10 @@ private func propagate(_ node: GraphNode) throws {
     try gradient.map { $0.dtype == type || !type.isFloat ? $0 : try $0.converted(to: type) }
   }
   // What the operation saved is released as soon as its gradient is computed.
+  let sources = node.sources
   node.release()
   guard gradients.contains(where: { $0 != nil }) else { return }
-  for (source, gradient) in zip(node.sources, try backward(gradients)) {
+  for (source, gradient) in zip(sources, try backward(gradients)) {
     guard let gradient else { continue }
     switch source {
     case .none: continue

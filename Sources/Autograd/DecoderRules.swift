@@ -166,6 +166,6 @@ extension Tensor {
       throw TensorError.innerDimensions(operation: operation, lhs: shape, rhs: other)
     }
     guard !isContiguous else { return self }
-    throw TensorError.badShape(operation: operation, shape: shape, reason: "is not contiguous")
+    throw TensorError.badShape(operation: operation, shape: shape, problem: .notContiguous)
   }
 }

@@ -12,7 +12,8 @@ final class GraphNode {
   /// Creation order: inputs always have smaller numbers, so descending order is a reverse topological order.
   let sequence: Int
   let operation: String
-  let sources: [Source]
+  /// Where the gradients of the inputs go; empty once they have gone there.
+  private(set) var sources: [Source]
   var backward: (([Tensor?]) throws -> [Tensor?])?
   var outputGradients: [Tensor?]
   /// Rules get gradients of the type of their outputs, whatever type a sum or a seed has.
@@ -40,20 +41,37 @@ final class GraphNode {
       return .leaf(input)
     }
   }
+
+  /// Drops the nodes that only this one holds one after another. Left to themselves they would end inside each other, a
+  /// few stack frames per operation, and a long graph would run out of stack.
+  deinit {
+    var inputs: [GraphNode] = []
+    release(keeping: &inputs)
+    while var node = inputs.popLast() {
+      if isKnownUniquelyReferenced(&node) { node.release(keeping: &inputs) }
+    }
+  }
+
+  /// Adds the nodes of the inputs to `inputs`, before whatever held them here is gone.
+  private func release(keeping inputs: inout [GraphNode]) {
+    for case .output(let edge) in sources { inputs.append(edge.node) }
+    release()
+  }
+
+  /// Forgets everything that the backward pass needs.
+  func release() {
+    sources = []
+    backward = nil
+    outputGradients = []
+    recompute = nil
+    recomputed = nil
+  }
 }
 
 extension GraphNode {
   func recomputedOutput() throws -> Tensor? {
     if recomputed == nil { recomputed = try recompute?() }
     return recomputed
-  }
-
-  /// Releases everything that was saved for the backward pass.
-  func release() {
-    backward = nil
-    outputGradients = []
-    recompute = nil
-    recomputed = nil
   }
 }
 
@@ -76,8 +94,7 @@ struct SavedInput {
   }
 }
 
-/// Where a result comes from: output `index` of `node`. Long chains of nodes are released iteratively by `backward`;
-/// a graph that is dropped unused is cut by `GraphEdge.deinit` to keep release from recursing once per operation.
+/// Where a result comes from: output `index` of `node`.
 final class GraphEdge {
   let node: GraphNode
   let index: Int

@@ -19,7 +19,7 @@ public func reduce(_ operation: Reduction, _ x: Tensor, axis: Int? = nil) throws
   let x = try x.dtype == .f32 ? x : convert(x, to: .f32)
   let (outer, count, inner) = try split(x, axis, name)
   if count == 0, operation != .sum {
-    throw TensorError.badShape(operation: name, shape: x.shape, reason: "has nothing to reduce")
+    throw TensorError.badShape(operation: name, shape: x.shape, problem: .nothingToReduce)
   }
   var shape = x.shape
   shape.remove(at: axis)
@@ -58,7 +58,7 @@ public func packed(_ x: Tensor) throws -> Tensor {
 public func softmax(_ x: Tensor, logarithm: Bool = false) throws -> Tensor {
   let name = logarithm ? "log_softmax" : "softmax"
   guard x.rank >= 1, x.shape.last != 0 else {
-    throw TensorError.badShape(operation: name, shape: x.shape, reason: "has no last dimension")
+    throw TensorError.badShape(operation: name, shape: x.shape, problem: .noLastDimension)
   }
   let x = try x.dtype == .f32 ? x : convert(x, to: .f32)
   let y = try Tensor(empty: x.shape, dtype: .f32, on: x.backend)

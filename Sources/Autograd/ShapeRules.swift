@@ -90,7 +90,7 @@ public func concatenate(_ parts: [Tensor], axis: Int) throws -> Tensor {
 /// Rows `ids` of a table, as an embedding.
 public func gatherRows(_ table: Tensor, _ ids: Tensor) throws -> Tensor {
   guard table.rank == 2 else {
-    throw TensorError.badShape(operation: "gather", shape: table.shape, reason: "is not a matrix")
+    throw TensorError.badShape(operation: "gather", shape: table.shape, problem: .notAMatrix)
   }
   for id in try ids.integers() where id < 0 || id >= table.shape[0] {
     throw TensorError.badIndex(operation: "gather", index: id + 1, count: table.shape[0])

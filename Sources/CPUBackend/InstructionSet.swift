@@ -13,12 +13,37 @@ public enum InstructionSet: Int, Sendable, CaseIterable {
 
   public static var best: InstructionSet { allCases.last { $0.isSupported } ?? .baseline }
 
-  /// What this process uses: the best one, or what `QLORA_ISA` names (an unknown or unsupported name is an error
-  /// that `qlora-run` reports; here it falls back to the best).
-  public static let selected: InstructionSet = {
+  /// What the environment asks for: the best one, or the one that `QLORA_ISA` names; an empty value asks for nothing.
+  /// - Throws: `unknown` and `unsupported` for a name that cannot be followed.
+  public static func requested() throws(InstructionSetError) -> InstructionSet {
     guard let raw = getenv("QLORA_ISA") else { return best }
     let name = String(cString: raw)
-    let match = allCases.first { String(describing: $0) == name }
-    return match.flatMap { $0.isSupported ? $0 : nil } ?? best
-  }()
+    if name.isEmpty { return best }
+    guard let match = allCases.first(where: { $0.name == name }) else { throw .unknown(name: name) }
+    guard match.isSupported else { throw .unsupported(match) }
+    return match
+  }
+
+  /// What this process uses: what is requested, or the best where that is an error. A program asks `requested` at its
+  /// start, to tell it.
+  public static let selected: InstructionSet = (try? requested()) ?? best
+
+  var name: String { String(describing: self) }
+}
+
+/// What is wrong with the value of `QLORA_ISA`.
+public enum InstructionSetError: Error, Equatable, CustomStringConvertible {
+  case unknown(name: String)
+  case unsupported(InstructionSet)
+
+  public var description: String {
+    func list(_ sets: [InstructionSet]) -> String { sets.map(\.name).joined(separator: ", ") }
+    return switch self {
+    case .unknown(let name):
+      "QLORA_ISA is '\(name)', which names no instruction set; known: \(list(InstructionSet.allCases))"
+    case .unsupported(let set):
+      "QLORA_ISA is '\(set.name)', which this processor does not have; known: \(list(InstructionSet.allCases)); "
+        + "here: \(list(InstructionSet.allCases.filter(\.isSupported)))"
+    }
+  }
 }

@@ -18,6 +18,8 @@ public enum FormatError: Error, Sendable, Equatable {
   case shape(path: String, tensor: String, expected: [Int], actual: [Int])
   case rows(path: String, tensor: String, rows: Range<Int>, available: Int)
   case unsupportedModel(path: String, field: String, value: String, supported: [String])
+  /// Records in a kind of file that cannot be read.
+  case unsupportedFile(path: String, ending: String, supported: [String])
   case notCached(name: String, looked: [String])
   case record(path: String, line: Int, problem: String)
   case alreadyExists(path: String)
@@ -84,9 +86,10 @@ extension FormatError: CustomStringConvertible {
       "\(path): rows \(rows.lowerBound)..<\(rows.upperBound) of tensor \(tensor) wanted, it has \(available)"
     case .unsupportedModel(let path, let field, let value, let supported):
       "\(path): \(field) \(value) is not supported; supported: \(supported.joined(separator: ", "))"
+    case .unsupportedFile(let path, let ending, let supported):
+      "\(path): files that end in .\(ending) cannot be read; supported: \(supported.joined(separator: ", "))"
     case .notCached(let name, let looked):
-      "model \(name) is not on this machine: no folder of this name, and nothing in the cache; looked in \(looked.joined(separator: ", ")). "
-        + "Fetch it with `hf download \(name)`, or give a folder or a .gguf file"
+      "model \(name) is not on this machine: no folder of this name, and nothing in the cache; looked in \(looked.joined(separator: ", "))"
     case .record(let path, let line, let problem): "\(path): line \(line): \(problem)"
     case .alreadyExists(let path): "\(path): already exists; remove it or name another place"
     case .diskTooSmall(let path, let needed, let free):

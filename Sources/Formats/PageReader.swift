@@ -15,11 +15,8 @@ public final class PageReader {
     let isStopping = Atomic(false)
   }
 
-  /// nil where the system gives no thread.
-  public init?() {
-    guard let thread = try? RequestThread() else { return nil }
-    self.thread = thread
-  }
+  /// - Throws: `TensorError.noThread` where the system gives no thread.
+  public init() throws(TensorError) { thread = try RequestThread() }
 
   // What is being read must stay mapped until it is.
   deinit {

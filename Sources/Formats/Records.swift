@@ -25,8 +25,7 @@ public enum Records {
       }
       return [["text": .string(text)]]
     default:
-      throw .unsupportedModel(
-        path: path, field: "file ending", value: kind, supported: ["json", "jsonl", "ndjson", "csv", "tsv", "txt"])
+      throw .unsupportedFile(path: path, ending: kind, supported: ["json", "jsonl", "ndjson", "csv", "tsv", "txt"])
     }
   }
 

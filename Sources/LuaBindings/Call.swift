@@ -17,8 +17,13 @@ public struct Call {
     return object
   }
 
+  /// The argument of a declared name; nil where it was left out. Another name is a mistake in the binding, which
+  /// builds for debugging stop at.
   public subscript(_ name: String) -> LuaValue {
-    guard let index = parameters.firstIndex(where: { $0.name == name }) else { return .nil }
+    guard let index = parameters.firstIndex(where: { $0.name == name }) else {
+      assertionFailure("\(function) declares no parameter '\(name)'")
+      return .nil
+    }
     return index < arguments.count ? arguments[index] : .nil
   }
 
@@ -38,13 +43,17 @@ public struct Call {
   }
 
   /// The fields of an options argument; empty when it was left out.
-  public func options(_ name: String) -> Options { Options(function: function, table: self[name].asTable) }
+  public func options(_ name: String) -> Options {
+    var fields: [Parameter] = []
+    if case .options(let declared) = parameters.first(where: { $0.name == name })?.type { fields = declared }
+    return Options(function: function, fields: fields, table: self[name].asTable)
+  }
 
   /// The fields of a table inside an argument, such as an element of a list, checked as options are.
   /// - Parameter what: whose they are, for messages.
   func options(_ table: LuaTable, _ fields: [Parameter], of what: String) throws -> Options {
     try table.check(fields, function: what)
-    return Options(function: what, table: table)
+    return Options(function: what, fields: fields, table: table)
   }
 
   /// The texts of a list; `what` names it in messages.
@@ -60,7 +69,7 @@ public struct Call {
     return value
   }
 
-  private func bad(_ name: String, _ expected: String) -> BindingError {
+  func bad(_ name: String, _ expected: String) -> BindingError {
     let number = (parameters.firstIndex { $0.name == name } ?? 0) + 1
     return .badArgument(number: number, function: function, expected: expected, got: self[name].typeName)
   }
@@ -71,9 +80,18 @@ public struct Call {
 /// The fields of an options table, already checked against the declaration.
 public struct Options {
   let function: String
+  let fields: [Parameter]
   public let table: LuaTable?
 
-  public subscript(_ name: String) -> LuaValue { table?[name] ?? .nil }
+  /// The option of a declared name; nil where it was left out. Another name is a mistake in the binding, which builds
+  /// for debugging stop at.
+  public subscript(_ name: String) -> LuaValue {
+    assert(fields.contains { $0.name == name }, "\(function) declares no option '\(name)'")
+    return table?[name] ?? .nil
+  }
+
+  /// The option of a name that only some of the functions declare that share the code which reads it.
+  func shared(_ name: String) -> LuaValue { table?[name] ?? .nil }
   public func string(_ name: String) -> String? { self[name].asString }
   public func int(_ name: String) -> Int? { self[name].asInt }
   public func double(_ name: String) -> Double? { self[name].asDouble }

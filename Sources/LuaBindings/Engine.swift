@@ -45,6 +45,10 @@ public final class Engine {
   /// Random tensors drawn so far, which keys their streams.
   var randomDraws = 0
 
+  /// Whether the backend can be what the environment asks for, before anything runs.
+  /// - Throws: `InstructionSetError` for a `QLORA_ISA` that is no instruction set of this processor.
+  public static func checkEnvironment() throws { _ = try InstructionSet.requested() }
+
   public init(options: RunOptions, resourceRoot: String) {
     self.options = options
     self.resourceRoot = resourceRoot

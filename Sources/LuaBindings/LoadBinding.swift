@@ -182,7 +182,7 @@ extension Engine {
     if let name = given.string("quant") { options.kind = try fourBitKind(name, call) }
     options.blockSize = given.int("block") ?? options.blockSize
     options.doubleQuantization = given.bool("double_quant") ?? true
-    if let name = given.string("dtype") {
+    if let name = given.shared("dtype").asString {
       guard let dtype = DType(name: name), dtype.isFloat else {
         throw call.invalid("dtype must be \"f32\", \"bf16\" or \"f16\", got \"\(name)\"")
       }

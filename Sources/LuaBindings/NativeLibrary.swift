@@ -17,6 +17,7 @@ extension Engine {
 
   /// Installs the classes and makes `require "qlora.native"` give the functions.
   public func install(in state: LuaState) {
+    state.wording = { "\($0)" + Remedy.text(for: $0) }
     for declared in classes { state.install(declared) }
     let native = state.newTable()
     for module in modules { state.install(module, into: native) }

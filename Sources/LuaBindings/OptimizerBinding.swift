@@ -51,7 +51,8 @@ extension Engine {
           "lr", "number", "base learning rate; may be assigned",
           set: { _, object, value in
             guard let rate = value.asDouble else {
-              throw BindingError.badArgument(number: 1, function: "lr", expected: "number", got: value.typeName)
+              throw BindingError.badField(
+                className: "Optimizer", field: "lr", expected: "number", got: value.typeName)
             }
             try (object as? OptimizerObject)?.setLearningRate(rate)
           }

@@ -157,12 +157,16 @@ public enum BindingError: Error, CustomStringConvertible {
   /// `hint` says where such an argument comes from; empty when the type says enough.
   case badArgument(number: Int, function: String, expected: String, got: String, hint: String = "")
   case tooManyArguments(function: String, taken: [String], number: Int)
+  /// Operands are counted from 1, from the left.
+  case badOperand(number: Int, symbol: String, expected: String, got: String)
   case badSelf(method: String, className: String, got: String)
   case unknownOption(function: String, option: String, nearest: String?, known: [String] = [])
   case badOption(function: String, option: String, expected: String, got: String)
   case missingOption(function: String, option: String)
   case unknownField(className: String, field: String, nearest: String?)
   case readOnly(className: String, field: String)
+  /// A value that a field does not take.
+  case badField(className: String, field: String, expected: String, got: String)
   case invalid(function: String, message: String)
 
   public var description: String {
@@ -172,21 +176,31 @@ public enum BindingError: Error, CustomStringConvertible {
     case .tooManyArguments(let function, let taken, let number):
       "\(function): nobody reads the table given as argument \(number); it takes "
         + (taken.isEmpty ? "no arguments" : taken.joined(separator: ", "))
+    case .badOperand(let number, let symbol, let expected, let got):
+      "bad operand #\(number) of '\(symbol)' (\(expected) expected, got \(got))"
     case .badSelf(let method, let className, let got):
       "calling '\(method)' on bad self (\(className) expected, got \(got)); use a colon: object:\(method)()"
     case .unknownOption(let function, let option, let nearest, let known):
       "\(function): unknown option '\(option)'"
         + (nearest.map { " (did you mean '\($0)'?)" } ?? "; valid: \(known.sorted().joined(separator: ", "))")
     case .badOption(let function, let option, let expected, let got):
-      "\(function): option '\(option)' must be a \(expected), got \(got)"
+      "\(function): option '\(option)' must be \(withArticle(expected)), got \(got)"
     case .missingOption(let function, let option):
       "\(function): option '\(option)' is missing"
     case .unknownField(let className, let field, let nearest):
       "\(className) has no field '\(field)'" + (nearest.map { " (did you mean '\($0)'?)" } ?? "")
     case .readOnly(let className, let field):
       "\(className).\(field) cannot be assigned"
+    case .badField(let className, let field, let expected, let got):
+      "\(className).\(field) must be \(withArticle(expected)), got \(got)"
     case .invalid(let function, let message):
       "\(function): \(message)"
     }
+  }
+
+  /// "a number", "an integer"; nil has no article.
+  private func withArticle(_ noun: String) -> String {
+    if noun.hasPrefix("nil") { return noun }
+    return ("aeiou".contains(noun.prefix(1)) ? "an " : "a ") + noun
   }
 }

@@ -22,7 +22,8 @@ extension Engine {
           "requires_grad", "boolean", "whether backward brings a gradient to this tensor",
           set: { _, object, value in
             guard let tensor = object as? Tensor, let flag = value.asBool else {
-              throw BindingError.invalid(function: "requires_grad", message: "boolean expected, got \(value.typeName)")
+              throw BindingError.badField(
+                className: "Tensor", field: "requires_grad", expected: "boolean", got: value.typeName)
             }
             guard tensor.producer == nil else { throw TensorError.inPlaceOnGraph(operation: "requires_grad") }
             tensor.requiresGradient = flag
@@ -32,8 +33,8 @@ extension Engine {
           "grad", "Tensor|nil", "sum of the gradients that backward brought, f32",
           set: { _, object, value in
             guard value.isNil else {
-              throw BindingError.invalid(
-                function: "grad", message: "only nil can be assigned, which forgets the gradient")
+              throw BindingError.badField(
+                className: "Tensor", field: "grad", expected: "nil, which forgets the gradient", got: value.typeName)
             }
             (object as? Tensor)?.gradient = nil
           }
@@ -43,11 +44,11 @@ extension Engine {
       metamethods: operators,
       index: { call in
         let tensor = try call.receiver(as: Tensor.self)
-        return [self.value(try self.indexed(tensor, call.arguments[0], call), call.state)]
+        return [self.value(try self.indexed(tensor, call.arguments.first ?? .nil, call), call.state)]
       },
       assign: { call in
         let tensor = try call.receiver(as: Tensor.self)
-        let target = try self.indexed(tensor, call.arguments[0], call)
+        let target = try self.indexed(tensor, call.arguments.first ?? .nil, call)
         try self.requireLeaf(tensor, "index assignment")
         let value = call.arguments.count > 1 ? call.arguments[1] : .nil
         if let number = value.asDouble {
@@ -120,11 +121,27 @@ extension Engine {
 
   // MARK: Arguments
 
-  /// A Lua number or a tensor as an operand.
-  func operand(_ value: LuaValue, _ function: String) throws -> Tensor {
+  /// A Lua number or a tensor; nil for anything else.
+  private func operand(_ value: LuaValue) throws -> Tensor? {
     if let number = value.asDouble { return try Tensor([Float(number)], on: backend) }
-    if case .object(let object) = value, let tensor = object as? Tensor { return tensor }
-    throw BindingError.badArgument(number: 1, function: function, expected: "Tensor or number", got: value.typeName)
+    if case .object(let object) = value { return object as? Tensor }
+    return nil
+  }
+
+  /// The argument `name` of a method, a number or a tensor.
+  func operand(_ name: String, of call: Call) throws -> Tensor {
+    guard let tensor = try operand(call[name]) else { throw call.bad(name, "Tensor or number") }
+    return tensor
+  }
+
+  /// Operand `number` of an operator, counted from 1.
+  private func operand(_ number: Int, of symbol: String, _ call: Call) throws -> Tensor {
+    let value = number <= call.arguments.count ? call.arguments[number - 1] : .nil
+    guard let tensor = try operand(value) else {
+      throw BindingError.badOperand(
+        number: number, symbol: symbol, expected: "Tensor or number", got: value.typeName)
+    }
+    return tensor
   }
 
   /// A 1-based dimension, negative from the end, as 0-based.
@@ -138,24 +155,30 @@ extension Engine {
   }
 
   private var operators: [NativeFunction] {
-    func operation(_ name: String, _ binaryOperation: BinaryOperation) -> NativeFunction {
+    func operation(_ name: String, _ symbol: String, _ binaryOperation: BinaryOperation) -> NativeFunction {
       NativeFunction(name, "Element by element, with broadcasting.", returns: "Tensor") { call in
-        let a = try self.operand(call.arguments.first ?? .nil, name)
-        let b = try self.operand(call.arguments.count > 1 ? call.arguments[1] : .nil, name)
+        let (a, b) = (try self.operand(1, of: symbol, call), try self.operand(2, of: symbol, call))
         return [self.value(try binary(binaryOperation, a, b), call.state)]
       }
     }
+    func tensor(_ call: Call) throws -> Tensor {
+      let value = call.arguments.first ?? .nil
+      guard case .object(let object) = value, let tensor = object as? Tensor else {
+        throw BindingError.badSelf(method: call.function, className: "Tensor", got: value.typeName)
+      }
+      return tensor
+    }
     return [
-      operation("__add", .add), operation("__sub", .subtract), operation("__mul", .multiply),
-      operation("__div", .divide), operation("__pow", .power),
+      operation("__add", "+", .add), operation("__sub", "-", .subtract), operation("__mul", "*", .multiply),
+      operation("__div", "/", .divide), operation("__pow", "^", .power),
       NativeFunction("__unm", "Negation.", returns: "Tensor") { call in
-        [self.value(try unary(.negate, try self.operand(call.arguments.first ?? .nil, "__unm")), call.state)]
+        [self.value(try unary(.negate, try self.operand(1, of: "-", call)), call.state)]
       },
       NativeFunction("__len", "Size of the first dimension.", returns: "integer") { call in
-        [.integer(try self.operand(call.arguments.first ?? .nil, "__len").shape.first ?? 0)]
+        [.integer(try tensor(call).shape.first ?? 0)]
       },
       NativeFunction("__tostring", "Columns, summarised when large, and a footer.", returns: "string") { call in
-        [.string(try TensorText.describe(try self.operand(call.arguments.first ?? .nil, "__tostring")))]
+        [.string(try TensorText.describe(try tensor(call)))]
       },
     ]
   }

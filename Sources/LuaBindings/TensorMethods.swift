@@ -119,7 +119,7 @@ extension Engine {
     ]
     return named.map { name, operation in
       method(name, "Element by element \(name), with broadcasting, f32.", [other]) { tensor, call in
-        try binary(operation, tensor, try self.operand(call["other"], name))
+        try binary(operation, tensor, try self.operand("other", of: call))
       }
     }
       + unaries.map { name, operation in
@@ -194,7 +194,7 @@ extension Engine {
     return operations.map { name, operation in
       method(name, "\(name.dropLast()) in place; returns the tensor.", [other]) { tensor, call in
         try self.requireLeaf(tensor, name)
-        let result = try GradientMode.disabled { try binary(operation, tensor, try self.operand(call["other"], name)) }
+        let result = try GradientMode.disabled { try binary(operation, tensor, try self.operand("other", of: call)) }
         guard result.shape == tensor.shape else {
           throw TensorError.shapeMismatch(operation: name, lhs: tensor.shape, rhs: result.shape)
         }

@@ -27,6 +27,8 @@ public final class LuaState {
   let L: OpaquePointer
   private(set) var isOpen = true
   private var bodies: [LuaBody] = []
+  /// The text that a Lua program gets of an error of a native function.
+  public var wording: (any Error) -> String = { String(describing: $0) }
   /// Swift class name -> C string that lives as long as the state, for pushing objects.
   private var classNames: [String: UnsafeMutablePointer<CChar>] = [:]
 
@@ -61,6 +63,8 @@ public final class LuaState {
     // Values are read from the calling stack and results pushed there, which may be a coroutine's.
     let arguments = count == 0 ? [] : (1...count).map { value(at: $0, on: L) }
     do {
+      // The number is an upvalue, which `debug.setupvalue` can change.
+      guard bodies.indices.contains(number) else { throw LuaError(message: "no native function \(number)") }
       let results = try bodies[number](self, arguments)
       guard lua_checkstack(L, Int32(results.count + 4)) != 0 else {
         lua_settop(L, 0)
@@ -75,7 +79,7 @@ public final class LuaState {
       return QL_RETHROW
     } catch {
       lua_settop(L, 0)
-      push(String(describing: error), on: L)
+      push(wording(error), on: L)
       return QL_RAISE
     }
   }

@@ -84,9 +84,7 @@ public struct CheckpointQuantizer {
     let name = module.name + ".weight"
     guard source.contains(name) else { throw ModelError.missingTensor(name: name, path: source.path) }
     for kind in FourBitKind.allCases where source.contains("\(name).quant_state.bitsandbytes__\(kind.rawValue)") {
-      throw ModelError.badQuantization(
-        tensor: name, path: source.path, reason: "is already in 4 bits (\(kind.rawValue)); give the original checkpoint"
-      )
+      throw ModelError.badQuantization(tensor: name, path: source.path, problem: .alreadyQuantized(kind))
     }
   }
 

@@ -1,4 +1,5 @@
 import Glibc
+import Tensors
 
 /// What can go wrong with a model, as data.
 public enum ModelError: Error, Equatable, Sendable {
@@ -12,7 +13,7 @@ public enum ModelError: Error, Equatable, Sendable {
   case noSuchSample(number: Int, count: Int)
   case nonFiniteWeight(tensor: String, index: Int, path: String)
   case missingTensor(name: String, path: String)
-  case badQuantization(tensor: String, path: String, reason: String)
+  case badQuantization(tensor: String, path: String, problem: QuantizationProblem)
   case badOption(name: String, value: String, expected: String)
   case noTokenizer(path: String)
   case unrecognisedPath(path: String)
@@ -21,11 +22,30 @@ public enum ModelError: Error, Equatable, Sendable {
   case recursiveHook(module: String)
   case noSuchLayer(layer: Int, count: Int)
   case tooFewTokens(operation: String, minimum: Int)
-  case noOriginalWeights(path: String, reason: String)
+  case noOriginalWeights(path: String, problem: OriginalProblem)
   case cannotStream(path: String)
   case unreadableWeights(path: String, layer: Int, code: Int32)
   case streamedNeedsCheckpointing
   case streamedInterval(layers: Int)
+
+  /// What is wrong with a matrix that a file holds in 4 bits.
+  public enum QuantizationProblem: Equatable, Sendable {
+    case twoStates
+    /// A part of the stored form that is not what the format says.
+    case field(String, value: String, expected: String)
+    /// Where wide weights are needed.
+    case alreadyQuantized(FourBitKind)
+    /// Where another type is asked for.
+    case storedAs(FourBitKind)
+  }
+
+  /// Why a quantized module cannot be compared with the weights it was made from.
+  public enum OriginalProblem: Equatable, Sendable {
+    case notQuantized(module: String)
+    case nothingQuantized
+    case notFromFile
+    case storedQuantized(module: String)
+  }
 }
 
 extension ModelError: CustomStringConvertible {
@@ -34,7 +54,7 @@ extension ModelError: CustomStringConvertible {
     case .notLoaded(let module):
       "\(module): this module has no weights; the model was read from its header only"
     case .headerOnly(let operation):
-      "\(operation): the model was read from its header only (--plan); load the weights to compute"
+      "\(operation): the model was read from its header only; load the weights to compute"
     case .unknownModule(let name, let nearest):
       "no module is called '\(name)'" + (nearest.isEmpty ? "" : "; nearest: \(nearest.joined(separator: ", "))")
     case .tokenOutOfRange(let id, let vocabulary):
@@ -43,7 +63,7 @@ extension ModelError: CustomStringConvertible {
     case .emptyInput(let operation):
       "\(operation): no tokens given"
     case .tooLong(let tokens, let limit):
-      "\(tokens) tokens are more than the model's \(limit) positions; shorten the input or lower max_length"
+      "\(tokens) tokens are more than the model's \(limit) positions; shorten the input"
     case .noTrainedTokens:
       "loss: no token of this batch is trained (all labels are -100)"
     case .noSuchSample(let number, let count):
@@ -52,8 +72,8 @@ extension ModelError: CustomStringConvertible {
       "\(path): \(tensor): element \(index) is not finite, so the tensor cannot be quantized; the file is damaged"
     case .missingTensor(let name, let path):
       "\(path): tensor '\(name)' is missing"
-    case .badQuantization(let tensor, let path, let reason):
-      "\(path): \(tensor): \(reason)"
+    case .badQuantization(let tensor, let path, let problem):
+      "\(path): \(tensor): \(problem)"
     case .badOption(let name, let value, let expected):
       "load: \(name) is \(value), expected \(expected)"
     case .noTokenizer(let path):
@@ -71,19 +91,40 @@ extension ModelError: CustomStringConvertible {
     case .tooFewTokens(let operation, let minimum):
       "\(operation): at least \(minimum) tokens are needed"
     case .cannotStream(let path):
-      "\(path): stream = true leaves the base on disk as it is stored, and these weights are not stored in the form they "
-        + "are used in; run `qlora-run quantize.lua IN OUT` once and load OUT"
+      "\(path): streaming leaves the base on disk as it is stored, and these weights are not stored in the form they "
+        + "are used in"
     case .unreadableWeights(let path, let layer, let code):
       "\(path): the weights of layer \(layer) cannot be read any more (\(String(cString: strerror(code)))); was the "
         + "file cut short, or does the disk fail?"
     case .streamedNeedsCheckpointing:
-      "checkpointing = false: a streamed model (stream = true) recomputes its layers in the backward pass, so that they "
-        + "are read in order; leave it on, or load without stream"
+      "checkpointing is off: a streamed model recomputes its layers in the backward pass, so that they are read in order"
     case .streamedInterval(let layers):
-      "checkpointing = \(layers): a streamed base has one layer in memory at a time, so layers are recomputed one by one; "
-        + "set checkpointing = true, and offload = true to keep fewer activations, or stream = false"
-    case .noOriginalWeights(let path, let reason):
-      "quantization error: \(path): \(reason)"
+      "checkpointing of \(layers) layers together: a streamed base has one layer in memory at a time, so layers are "
+        + "recomputed one by one"
+    case .noOriginalWeights(let path, let problem):
+      "quantization error: \(path): \(problem)"
+    }
+  }
+}
+
+extension ModelError.QuantizationProblem: CustomStringConvertible {
+  public var description: String {
+    switch self {
+    case .twoStates: "has two quantization states"
+    case .field(let name, let value, let expected): "\(name) is \(value), expected \(expected)"
+    case .alreadyQuantized(let kind): "is already in 4 bits (\(kind.rawValue)); give the original checkpoint"
+    case .storedAs(let kind): "is stored in 4 bits (\(kind.rawValue)), so another type cannot be chosen while loading"
+    }
+  }
+}
+
+extension ModelError.OriginalProblem: CustomStringConvertible {
+  public var description: String {
+    switch self {
+    case .notQuantized(let module): "\(module) is not quantized"
+    case .nothingQuantized: "no module is quantized"
+    case .notFromFile: "the model was not read from a file"
+    case .storedQuantized(let module): "\(module) is stored in 4 bits, its original weights are not in the file"
     }
   }
 }

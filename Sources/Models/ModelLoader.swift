@@ -56,9 +56,7 @@ public struct ModelLoader {
     {
       if let own = options.moduleQuantization[module.name], own != stored.operand.kind {
         throw ModelError.badQuantization(
-          tensor: weightName, path: source.path,
-          reason:
-            "is stored in 4 bits (\(stored.operand.kind.rawValue)), so quant cannot be chosen for it while loading")
+          tensor: weightName, path: source.path, problem: .storedAs(stored.operand.kind))
       }
       module.quantized = stored.operand
       return

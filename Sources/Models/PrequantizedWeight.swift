@@ -14,31 +14,36 @@ struct PrequantizedWeight {
     let kinds = [FourBitKind.nf4, .fp4].filter { source.contains("\(name).quant_state.bitsandbytes__\($0.rawValue)") }
     guard let kind = kinds.first else { return nil }
     let reader = Reader(source: source, name: name, backend: backend)
-    guard kinds.count == 1 else { throw reader.problem("has two quantization states") }
+    guard kinds.count == 1 else { throw reader.error(.twoStates) }
     let state = try reader.state("quant_state.bitsandbytes__\(kind.rawValue)")
+    func text(_ field: String) -> String { state[field]?.text() ?? "missing" }
     guard state["quant_type"]?.string == kind.rawValue else {
-      throw reader.problem("quant_type is \(state["quant_type"]?.text() ?? "missing"), expected \"\(kind.rawValue)\"")
+      throw reader.error(.field("quant_type", value: text("quant_type"), expected: "\"\(kind.rawValue)\""))
     }
     guard let blockSize = state["blocksize"]?.int, FourBit.blockSizes.contains(blockSize) else {
-      throw reader.problem(
-        "blocksize is \(state["blocksize"]?.text() ?? "missing"), expected one of \(FourBit.blockSizes)")
+      throw reader.error(.field("blocksize", value: text("blocksize"), expected: "one of \(FourBit.blockSizes)"))
     }
     guard state["shape"]?.array?.compactMap(\.int) == shape else {
-      throw reader.problem("shape is \(state["shape"]?.text() ?? "missing"), the configuration expects \(shape)")
+      throw reader.error(.field("shape", value: text("shape"), expected: "\(shape), as the configuration says"))
     }
     let count = shape.reduce(1, *)
     let blocks = (count + blockSize - 1) / blockSize
     let codes = try reader.bytes(name, count: (count + 1) / 2)
     let codebook = try reader.floats("quant_map", count: 16)
     guard try codebook.floats() == FourBit.codebookValues(kind) else {
-      throw reader.problem("quant_map is not the \(kind.rawValue) table")
+      throw reader.error(.field("quant_map", value: "another table", expected: "the one of \(kind.rawValue)"))
     }
     let absmax: Tensor
     var nested: QuantizedOperand.Nested?
     if source.contains("\(name).nested_absmax") {
       guard let offset = state["nested_offset"]?.double, offset.isFinite,
         let nestedBlock = state["nested_blocksize"]?.int, nestedBlock == FourBit.nestedBlockSize
-      else { throw reader.problem("nested_offset or nested_blocksize is missing or not \(FourBit.nestedBlockSize)") }
+      else {
+        throw reader.error(
+          .field(
+            "nested_offset, nested_blocksize", value: "\(text("nested_offset")), \(text("nested_blocksize"))",
+            expected: "a number, \(FourBit.nestedBlockSize)"))
+      }
       absmax = try reader.bytes("\(name).absmax", count: blocks)
       nested = QuantizedOperand.Nested(
         absmax: try reader.floats("nested_absmax", count: (blocks + nestedBlock - 1) / nestedBlock),
@@ -56,11 +61,15 @@ private struct Reader {
   let name: String
   let backend: any Backend
 
-  func problem(_ reason: String) -> ModelError { .badQuantization(tensor: name, path: source.path, reason: reason) }
+  func error(_ problem: ModelError.QuantizationProblem) -> ModelError {
+    .badQuantization(tensor: name, path: source.path, problem: problem)
+  }
 
   private func plain(_ key: String) throws -> (UnsafeRawBufferPointer, DType) {
     guard source.contains(key) else { throw ModelError.missingTensor(name: key, path: source.path) }
-    guard let plain = try source.rawBytes(key) else { throw problem("\(key) is stored in an unexpected type") }
+    guard let plain = try source.rawBytes(key) else {
+      throw error(.field(key, value: "of another type", expected: "plain elements"))
+    }
     return plain
   }
 
@@ -73,7 +82,9 @@ private struct Reader {
   /// A view of `count` bytes, whatever element type they are declared as (quant_storage).
   func bytes(_ key: String, count: Int) throws -> Tensor {
     let (bytes, _) = try plain(key)
-    guard bytes.count == count else { throw problem("\(key) has \(bytes.count) bytes, expected \(count)") }
+    guard bytes.count == count else {
+      throw error(.field(key, value: "\(bytes.count) bytes", expected: "\(count)"))
+    }
     return try adopted(bytes, .u8, count)
   }
 
@@ -88,7 +99,8 @@ private struct Reader {
     let key = "\(name).\(suffix)"
     let (bytes, dtype) = try plain(key)
     guard dtype == .f32, bytes.count == 4 * count else {
-      throw problem("\(suffix) is \(dtype.name) with \(bytes.count) bytes, expected f32 with \(4 * count)")
+      throw error(
+        .field(suffix, value: "\(dtype.name) with \(bytes.count) bytes", expected: "f32 with \(4 * count)"))
     }
     if UInt(bitPattern: bytes.baseAddress) % 4 == 0 { return try adopted(bytes, .f32, count) }
     let values = try Tensor(empty: [count], category: .weights, on: backend)

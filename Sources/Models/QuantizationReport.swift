@@ -27,14 +27,13 @@ extension LanguageModel {
     }
     let quantized = (chosen ?? modules).filter { $0.quantized != nil }
     if let module = chosen?.first(where: { $0.quantized == nil }) {
-      throw ModelError.noOriginalWeights(path: path, reason: "\(module.name) is not quantized")
+      throw ModelError.noOriginalWeights(path: path, problem: .notQuantized(module: module.name))
     }
     guard !quantized.isEmpty else {
-      throw ModelError.noOriginalWeights(
-        path: path, reason: "no module is quantized; load with { quant = \"nf4\" } or \"fp4\"")
+      throw ModelError.noOriginalWeights(path: path, problem: .nothingQuantized)
     }
     guard !options.smoke, let location = try? ModelLocation(path, allowsKnownNames: false) else {
-      throw ModelError.noOriginalWeights(path: path, reason: "the model was not read from a file")
+      throw ModelError.noOriginalWeights(path: path, problem: .notFromFile)
     }
     let source = try location.weights()
     return try quantized.map { try report($0, source) }
@@ -45,8 +44,7 @@ extension LanguageModel {
     guard let operand = module.quantized else { throw ModelError.notLoaded(module: module.name) }
     let stored = FourBitKind.allCases.contains { source.contains("\(name).quant_state.bitsandbytes__\($0.rawValue)") }
     if stored {
-      throw ModelError.noOriginalWeights(
-        path: path, reason: "\(module.name) is stored in 4 bits, its original weights are not in the file")
+      throw ModelError.noOriginalWeights(path: path, problem: .storedQuantized(module: module.name))
     }
     try source.expect(name, shape: module.weightShape)
     let original = try Tensor(empty: module.weightShape, category: .workspace, on: backend)

@@ -36,10 +36,10 @@ public final class WeightStream {
   }
 
   /// - Throws: `cannotStream` where a layer's matrix is not a view of a file, `outOfMemory` when the limit is smaller
-  ///   than the window.
+  ///   than the window, `noThread` where the system gives no thread to read on.
   init(_ model: LanguageModel) throws {
-    guard model.canStream, let reader = PageReader() else { throw ModelError.cannotStream(path: model.path) }
-    self.reader = reader
+    guard model.canStream else { throw ModelError.cannotStream(path: model.path) }
+    reader = try PageReader()
     path = model.path
     let layers = (0..<model.spec.layerCount).map { layer in model.modules.filter { $0.layer == layer } }
     sections = (layers + [[model.outputModule]]).map { Self.section($0) }

@@ -7,16 +7,16 @@ public enum Shape {
   /// - Throws: `badShape` for a negative dimension, more than eight of them, or an absurd product.
   public static func elementCount(_ shape: [Int], operation: String) throws -> Int {
     guard shape.count <= 8 else {
-      throw TensorError.badShape(operation: operation, shape: shape, reason: "has more than 8 dimensions")
+      throw TensorError.badShape(operation: operation, shape: shape, problem: .tooManyDimensions(limit: 8))
     }
     var count = 1
     for dimension in shape {
       guard dimension >= 0 else {
-        throw TensorError.badShape(operation: operation, shape: shape, reason: "has a negative dimension")
+        throw TensorError.badShape(operation: operation, shape: shape, problem: .negativeDimension)
       }
       let (product, overflow) = count.multipliedReportingOverflow(by: dimension)
       guard !overflow, product <= maximumElementCount else {
-        throw TensorError.badShape(operation: operation, shape: shape, reason: "has too many elements")
+        throw TensorError.badShape(operation: operation, shape: shape, problem: .tooManyElements)
       }
       count = product
     }

@@ -11,14 +11,6 @@ public enum SpillContent: Sendable, Equatable {
     case .activations: "activations"
     }
   }
-
-  /// The option that names another directory.
-  var option: String {
-    switch self {
-    case .optimizerState: "spill"
-    case .activations: "offload"
-    }
-  }
 }
 
 /// A temporary file for what does not fit into memory. It has no name once open, so that nothing is left behind whatever

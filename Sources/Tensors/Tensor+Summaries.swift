@@ -61,7 +61,7 @@ extension Tensor {
   /// A matrix as means over at most `rows` x `columns` cells of nearly equal size, f32; itself when it is that small.
   public func pooled(rows: Int, columns: Int) throws -> Tensor {
     guard rank == 2, elementCount > 0, rows > 0, columns > 0 else {
-      throw TensorError.badShape(operation: "pooled", shape: shape, reason: "is not a matrix with elements")
+      throw TensorError.badShape(operation: "pooled", shape: shape, problem: .emptyMatrix)
     }
     let elements = try floats()
     let (height, width) = (min(rows, shape[0]), min(columns, shape[1]))

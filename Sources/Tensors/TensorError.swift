@@ -4,7 +4,7 @@ import Glibc
 public enum TensorError: Error, Equatable, Sendable {
   case shapeMismatch(operation: String, lhs: [Int], rhs: [Int])
   case innerDimensions(operation: String, lhs: [Int], rhs: [Int])
-  case badShape(operation: String, shape: [Int], reason: String)
+  case badShape(operation: String, shape: [Int], problem: ShapeProblem)
   case elementCount(operation: String, from: [Int], to: [Int])
   case badDimension(operation: String, dimension: Int, rank: Int)
   case badIndex(operation: String, index: Int, count: Int)
@@ -24,6 +24,18 @@ public enum TensorError: Error, Equatable, Sendable {
   case otherDevice(operation: String, lhs: String, rhs: String)
 
   public enum SpillOperation: String, Sendable { case create, write, read }
+
+  /// Why an operation does not take a shape.
+  public enum ShapeProblem: Sendable, Equatable {
+    case tooManyDimensions(limit: Int)
+    case negativeDimension
+    case tooManyElements
+    case notAMatrix
+    case emptyMatrix
+    case nothingToReduce
+    case noLastDimension
+    case notContiguous
+  }
 }
 
 extension TensorError: CustomStringConvertible {
@@ -33,48 +45,43 @@ extension TensorError: CustomStringConvertible {
       "\(operation): shapes do not match: \(lhs) and \(rhs)"
     case .innerDimensions(let operation, let lhs, let rhs):
       "\(operation): inner dimensions differ: lhs \(lhs), rhs \(rhs)"
-    case .badShape(let operation, let shape, let reason):
-      "\(operation): shape \(shape) \(reason)"
+    case .badShape(let operation, let shape, let problem):
+      "\(operation): shape \(shape) \(problem)"
     case .elementCount(let operation, let from, let to):
       "\(operation): cannot view \(from) as \(to): \(from.reduce(1, *)) elements against \(to.reduce(1, &*))"
     case .badDimension(let operation, let dimension, let rank):
       "\(operation): dimension \(dimension) does not exist, the tensor has \(rank)"
     case .badIndex(let operation, let index, let count):
-      "\(operation): index \(index) is outside 1..\(count)" + (index == 0 ? "; tensors count from 1, as Lua does" : "")
+      "\(operation): index \(index) is outside 1..\(count)"
     case .badDType(let operation, let got, let expected):
       "\(operation): dtype \(got.name) is not supported, expected \(expected.map(\.name).joined(separator: " or "))"
     case .dtypeMismatch(let operation, let lhs, let rhs):
-      "\(operation): dtypes differ: \(lhs.name) and \(rhs.name); convert one with :to(\"\(lhs.name)\")"
+      "\(operation): dtypes differ: \(lhs.name) and \(rhs.name)"
     case .badValue(let operation, let name, let value, let expected):
       "\(operation): \(name) is \(value), expected \(expected)"
     case .outOfMemory(let byteCount, let used, let limit):
-      (limit.map {
+      limit.map {
         "out of memory: \(Self.size(byteCount)) asked for, \(Self.size(used)) in use by the whole process, the limit "
-          + "is \(Self.size($0)) (--memory, or the machine's); "
-      } ?? "out of memory: the system has no \(Self.size(byteCount)) left (\(Self.size(used)) in use); ")
-        + "lower micro_batch or max_length, set checkpointing = true, page the optimizer (paged = true, a smaller "
-        + "budget) or load with stream = true; qlora-run --plan shows what each would change"
+          + "is \(Self.size($0))"
+      } ?? "out of memory: the system has no \(Self.size(byteCount)) left (\(Self.size(used)) in use)"
     case .notScalar(let operation, let shape):
       "\(operation): expected a tensor with one element, got shape \(shape)"
     case .noGraph(let operation):
-      "\(operation): this tensor was not computed from anything with requires_grad"
+      "\(operation): this tensor was not computed from anything that wants a gradient"
     case .inPlaceOnGraph(let operation):
-      "\(operation): in-place change of a tensor that takes part in a gradient computation; use the form without _"
+      "\(operation): in-place change of a tensor that takes part in a gradient computation"
     case .spillFailed(let content, let path, .create, let code):
-      "cannot create a spill file for \(content.name) in \(path): \(String(cString: strerror(code))); "
-        + "set \(content.option) to a directory that can be written and has room"
+      "cannot create a spill file for \(content.name) in \(path): \(String(cString: strerror(code)))"
     case .spillFailed(let content, let path, .write, let code):
       "cannot write \(content.name) to the spill file in \(path): \(String(cString: strerror(code))); what is in memory "
-        + "is unharmed: free space there, or set \(content.option) to a directory on another disk, and go on with --resume"
+        + "is unharmed"
     case .spillFailed(let content, let path, .read, let code):
-      "cannot read \(content.name) from the spill file in \(path): \(String(cString: strerror(code))); if the disk fails, "
-        + "set \(content.option) to a directory on another one, and go on from the last checkpoint with --resume"
+      "cannot read \(content.name) from the spill file in \(path): \(String(cString: strerror(code)))"
     case .spillDamaged(let content, let path, let offset):
       "the spill file in \(path) does not give back at offset \(offset) what was written there (\(content.name)): it was "
-        + "cut short or changed while running; go on from the last checkpoint with --resume"
+        + "cut short or changed while running"
     case .noThread(let code):
-      "the system gives no thread for reading and writing (\(String(cString: strerror(code)))); end other programs or "
-        + "raise the limit (ulimit -u)"
+      "the system gives no thread for reading and writing (\(String(cString: strerror(code))))"
     case .unsupported(let device, let operation):
       "the device \(device) does not support \(operation)"
     case .otherDevice(let operation, let lhs, let rhs):
@@ -89,5 +96,20 @@ extension TensorError: CustomStringConvertible {
     while value >= 1024, unit < 4 { (value, unit) = (value / 1024, unit + 1) }
     // Rounded by hand: there is no printf here.
     return unit == 0 ? "\(byteCount) bytes" : "\(Double(Int(value * 100 + 0.5)) / 100) \(units[unit])"
+  }
+}
+
+extension TensorError.ShapeProblem: CustomStringConvertible {
+  public var description: String {
+    switch self {
+    case .tooManyDimensions(let limit): "has more than \(limit) dimensions"
+    case .negativeDimension: "has a negative dimension"
+    case .tooManyElements: "has too many elements"
+    case .notAMatrix: "is not a matrix"
+    case .emptyMatrix: "is not a matrix with elements"
+    case .nothingToReduce: "has nothing to reduce"
+    case .noLastDimension: "has no last dimension"
+    case .notContiguous: "is not contiguous"
+    }
   }
 }

@@ -32,6 +32,12 @@ func start(_ arguments: [String]) -> Int32 {
     }
   }
   if invocation.showsVersion { print("qlora-run \(qloraVersion) (Lua 5.4)") }
+  do {
+    try Engine.checkEnvironment()
+  } catch {
+    fputs("qlora-run: \(error)\n", stderr)
+    return ExitCode.usage
+  }
   guard let runner = Runner(invocation) else {
     fputs("qlora-run: not enough memory for Lua\n", stderr)
     return ExitCode.recipeError

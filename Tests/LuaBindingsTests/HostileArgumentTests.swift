@@ -18,14 +18,41 @@ func makeState(_ options: RunOptions = RunOptions()) throws -> (LuaState, Engine
   return (state, engine)
 }
 
-/// Every bound function, method, field and operator against every kind of wrong argument: the process survives, and what
-/// comes back is a result or an error with a text.
+/// Every function, method, metamethod and field that the live state knows against every kind of wrong argument: the process
+/// survives, and what comes back is a result or an error with a text.
 @Suite struct HostileArgumentTests {
-  /// Functions that leave, wait or delete are called with wrong types only.
+  /// Makes an object of each class, and a model small enough that every call is fast.
+  private let makers = """
+    local native = require "qlora.native"
+    local function model()
+      return native.new_model { config = { model_type = "llama", hidden_act = "silu", vocab_size = 64,
+        hidden_size = 16, intermediate_size = 32, num_hidden_layers = 1, num_attention_heads = 2,
+        num_key_value_heads = 1, head_dim = 8, max_position_embeddings = 64, rms_norm_eps = 1e-5,
+        rope_theta = 10000.0, tie_word_embeddings = true } }
+    end
+    local kept = model()
+    local name = "model.layers.0.mlp.up_proj"
+    return {
+      Tensor = function() return native.rand(3, 4) end,
+      QuantizedTensor = function() return native.rand(8, 64):quantize { type = "nf4" } end,
+      Model = model,
+      Module = function() return kept:module(name) end,
+      Optimizer = function() return native.optim.sgd({ native.rand(2) }, { lr = 1 }) end,
+      Tokenizer = function() return native.tokenizer.train({ "a b" }, { vocab_size = 260 }) end,
+      Batch = function() return native.batch { { ids = { 1, 2, 3 } } } end,
+      Hook = function() return kept:hook(name, print) end,
+      Database = function() return native.open_database(":memory:", { create = true }) end,
+    }
+    """
+
   private let sweep = """
-    local native, tensor, model, names = ...
+    local native, makers, fields = ...
+    -- Functions that leave, wait or delete are not called, nor those that write where an argument says.
     local skip = { exit = true, remove_tree = true, write_file = true, mkdir = true, save_tensors = true, save = true,
       save_adapter = true, save_checkpoint = true }
+    -- What ends an object is called on a new one each time.
+    local ends = { __gc = true, __close = true, free = true, close = true, remove = true }
+    local tensor, model = makers.Tensor, makers.Model()
     local junk = {
       function() return nil end, function() return true end, function() return 0 end, function() return -1 end,
       function() return math.maxinteger end, function() return math.mininteger end, function() return 0/0 end,
@@ -37,7 +64,7 @@ func makeState(_ options: RunOptions = RunOptions()) throws -> (LuaState, Engine
       function() local t = tensor(); t:free(); return t end, function() return model end,
       function() return setmetatable({}, { __index = function() error "boom" end }) end,
     }
-    local calls = 0
+    local calls, swept = 0, {}
     local function try(f, ...)
       calls = calls + 1
       local ok, message = pcall(f, ...)
@@ -60,49 +87,104 @@ func makeState(_ options: RunOptions = RunOptions()) throws -> (LuaState, Engine
       end
     end
     walk(native)
-    for class, members in pairs(names) do
-      local make = class == "Tensor" and tensor or function() return model end
-      for _, name in ipairs(members) do
-        if not skip[name] then
-          local object = make()
-          local ok, f = pcall(function() return object[name] end)
-          if ok and type(f) == "function" then attack(f, make) end
-        end
+    local words = { __add = "+", __sub = "-", __mul = "*", __div = "/", __mod = "%", __pow = "^", __idiv = "//",
+      __band = "&", __bor = "|", __bxor = "~", __shl = "<<", __shr = ">>", __concat = "..", __eq = "==", __lt = "<",
+      __le = "<=" }
+    local operators = {}
+    for _, word in pairs(words) do
+      operators[#operators + 1] = load("local a, b = ... return a " .. word .. " b")
+    end
+    -- The registry grows while objects are made.
+    local metatables = {}
+    for class, metatable in pairs(debug.getregistry()) do
+      if type(class) == "string" and type(metatable) == "table" and rawget(metatable, "methods") then
+        metatables[class] = metatable
       end
     end
-    for _, a in ipairs(junk) do
-      local t = tensor()
-      try(function() return t[a()] end) ; try(function() t[a()] = a() end)
-      try(function() return t + a() end) ; try(function() return a() * t end) ; try(function() return -t, #t, t / a() end)
-      try(function() t.requires_grad = a() end) ; try(function() t.grad = a() end) ; try(function() t.nothing = a() end)
+    for class, metatable in pairs(metatables) do
+      local make = assert(makers[class], "the sweep makes no " .. class)
+      local methods = metatable.methods
+      swept[#swept + 1] = class
+      local kept = make()
+      local function one() return kept end
+      if class == "Tensor" then one = make end
+      assert(debug.getmetatable(kept) == metatable)
+      for name, f in pairs(methods) do
+        if not skip[name] then attack(f, ends[name] and make or one) end
+      end
+      for name, f in pairs(metatable) do
+        if type(f) == "function" then
+          attack(f)
+          attack(f, ends[name] and make or one)
+        end
+      end
+      for name in pairs(fields[class]) do
+        try(function() return kept[name] end)
+        for _, a in ipairs(junk) do
+          try(function() one()[name] = a() end)
+          try(metatable.__newindex, one(), name, a())
+          try(metatable.__index, a(), name)
+          try(metatable.__newindex, a(), name, a())
+        end
+      end
+      for _, a in ipairs(junk) do
+        for _, f in ipairs(operators) do try(f, one(), a()) ; try(f, a(), one()) end
+        try(function() return -one() end) ; try(function() return ~one() end) ; try(function() return #one() end)
+        try(function() return one()(a()) end) ; try(tostring, one())
+        try(function() return one()[a()] end) ; try(function() one()[a()] = a() end)
+        try(function() one().nothing = a() end)
+      end
     end
-    return calls
+    table.sort(swept)
+    return calls, table.concat(swept, " ")
     """
 
   @Test func nothingCrashes() throws {
     let (state, engine) = try makeState()
-    let names = state.newTable()
-    for declared in engine.classes where declared.name == "Tensor" || declared.name == "Model" {
-      names[declared.name] = .table(state.list(declared.methods.map { .string($0.name) }))
+    defer { state.close() }
+    let fields = state.newTable()
+    for declared in engine.classes {
+      let names = state.newTable()
+      for property in declared.properties { names[property.name] = .bool(true) }
+      fields[declared.name] = .table(names)
     }
     let native = try #require(state.globals["package"].asTable?["loaded"].asTable?["qlora.native"])
-    let make = try state.load(
-      Array("local n = require 'qlora.native'; return function() return n.rand(3, 4) end".utf8), chunkName: "=make")
-    let tensor = try #require(try make.call().first)
-    // A model small enough that every call is fast.
-    let model = try #require(
-      try state.load(
-        Array(
-          """
-          return require 'qlora.native'.new_model{ config = { model_type = 'llama', hidden_act = 'silu', vocab_size = 64,
-            hidden_size = 16, intermediate_size = 32, num_hidden_layers = 1, num_attention_heads = 2, num_key_value_heads = 1,
-            head_dim = 8, max_position_embeddings = 64, rms_norm_eps = 1e-5, rope_theta = 10000.0, tie_word_embeddings = true } }
-          """.utf8), chunkName: "=model"
-      ).call().first)
-    let sweeper = try state.load(Array(sweep.utf8), chunkName: "=sweep")
-    let calls = try #require(try sweeper.call([native, tensor, model, .table(names)]).first?.asInt)
-    #expect(calls > 20_000, "only \(calls) calls were made")
-    state.close()
+    let makers = try #require(try state.load(Array(makers.utf8), chunkName: "=make").call().first)
+    let result = try state.load(Array(sweep.utf8), chunkName: "=sweep").call([native, makers, .table(fields)])
+    let calls = try #require(result.first?.asInt)
+    #expect(calls > 100_000, "only \(calls) calls were made")
+    #expect(result.last?.asString == engine.classes.map(\.name).sorted().joined(separator: " "))
+  }
+
+  /// The number of a native function is an upvalue.
+  @Test func aWrongNumberOfAFunctionIsAnError() throws {
+    let (state, _) = try makeState()
+    defer { state.close() }
+    let code = "local f = require('qlora.native').zeros; debug.setupvalue(f, 1, 1 << 30); return f(1)"
+    #expect {
+      _ = try state.load(Array(code.utf8), chunkName: "=test").call()
+    } throws: { String(describing: $0).contains("no native function 1073741824") }
+  }
+
+  /// A binding that reads what it did not declare stops the tests.
+  @Test func undeclaredNamesStopTheTests() async throws {
+    let argument = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
+      let call = Call(
+        state: try #require(LuaState()), function: "f", parameters: [Parameter("x", .any, "what")],
+        arguments: [.integer(1)], receiver: nil)
+      try #require(call["x"].asInt == 1)
+      _ = call["y"]
+    }
+    let option = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
+      let state = try #require(LuaState())
+      let options = Options(function: "f", fields: [Parameter("x", .any, "what")], table: state.newTable())
+      try #require(options["x"].isNil)
+      _ = options["y"]
+    }
+    for (outcome, text) in [(argument, "f declares no parameter 'y'"), (option, "f declares no option 'y'")] {
+      let errors = String(decoding: try #require(outcome).standardErrorContent, as: UTF8.self)
+      #expect(errors.contains(text), "\(errors)")
+    }
   }
 }
 
@@ -233,10 +315,22 @@ func makeState(_ options: RunOptions = RunOptions()) throws -> (LuaState, Engine
       ("n.ones(2):narrow(1, 'a', 1)", "bad argument #2 to 'narrow' (integer expected, got string)"),
       ("n.ones(2).sum(3)", "calling 'sum' on bad self (Tensor expected, got number)"),
       ("n.ones(2):quantize{ tipe = 'nf4' }", "unknown option 'tipe' (did you mean 'type'?)"),
-      ("n.ones(2):quantize{ block = 'x' }", "option 'block' must be a integer, got string"),
+      ("n.ones(2):quantize{ block = 'x' }", "option 'block' must be an integer, got string"),
       ("n.optim.adamw({ n.ones(2) }, {})", "option 'lr' is missing"),
       ("n.ones(2).shap", "Tensor has no field 'shap' (did you mean 'shape'?)"),
       ("n.ones(2)[3]", "index 3 is outside 1..2"),
+      ("n.ones(2) + {}", "bad operand #2 of '+' (Tensor or number expected, got table)"),
+      ("{} - n.ones(2)", "bad operand #1 of '-' (Tensor or number expected, got table)"),
+      ("n.ones(2) ^ nil", "bad operand #2 of '^' (Tensor or number expected, got nil)"),
+      ("n.ones(2):add({})", "bad argument #1 to 'add' (Tensor|number expected, got table)"),
+      ("debug.getmetatable(n.ones(2)).__index(n.ones(2))", "index: an index is an integer or a table, got nil"),
+      ("debug.getmetatable(n.ones(2)).__len(1)", "calling '__len' on bad self (Tensor expected, got number)"),
+      ("(function() n.ones(2).requires_grad = 1 end)()", "Tensor.requires_grad must be a boolean, got number"),
+      ("(function() n.ones(2).grad = 1 end)()", "Tensor.grad must be nil, which forgets the gradient, got number"),
+      (
+        "(function() n.optim.sgd({ n.ones(2) }, { lr = 1 }).lr = 'x' end)()", "Optimizer.lr must be a number, got string"
+      ),
+      ("(function() n.optim.sgd({ n.ones(2) }, { lr = 1 }).lr = -1 end)()", "lr: -1.0 is no learning rate"),
     ]
     for (code, message) in cases {
       let chunk = try state.load(Array("local n = require 'qlora.native'\nreturn \(code)".utf8), chunkName: "=test")

@@ -75,7 +75,7 @@ import Testing
     #expect(outcome.code == 1 && outcome.errors.contains("run.lua:4: out of memory"), "\(outcome.errors)")
     #expect(outcome.errors.contains("stream = true"))
     let both = try run("--set", "stream=true", "--set", "group=4")
-    #expect(both.code == 1 && both.errors.contains("checkpointing = 4: a streamed base"), "\(both.errors)")
+    #expect(both.code == 1 && both.errors.contains("4 layers together: a streamed base"), "\(both.errors)")
   }
 
   /// What the system refuses is an error too, at many sizes of what it gives.

@@ -2,10 +2,10 @@ import Foundation
 import Testing
 
 @Suite struct CommandLineTests {
-  private func run(recipe text: String, _ flags: [String] = []) throws -> Program.Outcome {
+  private func run(recipe text: String, _ flags: [String] = [], seconds: Double = 120) throws -> Program.Outcome {
     let directory = try Program.temporaryDirectory()
     try text.write(to: directory.appendingPathComponent("recipe.lua"), atomically: true, encoding: .utf8)
-    return try Program.run(flags + ["recipe.lua"], in: directory)
+    return try Program.run(flags + ["recipe.lua"], in: directory, seconds: seconds)
   }
 
   @Test func errorsNameRecipeAndLine() throws {
@@ -40,6 +40,39 @@ import Testing
     #expect(try Program.run(["missing.lua"]).code != 0)
     #expect(try run(recipe: "local q = require 'qlora'\nq.native.exit(7)").code == 7)
     #expect(try run(recipe: "print(arg[1], ...)").output == "nil\n")
+  }
+
+  /// Where a name stands for no set, or for one that this processor may lack.
+  @Test func anInstructionSetThatCannotBeUsedEndsTheProgram() throws {
+    let known = "known: baseline, avx2, avx512, avx512bf16"
+    let wrong = try Program.run(["-e", "print(1)"], environment: ["QLORA_ISA": "bogus"])
+    #expect(wrong.code == 2 && wrong.output.isEmpty)
+    #expect(wrong.errors == "qlora-run: QLORA_ISA is 'bogus', which names no instruction set; \(known)\n")
+    for name in ["", "baseline", "avx512bf16"] {
+      let outcome = try Program.run(["-e", "print(1)"], environment: ["QLORA_ISA": name])
+      let isMissing = outcome.errors.contains("which this processor does not have; \(known); here: baseline")
+      #expect(outcome.code == 0 && outcome.output == "1\n" || name == "avx512bf16" && outcome.code == 2 && isMissing)
+    }
+  }
+
+  /// A graph of a million operations, dropped as it is and after its gradient, and a shorter one in a coroutine.
+  @Test(arguments: ["", "y:backward()"]) func aLongGraphIsReleased(middle: String) throws {
+    let outcome = try run(
+      recipe: """
+        local qlora = require "qlora"
+        local function work(count)
+          local x, one = qlora.ones(1), qlora.ones(1)
+          x.requires_grad = true
+          local y = x
+          for i = 1, count do y = y + one end
+          \(middle)
+          y = nil
+          collectgarbage()
+          return x.grad and x.grad:item()
+        end
+        print(work(1000000), coroutine.wrap(work)(50000))
+        """, seconds: 500)
+    #expect(outcome.code == 0 && outcome.output == (middle.isEmpty ? "nil\tnil\n" : "1.0\t1.0\n"), "\(outcome)")
   }
 
   @Test func flagsMayFollowTheRecipe() throws {

@@ -7,6 +7,7 @@ private let shim = """
   #define _GNU_SOURCE
   #include <dlfcn.h>
   #include <errno.h>
+  #include <pthread.h>
   #include <stdatomic.h>
   #include <stdio.h>
   #include <stdlib.h>
@@ -45,6 +46,12 @@ private let shim = """
     if (!next) *(void **)&next = dlsym(RTLD_NEXT, "madvise");
     return advice == 22 && fails("madvise", -1, 1) ? -1 : next(address, count, advice);
   }
+
+  int pthread_create(pthread_t *thread, const pthread_attr_t *settings, void *(*body)(void *), void *argument) {
+    static int (*next)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+    if (!next) *(void **)&next = dlsym(RTLD_NEXT, "pthread_create");
+    return fails("pthread_create", -1, 1) ? EAGAIN : next(thread, settings, body, argument);
+  }
   """
 
 private let recipe = """
@@ -77,7 +84,7 @@ private let recipe = """
   }()
 
   /// The compiled shim, or nil where there is no C compiler.
-  private static let library: String? = try? {
+  static let library: String? = try? {
     let directory = try Program.temporaryDirectory()
     let (source, library) = (directory.appendingPathComponent("shim.c"), directory.appendingPathComponent("shim.so"))
     try shim.write(to: source, atomically: true, encoding: .utf8)
@@ -90,9 +97,17 @@ private let recipe = """
       process.waitUntilExit()
       if process.terminationStatus == 0 { return library.path }
     }
-    print("FaultTests: no C compiler found, so failing system calls are not tested")
     return nil
   }()
+
+  /// A folder with the recipe and the tiny model in NF4, as a file to stream from.
+  private static func folderWithModel() throws -> URL {
+    let directory = try folder()
+    let (recipes, source) = (Program.root.path + "/recipes", Program.root.path + "/models/tiny")
+    let made = try Program.run([recipes + "/quantize.lua", source, "nf4"], in: directory)
+    #expect(made.code == 0, "\(made.errors)")
+    return directory
+  }
 
   private static func folder() throws -> URL {
     let directory = try Program.temporaryDirectory()
@@ -144,8 +159,9 @@ private let recipe = """
       ]),
   ]
 
-  @Test(arguments: 0..<faults.count) func aSystemCallThatFailsIsTold(index: Int) throws {
-    guard let library = Self.library else { return }
+  @Test(.enabled(if: library != nil, "no C compiler"), arguments: 0..<faults.count)
+  func aSystemCallThatFailsIsTold(index: Int) throws {
+    let library = try #require(Self.library)
     let (fault, directory) = (Self.faults[index], try Self.folder())
     let environment = [
       "LD_PRELOAD": library, "FAULT_CALL": fault.call, "FAULT_PATH": fault.path, "FAULT_CODE": String(fault.code),
@@ -181,32 +197,37 @@ private let recipe = """
     try FileManager.default.removeItem(at: directory)
   }
 
-  /// A model file that is cut short or fails while a run streams from it, and while one has it mapped.
-  @Test(arguments: [(true, ""), (true, "madvise"), (false, "")])
-  func aModelFileThatCannotBeReadAnyMoreIsTold(streams: Bool, call: String) throws {
-    let directory = try Self.folder()
-    let (recipes, source) = (Program.root.path + "/recipes", Program.root.path + "/models/tiny")
-    let made = try Program.run([recipes + "/quantize.lua", source, "nf4"], in: directory)
-    #expect(made.code == 0, "\(made.errors)")
-    var settings = ["model": "nf4", "quant": "", "stream": String(streams)]
-    var environment: [String: String] = [:]
-    if call.isEmpty {
-      try FileManager.default.copyItem(
-        at: directory.appendingPathComponent("nf4"), to: directory.appendingPathComponent("whole"))
-      settings["at"] = "5"
-      settings["command"] = "truncate -s 4096 nf4/model.safetensors"
-    } else {
-      guard let library = Self.library else { return }
-      environment = ["LD_PRELOAD": library, "FAULT_CALL": call, "FAULT_CODE": String(EIO), "FAULT_AFTER": "100"]
-    }
-    let outcome = try Program.run(
-      ["--quiet"] + set(settings) + ["r.lua"], in: directory, environment: environment)
+  /// A model file that is cut short while a run streams from it, and while one has it mapped.
+  @Test(arguments: [true, false]) func aModelFileThatIsCutShortIsTold(streams: Bool) throws {
+    let directory = try Self.folderWithModel()
+    try FileManager.default.copyItem(
+      at: directory.appendingPathComponent("nf4"), to: directory.appendingPathComponent("whole"))
+    let settings = ["model": "nf4", "quant": "", "stream": String(streams)]
+    let cut = ["at": "5", "command": "truncate -s 4096 nf4/model.safetensors"]
+    let outcome = try Program.run(["--quiet"] + set(settings) + set(cut) + ["r.lua"], in: directory)
     #expect(outcome.code == 1, "\(outcome.errors)")
     #expect(outcome.errors.contains("nf4") && outcome.errors.contains("cannot be read any more"), "\(outcome.errors)")
-    #expect(try checkpoints(directory).contains("checkpoint-000004") || !call.isEmpty)
-    if call.isEmpty {
-      settings = ["model": "whole", "quant": "", "stream": String(streams)]
-      try resumes(directory, settings)
-    }
+    #expect(try checkpoints(directory).contains("checkpoint-000004"))
+    try resumes(directory, settings.merging(["model": "whole"]) { $1 })
+  }
+
+  /// Calls that fail below a model that streams: its file cannot be read, and no thread is there to read it on.
+  @Test(
+    .enabled(if: library != nil, "no C compiler"),
+    arguments: [
+      ("madvise", 100, "cannot be read any more"),
+      ("pthread_create", 0, "the system gives no thread for reading and writing (Resource temporarily unavailable)"),
+    ])
+  func aStreamThatCannotReadIsTold(call: String, after: Int, message: String) throws {
+    let directory = try Self.folderWithModel()
+    let environment = [
+      "LD_PRELOAD": try #require(Self.library), "FAULT_CALL": call, "FAULT_CODE": String(EIO),
+      "FAULT_AFTER": String(after),
+    ]
+    let outcome = try Program.run(
+      ["--quiet"] + set(["model": "nf4", "quant": "", "stream": "true"]) + ["r.lua"], in: directory,
+      environment: environment)
+    #expect(outcome.code == 1 && outcome.errors.contains(message), "\(outcome.errors)")
+    try FileManager.default.removeItem(at: directory)
   }
 }

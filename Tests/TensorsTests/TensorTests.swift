@@ -27,16 +27,25 @@ import Testing
 
   @Test func impossibleViewsAreErrors() throws {
     let x = try counting([2, 3])
-    #expect(throws: TensorError.self) { try x.viewed([4]) }
-    #expect(throws: TensorError.self) { try x.viewed([-1, -1]) }
-    #expect(throws: TensorError.self) { try x.transposed(0, 2) }
-    #expect(throws: TensorError.self) { try x.narrowed(1, 2..<4) }
-    #expect(throws: TensorError.self) { try x.selected(0, 2) }
-    #expect(throws: TensorError.self) { try x.broadcasted(to: [2, 4]) }
-    #expect(throws: TensorError.self) { try x.item() }
-    #expect(throws: TensorError.self) { try Tensor(empty: [-1], on: backend) }
-    #expect(throws: TensorError.self) { try Tensor(empty: [1 << 40, 1 << 40], on: backend) }
-    #expect(throws: TensorError.self) { try Tensor([1, 2, 3], shape: [2], on: backend) }
+    let cases: [(text: String, body: () throws -> Any)] = [
+      ("view: cannot view [2, 3] as [4]: 6 elements against 4", { try x.viewed([4]) }),
+      ("view: shape [-1] has a negative dimension", { try x.viewed([-1, -1]) }),
+      ("transpose: dimension 3 does not exist, the tensor has 2", { try x.transposed(0, 2) }),
+      ("narrow: index 4 is outside 1..3", { try x.narrowed(1, 2..<4) }),
+      ("select: index 3 is outside 1..2", { try x.selected(0, 2) }),
+      ("expand: shapes do not match: [2, 3] and [2, 4]", { try x.broadcasted(to: [2, 4]) }),
+      ("item: expected a tensor with one element, got shape [2, 3]", { try x.item() }),
+      ("tensor: shape [-1] has a negative dimension", { try Tensor(empty: [-1], on: backend) }),
+      (
+        "tensor: shape [1099511627776, 1099511627776] has too many elements",
+        { try Tensor(empty: [1 << 40, 1 << 40], on: backend) }
+      ),
+      ("tensor: cannot view [3] as [2]: 3 elements against 2", { try Tensor([1, 2, 3], shape: [2], on: backend) }),
+    ]
+    for (text, body) in cases {
+      let error = #expect(throws: TensorError.self) { try body() }
+      #expect(error.map(String.init(describing:)) == text)
+    }
   }
 
   @Test func conversionsRoundToNearestEven() throws {

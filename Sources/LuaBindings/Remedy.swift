@@ -1,0 +1,79 @@
+import Adapters
+import Formats
+import Models
+import Tensors
+
+/// What a recipe or the command line can do about an error of the engine, which says what happened and where but knows
+/// neither. One line per case; a case that is not here needs no remedy, or none in those words.
+enum Remedy {
+  /// What follows the engine's words, with the sign that joins it; empty for an error without a remedy.
+  static func text(for error: any Error) -> String {
+    switch error {
+    case let error as TensorError: text(error)
+    case let error as ModelError: text(error)
+    case let error as AdapterError: text(error)
+    case let error as FormatError: text(error)
+    default: ""
+    }
+  }
+
+  private static func text(_ error: TensorError) -> String {
+    switch error {
+    case .badIndex(_, index: 0, _): "; tensors count from 1, as Lua does"
+    case .dtypeMismatch(_, let lhs, _): "; convert one with :to(\"\(lhs.name)\")"
+    case .outOfMemory(_, _, let limit):
+      (limit == nil ? "" : " (--memory, or the machine's)")
+        + "; lower micro_batch or max_length, set checkpointing = true, page the optimizer (paged = true, a smaller "
+        + "budget) or load with stream = true; qlora-run --plan shows what each would change"
+    case .noGraph: "; set requires_grad = true on what shall get one"
+    case .inPlaceOnGraph: "; use the form without _"
+    case .spillFailed(let content, _, .create, _):
+      "; set \(option(content)) to a directory that can be written and has room"
+    case .spillFailed(let content, _, .write, _):
+      ": free space there, or set \(option(content)) to a directory on another disk, and go on with --resume"
+    case .spillFailed(let content, _, .read, _):
+      "; if the disk fails, set \(option(content)) to a directory on another one, and go on from the last checkpoint "
+        + "with --resume"
+    case .spillDamaged: "; go on from the last checkpoint with --resume"
+    case .noThread: "; end other programs or raise the limit (ulimit -u)"
+    default: ""
+    }
+  }
+
+  /// The option that names another directory for what is spilled.
+  private static func option(_ content: SpillContent) -> String {
+    switch content {
+    case .optimizerState: "spill"
+    case .activations: "offload"
+    }
+  }
+
+  private static func text(_ error: ModelError) -> String {
+    switch error {
+    case .headerOnly: " (--plan and header_only = true leave them out)"
+    case .tooLong: " or lower max_length"
+    case .cannotStream: "; run `qlora-run quantize.lua IN OUT` once and load OUT with stream = true"
+    case .streamedNeedsCheckpointing: "; set checkpointing = true, or load without stream = true"
+    case .streamedInterval:
+      "; set checkpointing = true, and offload = true to keep fewer activations, or stream = false"
+    case .noOriginalWeights(_, .nothingQuantized): "; load with { quant = \"nf4\" } or \"fp4\""
+    default: ""
+    }
+  }
+
+  private static func text(_ error: AdapterError) -> String {
+    switch error {
+    case .alreadyAttached: "; call model:remove_adapters() first"
+    case .nothingToSave: "; call model:add_lora first"
+    case .notAnAdapter: "; model:save_adapter writes one"
+    default: ""
+    }
+  }
+
+  private static func text(_ error: FormatError) -> String {
+    switch error {
+    case .notCached(let name, _): ". Fetch it with `hf download \(name)`, or give a folder or a .gguf file"
+    default: ""
+    }
+  }
+}

@@ -1,0 +1,122 @@
+import Adapters
+import Formats
+import LuaRuntime
+import Models
+import Tensors
+import Testing
+
+@testable import LuaBindings
+
+/// What a Lua program reads is what the engine says and what can be done about it, in Lua's or the shell's words.
+@Suite struct RemedyTests {
+  private static let cases: [(error: any Error & Sendable, text: String)] = [
+    (
+      TensorError.badIndex(operation: "index", index: 0, count: 2),
+      "index: index 0 is outside 1..2; tensors count from 1, as Lua does"
+    ),
+    (TensorError.badIndex(operation: "index", index: 3, count: 2), "index: index 3 is outside 1..2"),
+    (
+      TensorError.dtypeMismatch(operation: "cat", lhs: .f32, rhs: .bf16),
+      "cat: dtypes differ: f32 and bf16; convert one with :to(\"f32\")"
+    ),
+    (
+      TensorError.outOfMemory(byteCount: 3 << 20, used: 2 << 20, limit: 4 << 20),
+      "out of memory: 3.0 MiB asked for, 2.0 MiB in use by the whole process, the limit is 4.0 MiB (--memory, or the "
+        + "machine's); lower micro_batch or max_length, set checkpointing = true, page the optimizer (paged = true, a "
+        + "smaller budget) or load with stream = true; qlora-run --plan shows what each would change"
+    ),
+    (
+      TensorError.outOfMemory(byteCount: 3 << 20, used: 0, limit: nil),
+      "out of memory: the system has no 3.0 MiB left (0 bytes in use); lower micro_batch or max_length, set "
+        + "checkpointing = true, page the optimizer (paged = true, a smaller budget) or load with stream = true; "
+        + "qlora-run --plan shows what each would change"
+    ),
+    (
+      TensorError.noGraph(operation: "backward"),
+      "backward: this tensor was not computed from anything that wants a gradient; set requires_grad = true on what "
+        + "shall get one"
+    ),
+    (
+      TensorError.inPlaceOnGraph(operation: "add_"),
+      "add_: in-place change of a tensor that takes part in a gradient computation; use the form without _"
+    ),
+    (
+      TensorError.spillFailed(content: .optimizerState, path: "d", operation: .create, code: 13),
+      "cannot create a spill file for optimizer state in d: Permission denied; set spill to a directory that can be "
+        + "written and has room"
+    ),
+    (
+      TensorError.spillFailed(content: .activations, path: "d", operation: .write, code: 28),
+      "cannot write activations to the spill file in d: No space left on device; what is in memory is unharmed: free "
+        + "space there, or set offload to a directory on another disk, and go on with --resume"
+    ),
+    (
+      TensorError.spillFailed(content: .activations, path: "d", operation: .read, code: 5),
+      "cannot read activations from the spill file in d: Input/output error; if the disk fails, set offload to a "
+        + "directory on another one, and go on from the last checkpoint with --resume"
+    ),
+    (
+      TensorError.spillDamaged(content: .activations, path: "d", offset: 7),
+      "the spill file in d does not give back at offset 7 what was written there (activations): it was cut short or "
+        + "changed while running; go on from the last checkpoint with --resume"
+    ),
+    (
+      TensorError.noThread(code: 11),
+      "the system gives no thread for reading and writing (Resource temporarily unavailable); end other programs or "
+        + "raise the limit (ulimit -u)"
+    ),
+    (
+      ModelError.headerOnly(operation: "loss"),
+      "loss: the model was read from its header only; load the weights to compute (--plan and header_only = true leave "
+        + "them out)"
+    ),
+    (
+      ModelError.tooLong(tokens: 9, limit: 8),
+      "9 tokens are more than the model's 8 positions; shorten the input or lower max_length"
+    ),
+    (
+      ModelError.cannotStream(path: "m"),
+      "m: streaming leaves the base on disk as it is stored, and these weights are not stored in the form they are used "
+        + "in; run `qlora-run quantize.lua IN OUT` once and load OUT with stream = true"
+    ),
+    (
+      ModelError.streamedNeedsCheckpointing,
+      "checkpointing is off: a streamed model recomputes its layers in the backward pass, so that they are read in "
+        + "order; set checkpointing = true, or load without stream = true"
+    ),
+    (
+      ModelError.streamedInterval(layers: 4),
+      "checkpointing of 4 layers together: a streamed base has one layer in memory at a time, so layers are recomputed "
+        + "one by one; set checkpointing = true, and offload = true to keep fewer activations, or stream = false"
+    ),
+    (
+      ModelError.noOriginalWeights(path: "m", problem: .nothingQuantized),
+      "quantization error: m: no module is quantized; load with { quant = \"nf4\" } or \"fp4\""
+    ),
+    (
+      ModelError.noOriginalWeights(path: "m", problem: .notQuantized(module: "a")),
+      "quantization error: m: a is not quantized"
+    ),
+    (AdapterError.alreadyAttached(module: "a"), "a: already has an adapter; call model:remove_adapters() first"),
+    (AdapterError.nothingToSave, "the model has no adapters to save; call model:add_lora first"),
+    (
+      AdapterError.notAnAdapter(path: "a"),
+      "a: not an adapter; expected a folder with adapter_config.json, as PEFT writes it; model:save_adapter writes one"
+    ),
+    (
+      FormatError.notCached(name: "a/b", looked: ["x", "y"]),
+      "model a/b is not on this machine: no folder of this name, and nothing in the cache; looked in x, y. Fetch it "
+        + "with `hf download a/b`, or give a folder or a .gguf file"
+    ),
+  ]
+
+  @Test(arguments: cases.indices) func errorsAreWordedForLua(index: Int) throws {
+    let (error, text) = Self.cases[index]
+    let (state, _) = try makeState()
+    defer { state.close() }
+    state.globals["fail"] = state.function { _, _ in throw error }
+    let chunk = try state.load(Array("return select(2, pcall(fail))".utf8), chunkName: "=test")
+    let got = try #require(try chunk.call().first?.asString)
+    #expect(got == "test:1: " + text)
+  }
+}
