@@ -17,6 +17,12 @@ public final class BatchObject: LuaObject {
 }
 
 extension Engine {
+  /// A sequence of a batch.
+  static let batchRowFields = [
+    Parameter("ids", .table, "token ids"),
+    Parameter("labels", .table, optional: true, "targets, -100 is not trained; default the ids"),
+  ]
+
   var batchClass: NativeClass {
     func number(_ name: String, _ doc: String, _ get: @escaping (Batch) -> Int) -> NativeProperty {
       NativeProperty(name, "integer", doc) { _, object in
@@ -34,14 +40,11 @@ extension Engine {
   }
 
   func makeBatch(_ call: Call) throws -> BatchObject {
-    let fields = [
-      Parameter("ids", .table, "token ids"), Parameter("labels", .table, optional: true, "targets; default ids"),
-    ]
     let rows = try call.table("rows").elements.map { value -> (ids: [Int32], labels: [Int32]?) in
       guard let table = value.asTable else {
         throw call.invalid("each row is a table { ids = {…} }, got \(value.typeName)")
       }
-      let row = try call.options(table, fields, of: "batch: a row")
+      let row = try call.options(table, Self.batchRowFields, of: "batch: a row")
       guard let ids = row["ids"].asTable?.integers() else { throw call.invalid("ids must be integers") }
       let labels = row["labels"].asTable?.integers()
       if labels == nil, !row["labels"].isNil { throw call.invalid("labels must be integers") }

@@ -64,7 +64,8 @@ extension Engine {
           [
             Parameter(
               "options",
-              .options([Parameter("lr", .number, optional: true, "learning rate of this step")]), optional: true, "how")
+              .options([Parameter("lr", .number, optional: true, "learning rate of this step")]), optional: true,
+              "the options below")
           ]
         ) { call in
           let object = try optimizer(call)
@@ -130,30 +131,37 @@ extension Engine {
         "options",
         .options(
           [
-            Parameter("lr", .number, "learning rate"),
-            Parameter("weight_decay", .number, optional: true, "decoupled decay; default 0"),
-            Parameter("bits", .integer, optional: true, "32, or 8 for blockwise 8-bit state"),
-            Parameter("paged", .boolean, optional: true, "keep state within the budget, the rest in a file"),
-            Parameter("budget", .oneOf([.string, .integer]), optional: true, "bytes of resident state, \"256MiB\""),
+            Parameter("lr", .positive, "learning rate, which a schedule multiplies"),
+            Parameter("weight_decay", .number, default: "0", "decoupled decay"),
+            Parameter(
+              "bits", .count, default: "32", choices: ["32", "8"],
+              "8 keeps blockwise 8-bit state, a quarter of the bytes"),
+            Parameter("paged", .boolean, default: "false", "keep state within the budget, the rest in a file"),
+            Parameter("budget", .oneOf([.string, .count]), optional: true, "bytes of resident state, \"256MiB\""),
             Parameter(
               "spill", .string, optional: true,
               "directory of the spill file; default the run directory, else TMPDIR, else /var/tmp"),
-          ] + more), "how")
+          ] + more), "the options below")
     }
-    let betas = Parameter("betas", .table, optional: true, "two decay rates")
+    let betas = Parameter("betas", .table, optional: true, "two decay rates; default as said above")
     return NativeModule(
       "Optimizers.",
       [
         NativeFunction(
           "optim.adamw", "AdamW as in torch, betas 0.9 and 0.999.",
-          [parameters, common([betas, Parameter("eps", .number, optional: true, "default 1e-8")])], returns: "Optimizer"
+          [
+            parameters,
+            common([betas, Parameter("eps", .positive, default: "1e-8", "added to the root of the second moment")]),
+          ], returns: "Optimizer"
         ) { call in [.object(try self.makeOptimizer(call, .adamW, betas: (0.9, 0.999)))] },
         NativeFunction(
           "optim.lion", "Lion, betas 0.9 and 0.99.", [parameters, common([betas])], returns: "Optimizer"
         ) { call in [.object(try self.makeOptimizer(call, .lion, betas: (0.9, 0.99)))] },
         NativeFunction(
           "optim.sgd", "Gradient descent with momentum.",
-          [parameters, common([Parameter("momentum", .number, optional: true, "default 0")])], returns: "Optimizer"
+          [
+            parameters, common([Parameter("momentum", .number, default: "0", "decay of the running sum of gradients")]),
+          ], returns: "Optimizer"
         ) { call in [.object(try self.makeOptimizer(call, .sgd, betas: (0, 0)))] },
         NativeFunction(
           "clip_grad_norm", "Norm of all gradients together; they are scaled down to `max` when it is larger.",

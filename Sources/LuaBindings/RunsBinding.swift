@@ -46,7 +46,7 @@ extension Engine {
               .options([
                 Parameter("write", .boolean, optional: true, "allow statements that change it"),
                 Parameter("create", .boolean, optional: true, "write, and make the file when it does not exist"),
-              ]), optional: true, "how"),
+              ]), optional: true, "the options below"),
           ], returns: "Database"
         ) { call in
           let options = call.options("options")

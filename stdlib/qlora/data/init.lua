@@ -10,7 +10,11 @@ local random = require "qlora.data.random"
 
 local data = { formats = formats.by_name, alpaca_prompt = formats.alpaca_prompt }
 
-local Dataset = { __name = "dataset" }
+local Dataset = strict.class("Dataset", { __name = "dataset" }, {
+  doc = "Token samples with a mask of what is trained: `#data` counts them, `data[i]` is { ids =, labels = }, printing "
+    .. "it shows the counts.", receiver = "data",
+  fields = { { "tokenizer", "Tokenizer", "the tokenizer they were made with" } },
+})
 
 function Dataset:__len() return #self.samples end
 
@@ -31,12 +35,17 @@ local function new(list, tokenizer, counts)
   return setmetatable({ samples = list, tokenizer = tokenizer, counts = counts }, Dataset)
 end
 
---- Tokens of sample `i`.
+--- The number of tokens of a sample.
+--- @param i integer number of the sample, from 1
+--- @return integer its tokens
+--- @example assert(data:length(1) == #data[1].ids)
 function Dataset:length(i) return #self.samples[i].ids end
 
 Dataset.steps = batching.steps
 
---- Counts: samples, tokens, trained tokens, longest, truncated samples, records left out and why.
+--- Counts of the data set.
+--- @return table samples, tokens, trained, longest, mean, truncated, and records left out: incomplete, untrained
+--- @example assert(data:stats().samples == #data)
 function Dataset:stats()
   local s = { samples = #self, tokens = 0, trained = 0, longest = 0, truncated = 0 }
   for _, sample in ipairs(self.samples) do
@@ -62,7 +71,14 @@ function Dataset:__tostring()
   return text
 end
 
---- Two data sets: `at` is the fraction (below 1) or number of samples of the second one, drawn at random by `seed`.
+--- Two data sets of these samples, drawn at random.
+--- @param at number fraction (below 1) or number of samples of the second one
+--- @param seed? integer seed of the draw; 0 when left out
+--- @return Dataset, Dataset the first and the second part
+--- @throws when one of them would be empty
+--- @example
+--- local train, held_out = data:split(0.2)
+--- assert(#train + #held_out == #data)
 function Dataset:split(at, seed)
   if native.options.plan then return self, self end
   if type(at) ~= "number" or at <= 0 or at >= #self then
@@ -81,8 +97,10 @@ function Dataset:split(at, seed)
   return new(first, self.tokenizer, self.counts), new(second, self.tokenizer, none)
 end
 
---- Prints sample `i` (default 1) with trained tokens in green and the others dimmed; without a terminal, trained parts
---- in [[…]].
+--- Prints a sample with trained tokens in green and the others dimmed; without a terminal, trained parts in [[…]].
+--- @param i? integer number of the sample; 1 when left out
+--- @throws when there is no such sample
+--- @example data:preview(1)
 function Dataset:preview(i)
   if native.options.plan then return end
   local sample = self.samples[i or 1] or strict.fail("data:preview: no sample %s; there are %d", tostring(i), #self)
@@ -101,15 +119,25 @@ function Dataset:preview(i)
 end
 
 local schema = strict.declare("qlora.data.load", {
-  format = "string|callable", tokenizer = "object", max_length = "count", source_max_length = "count",
-  target_max_length = "count", train_on_source = "boolean", limit = "count", template = "string|callable",
-  train = "string",
-  eos = "boolean", bos = "boolean", quiet = "boolean", default_system = "string",
+  format = { "string|callable", "name of a format, or a function record -> list of spans { text =, train = }",
+    default = "input_output" },
+  tokenizer = { "Tokenizer", "the model's tokenizer; only a plan does without" },
+  max_length = { "count", "longer samples are cut; the window of format text, 1024 there when left out" },
+  source_max_length = { "count", "longer prompts are cut, for formats with source and target" },
+  target_max_length = { "count", "longer answers are cut, for formats with source and target" },
+  train_on_source = { "boolean", "train the prompts too", default = false },
+  limit = { "count", "most records; default all" },
+  template = { "string|callable", "chat template by name, or a function; default the tokenizer's own" },
+  train = { "string", "which assistant messages of a chat are trained", choices = { "all", "last" } },
+  default_system = { "string", "system message of chats that have none; default the template's" },
+  eos = { "boolean", "end trained samples with EOS; default unless the template ends turns itself" },
+  bos = { "boolean", "begin samples with BOS; default as the tokenizer does" },
+  quiet = { "boolean", "do not print the counts", default = false },
 })
 
 --- The format's function, its name (nil for a function of the recipe), and what the format may need to know.
 local function resolve_format(o)
-  local format = o.format or "input_output"
+  local format = o.format or schema.format.default
   if type(format) == "function" then return format, nil end
   local known = formats.by_name[format]
   if not known then
@@ -130,7 +158,12 @@ local function chat_context(o, name)
   return { template = template, chat = settings, tokenizer = o.tokenizer }
 end
 
-local span_schema = { text = "!string", train = "boolean", source = "boolean", separate = "boolean" }
+local span_schema = strict.declare("a span of qlora.data.load", {
+  text = { "string", "the text", required = true },
+  train = { "boolean", "whether its tokens are targets", default = false },
+  source = { "boolean", "whether source_max_length cuts it", default = false },
+  separate = { "boolean", "tokenize it as the start of a text", default = false },
+})
 local spans_are = "a list of spans such as { { text = prompt }, { text = answer, train = true } }"
 
 local function check_spans(spans, index)
@@ -183,7 +216,14 @@ local function planned(o)
   return set
 end
 
---- Samples of `records` (a list of tables), as `data.load` without the file.
+--- Samples of a list of records, as qlora.data.load makes them of a file.
+--- @param records table list of tables
+--- @param options? table those of qlora.data.load
+--- @return Dataset the samples
+--- @throws when no record has what the format needs, or none trains a token
+--- @example
+--- local data = qlora.data.from_records({ { input = "Who?", output = " Mia." } }, { tokenizer = model.tokenizer })
+--- assert(#data == 1)
 function data.from_records(records, options)
   local o = strict.options("data.load", options, schema)
   local format, name = resolve_format(o)
@@ -231,9 +271,14 @@ local function fail_missing(path)
     near and (" (did you mean %s?)"):format(folder == "." and near or folder .. "/" .. near) or "")
 end
 
---- Reads .json, .jsonl, .csv, .tsv or .txt and makes samples of it.
---- Options: format (name or function record -> spans), tokenizer, max_length, source_max_length, target_max_length,
---- train_on_source, limit, template and train ("all"|"last") for chats, bos, eos, quiet.
+--- Reads a .json, .jsonl, .csv, .tsv or .txt file and makes samples of its records.
+--- @param path string|table the file, or a list of records
+--- @return Dataset the samples
+--- @throws when there is no such file, when no record has what the format needs, or none trains a token
+--- @example
+--- local data = qlora.data.load("facts.jsonl",
+---   { format = "input_output", tokenizer = model.tokenizer, max_length = 64 })
+--- assert(#data == 10)
 function data.load(path, options)
   if type(path) == "table" then return data.from_records(path, options) end
   if type(path) ~= "string" then
@@ -250,7 +295,13 @@ function data.load(path, options)
   return data.from_records(native.read_records(path, { limit = limit }), options)
 end
 
---- A batch from token ids: rows { ids =, labels = }; -100 is not trained.
+strict.declare("qlora.data.batch", strict.native "batch")
+
+--- A batch from token ids.
+--- @param rows table list of { ids = {…}, labels = {…} }; labels default to the ids, -100 is not trained
+--- @return Batch what model:loss takes
+--- @throws when a row is empty or its labels have another length
+--- @example assert(qlora.data.batch({ { ids = { 5, 6, 7 }, labels = { -100, 6, 7 } } }).trained == 2)
 function data.batch(rows, options) return native.batch(rows, options) end
 
 return strict.namespace("qlora.data", data)
