@@ -25,8 +25,9 @@ func kernelSettings(_ define: String, _ flags: [String]) -> [SwiftSetting] {
 /// Loops over elements that live outside the kernel targets (decoders, tokenizers, packing).
 let optimised: [SwiftSetting] = [.unsafeFlags(["-O"], .when(configuration: .debug))]
 
-func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource]? = nil) -> Target {
-  .testTarget(name: name + "Tests", dependencies: dependencies, resources: resources)
+/// Tests are optimised in debug builds too where they compute a kernel's definition element by element.
+func tests(_ name: String, _ dependencies: [Target.Dependency], swiftSettings: [SwiftSetting] = []) -> Target {
+  .testTarget(name: name + "Tests", dependencies: dependencies, swiftSettings: swiftSettings)
 }
 
 let package = Package(
@@ -97,15 +98,15 @@ let package = Package(
 
     // MARK: Tests
     tests("Numerics", ["Numerics"]),
-    tests("CPUBackend", ["CPUBackend", "Tensors", "Numerics"]),
+    tests("CPUBackend", ["CPUBackend", "Tensors", "Numerics"], swiftSettings: optimised),
     tests("Tensors", ["Tensors", "CPUBackend", "Numerics"]),
     tests("Autograd", ["Autograd", "Tensors", "CPUBackend", "Quantization"]),
-    tests("Quantization", ["Quantization", "Tensors", "CPUBackend", "Formats", "Numerics"]),
+    tests("Quantization", ["Quantization", "Tensors", "CPUBackend", "Formats", "Numerics"], swiftSettings: optimised),
     tests("Formats", ["Formats", "Tensors"]),
     tests("Tokenizers", ["Tokenizers", "Formats"]),
     tests("Models", ["Models", "Adapters", "CPUBackend", "Formats"]),
     tests("Adapters", ["Adapters", "Models", "CPUBackend", "Formats"]),
-    tests("Optimizers", ["Optimizers", "CPUBackend", "Tensors", "Numerics"]),
+    tests("Optimizers", ["Optimizers", "CPUBackend", "Tensors", "Numerics"], swiftSettings: optimised),
     tests("Training", ["Training", "CPUBackend"]),
     tests("Database", ["Database"]),
     tests("LuaRuntime", ["LuaRuntime"]),

@@ -119,18 +119,18 @@ extension LanguageModel {
     case .gaussian:
       try backend.fillNormal(a, mean: 0, deviation: 1 / Double(specification.rank), stream: stream)
     case .portable:
-      fillPortably(a, name: module.name, columns: module.inFeatures)
+      try fillPortably(a, name: module.name, columns: module.inFeatures)
     }
   }
 }
 
 /// Element k is (2u - 1) / sqrt(columns) with u the top 24 bits of splitmix64(FNV-1a64(name) + (k + 1) * golden), in
 /// f32 after u. The reference script in Tests/Fixtures/peers computes the same in NumPy.
-private func fillPortably(_ a: Tensor, name: String, columns: Int) {
+private func fillPortably(_ a: Tensor, name: String, columns: Int) throws {
   var hash: UInt64 = 0xCBF2_9CE4_8422_2325
   for byte in name.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
   let scale = Float(1 / Double(columns).squareRoot())
-  a.withMutableHostBytes { bytes in
+  try a.withMutableHostBytes { bytes in
     let values = bytes.bindMemory(to: Float.self)
     for index in values.indices {
       var z = hash &+ UInt64(index + 1) &* 0x9E37_79B9_7F4A_7C15

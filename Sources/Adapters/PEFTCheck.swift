@@ -17,17 +17,17 @@ extension PEFTFiles {
     let got = try model.logits(probe).floats()
     let pairs = zip(expected, got).filter { $0.bitPattern != $1.bitPattern }
     guard !pairs.isEmpty else { return }
-    let culprit = zip(model.modules, own).first { module, adapter in !isSame(module.adapter, adapter) }
+    let culprit = try zip(model.modules, own).first { module, adapter in try !isSame(module.adapter, adapter) }
     throw AdapterError.readsBackDifferently(
       path: directory, module: culprit?.0.name ?? "none",
       difference: pairs.reduce(0) { max($0, Double(abs($1.0 - $1.1))) })
   }
 
-  private static func isSame(_ a: LowRankAdapter?, _ b: LowRankAdapter?) -> Bool {
+  private static func isSame(_ a: LowRankAdapter?, _ b: LowRankAdapter?) throws -> Bool {
     guard let a, let b else { return a == nil && b == nil }
     guard a.scaling == b.scaling, a.rank == b.rank else { return false }
-    return zip(a.parameters, b.parameters).allSatisfy { mine, other in
-      mine.tensor.withHostBytes { x in other.tensor.withHostBytes { y in x.elementsEqual(y) } }
+    return try zip(a.parameters, b.parameters).allSatisfy { mine, other in
+      try mine.tensor.withHostBytes { x in try other.tensor.withHostBytes { y in x.elementsEqual(y) } }
     }
   }
 }

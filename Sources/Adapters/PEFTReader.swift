@@ -77,7 +77,7 @@ extension PEFTFiles {
     }
     let stored = try Tensor(empty: shape, dtype: dtype, category: .adapters, on: backend)
     let bytes = try file.bytes(of: name)
-    withExtendedLifetime(file) { stored.withMutableHostBytes { $0.copyMemory(from: bytes) } }
+    try withExtendedLifetime(file) { try stored.write(bytes) }
     return dtype == .f32 ? stored : try stored.converted(to: .f32, category: .adapters)
   }
 }

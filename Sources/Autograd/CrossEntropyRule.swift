@@ -13,9 +13,10 @@ private let rowsPerChunk = 128
 ///   - hidden: [T, D] f32 or bf16.
 ///   - head: [V, D].
 ///   - labels: i32 [T], the target of each row.
+///   - softCap: logits become softCap * tanh(logits / softCap) (Gemma 2); 0 leaves them as they are.
 /// - Returns: f32 [1].
 public func linearCrossEntropy(
-  _ hidden: Tensor, head: LinearWeight, labels: Tensor, scale: Float, precision: DType
+  _ hidden: Tensor, head: LinearWeight, labels: Tensor, scale: Float, softCap: Float = 0, precision: DType
 ) throws -> Tensor {
   let backend = hidden.backend
   let tokens = hidden.shape[0]
@@ -26,17 +27,27 @@ public func linearCrossEntropy(
   let losses = try Tensor(empty: [tokens], dtype: .f32, on: backend)
   let dHidden = recording ? try Tensor(empty: hidden.shape, dtype: hidden.dtype, on: backend) : nil
   let dHead = recording && denseHead != nil ? try Tensor(full: head.shape, value: 0, on: backend) : nil
-  let logits = try Tensor(
-    empty: [min(tokens, rowsPerChunk), vocabulary], dtype: .f32, category: .workspace, on: backend)
+  func rowsOfLogits() throws -> Tensor {
+    try Tensor(empty: [min(tokens, rowsPerChunk), vocabulary], dtype: .f32, category: .workspace, on: backend)
+  }
+  let logits = try rowsOfLogits()
+  // The way back through the cap needs the capped logits, which the cross-entropy overwrites.
+  let capped = softCap > 0 ? try rowsOfLogits() : nil
 
   for start in stride(from: 0, to: tokens, by: rowsPerChunk) {
     let range = start..<min(start + rowsPerChunk, tokens)
     let rows = try hidden.narrowed(0, range)
     let chunk = try logits.narrowed(0, 0..<range.count)
     try head.multiply(rows, transposed: false, into: chunk, precision: precision)
+    let scores = try capped?.narrowed(0, 0..<range.count)
+    if let scores {
+      try backend.softCap(chunk, softCap, into: chunk)
+      try backend.copy(chunk, into: scores)
+    }
     try backend.crossEntropy(
-      chunk, labels: try labels.narrowed(0, range), losses: try losses.narrowed(0, range),
+      scores ?? chunk, labels: try labels.narrowed(0, range), losses: try losses.narrowed(0, range),
       gradientScale: recording ? scale : nil)
+    if recording, let scores { try backend.softCapBackward(scores, chunk, softCap, into: chunk) }
     if let dHidden {
       try head.multiply(chunk, transposed: true, into: try dHidden.narrowed(0, range), precision: precision)
     }

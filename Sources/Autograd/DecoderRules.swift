@@ -3,26 +3,28 @@ import Tensors
 // The coarse operations of a decoder, forward and backward side by side. Activations keep the dtype of their input
 // (f32 or bf16); `precision` says how products round their operands.
 
-/// Root-mean-square normalisation over the last dimension (Zhang and Sennrich 2019), f32 statistics.
-public func rmsNorm(_ x: Tensor, weight: Tensor, epsilon: Float) throws -> Tensor {
+/// Root-mean-square normalisation over the last dimension (Zhang and Sennrich 2019), f32 statistics, times
+/// `offset + weight` (Gemma's weights are stored less one).
+public func rmsNorm(_ x: Tensor, weight: Tensor, offset: Float = 0, epsilon: Float) throws -> Tensor {
   let backend = x.backend
   let width = weight.elementCount
   let x = try x.contiguousRows(columns: width, operation: "rms_norm", other: weight.shape)
   let y = try Tensor(empty: x.shape, dtype: x.dtype, on: backend)
   let rstd = try Tensor(empty: [x.elementCount / width], dtype: .f32, on: backend)
-  try backend.rmsNorm(x, weight: weight, epsilon: epsilon, into: y, rstd: rstd)
+  try backend.rmsNorm(x, weight: weight, offset: offset, epsilon: epsilon, into: y, rstd: rstd)
   guard isRecording(x, weight) else { return y }
   let saved = x.detached()
   func again() throws -> Tensor {
     let y = try Tensor(empty: saved.shape, dtype: saved.dtype, on: backend)
-    try backend.rmsNorm(saved, weight: weight, epsilon: epsilon, into: y, rstd: rstd)
+    try backend.rmsNorm(saved, weight: weight, offset: offset, epsilon: epsilon, into: y, rstd: rstd)
     return y
   }
   record("rms_norm", inputs: [x, weight], output: y, recompute: again) { dy in
     let dx = try Tensor(empty: saved.shape, dtype: saved.dtype, on: backend)
     let dWeight = weight.requiresGradient ? try Tensor(full: weight.shape, value: 0, on: backend) : nil
     try backend.rmsNormBackward(
-      dy.contiguous(), saved, weight: weight, rstd: rstd, into: dx, accumulate: false, dWeight: dWeight)
+      dy.contiguous(), saved, weight: weight, offset: offset, rstd: rstd, into: dx, accumulate: false,
+      dWeight: dWeight)
     return [dx, dWeight]
   }
   return y
@@ -48,43 +50,68 @@ public func rope(
 }
 
 /// Causal softmax attention over packed sequences; q [T, heads * headDim], k and v [T, kvHeads * headDim].
+///
+/// A sink s of a head adds exp(s) to the denominators of its rows, p = exp(s - lse) of each; a row's values then sum to
+/// out with weight 1 - p, so that ds = -sum over rows of p * (dOut . out).
 public func attention(_ q: Tensor, _ k: Tensor, _ v: Tensor, _ shape: AttentionShape) throws -> Tensor {
   let backend = q.backend
   let out = try Tensor(empty: q.shape, dtype: q.dtype, on: backend)
   let lse = try Tensor(empty: [shape.heads, q.shape[0]], dtype: .f32, on: backend)
   try backend.attention(q, k, v, shape, into: out, lse: lse)
-  guard isRecording(q, k, v) else { return out }
+  guard isRecording(q, k, v) || isRecording(shape.sinks) else { return out }
   let (savedQ, savedK, savedV, savedOut) = (q.detached(), k.detached(), v.detached(), out.detached())
-  record("attention", inputs: [q, k, v], output: out) { dOut in
+  record("attention", inputs: [q, k, v, shape.sinks], output: out) { dOut in
+    let dOut = try dOut.contiguous()
     let dq = try Tensor(empty: savedQ.shape, dtype: savedQ.dtype, on: backend)
     let dk = try Tensor(empty: savedK.shape, dtype: savedK.dtype, on: backend)
     let dv = try Tensor(empty: savedV.shape, dtype: savedV.dtype, on: backend)
     try backend.attentionBackward(
-      dOut.contiguous(), savedQ, savedK, savedV, out: savedOut, lse: lse, shape, dq: dq, dk: dk, dv: dv)
-    return [dq, dk, dv]
+      dOut, savedQ, savedK, savedV, out: savedOut, lse: lse, shape, dq: dq, dk: dk, dv: dv)
+    guard let sinks = shape.sinks, sinks.requiresGradient else { return [dq, dk, dv, nil] }
+    return [dq, dk, dv, try sinkGradient(sinks, dOut, savedOut, lse, shape)]
   }
   return out
 }
 
-/// silu(gate) * up (Shazeer 2020).
-public func swiglu(gate: Tensor, up: Tensor) throws -> Tensor {
+/// See `attention`.
+private func sinkGradient(
+  _ sinks: Tensor, _ dOut: Tensor, _ out: Tensor, _ lse: Tensor, _ shape: AttentionShape
+) throws -> Tensor {
+  let (backend, tokens, heads) = (out.backend, out.shape[0], shape.heads)
+  let products = try Tensor(empty: [tokens, heads, shape.headDim], on: backend)
+  try backend.binary(.multiply, try dOut.viewed(products.shape), try out.viewed(products.shape), into: products)
+  let dots = try Tensor(empty: [tokens, heads], on: backend)
+  try backend.reduce(.sum, products, outer: tokens * heads, count: shape.headDim, inner: 1, into: dots)
+  let weights = try Tensor(empty: [heads, tokens], on: backend)
+  try backend.binary(.subtract, try sinks.viewed([heads, 1]), lse, into: weights)
+  try backend.unary(.exp, weights, into: weights)
+  try backend.binary(.multiply, weights, try dots.transposed(0, 1), into: weights)
+  let sums = try Tensor(empty: [heads], on: backend)
+  try backend.reduce(.sum, weights, outer: heads, count: tokens, inner: 1, into: sums)
+  try backend.accumulate(sums, scale: -1, into: sums, scale: 0)
+  return sums
+}
+
+/// a(gate) * up with the activation of a gated MLP (Shazeer 2020).
+public func gated(_ activation: GateActivation, gate: Tensor, up: Tensor) throws -> Tensor {
   guard gate.shape == up.shape else {
-    throw TensorError.shapeMismatch(operation: "swiglu", lhs: gate.shape, rhs: up.shape)
+    throw TensorError.shapeMismatch(operation: "gated", lhs: gate.shape, rhs: up.shape)
   }
   let backend = gate.backend
   let y = try Tensor(empty: gate.shape, dtype: gate.dtype, on: backend)
-  try backend.swiglu(gate: gate, up: up, into: y)
+  try backend.gated(activation, gate: gate, up: up, into: y)
   guard isRecording(gate, up) else { return y }
   let (savedGate, savedUp) = (gate.detached(), up.detached())
   func again() throws -> Tensor {
     let y = try Tensor(empty: savedGate.shape, dtype: savedGate.dtype, on: backend)
-    try backend.swiglu(gate: savedGate, up: savedUp, into: y)
+    try backend.gated(activation, gate: savedGate, up: savedUp, into: y)
     return y
   }
-  record("swiglu", inputs: [gate, up], output: y, recompute: again) { dy in
+  record("gated", inputs: [gate, up], output: y, recompute: again) { dy in
     let dGate = try Tensor(empty: savedGate.shape, dtype: savedGate.dtype, on: backend)
     let dUp = try Tensor(empty: savedUp.shape, dtype: savedUp.dtype, on: backend)
-    try backend.swigluBackward(dy.contiguous(), gate: savedGate, up: savedUp, dGate: dGate, dUp: dUp)
+    try backend.gatedBackward(
+      activation, dy.contiguous(), gate: savedGate, up: savedUp, dGate: dGate, dUp: dUp)
     return [dGate, dUp]
   }
   return y

@@ -89,6 +89,7 @@ extension CPUBackend {
 private struct Geometry: @unchecked Sendable {
   let q, k, v: UnsafeRawPointer
   let out: UnsafeMutableRawPointer
+  let sinks: UnsafePointer<Float>?
   let type: Int32
   let size: Int
   let shape: AttentionShape
@@ -98,6 +99,7 @@ private struct Geometry: @unchecked Sendable {
     self.k = UnsafeRawPointer(k.address)
     self.v = UnsafeRawPointer(v.address)
     self.out = out.address
+    self.sinks = shape.sinks.map { UnsafePointer($0.floatAddress) }
     self.type = q.type
     self.size = q.dtype.byteCount
     self.shape = shape
@@ -123,9 +125,12 @@ private struct Geometry: @unchecked Sendable {
     let (heads, kvHeads, headDim) = (shape.heads, shape.kvHeads, shape.headDim)
     let row = ((segment.lowerBound + queries.lowerBound) * heads + head) * headDim * size
     let key = (segment.lowerBound * kvHeads + head * kvHeads / heads) * headDim * size
-    return AttentionTask(
+    var task = AttentionTask(
       q: q + row, k: k + key, v: v + key, out: out + row, lse: nil, type: type, queryStride: heads * headDim,
       keyStride: kvHeads * headDim, headDim: headDim, queryCount: queries.count, keyCount: segment.count,
       queryOffset: queries.lowerBound, window: shape.window, scale: shape.scale, scratch: scratch)
+    task.softCap = shape.softCap
+    if let sinks { task.sink = sinks[head] }
+    return task
   }
 }

@@ -1,3 +1,4 @@
+import Glibc
 import Tensors
 
 extension CPUBackend {
@@ -22,6 +23,33 @@ extension CPUBackend {
 
   /// Calls run at once, so there is nothing to wait for.
   public func synchronize() {}
+
+  // MARK: The door
+
+  public func read(_ tensor: Tensor, into bytes: UnsafeMutableRawBufferPointer) throws(TensorError) {
+    bytes.copyMemory(from: UnsafeRawBufferPointer(start: tensor.address, count: tensor.byteCount))
+  }
+
+  public func write(_ bytes: UnsafeRawBufferPointer, to tensor: Tensor) throws(TensorError) {
+    UnsafeMutableRawBufferPointer(start: tensor.address, count: tensor.byteCount).copyMemory(from: bytes)
+  }
+
+  public func zero(_ tensor: Tensor) throws(TensorError) {
+    if pool.isRehearsal { return }
+    memset(tensor.address, 0, tensor.byteCount)
+  }
+
+  public func withHostBytes<R>(
+    of tensor: Tensor, _ body: (UnsafeRawBufferPointer) throws(TensorError) -> R
+  ) throws(TensorError) -> R {
+    try body(UnsafeRawBufferPointer(start: tensor.address, count: tensor.byteCount))
+  }
+
+  public func withMutableHostBytes<R>(
+    of tensor: Tensor, _ body: (UnsafeMutableRawBufferPointer) throws(TensorError) -> R
+  ) throws(TensorError) -> R {
+    try body(UnsafeMutableRawBufferPointer(start: tensor.address, count: tensor.byteCount))
+  }
 }
 
 /// A block of the allocator, on the books of the ledger.

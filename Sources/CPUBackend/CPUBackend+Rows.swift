@@ -55,22 +55,25 @@ extension CPUBackend {
     }
   }
 
-  public func rmsNorm(_ x: Tensor, weight: Tensor, epsilon: Float, into y: Tensor, rstd: Tensor) throws {
+  public func rmsNorm(
+    _ x: Tensor, weight: Tensor, offset: Float, epsilon: Float, into y: Tensor, rstd: Tensor
+  ) throws {
     let width = weight.elementCount
     let (source, target, scales, weights) = (
       Shared(x.address), Shared(y.address), Shared(rstd.floatAddress), Shared(weight.address)
     )
     let (kernels, type, weightType, size) = (tables.rows, x.type, weight.type, x.dtype.byteCount)
     pool.forEachRange(x.elementCount / width, grain: rowGrain(width)) { range, _ in
-      let offset = range.lowerBound * width * size
+      let first = range.lowerBound * width * size
       kernels.norm(
-        source.value + offset, type, weights.value, weightType, range.count, width, epsilon, target.value + offset,
-        scales.value + range.lowerBound)
+        source.value + first, type, weights.value, weightType, offset, range.count, width, epsilon,
+        target.value + first, scales.value + range.lowerBound)
     }
   }
 
   public func rmsNormBackward(
-    _ dy: Tensor, _ x: Tensor, weight: Tensor, rstd: Tensor, into dx: Tensor, accumulate: Bool, dWeight: Tensor?
+    _ dy: Tensor, _ x: Tensor, weight: Tensor, offset: Float, rstd: Tensor, into dx: Tensor, accumulate: Bool,
+    dWeight: Tensor?
   ) throws {
     let width = weight.elementCount
     let rows = x.elementCount / width
@@ -85,10 +88,10 @@ extension CPUBackend {
     let partials = Shared(partial?.floatAddress)
     pool.run(groups) { group, _ in
       let first = group * rowsPerGroup
-      let offset = first * width * size
+      let at = first * width * size
       kernels.normBackward(
-        gradient.value + offset, source.value + offset, type, weights.value, weightType, scales.value + first,
-        min(rowsPerGroup, rows - first), width, target.value + offset, accumulate,
+        gradient.value + at, source.value + at, type, weights.value, weightType, offset, scales.value + first,
+        min(rowsPerGroup, rows - first), width, target.value + at, accumulate,
         partials.value.map { $0 + group * width })
     }
     guard let dWeight, let partial, !pool.isRehearsal else { return }
@@ -112,24 +115,44 @@ extension CPUBackend {
     }
   }
 
-  public func swiglu(gate: Tensor, up: Tensor, into y: Tensor) throws {
+  public func gated(_ activation: GateActivation, gate: Tensor, up: Tensor, into y: Tensor) throws {
     let (gates, ups, target) = (Shared(gate.address), Shared(up.address), Shared(y.address))
     let (kernels, type, size) = (tables.rows, gate.type, gate.dtype.byteCount)
     inElements(gate.elementCount) { range in
       let offset = range.lowerBound * size
-      kernels.swiglu(gates.value + offset, ups.value + offset, type, target.value + offset, range.count)
+      kernels.gated(
+        activation.rawValue, gates.value + offset, ups.value + offset, type, target.value + offset, range.count)
     }
   }
 
-  public func swigluBackward(_ dy: Tensor, gate: Tensor, up: Tensor, dGate: Tensor, dUp: Tensor) throws {
+  public func gatedBackward(
+    _ activation: GateActivation, _ dy: Tensor, gate: Tensor, up: Tensor, dGate: Tensor, dUp: Tensor
+  ) throws {
     let (gradient, gates, ups) = (Shared(dy.address), Shared(gate.address), Shared(up.address))
     let (gateTarget, upTarget) = (Shared(dGate.address), Shared(dUp.address))
     let (kernels, type, size) = (tables.rows, gate.type, gate.dtype.byteCount)
     inElements(gate.elementCount) { range in
       let offset = range.lowerBound * size
-      kernels.swigluBackward(
-        gradient.value + offset, gates.value + offset, ups.value + offset, type, gateTarget.value + offset,
-        upTarget.value + offset, range.count)
+      kernels.gatedBackward(
+        activation.rawValue, gradient.value + offset, gates.value + offset, ups.value + offset, type,
+        gateTarget.value + offset, upTarget.value + offset, range.count)
+    }
+  }
+
+  public func softCap(_ x: Tensor, _ cap: Float, into y: Tensor) throws {
+    let (source, target) = (Shared(x.floatAddress), Shared(y.floatAddress))
+    let kernels = tables.rows
+    inElements(x.elementCount) { range in
+      kernels.softCap(source.value + range.lowerBound, cap, target.value + range.lowerBound, range.count)
+    }
+  }
+
+  public func softCapBackward(_ dy: Tensor, _ y: Tensor, _ cap: Float, into dx: Tensor) throws {
+    let (gradient, result, target) = (Shared(dy.floatAddress), Shared(y.floatAddress), Shared(dx.floatAddress))
+    let kernels = tables.rows
+    inElements(y.elementCount) { range in
+      let first = range.lowerBound
+      kernels.softCapBackward(gradient.value + first, result.value + first, cap, target.value + first, range.count)
     }
   }
 

@@ -69,10 +69,7 @@ extension Kernels {
     while first < task.queryCount {
       let count = min(block, task.queryCount &- first)
       loadRows(task.q, task.type, task.queryStride, first, count, task.headDim, width, task.scale, queries)
-      for i in 0..<count {
-        top[i] = -Float.infinity
-        total[i] = 0
-      }
+      for i in 0..<count { start(task, top + i, total + i) }
       for i in 0..<count &* width { sums[i] = 0 }
       let last = task.queryOffset &+ first &+ count
       let oldest = task.window > 0 ? max(0, task.queryOffset &+ first &- task.window &+ 1) : 0
@@ -86,6 +83,7 @@ extension Kernels {
         attentionProduct(count, columns, width, queries, width, keys, block, scores, block, true)
         for i in 0..<count {
           let (low, high) = visible(task.queryOffset &+ first &+ i, key, width64, task.window)
+          if task.softCap > 0 { capScores(scores + i &* block, columns, 1, task.softCap) }
           softmaxBlock(
             scores + i &* block, columns, low, high, top + i, total + i, sums + i &* width, width, 1)
         }
@@ -144,8 +142,9 @@ extension Kernels {
         attentionProduct(count, columns, width, outs, width, valuesT, block, ds, block, true)
         for i in 0..<count {
           let (low, high) = visible(task.queryOffset &+ first &+ i, key, keyCount, task.window)
+          if task.softCap > 0 { capScores(p + i &* block, columns, 1, task.softCap) }
           weightBlock(
-            p + i &* block, ds + i &* block, columns, low, high, lse[first &+ i], delta[first &+ i], 1)
+            p + i &* block, ds + i &* block, columns, low, high, lse[first &+ i], delta[first &+ i], 1, task.softCap)
         }
         for i in count &* block..<((count &+ 15) & ~15) &* block {
           p[i] = 0

@@ -42,11 +42,11 @@
   }
 
   @inline(__always)
-  private func loadWords(_ p: UnsafePointer<Float>) -> U16 { UnsafeRawPointer(p).loadUnaligned(as: U16.self) }
+  private func loadWords(_ p: UnsafePointer<Float>) -> Words16 { UnsafeRawPointer(p).loadUnaligned(as: Words16.self) }
 
   @inline(__always)
-  private func storeWords(_ p: UnsafeMutablePointer<Float>, _ v: U16) {
-    UnsafeMutableRawPointer(p).storeBytes(of: v, as: U16.self)
+  private func storeWords(_ p: UnsafeMutablePointer<Float>, _ v: Words16) {
+    UnsafeMutableRawPointer(p).storeBytes(of: v, as: Words16.self)
   }
 
   /// target[count / 2, 2 * words]: values of rows 2j and 2j + 1 side by side, so that rows are the contraction.
@@ -54,8 +54,8 @@
   private func zipRows(
     _ source: UnsafePointer<Float>, _ count: Int, _ words: Int, _ target: UnsafeMutablePointer<Float>
   ) {
-    let sixteen = U16(repeating: 16)
-    let upper = U16(repeating: 0xFFFF_0000)
+    let sixteen = Words16(repeating: 16)
+    let upper = Words16(repeating: 0xFFFF_0000)
     for pair in 0..<(count &+ 1) / 2 {
       let even = source + 2 &* pair &* words
       var word = 0
@@ -135,14 +135,13 @@
       let weights = scores + block &* block
       let top = weights + block &* pairs
       let total = top + block
+      // Capped scores are scaled before the cap.
+      let scale = task.softCap > 0 ? 1 : task.scale
       var first = 0
       while first < task.queryCount {
         let count = min(block, task.queryCount &- first)
         copyRows(task.q, task.queryStride, first, count, task.headDim, words, queries)
-        for i in 0..<count {
-          top[i] = -Float.infinity
-          total[i] = 0
-        }
+        for i in 0..<count { start(task, top + i, total + i) }
         for i in 0..<count &* width { sums[i] = 0 }
         let last = task.queryOffset &+ first &+ count
         let oldest = task.window > 0 ? max(0, task.queryOffset &+ first &- task.window &+ 1) : 0
@@ -157,8 +156,9 @@
           attentionPairProduct(count, columns, task.headDim / 2, queries, words, keys, block, scores, block, true)
           for i in 0..<count {
             let (low, high) = visible(task.queryOffset &+ first &+ i, key, keyCount, task.window)
+            if task.softCap > 0 { capScores(scores + i &* block, columns, task.scale, task.softCap) }
             softmaxBlock(
-              scores + i &* block, columns, low, high, top + i, total + i, sums + i &* width, width, task.scale)
+              scores + i &* block, columns, low, high, top + i, total + i, sums + i &* width, width, scale)
           }
           narrowRows(scores, count, columns, weights)
           attentionPairProduct(count, width, (keyCount &+ 1) / 2, weights, pairs, values, width, sums, width, false)
@@ -193,6 +193,7 @@
       let narrow = turned + block &* pairs
       let dQueries = narrow + block &* pairs
       let delta = dQueries + task.queryCount &* width
+      let scale = task.softCap > 0 ? 1 : task.scale
       for i in 0..<task.queryCount &* width { dQueries[i] = 0 }
       rowProducts(task, dOut, delta)
 
@@ -222,8 +223,10 @@
           attentionPairProduct(count, columns, task.headDim / 2, outs, words, valuesT, block, ds, block, true)
           for i in 0..<count {
             let (low, high) = visible(task.queryOffset &+ first &+ i, key, keyCount, task.window)
+            if task.softCap > 0 { capScores(p + i &* block, columns, task.scale, task.softCap) }
             weightBlock(
-              p + i &* block, ds + i &* block, columns, low, high, lse[first &+ i], delta[first &+ i], task.scale)
+              p + i &* block, ds + i &* block, columns, low, high, lse[first &+ i], delta[first &+ i], scale,
+              task.softCap)
           }
           let queryWords = (count &+ 1) / 2
           turnRows(p, count, columns, between, turned)

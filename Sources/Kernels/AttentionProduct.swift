@@ -4,9 +4,9 @@ import CPlatform
 // broadcast. With pairs a word holds two bfloat16 values that follow each other along k, and k counts words.
 
 @inline(__always)
-private func step(_ sum: F16, _ a: F16, _ b: F16, _ pairs: Bool) -> F16 {
+private func step(_ sum: Vec16, _ a: Vec16, _ b: Vec16, _ pairs: Bool) -> Vec16 {
   #if ISA_AVX512BF16
-    if pairs { return mm_dot_pairs(sum, unsafeBitCast(a, to: U16.self), unsafeBitCast(b, to: U16.self)) }
+    if pairs { return mm_dot_pairs(sum, unsafeBitCast(a, to: Words16.self), unsafeBitCast(b, to: Words16.self)) }
   #endif
   return madd(a, b, sum)
 }
@@ -46,7 +46,7 @@ private func rows4(
     row += ldb
     i &+= 1
   }
-  @inline(__always) func put(_ p: UnsafeMutablePointer<Float>, _ v: F16) {
+  @inline(__always) func put(_ p: UnsafeMutablePointer<Float>, _ v: Vec16) {
     storeFloats(p, overwrite ? v : loadFloats(p) + v)
   }
   put(c, c00)

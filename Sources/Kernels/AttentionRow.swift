@@ -29,8 +29,7 @@ extension Kernels {
       storeFloats(query + j, element16(task.q, type, j, rest))
       storeFloats(sums + j, splat(0))
     }
-    top.pointee = -Float.infinity
-    total.pointee = 0
+    start(task, top, total)
     var (key, end) = visible(task.queryOffset, 0, task.keyCount, task.window)
     while key < end {
       let count = min(block, end &- key)
@@ -38,7 +37,9 @@ extension Kernels {
       for i in 0..<count {
         scores[i] = rowDot(query, task.k + (offset &+ i &* task.keyStride &* size), task.q, task.headDim, type)
       }
-      softmaxBlock(scores, (count &+ 15) & ~15, 0, count, top, total, sums, width, task.scale)
+      let columns = (count &+ 15) & ~15
+      if task.softCap > 0 { capScores(scores, columns, task.scale, task.softCap) }
+      softmaxBlock(scores, columns, 0, count, top, total, sums, width, task.softCap > 0 ? 1 : task.scale)
       addRows(scores, count, task.v + offset, task.keyStride &* size, task.headDim, sums, type)
       key &+= count
     }
@@ -56,7 +57,7 @@ extension Kernels {
         var j = 0
         while j < count {
           let (a, b) = (words + 2 &* j, key + 2 &* j)
-          sum = mm_dot_pairs(sum, a.loadUnaligned(as: U16.self), b.loadUnaligned(as: U16.self))
+          sum = mm_dot_pairs(sum, a.loadUnaligned(as: Words16.self), b.loadUnaligned(as: Words16.self))
           j &+= 32
         }
         return mm_sum(sum)
@@ -77,7 +78,7 @@ extension Kernels {
     while first &+ 64 <= width {
       var even = (splat(0), splat(0), splat(0), splat(0))
       var odd = even
-      @inline(__always) func add(_ sum: inout (F16, F16, F16, F16), _ i: Int) {
+      @inline(__always) func add(_ sum: inout (Vec16, Vec16, Vec16, Vec16), _ i: Int) {
         let (weight, row) = (splat(weights[i]), rows + i &* pitch)
         sum.0 = madd(element16(row, type, first, 16), weight, sum.0)
         sum.1 = madd(element16(row, type, first &+ 16, 16), weight, sum.1)

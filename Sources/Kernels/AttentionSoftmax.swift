@@ -14,6 +14,26 @@ extension Kernels {
     return (low, high)
   }
 
+  /// The state of a running softmax before any key: a sink's score is the first term of its sum.
+  @inline(__always)
+  static func start(
+    _ task: AttentionTask, _ top: UnsafeMutablePointer<Float>, _ total: UnsafeMutablePointer<Float>
+  ) {
+    top.pointee = task.sink
+    total.pointee = task.sink > -Float.infinity ? 1 : 0
+  }
+
+  /// s := cap * tanh(scale * s / cap)
+  @inline(never)
+  static func capScores(_ s: UnsafeMutablePointer<Float>, _ columns: Int, _ scale: Float, _ cap: Float) {
+    let factor = splat(scale / cap)
+    var j = 0
+    while j < columns {
+      storeFloats(s + j, tanhVector(loadFloats(s + j) * factor) * splat(cap))
+      j &+= 16
+    }
+  }
+
   /// Turns a row of scores into weights exp(scale * s - max), zero where not visible, and rescales what was summed
   /// before.
   @inline(__always)
@@ -74,19 +94,27 @@ extension Kernels {
     }
   }
 
-  /// p := exp(scale * s - lse), ds := p * (dp - delta), both zero where not visible.
+  /// p := exp(scale * s - lse), ds := p * (dp - delta), both zero where not visible. Of capped scores ds is taken
+  /// through the cap as well: times 1 - (s / cap)^2.
   @inline(__always)
   static func weightBlock(
     _ p: UnsafeMutablePointer<Float>, _ ds: UnsafeMutablePointer<Float>, _ columns: Int, _ low: Int, _ high: Int,
-    _ lse: Float, _ delta: Float, _ scale: Float
+    _ lse: Float, _ delta: Float, _ scale: Float, _ cap: Float
   ) {
     for j in 0..<max(0, min(low, columns)) { p[j] = -Float.infinity }
     for j in max(0, min(high, columns))..<columns { p[j] = -Float.infinity }
     var j = 0
     while j < columns {
-      let weight = expVector(madd(loadFloats(p + j), splat(scale), splat(-lse)))
+      let score = loadFloats(p + j)
+      let weight = expVector(madd(score, splat(scale), splat(-lse)))
       storeFloats(p + j, weight)
-      storeFloats(ds + j, weight * (loadFloats(ds + j) - splat(delta)))
+      var gradient = weight * (loadFloats(ds + j) - splat(delta))
+      if cap > 0 {
+        // A score that is not visible is minus infinity, whose weight is zero already.
+        let t = larger(score * splat(1 / cap), splat(-1))
+        gradient = gradient * (splat(1) - t * t)
+      }
+      storeFloats(ds + j, gradient)
       j &+= 16
     }
   }

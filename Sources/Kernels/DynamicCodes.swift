@@ -10,27 +10,27 @@ extension Kernels {
   }
 
   @inline(__always)
-  static func decodeDynamic(_ codec: DynamicCodec, _ codes: UnsafePointer<UInt8>, _ count: Int) -> F16 {
+  static func decodeDynamic(_ codec: DynamicCodec, _ codes: UnsafePointer<UInt8>, _ count: Int) -> Vec16 {
     qt_entry256(codec.map, qt_load_bytes(codes, count))
   }
 
   /// Codes of the nearest entries of values in [-1, 1]; see `DynamicCodec`.
   @inline(__always)
-  static func encodeDynamic(_ codec: DynamicCodec, _ s: F16) -> U16 {
-    let bits = unsafeBitCast(s, to: U16.self)
-    let magnitude = bits & U16(repeating: 0x7FFF_FFFF)
-    let (first, last) = (U16(repeating: DynamicCodec.firstCell), U16(repeating: DynamicCodec.lastCell))
-    var cell = magnitude &>> U16(repeating: 16)
+  static func encodeDynamic(_ codec: DynamicCodec, _ s: Vec16) -> Words16 {
+    let bits = unsafeBitCast(s, to: Words16.self)
+    let magnitude = bits & Words16(repeating: 0x7FFF_FFFF)
+    let (first, last) = (Words16(repeating: DynamicCodec.firstCell), Words16(repeating: DynamicCodec.lastCell))
+    var cell = magnitude &>> Words16(repeating: 16)
     cell = cell.replacing(with: first, where: cell .< first)
     cell = cell.replacing(with: last, where: cell .> last) &- first
-    let sign = codec.isSigned ? bits &>> U16(repeating: 31) : U16(repeating: 0)
-    cell = cell &+ sign &* U16(repeating: UInt32(DynamicCodec.cellCount))
+    let sign = codec.isSigned ? bits &>> Words16(repeating: 31) : Words16(repeating: 0)
+    cell = cell &+ sign &* Words16(repeating: UInt32(DynamicCodec.cellCount))
     let entry = unsafeBitCast(
-      qt_gather(UnsafeRawPointer(codec.cells).assumingMemoryBound(to: Float.self), cell), to: U16.self)
-    let start = entry &>> U16(repeating: 20)
+      qt_gather(UnsafeRawPointer(codec.cells).assumingMemoryBound(to: Float.self), cell), to: Words16.self)
+    let start = entry &>> Words16(repeating: 20)
     // One up for positive values, one down for negative ones.
-    let next = start &+ U16(repeating: 1) &- (sign &+ sign)
-    let isBeyond = (magnitude & U16(repeating: 0xFFFF)) .>= (entry & U16(repeating: 0x1FFFF))
+    let next = start &+ Words16(repeating: 1) &- (sign &+ sign)
+    let isBeyond = (magnitude & Words16(repeating: 0xFFFF)) .>= (entry & Words16(repeating: 0x1FFFF))
     return start.replacing(with: next, where: isBeyond)
   }
 
@@ -55,7 +55,7 @@ extension Kernels {
       forEachVector(size) { j, rest in
         let code = encodeDynamic(codec, element16(x, 0, first &+ j, rest) * scale)
         // A block of zeros has code 0, as in bitsandbytes.
-        qt_store_bytes(codes + (first &+ j), top > 0 ? code : U16(repeating: 0), rest)
+        qt_store_bytes(codes + (first &+ j), top > 0 ? code : Words16(repeating: 0), rest)
       }
       first &+= size
       number &+= 1

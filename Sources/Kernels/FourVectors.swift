@@ -2,17 +2,17 @@ import CPlatform
 
 /// Four vectors that go through the same steps side by side. A long chain of steps on one vector leaves the processor
 /// waiting for each result: it looks only so far ahead for others to work on.
-struct F64 {
-  var a: F16
-  var b: F16
-  var c: F16
-  var d: F16
+struct Vec64 {
+  var a: Vec16
+  var b: Vec16
+  var c: Vec16
+  var d: Vec16
 
   @inline(__always)
-  init(_ a: F16, _ b: F16, _ c: F16, _ d: F16) { (self.a, self.b, self.c, self.d) = (a, b, c, d) }
+  init(_ a: Vec16, _ b: Vec16, _ c: Vec16, _ d: Vec16) { (self.a, self.b, self.c, self.d) = (a, b, c, d) }
 
   @inline(__always)
-  init(repeating value: F16) { self.init(value, value, value, value) }
+  init(repeating value: Vec16) { self.init(value, value, value, value) }
 
   /// Sixty-four elements of a float type.
   @inline(__always)
@@ -29,12 +29,12 @@ struct F64 {
 
   /// Rounded to bfloat16 when that is the type.
   @inline(__always)
-  func rounded(to type: Int32) -> F64 {
+  func rounded(to type: Int32) -> Vec64 {
     guard type == 1 else { return self }
     if mm_needs_exact_bf16(a, b, c, d) {
-      return F64(mm_round_bf16(a), mm_round_bf16(b), mm_round_bf16(c), mm_round_bf16(d))
+      return Vec64(mm_round_bf16(a), mm_round_bf16(b), mm_round_bf16(c), mm_round_bf16(d))
     }
-    return F64(mm_round_bf16_normal(a), mm_round_bf16_normal(b), mm_round_bf16_normal(c), mm_round_bf16_normal(d))
+    return Vec64(mm_round_bf16_normal(a), mm_round_bf16_normal(b), mm_round_bf16_normal(c), mm_round_bf16_normal(d))
   }
 
   var sum: Float {
@@ -42,23 +42,23 @@ struct F64 {
   }
 
   @inline(__always)
-  static func + (x: F64, y: F64) -> F64 { F64(x.a + y.a, x.b + y.b, x.c + y.c, x.d + y.d) }
+  static func + (x: Vec64, y: Vec64) -> Vec64 { Vec64(x.a + y.a, x.b + y.b, x.c + y.c, x.d + y.d) }
   @inline(__always)
-  static func - (x: F64, y: F64) -> F64 { F64(x.a - y.a, x.b - y.b, x.c - y.c, x.d - y.d) }
+  static func - (x: Vec64, y: Vec64) -> Vec64 { Vec64(x.a - y.a, x.b - y.b, x.c - y.c, x.d - y.d) }
   @inline(__always)
-  static func * (x: F64, y: F64) -> F64 { F64(x.a * y.a, x.b * y.b, x.c * y.c, x.d * y.d) }
+  static func * (x: Vec64, y: Vec64) -> Vec64 { Vec64(x.a * y.a, x.b * y.b, x.c * y.c, x.d * y.d) }
   @inline(__always)
-  static func / (x: F64, y: F64) -> F64 { F64(x.a / y.a, x.b / y.b, x.c / y.c, x.d / y.d) }
+  static func / (x: Vec64, y: Vec64) -> Vec64 { Vec64(x.a / y.a, x.b / y.b, x.c / y.c, x.d / y.d) }
 }
 
 /// c + a * b, fused where the instruction set can.
 @inline(__always)
-func madd(_ x: F64, _ y: F64, _ z: F64) -> F64 {
-  F64(madd(x.a, y.a, z.a), madd(x.b, y.b, z.b), madd(x.c, y.c, z.c), madd(x.d, y.d, z.d))
+func madd(_ x: Vec64, _ y: Vec64, _ z: Vec64) -> Vec64 {
+  Vec64(madd(x.a, y.a, z.a), madd(x.b, y.b, z.b), madd(x.c, y.c, z.c), madd(x.d, y.d, z.d))
 }
 
 @inline(__always)
-func splat4(_ value: Float) -> F64 { F64(repeating: splat(value)) }
+func splat4(_ value: Float) -> Vec64 { Vec64(repeating: splat(value)) }
 
 /// Calls wide(i) for each 64 whole elements, then `body` as `forEachVector` does for what is left.
 @inline(__always)

@@ -5,10 +5,10 @@ import Numerics
 // by four rows of x, without packing it. The rows of x are packed words, `pitch` apart.
 
 @inline(__always)
-private func load(_ p: UnsafePointer<Float>) -> F16 { UnsafeRawPointer(p).loadUnaligned(as: F16.self) }
+private func load(_ p: UnsafePointer<Float>) -> Vec16 { UnsafeRawPointer(p).loadUnaligned(as: Vec16.self) }
 
 @inline(__always)
-private func multiplyAdd(_ sum: F16, _ a: F16, _ b: F16) -> F16 {
+private func multiplyAdd(_ sum: Vec16, _ a: Vec16, _ b: Vec16) -> Vec16 {
   #if ISA_BASELINE
     sum + a * b
   #else
@@ -18,15 +18,15 @@ private func multiplyAdd(_ sum: F16, _ a: F16, _ b: F16) -> F16 {
 
 /// 32 weights that follow each other, ready to be multiplied.
 private struct Weights {
-  var first: F16
-  var second: F16
+  var first: Vec16
+  var second: Vec16
 
   /// For pairs, `first` holds all of them.
   @inline(__always)
-  init(_ low: F16, _ high: F16, _ mode: Int32) {
+  init(_ low: Vec16, _ high: Vec16, _ mode: Int32) {
     switch mode {
     case 0: (first, second) = (low, high)
-    case 1: (first, second) = (unsafeBitCast(mm_row_words(low, high), to: F16.self), high)
+    case 1: (first, second) = (unsafeBitCast(mm_row_words(low, high), to: Vec16.self), high)
     default: (first, second) = (mm_round_bf16(low), mm_round_bf16(high))
     }
   }
@@ -34,16 +34,16 @@ private struct Weights {
 
 /// The sums of one output: two, because a multiply-add waits for the one before it.
 private struct Sums {
-  var x = F16(repeating: 0)
-  var y = F16(repeating: 0)
+  var x = Vec16(repeating: 0)
+  var y = Vec16(repeating: 0)
 
   /// Adds the products of 64 weights.
   @inline(__always)
   mutating func step(_ w: Weights, _ v: Weights, _ words: UnsafePointer<Float>, _ mode: Int32) {
     #if ISA_AVX512BF16
       if mode == 1 {
-        x = mm_dot_pairs(x, unsafeBitCast(w.first, to: U16.self), unsafeBitCast(load(words), to: U16.self))
-        y = mm_dot_pairs(y, unsafeBitCast(v.first, to: U16.self), unsafeBitCast(load(words + 16), to: U16.self))
+        x = mm_dot_pairs(x, unsafeBitCast(w.first, to: Words16.self), unsafeBitCast(load(words), to: Words16.self))
+        y = mm_dot_pairs(y, unsafeBitCast(v.first, to: Words16.self), unsafeBitCast(load(words + 16), to: Words16.self))
         return
       }
     #endif
@@ -58,7 +58,7 @@ private struct Sums {
   mutating func last(_ w: Weights, _ count: Int, _ words: UnsafePointer<Float>, _ mode: Int32) {
     #if ISA_AVX512BF16
       if mode == 1 {
-        x = mm_dot_pairs(x, unsafeBitCast(w.first, to: U16.self), unsafeBitCast(load(words), to: U16.self))
+        x = mm_dot_pairs(x, unsafeBitCast(w.first, to: Words16.self), unsafeBitCast(load(words), to: Words16.self))
         return
       }
     #endif
@@ -111,12 +111,12 @@ private func weights(_ p: UnsafeRawPointer, _ type: Int32, _ mode: Int32) -> Wei
 private func weights(_ p: UnsafeRawPointer, _ type: Int32, count: Int, _ mode: Int32) -> Weights {
   let second = p + (type == 0 ? 64 : 32)
   return Weights(
-    mm_load_part(p, type, min(16, count)), count > 16 ? mm_load_part(second, type, count &- 16) : F16(repeating: 0),
+    mm_load_part(p, type, min(16, count)), count > 16 ? mm_load_part(second, type, count &- 16) : Vec16(repeating: 0),
     mode)
 }
 
 @inline(__always)
-private func decoded(_ table: F16, _ codes: UnsafePointer<UInt8>, _ scale: F16, _ mode: Int32) -> Weights {
+private func decoded(_ table: Vec16, _ codes: UnsafePointer<UInt8>, _ scale: Vec16, _ mode: Int32) -> Weights {
   Weights(mm_decode16(table, codes) * scale, mm_decode16(table, codes + 8) * scale, mode)
 }
 
@@ -158,14 +158,14 @@ private func quantizedRows(
   _ weight: UnsafePointer<QuantizedWeightPointers>, _ firstOut: Int, _ outs: Int, _ x: UnsafePointer<Float>,
   _ pitch: Int, _ tile: UnsafeMutablePointer<Float>, _ mode: Int32
 ) {
-  let table = UnsafeRawPointer(weight.pointee.codebook).loadUnaligned(as: F16.self)
+  let table = UnsafeRawPointer(weight.pointee.codebook).loadUnaligned(as: Vec16.self)
   let k = weight.pointee.in
   let blockSize = weight.pointee.blockSize
   let shift = mode == 1 ? 1 : 0
   let start = firstOut &* k
   var block = start / blockSize
   var left = (block &+ 1) &* blockSize &- start  // elements of the block that are still to come
-  var scale = F16(repeating: Kernels.blockScale(weight, block))
+  var scale = Vec16(repeating: Kernels.blockScale(weight, block))
   var codes = weight.pointee.codes + (start &>> 1)
   for out in 0..<outs {
     var rows = FourSums()
@@ -174,7 +174,7 @@ private func quantizedRows(
       if left == 0 {
         block &+= 1
         left = blockSize
-        scale = F16(repeating: Kernels.blockScale(weight, block))
+        scale = Vec16(repeating: Kernels.blockScale(weight, block))
       }
       let words = x + (i &>> shift)
       if left >= 64 && i &+ 64 <= k {

@@ -2,30 +2,30 @@ import CPlatform
 import Numerics
 
 @inline(__always)
-private func load(_ p: UnsafePointer<Float>) -> F16 { UnsafeRawPointer(p).loadUnaligned(as: F16.self) }
+private func load(_ p: UnsafePointer<Float>) -> Vec16 { UnsafeRawPointer(p).loadUnaligned(as: Vec16.self) }
 
 @inline(__always)
-private func put(_ p: UnsafeMutablePointer<Float>, _ v: F16) {
-  UnsafeMutableRawPointer(p).storeBytes(of: v, as: F16.self)
+private func put(_ p: UnsafeMutablePointer<Float>, _ v: Vec16) {
+  UnsafeMutableRawPointer(p).storeBytes(of: v, as: Vec16.self)
 }
 
 /// Up to 16 elements from `index` on; zeros beyond `count`.
 @inline(__always)
-private func elements(_ p: UnsafeRawPointer, _ type: Int32, _ index: Int, _ count: Int) -> F16 {
+private func elements(_ p: UnsafeRawPointer, _ type: Int32, _ index: Int, _ count: Int) -> Vec16 {
   let size = type == 0 ? 4 : 2
   if count >= 16 { return mm_load(p + index &* size, type) }
-  return count <= 0 ? F16(repeating: 0) : mm_load_part(p + index &* size, type, count)
+  return count <= 0 ? Vec16(repeating: 0) : mm_load_part(p + index &* size, type, count)
 }
 
 /// 16 words along the contraction from element `index` on, of which `count` elements exist.
 @inline(__always)
-private func wordsAlong(_ p: UnsafeRawPointer, _ type: Int32, _ index: Int, _ count: Int, _ mode: Int32) -> F16 {
+private func wordsAlong(_ p: UnsafeRawPointer, _ type: Int32, _ index: Int, _ count: Int, _ mode: Int32) -> Vec16 {
   // Pairs of bfloat16 lie in memory as they are wanted.
   if mode == 1, type == 1, count >= 32 { return mm_load(p + 2 &* index, 0) }
   let first = elements(p, type, index, count)
   switch mode {
   case 0: return first
-  case 1: return unsafeBitCast(mm_row_words(first, elements(p, type, index &+ 16, count &- 16)), to: F16.self)
+  case 1: return unsafeBitCast(mm_row_words(first, elements(p, type, index &+ 16, count &- 16)), to: Vec16.self)
   default: return mm_round_bf16(first)
   }
 }
@@ -35,17 +35,17 @@ private func wordsAlong(_ p: UnsafeRawPointer, _ type: Int32, _ index: Int, _ co
 private func wordsAcross(
   _ p: UnsafeRawPointer, _ type: Int32, _ stride: Int, _ step: Int, _ steps: Int, _ lane: Int, _ lanes: Int,
   _ mode: Int32
-) -> F16 {
+) -> Vec16 {
   if mode == 1, type == 1, lanes >= 16, step &+ 1 < steps {
     let row = p + 2 &* (step &* stride &+ lane)
-    return unsafeBitCast(mm_zip_words(row, row + 2 &* stride), to: F16.self)
+    return unsafeBitCast(mm_zip_words(row, row + 2 &* stride), to: Vec16.self)
   }
   let first = elements(p, type, step &* stride &+ lane, lanes)
   switch mode {
   case 0: return first
   case 1:
     let second = elements(p, type, (step &+ 1) &* stride &+ lane, step &+ 1 < steps ? lanes : 0)
-    return unsafeBitCast(mm_pair_words(first, second), to: F16.self)
+    return unsafeBitCast(mm_pair_words(first, second), to: Vec16.self)
   default: return mm_round_bf16(first)
   }
 }
@@ -95,7 +95,7 @@ extension Kernels {
             mm_prefetch(ahead)
             if mode == 1 && type == 0 { mm_prefetch(ahead + 64) }
           }
-          for l in present..<16 { put(scratch + l &* 16, F16(repeating: 0)) }
+          for l in present..<16 { put(scratch + l &* 16, Vec16(repeating: 0)) }
           mm_transpose16(scratch, 16, to, wordStride)
         } else {
           let count = min(16, words &- word)
@@ -113,7 +113,7 @@ extension Kernels {
               put(
                 scratch + w &* 16, wordsAcross(source, type, stride, step &+ w &* perWord, k, lane, present, mode))
             }
-            for w in count..<16 { put(scratch + w &* 16, F16(repeating: 0)) }
+            for w in count..<16 { put(scratch + w &* 16, Vec16(repeating: 0)) }
             mm_transpose16(scratch, 16, to, laneStride)
           }
         }
@@ -157,7 +157,7 @@ extension Kernels {
 
   @inline(__always)
   private static func write(
-    _ sum: F16, _ alpha: Float, _ beta: Float, _ target: UnsafeMutableRawPointer, _ type: Int32, _ count: Int
+    _ sum: Vec16, _ alpha: Float, _ beta: Float, _ target: UnsafeMutableRawPointer, _ type: Int32, _ count: Int
   ) {
     var value = sum * alpha
     // The old values may be uninitialised when beta is 0.

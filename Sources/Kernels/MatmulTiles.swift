@@ -7,16 +7,16 @@ import Numerics
 private let lanePitch = 256  // MatmulKernels.panelStride; a literal here gives the loads constant displacements
 
 @inline(__always)
-private func load(_ p: UnsafePointer<Float>) -> F16 { UnsafeRawPointer(p).loadUnaligned(as: F16.self) }
+private func load(_ p: UnsafePointer<Float>) -> Vec16 { UnsafeRawPointer(p).loadUnaligned(as: Vec16.self) }
 
 @inline(__always)
-private func add(_ sum: F16, to p: UnsafeMutablePointer<Float>, _ overwrite: Bool) {
+private func add(_ sum: Vec16, to p: UnsafeMutablePointer<Float>, _ overwrite: Bool) {
   let total = overwrite ? sum : load(p) + sum
-  UnsafeMutableRawPointer(p).storeBytes(of: total, as: F16.self)
+  UnsafeMutableRawPointer(p).storeBytes(of: total, as: Vec16.self)
 }
 
 @inline(__always)
-private func multiplyAdd(_ sum: F16, _ a: F16, _ b: F16) -> F16 {
+private func multiplyAdd(_ sum: Vec16, _ a: Vec16, _ b: Vec16) -> Vec16 {
   #if ISA_BASELINE
     sum + a * b
   #else
@@ -26,8 +26,8 @@ private func multiplyAdd(_ sum: F16, _ a: F16, _ b: F16) -> F16 {
 
 #if ISA_AVX512BF16
   @inline(__always)
-  private func dotPairs(_ sum: F16, _ a: F16, _ b: F16) -> F16 {
-    mm_dot_pairs(sum, unsafeBitCast(a, to: U16.self), unsafeBitCast(b, to: U16.self))
+  private func dotPairs(_ sum: Vec16, _ a: Vec16, _ b: Vec16) -> Vec16 {
+    mm_dot_pairs(sum, unsafeBitCast(a, to: Words16.self), unsafeBitCast(b, to: Words16.self))
   }
 #endif
 
@@ -38,12 +38,12 @@ private func multiplyAdd(_ sum: F16, _ a: F16, _ b: F16) -> F16 {
   }
 
   private struct Row {
-    var x = F16(repeating: 0)
-    var y = F16(repeating: 0)
+    var x = Vec16(repeating: 0)
+    var y = Vec16(repeating: 0)
 
     @inline(__always)
-    mutating func step(_ a: UnsafePointer<Float>, _ b0: F16, _ b1: F16, _ pairs: Bool) {
-      let v = F16(repeating: a.pointee)
+    mutating func step(_ a: UnsafePointer<Float>, _ b0: Vec16, _ b1: Vec16, _ pairs: Bool) {
+      let v = Vec16(repeating: a.pointee)
       #if ISA_AVX512BF16
         if pairs {
           x = dotPairs(x, v, b0)
@@ -56,8 +56,8 @@ private func multiplyAdd(_ sum: F16, _ a: F16, _ b: F16) -> F16 {
     }
 
     @inline(__always)
-    mutating func halfStep(_ a: UnsafePointer<Float>, _ b: F16, _ pairs: Bool) {
-      let v = F16(repeating: a.pointee)
+    mutating func halfStep(_ a: UnsafePointer<Float>, _ b: Vec16, _ pairs: Bool) {
+      let v = Vec16(repeating: a.pointee)
       #if ISA_AVX512BF16
         if pairs {
           x = dotPairs(x, v, b)
@@ -85,11 +85,11 @@ private func multiplyAdd(_ sum: F16, _ a: F16, _ b: F16) -> F16 {
   }
 
   private struct Row {
-    var x = F16(repeating: 0)
+    var x = Vec16(repeating: 0)
 
     @inline(__always)
-    mutating func step(_ a: UnsafePointer<Float>, _ b0: F16) {
-      x = multiplyAdd(x, F16(repeating: a.pointee), b0)
+    mutating func step(_ a: UnsafePointer<Float>, _ b0: Vec16) {
+      x = multiplyAdd(x, Vec16(repeating: a.pointee), b0)
     }
 
     @inline(__always)

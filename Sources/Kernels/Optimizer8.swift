@@ -24,11 +24,11 @@ extension Kernels {
   /// Codes of moments in [-top, top]. A negative value that is nearest to zero gets the smallest negative entry: as in
   /// bitsandbytes the code of a first moment keeps its sign.
   @inline(__always)
-  private static func signedCodes(_ codec: DynamicCodec, _ m: F16, _ top: Float) -> U16 {
-    guard top > 0 else { return U16(repeating: 0) }
+  private static func signedCodes(_ codec: DynamicCodec, _ m: Vec16, _ top: Float) -> Words16 {
+    guard top > 0 else { return Words16(repeating: 0) }
     let codes = encodeDynamic(codec, m / splat(top))
-    let zero = U16(repeating: 127)
-    let below = codes.replacing(with: U16(repeating: 126), where: codes .== zero)
+    let zero = Words16(repeating: 127)
+    let below = codes.replacing(with: Words16(repeating: 126), where: codes .== zero)
     return codes.replacing(with: below, where: m .< splat(0))
   }
 
@@ -74,7 +74,7 @@ extension Kernels {
         forEachVector(size) { j, rest in
           let i = first &+ j
           qt_store_bytes(codes1 + i, signedCodes(signed, loadFloats(m + j), top1), rest)
-          let second = top2 > 0 ? encodeDynamic(unsigned, loadFloats(v + j) / splat(top2)) : U16(repeating: 0)
+          let second = top2 > 0 ? encodeDynamic(unsigned, loadFloats(v + j) / splat(top2)) : Words16(repeating: 0)
           qt_store_bytes(codes2 + i, second, rest)
         }
         first &+= size
@@ -120,13 +120,13 @@ extension Kernels {
   }
 
   @inline(__always)
-  private static func signs(_ x: F16) -> F16 {
+  private static func signs(_ x: Vec16) -> Vec16 {
     splat(0).replacing(with: 1, where: x .> splat(0)).replacing(with: -1, where: x .< splat(0))
   }
 
   /// |x| of the first `count` lanes, zero beyond: a missing code decodes to the map's first entry, not to zero.
   @inline(__always)
-  private static func magnitudes(_ x: F16, _ count: Int) -> F16 {
+  private static func magnitudes(_ x: Vec16, _ count: Int) -> Vec16 {
     var v = qt_abs(x)
     if count < 16 { for lane in count..<16 { v[lane] = 0 } }
     return v

@@ -37,7 +37,7 @@ extension Kernels {
       forEachVector(size) { j, rest in
         let v = element16(x, type, first &+ j, rest)
         let s = isFull ? v * splat(scale) : v / splat(scale)
-        var index = U16(repeating: 0)
+        var index = Words16(repeating: 0)
         for t in 0..<15 { index = qt_count_above(index, s, thresholds[t]) }
         store(index, order, codes + (first &+ j) / 2, rest)
       }
@@ -49,7 +49,7 @@ extension Kernels {
 
   @inline(__always)
   private static func store(
-    _ index: U16, _ order: UnsafePointer<UInt32>, _ codes: UnsafeMutablePointer<UInt8>, _ count: Int
+    _ index: Words16, _ order: UnsafePointer<UInt32>, _ codes: UnsafeMutablePointer<UInt8>, _ count: Int
   ) {
     var ranked = index
     if order[0] != 0 {
@@ -75,7 +75,7 @@ extension Kernels {
   ) {
     let table = loadFloats(codebook)
     forEachVector(count) { i, rest in
-      var values: F16
+      var values: Vec16
       if rest >= 16 {
         values = mm_decode16(table, codes + i / 2)
       } else {

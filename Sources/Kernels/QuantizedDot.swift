@@ -20,13 +20,13 @@ extension Kernels {
         continue
       }
       guard isWide else {
-        storeFloats(x + i / 2, unsafeBitCast(mm_row_words(even, odd), to: F16.self))
+        storeFloats(x + i / 2, unsafeBitCast(mm_row_words(even, odd), to: Vec16.self))
         i &+= 32
         continue
       }
       let (third, fourth) = (loadFloats(x + (i &+ 32)), loadFloats(x + (i &+ 48)))
-      storeFloats(x + i / 2, unsafeBitCast(mm_row_words(even, mm_even(third, fourth)), to: F16.self))
-      storeFloats(x + (i / 2 &+ 16), unsafeBitCast(mm_row_words(odd, mm_odd(third, fourth)), to: F16.self))
+      storeFloats(x + i / 2, unsafeBitCast(mm_row_words(even, mm_even(third, fourth)), to: Vec16.self))
+      storeFloats(x + (i / 2 &+ 16), unsafeBitCast(mm_row_words(odd, mm_odd(third, fourth)), to: Vec16.self))
       i &+= 64
     }
   }
@@ -89,7 +89,7 @@ extension Kernels {
   /// What a code of a block stands for. Sixteen values are scaled and rounded instead of every weight; in f32 the scale
   /// multiplies the sum of the products.
   @inline(__always)
-  private static func blockTable(_ book: F16, _ scale: F16, _ mode: Int32) -> F16 {
+  private static func blockTable(_ book: Vec16, _ scale: Vec16, _ mode: Int32) -> Vec16 {
     switch mode {
     case 0: book
     case 1: book * scale
@@ -100,17 +100,17 @@ extension Kernels {
   /// sum + the products of 32 weights of one block with x[i...].
   @inline(__always)
   private static func add32(
-    _ sum: F16, _ table: F16, _ codes: UnsafePointer<UInt8>, _ x: UnsafePointer<Float>, _ i: Int, _ scale: F16,
+    _ sum: Vec16, _ table: Vec16, _ codes: UnsafePointer<UInt8>, _ x: UnsafePointer<Float>, _ i: Int, _ scale: Vec16,
     _ mode: Int32
-  ) -> F16 {
+  ) -> Vec16 {
     let bytes = mm_load_bytes(codes)
-    let (even, odd) = (mm_lookup16(table, bytes &>> U16(repeating: 4)), mm_lookup16(table, bytes))
+    let (even, odd) = (mm_lookup16(table, bytes &>> Words16(repeating: 4)), mm_lookup16(table, bytes))
     switch mode {
     case 0:
       return madd(madd(odd, loadFloats(x + (i &+ 16)), even * loadFloats(x + i)), scale, sum)
     #if ISA_AVX512BF16
       case 1:
-        return mm_dot_pairs(sum, mm_row_words(even, odd), unsafeBitCast(loadFloats(x + i / 2), to: U16.self))
+        return mm_dot_pairs(sum, mm_row_words(even, odd), unsafeBitCast(loadFloats(x + i / 2), to: Words16.self))
     #endif
     default:
       return madd(odd, loadFloats(x + (i &+ 16)), madd(even, loadFloats(x + i), sum))
@@ -138,15 +138,15 @@ extension Kernels {
       var table = mm_word_table(book * splat(blockScale(weight, block)))
       var codes = weight.pointee.codes + (start &>> 1)
 
-      @inline(__always) func step(_ sums: inout (F16, F16), _ x: UnsafePointer<Float>) {
+      @inline(__always) func step(_ sums: inout (Vec16, Vec16), _ x: UnsafePointer<Float>) {
         if left == 0 {
           block &+= 1
           left = blockSize
           table = mm_word_table(book * splat(blockScale(weight, block)))
         }
         let bytes = mm_load_bytes32(codes)
-        sums.0 = mm_dot_pairs(sums.0, mm_lookup_high(table, bytes), unsafeBitCast(loadFloats(x), to: U16.self))
-        sums.1 = mm_dot_pairs(sums.1, mm_lookup_low(table, bytes), unsafeBitCast(loadFloats(x + 16), to: U16.self))
+        sums.0 = mm_dot_pairs(sums.0, mm_lookup_high(table, bytes), unsafeBitCast(loadFloats(x), to: Words16.self))
+        sums.1 = mm_dot_pairs(sums.1, mm_lookup_low(table, bytes), unsafeBitCast(loadFloats(x + 16), to: Words16.self))
         codes += 32
         left &-= 64
       }

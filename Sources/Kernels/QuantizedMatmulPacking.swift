@@ -2,14 +2,14 @@ import CPlatform
 import Numerics
 
 @inline(__always)
-private func put(_ p: UnsafeMutablePointer<Float>, _ v: F16) {
-  UnsafeMutableRawPointer(p).storeBytes(of: v, as: F16.self)
+private func put(_ p: UnsafeMutablePointer<Float>, _ v: Vec16) {
+  UnsafeMutableRawPointer(p).storeBytes(of: v, as: Vec16.self)
 }
 
 /// Decodes `count` elements of the flattened matrix from `first` on.
 @inline(__always)
 private func decode(
-  _ weight: UnsafePointer<QuantizedWeightPointers>, _ table: F16, _ first: Int, _ count: Int,
+  _ weight: UnsafePointer<QuantizedWeightPointers>, _ table: Vec16, _ first: Int, _ count: Int,
   _ target: UnsafeMutablePointer<Float>
 ) {
   let codes = weight.pointee.codes
@@ -25,7 +25,7 @@ private func decode(
       target[done] = weight.pointee.codebook[code] * s
       done &+= 1
     }
-    let wide = F16(repeating: s)
+    let wide = Vec16(repeating: s)
     while done &+ 16 <= stop {
       put(target + done, mm_decode16(table, codes + (first &+ done) &>> 1) * wide)
       done &+= 16
@@ -44,7 +44,7 @@ private func decode(
 /// Decodes rows of whole groups of 32 elements straight into the words of a row panel.
 @inline(__always)
 private func packRows(
-  _ weight: UnsafePointer<QuantizedWeightPointers>, _ table: F16, _ firstRow: Int, _ rows: Int, _ firstColumn: Int,
+  _ weight: UnsafePointer<QuantizedWeightPointers>, _ table: Vec16, _ firstRow: Int, _ rows: Int, _ firstColumn: Int,
   _ columns: Int, _ target: UnsafeMutablePointer<Float>, _ laneStride: Int, _ mode: Int32
 ) {
   let blockSize = weight.pointee.blockSize
@@ -56,7 +56,7 @@ private func packRows(
     var left = (block &+ 1) &* blockSize &- start
     var remaining = columns
     while remaining > 0 {
-      let scale = F16(repeating: Kernels.blockScale(weight, block))
+      let scale = Vec16(repeating: Kernels.blockScale(weight, block))
       var groups = min(left, remaining) &>> 5
       remaining &-= groups &<< 5
       while groups > 0 {
@@ -64,7 +64,7 @@ private func packRows(
         let high = mm_decode16(table, codes + 8) * scale
         switch mode {
         case 1:
-          put(to, unsafeBitCast(mm_row_words(low, high), to: F16.self))
+          put(to, unsafeBitCast(mm_row_words(low, high), to: Vec16.self))
           to += 16
         case 0:
           put(to, low)
@@ -87,33 +87,33 @@ private func packRows(
 /// Decodes 16 or 32 columns, which in each row lie inside of one block, into a column panel.
 @inline(__always)
 private func packColumns(
-  _ weight: UnsafePointer<QuantizedWeightPointers>, _ table: F16, _ firstRow: Int, _ rows: Int, _ firstColumn: Int,
+  _ weight: UnsafePointer<QuantizedWeightPointers>, _ table: Vec16, _ firstRow: Int, _ rows: Int, _ firstColumn: Int,
   _ columns: Int, _ target: UnsafeMutablePointer<Float>, _ wordStride: Int, _ mode: Int32
 ) {
   let width = weight.pointee.in
   let shift = weight.pointee.blockSize.trailingZeroBitCount  // of a power of two
   @inline(__always)
-  func group(_ row: Int, _ scale: F16, _ lane: Int) -> F16 {
+  func group(_ row: Int, _ scale: Vec16, _ lane: Int) -> Vec16 {
     let index = (firstRow &+ row) &* width &+ firstColumn &+ lane
     return mm_decode16(table, weight.pointee.codes + (index &>> 1)) * scale
   }
   @inline(__always)
-  func scale(_ row: Int) -> F16 {
-    F16(repeating: Kernels.blockScale(weight, ((firstRow &+ row) &* width &+ firstColumn) &>> shift))
+  func scale(_ row: Int) -> Vec16 {
+    Vec16(repeating: Kernels.blockScale(weight, ((firstRow &+ row) &* width &+ firstColumn) &>> shift))
   }
   var row = 0
   var to = target
   while row < rows {
     let first = scale(row)
     if mode == 1 {
-      let second = row &+ 1 < rows ? scale(row &+ 1) : F16(repeating: 0)
+      let second = row &+ 1 < rows ? scale(row &+ 1) : Vec16(repeating: 0)
       let next = row &+ 1 < rows ? row &+ 1 : row
       var lane = 0
       while lane < columns {
         let low = group(row, first, lane)
         // A missing last row must be zero, not zero times something: the scale is 0 and the codebook finite.
         let high = group(next, second, lane)
-        put(to + lane, unsafeBitCast(mm_pair_words(low, high), to: F16.self))
+        put(to + lane, unsafeBitCast(mm_pair_words(low, high), to: Vec16.self))
         lane &+= 16
       }
       row &+= 2
@@ -135,7 +135,7 @@ private func packColumns(
 /// are never read.
 @inline(__always)
 private func packRowsAcross(
-  _ weight: UnsafePointer<QuantizedWeightPointers>, _ table: F16, _ firstRow: Int, _ rows: Int, _ firstColumn: Int,
+  _ weight: UnsafePointer<QuantizedWeightPointers>, _ table: Vec16, _ firstRow: Int, _ rows: Int, _ firstColumn: Int,
   _ columns: Int, _ target: UnsafeMutablePointer<Float>, _ wordStride: Int, _ mode: Int32,
   _ scratch: UnsafeMutablePointer<Float>
 ) {
@@ -161,11 +161,12 @@ private func packRowsAcross(
         let codes = weight.pointee.codes + (start &>> 1)
         // The panel after this one: its rows follow.
         if column & 127 == 0 { mm_prefetch(codes + (rows &* width) &>> 1) }
-        let scale = F16(repeating: scales[l])
+        let scale = Vec16(repeating: scales[l])
         let low = mm_decode16(table, codes) * scale
         switch mode {
         case 1:
-          put(scratch + l &* 16, unsafeBitCast(mm_row_words(low, mm_decode16(table, codes + 8) * scale), to: F16.self))
+          put(
+            scratch + l &* 16, unsafeBitCast(mm_row_words(low, mm_decode16(table, codes + 8) * scale), to: Vec16.self))
         case 0: put(scratch + l &* 16, low)
         default: put(scratch + l &* 16, mm_round_bf16(low))
         }
@@ -199,7 +200,7 @@ extension Kernels {
     _ scratch: UnsafeMutablePointer<Float>
   ) {
     let weight = address.assumingMemoryBound(to: QuantizedWeightPointers.self)
-    let table = UnsafeRawPointer(weight.pointee.codebook).loadUnaligned(as: F16.self)
+    let table = UnsafeRawPointer(weight.pointee.codebook).loadUnaligned(as: Vec16.self)
     let width = weight.pointee.in
     let blockSize = weight.pointee.blockSize
     if width & 31 == 0, blockSize & 31 == 0 {

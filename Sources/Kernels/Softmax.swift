@@ -24,7 +24,7 @@ private func exponentials(_ x: UnsafePointer<Float>, _ d: Int, _ peak: Float, _ 
 {
   var sums = splat4(0)
   @inline(always) func wide(_ j: Int) {
-    let e = expVector(F64(x, 0, j) - splat4(peak))
+    let e = expVector(Vec64(x, 0, j) - splat4(peak))
     if let y { e.store(y, 0, j) }
     sums = sums + e
   }
@@ -104,7 +104,7 @@ extension Kernels {
       losses[row] = rows_log(total) + peak - chosen
       guard gradient else { continue }
       let factor = scale / total
-      @inline(always) func wide(_ j: Int) { (F64(source, 0, j) * splat4(factor)).store(source, 0, j) }
+      @inline(always) func wide(_ j: Int) { (Vec64(source, 0, j) * splat4(factor)).store(source, 0, j) }
       @inline(always) func step(_ j: Int, _ rest: Int) {
         putElement16(source, 0, j, rest, element16(source, 0, j, rest) * splat(factor))
       }

@@ -1,12 +1,9 @@
 import CPlatform
 
-// The one place where the instruction sets differ in how a multiply-add is written. On the baseline
-// `addingProduct` would call libm once per lane, so a separate multiply and add is used there.
-// Helpers are duplicated as fileprivate in a kernel file only where a debug build (no whole-module
-// optimisation) must inline them.
-
-typealias F16 = SIMD16<Float>
-typealias U16 = SIMD16<UInt32>
+/// Sixteen floats.
+typealias Vec16 = SIMD16<Float>
+/// Sixteen 32-bit words.
+typealias Words16 = SIMD16<UInt32>
 
 /// One build of the kernels. Each file of this folder adds its family in an extension, and one
 /// `fill` function that stores the C function pointers of that family into a table declared in Numerics.

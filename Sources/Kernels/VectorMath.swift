@@ -1,8 +1,10 @@
 import CPlatform
 
-/// c + a * b, fused where the instruction set can.
+/// c + a * b, fused where the instruction set can: on the baseline `addingProduct` would call libm once a lane.
+// The tiles and dots of products have it as a private function of their own, with the sum first: a debug build, which
+// does not optimise across files, would call this one.
 @inline(__always)
-func madd(_ a: F16, _ b: F16, _ c: F16) -> F16 {
+func madd(_ a: Vec16, _ b: Vec16, _ c: Vec16) -> Vec16 {
   #if ISA_BASELINE
     c + a * b
   #else
@@ -11,34 +13,34 @@ func madd(_ a: F16, _ b: F16, _ c: F16) -> F16 {
 }
 
 @inline(__always)
-func splat(_ value: Float) -> F16 { F16(repeating: value) }
+func splat(_ value: Float) -> Vec16 { Vec16(repeating: value) }
 
 @inline(__always)
-func larger(_ a: F16, _ b: F16) -> F16 { a.replacing(with: b, where: a .< b) }
+func larger(_ a: Vec16, _ b: Vec16) -> Vec16 { a.replacing(with: b, where: a .< b) }
 
 @inline(__always)
-func loadFloats(_ p: UnsafePointer<Float>) -> F16 { UnsafeRawPointer(p).loadUnaligned(as: F16.self) }
+func loadFloats(_ p: UnsafePointer<Float>) -> Vec16 { UnsafeRawPointer(p).loadUnaligned(as: Vec16.self) }
 
 @inline(__always)
-func storeFloats(_ p: UnsafeMutablePointer<Float>, _ v: F16) {
-  UnsafeMutableRawPointer(p).storeBytes(of: v, as: F16.self)
+func storeFloats(_ p: UnsafeMutablePointer<Float>, _ v: Vec16) {
+  UnsafeMutableRawPointer(p).storeBytes(of: v, as: Vec16.self)
 }
 
 /// Up to 16 elements of a float type as floats; missing ones are zero.
 @inline(__always)
-func element16(_ p: UnsafeRawPointer, _ type: Int32, _ index: Int, _ count: Int) -> F16 {
+func element16(_ p: UnsafeRawPointer, _ type: Int32, _ index: Int, _ count: Int) -> Vec16 {
   let address = p + index &* (type == 0 ? 4 : 2)
   return count >= 16 ? mm_load(address, type) : mm_load_part(address, type, count)
 }
 
 @inline(__always)
-func putElement16(_ p: UnsafeMutableRawPointer, _ type: Int32, _ index: Int, _ count: Int, _ v: F16) {
+func putElement16(_ p: UnsafeMutableRawPointer, _ type: Int32, _ index: Int, _ count: Int, _ v: Vec16) {
   let address = p + index &* (type == 0 ? 4 : 2)
   if count >= 16 { mm_store(address, type, v) } else { mm_store_part(address, type, v, count) }
 }
 
 @inline(__always)
-func largest(_ v: F16) -> Float {
+func largest(_ v: Vec16) -> Float {
   var best = v[0]
   for lane in 1..<16 where v[lane] > best { best = v[lane] }
   return best
@@ -50,27 +52,27 @@ func largest(_ v: F16) -> Float {
 /// The polynomial is the minimax one of Cephes' expf.
 // `__always` is a wish that the compiler does not grant here, and a call would split the vectors.
 @inline(always)
-func expVector(_ x: F64) -> F64 {
-  let e = expWithin(F64(clamped(x.a), clamped(x.b), clamped(x.c), clamped(x.d)))
-  return F64(limited(e.a, x.a), limited(e.b, x.b), limited(e.c, x.c), limited(e.d, x.d))
+func expVector(_ x: Vec64) -> Vec64 {
+  let e = expWithin(Vec64(clamped(x.a), clamped(x.b), clamped(x.c), clamped(x.d)))
+  return Vec64(limited(e.a, x.a), limited(e.b, x.b), limited(e.c, x.c), limited(e.d, x.d))
 }
 
 @inline(always)
-func expVector(_ x: F16) -> F16 { expVector(F64(repeating: x)).a }
+func expVector(_ x: Vec16) -> Vec16 { expVector(Vec64(repeating: x)).a }
 
 /// The values of e^x where x is within the range of `clamped`.
 @inline(always)
-private func limited(_ e: F16, _ x: F16) -> F16 {
+private func limited(_ e: Vec16, _ x: Vec16) -> Vec16 {
   let low = e.replacing(with: 0, where: x .< splat(-87.33))
   return low.replacing(with: Float.infinity, where: x .> splat(88.73))
 }
 
 /// The range in which 2^n is a normal number.
 @inline(always)
-private func clamped(_ x: F16) -> F16 { mm_clamp(x, -87.33, 88.37) }
+private func clamped(_ x: Vec16) -> Vec16 { mm_clamp(x, -87.33, 88.37) }
 
 @inline(always)
-private func expWithin(_ x: F64) -> F64 {
+private func expWithin(_ x: Vec64) -> Vec64 {
   let magic = splat4(12_582_912)
   let shifted = madd(x, splat4(1.442_695_04), magic)
   let n = shifted - magic
@@ -82,24 +84,34 @@ private func expWithin(_ x: F64) -> F64 {
   p = madd(p, r, splat4(1.666_666_55e-1))
   p = madd(p, r, splat4(0.5))
   p = madd(p, r * r, r + splat4(1))
-  return F64(
+  return Vec64(
     timesPower(p.a, shifted.a), timesPower(p.b, shifted.b), timesPower(p.c, shifted.c), timesPower(p.d, shifted.d))
 }
 
 /// p * 2^n with n in the low bits of `shifted`.
 @inline(always)
-private func timesPower(_ p: F16, _ shifted: F16) -> F16 {
-  let exponent = unsafeBitCast(shifted, to: U16.self) &<< U16(repeating: 23)
-  return unsafeBitCast(unsafeBitCast(p, to: U16.self) &+ exponent, to: F16.self)
+private func timesPower(_ p: Vec16, _ shifted: Vec16) -> Vec16 {
+  let exponent = unsafeBitCast(shifted, to: Words16.self) &<< Words16(repeating: 23)
+  return unsafeBitCast(unsafeBitCast(p, to: Words16.self) &+ exponent, to: Vec16.self)
 }
 
 /// 1 / (1 + e^-x)
 @inline(always)
-func sigmoid(_ x: F64) -> F64 {
+func sigmoid(_ x: Vec64) -> Vec64 {
   let y = splat4(0) - x
-  let e = expWithin(F64(clamped(y.a), clamped(y.b), clamped(y.c), clamped(y.d)))
+  let e = expWithin(Vec64(clamped(y.a), clamped(y.b), clamped(y.c), clamped(y.d)))
   return splat4(1) / (splat4(1) + e)
 }
 
+/// tanh(x) = 2 sigmoid(2x) - 1, and near zero, where that cancels, the Taylor series to x^9: at |x| = 0.3 the next term
+/// is below 2e-8.
 @inline(always)
-func sigmoid(_ x: F16) -> F16 { sigmoid(F64(repeating: x)).a }
+func tanhVector(_ x: Vec16) -> Vec16 {
+  let far = madd(sigmoid(Vec64(repeating: x + x)).a, splat(2), splat(-1))
+  let square = x * x
+  var p = madd(square, splat(62.0 / 2835), splat(-17.0 / 315))
+  p = madd(p, square, splat(2.0 / 15))
+  p = madd(p, square, splat(-1.0 / 3))
+  let near = madd(p * square, x, x)
+  return far.replacing(with: near, where: square .< splat(0.09))
+}

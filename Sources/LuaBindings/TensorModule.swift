@@ -65,7 +65,7 @@ extension Engine {
             throw call.invalid("start, stop and step give no range")
           }
           let tensor = try Tensor(empty: [max(0, Int(count))], on: self.backend)
-          tensor.withMutableHostBytes { bytes in
+          try tensor.withMutableHostBytes { bytes in
             let values = bytes.bindMemory(to: Float.self)
             for index in values.indices { values[index] = Float(start + Double(index) * step) }
           }
@@ -79,7 +79,7 @@ extension Engine {
           let size = try call.int("size")
           guard size >= 0, size <= 32768 else { throw call.invalid("size \(size) is outside 0..32768") }
           let tensor = try Tensor(full: [size, size], value: 0, on: self.backend)
-          tensor.withMutableHostBytes { bytes in
+          try tensor.withMutableHostBytes { bytes in
             let values = bytes.bindMemory(to: Float.self)
             for index in 0..<size { values[index * size + index] = 1 }
           }
@@ -116,9 +116,7 @@ extension Engine {
             }
             let tensor = try Tensor(empty: entry.shape, dtype: dtype, on: self.backend)
             let bytes = try file.bytes(of: entry.name)
-            withExtendedLifetime(file) {
-              tensor.withMutableHostBytes { if !bytes.isEmpty { $0.copyMemory(from: bytes) } }
-            }
+            try withExtendedLifetime(file) { try tensor.write(bytes) }
             table[entry.name] = self.value(tensor, call.state)
           }
           return [.table(table)]

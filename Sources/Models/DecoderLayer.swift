@@ -71,8 +71,8 @@ final class DecoderLayer {
     let attended = try attend(try inputNorm.normalized(x, epsilon: epsilon), geometry, context)
     let middle = try addResidual(inPlace: attended, x)
     let h = try middleNorm.normalized(middle, epsilon: epsilon)
-    let gated = try Module.outputs(of: expansions, h, context)
-    let output = try down(try swiglu(gate: gated[0], up: gated[1]), context)
+    let expanded = try Module.outputs(of: expansions, h, context)
+    let output = try down(try gated(.silu, gate: expanded[0], up: expanded[1]), context)
     return try addResidual(inPlace: output, middle)
   }
 

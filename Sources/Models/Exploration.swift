@@ -35,7 +35,7 @@ extension LanguageModel {
         q, transposeA: false, k, transposeB: true, alpha: 1 / Float(width).squareRoot(), beta: 0,
         into: try maps.selected(0, head), precision: .f32)
     }
-    hideInvisibleKeys(maps, window: config.slidingWindow(layer: layer) ?? 0)
+    try hideInvisibleKeys(maps, window: config.slidingWindow(layer: layer) ?? 0)
     let weights = try Tensor(empty: maps.shape, on: backend)
     try backend.softmax(maps, into: weights, logarithm: false)
     return weights
@@ -77,9 +77,9 @@ extension LanguageModel {
 }
 
 /// Sets the scores of later keys, and of those before the window, to -infinity.
-private func hideInvisibleKeys(_ scores: Tensor, window: Int) {
+private func hideInvisibleKeys(_ scores: Tensor, window: Int) throws {
   let count = scores.shape[2]
-  scores.withMutableHostBytes { bytes in
+  try scores.withMutableHostBytes { bytes in
     let values = bytes.bindMemory(to: Float.self)
     for row in 0..<scores.shape[0] * count {
       let query = row % count

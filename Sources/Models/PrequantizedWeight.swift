@@ -91,7 +91,7 @@ private struct Reader {
       return Tensor(storage: storage, dtype: .f32, shape: [count])
     }
     let values = try Tensor(empty: [count], category: .weights, on: backend)
-    values.withMutableHostBytes { $0.copyMemory(from: bytes) }
+    try values.write(bytes)
     return values
   }
 }

@@ -57,8 +57,8 @@ extension LanguageModel {
     source.release(name)
     let decoded = try operand.dequantized(category: .workspace)
     var (squares, size, maximum) = (0.0, 0.0, Float(0))
-    original.withHostBytes { a in
-      decoded.withHostBytes { b in
+    try original.withHostBytes { a in
+      try decoded.withHostBytes { b in
         for (x, y) in zip(a.bindMemory(to: Float.self), b.bindMemory(to: Float.self)) {
           let difference = (x - y).magnitude
           squares += Double(difference) * Double(difference)

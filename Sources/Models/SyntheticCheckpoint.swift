@@ -62,7 +62,7 @@ public struct SyntheticCheckpoint {
     var words = RandomWords(stream.stream ^ stream.seed &* 0x9E37_79B9_7F4A_7C15)
     guard FourBitCheckpointWriter.isQuantized(module) else {
       let tensor = try Tensor(empty: shape, dtype: .bf16, category: .workspace, on: backend)
-      tensor.withMutableHostBytes { words.fillUniform($0.bindMemory(to: UInt16.self), deviation: Self.deviation) }
+      try tensor.withMutableHostBytes { words.fillUniform($0.bindMemory(to: UInt16.self), deviation: Self.deviation) }
       return .dense(tensor)
     }
     let count = shape.reduce(1, *)
@@ -71,7 +71,7 @@ public struct SyntheticCheckpoint {
     let scale = Self.deviation / (codebook.reduce(0) { $0 + $1 * $1 } / Float(codebook.count)).squareRoot()
     func bytes(_ count: Int) throws -> Tensor {
       let tensor = try Tensor(empty: [count], dtype: .u8, category: .workspace, on: backend)
-      tensor.withMutableHostBytes { words.fill($0) }
+      try tensor.withMutableHostBytes { words.fill($0) }
       return tensor
     }
     func values(_ count: Int, _ value: Float) throws -> Tensor {

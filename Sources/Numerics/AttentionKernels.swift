@@ -25,6 +25,10 @@ public struct AttentionTask: @unchecked Sendable {
   public var queryOffset: Int
   public var window: Int
   public var scale: Float
+  /// Scores become softCap * tanh(scale * s / softCap); 0 leaves them as they are.
+  public var softCap: Float = 0
+  /// A score without a value that joins each row's softmax; minus infinity is none.
+  public var sink: Float = -.infinity
   /// `AttentionKernels.scratchCount` floats.
   public var scratch: UnsafeMutablePointer<Float>
 

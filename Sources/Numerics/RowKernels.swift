@@ -8,16 +8,16 @@ public struct RowKernels: Sendable {
     @convention(c) (
       UnsafeRawPointer, Int32, Float, UnsafeMutableRawPointer, Int32, Float, Int
     ) -> Void
-  /// (x, type, weight, type of weight, T, D, eps, y, rstd)
+  /// (x, type, weight, type of weight, offset of the weight, T, D, eps, y, rstd)
   public typealias Norm =
     @convention(c) (
-      UnsafeRawPointer, Int32, UnsafeRawPointer, Int32, Int, Int, Float, UnsafeMutableRawPointer,
+      UnsafeRawPointer, Int32, UnsafeRawPointer, Int32, Float, Int, Int, Float, UnsafeMutableRawPointer,
       UnsafeMutablePointer<Float>
     ) -> Void
-  /// (dy, x, type, weight, type of weight, rstd, T, D, dx, accumulate, dWeight or nil)
+  /// (dy, x, type, weight, type of weight, offset of the weight, rstd, T, D, dx, accumulate, dWeight or nil)
   public typealias NormBackward =
     @convention(c) (
-      UnsafeRawPointer, UnsafeRawPointer, Int32, UnsafeRawPointer, Int32, UnsafePointer<Float>, Int, Int,
+      UnsafeRawPointer, UnsafeRawPointer, Int32, UnsafeRawPointer, Int32, Float, UnsafePointer<Float>, Int, Int,
       UnsafeMutableRawPointer, Bool, UnsafeMutablePointer<Float>?
     ) -> Void
   /// In place: (x, type, T, heads, headDim, cos, sin, positions, sign of the sine)
@@ -26,15 +26,24 @@ public struct RowKernels: Sendable {
       UnsafeMutableRawPointer, Int32, Int, Int, Int, UnsafePointer<Float>, UnsafePointer<Float>, UnsafePointer<Int32>,
       Float
     ) -> Void
-  /// (gate, up, type, y, count)
-  public typealias Swiglu =
+  /// y = a(gate) * up, a by kind (0 SiLU, 1 the tanh form of GELU): (kind, gate, up, type, y, count)
+  public typealias Gated =
     @convention(c) (
-      UnsafeRawPointer, UnsafeRawPointer, Int32, UnsafeMutableRawPointer, Int
+      Int32, UnsafeRawPointer, UnsafeRawPointer, Int32, UnsafeMutableRawPointer, Int
     ) -> Void
-  /// (dy, gate, up, type, dGate, dUp, count)
-  public typealias SwigluBackward =
+  /// (kind, dy, gate, up, type, dGate, dUp, count)
+  public typealias GatedBackward =
     @convention(c) (
-      UnsafeRawPointer, UnsafeRawPointer, UnsafeRawPointer, Int32, UnsafeMutableRawPointer, UnsafeMutableRawPointer, Int
+      Int32, UnsafeRawPointer, UnsafeRawPointer, UnsafeRawPointer, Int32, UnsafeMutableRawPointer,
+      UnsafeMutableRawPointer, Int
+    ) -> Void
+  /// f32, y = cap * tanh(x / cap), y may be x: (x, cap, y, count)
+  public typealias SoftCap =
+    @convention(c) (UnsafePointer<Float>, Float, UnsafeMutablePointer<Float>, Int) -> Void
+  /// f32, dx = dy * (1 - (y / cap)^2), dx may be dy or y: (dy, y, cap, dx, count)
+  public typealias SoftCapBackward =
+    @convention(c) (
+      UnsafePointer<Float>, UnsafePointer<Float>, Float, UnsafeMutablePointer<Float>, Int
     ) -> Void
   /// f32: (x, y, T, D, logarithm)
   public typealias Softmax =
@@ -64,8 +73,10 @@ public struct RowKernels: Sendable {
   public var norm: Norm
   public var normBackward: NormBackward
   public var rope: Rope
-  public var swiglu: Swiglu
-  public var swigluBackward: SwigluBackward
+  public var gated: Gated
+  public var gatedBackward: GatedBackward
+  public var softCap: SoftCap
+  public var softCapBackward: SoftCapBackward
   public var softmax: Softmax
   public var softmaxBackward: SoftmaxBackward
   public var crossEntropy: CrossEntropy
@@ -73,8 +84,9 @@ public struct RowKernels: Sendable {
 
   public init(
     cast: @escaping Cast, accumulate: @escaping Accumulate, norm: @escaping Norm, normBackward: @escaping NormBackward,
-    rope: @escaping Rope, swiglu: @escaping Swiglu, swigluBackward: @escaping SwigluBackward,
-    softmax: @escaping Softmax, softmaxBackward: @escaping SoftmaxBackward, crossEntropy: @escaping CrossEntropy,
+    rope: @escaping Rope, gated: @escaping Gated, gatedBackward: @escaping GatedBackward,
+    softCap: @escaping SoftCap, softCapBackward: @escaping SoftCapBackward, softmax: @escaping Softmax,
+    softmaxBackward: @escaping SoftmaxBackward, crossEntropy: @escaping CrossEntropy,
     dropout: @escaping Dropout
   ) {
     self.cast = cast
@@ -82,8 +94,10 @@ public struct RowKernels: Sendable {
     self.norm = norm
     self.normBackward = normBackward
     self.rope = rope
-    self.swiglu = swiglu
-    self.swigluBackward = swigluBackward
+    self.gated = gated
+    self.gatedBackward = gatedBackward
+    self.softCap = softCap
+    self.softCapBackward = softCapBackward
     self.softmax = softmax
     self.softmaxBackward = softmaxBackward
     self.crossEntropy = crossEntropy

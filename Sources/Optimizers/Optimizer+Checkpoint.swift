@@ -41,7 +41,7 @@ extension Optimizer {
     let arrays = try tensors.mapValues { try $0.contiguous() }
     try withExtendedLifetime(arrays) {
       try restore(stepCount: stepCount, source: "state") { name in
-        arrays[name].map { tensor in (tensor.dtype, tensor.shape, tensor.withHostBytes { $0 }) }
+        try arrays[name].map { tensor in (tensor.dtype, tensor.shape, try tensor.withHostBytes { $0 }) }
       }
     }
   }
@@ -54,7 +54,7 @@ extension Optimizer {
         empty: item.shape, dtype: item.dtype, category: .optimizer, on: parameters[0].tensor.backend)
       var offset = 0
       try item.write { bytes in
-        tensor.withMutableHostBytes { target in
+        try tensor.withMutableHostBytes { target in
           UnsafeMutableRawBufferPointer(rebasing: target[offset..<offset + bytes.count]).copyMemory(from: bytes)
         }
         offset += bytes.count

@@ -49,11 +49,11 @@ public enum FourBit {
   ) throws -> (codes: Tensor, nested: QuantizedOperand.Nested) {
     let backend = absmax.backend
     let count = absmax.elementCount
-    let offset = absmax.withHostBytes { bytes -> Float in
+    let offset = try absmax.withHostBytes { bytes -> Float in
       let values = bytes.bindMemory(to: Float.self)
       return Float(values.reduce(0.0) { $0 + Double($1) } / Double(count))
     }
-    absmax.withMutableHostBytes { bytes in
+    try absmax.withMutableHostBytes { bytes in
       let values = bytes.bindMemory(to: Float.self)
       for index in values.indices { values[index] -= offset }
     }

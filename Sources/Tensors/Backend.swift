@@ -12,6 +12,34 @@ public protocol Backend: AnyObject, Sendable {
   func allocate(byteCount: Int, category: MemoryCategory) throws -> Storage
   func synchronize()
 
+  // MARK: The door between tensors and the host
+  //
+  // The only way to the bytes of a tensor, which is contiguous (also a part of its storage) and, where it is written,
+  // not a view of a file. Each waits for pending work on the tensor. Another thread than the one that computes may
+  // come in too, with tensors that no operation uses meanwhile.
+
+  /// Copies the elements of a tensor to `bytes`, of which there are `tensor.byteCount`.
+  /// - Throws: what the device reports when the copy fails.
+  func read(_ tensor: Tensor, into bytes: UnsafeMutableRawBufferPointer) throws(TensorError)
+  /// Copies `bytes`, `tensor.byteCount` of them, to the elements of a tensor.
+  /// - Throws: what the device reports when the copy fails.
+  func write(_ bytes: UnsafeRawBufferPointer, to tensor: Tensor) throws(TensorError)
+  /// Sets all bytes of a tensor to 0.
+  /// - Throws: what the device reports when that fails.
+  func zero(_ tensor: Tensor) throws(TensorError)
+  /// Calls `body` with the elements of a tensor in host memory, aligned to 64 unless the tensor is a part: by default
+  /// a copy.
+  /// - Throws: what `body` throws, and what the device reports when the copy fails.
+  func withHostBytes<R>(
+    of tensor: Tensor, _ body: (UnsafeRawBufferPointer) throws(TensorError) -> R
+  ) throws(TensorError) -> R
+  /// Calls `body` with the elements of a tensor in host memory, which it may change: by default a copy, which goes back
+  /// unless `body` throws.
+  /// - Throws: what `body` throws, and what the device reports when a copy fails.
+  func withMutableHostBytes<R>(
+    of tensor: Tensor, _ body: (UnsafeMutableRawBufferPointer) throws(TensorError) -> R
+  ) throws(TensorError) -> R
+
   // MARK: Data movement
 
   /// Copies with any strides on both sides, converting the dtype.
@@ -73,18 +101,24 @@ public protocol Backend: AnyObject, Sendable {
   func embedding(_ table: Tensor, ids: Tensor, into rows: Tensor) throws
   /// dTable[ids[t]] += dRows[t], f32 table gradient.
   func embeddingBackward(_ dRows: Tensor, ids: Tensor, into dTable: Tensor) throws
-  /// y = x * rstd * weight with rstd = 1 / sqrt(mean(x^2) + eps), kept in `rstd` [T].
-  func rmsNorm(_ x: Tensor, weight: Tensor, epsilon: Float, into y: Tensor, rstd: Tensor) throws
+  /// y = x * rstd * (offset + weight) with rstd = 1 / sqrt(mean(x^2) + eps), kept in `rstd` [T].
+  func rmsNorm(_ x: Tensor, weight: Tensor, offset: Float, epsilon: Float, into y: Tensor, rstd: Tensor) throws
   /// dx += (or =) the gradient; dWeight f32 [D] += when given.
   func rmsNormBackward(
-    _ dy: Tensor, _ x: Tensor, weight: Tensor, rstd: Tensor, into dx: Tensor, accumulate: Bool, dWeight: Tensor?)
-    throws
+    _ dy: Tensor, _ x: Tensor, weight: Tensor, offset: Float, rstd: Tensor, into dx: Tensor, accumulate: Bool,
+    dWeight: Tensor?) throws
   /// Rotates [T, heads, headDim] in place by the rows of the tables [positions, headDim / 2] that `positions` [T]
   /// names; `inverse` turns back.
   func rope(
     _ x: Tensor, heads: Int, headDim: Int, cosine: Tensor, sine: Tensor, positions: Tensor, inverse: Bool) throws
-  func swiglu(gate: Tensor, up: Tensor, into y: Tensor) throws
-  func swigluBackward(_ dy: Tensor, gate: Tensor, up: Tensor, dGate: Tensor, dUp: Tensor) throws
+  /// y = a(gate) * up with the activation a, elementwise.
+  func gated(_ activation: GateActivation, gate: Tensor, up: Tensor, into y: Tensor) throws
+  func gatedBackward(
+    _ activation: GateActivation, _ dy: Tensor, gate: Tensor, up: Tensor, dGate: Tensor, dUp: Tensor) throws
+  /// y = cap * tanh(x / cap) of f32 elements; y may be x.
+  func softCap(_ x: Tensor, _ cap: Float, into y: Tensor) throws
+  /// dx = dy * (1 - (y / cap)^2) with y the result of `softCap`; dx may be dy or y.
+  func softCapBackward(_ dy: Tensor, _ y: Tensor, _ cap: Float, into dx: Tensor) throws
   /// Flash-style attention; `lse` f32 [heads, T] keeps the row log-sum-exps for the backward pass.
   func attention(_ q: Tensor, _ k: Tensor, _ v: Tensor, _ shape: AttentionShape, into out: Tensor, lse: Tensor) throws
   func attentionBackward(
@@ -143,15 +177,32 @@ public struct AttentionShape: Sendable {
   /// Keys older than this many positions are not seen; 0 sees all.
   public let window: Int
   public let scale: Float
+  /// Scores become softCap * tanh(scale * s / softCap) before the softmax (Gemma 2); 0 leaves them as they are.
+  public let softCap: Float
+  /// f32 [heads]: a score of each head that takes part in its softmax and has no value (gpt-oss); nil has none.
+  public let sinks: Tensor?
 
-  public init(heads: Int, kvHeads: Int, headDim: Int, segments: Tensor, window: Int = 0, scale: Float? = nil) {
+  public init(
+    heads: Int, kvHeads: Int, headDim: Int, segments: Tensor, window: Int = 0, scale: Float? = nil,
+    softCap: Float = 0, sinks: Tensor? = nil
+  ) {
     self.heads = heads
     self.kvHeads = kvHeads
     self.headDim = headDim
     self.segments = segments
     self.window = window
     self.scale = scale ?? 1 / Float(headDim).squareRoot()
+    self.softCap = softCap
+    self.sinks = sinks
   }
+}
+
+/// What a gated MLP does to its gate before it multiplies `up`.
+public enum GateActivation: Int32, Sendable, CaseIterable {
+  /// g sigmoid(g): SwiGLU (Shazeer 2020).
+  case silu
+  /// The tanh form of GELU: GeGLU as Gemma computes it.
+  case geluTanh
 }
 
 public enum UnaryOperation: Int32, Sendable, CaseIterable {

@@ -52,6 +52,25 @@ public final class SpillFile: Sendable {
   public var writtenByteCount: Int { written.load(ordering: .relaxed) }
   public var readByteCount: Int { read.load(ordering: .relaxed) }
 
+  /// Writes the elements of a contiguous tensor and returns their checksum.
+  /// - Throws: `spillFailed`; what the tensor's device reports.
+  package func write(_ tensor: Tensor, at offset: Int) throws(TensorError) -> UInt64 {
+    try tensor.backend.withHostBytes(of: tensor) { bytes throws(TensorError) in
+      guard let start = bytes.baseAddress else { return 0 }
+      return try write(start, bytes.count, at: offset)
+    }
+  }
+
+  /// Reads all elements of a contiguous tensor.
+  /// - Parameter expected: what `write` returned for these bytes.
+  /// - Throws: `spillFailed`, `spillDamaged`; what the tensor's device reports.
+  package func read(into tensor: Tensor, at offset: Int, checksum expected: UInt64) throws(TensorError) {
+    try tensor.backend.withMutableHostBytes(of: tensor) { bytes throws(TensorError) in
+      guard let start = bytes.baseAddress else { return }
+      try read(start, bytes.count, at: offset, checksum: expected)
+    }
+  }
+
   /// Writes all of it and returns its checksum.
   public func write(_ bytes: UnsafeRawPointer, _ byteCount: Int, at offset: Int) throws(TensorError) -> UInt64 {
     var done = 0

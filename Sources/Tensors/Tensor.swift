@@ -57,7 +57,7 @@ public final class Tensor: @unchecked Sendable {
       throw TensorError.elementCount(operation: "tensor", from: [values.count], to: shape)
     }
     try self.init(empty: shape, dtype: .f32, category: category, on: backend)
-    withMutableHostBytes { bytes in values.withUnsafeBytes { bytes.copyMemory(from: $0) } }
+    try values.withUnsafeBytes { try write($0) }
   }
 
   /// A new i32 tensor, for token ids, labels and positions.
@@ -69,7 +69,7 @@ public final class Tensor: @unchecked Sendable {
       throw TensorError.elementCount(operation: "tensor", from: [values.count], to: shape)
     }
     try self.init(empty: shape, dtype: .i32, category: category, on: backend)
-    withMutableHostBytes { bytes in values.withUnsafeBytes { bytes.copyMemory(from: $0) } }
+    try values.withUnsafeBytes { try write($0) }
   }
 
   public var backend: any Backend { storage.backend }
@@ -91,34 +91,19 @@ public final class Tensor: @unchecked Sendable {
     return true
   }
 
-  /// Reads the elements of a contiguous tensor on the host, after pending work is done.
-  public func withHostBytes<R>(_ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R {
-    precondition(isContiguous, "withHostBytes needs a contiguous tensor, strides \(strides), shape \(shape)")
-    backend.synchronize()
-    return try body(UnsafeRawBufferPointer(start: address, count: byteCount))
-  }
-
-  /// Writes the elements of a contiguous tensor on the host, after pending work is done.
-  public func withMutableHostBytes<R>(_ body: (UnsafeMutableRawBufferPointer) throws -> R) rethrows -> R {
-    precondition(isContiguous, "withMutableHostBytes needs a contiguous tensor, strides \(strides)")
-    precondition(storage.isWritable, "withMutableHostBytes on a read-only mapping")
-    backend.synchronize()
-    return try body(UnsafeMutableRawBufferPointer(start: address, count: byteCount))
-  }
-
   /// The elements in row-major order as f32 values.
   public func floats() throws -> [Float] {
     let source = try dtype == .f32 ? contiguous() : converted(to: .f32)
-    return source.withHostBytes { Array($0.bindMemory(to: Float.self)) }
+    return try source.withHostBytes { Array($0.bindMemory(to: Float.self)) }
   }
 
   /// The elements of an integer tensor.
   public func integers() throws -> [Int] {
     let source = try contiguous()
     switch dtype {
-    case .i64: return source.withHostBytes { $0.bindMemory(to: Int64.self).map(Int.init) }
-    case .i32: return source.withHostBytes { $0.bindMemory(to: Int32.self).map(Int.init) }
-    case .u8: return source.withHostBytes { $0.map(Int.init) }
+    case .i64: return try source.withHostBytes { $0.bindMemory(to: Int64.self).map(Int.init) }
+    case .i32: return try source.withHostBytes { $0.bindMemory(to: Int32.self).map(Int.init) }
+    case .u8: return try source.withHostBytes { $0.map(Int.init) }
     default: throw TensorError.badDType(operation: "integers", got: dtype, expected: [.i64, .i32, .u8])
     }
   }

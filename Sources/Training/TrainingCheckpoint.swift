@@ -65,7 +65,7 @@ public enum TrainingCheckpoint {
     for (name, tensor) in parameters {
       let bytes = try file.bytes(of: name)
       // The bytes are the file's mapping.
-      withExtendedLifetime(file) { tensor.withMutableHostBytes { $0.copyMemory(from: bytes) } }
+      try withExtendedLifetime(file) { try tensor.write(bytes) }
     }
     model.dropoutStep = dropoutStep
     model.seed = seed

@@ -70,7 +70,7 @@ struct Prompt {
   private func loop(_ session: LuaTable, isBreak: Bool) -> End {
     var pending = ""
     while true {
-      fflush(stdout)
+      fflush(nil)
       // What Ctrl-C meant to the statement before does not concern the next.
       LuaState.forgetInterrupts()
       LuaState.setPolling(false)
@@ -103,7 +103,7 @@ struct Prompt {
       return (results.first?.asString ?? "next", Int32(truncatingIfNeeded: code & 255))
     } catch {
       // The interrupt of a program that catches its errors ends here.
-      fflush(stdout)
+      fflush(nil)
       fputs("\(error)\n", stderr)
       return ("next", 0)
     }

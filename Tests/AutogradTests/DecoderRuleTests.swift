@@ -24,7 +24,14 @@ private let stream = RandomStream(seed: 7, purpose: "test")
     try checkGradients("rms_norm", inputs: [x, try sample([8], seed: 2, low: 0.5, high: 1.5)]) {
       try rmsNorm($0[0], weight: $0[1], epsilon: 1e-5)
     }
-    try checkGradients("swiglu", inputs: [x, try sample([4, 8], seed: 3)]) { try swiglu(gate: $0[0], up: $0[1]) }
+    try checkGradients("rms_norm with offset", inputs: [x, try sample([8], seed: 2, low: -0.5, high: 0.5)]) {
+      try rmsNorm($0[0], weight: $0[1], offset: 1, epsilon: 1e-5)
+    }
+    for activation in GateActivation.allCases {
+      try checkGradients("gated \(activation)", inputs: [x, try sample([4, 8], seed: 3)]) {
+        try gated(activation, gate: $0[0], up: $0[1])
+      }
+    }
     try checkGradients("residual", inputs: [x, try sample([4, 8], seed: 4)]) {
       try addResidual(inPlace: try unary(.square, $0[0]), $0[1])
     }
@@ -49,6 +56,11 @@ private let stream = RandomStream(seed: 7, purpose: "test")
     let shape = AttentionShape(heads: 4, kvHeads: 2, headDim: 8, segments: segments, window: window)
     let inputs = [try sample([7, 32]), try sample([7, 16], seed: 2), try sample([7, 16], seed: 3)]
     try checkGradients("attention", inputs: inputs) { try attention($0[0], $0[1], $0[2], shape) }
+    try checkGradients("attention with cap and sinks", inputs: inputs + [try sample([4], seed: 4)]) {
+      let shape = AttentionShape(
+        heads: 4, kvHeads: 2, headDim: 8, segments: segments, window: window, softCap: 2, sinks: $0[3])
+      return try attention($0[0], $0[1], $0[2], shape)
+    }
   }
 
   @Test func embeddingAndBothCrossEntropies() throws {
@@ -60,6 +72,9 @@ private let stream = RandomStream(seed: 7, purpose: "test")
     }
     try checkGradients("linear_cross_entropy", inputs: [try sample([3, 6]), try sample([5, 6], seed: 2)]) {
       try linearCrossEntropy($0[0], head: .dense($0[1]), labels: labels, scale: 0.5, precision: .f32)
+    }
+    try checkGradients("capped linear_cross_entropy", inputs: [try sample([3, 6]), try sample([5, 6], seed: 2)]) {
+      try linearCrossEntropy($0[0], head: .dense($0[1]), labels: labels, scale: 0.5, softCap: 1.5, precision: .f32)
     }
   }
 

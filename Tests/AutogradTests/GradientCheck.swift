@@ -51,7 +51,7 @@ private func projection(_ y: Tensor) throws -> Tensor {
 }
 
 private func perturb(_ tensor: Tensor, _ element: Int, _ delta: Float) throws {
-  tensor.withMutableHostBytes { $0.bindMemory(to: Float.self)[element] += delta }
+  try tensor.withMutableHostBytes { $0.bindMemory(to: Float.self)[element] += delta }
 }
 
 /// Reproducible values in [low, high).

@@ -10,6 +10,8 @@ private struct AttentionTwin {
   let (heads, kvHeads, headDim, window): (Int, Int, Int, Int)
   let starts: [Int]
   let scale: Double
+  var softCap = 0.0
+  var sinks: [Double]?
 
   /// Queries, keys and values [T, heads, headDim]; gives the output and, for `dOut`, the three gradients.
   func run(_ q: [Double], _ k: [Double], _ v: [Double], _ dOut: [Double]) -> (
@@ -23,10 +25,11 @@ private struct AttentionTwin {
         for h in 0..<heads {
           let query = (t * heads + h) * headDim
           func key(_ s: Int) -> Int { (s * kvHeads + h / (heads / kvHeads)) * headDim }
-          let scores = (oldest...t).map { s in (0..<headDim).reduce(0.0) { $0 + q[query + $1] * k[key(s) + $1] } * scale
+          var scores = (oldest...t).map { s in (0..<headDim).reduce(0.0) { $0 + q[query + $1] * k[key(s) + $1] } * scale
           }
-          let top = scores.max()!
-          let sum = scores.reduce(0) { $0 + exp($1 - top) }
+          if softCap > 0 { scores = scores.map { softCap * tanh($0 / softCap) } }
+          let top = max(scores.max()!, sinks?[h] ?? -.infinity)
+          let sum = scores.reduce(sinks.map { exp($0[h] - top) } ?? 0) { $0 + exp($1 - top) }
           let p = scores.map { exp($0 - top) / sum }
           for (i, s) in (oldest...t).enumerated() {
             for c in 0..<headDim { out[query + c] += p[i] * v[key(s) + c] }
@@ -34,7 +37,8 @@ private struct AttentionTwin {
           let dot = (0..<headDim).reduce(0.0) { $0 + dOut[query + $1] * out[query + $1] }
           for (i, s) in (oldest...t).enumerated() {
             let dp = (0..<headDim).reduce(0.0) { $0 + dOut[query + $1] * v[key(s) + $1] }
-            let ds = p[i] * (dp - dot) * scale
+            let slope = softCap > 0 ? 1 - scores[i] * scores[i] / (softCap * softCap) : 1
+            let ds = p[i] * (dp - dot) * slope * scale
             for c in 0..<headDim {
               dv[key(s) + c] += p[i] * dOut[query + c]
               dq[query + c] += ds * k[key(s) + c]
@@ -55,7 +59,12 @@ private struct AttentionTwin {
     var headDim: Int
     var lengths: [Int]
     var window = 0
-    var testDescription: String { "\(heads)/\(kvHeads) heads of \(headDim), sequences \(lengths), window \(window)" }
+    var softCap: Float = 0
+    var sinks: [Float]?
+    var testDescription: String {
+      "\(heads)/\(kvHeads) heads of \(headDim), sequences \(lengths), window \(window), cap \(softCap), "
+        + "sinks \(sinks ?? [])"
+    }
   }
 
   static let cases = [
@@ -68,6 +77,9 @@ private struct AttentionTwin {
     Case(heads: 1, kvHeads: 1, headDim: 17, lengths: [70], window: 1),
     // The 129th query is a task of its own; a window of more than one block.
     Case(heads: 2, kvHeads: 1, headDim: 48, lengths: [129, 2, 257], window: 100),
+    Case(heads: 2, kvHeads: 1, headDim: 40, lengths: [130, 17], softCap: 3),
+    Case(heads: 2, kvHeads: 2, headDim: 32, lengths: [70, 1], sinks: [-1, 4]),
+    Case(heads: 2, kvHeads: 1, headDim: 64, lengths: [131], window: 20, softCap: 5, sinks: [2, 0]),
   ]
 
   @Test(arguments: cases, [DType.f32, .bf16, .f16])
@@ -88,14 +100,15 @@ private struct AttentionTwin {
       let lse = GuardedTensor(empty: [c.heads, tokens], on: backend)
       let shape = AttentionShape(
         heads: c.heads, kvHeads: c.kvHeads, headDim: c.headDim,
-        segments: try Tensor(ids: starts.map(Int32.init), shape: [starts.count], on: backend), window: c.window)
+        segments: try Tensor(ids: starts.map(Int32.init), shape: [starts.count], on: backend), window: c.window,
+        softCap: c.softCap, sinks: try c.sinks.map { try Tensor($0, on: backend) })
       try backend.attention(q.tensor, k.tensor, v.tensor, shape, into: out.tensor, lse: lse.tensor)
       try backend.attentionBackward(
         dOut.tensor, q.tensor, k.tensor, v.tensor, out: out.tensor, lse: lse.tensor, shape, dq: dq.tensor,
         dk: dk.tensor, dv: dv.tensor)
       let twin = AttentionTwin(
         heads: c.heads, kvHeads: c.kvHeads, headDim: c.headDim, window: c.window, starts: starts,
-        scale: Double(shape.scale))
+        scale: Double(shape.scale), softCap: Double(c.softCap), sinks: c.sinks?.map(Double.init))
       let wanted = twin.run(
         try q.values().map(Double.init), try k.values().map(Double.init), try v.values().map(Double.init),
         try dOut.values().map(Double.init))
@@ -147,8 +160,12 @@ private struct AttentionTwin {
   }
 
   /// Some rows at a time against the cache, one row as in generation among them.
-  @Test(arguments: [(64, 0), (64, 20), (40, 0), (17, 1), (256, 70)], [DType.f32, .bf16, .f16])
-  func theCacheGivesTheSameRows(shape s: (headDim: Int, window: Int), type: DType) throws {
+  @Test(
+    arguments: [(64, 0, 0), (64, 20, 0), (40, 0, 4), (17, 1, 0), (256, 70, 0)] as [(Int, Int, Float)],
+    [DType.f32, .bf16, .f16])
+  func theCacheGivesTheSameRows(shape s: (headDim: Int, window: Int, softCap: Float), type: DType) throws {
+    // The case with a cap has sinks too.
+    let sinks: [Float]? = s.softCap > 0 ? [1, -2, 3, 0] : nil
     let (tokens, heads, kvHeads) = (131, 4, 2)
     for backend in backends {
       let q = try GuardedTensor(random: 1, [tokens, heads, s.headDim], type, scale: 2, on: backend)
@@ -156,10 +173,11 @@ private struct AttentionTwin {
       let v = try GuardedTensor(random: 3, [tokens, kvHeads, s.headDim], type, on: backend)
       let shape = AttentionShape(
         heads: heads, kvHeads: kvHeads, headDim: s.headDim,
-        segments: try Tensor(ids: [0, Int32(tokens)], shape: [2], on: backend), window: s.window)
+        segments: try Tensor(ids: [0, Int32(tokens)], shape: [2], on: backend), window: s.window,
+        softCap: s.softCap, sinks: try sinks.map { try Tensor($0, on: backend) })
       let twin = AttentionTwin(
         heads: heads, kvHeads: kvHeads, headDim: s.headDim, window: s.window, starts: [0, tokens],
-        scale: Double(shape.scale))
+        scale: Double(shape.scale), softCap: Double(s.softCap), sinks: sinks?.map(Double.init))
       let wanted = twin.run(
         try q.values().map(Double.init), try k.values().map(Double.init), try v.values().map(Double.init),
         [Double](repeating: 0, count: tokens * heads * s.headDim)

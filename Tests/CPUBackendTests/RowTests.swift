@@ -9,9 +9,9 @@ import Testing
   static let widths = [1, 7, 16, 33, 576, 1000]
   static let types: [DType] = [.f32, .bf16, .f16]
 
-  @Test(arguments: widths, types)
-  func rmsNormAndItsGradient(width: Int, type: DType) throws {
-    let rows = 67
+  @Test(arguments: widths.map { ($0, Float(0)) } + [(7, 1), (576, 1)], types)
+  func rmsNormAndItsGradient(of c: (width: Int, offset: Float), type: DType) throws {
+    let (rows, width, offset) = (67, c.width, c.offset)
     // The weight may be of another type than the activations.
     let weightType: DType = width % 3 == 1 ? .bf16 : type
     var threads = SameBits()
@@ -28,60 +28,85 @@ import Testing
       for r in 0..<rows {
         let row = (0..<width).map { Double(xs[r * width + $0]) }
         let scale = 1 / (row.reduce(0) { $0 + $1 * $1 } / Double(width) + 1e-5).squareRoot()
-        let dot = (0..<width).reduce(0.0) { $0 + Double(gs[r * width + $1]) * Double(ws[$1]) * row[$1] } / Double(width)
+        let dot =
+          (0..<width).reduce(0.0) {
+            $0 + Double(gs[r * width + $1]) * Double(ws[$1] + offset) * row[$1]
+          } / Double(width)
         for c in 0..<width {
-          let (g, w) = (Double(gs[r * width + c]), Double(ws[c]))
+          let (g, w) = (Double(gs[r * width + c]), Double(ws[c] + offset))
           wantedY.append(row[c] * scale * w)
           wantedX.append(Double(old[r * width + c]) + scale * (g * w - row[c] * scale * scale * dot))
           wantedW[c] += g * row[c] * scale
         }
       }
-      try backend.rmsNorm(x.tensor, weight: weight.tensor, epsilon: 1e-5, into: y.tensor, rstd: rstd.tensor)
+      try backend.rmsNorm(
+        x.tensor, weight: weight.tensor, offset: offset, epsilon: 1e-5, into: y.tensor, rstd: rstd.tensor)
       try backend.rmsNormBackward(
-        dy.tensor, x.tensor, weight: weight.tensor, rstd: rstd.tensor, into: dx.tensor, accumulate: true,
-        dWeight: dWeight.tensor)
-      // transformers rounds x * rstd to bf16 before the weight is applied, and so does the kernel.
-      #expect(largestError(try y.values(), wantedY) < 2 * tolerance(type))
+        dy.tensor, x.tensor, weight: weight.tensor, offset: offset, rstd: rstd.tensor, into: dx.tensor,
+        accumulate: true, dWeight: dWeight.tensor)
+      // transformers rounds x * rstd to bf16 before the weight is applied, and so does the kernel; not with an offset.
+      #expect(largestError(try y.values(), wantedY) < (offset == 0 ? 2 : 1) * tolerance(type))
       #expect(largestError(try dx.values(), wantedX) < tolerance(type))
       #expect(largestError(try dWeight.values(), wantedW) < 2e-5)
       try threads.check([y, rstd, dx, dWeight], on: backend)
       let alone = GuardedTensor(empty: [rows, width], type, on: backend)
       try backend.rmsNormBackward(
-        dy.tensor, x.tensor, weight: weight.tensor, rstd: rstd.tensor, into: alone.tensor, accumulate: false,
-        dWeight: nil)
+        dy.tensor, x.tensor, weight: weight.tensor, offset: offset, rstd: rstd.tensor, into: alone.tensor,
+        accumulate: false, dWeight: nil)
       #expect(largestError(try alone.values(), zip(wantedX, old).map { $0 - Double($1) }) < tolerance(type))
       for tensor in [y, rstd, dx, dWeight, alone] { #expect(tensor.isIntact) }
     }
   }
 
-  @Test(arguments: [1, 15, 16, 4099, 33_001], types)
-  func swigluAndItsGradient(count: Int, type: DType) throws {
+  @Test(arguments: [1, 15, 16, 4099, 33_001].flatMap { n in GateActivation.allCases.map { (n, $0) } }, types)
+  func gatedActivationsAndTheirGradients(of c: (count: Int, activation: GateActivation), type: DType) throws {
+    let (count, activation) = c
     var threads = SameBits()
     for backend in backends {
       let gate = try GuardedTensor(random: 1, [count], type, scale: 6, on: backend)
       let up = try GuardedTensor(random: 2, [count], type, on: backend)
       let dy = try GuardedTensor(random: 3, [count], type, on: backend)
       let results = (0..<3).map { _ in GuardedTensor(empty: [count], type, on: backend) }
-      try backend.swiglu(gate: gate.tensor, up: up.tensor, into: results[0].tensor)
-      try backend.swigluBackward(
-        dy.tensor, gate: gate.tensor, up: up.tensor, dGate: results[1].tensor, dUp: results[2].tensor)
+      try backend.gated(activation, gate: gate.tensor, up: up.tensor, into: results[0].tensor)
+      try backend.gatedBackward(
+        activation, dy.tensor, gate: gate.tensor, up: up.tensor, dGate: results[1].tensor, dUp: results[2].tensor)
       let (g, u, d) = (
         try gate.values().map(Double.init), try up.values().map(Double.init), try dy.values().map(Double.init)
       )
-      let s = g.map { 1 / (1 + exp(-$0)) }
       var wanted = [[Double]](repeating: [], count: 3)
       for i in 0..<count {
-        wanted[0].append(g[i] * s[i] * u[i])
-        let slope: Double = s[i] * (1 + g[i] * (1 - s[i]))
+        let (a, slope) = activation.definition(g[i])
+        wanted[0].append(a * u[i])
         wanted[1].append(d[i] * u[i] * slope)
-        wanted[2].append(d[i] * g[i] * s[i])
+        wanted[2].append(d[i] * a)
       }
       for (result, values) in zip(results, wanted) {
-        // silu is rounded before the product, as in transformers.
+        // The activation is rounded before the product, as in transformers.
         #expect(largestError(try result.values(), values) < 2 * tolerance(type))
         #expect(result.isIntact)
       }
       try threads.check(results, on: backend)
+    }
+  }
+
+  @Test(arguments: [1, 16, 4099], [Float(0.5), 30])
+  func softCapAndItsGradient(count: Int, cap: Float) throws {
+    for backend in backends {
+      let x = try GuardedTensor(random: 1, [count], scale: 60, on: backend)
+      let dy = try GuardedTensor(random: 2, [count], on: backend)
+      let (y, dx) = (GuardedTensor(empty: [count], on: backend), GuardedTensor(empty: [count], on: backend))
+      try backend.softCap(x.tensor, cap, into: y.tensor)
+      try backend.softCapBackward(dy.tensor, y.tensor, cap, into: dx.tensor)
+      let t = try x.values().map { tanh(Double($0) / Double(cap)) }
+      #expect(largestError(try y.values(), t.map { $0 * Double(cap) }) < 1e-6)
+      #expect(largestError(try dx.values(), zip(try dy.values(), t).map { Double($0) * (1 - $1 * $1) }) < 2e-6)
+      // Near zero the result keeps its relative precision.
+      let small = try Tensor([1e-3 * cap, -0.2 * cap], on: backend)
+      try backend.softCap(small, cap, into: small)
+      let values = try small.floats()
+      #expect(abs(Double(values[0]) / (tanh(1e-3) * Double(cap)) - 1) < 3e-7)
+      #expect(abs(Double(values[1]) / (tanh(-0.2) * Double(cap)) - 1) < 3e-7)
+      #expect(y.isIntact && dx.isIntact)
     }
   }
 
@@ -269,7 +294,7 @@ import Testing
       let gate = try GuardedTensor(random: 1, [131], .bf16, on: backend)
       let up = try GuardedTensor(random: 2, [131], .bf16, scale: 0x1p-125, on: backend)
       let y = try GuardedTensor(zeros: [131], .bf16, on: backend)
-      try backend.swiglu(gate: gate.tensor, up: up.tensor, into: y.tensor)
+      try backend.gated(.silu, gate: gate.tensor, up: up.tensor, into: y.tensor)
       let wanted = zip(try gate.values(), try up.values()).map { g, u -> Double in
         let silu = Double(g) / (1 + exp(-Double(g)))
         return silu * Double(u) * 0x1p125
@@ -313,11 +338,27 @@ import Testing
           try Tensor(full: [301, 257], value: 0, on: backend), try Tensor(full: [301, 257], value: 0, on: backend)
         )
         let dWeight = try Tensor(full: [257], value: 0, on: backend)
-        try backend.rmsNorm(x, weight: weight, epsilon: 1e-5, into: y, rstd: rstd)
-        try backend.rmsNormBackward(y, x, weight: weight, rstd: rstd, into: dx, accumulate: false, dWeight: dWeight)
+        try backend.rmsNorm(x, weight: weight, offset: 0, epsilon: 1e-5, into: y, rstd: rstd)
+        try backend.rmsNormBackward(
+          y, x, weight: weight, offset: 0, rstd: rstd, into: dx, accumulate: false, dWeight: dWeight)
         let now = (norm: try backend.sumOfSquares(dx), gradient: try dWeight.floats())
         if let first { #expect(now.norm == first.norm && now.gradient == first.gradient) } else { first = now }
       }
+    }
+  }
+}
+
+extension GateActivation {
+  /// The activation and its derivative.
+  fileprivate func definition(_ g: Double) -> (value: Double, slope: Double) {
+    switch self {
+    case .silu:
+      let s = 1 / (1 + exp(-g))
+      return (g * s, s * (1 + g * (1 - s)))
+    case .geluTanh:
+      let root = (2 / Double.pi).squareRoot()
+      let t = tanh(root * (g + 0.044715 * g * g * g))
+      return (0.5 * g * (1 + t), 0.5 * (1 + t) + 0.5 * g * (1 - t * t) * root * (1 + 3 * 0.044715 * g * g))
     }
   }
 }

@@ -63,7 +63,7 @@ import Testing
     // Each module has weights of its own.
     try withCheckpoint { path in
       let matrices = try load(path).modules.filter { $0.role == "q_proj" }.compactMap {
-        $0.quantized?.codes.withHostBytes { Array($0) }
+        try $0.quantized?.codes.withHostBytes { Array($0) }
       }
       #expect(matrices.count == 3 && Set(matrices).count == 3)
     }

@@ -78,10 +78,10 @@ private struct Probe {
     let n = tokens * width
     let (x, weight, rstd) = (halves(n), numbers(width), take(tokens))
     let y = UnsafeMutableRawPointer(take(n))
-    Kernels.rmsNorm(x, 1, weight, 0, tokens, width, 1e-5, y, rstd)
+    Kernels.rmsNorm(x, 1, weight, 0, 0, tokens, width, 1e-5, y, rstd)
     put(halves: y, n)
     let (gate, up, z) = (numbers(n), numbers(n), take(n))
-    Kernels.swiglu(gate, up, 0, z, n)
+    Kernels.gated(0, gate, up, 0, z, n)
     put(z, n)
     Kernels.softmax(gate, z, tokens, width, false)
     put(z, n)

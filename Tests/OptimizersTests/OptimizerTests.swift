@@ -163,7 +163,7 @@ private func scratchDirectory() throws -> String {
     for step in 1...5 {
       for list in [wide, narrow] {
         try giveGradients(list, step: step)
-        list[0].tensor.gradient?.withMutableHostBytes { $0.bindMemory(to: Float.self)[7] = 0 }
+        try list[0].tensor.gradient?.withMutableHostBytes { $0.bindMemory(to: Float.self)[7] = 0 }
       }
       try exact.step()
       try coarse.step()

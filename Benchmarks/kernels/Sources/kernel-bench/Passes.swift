@@ -80,7 +80,8 @@ struct Passes {
     for dtype in [DType.bf16, .f32] {
       let (rows, width) = (dtype == .bf16 ? 8192 : 4096, 4096)
       let (x, y, z) = (
-        try bench.tensor([rows, width], dtype), try bench.tensor([rows, width], dtype), try bench.tensor([rows, width], dtype)
+        try bench.tensor([rows, width], dtype), try bench.tensor([rows, width], dtype),
+        try bench.tensor([rows, width], dtype)
       )
       let (u, w) = (try bench.tensor([rows, width], dtype), try bench.tensor([rows, width], dtype))
       let weight = try bench.tensor([width])
@@ -90,12 +91,15 @@ struct Passes {
       func row(_ name: String, streams: Double, _ body: () throws -> Void) throws {
         try bench.row("\(name) \(dtype.name)", work: streams * bytes, unit: "GB/s", limit: limits.copyGBps, body)
       }
-      try row("RMSNorm", streams: 2) { try backend.rmsNorm(x, weight: weight, epsilon: 1e-5, into: y, rstd: rstd) }
-      try row("RMSNorm backward", streams: 3) {
-        try backend.rmsNormBackward(y, x, weight: weight, rstd: rstd, into: z, accumulate: false, dWeight: nil)
+      try row("RMSNorm", streams: 2) {
+        try backend.rmsNorm(x, weight: weight, offset: 0, epsilon: 1e-5, into: y, rstd: rstd)
       }
-      try row("SwiGLU", streams: 3) { try backend.swiglu(gate: x, up: y, into: z) }
-      try row("SwiGLU backward", streams: 5) { try backend.swigluBackward(z, gate: x, up: y, dGate: u, dUp: w) }
+      try row("RMSNorm backward", streams: 3) {
+        try backend.rmsNormBackward(
+          y, x, weight: weight, offset: 0, rstd: rstd, into: z, accumulate: false, dWeight: nil)
+      }
+      try row("SwiGLU", streams: 3) { try backend.gated(.silu, gate: x, up: y, into: z) }
+      try row("SwiGLU backward", streams: 5) { try backend.gatedBackward(.silu, z, gate: x, up: y, dGate: u, dUp: w) }
       try row("residual", streams: 3) { try backend.accumulate(x, scale: 1, into: y, scale: 1) }
       let positions = try Tensor(ids: (0..<Int32(rows)).map { $0 }, on: backend)
       let (cosine, sine) = (try bench.tensor([rows, 64]), try bench.tensor([rows, 64]))
