@@ -116,7 +116,7 @@ extension Engine {
                 Parameter("step", .integer, optional: true, "keys the dropout masks"),
                 Parameter("micro", .integer, optional: true, "number of the batch inside the step"),
               ]), optional: true, "the options below"),
-          ], returns: "Batch"
+          ], returns: "Batch", errors: "when a row is empty or its labels have another length"
         ) { call in [.object(try self.makeBatch(call))] },
         NativeFunction(
           "compare_logits", "Sum over rows of KL(a || b), rows with the same argmax, number of rows.",

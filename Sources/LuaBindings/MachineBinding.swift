@@ -98,7 +98,7 @@ extension Engine {
           return []
         },
         NativeFunction(
-          "resource", "Path of a file that ships with the program.", [Parameter("name", .string, "models/tiny")],
+          "resource", "Path of a file that ships with the program.", [Parameter("name", .string, "path inside the package, such as models/tiny")],
           returns: "string"
         ) {
           call in [.string(self.resourceRoot + "/" + (try call.string("name")))]

@@ -84,7 +84,7 @@ extension Engine {
               Parameter("echo", .boolean, default: "false", "return the prompt too"),
               Parameter("special", .boolean, default: "true", "add BOS as the model does"),
             ]), optional: true, "the options below"),
-        ], returns: "string"
+        ], returns: "string", errors: "when the prompt and the new tokens are more than the model's positions"
       ) { call in [.string(try self.generate(call))] },
       NativeFunction(
         "checkpointing",

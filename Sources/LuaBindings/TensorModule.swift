@@ -53,7 +53,7 @@ extension Engine {
           [
             Parameter("start", .number, "the end when it is the only argument"),
             Parameter("stop", .number, optional: true, "first value not included"),
-            Parameter("step", .number, optional: true, "default 1"),
+            Parameter("step", .number, default: "1", "distance of two elements"),
           ], returns: "Tensor", example: "qlora.arange(5)"
         ) { call in
           let single = call["stop"].isNil

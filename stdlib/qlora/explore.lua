@@ -14,7 +14,6 @@ local attention_schema = strict.declare("qlora.explore.attention", {
   layer = { "integer", "number of the layer, as in the tensor names", default = 0 },
   head = { "count", "the head that is printed, from 1; default the mean of all" },
 })
-strict.declare("qlora.explore.with_and_without", strict.native "Model:generate")
 
 --- A table that prints by `show`.
 local function shown(value, show) return setmetatable(value, { __name = "exploration", __tostring = show }) end
@@ -217,6 +216,7 @@ end
 --- The text a model writes with and without its adapters.
 --- @param model Model a model with adapters
 --- @param prompts string|string[] a prompt, or several
+--- @param options? table those of model:generate
 --- @return table[] { prompt =, with =, without = } of each prompt
 --- @example print(qlora.explore.with_and_without(model, "In the morning", { max_new_tokens = 4 }))
 function explore.with_and_without(model, prompts, options)

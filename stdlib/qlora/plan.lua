@@ -87,7 +87,19 @@ local function choices(figures, plan_with)
   return rows
 end
 
-local Plan = { __name = "plan", __tostring = text }
+local Plan = strict.class("Plan", { __name = "plan", __tostring = text }, {
+  doc = "What a training step needs, as model:plan returns it; printing it shows all.", receiver = "plan",
+  fields = {
+    { "peak", "integer", "most bytes at any moment" }, { "categories", "table[]", "name and bytes of each category" },
+    { "moments", "table[]", "name and bytes of each moment of a step" },
+    { "adapter_bytes", "integer", "bytes of the adapters" },
+    { "optimizer_bytes", "integer", "bytes of the optimizer's state" },
+    { "disk", "integer", "bytes on disk" }, { "flops_per_step", "number", "operations of a step" },
+    { "seconds_per_step", "number", "estimated time of a step" },
+    { "stream", "boolean", "whether the base stays on disk" },
+    { "levers", "table[]", "name, peak and seconds_per_step of each change" },
+  },
+})
 
 --- The changes that cost or save memory, each by itself.
 local function levers(figures)

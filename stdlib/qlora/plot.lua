@@ -130,7 +130,8 @@ end
 --- @param curves table[] { name =, points = { { x, y }, … } } of each curve
 --- @return string the plot
 --- @example
---- print(qlora.plot.curves { { name = "a", points = { { 1, 3 }, { 2, 1 } } }, { name = "b", points = { { 1, 2 }, { 2, 2 } } } })
+--- local a, b = { { 1, 3 }, { 2, 1 } }, { { 1, 2 }, { 2, 2 } }
+--- print(qlora.plot.curves { { name = "a", points = a }, { name = "b", points = b } })
 function plot.curves(curves, options)
   local o = strict.options("plot.curves", options, curves_schema)
   local width, height, coloured = o.width, o.height, grid.has_colour()

@@ -10,8 +10,8 @@ local strict = require "qlora.strict"
 local tensorboard = require "qlora.tensorboard"
 
 local Run = strict.class("Run", { __name = "run" }, {
-  doc = "A run directory: recipe.lua, params.json, journal.jsonl, events.out.tfevents.*, checkpoint-000250, summary.json "
-    .. "and report.html.", receiver = "run",
+  doc = "A run directory: recipe.lua, params.json, journal.jsonl, events.out.tfevents.*, checkpoint-000250, "
+    .. "summary.json and report.html.", receiver = "run",
   fields = { { "dir", "string", "the directory" }, { "keep", "integer", "checkpoints that are kept" },
     { "resuming", "boolean", "whether it was opened by --resume" } },
 })

@@ -13,7 +13,7 @@ settings_schema.rank.hint = "such as rank = 16"
 settings_schema.dropout.at_least, settings_schema.dropout.below = 0, 1
 settings_schema.dropout.hint = "it is a probability such as 0.05"
 settings_schema.quant = { "boolean|string", "the module's 4-bit type, for qlora.load's `modules`; false is 16 bits",
-  choices = { "nf4", "fp4", "int4", true, false } }
+  choices = { "nf4", "fp4", "int4", "true", "false" } }
 selection.settings_schema = settings_schema
 
 local Report = strict.class("Selection", { __name = "selection" }, {

@@ -39,8 +39,8 @@ end
 -- Classes that are made in Lua, by name.
 strict.classes = {}
 
---- Declares a class made in Lua for help and reference. `about` = { doc =, receiver = the name of an object in examples,
---- fields = { { name, type, sentence }, … } }. Returns `class`.
+--- Declares a class made in Lua for help and reference. `about` = { doc =, receiver = what an object is called where
+--- its options are declared, fields = { { name, type, sentence }, … } }. Returns `class`.
 function strict.class(name, class, about)
   about.class = class
   strict.classes[name] = about
@@ -197,9 +197,11 @@ function strict.one_of(name, option, value, words)
   for _, word in ipairs(words) do
     if tostring(word) == text then return value end
   end
-  local nearest = suggest.nearest(text, words, 1)[1]
+  local texts = {}
+  for i, word in ipairs(words) do texts[i] = tostring(word) end
+  local nearest = type(value) == "string" and suggest.nearest(text, texts, 1)[1]
   return strict.fail("%s: option '%s' has no choice %s%s; choices: %s", name, option, show(value),
-    nearest and (' (did you mean "%s"?)'):format(nearest) or "", table.concat(words, ", "))
+    nearest and (' (did you mean "%s"?)'):format(nearest) or "", table.concat(texts, ", "))
 end
 
 --- Makes a missing field of the library table `name` an error with the nearest right one, not a nil that fails later.

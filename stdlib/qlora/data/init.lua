@@ -4,6 +4,7 @@ local strict = require "qlora.strict"
 local suggest = require "qlora.suggest"
 local chat = require "qlora.chat"
 local formats = require "qlora.data.formats"
+local options_of = require "qlora.data.options"
 local samples = require "qlora.data.samples"
 local batching = require "qlora.data.batching"
 local random = require "qlora.data.random"
@@ -118,26 +119,9 @@ function Dataset:preview(i)
   print(table.concat(parts))
 end
 
-local schema = strict.declare("qlora.data.load", {
-  format = { "string|callable", "name of a format, or a function record -> list of spans { text =, train = }",
-    default = "input_output" },
-  tokenizer = { "Tokenizer", "the model's tokenizer; only a plan does without" },
-  max_length = { "count", "longer samples are cut; the window of format text, 1024 there when left out" },
-  source_max_length = { "count", "longer prompts are cut, for formats with source and target" },
-  target_max_length = { "count", "longer answers are cut, for formats with source and target" },
-  train_on_source = { "boolean", "train the prompts too", default = false },
-  limit = { "count", "most records; default all" },
-  template = { "string|callable", "chat template by name, or a function; default the tokenizer's own" },
-  train = { "string", "which assistant messages of a chat are trained", choices = { "all", "last" } },
-  default_system = { "string", "system message of chats that have none; default the template's" },
-  eos = { "boolean", "end trained samples with EOS; default unless the template ends turns itself" },
-  bos = { "boolean", "begin samples with BOS; default as the tokenizer does" },
-  quiet = { "boolean", "do not print the counts", default = false },
-})
-
 --- The format's function, its name (nil for a function of the recipe), and what the format may need to know.
 local function resolve_format(o)
-  local format = o.format or schema.format.default
+  local format = o.format or options_of.load.format.default
   if type(format) == "function" then return format, nil end
   local known = formats.by_name[format]
   if not known then
@@ -158,12 +142,6 @@ local function chat_context(o, name)
   return { template = template, chat = settings, tokenizer = o.tokenizer }
 end
 
-local span_schema = strict.declare("a span of qlora.data.load", {
-  text = { "string", "the text", required = true },
-  train = { "boolean", "whether its tokens are targets", default = false },
-  source = { "boolean", "whether source_max_length cuts it", default = false },
-  separate = { "boolean", "tokenize it as the start of a text", default = false },
-})
 local spans_are = "a list of spans such as { { text = prompt }, { text = answer, train = true } }"
 
 local function check_spans(spans, index)
@@ -177,8 +155,8 @@ local function check_spans(spans, index)
       strict.fail("data.load: span %d of record %d needs a text, expected %s", i, index, spans_are)
     end
     for key in pairs(span) do
-      if not span_schema[key] then
-        strict.options(("data.load: span %d of record %d"):format(i, index), span, span_schema)
+      if not options_of.span[key] then
+        strict.options(("data.load: span %d of record %d"):format(i, index), span, options_of.span)
       end
     end
   end
@@ -225,7 +203,7 @@ end
 --- local data = qlora.data.from_records({ { input = "Who?", output = " Mia." } }, { tokenizer = model.tokenizer })
 --- assert(#data == 1)
 function data.from_records(records, options)
-  local o = strict.options("data.load", options, schema)
+  local o = strict.options("data.load", options, options_of.load)
   local format, name = resolve_format(o)
   if native.options.plan then return planned(o) end
   if not o.tokenizer then strict.fail("data.load: option 'tokenizer' is missing; pass model.tokenizer") end
@@ -285,7 +263,8 @@ function data.load(path, options)
     strict.fail("data.load: expected a path or a list of records, got a %s", type(path))
   end
   if native.options.plan then return data.from_records({}, options) end
-  local limit = strict.options("data.load", options, schema).limit -- before the file is read, which may take long
+  -- Checked before the file is read, which may take long.
+  local limit = strict.options("data.load", options, options_of.load).limit
   resolve_format(options or {})
   if native.options.smoke then
     limit = math.min(limit or 8, 8)

@@ -209,7 +209,9 @@ optimizer:step()
 assert(optimizer:state().step == 1)]],
   ["Optimizer:load_state"] = "optimizer:load_state(optimizer:state())",
   ["Tokenizer:encode"] = 'assert(#model.tokenizer:encode("The baker", { special = false }) == 2)',
-  ["Tokenizer:decode"] = 'assert(model.tokenizer:decode(model.tokenizer:encode("The baker", { special = false })) == "The baker")',
+  ["Tokenizer:decode"] = [[
+local ids = model.tokenizer:encode("The baker", { special = false })
+assert(model.tokenizer:decode(ids) == "The baker")]],
   ["Hook:remove"] = [[
 local hook = model:hook("model.norm", print)
 hook:remove()]],

@@ -4,7 +4,6 @@ local comments = require "qlora.reference.comments"
 local declarations = require "qlora.declarations"
 local docs = require "qlora.repl.docs"
 local examples = require "qlora.reference.examples"
-local native = require "qlora.native"
 local strict = require "qlora.strict"
 local topics = require "qlora.repl.topics"
 
@@ -66,6 +65,7 @@ local function lua_entry(name, f, receiver, is_call)
   local comment = comments.parse(docs.of_function(f) or "")
   local method = name:match(":([%w_]+)$")
   local schema = strict.declared[method and receiver .. ":" .. method or name]
+  if method then comment.params[debug.getlocal(f, 1) or ""] = nil end -- the object; the call as a function has it
   return { name = name, doc = comment.doc, returns = comment.returns, returned = comment.returned,
     errors = comment.errors, example = comment.example, comment = comment,
     parameters = parameters_of(f, comment, schema, method or is_call) }
@@ -123,14 +123,15 @@ function reference.about(path)
   return text and text:gsub("\n", " "):gsub("%s+", " ") or nil
 end
 
---- The entries of a table of the library: its call first, then its functions by name.
+--- The entries of a table of the library: its call, then its functions by name, those that are native last.
 local function entries_of(path, place)
-  local list = { reference.of_call(path, place) }
+  local list, natives = { reference.of_call(path, place) }, {}
   for _, key in ipairs(topics.keys(place)) do
-    local value, name = rawget(place, key), path .. "." .. key
-    if type(value) == "function" then list[#list + 1] = reference.of_function(name, value) end
+    local value = rawget(place, key)
+    local entry = type(value) == "function" and reference.of_function(path .. "." .. key, value)
+    if entry then table.insert(entry.native and natives or list, entry) end
   end
-  return list
+  return table.move(natives, 1, #natives, #list + 1, list)
 end
 
 --- Every table of the library with its entries: { { name =, doc =, entries = }, … }, `qlora` first.
@@ -254,7 +255,7 @@ function reference.text(entry)
   return table.concat(lines, "\n")
 end
 
---- Whether a fixed name of the native functions carries an example nobody can find: for the tests.
+--- Names in examples.lua that no native function has, for the tests.
 function reference.stray_examples()
   local known, stray = {}, {}
   for _, entry in ipairs(reference.all()) do
@@ -265,7 +266,5 @@ function reference.stray_examples()
   end
   return stray
 end
-
-reference.version = native.version
 
 return reference
