@@ -35,7 +35,7 @@ extension Engine {
       },
       NativeFunction(
         "save_adapter", "Writes the adapters as PEFT does, reads them back and compares the logits of a few tokens.",
-        [directory]
+        [directory], errors: "when there are no adapters, or the files read back give other logits"
       ) { call in
         let (model, path) = (try self.model(call), try call.string("directory"))
         try PEFTFiles.save(model, directory: path)
@@ -49,7 +49,7 @@ extension Engine {
           Parameter(
             "options", .options([Parameter("trainable", .boolean, optional: true, "train them on; default false")]),
             optional: true, "the options below"),
-        ], returns: "integer"
+        ], returns: "integer", errors: "when the files do not fit the model"
       ) { call in
         let trainable = call.options("options").bool("trainable") ?? false
         return [

@@ -78,7 +78,7 @@ extension Engine {
               "the options below"
             ),
           ],
-          returns: "table[]"
+          returns: "table[]", errors: "when there is no such file, or it is not what its ending says"
         ) { call in
           let records = try Records.read(path: try call.string("path"))
           let limit = call.options("options").int("limit").map { max(0, $0) } ?? records.count
@@ -98,7 +98,8 @@ extension Engine {
           return []
         },
         NativeFunction(
-          "resource", "Path of a file that ships with the program.", [Parameter("name", .string, "path inside the package, such as models/tiny")],
+          "resource", "Path of a file that ships with the program.",
+          [Parameter("name", .string, "path inside the package, such as models/tiny")],
           returns: "string"
         ) {
           call in [.string(self.resourceRoot + "/" + (try call.string("name")))]
@@ -139,7 +140,7 @@ extension Engine {
             Parameter("directory", .string, "checkpoint directory"),
             Parameter("model", .object("Model"), "with the same adapters"),
             Parameter("optimizer", .object("Optimizer"), optional: true, "of the same kind"),
-          ], returns: "table"
+          ], returns: "table", errors: "when adapters or optimizer are not those that were saved"
         ) { call in
           var optimizer: OptimizerObject?
           if case .object(let object) = call["optimizer"] { optimizer = object as? OptimizerObject }

@@ -864,6 +864,85 @@ function Database:free() end
 ---What `require "qlora"` gives.
 local qlora = {}
 
+---@class qlora.load.options
+---@field adapter? string PEFT directory to read adapters from
+---@field block? integer elements that share a scale (default 64)
+---@field compute? "bf16"|"f32" element type of activations (default "bf16")
+---@field device? "cpu" where the model computes (default "cpu")
+---@field double_quant? boolean quantize the scales too (default true)
+---@field header_only? boolean read the configuration only, for plans (default false)
+---@field modules? any a selection whose answers may carry `quant`, over the `quant` of the whole model
+---@field quant? string|boolean 4-bit type of the linear layers; false keeps 16 bits (default false)
+---@field quiet? boolean do not print how many modules got which type (default false)
+---@field stream? boolean true leaves the base on disk, false keeps it in memory; without it the base is streamed when it does not fit the limit and its file allows that
+
+---A model from a directory, a .gguf file or a hub name in the local cache; a table { name = tensor } from a .safetensors file. With `header_only` nothing but the configuration is read: for selections and plans of models that are not here; `path` may then be a config.json or a known name such as "llama-65b".
+---@param path string a directory, a .gguf or .safetensors file, or a hub name
+---@param options? qlora.load.options the options below
+---@return Model
+function qlora.load(path, options) end
+
+---@class qlora.new_model.options
+---@field config table sizes and constants, as in config.json
+---@field seed? integer seed of the weights (default 0)
+---@field tokenizer? Tokenizer tokenizer of the model
+
+---A randomly initialised model of a configuration, with every parameter trainable.
+---@param options qlora.new_model.options the options below
+---@return Model
+function qlora.new_model(options) end
+
+---Writes tensors as a safetensors file.
+---@param path string the file to write
+---@param tensors table the tensors by name
+function qlora.save(path, tensors) end
+
+---@class qlora.sweep.options
+---@field base function a function variant -> model; called again only when a setting it reads has changed
+---@field run function a function variant, model -> table of measures
+---@field variants table a list of settings, or lists of values by key for every combination
+---@field columns? table names of the columns to show, in order; default all
+---@field dir? string where sweep.jsonl gets a row after each variant, and sweep.txt the table
+---@field lowest? string the measure whose lowest row is marked
+---@field seed? integer of each variant's adapters; default --seed, else 0
+---@field verbose? boolean print what each variant prints (default false)
+
+---Runs the same experiment under several settings, in one process over one loaded base. The adapters of the last variant are taken off before the next begins.
+---@param options qlora.sweep.options the options below
+---@return Sweep
+function qlora.sweep(options) end
+
+---@class qlora.train.options
+---@field data Dataset the samples
+---@field model Model the model, with adapters to train
+---@field optimizer Optimizer made for model:trainable()
+---@field batch? integer samples of a whole step (default 16)
+---@field checkpointing? boolean|integer recompute layers instead of keeping activations, so many together; default as the model is set
+---@field dir? string the run directory; default runs/RECIPE where a run needs one
+---@field epochs? number passes over the data instead of steps; one when neither is given
+---@field eval_data? Dataset held-out samples, measured before, at the end and every eval_every steps
+---@field eval_every? integer steps between evaluations; default only at the end
+---@field eval_limit? integer most samples of an evaluation; default all
+---@field group_by_length? boolean samples of similar length in one step (default false)
+---@field keep? integer checkpoints that are kept (default 3)
+---@field log_every? integer steps between lines where the output is no terminal (default 10)
+---@field max_grad_norm? number larger gradients are scaled down to this norm; without it none are
+---@field micro_batch? integer samples that are in memory at once (default 1)
+---@field offload? boolean|string keep the inputs of recomputed layers in a file: true, or a directory for it
+---@field on_step? function called after each step with step, loss, lr, norm, model, …; false stops the run
+---@field run? Run a run directory that qlora.run made, instead of dir
+---@field samples? table prompts to continue on the way: { "text", …, every =, max_new_tokens = }
+---@field save_every? integer steps between checkpoints; the last step always has one in a run directory
+---@field schedule? function a function step -> factor on the optimizer's rate; without it the rate is constant
+---@field seed? integer of the order of samples; default --seed, else 0
+---@field shuffle? boolean another order in each epoch (default true)
+---@field steps? integer optimizer steps; give steps or epochs
+
+---Trains a model: forward and backward over the micro-batches of each step, clipping, the optimizer's step, evaluation, samples, journal and checkpoints.
+---@param options qlora.train.options the options below
+---@return Training
+function qlora.train(options) end
+
 ---0, 1, ... below the end, or from start by step, f32.
 ---@param start number the end when it is the only argument
 ---@param stop? number first value not included
@@ -898,37 +977,9 @@ function qlora.eye(size) end
 ---@return Tensor
 function qlora.full(sizes, value) end
 
----@class qlora.load.options
----@field adapter? string PEFT directory to read adapters from
----@field block? integer elements that share a scale (default 64)
----@field compute? "bf16"|"f32" element type of activations (default "bf16")
----@field device? "cpu" where the model computes (default "cpu")
----@field double_quant? boolean quantize the scales too (default true)
----@field header_only? boolean read the configuration only, for plans (default false)
----@field modules? any a selection whose answers may carry `quant`, over the `quant` of the whole model
----@field quant? string|boolean 4-bit type of the linear layers; false keeps 16 bits (default false)
----@field quiet? boolean do not print how many modules got which type (default false)
----@field stream? boolean true leaves the base on disk, false keeps it in memory; without it the base is streamed when it does not fit the limit and its file allows that
-
----A model from a directory, a .gguf file or a hub name in the local cache; a table { name = tensor } from a .safetensors file. With `header_only` nothing but the configuration is read: for selections and plans of models that are not here; `path` may then be a config.json or a known name such as "llama-65b".
----@param path string a directory, a .gguf or .safetensors file, or a hub name
----@param options? qlora.load.options the options below
----@return Model
-function qlora.load(path, options) end
-
 ---Bytes in use, by category, and of the process.
 ---@return table
 function qlora.memory() end
-
----@class qlora.new_model.options
----@field config table sizes and constants, as in config.json
----@field seed? integer seed of the weights (default 0)
----@field tokenizer? Tokenizer tokenizer of the model
-
----A randomly initialised model of a configuration, with every parameter trainable.
----@param options qlora.new_model.options the options below
----@return Model
-function qlora.new_model(options) end
 
 ---All ones, f32.
 ---@param sizes integer|table sizes, as numbers or a table
@@ -950,11 +1001,6 @@ function qlora.randn(sizes) end
 ---@return string
 function qlora.resource(name) end
 
----Writes tensors as a safetensors file.
----@param path string the file to write
----@param tensors table the tensors by name
-function qlora.save(path, tensors) end
-
 ---Sets the seed of random tensors, adapters and dropout.
 ---@param seed integer any integer
 function qlora.seed(seed) end
@@ -964,21 +1010,6 @@ function qlora.seed(seed) end
 ---@param dimension? integer the dimension, counted from 1 (default 1)
 ---@return Tensor
 function qlora.stack(tensors, dimension) end
-
----@class qlora.sweep.options
----@field base function a function variant -> model; called again only when a setting it reads has changed
----@field run function a function variant, model -> table of measures
----@field variants table a list of settings, or lists of values by key for every combination
----@field columns? table names of the columns to show, in order; default all
----@field dir? string where sweep.jsonl gets a row after each variant, and sweep.txt the table
----@field lowest? string the measure whose lowest row is marked
----@field seed? integer of each variant's adapters; default --seed, else 0
----@field verbose? boolean print what each variant prints (default false)
-
----Runs the same experiment under several settings, in one process over one loaded base. The adapters of the last variant are taken off before the next begins.
----@param options qlora.sweep.options the options below
----@return Sweep
-function qlora.sweep(options) end
 
 ---@class qlora.tensor.options
 ---@field dtype? "f32"|"bf16"|"f16"|"i64"|"i32"|"u8" element type of the result (default "f32")
@@ -993,37 +1024,6 @@ function qlora.tensor(values, options) end
 ---@param count? integer 1 to 1024
 ---@return integer
 function qlora.threads(count) end
-
----@class qlora.train.options
----@field data Dataset the samples
----@field model Model the model, with adapters to train
----@field optimizer Optimizer made for model:trainable()
----@field batch? integer samples of a whole step (default 16)
----@field checkpointing? boolean|integer recompute layers instead of keeping activations, so many together; default as the model is set
----@field dir? string the run directory; default runs/RECIPE where a run needs one
----@field epochs? number passes over the data instead of steps; one when neither is given
----@field eval_data? Dataset held-out samples, measured before, at the end and every eval_every steps
----@field eval_every? integer steps between evaluations; default only at the end
----@field eval_limit? integer most samples of an evaluation; default all
----@field group_by_length? boolean samples of similar length in one step (default false)
----@field keep? integer checkpoints that are kept (default 3)
----@field log_every? integer steps between lines where the output is no terminal (default 10)
----@field max_grad_norm? number larger gradients are scaled down to this norm; without it none are
----@field micro_batch? integer samples that are in memory at once (default 1)
----@field offload? boolean|string keep the inputs of recomputed layers in a file: true, or a directory for it
----@field on_step? function called after each step with step, loss, lr, norm, model, …; false stops the run
----@field run? Run a run directory that qlora.run made, instead of dir
----@field samples? table prompts to continue on the way: { "text", …, every =, max_new_tokens = }
----@field save_every? integer steps between checkpoints; the last step always has one in a run directory
----@field schedule? function a function step -> factor on the optimizer's rate; without it the rate is constant
----@field seed? integer of the order of samples; default --seed, else 0
----@field shuffle? boolean another order in each epoch (default true)
----@field steps? integer optimizer steps; give steps or epochs
-
----Trains a model: forward and backward over the micro-batches of each step, clipping, the optimizer's step, evaluation, samples, journal and checkpoints.
----@param options qlora.train.options the options below
----@return Training
-function qlora.train(options) end
 
 ---All zeros, f32.
 ---@param sizes integer|table sizes, as numbers or a table

@@ -120,7 +120,7 @@ function qlora.save(path, tensors)
   return native.save_tensors(path, tensors)
 end
 
-for _, name in ipairs { "adamw", "lion", "sgd" } do
+for _, name in ipairs(strict.sorted_keys(native.optim)) do
   local schema = strict.declare("qlora.optim." .. name, strict.native("optim." .. name))
   schema.lr.hint = "the learning rate, such as lr = 2e-4"
   qlora.optim[name] = function(parameters, options)
