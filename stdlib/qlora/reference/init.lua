@@ -245,12 +245,23 @@ local function add_fields(lines, fields, indent)
   end
 end
 
+--- A sentence in lines of at most 100 columns, two blanks in front.
+local function wrapped(text)
+  local lines, line = {}, " "
+  for word in text:gmatch "%S+" do
+    if #line + #word > 99 then lines[#lines + 1], line = line, " " end
+    line = line .. " " .. word
+  end
+  lines[#lines + 1] = line
+  return table.concat(lines, "\n")
+end
+
 --- The entry as help prints it.
 function reference.text(entry)
-  local lines = { reference.signature(entry), "  " .. entry.doc }
+  local lines = { reference.signature(entry), wrapped(entry.doc) }
   add_fields(lines, entry.parameters, "  ")
-  if entry.returned ~= "" then lines[#lines + 1] = "  returns: " .. entry.returned end
-  if entry.errors ~= "" then lines[#lines + 1] = "  errors: " .. entry.errors end
+  if entry.returned ~= "" then lines[#lines + 1] = wrapped("returns: " .. entry.returned) end
+  if entry.errors ~= "" then lines[#lines + 1] = wrapped("errors: " .. entry.errors) end
   if entry.example then lines[#lines + 1] = "  example: " .. entry.example:gsub("\n", "\n    ") end
   return table.concat(lines, "\n")
 end
