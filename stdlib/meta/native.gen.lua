@@ -41,7 +41,7 @@ function native.full(sizes, value) end
 ---0, 1, ... below the end, or from start by step, f32.
 ---@param start number the end when it is the only argument
 ---@param stop? number first value not included
----@param step? number default 1
+---@param step? number distance of two elements (default 1)
 ---@return Tensor
 function native.arange(start, stop, step) end
 
@@ -304,7 +304,7 @@ function native.regex_full_match(pattern, text) end
 function native.extend(class_name, functions) end
 
 ---Path of a file that ships with the program.
----@param name string models/tiny
+---@param name string path inside the package, such as models/tiny
 ---@return string
 function native.resource(name) end
 

@@ -946,7 +946,7 @@ function qlora.train(options) end
 ---0, 1, ... below the end, or from start by step, f32.
 ---@param start number the end when it is the only argument
 ---@param stop? number first value not included
----@param step? number default 1
+---@param step? number distance of two elements (default 1)
 ---@return Tensor
 function qlora.arange(start, stop, step) end
 
@@ -997,7 +997,7 @@ function qlora.rand(sizes) end
 function qlora.randn(sizes) end
 
 ---Path of a file that ships with the program.
----@param name string models/tiny
+---@param name string path inside the package, such as models/tiny
 ---@return string
 function qlora.resource(name) end
 
