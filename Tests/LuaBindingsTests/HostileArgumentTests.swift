@@ -124,8 +124,8 @@ func makeState(_ options: RunOptions = RunOptions()) throws -> (LuaState, Engine
     """
 
   @Test(arguments: [
-    ("optimizer { lr = 1, paged = true, budget = -1000000 }", "budget is -1000000"),
-    ("optimizer { lr = 1, paged = true, budget = 0 }", "budget is 0"),
+    ("optimizer { lr = 1, paged = true, budget = -1000000 }", "option 'budget' must be a string|positive integer, got number"),
+    ("optimizer { lr = 1, paged = true, budget = 0 }", "option 'budget' must be a string|positive integer, got number"),
     ("optimizer { lr = 1, betas = { 0.9, 1.5 } }", "betas[2] is 1.5"),
     ("native.optim.sgd(model():trainable(), { lr = 1, momentum = 2 })", "momentum is 2.0"),
     ("attach { name = name, rank = 2, alpha = 1, dropout = 'x' }", "option 'dropout' must be a number, got string"),
