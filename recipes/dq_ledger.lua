@@ -1,10 +1,11 @@
--- Double-quantization ledger: bits per parameter with and without double quantization, counted in real files.
+-- Double-quantization ledger: bits per parameter with and without double quantization, counted in files.
 --
---   qlora-run dq_ledger.lua                      (try: --set model=SmolLM2-135M-Instruct.Q4_1.gguf)
+--   qlora-run dq_ledger.lua
+--   qlora-run --set model=SmolLM2-135M-Instruct.Q4_1.gguf dq_ledger.lua
 --
--- Expected: a few seconds, no loss. The model is written in 4 bits twice per block size and the bytes of its quantized
--- matrices are counted in the files (section 3 of the paper: 0.373 bits per parameter saved at block size 64, 3 GB for
--- 65B). The bytes saved for the LLaMA models are those bits times the parameters of their linear layers.
+-- Expected: a few seconds, no loss. The model is written twice per block size, and the bytes of its quantized matrices
+-- are counted. Section 3 of the paper: 0.373 bits saved per parameter at block size 64, 3 GB for 65B. For the LLaMA
+-- models the bits are multiplied by the parameters of their linear layers.
 local qlora = require "qlora"
 local native = qlora.native
 

@@ -1,8 +1,11 @@
--- Explore: look into a model and what fine-tuning did to it: tokens, attention, activations, adapters, quantization.
+-- Explore: look into a model: tokens, attention, activations, weights, quantization, adapters.
 --
---   qlora-run explore.lua                    (--set model=DIR, --set adapter=DIR, --set text="…"; -i to go on)
+--   qlora-run explore.lua
+--   qlora-run --set adapter=out/quickstart --set text="In the morning, Mia" explore.lua
+--   qlora-run -i explore.lua
 --
--- Expected: about 100 MB and a few seconds with the tiny model; pictures in the directory of --set out=DIR.
+-- Expected: about 100 MB and a few seconds with the tiny model. Pictures go to out/explore (--set out=DIR). With -i the
+-- prompt opens afterwards, with the locals of this file.
 local qlora = require "qlora"
 local explore = qlora.explore
 

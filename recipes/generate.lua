@@ -1,8 +1,9 @@
 -- Generate: write text with a model, with or without an adapter.
 --
+--   qlora-run generate.lua "Mia the baker walked to the"
 --   qlora-run --set adapter=out/quickstart generate.lua "Mia the baker walked to the"
 --
--- Expected: the memory of the 4-bit base plus the key-value cache; the tiny model answers at once. No training, no
+-- Expected: the memory of the 4-bit base and of the key-value cache. The tiny model answers at once. No training, no
 -- loss.
 local qlora = require "qlora"
 

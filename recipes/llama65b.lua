@@ -1,12 +1,10 @@
--- Guanaco 65B: LLaMA-65B on OpenAssistant with the settings of the QLoRA paper (table 9).
+-- Guanaco 65B: LLaMA-65B on OpenAssistant with the settings of the QLoRA paper.
 --
---   qlora-run --set data=openassistant_best_replies_train.jsonl llama65b.lua
 --   qlora-run --plan llama65b.lua
+--   qlora-run --set data=openassistant_best_replies_train.jsonl llama65b.lua
 --
--- Expected: 800 million trained parameters and about 48 GB of memory by arithmetic (NF4 base with double quantization,
--- f32 adapters, gradients and Adam state); --plan gives the exact figure and the time on your machine. Not run to the
--- end on this engine, so no loss is promised; group_by_length makes the loss oscillate, as the paper says. Under
--- --memory 12GB a checkpoint that quantize.lua wrote stays on disk and is read layer by layer.
+-- Expected: 800 million trained parameters; 48 GiB with the base in memory, 8.4 GiB with the base streamed from disk
+-- (both planned). Not run to the end here, so no loss is promised. docs/recipes.md explains the settings.
 local qlora = require "qlora"
 
 local p = qlora.params {
@@ -19,8 +17,7 @@ local p = qlora.params {
 local model = qlora.load(p.model, { quant = "nf4", double_quant = true, compute = "bf16" })
 
 model:add_lora {
-  select = function(m) return m.kind == "linear" and m.role ~= "lm_head" end,
-  rank = p.rank, alpha = p.alpha, dropout = p.dropout,
+  select = "all-linear", rank = p.rank, alpha = p.alpha, dropout = p.dropout,
 }
 
 local data = qlora.data.load(p.data, {

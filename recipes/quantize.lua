@@ -1,9 +1,10 @@
--- Quantize: turn a model into a 4-bit checkpoint once, so that it loads at once and can stay on disk (stream = true).
+-- Quantize: turn a model into a 4-bit checkpoint once. It then loads at once and can be streamed from disk.
 --
---   qlora-run quantize.lua IN OUT        (IN: a Hugging Face directory or a .gguf file; try --set double_quant=false)
+--   qlora-run quantize.lua IN OUT
+--   qlora-run --set double_quant=false quantize.lua IN PLAIN
 --
--- Expected: OUT in the format of bitsandbytes, which transformers loads too; a quarter of a bf16 checkpoint. Memory is
--- that of the largest matrix in f32 and in 4 bits, whatever the size of the model. No training, no loss.
+-- Expected: IN is a Hugging Face directory or a .gguf file. OUT has the format of bitsandbytes, which transformers
+-- loads, and a quarter of the bytes of bf16. One matrix is in memory at a time. No training, no loss.
 local qlora = require "qlora"
 local format = require "qlora.format"
 
@@ -28,4 +29,4 @@ local bytes = native.quantize_checkpoint(input, output, {
 })
 if redraws then io.write "\r\27[K" end
 print(("wrote %s: %s of tensors in %s, peak memory %s"):format(output, format.bytes(bytes),
-  format.seconds(native.clock() - began), format.bytes(qlora.memory().peak)))
+  format.seconds(native.clock() - began), format.bytes(qlora.memory().peak_rss)))

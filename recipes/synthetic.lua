@@ -1,10 +1,11 @@
--- Synthetic: write a 4-bit checkpoint that has a model's shape and random weights, to try its memory and time.
+-- Synthetic: write a 4-bit checkpoint with a model's shape and random weights, to try memory and time.
 --
---   qlora-run synthetic.lua 65B OUT      (7B, 13B, 33B, 65B, a known model's name, a config.json; default small)
+--   qlora-run synthetic.lua 65B OUT
+--   qlora-run synthetic.lua tinyllama-1.1b-v1.0 OUT
 --
--- Expected: OUT in the format of bitsandbytes, with a small tokenizer, written at the speed of the disk: 7B takes
--- 3.9 GB, 65B 34 GB; free space is checked first. Memory is that of the largest matrix. No training, no loss: the
--- weights are random. Train on it with --set model=OUT, for example llama65b.lua, and delete it afterwards.
+-- Expected: OUT in the format of bitsandbytes with a small tokenizer: 3.9 GB for 7B, 34 GB for 65B. Free space is
+-- checked first. One matrix is in memory at a time. Shapes: 7B, 13B, 33B, 65B, small, a known model's name, or a
+-- config.json. No training, no loss. Train on it with --set model=OUT, for example with llama65b.lua.
 local qlora = require "qlora"
 local format = require "qlora.format"
 

@@ -1,10 +1,10 @@
 #!/bin/sh
 # Loads an adapter that qlora-run saved for SmolLM2-135M with PEFT and compares logits (1e-3 of the largest).
-# usage: check_adapter.sh [ADAPTER_DIR]   (default out/smollm2-gsm8k, which `make smollm2` writes)
+# usage: check_adapter.sh [ADAPTER_DIR]   (default out/smollm2, which `make smollm2` writes)
 set -eu
 cd "$(dirname "$0")/../.."
 Benchmarks/peers/prepare.sh
-adapter=${1:-out/smollm2-gsm8k}
+adapter=${1:-out/smollm2}
 logits=$(mktemp -d)
 trap 'rm -rf "$logits"' EXIT
 .build/release/qlora-run -l qlora -e "

@@ -1,12 +1,13 @@
 import CPlatform
 import Numerics
 
-// Updates with 8-bit state: a block of 256 is decoded with its old maxima, the parameter moved by the unrounded new
+// Updates with 8-bit state: a block is decoded with its old maxima, the parameter moved by the unrounded new
 // moments, then the block is encoded against its new maxima (bitsandbytes' blockwise kernels). Products and sums are
 // rounded one by one, so that every instruction set gives the same bits.
 
 /// Elements per block of 8-bit state.
-private let stateBlock = 256
+@inline(__always)
+private var stateBlock: Int { DynamicMap.stateBlockSize }
 
 extension Kernels {
   /// The moments of a block as they were stored. A pass of its own: inside the update's arithmetic the compiler takes

@@ -23,15 +23,8 @@ extension QuantizedTensor: LuaDescribed {
 
 extension OptimizerObject: LuaDescribed {
   var luaText: String {
-    let update = options.update
-    let name =
-      switch update.rule {
-      case .adamW: "AdamW"
-      case .lion: "Lion"
-      case .sgd: "SGD"
-      }
     let count = parameters.reduce(0) { $0 + $1.tensor.elementCount }
-    return "Optimizer \(name): lr \(TensorText.short(Double(update.learningRate))), \(update.bits)-bit"
+    return "Optimizer \(options.rule.title): lr \(TensorText.short(Double(options.learningRate))), \(options.bits)-bit"
       + "\(options.isPaged ? ", paged" : "") state, \(grouped(count)) parameters in \(parameters.count) tensors"
   }
 }

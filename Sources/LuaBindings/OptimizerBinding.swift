@@ -30,11 +30,12 @@ public final class OptimizerObject: LuaObject {
   /// The rate of steps that name none.
   /// - Throws: `BindingError.invalid` for what is no rate.
   func setLearningRate(_ rate: Double) throws {
-    guard rate.isFinite, rate >= 0 else {
+    guard Hyperparameter.learningRate.range.contains(Float(rate)) else {
       throw BindingError.invalid(
-        function: "lr", message: "\(rate) is no learning rate; a number of at least 0 expected")
+        function: "Optimizer.lr",
+        message: "\(rate) is no learning rate; a number \(Hyperparameter.learningRate.range) expected")
     }
-    options.update.learningRate = Float(rate)
+    options.learningRate = Float(rate)
   }
 
   var statistics: PageStatistics? { made?.statistics }
@@ -44,7 +45,7 @@ extension Engine {
   var optimizerClass: NativeClass {
     func optimizer(_ call: Call) throws -> OptimizerObject { try call.receiver(as: OptimizerObject.self) }
     return NativeClass(
-      "Optimizer", "AdamW, Lion or SGD over trained tensors.",
+      "Optimizer", "\(OptimizerRule.all.map(\.title).joined(separator: ", ")) over trained tensors.",
       properties: [
         NativeProperty(
           "lr", "number", "base learning rate; may be assigned",
@@ -55,7 +56,7 @@ extension Engine {
             try (object as? OptimizerObject)?.setLearningRate(rate)
           }
         ) { _, object in
-          .number(Double((object as? OptimizerObject)?.options.update.learningRate ?? 0))
+          .number(Double((object as? OptimizerObject)?.options.learningRate ?? 0))
         }
       ],
       methods: [
@@ -69,7 +70,7 @@ extension Engine {
           ]
         ) { call in
           let object = try optimizer(call)
-          let rate = call.options("options").double("lr") ?? Double(object.options.update.learningRate)
+          let rate = call.options("options").double("lr") ?? Double(object.options.learningRate)
           try object.optimizer().step(learningRate: rate)
           return []
         },
@@ -126,43 +127,14 @@ extension Engine {
 
   var optimizerModule: NativeModule {
     let parameters = Parameter("parameters", .table, "list of tensors, from model:trainable()")
-    func common(_ more: [Parameter]) -> Parameter {
-      Parameter(
-        "options",
-        .options(
-          [
-            Parameter("lr", .positive, "learning rate, which a schedule multiplies"),
-            Parameter("weight_decay", .number, default: "0", "decoupled decay"),
-            Parameter(
-              "bits", .count, default: "32", choices: ["32", "8"],
-              "8 keeps blockwise 8-bit state, a quarter of the bytes"),
-            Parameter("paged", .boolean, default: "false", "keep state within the budget, the rest in a file"),
-            Parameter("budget", .oneOf([.string, .count]), optional: true, "bytes of resident state, \"256MiB\""),
-            Parameter(
-              "spill", .string, optional: true,
-              "directory of the spill file; default the run directory, else TMPDIR, else /var/tmp"),
-          ] + more), "the options below")
-    }
-    let betas = Parameter("betas", .table, optional: true, "two decay rates; default as said above")
     return NativeModule(
       "Optimizers.",
-      [
+      OptimizerRule.all.map { rule in
         NativeFunction(
-          "optim.adamw", "AdamW as in torch, betas 0.9 and 0.999.",
-          [
-            parameters,
-            common([betas, Parameter("eps", .positive, default: "1e-8", "added to the root of the second moment")]),
-          ], returns: "Optimizer"
-        ) { call in [.object(try self.makeOptimizer(call, .adamW, betas: (0.9, 0.999)))] },
-        NativeFunction(
-          "optim.lion", "Lion, betas 0.9 and 0.99.", [parameters, common([betas])], returns: "Optimizer"
-        ) { call in [.object(try self.makeOptimizer(call, .lion, betas: (0.9, 0.99)))] },
-        NativeFunction(
-          "optim.sgd", "Gradient descent with momentum.",
-          [
-            parameters, common([Parameter("momentum", .number, default: "0", "decay of the running sum of gradients")]),
-          ], returns: "Optimizer"
-        ) { call in [.object(try self.makeOptimizer(call, .sgd, betas: (0, 0)))] },
+          "optim.\(rule.name)", rule.summary,
+          [parameters, Parameter("options", .options(rule.luaOptions), "the options below")], returns: "Optimizer"
+        ) { call in [.object(try self.makeOptimizer(call, rule))] }
+      } + [
         NativeFunction(
           "clip_grad_norm", "Norm of all gradients together; they are scaled down to `max` when it is larger.",
           [parameters, Parameter("max", .number, "largest norm; math.huge only measures")], returns: "number"
@@ -190,22 +162,15 @@ extension Engine {
     return norm
   }
 
-  private func makeOptimizer(
-    _ call: Call, _ rule: OptimizerUpdate.Rule, betas: (Float, Float)
-  ) throws -> OptimizerObject {
+  private func makeOptimizer(_ call: Call, _ rule: OptimizerRule) throws -> OptimizerObject {
     let options = call.options("options")
-    var update = OptimizerUpdate(
-      rule: rule, bits: options.int("bits") ?? 32, learningRate: Float(options.double("lr") ?? 0), beta1: betas.0,
-      beta2: betas.1, epsilon: Float(options.double("eps") ?? 1e-8),
-      weightDecay: Float(options.double("weight_decay") ?? 0))
-    if let pair = options["betas"].asTable {
-      guard let first = pair[1].asDouble, let second = pair[2].asDouble else {
-        throw call.invalid("betas must be two numbers")
-      }
-      (update.beta1, update.beta2) = (Float(first), Float(second))
+    var values: [String: [Float]] = [:]
+    for hyperparameter in rule.hyperparameters where !options[hyperparameter.name].isNil {
+      values[hyperparameter.name] = try numbers(options[hyperparameter.name], of: hyperparameter, call)
     }
-    if let momentum = options.double("momentum") { update.beta1 = Float(momentum) }
-    var settings = OptimizerOptions(update: update, isPaged: options.bool("paged") ?? false)
+    var settings = OptimizerOptions(
+      rule, learningRate: Float(options.double("lr") ?? 0), bits: options.int("bits"), values,
+      isPaged: options.bool("paged") ?? false)
     let spill = options.string("spill")
     if let spill { settings.spillDirectory = spill }
     if let text = options.string("budget") {
@@ -224,6 +189,15 @@ extension Engine {
         name: known?.name ?? "parameter.\(index)", tensor: tensor, learningRateFactor: known?.factor ?? 1)
     }
     return OptimizerObject(list, settings, spillDirectory: spill == nil ? { self.spillDirectory } : nil)
+  }
+
+  private func numbers(_ value: LuaValue, of hyperparameter: Hyperparameter, _ call: Call) throws -> [Float] {
+    if hyperparameter.count == 1, let number = value.asDouble { return [Float(number)] }
+    let numbers = (value.asTable?.elements ?? []).compactMap(\.asDouble)
+    guard hyperparameter.count > 1, numbers.count == hyperparameter.count else {
+      throw call.invalid("\(hyperparameter.name) must be a list of \(hyperparameter.count) numbers")
+    }
+    return numbers.map { Float($0) }
   }
 
   /// Names and learning rate factors of the trained tensors of every loaded model.

@@ -66,7 +66,7 @@ extension Engine {
     }
     for (name, value) in [
       ("batch", request.batch), ("micro_batch", request.microBatch), ("length", request.maxLength),
-      ("bits", request.optimizer.update.bits),
+      ("bits", request.optimizer.bits),
     ] {
       table[name] = .integer(value)
     }
@@ -75,6 +75,8 @@ extension Engine {
       ? .integer(request.checkpointInterval) : .bool(request.checkpointing)
     table["offload"] = .bool(request.checkpointing && request.offloads)
     table["stream"] = .bool(request.streams)
+    let others = request.optimizer.rule.widths.filter { $0 != request.optimizer.bits }
+    table["other_bits"] = others.first.map { .integer($0) } ?? .nil
     table["paged"] = .bool(request.optimizer.isPaged)
     table["flops_per_step"] = .number(plan.work.flops)
     table["stream_asked"] = model.options.streams.map { .bool($0) } ?? .nil
@@ -105,13 +107,17 @@ extension Engine {
       throw call.invalid(
         "micro_batch * length is \(microBatch * length) tokens in one pass, expected at most \(1 << 24)")
     }
-    var settings = OptimizerOptions(update: OptimizerUpdate(rule: .adamW, learningRate: 0))
+    var settings = OptimizerOptions(.adamW, learningRate: 0)
     if case .object(let object) = options["optimizer"], let given = object as? OptimizerObject {
       settings = given.options
     }
     if let bits = options.int("bits") {
-      guard bits == 8 || bits == 32 else { throw call.invalid("bits is \(bits), expected 8 or 32") }
-      settings.update.bits = bits
+      let widths = settings.rule.widths
+      guard widths.contains(bits) else {
+        let offered = widths.sorted().map(String.init).joined(separator: " or ")
+        throw call.invalid("bits is \(bits), expected \(offered)")
+      }
+      settings.bits = bits
     }
     if let paged = options.bool("paged") { settings.isPaged = paged }
     var (checkpointing, interval) = (model.checkpointing, model.checkpointInterval)

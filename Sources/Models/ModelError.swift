@@ -66,7 +66,7 @@ extension ModelError: CustomStringConvertible {
       "\(operation): at least \(minimum) tokens are needed"
     case .cannotStream(let path):
       "\(path): stream = true leaves the base on disk as it is stored, and these weights are not stored in the form they "
-        + "are used in; run `qlora-run recipes/quantize.lua IN OUT` once and load OUT"
+        + "are used in; run `qlora-run quantize.lua IN OUT` once and load OUT"
     case .unreadableWeights(let path, let layer, let code):
       "\(path): the weights of layer \(layer) cannot be read any more (\(String(cString: strerror(code)))); was the "
         + "file cut short, or does the disk fail?"

@@ -4,6 +4,8 @@ public enum DynamicMap {
   public static let signed = make(isSigned: true)
   /// Zero at 0, then 255 positives.
   public static let unsigned = make(isSigned: false)
+  /// Elements of optimizer state that share a maximum (bitsandbytes).
+  @inlinable public static var stateBlockSize: Int { 256 }
 
   /// For i = 0..6 the interval [0.1, 1] is split in 2^i parts (twice as many unsigned), whose midpoints are scaled by
   /// 10^(i - 6); the order of operations is torch.linspace's, which the golden hashes pin down.

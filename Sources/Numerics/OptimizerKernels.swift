@@ -27,7 +27,7 @@ public struct OptimizerStep: Sendable {
 }
 
 /// Optimizer updates of one instruction-set build, in place: (address of an `OptimizerStep`, parameter, gradient,
-/// count, states). 8-bit forms work on whole blocks of 256.
+/// count, states). 8-bit forms work on whole blocks of `DynamicMap.stateBlockSize`.
 public struct OptimizerKernels: Sendable {
   public typealias Update1 =
     @convention(c) (

@@ -11,12 +11,9 @@ extension Optimizer {
           name: "\(parameters[index].name).\(array.name)", dtype: array.dtype,
           shape: [array.elementCount(parameters[index].tensor.elementCount)]
         ) { sink in
-          for number in self.pages.indices {
-            for segment in self.pages[number].segments where segment.parameter == index {
-              try self.withPage(number, isDirty: false) { base in
-                let count = array.elementCount(segment.range.count) * array.dtype.byteCount
-                try sink(UnsafeRawBufferPointer(start: base + segment.offsets[position], count: count))
-              }
+          for (number, page) in self.pages.enumerated() {
+            for (place, segment) in page.segments.enumerated() where segment.parameter == index {
+              try self.withPage(number, isDirty: false) { try $0[place][position].withHostBytes(sink) }
             }
           }
         }
@@ -27,10 +24,12 @@ extension Optimizer {
   /// Restores what `checkpointItems` wrote; everything is checked before anything is changed.
   /// - Throws: `OptimizerError.stateMismatch`, `FormatError`.
   public func restore(from file: SafetensorsFile, stepCount: Int) throws {
-    try withExtendedLifetime(file) {
-      try restore(stepCount: stepCount, source: file.path) { name in
-        guard let entry = file.entry(name) else { return nil }
-        return (entry.type.dtype, entry.shape, try file.bytes(of: name))
+    try restore(stepCount: stepCount, source: file.path) { name in
+      guard let entry = file.entry(name) else { return nil }
+      return StoredArray(dtype: entry.type.dtype, shape: entry.shape) { range, target in
+        let bytes = try file.bytes(of: name)
+        let size = target.dtype.byteCount
+        try target.write(UnsafeRawBufferPointer(rebasing: bytes[range.lowerBound * size..<range.upperBound * size]))
       }
     }
   }
@@ -38,10 +37,11 @@ extension Optimizer {
   /// Restores copies of the arrays, as `stateTensors` gives them.
   /// - Throws: `OptimizerError.stateMismatch`.
   public func restore(from tensors: [String: Tensor], stepCount: Int) throws {
-    let arrays = try tensors.mapValues { try $0.contiguous() }
-    try withExtendedLifetime(arrays) {
-      try restore(stepCount: stepCount, source: "state") { name in
-        try arrays[name].map { tensor in (tensor.dtype, tensor.shape, try tensor.withHostBytes { $0 }) }
+    try restore(stepCount: stepCount, source: "state") { name in
+      tensors[name].map { tensor in
+        StoredArray(dtype: tensor.dtype, shape: tensor.shape) { range, target in
+          try target.backend.copy(try tensor.narrowed(0, range), into: target)
+        }
       }
     }
   }
@@ -54,17 +54,21 @@ extension Optimizer {
         empty: item.shape, dtype: item.dtype, category: .optimizer, on: parameters[0].tensor.backend)
       var offset = 0
       try item.write { bytes in
-        try tensor.withMutableHostBytes { target in
-          UnsafeMutableRawBufferPointer(rebasing: target[offset..<offset + bytes.count]).copyMemory(from: bytes)
-        }
-        offset += bytes.count
+        let count = bytes.count / item.dtype.byteCount
+        try tensor.narrowed(0, offset..<offset + count).write(bytes)
+        offset += count
       }
       result[item.name] = tensor
     }
     return result
   }
 
-  private typealias StoredArray = (dtype: DType?, shape: [Int], bytes: UnsafeRawBufferPointer)
+  /// An array of a file or of `state`, and how a range of its elements is copied into a part of the state.
+  private struct StoredArray {
+    let dtype: DType?
+    let shape: [Int]
+    let copy: (Range<Int>, Tensor) throws -> Void
+  }
 
   private func restore(stepCount: Int, source: String, find: (String) throws -> StoredArray?) throws {
     for index in parameters.indices {
@@ -81,25 +85,19 @@ extension Optimizer {
         }
       }
     }
-    for number in pages.indices {
-      try withPage(number, isDirty: true) { base in
-        for segment in pages[number].segments {
-          for (position, array) in arrays(segment.parameter).enumerated() {
-            guard let stored = try find("\(parameters[segment.parameter].name).\(array.name)") else { continue }
-            let (size, range) = (array.dtype.byteCount, segment.range)
-            let start = array.isPerBlock ? range.lowerBound / OptimizerState.blockSize : range.lowerBound
-            let count = array.elementCount(range.count) * size
-            guard count > 0, let bytes = stored.bytes.baseAddress else { continue }
-            (base + segment.offsets[position]).copyMemory(from: bytes + start * size, byteCount: count)
+    for (number, page) in pages.enumerated() {
+      try withPage(number, isDirty: true) { arrays in
+        for (segment, targets) in zip(page.segments, arrays) {
+          for (slice, target) in zip(segment.slices, targets) where slice.elementCount > 0 {
+            let name = "\(parameters[segment.parameter].name).\(slice.array.name)"
+            let first = segment.range.lowerBound
+            let start = slice.array.isPerBlock ? first / OptimizerState.blockSize : first
+            try find(name)?.copy(start..<start + slice.elementCount, target)
           }
         }
       }
     }
     self.stepCount = stepCount
     unfinishedPage = nil
-  }
-
-  private func arrays(_ index: Int) -> [StateArray] {
-    OptimizerState.arrays(options.update.rule, bits: bits[index])
   }
 }

@@ -1,6 +1,8 @@
 /// What can go wrong with optimizers and their paged state, as data.
 public enum OptimizerError: Error, Equatable, Sendable {
   case badOption(name: String, value: String, expected: String)
+  /// An option that this rule does not have; `known` are those it has.
+  case unknownOption(rule: String, name: String, known: [String])
   case notF32(parameter: String, dtype: String)
   case budgetTooSmall(budget: Int, minimum: Int)
   case stateMismatch(path: String, what: String, expected: String, got: String)
@@ -12,6 +14,8 @@ extension OptimizerError: CustomStringConvertible {
     switch self {
     case .badOption(let name, let value, let expected):
       "optimizer: \(name) is \(value), expected \(expected)"
+    case .unknownOption(let rule, let name, let known):
+      "optimizer: \(rule) has no option '\(name)'; it has \(known.joined(separator: ", "))"
     case .notF32(let parameter, let dtype):
       "optimizer: \(parameter) is \(dtype); trained parameters are f32"
     case .budgetTooSmall(let budget, let minimum):

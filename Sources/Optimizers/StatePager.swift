@@ -17,27 +17,6 @@ public struct PageStatistics: Sendable, Equatable {
   public var bytesRead = 0
 }
 
-/// Where the state of each page lives: all of it in memory, or within a budget with the rest in a file.
-protocol StateStore: AnyObject {
-  /// The bytes of a page, valid until `release`; zeros at first.
-  func acquire(_ page: Int) throws -> UnsafeMutableRawPointer
-  func release(_ page: Int, isDirty: Bool)
-  var statistics: PageStatistics? { get }
-}
-
-/// All pages in memory.
-final class ResidentStore: StateStore {
-  private let blocks: [Tensor]
-
-  init(byteCounts: [Int], backend: any Backend) throws {
-    blocks = try byteCounts.map { try Tensor(full: [$0], value: 0, dtype: .u8, category: .optimizer, on: backend) }
-  }
-
-  func acquire(_ page: Int) -> UnsafeMutableRawPointer { blocks[page].address }
-  func release(_ page: Int, isDirty: Bool) {}
-  var statistics: PageStatistics? { nil }
-}
-
 /// Pages in a fixed number of slots, the rest in a spill file.
 ///
 /// Pages are used in the order 0, 1, ... n - 1, 0, ... every step. So the page whose next use is farthest away is the
@@ -46,7 +25,7 @@ final class ResidentStore: StateStore {
 /// A failed write leaves its page in memory and throws at the next use.
 final class StatePager: StateStore, @unchecked Sendable {
   private final class Slot: @unchecked Sendable {
-    private let block: Tensor
+    let block: StateBlock
     /// The page it holds, or will hold once the request under way is done.
     var page: Int?
     var isBusy = false
@@ -54,14 +33,18 @@ final class StatePager: StateStore, @unchecked Sendable {
     var isPinned = false
     /// Brought in ahead and not used since.
     var isAhead = false
-    init(_ block: Tensor) { self.block = block }
-    var bytes: UnsafeMutableRawPointer { block.address }
+    init(_ bytes: Tensor) { block = StateBlock(bytes) }
+    /// The first bytes, as many as a page has.
+    func bytes(_ count: Int) -> Tensor {
+      Tensor(storage: block.bytes.storage, dtype: .u8, shape: [count])
+    }
   }
 
   private let byteCounts: [Int]
   private let pageByteCount: Int
   /// Pages after the current one that are brought in.
   private let depth: Int
+  private let backend: any Backend
   private let file: SpillFile
   private let thread: RequestThread
   /// All there will be, made at once: what does not fit is told before the first step and not within one.
@@ -92,6 +75,7 @@ final class StatePager: StateStore, @unchecked Sendable {
     slots = try (0..<count).map { _ in
       Slot(try Tensor(empty: [pageByteCount], dtype: .u8, category: .optimizer, on: backend))
     }
+    self.backend = backend
     depth = max(1, min(3, count / 4))
     file = try SpillFile(directory: directory, content: .optimizerState)
     thread = try RequestThread()
@@ -119,7 +103,7 @@ final class StatePager: StateStore, @unchecked Sendable {
     }
   }
 
-  func acquire(_ page: Int) throws -> UnsafeMutableRawPointer {
+  func acquire(_ page: Int) throws -> StateBlock {
     try locked {
       try throwFailure()
       var hasWaited = false
@@ -129,7 +113,7 @@ final class StatePager: StateStore, @unchecked Sendable {
           slot.isAhead = false
           slot.isPinned = true
           readAhead(of: page)
-          return slot.bytes
+          return slot.block
         }
         if slotOfPage[page] == nil {
           guard let slot = emptiestSlot(for: page) else {
@@ -204,7 +188,12 @@ final class StatePager: StateStore, @unchecked Sendable {
     slotOfPage[page] = slot
     slot.isDirty = false
     guard writesOld || readsNew else {
-      memset(slot.bytes, 0, byteCounts[page])
+      do throws(TensorError) {
+        try backend.zero(slot.bytes(byteCounts[page]))
+      } catch {
+        failure = error
+        drop(slot)
+      }
       return
     }
     slot.isBusy = true
@@ -222,7 +211,7 @@ final class StatePager: StateStore, @unchecked Sendable {
     }
     if let old {
       do throws(TensorError) {
-        let checksum = try file.write(slot.bytes, byteCounts[old], at: old * pageByteCount)
+        let checksum = try file.write(slot.bytes(byteCounts[old]), at: old * pageByteCount)
         locked { checksums[old] = checksum }
       } catch {
         // The page stays where it is, complete, and what the file has of it is no page any more.
@@ -236,16 +225,17 @@ final class StatePager: StateStore, @unchecked Sendable {
         }
       }
     }
-    guard readsNew else {
-      memset(slot.bytes, 0, byteCounts[page])
-      return finish {}
-    }
+    let target = slot.bytes(byteCounts[page])
     do throws(TensorError) {
+      guard readsNew else {
+        try backend.zero(target)
+        return finish {}
+      }
       // A page whose own write has failed meanwhile is still in its slot, and the failure is told.
       guard let checksum = locked({ checksums[page] }) else {
         return finish { drop(slot) }
       }
-      try file.read(slot.bytes, byteCounts[page], at: page * pageByteCount, checksum: checksum)
+      try file.read(into: target, at: page * pageByteCount, checksum: checksum)
       finish {}
     } catch {
       finish {

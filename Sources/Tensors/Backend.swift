@@ -138,10 +138,10 @@ public protocol Backend: AnyObject, Sendable {
 
   // MARK: Optimizers
 
-  /// One update in place; `step` counts from 1. See `OptimizerUpdate`.
+  /// One fused update of a parameter and its state in place; `step` counts from 1. See `OptimizerUpdate`.
   func update(
-    _ rule: OptimizerUpdate, parameter: Tensor, gradient: Tensor, state: [UnsafeMutableRawPointer], step: Int,
-    gradientScale: Float) throws
+    _ update: OptimizerUpdate, parameter: Tensor, gradient: Tensor, state: [Tensor], step: Int, gradientScale: Float)
+    throws
 }
 
 /// A stream of random numbers, addressed by position: value i depends on (seed, stream, i) only.
@@ -219,13 +219,24 @@ public enum Reduction: Int32, Sendable, CaseIterable {
   case sum, mean, maximum, minimum, argmax
 }
 
-/// An optimizer's arithmetic with its numbers; the state layout per rule is listed in Optimizers.
+/// A fused update of an optimizer with its numbers. Optimizers that have none are made of other operations.
 public struct OptimizerUpdate: Sendable {
-  public enum Rule: Sendable { case adamW, lion, sgd }
+  public enum Kernel: Sendable {
+    /// m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2, p -= lr (wd p + m / c1 / (sqrt(v) / c2 + eps)) with
+    /// c1 = 1 - b1^step, c2 = sqrt(1 - b2^step); state m, v in f32 (Loshchilov and Hutter 2019).
+    case adamW
+    /// The same with state in 8 bits: codes u8 [count] and maxima f32 [blocks] of m (signed map), then of v (unsigned
+    /// map), in blocks of `DynamicMap.stateBlockSize` (bitsandbytes).
+    case adamW8
+    /// p -= lr (wd p + sign(b1 m + (1 - b1) g)), m = b2 m + (1 - b2) g; state m in f32 (Chen et al. 2023).
+    case lion
+    /// The same with codes and maxima of m (signed map).
+    case lion8
+    /// v = b1 v + g + wd p, p -= lr v; state v in f32 (torch.optim.SGD).
+    case sgd
+  }
 
-  public var rule: Rule
-  /// 32, or 8 for blockwise 8-bit state.
-  public var bits: Int
+  public var kernel: Kernel
   public var learningRate: Float
   public var beta1: Float
   public var beta2: Float
@@ -233,11 +244,10 @@ public struct OptimizerUpdate: Sendable {
   public var weightDecay: Float
 
   public init(
-    rule: Rule, bits: Int = 32, learningRate: Float, beta1: Float = 0.9, beta2: Float = 0.999, epsilon: Float = 1e-8,
+    _ kernel: Kernel, learningRate: Float, beta1: Float = 0.9, beta2: Float = 0.999, epsilon: Float = 1e-8,
     weightDecay: Float = 0
   ) {
-    self.rule = rule
-    self.bits = bits
+    self.kernel = kernel
     self.learningRate = learningRate
     self.beta1 = beta1
     self.beta2 = beta2

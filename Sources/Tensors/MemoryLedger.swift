@@ -12,9 +12,9 @@ public enum MemoryCategory: Int, Sendable, CaseIterable {
 /// Counts every live byte of a backend by category, with the highest total seen, and holds the limit set by
 /// `--memory`.
 ///
-/// The limit is on the memory of the process. Live bytes are only part of it: blocks have rounded sizes and are kept
-/// for reuse, kernels have scratch, and there is the program. So whatever is about to make the process grow asks
-/// `require` first, and those who know of the other parts have said how to measure them.
+/// The limit holds for the whole process. Live bytes are only a part of it: blocks have rounded sizes and are kept for
+/// reuse, kernels have scratch, and there is the program. Call `require` before allocating. The backend and the program
+/// register closures that measure the memory that the ledger does not track.
 public final class MemoryLedger: Sendable {
   private struct Counts {
     var live = [Int](repeating: 0, count: MemoryCategory.allCases.count)

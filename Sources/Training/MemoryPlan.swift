@@ -23,7 +23,7 @@ public struct PlanRequest: Sendable {
   public init(
     microBatch: Int, maxLength: Int, batch: Int, checkpointing: Bool, checkpointInterval: Int = 1,
     offloads: Bool = false, streams: Bool = false,
-    optimizer: OptimizerOptions = OptimizerOptions(update: OptimizerUpdate(rule: .adamW, learningRate: 0))
+    optimizer: OptimizerOptions = OptimizerOptions(.adamW, learningRate: 0)
   ) {
     self.microBatch = microBatch
     self.maxLength = maxLength

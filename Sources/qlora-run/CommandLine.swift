@@ -28,12 +28,16 @@ struct UsageError: Error, CustomStringConvertible {
 }
 
 let usage = """
-  usage: qlora-run [flags] [recipe.lua [recipe arguments]]
+  usage: qlora-run [flags] [recipe [flags and recipe arguments]]
+
+  A recipe is a Lua file, or the name of one that ships: qlora-run quickstart.lua
 
     -e STAT           run a statement            -l MOD   require a module
     -i                prompt after the recipe    -v       print the version
     -W                warnings on                -E       ignore environment variables
     --                end of flags               -        run standard input
+
+  These may follow the recipe, too:
 
     --plan            say what a recipe would train and need, without weights; exit 3 if over --memory
     --smoke           run with tiny random models and little data
@@ -42,6 +46,7 @@ let usage = """
     --memory SIZE     most memory of the process ("12GB")
     --threads N       worker threads             --seed N     seed
     --quiet           no progress                --traceback  with errors
+
     --list            recipes that ship          --copy NAME [DEST]
     --help            this text                  --version
   """
@@ -50,79 +55,97 @@ extension Invocation {
   /// - Throws: `UsageError`, worded for the terminal.
   init(_ arguments: [String]) throws {
     var rest = arguments[...]
-    func value(of flag: String) throws -> String {
-      guard let value = rest.popFirst() else { throw UsageError(description: "\(flag) needs a value") }
-      return value
-    }
-    func number(of flag: String) throws -> Int {
-      let text = try value(of: flag)
-      guard let number = Int(text) else { throw UsageError(description: "\(flag) needs an integer, got '\(text)'") }
-      return number
-    }
-    while let argument = rest.first {
-      if argument == "-" || !argument.hasPrefix("-") { break }
+    while let argument = rest.first, argument != "-", argument != "--", argument.hasPrefix("-") {
       rest.removeFirst()
       interpreterArguments.append(argument)
-      switch argument {
-      case "--":
-        script = rest.popFirst()
-        scriptArguments = Array(rest)
-        return
-      case "-i": isInteractive = true
-      case "-v", "--version": showsVersion = true
-      case "-E": ignoresEnvironment = true
-      case "-W": warns = true
-      case "--help", "-h": showsHelp = true
-      case "--plan": options.plan = true
-      case "--smoke": options.smoke = true
-      case "--quiet": options.quiet = true
-      case "--traceback": showsTraceback = true
-      case "--list": lists = true
-      case "--set":
-        let pair = try value(of: argument)
-        guard let equals = pair.firstIndex(of: "="), equals != pair.startIndex else {
-          throw UsageError(description: "--set needs KEY=VALUE, got '\(pair)'")
-        }
-        options.overrides.append((String(pair[..<equals]), String(pair[pair.index(after: equals)...])))
-      case "--resume":
-        // A directory may follow; the recipe itself ends in .lua.
-        if let next = rest.first, !next.hasPrefix("-"), !next.hasSuffix(".lua") {
-          options.resume = rest.removeFirst()
-        } else {
-          options.resume = ""
-        }
-      case "--memory":
-        let text = try value(of: argument)
-        guard let bytes = parseByteCount(text), bytes > 0 else {
-          throw UsageError(description: "--memory needs a size such as 12GB, got '\(text)'")
-        }
-        options.memoryLimit = bytes
-      case "--threads":
-        let count = try number(of: argument)
-        guard (1...1024).contains(count) else { throw UsageError(description: "--threads needs 1 to 1024") }
-        options.threads = count
-      case "--seed": options.seed = try number(of: argument)
-      case "--copy":
-        let name = try value(of: argument)
-        copy = (name, rest.first.map { $0.hasPrefix("-") ? nil : $0 } ?? nil)
-        if copy?.destination != nil { rest.removeFirst() }
-      default:
-        if argument.hasPrefix("-e") || argument.hasPrefix("-l"), !argument.hasPrefix("--") {
-          let attached = String(argument.dropFirst(2))
-          let text = attached.isEmpty ? try value(of: argument) : attached
-          actions.append(argument.hasPrefix("-e") ? .execute(text) : .require(text))
-        } else {
-          let known = usage.split(whereSeparator: { " \n[]".contains($0) }).map(String.init).filter {
-            $0.hasPrefix("-")
-          }
-          let near = nearestName(to: argument, among: known)
-          throw UsageError(
-            description: "unknown flag '\(argument)'" + (near.map { " (did you mean '\($0)'?)" } ?? ""))
-        }
-      }
+      if try !takeRunFlag(argument, &rest) { try takeOtherFlag(argument, &rest) }
+    }
+    if rest.first == "--" {
+      interpreterArguments.append(rest.removeFirst())
+      script = rest.popFirst()
+      scriptArguments = Array(rest)
+      return
     }
     script = rest.popFirst()
-    scriptArguments = Array(rest)
-    options.script = script
+    // Flags of a run may follow the recipe; `--` ends them, and what remains is the recipe's.
+    while let argument = rest.popFirst() {
+      if argument == "--" {
+        scriptArguments += rest
+        return
+      }
+      if try !takeRunFlag(argument, &rest) { scriptArguments.append(argument) }
+    }
+  }
+
+  /// Takes a flag that says how a recipe is run, and its value from `rest`.
+  /// - Returns: false when `flag` is none of these.
+  /// - Throws: `UsageError` when the value is missing or unreadable.
+  private mutating func takeRunFlag(_ flag: String, _ rest: inout ArraySlice<String>) throws -> Bool {
+    switch flag {
+    case "--plan": options.plan = true
+    case "--smoke": options.smoke = true
+    case "--quiet": options.quiet = true
+    case "--traceback": showsTraceback = true
+    case "--set":
+      let pair = try value(of: flag, &rest)
+      guard let equals = pair.firstIndex(of: "="), equals != pair.startIndex else {
+        throw UsageError(description: "--set needs KEY=VALUE, got '\(pair)'")
+      }
+      options.overrides.append((String(pair[..<equals]), String(pair[pair.index(after: equals)...])))
+    case "--resume":
+      // A directory may follow; the recipe itself ends in .lua.
+      let directory = rest.first.flatMap { $0.hasPrefix("-") || $0.hasSuffix(".lua") ? nil : $0 }
+      if directory != nil { rest.removeFirst() }
+      options.resume = directory ?? ""
+    case "--memory":
+      let text = try value(of: flag, &rest)
+      guard let bytes = parseByteCount(text), bytes > 0 else {
+        throw UsageError(description: "--memory needs a size such as 12GB, got '\(text)'")
+      }
+      options.memoryLimit = bytes
+    case "--threads":
+      let count = try number(of: flag, &rest)
+      guard (1...1024).contains(count) else { throw UsageError(description: "--threads needs 1 to 1024") }
+      options.threads = count
+    case "--seed": options.seed = try number(of: flag, &rest)
+    default: return false
+    }
+    return true
+  }
+
+  /// Takes any other flag.
+  /// - Throws: `UsageError` for an unknown one, with the nearest known.
+  private mutating func takeOtherFlag(_ flag: String, _ rest: inout ArraySlice<String>) throws {
+    switch flag {
+    case "-i": isInteractive = true
+    case "-v", "--version": showsVersion = true
+    case "-E": ignoresEnvironment = true
+    case "-W": warns = true
+    case "--help", "-h": showsHelp = true
+    case "--list": lists = true
+    case "--copy":
+      let name = try value(of: flag, &rest)
+      copy = (name, rest.first.map { $0.hasPrefix("-") ? nil : $0 } ?? nil)
+      if copy?.destination != nil { rest.removeFirst() }
+    case _ where flag.hasPrefix("-e") || flag.hasPrefix("-l"):
+      let attached = String(flag.dropFirst(2))
+      let text = attached.isEmpty ? try value(of: flag, &rest) : attached
+      actions.append(flag.hasPrefix("-e") ? .execute(text) : .require(text))
+    default:
+      let known = usage.split(whereSeparator: { " \n[]".contains($0) }).map(String.init).filter { $0.hasPrefix("-") }
+      let near = nearestName(to: flag, among: known)
+      throw UsageError(description: "unknown flag '\(flag)'" + (near.map { " (did you mean '\($0)'?)" } ?? ""))
+    }
+  }
+
+  private func value(of flag: String, _ rest: inout ArraySlice<String>) throws -> String {
+    guard let value = rest.popFirst() else { throw UsageError(description: "\(flag) needs a value") }
+    return value
+  }
+
+  private func number(of flag: String, _ rest: inout ArraySlice<String>) throws -> Int {
+    let text = try value(of: flag, &rest)
+    guard let number = Int(text) else { throw UsageError(description: "\(flag) needs an integer, got '\(text)'") }
+    return number
   }
 }

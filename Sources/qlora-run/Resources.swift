@@ -66,10 +66,19 @@ enum Resources {
     }
   }
 
+  /// The name of a recipe as `recipes` gives it: without its ending.
+  static func recipeName(_ text: String) -> String { text.hasSuffix(".lua") ? String(text.dropLast(4)) : text }
+
+  /// The file that a recipe on the command line means: the file of that name, else the recipe that ships under it.
+  static func script(_ name: String, root: String) -> String {
+    let shipped = "\(root)/recipes/\(recipeName(name)).lua"
+    return name == "-" || exists(name) || !exists(shipped) ? name : shipped
+  }
+
   /// Copies a recipe for editing.
   /// - Throws: `UsageError` when it does not exist or the target does.
   static func copy(_ name: String, to destination: String?, root: String) throws -> String {
-    let base = name.hasSuffix(".lua") ? String(name.dropLast(4)) : name
+    let base = recipeName(name)
     guard let bytes = read("\(root)/recipes/\(base).lua") else {
       let near = nearestName(to: base, among: recipes(root).map(\.name))
       throw UsageError(

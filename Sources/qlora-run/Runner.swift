@@ -20,9 +20,13 @@ struct Runner {
 
   init?(_ invocation: Invocation) {
     guard let state = LuaState() else { return nil }
+    let root = Resources.root()
+    var invocation = invocation
+    invocation.script = invocation.script.map { Resources.script($0, root: root) }
+    invocation.options.script = invocation.script
     self.invocation = invocation
     self.state = state
-    root = Resources.root()
+    self.root = root
     engine = Engine(options: invocation.options, resourceRoot: root)
     engine.install(in: state)
     LuaState.setLibraryPrefix("@\(root)/stdlib/qlora/")
@@ -69,12 +73,6 @@ struct Runner {
   }
 
   private func setArguments() {
-    // As with lua, what follows the recipe is the recipe's; a flag there is most likely meant for this program.
-    let flags: Set<String> = ["--set", "--plan", "--smoke", "--resume", "--memory", "--threads", "--seed", "--quiet"]
-    for argument in invocation.scriptArguments where flags.contains(argument) {
-      fputs(
-        "qlora-run: warning: \(argument) after the recipe is an argument of the recipe; flags go before it\n", stderr)
-    }
     let table = state.newTable()
     if let script = invocation.script { table[0] = .string(script) }
     for (index, argument) in invocation.scriptArguments.enumerated() { table[index + 1] = .string(argument) }
@@ -108,7 +106,10 @@ struct Runner {
     attempt(invocation.scriptArguments.map { .string($0) }) {
       let isInput = path == "-"
       guard var bytes = Resources.read(isInput ? "/dev/stdin" : path) else {
-        throw UsageError(description: "cannot open \(path): \(String(cString: strerror(errno)))")
+        let reason = String(cString: strerror(errno))
+        let near = nearestName(to: Resources.recipeName(path), among: Resources.recipes(root).map(\.name))
+        throw UsageError(
+          description: "cannot open \(path): \(reason)" + (near.map { " (did you mean the recipe '\($0)'?)" } ?? ""))
       }
       if bytes.starts(with: [0xEF, 0xBB, 0xBF]) { bytes.removeFirst(3) }
       if bytes.first == UInt8(ascii: "#") {

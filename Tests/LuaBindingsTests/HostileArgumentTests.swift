@@ -124,10 +124,20 @@ func makeState(_ options: RunOptions = RunOptions()) throws -> (LuaState, Engine
     """
 
   @Test(arguments: [
-    ("optimizer { lr = 1, paged = true, budget = -1000000 }", "option 'budget' must be a string|positive integer, got number"),
-    ("optimizer { lr = 1, paged = true, budget = 0 }", "option 'budget' must be a string|positive integer, got number"),
+    ("optimizer { lr = 1, paged = true, budget = -1000000 }", "budget is -1000000"),
+    ("optimizer { lr = 1, paged = true, budget = 0 }", "budget is 0"),
     ("optimizer { lr = 1, betas = { 0.9, 1.5 } }", "betas[2] is 1.5"),
     ("native.optim.sgd(model():trainable(), { lr = 1, momentum = 2 })", "momentum is 2.0"),
+    ("optimizer { lr = 0 / 0 }", "nan, expected a number above 0"),
+    ("optimizer { lr = 1, eps = 0 / 0 }", "nan, expected a number above 0"),
+    ("optimizer { lr = 1, weight_decay = -1 }", "weight_decay is -1.0, expected a number of at least 0"),
+    ("optimizer { lr = 1, betas = { 0.9 } }", "betas must be a list of 2 numbers"),
+    ("optimizer { lr = 1, bits = 16 }", "bits is 16, expected 32 or 8"),
+    ("optimizer { lr = 1 }:step { lr = 0 / 0 }", "nan, expected a number of at least 0"),
+    ("native.optim.sgd(model():trainable(), { lr = 1, bits = 8 })", "unknown option 'bits'; valid: budget, lr, momentum"),
+    ("qlora.optim.sgd(model():trainable(), { lr = 1, bits = 8 })", "valid: budget, lr, momentum, paged, spill"),
+    ("qlora.optim.lion(model():trainable(), { lr = 1, eps = 1 })", "valid: betas, bits, budget, lr, paged, spill"),
+    ("(function() optimizer { lr = 1 }.lr = 0 / 0 end)()", "nan is no learning rate; a number above 0 expected"),
     ("attach { name = name, rank = 2, alpha = 1, dropout = 'x' }", "option 'dropout' must be a number, got string"),
     ("attach { name = name, rank = 2, alpha = 1, rslora = 1 }", "option 'rslora' must be a boolean"),
     ("attach { name = name, rank = 2, alpha = 1, lrr = 1 }", "did you mean 'lr'?"),

@@ -154,7 +154,7 @@ function Model:plan_step(o)
   local micro_batch = o.micro_batch or o.batch
   return { parameters = 7e9, trainable = 4e7, peak = (o.bits == 8 and 1 or 2) * micro_batch << 29,
     flops_per_step = 1e15, seconds_per_step = 2.0, batch = o.batch, micro_batch = micro_batch, length = o.length,
-    bits = o.bits or 32, paged = o.paged or false,
+    bits = o.bits or 32, other_bits = o.bits == 8 and 32 or 8, paged = o.paged or false,
     checkpointing = o.checkpointing or false, offload = o.offload or false, stream = o.stream or false,
     adapter_bytes = 1 << 20, optimizer_bytes = 2 << 20, checkpoint_bytes = 3 << 20, spill_bytes = 0, streamed_bytes = 0,
     activation_bytes = 1 << 20,
@@ -288,7 +288,7 @@ local function declared(name, text, is_list)
     parameters = { { name = "options", kinds = "table", optional = true, doc = "the options below",
       fields = fields(text), is_list = is_list } } }
 end
-local optimizer_options = "lr:positive! weight_decay:number bits:count paged:boolean budget:string|count spill:string"
+local optimizer_options = "lr:number! weight_decay:number paged:boolean budget:string|integer spill:string"
 
 function native.declarations()
   local load = declared("load_model", "quant:string|boolean block:count double_quant:boolean compute:string "
@@ -298,8 +298,8 @@ function native.declarations()
     modules = { { doc = "Made up.", functions = {
       load, declared("new_model", "config:table! tokenizer:Tokenizer seed:integer"),
       declared("batch", "denominator:integer step:integer micro:integer"),
-      declared("optim.adamw", optimizer_options .. " betas:table eps:positive"),
-      declared("optim.lion", optimizer_options .. " betas:table"),
+      declared("optim.adamw", optimizer_options .. " bits:integer betas:table eps:number"),
+      declared("optim.lion", optimizer_options .. " bits:integer betas:table"),
       declared("optim.sgd", optimizer_options .. " momentum:number"),
       { name = "zeros", doc = "All zeros.", returns = "Tensor", errors = "",
         parameters = { { name = "sizes", kinds = "integer|table", doc = "sizes of the tensor" } } },

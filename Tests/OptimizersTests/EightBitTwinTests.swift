@@ -60,7 +60,7 @@ private func nearest(_ s: Float, _ map: [Float]) -> UInt8 {
   /// One step of AdamW or Lion as written in bitsandbytes' blockwise kernels, element by element.
   private func twin(_ rule: OptimizerUpdate, _ gradient: [Float], _ state: State, step: Int) -> State {
     var next = state
-    let isAdam = rule.rule == .adamW
+    let isAdam = rule.kernel == .adamW8
     let c1 = Float(1 - Double.pow(Double(rule.beta1), step))
     let c2 = Float((1 - Double.pow(Double(rule.beta2), step)).squareRoot())
     for block in 0..<(gradient.count + 255) / 256 {
@@ -99,12 +99,12 @@ private func nearest(_ s: Float, _ map: [Float]) -> UInt8 {
     return next
   }
 
-  @Test(arguments: [OptimizerUpdate.Rule.adamW, .lion], [1, 17, 256, 3 * 256 + 37])
-  func stepsEqualTheTwin(rule: OptimizerUpdate.Rule, count: Int) throws {
+  @Test(arguments: [OptimizerUpdate.Kernel.adamW8, .lion8], [1, 17, 256, 3 * 256 + 37])
+  func stepsEqualTheTwin(kernel: OptimizerUpdate.Kernel, count: Int) throws {
     let update = OptimizerUpdate(
-      rule: rule, bits: 8, learningRate: 0.01, beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0.1)
+      kernel, learningRate: 0.01, beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0.1)
     let blocks = (count + 255) / 256
-    let arrays = rule == .adamW ? 2 : 1
+    let arrays = kernel == .adamW8 ? 2 : 1
     for backend in Self.backends {
       let start = noise(count, seed: 3)
       var wanted = State(
@@ -119,7 +119,7 @@ private func nearest(_ s: Float, _ map: [Float]) -> UInt8 {
         wanted = twin(update, gradient, wanted, step: step)
         try backend.update(
           update, parameter: parameter, gradient: try Tensor(gradient, on: backend),
-          state: zip(codes, maxima).flatMap { [$0.address, $1.address] }, step: step, gradientScale: 0.5)
+          state: zip(codes, maxima).flatMap { [$0, $1] }, step: step, gradientScale: 0.5)
         let got = State(
           parameter: try parameter.floats(), codes: try codes.map { try $0.integers().map { UInt8($0) } },
           maxima: try maxima.map { try $0.floats() })

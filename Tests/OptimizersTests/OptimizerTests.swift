@@ -42,15 +42,14 @@ private func scratchDirectory() throws -> String {
 }
 
 @Suite(.serialized) struct OptimizerTests {
-  static let rules: [(OptimizerUpdate.Rule, Int)] = [(.adamW, 32), (.adamW, 8), (.lion, 32), (.lion, 8), (.sgd, 32)]
+  static let rules: [(OptimizerRule, Int)] = [(.adamW, 32), (.adamW, 8), (.lion, 32), (.lion, 8), (.sgd, 32)]
 
   @Test(arguments: 0..<rules.count)
   func pagedAndUnpagedGiveTheSameBits(index: Int) throws {
     let (rule, width) = Self.rules[index]
-    let update = OptimizerUpdate(rule: rule, bits: width, learningRate: 0.01, weightDecay: 0.1)
     let counts = [9000, 700, 20_000, 5000, 4096]
     let (left, right) = (try parameters(counts), try parameters(counts))
-    var plain = OptimizerOptions(update: update)
+    var plain = OptimizerOptions(rule, learningRate: 0.01, bits: width, ["weight_decay": [0.1]])
     plain.pageElementCount = 2048
     let resident = try Optimizer(left, plain)
     var paging = plain
@@ -75,10 +74,10 @@ private func scratchDirectory() throws -> String {
   /// Through a file, and through tensors as `optimizer:state()` of Lua.
   @Test(arguments: [true, false])
   func aSavedStateContinuesWithTheSameBits(throughFile: Bool) throws {
-    let update = OptimizerUpdate(rule: .adamW, bits: 8, learningRate: 0.01)
     let directory = try scratchDirectory()
     let one = try parameters([5000, 300])
-    var options = OptimizerOptions(update: update, isPaged: true, budget: 16_384, spillDirectory: directory)
+    var options = OptimizerOptions(
+      .adamW, learningRate: 0.01, bits: 8, isPaged: true, budget: 16_384, spillDirectory: directory)
     options.pageElementCount = 1024
     let whole = try Optimizer(one, options)
     for step in 1...3 {
@@ -105,7 +104,7 @@ private func scratchDirectory() throws -> String {
     }
     #expect(try bits(one) == bits(two))
     let other = try Optimizer(
-      try parameters([5000]), OptimizerOptions(update: OptimizerUpdate(rule: .lion, learningRate: 1)))
+      try parameters([5000]), OptimizerOptions(.lion, learningRate: 1))
     #expect(throws: OptimizerError.self) {
       try other.restore(from: try SafetensorsFile(path: directory + "/state.safetensors"), stepCount: 1)
     }
@@ -115,7 +114,7 @@ private func scratchDirectory() throws -> String {
   @Test func adamWFollowsItsDefinition() throws {
     let list = try parameters([37])
     let optimizer = try Optimizer(
-      list, OptimizerOptions(update: OptimizerUpdate(rule: .adamW, learningRate: 0.05, weightDecay: 0.2)))
+      list, OptimizerOptions(.adamW, learningRate: 0.05, ["weight_decay": [0.2]]))
     var p = try list[0].tensor.floats().map(Double.init)
     var m = [Double](repeating: 0, count: 37)
     var v = m
@@ -137,7 +136,7 @@ private func scratchDirectory() throws -> String {
   @Test func lionAndMomentumFollowTheirDefinitions() throws {
     let list = try parameters([21])
     let lion = try Optimizer(
-      list, OptimizerOptions(update: OptimizerUpdate(rule: .lion, learningRate: 0.01, beta1: 0.9, beta2: 0.99)))
+      list, OptimizerOptions(.lion, learningRate: 0.01))
     var p = try list[0].tensor.floats()
     var m = [Float](repeating: 0, count: 21)
     for step in 1...4 {
@@ -156,9 +155,9 @@ private func scratchDirectory() throws -> String {
   /// Eight-bit state stays near 32-bit state, and an element that never had a gradient never moves.
   @Test func eightBitAdamWStaysClose() throws {
     let (wide, narrow) = (try parameters([8192]), try parameters([8192]))
-    let exact = try Optimizer(wide, OptimizerOptions(update: OptimizerUpdate(rule: .adamW, learningRate: 0.01)))
+    let exact = try Optimizer(wide, OptimizerOptions(.adamW, learningRate: 0.01))
     let coarse = try Optimizer(
-      narrow, OptimizerOptions(update: OptimizerUpdate(rule: .adamW, bits: 8, learningRate: 0.01)))
+      narrow, OptimizerOptions(.adamW, learningRate: 0.01, bits: 8))
     let still = try narrow[0].tensor.floats()[7]
     for step in 1...5 {
       for list in [wide, narrow] {
@@ -177,9 +176,9 @@ private func scratchDirectory() throws -> String {
   @Test func impossibleOptionsAreNamed() throws {
     let list = try parameters([4096])
     #expect(throws: OptimizerError.badOption(name: "bits", value: "16", expected: "32 or 8")) {
-      try Optimizer(list, OptimizerOptions(update: OptimizerUpdate(rule: .adamW, bits: 16, learningRate: 1)))
+      try Optimizer(list, OptimizerOptions(.adamW, learningRate: 1, bits: 16))
     }
-    var options = OptimizerOptions(update: OptimizerUpdate(rule: .adamW, learningRate: 1), isPaged: true, budget: 100)
+    var options = OptimizerOptions(.adamW, learningRate: 1, isPaged: true, budget: 100)
     options.pageElementCount = 1024
     #expect(throws: OptimizerError.budgetTooSmall(budget: 100, minimum: 4096)) { try Optimizer(list, options) }
     options.budget = 20_000

@@ -10,10 +10,10 @@ import Testing
   private let backend = CPUBackend(threadCount: 1)
   private let counts = [9000, 700, 20_000, 5000, 4096]
 
-  @Test(arguments: [(OptimizerUpdate.Rule.adamW, 32), (.adamW, 8), (.lion, 8), (.sgd, 32)])
-  func pagesAreFullAndHoldEachElementOnce(rule: OptimizerUpdate.Rule, bits: Int) throws {
-    let update = OptimizerUpdate(rule: rule, bits: bits, learningRate: 1)
-    let pages = OptimizerState.pages(counts, update, limit: 2048)
+  @Test(arguments: [(OptimizerRule.adamW, 32), (.adamW, 8), (.lion, 8), (.sgd, 32)])
+  func pagesAreFullAndHoldEachElementOnce(rule: OptimizerRule, bits: Int) throws {
+    let options = OptimizerOptions(rule, learningRate: 1, bits: bits)
+    let pages = OptimizerState.pages(counts, options, limit: 2048)
     let largest = try #require(pages.map(\.byteCount).max())
     for page in pages.dropLast() {
       // At most a block of the largest kind of state and the rounding of its arrays are left over.
@@ -26,13 +26,7 @@ import Testing
       for (left, right) in zip(ranges, ranges.dropFirst()) { #expect(left.upperBound == right.lowerBound) }
     }
     for page in pages {
-      let arrays = page.segments.flatMap { segment in
-        zip(
-          segment.offsets,
-          OptimizerState.arrays(rule, bits: OptimizerState.bits(update, count: counts[segment.parameter]))
-        )
-        .map { $0..<$0 + $1.elementCount(segment.range.count) * $1.dtype.byteCount }
-      }
+      let arrays = page.segments.flatMap(\.slices).map { $0.offset..<$0.offset + $0.byteCount }
       for (left, right) in zip(arrays, arrays.dropFirst()) { #expect(left.upperBound <= right.lowerBound) }
       #expect(try #require(arrays.last).upperBound <= page.byteCount)
     }
@@ -66,7 +60,7 @@ import Testing
   ) {
     let directory = FileManager.default.temporaryDirectory.appendingPathComponent("qlora-\(UUID().uuidString)").path
     try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
-    var options = OptimizerOptions(update: OptimizerUpdate(rule: .adamW, bits: bits, learningRate: 0.01))
+    var options = OptimizerOptions(.adamW, learningRate: 0.01, bits: bits)
     let (left, right) = (try parameters(), try parameters())
     let resident = try Optimizer(left, options)
     (options.isPaged, options.budget, options.spillDirectory) = (true, resident.stateByteCount / 10, directory)
@@ -126,7 +120,7 @@ import Testing
   /// What a limit on the memory of the process does not allow is told before the first step.
   @Test func aBudgetThatDoesNotFitTheLimitIsToldWhenTheOptimizerIsMade() throws {
     let list = try parameters()
-    var options = OptimizerOptions(update: OptimizerUpdate(rule: .adamW, learningRate: 0.01), isPaged: true)
+    var options = OptimizerOptions(.adamW, learningRate: 0.01, isPaged: true)
     (options.budget, options.spillDirectory) = (200_000, FileManager.default.temporaryDirectory.path)
     backend.memory.limit = backend.residentByteCount + 100_000
     #expect(throws: TensorError.self) { try Optimizer(list, options) }
@@ -141,7 +135,7 @@ import Testing
     let list = try (0..<8).map {
       OptimizedParameter(name: "p\($0)", tensor: try Tensor(full: [40_000], value: 1, on: backend))
     }
-    var options = OptimizerOptions(update: OptimizerUpdate(rule: .adamW, learningRate: 0.01), isPaged: true)
+    var options = OptimizerOptions(.adamW, learningRate: 0.01, isPaged: true)
     options.budget = 8 * 40_000 * 8 / 2
     options.spillDirectory = FileManager.default.temporaryDirectory.path
     let optimizer = try Optimizer(list, options)

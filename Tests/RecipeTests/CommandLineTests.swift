@@ -42,6 +42,35 @@ import Testing
     #expect(try run(recipe: "print(arg[1], ...)").output == "nil\n")
   }
 
+  @Test func flagsMayFollowTheRecipe() throws {
+    let recipe = """
+      local q = require 'qlora'
+      local p = q.params { rank = 8 }
+      print(p.rank, q.native.options.plan and "plan" or "run", ...)
+      """
+    let directory = try Program.temporaryDirectory()
+    try recipe.write(to: directory.appendingPathComponent("recipe.lua"), atomically: true, encoding: .utf8)
+    func output(_ arguments: [String]) throws -> String { try Program.run(arguments, in: directory).output }
+    #expect(try output(["recipe.lua", "--set", "rank=4", "--plan", "word"]) == "4\tplan\tword\n")
+    #expect(try output(["--plan", "recipe.lua", "--", "--set", "rank=4"]) == "8\tplan\t--set\trank=4\n")
+    #expect(try output(["--", "recipe.lua", "--plan"]) == "8\trun\t--plan\n")
+    let wrong = try Program.run(["recipe.lua", "--threads", "none"], in: directory)
+    #expect(wrong.code == 2 && wrong.errors.contains("--threads needs an integer"))
+  }
+
+  @Test func shippedRecipesRunByName() throws {
+    let directory = try Program.temporaryDirectory()
+    for name in ["custom_loop.lua", "custom_loop", "selection/all_linear.lua"] {
+      let outcome = try Program.run(["--smoke", name], in: directory)
+      #expect(outcome.code == 0, "\(name): \(outcome.errors)")
+    }
+    try "print 'mine'".write(
+      to: directory.appendingPathComponent("custom_loop.lua"), atomically: true, encoding: .utf8)
+    #expect(try Program.run(["custom_loop.lua"], in: directory).output == "mine\n")
+    let wrong = try Program.run(["custom_lop.lua"], in: directory)
+    #expect(wrong.code == 2 && wrong.errors.contains("(did you mean the recipe 'custom_loop'?)"), "\(wrong.errors)")
+  }
+
   @Test func hostileProgramsEndInErrors() throws {
     let programs = [
       "local function f() return f() + 1 end f()", "string.rep('x', 1 << 40)",

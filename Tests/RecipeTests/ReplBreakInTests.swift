@@ -74,7 +74,7 @@ private let recipe = """
     terminal.type("model:module'model.layers.0.mlp.up_proj'.lora.b:mul_(0.5);\r")
     try terminal.expect("step> ")
     try terminal.ask("opt.lr = 5e-4", "")
-    try terminal.ask("opt.lr = -1", "stdin:1: lr: -1.0 is no learning rate")
+    try terminal.ask("opt.lr = -1", "stdin:1: Optimizer.lr: -1.0 is no learning rate")
     terminal.type("continue()\r")
     #expect(try terminal.exitCode() == 0)
     #expect(try adapter(calm) != adapter(edited))

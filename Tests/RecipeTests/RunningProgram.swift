@@ -11,6 +11,11 @@ enum Program {
     return builds.first { FileManager.default.isExecutableFile(atPath: $0.path) } ?? builds[0]
   }()
 
+  /// The text of a file of the package; empty when it is not there.
+  static func text(_ path: String) -> String {
+    (try? String(contentsOf: root.appendingPathComponent(path), encoding: .utf8)) ?? ""
+  }
+
   struct Outcome {
     let code: Int32
     let output: String

@@ -40,7 +40,7 @@ import Testing
   private func train(_ model: LanguageModel) throws -> [UInt32] {
     let optimizer = try Optimizer(
       model.trainableParameters.map { OptimizedParameter(name: $0.name, tensor: $0.tensor) },
-      OptimizerOptions(update: OptimizerUpdate(rule: .adamW, learningRate: 0.01)))
+      OptimizerOptions(.adamW, learningRate: 0.01))
     var bits: [UInt32] = []
     for step in 0..<10 {
       optimizer.zeroGradients()
@@ -175,7 +175,7 @@ import Testing
     let model = try makeModel(.f32, interval: interval, offloads: offloads)
     let optimizer = try Optimizer(
       model.trainableParameters.map { OptimizedParameter(name: $0.name, tensor: $0.tensor) },
-      OptimizerOptions(update: OptimizerUpdate(rule: .adamW, learningRate: 0.01)))
+      OptimizerOptions(.adamW, learningRate: 0.01))
     for step in 0..<2 {
       optimizer.zeroGradients()
       model.backend.memory.resetPeak()

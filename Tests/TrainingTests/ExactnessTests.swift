@@ -27,7 +27,7 @@ private func makeModel(
 private func makeOptimizer(_ model: LanguageModel) throws -> Optimizer {
   let factors = Dictionary(uniqueKeysWithValues: model.adapters.map { ($0.moduleName, $0.learningRateFactor) })
   var options = OptimizerOptions(
-    update: OptimizerUpdate(rule: .adamW, bits: 8, learningRate: 0.01), isPaged: true, budget: 4096,
+    .adamW, learningRate: 0.01, bits: 8, isPaged: true, budget: 4096,
     spillDirectory: FileManager.default.temporaryDirectory.path)
   options.pageElementCount = 256
   return try Optimizer(
@@ -137,7 +137,7 @@ private func train(_ model: LanguageModel, _ optimizer: Optimizer, steps: Range<
     let model = try makeModel()
     let optimizer = try Optimizer(
       model.trainableParameters.map { OptimizedParameter(name: $0.name, tensor: $0.tensor) },
-      OptimizerOptions(update: OptimizerUpdate(rule: .adamW, learningRate: 0.01)))
+      OptimizerOptions(.adamW, learningRate: 0.01))
     let rows = (0..<4).map { (row: Int) -> [Int32] in (0..<200).map { (i: Int) -> Int32 in Int32((i * 3 + row) % 128) }
     }
     for checkpointing in [false, true] {

@@ -50,7 +50,7 @@ import Testing
   /// - Parameter budget: of paged optimizer state; nil keeps it in memory.
   private func train(_ model: LanguageModel, budget: Int? = nil) throws -> [UInt32] {
     var options = OptimizerOptions(
-      update: OptimizerUpdate(rule: .adamW, learningRate: 0.01), isPaged: budget != nil, budget: budget ?? 0,
+      .adamW, learningRate: 0.01, isPaged: budget != nil, budget: budget ?? 0,
       spillDirectory: Self.directory)
     options.pageElementCount = 4096
     let optimizer = try Optimizer(

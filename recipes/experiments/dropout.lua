@@ -1,12 +1,12 @@
--- Dropout: LoRA dropout against overfitting on few samples, several epochs (the paper's appendix A.1).
+-- Dropout: LoRA dropout against overfitting on few samples, over several epochs (appendix A.1).
 --
 --   qlora-run experiments/dropout.lua
---   qlora-run --set model=SmolLM2-135M-Instruct.Q4_1.gguf --set data=gsm8k_alpaca.json --set format=alpaca \
+--   qlora-run --set model=SmolLM2-135M-Instruct.Q4_1.gguf --set data=my_alpaca.json --set format=alpaca \
 --     --set max_length=256 experiments/dropout.lua
 --
--- Expected: 50 MB and 8 s on the tiny model. The paper's finding: 0.05 helps small models a little (7B, 13B)
--- and is of no use to large ones. On the default task, which is learnt by rule, no dropout does best. The gap between
--- loss and eval loss is what dropout should narrow.
+-- Expected: 50 MB and 8 s on the tiny model. The paper's finding: 0.05 helps small models (7B, 13B) a little and large
+-- ones not at all. Dropout should narrow the gap between loss and eval loss. The default task is learnt by rule, and
+-- there no dropout does best.
 local qlora = require "qlora"
 local world = require "qlora.world"
 

@@ -1,13 +1,13 @@
--- Four-bit types: NF4 against FP4, uniform int4 and 16 bits, before and after fine-tuning (tables 2 to 4).
+-- Four-bit types: NF4, FP4, int4 and 16 bits, before and after fine-tuning (tables 2 to 4).
 --
 --   qlora-run experiments/four_bit_types.lua
---   qlora-run --set model=SmolLM2-135M-Instruct.Q4_1.gguf --set data=gsm8k_alpaca.json --set format=alpaca \
+--   qlora-run --set model=SmolLM2-135M-Instruct.Q4_1.gguf --set data=my_alpaca.json --set format=alpaca \
 --     --set max_length=256 experiments/four_bit_types.lua
 --
 -- Expected: 50 MB and 5 s on the tiny model, which is too small to tell the types apart. The paper's finding: before
--- fine-tuning perplexity orders them 16 bit, NF4, FP4, int4; after fine-tuning NF4 is as good as 16 bits.
--- `base_perplexity` is that of text the model knows (`text`, a file; for the tiny model its own world). SmolLM2-135M on
--- eight windows of Shakespeare: 62.6, 81.0, 84.2, 96.4, the paper's order; fine-tuning takes 500 MB and some minutes.
+-- fine-tuning perplexity orders them 16 bit, NF4, FP4, int4. After fine-tuning NF4 is as good as 16 bits.
+-- `base_perplexity` is measured on the file `text`, or on the tiny model's own world. SmolLM2-135M on eight windows of
+-- Shakespeare has 62.6, 81.0, 84.2, 96.4, the paper's order. Fine-tuning it takes 500 MB.
 local qlora = require "qlora"
 local world = require "qlora.world"
 

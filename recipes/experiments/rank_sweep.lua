@@ -1,11 +1,11 @@
--- Rank sweep: from rank 1 to 64 with everything else the same (the paper's appendix A.1).
+-- Rank sweep: ranks 1 to 64 with everything else equal (appendix A.1).
 --
 --   qlora-run experiments/rank_sweep.lua
---   qlora-run --set model=SmolLM2-135M-Instruct.Q4_1.gguf --set data=gsm8k_alpaca.json --set format=alpaca \
+--   qlora-run --set model=SmolLM2-135M-Instruct.Q4_1.gguf --set data=my_alpaca.json --set format=alpaca \
 --     --set max_length=256 experiments/rank_sweep.lua
 --
--- Expected: 60 MB and 8 s on the tiny model. The paper's finding: with adapters on all linear layers the rank
--- hardly matters. In the 100 steps of the default task small ranks learn more slowly.
+-- Expected: 60 MB and 8 s on the tiny model. The paper's finding: with adapters on all linear layers the rank hardly
+-- matters. In the 100 steps of the default task small ranks learn more slowly.
 local qlora = require "qlora"
 local world = require "qlora.world"
 

@@ -1,12 +1,12 @@
 -- Which modules: adapters on attention, on the feed-forward part, on everything (the paper's figure 2).
 --
 --   qlora-run experiments/which_modules.lua
---   qlora-run --set model=SmolLM2-135M-Instruct.Q4_1.gguf --set data=gsm8k_alpaca.json --set format=alpaca \
+--   qlora-run --set model=SmolLM2-135M-Instruct.Q4_1.gguf --set data=my_alpaca.json --set format=alpaca \
 --     --set max_length=256 experiments/which_modules.lua
 --
 -- Expected: 50 MB and 5 s on the tiny model. The paper's finding: all linear layers are needed to match full
--- fine-tuning, query and value alone are not enough. Eval loss counts; the trained parameters differ, so compare
--- "all linear" with the last row too, which spends as much on attention alone.
+-- fine-tuning; query and value alone are not enough. Compare eval losses. The first four rows train different numbers
+-- of parameters; the last row spends as many as "all linear" on attention alone.
 local qlora = require "qlora"
 local world = require "qlora.world"
 

@@ -1,9 +1,10 @@
 -- All linear: LoRA on every linear layer, which the QLoRA paper found to matter more than the rank.
 --
+--   qlora-run selection/all_linear.lua
 --   qlora-run --set model=meta-llama/Llama-3.1-8B --plan selection/all_linear.lua
 --
--- Expected: 40 MB and a second on the tiny model, loss from 10 to below 1 in 60 steps. All seven matrices
--- of every layer get an adapter; the output embedding does not.
+-- Expected: 40 MB and a second on the tiny model, loss from 10 to below 1 in 60 steps. All seven matrices of every
+-- layer get an adapter. The output embedding gets none.
 local qlora = require "qlora"
 local world = require "qlora.world"
 

@@ -1,9 +1,10 @@
--- Attention only: the choice of the first LoRA papers, query and value, or all four matrices.
+-- Attention only: query and value as in the first LoRA papers, or all four matrices.
 --
+--   qlora-run selection/attention_only.lua
 --   qlora-run --set roles=q_proj,v_proj selection/attention_only.lua
 --
--- Expected: 40 MB and a second on the tiny model; with the same rank the loss ends a little higher than
--- with all linear layers, at two fifths of the trained parameters.
+-- Expected: 40 MB and a second on the tiny model. At the same rank the loss ends a little higher than with all linear
+-- layers, with two fifths of the trained parameters.
 local qlora = require "qlora"
 local world = require "qlora.world"
 

@@ -1,9 +1,10 @@
--- Keep in 16 bits: some matrices stay unquantized, chosen by the same function that gives the ranks.
+-- Keep in 16 bits: one function chooses which matrices stay unquantized and which ranks they get.
 --
+--   qlora-run selection/keep_in_16_bits.lua
 --   qlora-run --set model=meta-llama/Llama-3.1-8B --plan selection/keep_in_16_bits.lua
 --
--- Expected: 40 MB and a second on the tiny model. The load report counts what stays in 16 bits, the plan
--- says what that costs.
+-- Expected: 40 MB and a second on the tiny model. The load report counts what stays in 16 bits. The plan says what that
+-- costs.
 local qlora = require "qlora"
 local world = require "qlora.world"
 

@@ -1,9 +1,9 @@
--- Last layers: adapters in the last n decoder layers only; backward stops where the first of them is.
+-- Last layers: adapters in the last n decoder layers only. The backward pass stops at the first of them.
 --
 --   qlora-run --set last=2 selection/last_layers.lua
 --
--- Expected: 40 MB and a second on the tiny model. Fewer layers train fewer parameters and save the
--- backward pass below them; how much quality that costs is what to measure.
+-- Expected: 40 MB and a second on the tiny model. Fewer layers train fewer parameters and save the backward pass below
+-- them. Measure what that costs in quality.
 local qlora = require "qlora"
 local world = require "qlora.world"
 

@@ -1,8 +1,8 @@
--- Rank by depth: a higher rank towards the end of the network, a lower rate for what is near the input.
+-- Rank by depth: a higher rank towards the end of the network, a lower rate near the input.
 --
 --   qlora-run --set first_rank=2 --set last_rank=32 selection/rank_by_depth.lua
 --
--- Expected: 40 MB and a second on the tiny model. The report lists how many modules got which rank.
+-- Expected: 40 MB and a second on the tiny model. The report counts the modules of each rank.
 local qlora = require "qlora"
 local world = require "qlora.world"
 

@@ -1,9 +1,9 @@
--- Rank by gradient: matrices the loss pulls hardest on, measured on a few batches, get the highest rank.
+-- Rank by gradient: the matrices with the largest gradients on a few batches get the highest rank.
 --
 --   qlora-run --set rank=16 --set batches=8 selection/rank_by_gradient.lua
 --
--- Expected: 40 MB and a second on the tiny model. With B = 0 the gradient of B is dL/dW A^T, a random
--- projection of the gradient of the frozen matrix: its norm estimates that of dL/dW without ever forming it.
+-- Expected: 40 MB and a second on the tiny model. While B is 0, the gradient of B is dL/dW A^T. That is a random
+-- projection of the gradient of the frozen matrix, so its norm estimates that of dL/dW, which is never formed.
 local qlora = require "qlora"
 local world = require "qlora.world"
 

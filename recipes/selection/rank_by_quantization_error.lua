@@ -1,10 +1,10 @@
--- Rank by quantization error: matrices that four bits hurt most get the highest rank.
+-- Rank by quantization error: the matrices that lose most in four bits get the highest rank.
 --
 --   qlora-run --set rank=16 selection/rank_by_quantization_error.lua
 --
--- Expected: 40 MB and a second on the tiny model. The idea is LoftQ's (Li et al. 2023) in its simplest
--- form: an adapter repairs what rounding broke, so it should have room where more is broken. Differences between
--- matrices of one model are small (NF4: 8 to 10 % of the norm), so ranks spread little unless `power` sharpens them.
+-- Expected: 40 MB and a second on the tiny model. The idea is LoftQ's (Li et al. 2023) in its simplest form: an adapter
+-- repairs what rounding broke. The errors of one model's matrices differ little (NF4: 8 to 10 % of the norm), so
+-- `power` sharpens them.
 local qlora = require "qlora"
 local world = require "qlora.world"
 

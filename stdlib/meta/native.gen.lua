@@ -188,44 +188,43 @@ function native.compare_logits(a, b) end
 native.optim = {}
 
 ---@class qlora.native.optim.adamw.options
----@field lr number learning rate, which a schedule multiplies
----@field weight_decay? number decoupled decay (default 0)
----@field bits? integer 8 keeps blockwise 8-bit state, a quarter of the bytes (default 32)
+---@field lr number learning rate (a number above 0)
+---@field betas? table decay rates of the mean of gradients and of that of their squares (2 numbers in [0, 1)) (default { 0.9, 0.999 })
+---@field eps? number what is added to the root of the mean of squares (a number above 0) (default 1e-8)
+---@field weight_decay? number decoupled decay: each step takes lr * weight_decay of every weight (a number of at least 0) (default 0)
+---@field bits? integer width of the state; 8 keeps codes of exp_avg (signed map), exp_avg_sq (unsigned map) in blocks of 256 (default 32)
 ---@field paged? boolean keep state within the budget, the rest in a file (default false)
 ---@field budget? string|integer bytes of resident state, "256MiB"
 ---@field spill? string directory of the spill file; default the run directory, else TMPDIR, else /var/tmp
----@field betas? table two decay rates; default as said above
----@field eps? number added to the root of the second moment (default 1e-8)
 
----AdamW as in torch, betas 0.9 and 0.999.
+---AdamW as in torch: the mean of gradients over the root of the mean of their squares.
 ---@param parameters table list of tensors, from model:trainable()
 ---@param options qlora.native.optim.adamw.options the options below
 ---@return Optimizer
 function native.optim.adamw(parameters, options) end
 
 ---@class qlora.native.optim.lion.options
----@field lr number learning rate, which a schedule multiplies
----@field weight_decay? number decoupled decay (default 0)
----@field bits? integer 8 keeps blockwise 8-bit state, a quarter of the bytes (default 32)
+---@field lr number learning rate (a number above 0)
+---@field betas? table decay rates of the mean whose sign moves the weights and of the mean that is kept (2 numbers in [0, 1)) (default { 0.9, 0.99 })
+---@field weight_decay? number decoupled decay: each step takes lr * weight_decay of every weight (a number of at least 0) (default 0)
+---@field bits? integer width of the state; 8 keeps codes of exp_avg (signed map) in blocks of 256 (default 32)
 ---@field paged? boolean keep state within the budget, the rest in a file (default false)
 ---@field budget? string|integer bytes of resident state, "256MiB"
 ---@field spill? string directory of the spill file; default the run directory, else TMPDIR, else /var/tmp
----@field betas? table two decay rates; default as said above
 
----Lion, betas 0.9 and 0.99.
+---Lion: the sign of a mean of gradients; take a tenth to a third of AdamW's rate.
 ---@param parameters table list of tensors, from model:trainable()
 ---@param options qlora.native.optim.lion.options the options below
 ---@return Optimizer
 function native.optim.lion(parameters, options) end
 
 ---@class qlora.native.optim.sgd.options
----@field lr number learning rate, which a schedule multiplies
----@field weight_decay? number decoupled decay (default 0)
----@field bits? integer 8 keeps blockwise 8-bit state, a quarter of the bytes (default 32)
+---@field lr number learning rate (a number above 0)
+---@field momentum? number decay rate of the running sum of gradients (a number in [0, 1)) (default 0)
+---@field weight_decay? number decay: the gradient grows by weight_decay times the weight (a number of at least 0) (default 0)
 ---@field paged? boolean keep state within the budget, the rest in a file (default false)
 ---@field budget? string|integer bytes of resident state, "256MiB"
 ---@field spill? string directory of the spill file; default the run directory, else TMPDIR, else /var/tmp
----@field momentum? number decay of the running sum of gradients (default 0)
 
 ---Gradient descent with momentum.
 ---@param parameters table list of tensors, from model:trainable()

@@ -33,6 +33,12 @@ function eval.perplexity(model, data, options)
   return math.exp(sum / count), sum / count, count
 end
 
+local Comparison = {
+  __tostring = function(self)
+    return ("mean KL %.6f nats, %.1f %% equal top tokens, %d tokens"):format(self.kl, 100 * self.agreement, self.tokens)
+  end,
+}
+
 local compare_schema = strict.declare("qlora.eval.compare", { limit = { "count", "most samples; default all" } })
 
 --- How far model `b` is from model `a` on a data set.
@@ -56,7 +62,7 @@ function eval.compare(a, b, data, options)
     kl, agree, rows = kl + sum, agree + same, rows + count
   end
   if rows == 0 then strict.fail("eval.compare: the data set is empty") end
-  return { kl = kl / rows, agreement = agree / rows, tokens = rows }
+  return setmetatable({ kl = kl / rows, agreement = agree / rows, tokens = rows }, Comparison)
 end
 
 local letters = { "A", "B", "C", "D" }

@@ -35,12 +35,12 @@ end
 
 --- What a selection would match, without attaching anything.
 --- @param what any a selection, as for add_lora
---- @param defaults? table settings such as { rank = 8 }
+--- @param defaults? table settings as add_lora takes them, such as { rank = 8 }
 --- @return Selection what would match
 --- @throws when a rule matches no module
 --- @example assert(model:preview_lora({ "up_proj" }, { rank = 4 }).modules > 0)
 function lora.preview(model, what, defaults)
-  local _, report = selection.resolve(model, what, defaults or { rank = 1 })
+  local _, report = selection.resolve(model, what, defaults)
   return report
 end
 

@@ -122,8 +122,9 @@ local function levers(figures)
     add("batch = " .. half, { batch = half, micro_batch = math.min(half, figures.micro_batch) })
   end
   if figures.length > 1 then add("length = " .. figures.length // 2, { length = figures.length // 2 }) end
-  local bits = figures.bits == 8 and 32 or 8
-  add("optimizer bits = " .. bits, { bits = bits })
+  if figures.other_bits then
+    add("optimizer bits = " .. figures.other_bits, { bits = figures.other_bits })
+  end
   add("optimizer paged = " .. tostring(not figures.paged), { paged = not figures.paged })
   return list
 end

@@ -155,8 +155,8 @@ local function settings_of(answer, defaults, module)
 end
 
 local function checked_settings(answer, defaults, module)
-  local s = settings_of(answer, defaults, module)
-  if not s.rank then
+  local s = settings_of(answer, defaults or true, module)
+  if not s.rank and defaults then
     strict.fail("selection: %s has no rank; write add_lora { rank = 16, … } or return { rank = 16 } from the function",
       module.name)
   end
@@ -187,7 +187,7 @@ local function matched_rules(selector, modules)
 end
 
 --- Resolves `what` over `model`: returns the list for `attach_lora` and the report. `defaults` = { rank=, alpha=,
---- dropout=, … }.
+--- dropout=, … }; without it a preview, where adapters may have no rank yet.
 function selection.resolve(model, what, defaults)
   local selector = select.from_value(what)
   local modules, layers = modules_of(model)
@@ -212,7 +212,7 @@ function selection.resolve(model, what, defaults)
   report.list, report.modules, report.base_bytes, report.bytes = list, #list, 0, 0
   for i, module in ipairs(report.selected) do
     report.base_bytes = report.base_bytes + module.bytes
-    report.bytes = report.bytes + 4 * list[i].rank * (module.in_features + module.out_features)
+    report.bytes = report.bytes + 4 * (list[i].rank or 0) * (module.in_features + module.out_features)
   end
   return list, report
 end
@@ -251,12 +251,13 @@ local function groups(list)
   local counts, order = {}, {}
   list = { table.unpack(list) }
   table.sort(list, function(a, b)
-    if a.rank ~= b.rank then return a.rank < b.rank end
+    if a.rank ~= b.rank then return (a.rank or 0) < (b.rank or 0) end
     return a.name < b.name
   end)
   for _, entry in ipairs(list) do
-    local key = ("rank %d alpha %g dropout %g%s%s"):format(entry.rank, entry.alpha, entry.dropout,
-      entry.lr and (" lr x %g"):format(entry.lr) or "", entry.rslora and " rslora" or "")
+    local rank = entry.rank and ("rank %d alpha %g"):format(entry.rank, entry.alpha) or "no rank yet,"
+    local key = ("%s dropout %g%s%s"):format(rank, entry.dropout, entry.lr and (" lr x %g"):format(entry.lr)
+      or "", entry.rslora and " rslora" or "")
     if not counts[key] then order[#order + 1] = key end
     counts[key] = (counts[key] or 0) + 1
   end

@@ -38,17 +38,17 @@ struct Passes {
 
   func runOptimizers() throws {
     let count = 20_000_000
-    for (name, rule, bits) in [
-      ("AdamW 32-bit", OptimizerUpdate.Rule.adamW, 32), ("AdamW 8-bit", .adamW, 8), ("Lion 32-bit", .lion, 32),
-      ("Lion 8-bit", .lion, 8), ("SGD", .sgd, 32),
+    for (name, kernel) in [
+      ("AdamW 32-bit", OptimizerUpdate.Kernel.adamW), ("AdamW 8-bit", .adamW8), ("Lion 32-bit", .lion),
+      ("Lion 8-bit", .lion8), ("SGD", .sgd),
     ] {
       guard bench.wants(name) else { continue }
       let (p, g) = (try bench.tensor([count]), try bench.tensor([count]))
       let state = try (0..<4).map { _ in try Tensor(full: [count], value: 0, on: bench.backend) }
-      let update = OptimizerUpdate(rule: rule, bits: bits, learningRate: 1e-3, weightDecay: 0.01)
+      let update = OptimizerUpdate(kernel, learningRate: 1e-3, weightDecay: 0.01)
       try bench.row(name, work: 1e-6 * Double(count), unit: "M elements/s") {
         try bench.backend.update(
-          update, parameter: p, gradient: g, state: state.map(\.address), step: 3, gradientScale: 1)
+          update, parameter: p, gradient: g, state: state, step: 3, gradientScale: 1)
       }
     }
   }

@@ -1,0 +1,35 @@
+import Numerics
+import Optimizers
+
+extension OptimizerRule {
+  /// What its function takes: its numbers, the width of its state where there is a choice, and where that lies.
+  var luaOptions: [Parameter] {
+    hyperparameters.map(\.luaOption) + (widths.count > 1 ? [widthOption] : []) + [
+      Parameter("paged", .boolean, default: "false", "keep state within the budget, the rest in a file"),
+      Parameter("budget", .oneOf([.string, .integer]), optional: true, "bytes of resident state, \"256MiB\""),
+      Parameter(
+        "spill", .string, optional: true,
+        "directory of the spill file; default the run directory, else TMPDIR, else /var/tmp"),
+    ]
+  }
+
+  private var widthOption: Parameter {
+    let codes = moments.map { "\($0.name) (\($0.map.rawValue) map)" }.joined(separator: ", ")
+    return Parameter(
+      "bits", .integer, default: String(widths[0]), choices: widths.map(String.init),
+      "width of the state; 8 keeps codes of \(codes) in blocks of \(DynamicMap.stateBlockSize)")
+  }
+}
+
+extension Hyperparameter {
+  fileprivate var luaOption: Parameter {
+    func text(_ value: Float) -> String {
+      value == value.rounded() ? String(Int(value)) : String(value).replacing("e-0", with: "e-")
+    }
+    let standard = defaults.map { $0.map(text).joined(separator: ", ") }.map { count == 1 ? $0 : "{ \($0) }" }
+    let numbers = count == 1 ? "a number" : "\(count) numbers"
+    return Parameter(
+      name, count > 1 ? .table : .number, default: standard,
+      "\(meaning) (\(numbers) \(range))")
+  }
+}
