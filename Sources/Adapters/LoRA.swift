@@ -1,3 +1,4 @@
+import Formats
 import Models
 import Tensors
 
@@ -11,21 +12,24 @@ public enum LoRAInitialization: String, Sendable, CaseIterable {
   case portable
 }
 
-/// One adapter to be made: where, and with which numbers.
-public struct LoRASpecification: Sendable {
-  public var moduleName: String
+/// Low-rank adapters: y = x W^T + bias + scaling * dropout(x) A^T B^T, A [rank, in], B [out, rank] (Hu et al. 2021).
+public struct LoRA: LowRankMethod {
+  public static let peftType = "LORA"
+  static let (nameOfA, nameOfB) = ("lora_A.weight", "lora_B.weight")
+
   public var rank: Int
   public var alpha: Double
   public var dropout: Double
+  /// Whether scaling is alpha / sqrt(rank) instead of alpha / rank (Kalajdzievski 2023).
   public var rankStabilised: Bool
+  /// Multiplies the learning rate of both matrices.
   public var learningRateFactor: Double
   public var initialization: LoRAInitialization
 
   public init(
-    moduleName: String, rank: Int, alpha: Double, dropout: Double = 0, rankStabilised: Bool = false,
-    learningRateFactor: Double = 1, initialization: LoRAInitialization = .kaiming
+    rank: Int, alpha: Double, dropout: Double = 0, rankStabilised: Bool = false, learningRateFactor: Double = 1,
+    initialization: LoRAInitialization = .kaiming
   ) {
-    self.moduleName = moduleName
     self.rank = rank
     self.alpha = alpha
     self.dropout = dropout
@@ -33,94 +37,50 @@ public struct LoRASpecification: Sendable {
     self.learningRateFactor = learningRateFactor
     self.initialization = initialization
   }
-}
 
-extension LanguageModel {
-  /// Makes trainable low-rank adapters (Hu et al. 2021) on the named linear modules; all are checked before any is
-  /// attached.
-  /// - Returns: the number of trainable parameters added.
-  /// - Throws: `AdapterError` naming the module; `TensorError.outOfMemory`.
-  @discardableResult
-  public func attachLoRA(_ specifications: [LoRASpecification]) throws -> Int {
-    var targets: [(Module, LoRASpecification)] = []
-    var seen: Set<String> = []
-    for specification in specifications {
-      let module = try validated(specification)
-      guard seen.insert(module.name).inserted, module.adapter == nil else {
-        throw AdapterError.alreadyAttached(module: module.name)
-      }
-      targets.append((module, specification))
-    }
-    var made: [(Module, LowRankAdapter)] = []
-    for (module, specification) in targets {
-      made.append((module, try makeAdapter(module, specification)))
-    }
-    for (module, adapter) in made { module.adapter = adapter }
-    return made.reduce(0) { $0 + $1.1.a.elementCount + $1.1.b.elementCount }
+  public var scaling: Double { alpha / (rankStabilised ? Double(rank).squareRoot() : Double(rank)) }
+
+  public var settings: [(name: String, value: JSON)] {
+    [("rank", .int(rank)), ("alpha", .number(alpha)), ("dropout", .number(dropout))]
   }
 
-  /// Takes all adapters off, so that others can be attached to the same base.
-  /// - Returns: the number of modules that had one.
-  @discardableResult
-  public func removeAdapters() -> Int {
-    let adapted = modules.filter { $0.adapter != nil }
-    for module in adapted { module.adapter = nil }
-    return adapted.count
-  }
-
-  private func validated(_ specification: LoRASpecification) throws -> Module {
-    let name = specification.moduleName
-    guard let module = module(name) else {
-      throw AdapterError.unknownModule(name: name, nearest: modules.map(\.name).filter { $0.hasSuffix(name) })
-    }
-    guard module.kind == .linear else { throw AdapterError.notLinear(module: name, kind: module.kind.rawValue) }
+  public func check(_ module: Module) throws {
     let limit = 65536
-    guard (1...limit).contains(specification.rank) else {
-      throw AdapterError.badRank(module: name, rank: specification.rank, limit: limit)
+    guard (1...limit).contains(rank) else { throw AdapterError.badRank(module: module.name, rank: rank, limit: limit) }
+    let numbers = [
+      ("alpha", alpha, alpha.isFinite && alpha > 0, "a positive number"),
+      ("dropout", dropout, dropout >= 0 && dropout < 1, "a number in [0, 1)"),
+      ("lr", learningRateFactor, learningRateFactor.isFinite && learningRateFactor >= 0, "a factor of at least 0"),
+    ]
+    for (name, value, isGood, expected) in numbers where !isGood {
+      throw AdapterError.badNumber(module: module.name, name: name, value: value, expected: expected)
     }
-    guard specification.alpha.isFinite, specification.alpha > 0 else {
-      throw AdapterError.badNumber(
-        module: name, name: "alpha", value: specification.alpha, expected: "a positive number")
-    }
-    guard specification.dropout >= 0, specification.dropout < 1 else {
-      throw AdapterError.badNumber(
-        module: name, name: "dropout", value: specification.dropout, expected: "a number in [0, 1)")
-    }
-    guard specification.learningRateFactor.isFinite, specification.learningRateFactor >= 0 else {
-      throw AdapterError.badNumber(
-        module: name, name: "lr", value: specification.learningRateFactor, expected: "a factor of at least 0")
-    }
-    return module
   }
 
-  private func makeAdapter(_ module: Module, _ specification: LoRASpecification) throws -> LowRankAdapter {
-    let shape = [specification.rank, module.inFeatures]
-    let a = try Tensor(empty: shape, category: .adapters, on: backend)
-    let b = try Tensor(empty: [module.outFeatures, specification.rank], category: .adapters, on: backend)
-    // A plan needs shapes only: untouched pages cost nothing, whatever the size of the model.
-    if isLoaded { try initialize(a, b, module, specification) }
-    a.requiresGradient = true
-    b.requiresGradient = true
-    return LowRankAdapter(
-      moduleName: module.name, rank: specification.rank, alpha: specification.alpha,
-      dropout: specification.dropout, rankStabilised: specification.rankStabilised,
-      learningRateFactor: specification.learningRateFactor, a: a, b: b)
+  public func parameters(of module: Module) -> [AdapterParameter] {
+    [
+      AdapterParameter(LoRA.nameOfA, [rank, module.inFeatures], learningRateFactor: learningRateFactor),
+      AdapterParameter(LoRA.nameOfB, [module.outFeatures, rank], learningRateFactor: learningRateFactor),
+    ]
   }
 
-  private func initialize(
-    _ a: Tensor, _ b: Tensor, _ module: Module, _ specification: LoRASpecification
-  ) throws {
-    try backend.fill(b, 0)
+  public func initialize(_ tensors: [Tensor], of module: Module, seed: UInt64) throws {
+    let (a, b) = (tensors[0], tensors[1])
+    try b.backend.fill(b, 0)
     let stream = RandomStream(seed: seed, purpose: "lora_a", module: module.name)
-    switch specification.initialization {
+    switch initialization {
     case .kaiming:
       let bound = 1 / Double(module.inFeatures).squareRoot()
-      try backend.fillUniform(a, low: -bound, high: bound, stream: stream)
+      try a.backend.fillUniform(a, low: -bound, high: bound, stream: stream)
     case .gaussian:
-      try backend.fillNormal(a, mean: 0, deviation: 1 / Double(specification.rank), stream: stream)
+      try a.backend.fillNormal(a, mean: 0, deviation: 1 / Double(rank), stream: stream)
     case .portable:
       try fillPortably(a, name: module.name, columns: module.inFeatures)
     }
+  }
+
+  public func lowRank(_ tensors: [Tensor]) -> LowRank {
+    LowRank(a: tensors[0], b: tensors[1], scaling: Float(scaling))
   }
 }
 

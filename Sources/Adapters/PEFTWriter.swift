@@ -3,7 +3,7 @@ import Models
 import Tensors
 
 /// Adapters as PEFT writes and reads them: `adapter_config.json` and `adapter_model.safetensors`
-/// (PEFT 0.21, LoraConfig and save_pretrained).
+/// (PEFT 0.21, save_pretrained).
 public enum PEFTFiles {
   static let configName = "adapter_config.json"
   static let weightsName = "adapter_model.safetensors"
@@ -20,14 +20,8 @@ public enum PEFTFiles {
 
   /// Writes the two files into a directory that exists.
   public static func write(_ model: LanguageModel, into directory: String) throws {
-    let adapters = model.adapters
-    guard let first = adapters.first else { throw AdapterError.nothingToSave }
-    // PEFT has one switch for the whole adapter.
-    for adapter in adapters where adapter.rankStabilised != first.rankStabilised {
-      throw AdapterError.mixedScaling(modules: [first.moduleName, adapter.moduleName])
-    }
     try AtomicFile.write("\(directory)/\(configName)", configuration(model).text(.python) + "\n")
-    let items = adapters.flatMap(\.parameters).map { name, tensor in
+    let items = model.adapters.flatMap(\.parameters).map { name, tensor, _ in
       SafetensorsWriter.Item(name: keyPrefix + name, dtype: .f32, shape: tensor.shape) { sink in
         try tensor.withHostBytes { try sink($0) }
       }
@@ -35,26 +29,29 @@ public enum PEFTFiles {
     try SafetensorsWriter.write(path: "\(directory)/\(weightsName)", items)
   }
 
-  /// The LoraConfig that describes the adapters; rank and alpha are the commonest, others go into the patterns.
-  static func configuration(_ model: LanguageModel) -> JSON {
+  /// The configuration that describes the adapters: what every method has, and what the method says.
+  static func configuration(_ model: LanguageModel) throws -> JSON {
     let adapters = model.adapters
-    let rank = commonest(adapters.map(\.rank))
-    let alpha = commonest(adapters.map(\.alpha))
-    // A key is matched as a regex at the end of the name; a full name matches only itself.
-    let ranks = adapters.filter { $0.rank != rank }.map { ($0.moduleName, JSON.int($0.rank)) }
-    let alphas = adapters.filter { $0.alpha != alpha }.map { ($0.moduleName, number($0.alpha)) }
+    guard let first = adapters.first else { throw AdapterError.nothingToSave }
+    let method = type(of: first.method)
+    for other in adapters where type(of: other.method) != method {
+      throw AdapterError.mixedMethods(
+        modules: [first.moduleName, other.moduleName], names: [method.peftType, type(of: other.method).peftType])
+    }
     let fields: [(String, JSON)] = [
-      ("peft_type", "LORA"), ("task_type", "CAUSAL_LM"), ("base_model_name_or_path", .string(model.path)),
-      ("r", .int(rank)), ("lora_alpha", number(alpha)),
-      ("lora_dropout", number(commonest(adapters.map(\.dropout)))),
-      ("target_modules", .array(targets(model).map { .string($0) })),
-      ("rank_pattern", .object(JSONObject(ranks))), ("alpha_pattern", .object(JSONObject(alphas))),
-      ("use_rslora", .bool(adapters[0].rankStabilised)), ("use_dora", false), ("bias", "none"),
-      ("fan_in_fan_out", false),
-      ("inference_mode", true), ("init_lora_weights", true), ("modules_to_save", .null),
-      ("exclude_modules", .null), ("layers_to_transform", .null), ("layers_pattern", .null), ("revision", .null),
+      ("peft_type", .string(method.peftType)), ("task_type", "CAUSAL_LM"),
+      ("base_model_name_or_path", .string(model.path)), ("inference_mode", true), ("revision", .null),
+      ("target_modules", .array(targets(model).map { .string($0) })), ("exclude_modules", .null),
+      ("modules_to_save", .null),
     ]
-    return .object(JSONObject(fields))
+    return .object(JSONObject(fields + (try ownFields(of: method, adapters))))
+  }
+
+  private static func ownFields<Method: AdapterMethod>(
+    of method: Method.Type, _ adapters: [Adapter]
+  ) throws -> [(String, JSON)] {
+    try method.configuration(
+      adapters.compactMap { adapter in (adapter.method as? Method).map { (adapter.moduleName, $0) } })
   }
 
   /// Last components when they select exactly the adapted modules (PEFT matches `name == t` or a dotted suffix),
@@ -64,17 +61,5 @@ public enum PEFTFiles {
     let roles = Set(model.modules.filter { adapted.contains($0.name) }.map(\.role))
     let selected = Set(model.modules.filter { roles.contains($0.role) }.map(\.name))
     return (selected == adapted ? roles : adapted).sorted()
-  }
-
-  private static func commonest<Value: Hashable & Comparable>(_ values: [Value]) -> Value {
-    var counts: [Value: Int] = [:]
-    for value in values { counts[value, default: 0] += 1 }
-    // The caller has checked that there is at least one adapter; ties go to the larger value.
-    return counts.max { ($0.value, $0.key) < ($1.value, $1.key) }!.key
-  }
-
-  /// Whole numbers are written as integers, as PEFT's own files have them.
-  private static func number(_ value: Double) -> JSON {
-    Int(exactly: value).map { value == 0 ? .number(0) : .int($0) } ?? .number(value)
   }
 }

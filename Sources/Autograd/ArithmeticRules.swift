@@ -31,8 +31,9 @@ private func widened(_ x: Tensor) throws -> Tensor { try x.dtype == .f32 ? x : c
 /// The bare broadcasting operation, not recorded.
 func evaluate(_ operation: BinaryOperation, _ a: Tensor, _ b: Tensor, name: String) throws -> Tensor {
   let shape = try Shape.broadcast(a.shape, b.shape, operation: name)
-  let y = try Tensor(empty: shape, dtype: .f32, on: a.backend)
-  try a.backend.binary(operation, a, b, into: y)
+  let backend = try a.backend(for: name, with: b)
+  let y = try Tensor(empty: shape, dtype: .f32, on: backend)
+  try backend.binary(operation, a, b, into: y)
   return y
 }
 

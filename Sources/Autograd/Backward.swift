@@ -13,6 +13,7 @@ extension Tensor {
     guard seed.shape == shape else {
       throw TensorError.shapeMismatch(operation: "backward", lhs: shape, rhs: seed.shape)
     }
+    _ = try backend(for: "backward", with: seed)
     try GradientMode.disabled {
       guard let edge = producer as? GraphEdge else { return try deposit(seed) }
       edge.node.outputGradients[edge.index] = seed

@@ -82,7 +82,7 @@ final class SavedCheckpoint {
     guard let file, let thread, let tensor else { return }
     backend.synchronize()
     writing = thread.start { [checksum, offset] () throws(TensorError) in
-      checksum.value = try file.write(tensor.address, tensor.byteCount, at: offset)
+      checksum.value = try file.write(tensor, at: offset)
     }
   }
 
@@ -99,7 +99,7 @@ final class SavedCheckpoint {
     tensor = target
     guard let file, let thread else { return }
     reading = thread.start { [checksum, offset] () throws(TensorError) in
-      try file.read(target.address, target.byteCount, at: offset, checksum: checksum.value)
+      try file.read(into: target, at: offset, checksum: checksum.value)
     }
   }
 

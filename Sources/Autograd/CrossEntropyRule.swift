@@ -18,7 +18,7 @@ private let rowsPerChunk = 128
 public func linearCrossEntropy(
   _ hidden: Tensor, head: LinearWeight, labels: Tensor, scale: Float, softCap: Float = 0, precision: DType
 ) throws -> Tensor {
-  let backend = hidden.backend
+  let backend = try hidden.backend(for: "linear_cross_entropy", with: head.anchor, labels)
   let tokens = hidden.shape[0]
   let vocabulary = head.shape[0]
   var denseHead: Tensor?
@@ -61,10 +61,8 @@ public func linearCrossEntropy(
   try backend.accumulate(loss, scale: scale, into: loss, scale: 0)
 
   record("linear_cross_entropy", inputs: [hidden, denseHead], output: loss) { dLoss in
-    let factor = Float(try dLoss.item())
-    for gradient in [dHidden, dHead].compactMap({ $0 }) where factor != 1 {
-      try backend.accumulate(gradient, scale: factor, into: gradient, scale: 0)
-    }
+    let dLoss = try dLoss.contiguous()
+    for gradient in [dHidden, dHead].compactMap({ $0 }) { try backend.scale(gradient, by: dLoss) }
     return [dHidden, dHead]
   }
   return loss

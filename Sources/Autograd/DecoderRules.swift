@@ -6,7 +6,7 @@ import Tensors
 /// Root-mean-square normalisation over the last dimension (Zhang and Sennrich 2019), f32 statistics, times
 /// `offset + weight` (Gemma's weights are stored less one).
 public func rmsNorm(_ x: Tensor, weight: Tensor, offset: Float = 0, epsilon: Float) throws -> Tensor {
-  let backend = x.backend
+  let backend = try x.backend(for: "rms_norm", with: weight)
   let width = weight.elementCount
   let x = try x.contiguousRows(columns: width, operation: "rms_norm", other: weight.shape)
   let y = try Tensor(empty: x.shape, dtype: x.dtype, on: backend)
@@ -35,7 +35,7 @@ public func rmsNorm(_ x: Tensor, weight: Tensor, offset: Float = 0, epsilon: Flo
 public func rope(
   inPlace x: Tensor, heads: Int, headDim: Int, cosine: Tensor, sine: Tensor, positions: Tensor
 ) throws -> Tensor {
-  let backend = x.backend
+  let backend = try x.backend(for: "rope", with: cosine, sine, positions)
   try backend.rope(
     x, heads: heads, headDim: headDim, cosine: cosine, sine: sine, positions: positions, inverse: false)
   guard isRecording(x) else { return x }
@@ -54,7 +54,7 @@ public func rope(
 /// A sink s of a head adds exp(s) to the denominators of its rows, p = exp(s - lse) of each; a row's values then sum to
 /// out with weight 1 - p, so that ds = -sum over rows of p * (dOut . out).
 public func attention(_ q: Tensor, _ k: Tensor, _ v: Tensor, _ shape: AttentionShape) throws -> Tensor {
-  let backend = q.backend
+  let backend = try q.backend(for: "attention", with: k, v, shape.segments)
   let out = try Tensor(empty: q.shape, dtype: q.dtype, on: backend)
   let lse = try Tensor(empty: [shape.heads, q.shape[0]], dtype: .f32, on: backend)
   try backend.attention(q, k, v, shape, into: out, lse: lse)
@@ -97,7 +97,7 @@ public func gated(_ activation: GateActivation, gate: Tensor, up: Tensor) throws
   guard gate.shape == up.shape else {
     throw TensorError.shapeMismatch(operation: "gated", lhs: gate.shape, rhs: up.shape)
   }
-  let backend = gate.backend
+  let backend = try gate.backend(for: "gated", with: up)
   let y = try Tensor(empty: gate.shape, dtype: gate.dtype, on: backend)
   try backend.gated(activation, gate: gate, up: up, into: y)
   guard isRecording(gate, up) else { return y }
@@ -117,21 +117,38 @@ public func gated(_ activation: GateActivation, gate: Tensor, up: Tensor) throws
   return y
 }
 
-/// x + residual, written over `x`, which must be a fresh result that no rule has saved.
-public func addResidual(inPlace x: Tensor, _ residual: Tensor) throws -> Tensor {
+/// scale * x + residual, written over `x`, which must be a fresh result that no rule has saved.
+public func addResidual(inPlace x: Tensor, scale: Float = 1, _ residual: Tensor) throws -> Tensor {
   guard x.shape == residual.shape else {
     throw TensorError.shapeMismatch(operation: "residual", lhs: x.shape, rhs: residual.shape)
   }
-  try x.backend.accumulate(residual, scale: 1, into: x, scale: 1)
+  try x.backend(for: "residual", with: residual).accumulate(residual, scale: 1, into: x, scale: scale)
   guard isRecording(x, residual) else { return x }
   let y = x.detached()
-  record("residual", inputs: [x, residual], output: y) { dy in [dy, dy] }
+  record("residual", inputs: [x, residual], output: y) { dy in [try multiplied(dy, by: scale), dy] }
   return y
+}
+
+/// scale * x, written over `x`, which must be a fresh result that no rule has saved.
+public func scaled(inPlace x: Tensor, by scale: Float) throws -> Tensor {
+  guard scale != 1 else { return x }
+  try x.backend.accumulate(x, scale: scale, into: x, scale: 0)
+  guard isRecording(x) else { return x }
+  let y = x.detached()
+  record("scale", inputs: [x], output: y) { dy in [try multiplied(dy, by: scale)] }
+  return y
+}
+
+private func multiplied(_ dy: Tensor, by scale: Float) throws -> Tensor {
+  guard scale != 1 else { return dy }
+  let dx = try Tensor(empty: dy.shape, dtype: dy.dtype, on: dy.backend)
+  try dy.backend.accumulate(try dy.contiguous(), scale: scale, into: dx, scale: 0)
+  return dx
 }
 
 /// Rows of `table` [V, D] for i32 ids [T], in `dtype`.
 public func embedding(_ table: Tensor, ids: Tensor, dtype: DType) throws -> Tensor {
-  let backend = table.backend
+  let backend = try table.backend(for: "embedding", with: ids)
   let rows = try Tensor(empty: [ids.elementCount, table.shape[1]], dtype: dtype, on: backend)
   try backend.embedding(table, ids: ids, into: rows)
   record("embedding", inputs: [table], output: rows) { dRows in

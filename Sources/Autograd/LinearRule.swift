@@ -1,43 +1,23 @@
 import Tensors
 
-/// The low-rank branch of a linear layer: scaling * B (A dropout(x)), A [rank, in] and B [out, rank] in f32
-/// (Hu et al. 2021, section 4.1; dropout as in PEFT, on the input of the branch only).
-public struct LowRankBranch {
-  public let a: Tensor
-  public let b: Tensor
-  public let scaling: Float
-  public let dropout: Float
-  /// Where the mask comes from; unused without dropout.
-  public let stream: RandomStream
-
-  public init(a: Tensor, b: Tensor, scaling: Float, dropout: Float = 0, stream: RandomStream) {
-    self.a = a
-    self.b = b
-    self.scaling = scaling
-    self.dropout = dropout
-    self.stream = stream
-  }
-}
-
 /// A linear layer y = x W^T + bias + branch(x).
 public struct LinearLayer {
   public let weight: LinearWeight
   /// [out]
   public let bias: Tensor?
-  public let branch: LowRankBranch?
+  public let branch: LowRank?
 
-  public init(weight: LinearWeight, bias: Tensor? = nil, branch: LowRankBranch? = nil) {
+  public init(weight: LinearWeight, bias: Tensor? = nil, branch: LowRank? = nil) {
     self.weight = weight
     self.bias = bias
     self.branch = branch
   }
 
   fileprivate var operands: LinearOperands {
-    LinearOperands(weight: weight, lowRank: branch.map { ($0.a, $0.b, $0.scaling) })
+    LinearOperands(weight: weight, lowRank: branch)
   }
-  fileprivate var rank: Int { branch?.a.shape[0] ?? 0 }
-  /// Whether the branch sees the input through a mask.
-  fileprivate var isMasked: Bool { (branch?.dropout ?? 0) > 0 }
+  fileprivate var rank: Int { branch?.rank ?? 0 }
+  fileprivate var isMasked: Bool { branch?.isMasked ?? false }
   fileprivate var trainedWeight: Tensor? {
     if case .dense(let matrix) = weight, matrix.requiresGradient { matrix } else { nil }
   }
@@ -47,7 +27,9 @@ public struct LinearLayer {
 public func linear(_ x: Tensor, _ layers: [LinearLayer], precision: DType) throws -> [Tensor] {
   let backend = x.backend
   let x = try layers.reduce(x) { x, layer in
-    try x.contiguousRows(columns: layer.weight.shape[1], operation: "linear", other: layer.weight.shape)
+    _ = try x.backend(for: "linear", with: layer.weight.anchor, layer.branch?.a, layer.branch?.b)
+    _ = try x.backend(for: "linear", with: layer.bias)
+    return try x.contiguousRows(columns: layer.weight.shape[1], operation: "linear", other: layer.weight.shape)
   }
   let tokens = x.shape[0]
   let outputs = try layers.map { layer in
@@ -124,12 +106,12 @@ public func linear(_ x: Tensor, _ layers: [LinearLayer], precision: DType) throw
 
 /// `linear` of one layer.
 public func linear(
-  _ x: Tensor, _ weight: LinearWeight, bias: Tensor? = nil, branch: LowRankBranch? = nil, precision: DType
+  _ x: Tensor, _ weight: LinearWeight, bias: Tensor? = nil, branch: LowRank? = nil, precision: DType
 ) throws -> Tensor {
   try linear(x, [LinearLayer(weight: weight, bias: bias, branch: branch)], precision: precision)[0]
 }
 
-extension LowRankBranch {
+extension LowRank {
   fileprivate func masked(_ x: Tensor) throws -> Tensor {
     let y = try Tensor(empty: x.shape, dtype: x.dtype, on: x.backend)
     try x.backend.dropout(x, probability: dropout, stream: stream, into: y, accumulate: false)

@@ -111,7 +111,7 @@ public func matmul(_ a: Tensor, _ b: Tensor) throws -> Tensor {
 }
 
 private func matrixProduct(_ a: Tensor, _ b: Tensor) throws -> Tensor {
-  let backend = a.backend
+  let backend = try a.backend(for: "matmul", with: b)
   let (left, right) = (try a.contiguous(), try b.contiguous())
   func multiply(_ x: Tensor, _ tx: Bool, _ y: Tensor, _ ty: Bool, _ shape: [Int]) throws -> Tensor {
     let c = try Tensor(empty: shape, dtype: .f32, on: backend)
@@ -134,7 +134,7 @@ private func matrixProduct(_ a: Tensor, _ b: Tensor) throws -> Tensor {
 
 /// scale * sum of the cross-entropies of rows of logits [T, V] against i32 targets [T] (negative: not counted).
 public func crossEntropy(_ logits: Tensor, labels: Tensor, scale: Float) throws -> Tensor {
-  let backend = logits.backend
+  let backend = try logits.backend(for: "cross_entropy", with: labels)
   let rows = logits.shape[0]
   // The kernel turns logits into their gradient in place, so it works on a copy.
   let work = try logits.converted(to: .f32, category: .workspace)
@@ -144,8 +144,7 @@ public func crossEntropy(_ logits: Tensor, labels: Tensor, scale: Float) throws 
   try backend.reduce(.sum, losses, outer: 1, count: rows, inner: 1, into: loss)
   try backend.accumulate(loss, scale: scale, into: loss, scale: 0)
   record("cross_entropy", inputs: [logits], output: loss) { dLoss in
-    let factor = Float(try dLoss.item())
-    try backend.accumulate(work, scale: factor, into: work, scale: 0)
+    try backend.scale(work, by: try dLoss.contiguous())
     return [try logits.dtype == .f32 ? work : work.converted(to: logits.dtype)]
   }
   return loss

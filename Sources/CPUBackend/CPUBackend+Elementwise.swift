@@ -27,6 +27,14 @@ extension CPUBackend {
       }
       return
     }
+    if left.isContiguous, b.elementCount == 1, firstType == .f32, secondType == .f32 {
+      pool.forEachRange(y.elementCount, grain: stridedGrain) { range, _ in
+        let p = first.value.assumingMemoryBound(to: Float.self)
+        let q = second.value.load(as: Float.self)
+        for index in range { target.value[index] = apply(operation, p[index], q) }
+      }
+      return
+    }
     let walk = StridedWalk(shape: y.shape, strides: [left.strides, right.strides, y.strides])
     pool.forEachRange(y.elementCount, grain: stridedGrain) { range, _ in
       walk.forEach(range) { at in
@@ -54,23 +62,39 @@ extension CPUBackend {
     }
   }
 
-  public func sumOfSquares(_ x: Tensor) throws -> Double {
-    let source = Shared(x.address)
-    let dtype = x.dtype
-    let count = x.elementCount
+  /// Returns at once for a factor of 1, the gradient of a loss that nothing was done to.
+  public func scale(_ x: Tensor, by factor: Tensor) throws {
+    if pool.isRehearsal { return }
+    let factor = factor.floatAddress.pointee
+    if factor != 1 { try accumulate(x, scale: factor, into: x, scale: 0) }
+  }
+
+  public func sumOfSquares(_ tensors: [Tensor], into sum: Tensor) throws {
     let chunk = 16384
-    let chunks = (count + chunk - 1) / chunk
-    let sums = Shared(UnsafeMutablePointer<Double>.allocate(capacity: max(1, chunks)))
+    let pieces = tensors.flatMap { x in
+      stride(from: 0, to: x.elementCount, by: chunk).map {
+        (source: Shared(x.address), dtype: x.dtype, range: $0..<min(x.elementCount, $0 + chunk))
+      }
+    }
+    let sums = Shared(UnsafeMutablePointer<Double>.allocate(capacity: max(1, pieces.count)))
     defer { sums.value.deallocate() }
-    pool.run(chunks) { index, _ in
+    pool.run(pieces.count) { index, _ in
+      let (source, dtype, range) = pieces[index]
       var sum = 0.0
-      for element in index * chunk..<min(count, (index + 1) * chunk) {
+      for element in range {
         let value = loadElement(source.value, dtype, element)
         sum += value * value
       }
       sums.value[index] = sum
     }
-    return (0..<chunks).reduce(0) { $0 + sums.value[$1] }
+    if pool.isRehearsal { return }
+    var (total, next) = (0.0, 0)
+    for x in tensors {
+      let end = next + (x.elementCount + chunk - 1) / chunk
+      total += (next..<end).reduce(0) { $0 + sums.value[$1] }
+      next = end
+    }
+    sum.address.storeBytes(of: total.bitPattern, as: UInt64.self)
   }
 }
 

@@ -12,23 +12,22 @@ extension CPUBackend {
     _ x: Tensor, _ layers: [LinearOperands], into outputs: [LinearOutput], precision: DType
   ) throws {
     guard x.shape[0] >= Self.sharedRows else {
-      for (layer, output) in zip(layers, outputs) { try linearAlone(x, layer, into: output, precision) }
-      return
+      return try composedLinear(x, layers, into: outputs, precision: precision)
     }
     var first = StagedMatmul.Stage(
       parts: [StagedMatmul.Part(rows: rows(x), k: x.shape[1])], products: [])
     var second = StagedMatmul.Stage(parts: [], products: [])
     for (index, output) in outputs.enumerated() {
       var terms = [StagedMatmul.Term(part: 0, columns: columns(layers[index].weight, alongSteps: true))]
-      if let low = output.low, let (a, b, scaling) = layers[index].lowRank {
+      if let low = output.low, let branch = layers[index].lowRank {
         if !output.lowIsGiven {
           first.products.append(
             StagedMatmul.Product(
-              terms: [StagedMatmul.Term(part: 0, columns: columns(a, alongSteps: true))],
-              output: target(low, alpha: scaling)))
+              terms: [StagedMatmul.Term(part: 0, columns: columns(branch.a, alongSteps: true))],
+              output: target(low, alpha: branch.scaling)))
         }
-        second.parts.append(StagedMatmul.Part(rows: rows(low), k: b.shape[1]))
-        terms.append(StagedMatmul.Term(part: second.parts.count, columns: columns(b, alongSteps: true)))
+        second.parts.append(StagedMatmul.Part(rows: rows(low), k: branch.rank))
+        terms.append(StagedMatmul.Term(part: second.parts.count, columns: columns(branch.b, alongSteps: true)))
       }
       second.products.append(
         StagedMatmul.Product(terms: terms, output: target(output.y, beta: output.addsToOld ? 1 : 0)))
@@ -41,10 +40,7 @@ extension CPUBackend {
   ) throws {
     guard let tokens = gradients.first?.dy.shape[0] else { return }
     guard tokens >= Self.sharedRows else {
-      for (index, layer) in layers.enumerated() {
-        try linearBackwardAlone(gradients[index], layer, into: dx, beta: index == 0 ? 0 : 1, precision)
-      }
-      return
+      return try composedLinearBackward(gradients, layers, into: dx, precision: precision)
     }
     var first = StagedMatmul.Stage(parts: [], products: [])
     var second = StagedMatmul.Stage(parts: [], products: [])
@@ -52,16 +48,16 @@ extension CPUBackend {
     for (index, gradient) in gradients.enumerated() {
       first.parts.append(StagedMatmul.Part(rows: rows(gradient.dy), k: gradient.dy.shape[1]))
       terms.append(StagedMatmul.Term(part: index, columns: columns(layers[index].weight, alongSteps: false)))
-      guard let dLow = gradient.dLow, let (a, b, scaling) = layers[index].lowRank else { continue }
+      guard let dLow = gradient.dLow, let branch = layers[index].lowRank else { continue }
       first.products.append(
         StagedMatmul.Product(
-          terms: [StagedMatmul.Term(part: index, columns: columns(b, alongSteps: false))],
-          output: target(dLow, alpha: scaling)))
+          terms: [StagedMatmul.Term(part: index, columns: columns(branch.b, alongSteps: false))],
+          output: target(dLow, alpha: branch.scaling)))
       guard dx != nil, gradient.reachesInput else { continue }
-      second.parts.append(StagedMatmul.Part(rows: rows(dLow), k: a.shape[0]))
+      second.parts.append(StagedMatmul.Part(rows: rows(dLow), k: branch.rank))
       terms.append(
         StagedMatmul.Term(
-          part: gradients.count + second.parts.count - 1, columns: columns(a, alongSteps: false)))
+          part: gradients.count + second.parts.count - 1, columns: columns(branch.a, alongSteps: false)))
     }
     if let dx { second.products.append(StagedMatmul.Product(terms: terms, output: target(dx))) }
     try run(dx == nil ? [first] : [first, second], lanes: tokens, precision)
@@ -97,33 +93,5 @@ extension CPUBackend {
   private func target(_ y: Tensor, alpha: Float = 1, beta: Float = 0) -> MatmulOutput {
     MatmulOutput(
       base: y.address, type: y.dtype, stride: y.rowStride, transposed: false, alpha: alpha, beta: beta)
-  }
-
-  // MARK: Few rows
-
-  private func linearAlone(
-    _ x: Tensor, _ layer: LinearOperands, into output: LinearOutput, _ precision: DType
-  ) throws {
-    try layer.weight.multiply(
-      x, transposed: false, beta: output.addsToOld ? 1 : 0, into: output.y, precision: precision)
-    guard let low = output.low, let (a, b, scaling) = layer.lowRank else { return }
-    if !output.lowIsGiven {
-      try matmul(
-        x, transposeA: false, a, transposeB: true, alpha: scaling, beta: 0, into: low, precision: precision)
-    }
-    try matmul(low, transposeA: false, b, transposeB: true, alpha: 1, beta: 1, into: output.y, precision: precision)
-  }
-
-  private func linearBackwardAlone(
-    _ gradient: LinearGradient, _ layer: LinearOperands, into dx: Tensor?, beta: Float, _ precision: DType
-  ) throws {
-    if let dx {
-      try layer.weight.multiply(gradient.dy, transposed: true, beta: beta, into: dx, precision: precision)
-    }
-    guard let dLow = gradient.dLow, let (a, b, scaling) = layer.lowRank else { return }
-    try matmul(
-      gradient.dy, transposeA: false, b, transposeB: false, alpha: scaling, beta: 0, into: dLow, precision: precision)
-    guard let dx, gradient.reachesInput else { return }
-    try matmul(dLow, transposeA: false, a, transposeB: false, alpha: 1, beta: 1, into: dx, precision: precision)
   }
 }

@@ -13,6 +13,9 @@ extension CPUBackend {
     return BlockStorage(block, charged: size, byteCount: byteCount, category: category, backend: self)
   }
 
+  /// A view of the file's pages.
+  public func adopt(_ file: FileBytes) throws -> Storage { FileStorage(file, backend: self) }
+
   /// Bytes that blocks in use or kept for reuse and scratch buffers occupy, as far as they were written.
   public var residentByteCount: Int { allocator.resident.now + scratchByteCount }
   /// The highest since `resetResidentPeak`.
@@ -53,7 +56,7 @@ extension CPUBackend {
 }
 
 /// A block of the allocator, on the books of the ledger.
-private final class BlockStorage: Storage, @unchecked Sendable {
+private final class BlockStorage: HostStorage, @unchecked Sendable {
   private let block: BlockAllocator.Block
   private let charged: Int
   private let owner: CPUBackend

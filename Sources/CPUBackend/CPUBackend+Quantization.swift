@@ -4,8 +4,8 @@ import Tensors
 
 extension CPUBackend {
   public func quantize4(
-    _ x: Tensor, kind: FourBitKind, blockSize: Int, codes: Tensor, absmax: Tensor
-  ) throws -> Int? {
+    _ x: Tensor, kind: FourBitKind, blockSize: Int, codes: Tensor, absmax: Tensor, firstBad: Tensor
+  ) throws {
     let count = x.elementCount
     let blocks = (count + blockSize - 1) / blockSize
     let tableOf =
@@ -29,7 +29,9 @@ extension CPUBackend {
         scales.value + index * chunk)
       findings.value[index] = found < 0 ? -1 : first + found
     }
-    return (0..<chunks).lazy.map { findings.value[$0] }.first { $0 >= 0 }
+    if pool.isRehearsal { return }
+    let found = (0..<chunks).lazy.map { findings.value[$0] }.first { $0 >= 0 }
+    firstBad.address.storeBytes(of: Int64(found ?? -1), as: Int64.self)
   }
 
   public func dequantize4(_ operand: QuantizedOperand, into y: Tensor) throws {

@@ -1,19 +1,6 @@
 import Numerics
 import Tensors
 
-extension Tensor {
-  var floatAddress: UnsafeMutablePointer<Float> { address.assumingMemoryBound(to: Float.self) }
-  var idAddress: UnsafeMutablePointer<Int32> { address.assumingMemoryBound(to: Int32.self) }
-  var byteAddress: UnsafeMutablePointer<UInt8> { address.assumingMemoryBound(to: UInt8.self) }
-  var type: Int32 { dtype.rawValue }
-}
-
-/// Addresses for worker closures; every chunk touches elements of its own.
-struct Shared<Value>: @unchecked Sendable {
-  let value: Value
-  init(_ value: Value) { self.value = value }
-}
-
 /// Elements per chunk of a memory-bound pass: 64 KiB of f32, well above the cost of handing out a chunk.
 private let grain = 16384
 

@@ -3,8 +3,8 @@ import Glibc
 import Tensors
 
 /// The CPU implementation of the tensor backend: kernel tables of one instruction set and a thread pool.
-/// Each family of operations is an extension in a file of its own; those files work on pointers, and
-/// the `CPUBackend+….swift` files adapt them to tensors.
+/// Each family of operations is an extension in a file `CPUBackend+….swift`, which adapts tensors to what works on
+/// addresses. No other module sees the address of a tensor.
 public final class CPUBackend: RehearsalBackend, @unchecked Sendable {
   public let instructionSet: InstructionSet
   public private(set) var pool: ThreadPool
@@ -32,8 +32,11 @@ public final class CPUBackend: RehearsalBackend, @unchecked Sendable {
       backend: { [unowned self] in residentByteCount }, reclaim: { [allocator] in allocator.releaseCache() })
   }
 
-  /// Exchanges the thread pool; results do not depend on the number of threads. Not while an operation runs.
-  public func setThreadCount(_ count: Int) {
+  public var kernelName: String { String(describing: instructionSet) }
+  public var threadCount: Int { pool.threadCount }
+
+  /// Exchanges the thread pool.
+  public func setThreadCount(_ count: Int) throws(TensorError) {
     guard count != pool.threadCount else { return }
     pool = ThreadPool(threadCount: count)
     attentionScratch = WorkerScratch(workers: max(1, count), memory)

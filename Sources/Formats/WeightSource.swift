@@ -44,16 +44,17 @@ public struct WeightSource: Sendable {
 
   /// Opens a folder with safetensors, or one `.safetensors` or `.gguf` file. A folder without safetensors but with
   /// exactly one `.gguf` file opens that one.
-  public init(path: String) throws(FormatError) {
+  /// - Parameter layout: gives the layout of a GGUF architecture; without one tensors keep their names in the file.
+  public init(path: String, layout: (String) -> GGUFLayout? = { _ in nil }) throws(FormatError) {
     if FileSystem.isDirectory(path) {
       let names = try FileSystem.list(path)
       let ggufs = names.filter { $0.hasSuffix(".gguf") }
       if !names.contains(where: { $0.hasPrefix("model.safetensors") }), ggufs.count == 1 {
-        self = try WeightSource(gguf: try GGUFFile(path: path + "/" + ggufs[0]))
+        self = try WeightSource(gguf: try GGUFFile(path: path + "/" + ggufs[0]), layout: layout)
         return
       }
     } else if path.hasSuffix(".gguf") {
-      self = try WeightSource(gguf: try GGUFFile(path: path))
+      self = try WeightSource(gguf: try GGUFFile(path: path), layout: layout)
       return
     }
     self = try WeightSource(checkpoint: try Checkpoint(directory: path))
@@ -68,18 +69,21 @@ public struct WeightSource: Sendable {
     self.init(path: checkpoint.path, tensors: tensors, origin: .safetensors(checkpoint))
   }
 
-  /// Tensors without a Hugging Face counterpart (`rope_freqs.weight`) are left out.
-  public init(gguf: GGUFFile) throws(FormatError) {
+  /// Tensors that the layout has no name for (`rope_freqs.weight`) are left out.
+  public init(gguf: GGUFFile, layout: (String) -> GGUFLayout?) throws(FormatError) {
+    let architecture = gguf.metadata["general.architecture"]?.string ?? ""
+    let layout = layout(architecture)
     let tensors = gguf.tensors.compactMap { tensor -> Tensor? in
-      guard let name = GGUFNames.huggingFace(tensor.name) else { return nil }
+      guard let name = layout.map({ $0.huggingFace(tensor.name) }) ?? tensor.name else { return nil }
       let encoding = tensor.type.map { Encoding.block($0) } ?? .unreadable(GGMLType.name(of: tensor.typeNumber))
       return Tensor(
         name: name, encoding: encoding, shape: tensor.shape, byteCount: tensor.byteCount, stored: tensor.name)
     }
-    // Only architecture llama stores rotated heads in pairs.
-    let permuted = gguf.metadata["general.architecture"]?.string == "llama"
-    let heads = permuted ? gguf.metadata["llama.attention.head_count"]?.int ?? 0 : 0
-    let keyHeads = permuted ? gguf.metadata["llama.attention.head_count_kv"]?.int ?? heads : 0
+    var (heads, keyHeads) = (0, 0)
+    if layout?.pairsHeads ?? false {
+      heads = gguf.metadata[architecture + ".attention.head_count"]?.int ?? 0
+      keyHeads = gguf.metadata[architecture + ".attention.head_count_kv"]?.int ?? heads
+    }
     self.init(
       path: gguf.path, tensors: tensors, origin: .gguf(gguf, queryHeads: heads, keyHeads: keyHeads))
   }

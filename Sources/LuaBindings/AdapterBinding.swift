@@ -25,9 +25,9 @@ extension Engine {
         [Parameter("list", .rows(Self.adapterFields), "one table for each module")], returns: "integer"
       ) { call in
         let model = try self.model(call)
-        let specifications = try call.table("list").elements.map { try self.specification($0, call) }
+        let adapters = try call.table("list").elements.map { try self.lora($0, call) }
         model.seed = self.seed
-        return [.integer(try model.attachLoRA(specifications))]
+        return [.integer(try model.attach(adapters))]
       },
       NativeFunction("remove_adapters", "Takes all adapters off; returns how many modules had one.", returns: "integer")
       {
@@ -69,7 +69,10 @@ extension Engine {
     ]
   }
 
-  private func specification(_ value: LuaValue, _ call: Call) throws -> LoRASpecification {
+  /// The module of an entry and its settings.
+  private func lora(
+    _ value: LuaValue, _ call: Call
+  ) throws -> (module: String, method: any AdapterMethod) {
     guard let table = value.asTable else { throw call.invalid("a list of tables expected, got \(value.typeName)") }
     let given = try call.options(
       table, Self.adapterFields, of: call.function)
@@ -77,9 +80,10 @@ extension Engine {
     guard let initialization = initName == "default" ? .kaiming : LoRAInitialization(rawValue: initName) else {
       throw call.invalid("init must be \"default\", \"gaussian\" or \"portable\", got \"\(initName)\"")
     }
-    return LoRASpecification(
-      moduleName: given.string("name") ?? "", rank: given.int("rank") ?? 0, alpha: given.double("alpha") ?? 0,
-      dropout: given.double("dropout") ?? 0, rankStabilised: given.bool("rslora") ?? false,
-      learningRateFactor: given.double("lr") ?? 1, initialization: initialization)
+    let method = LoRA(
+      rank: given.int("rank") ?? 0, alpha: given.double("alpha") ?? 0, dropout: given.double("dropout") ?? 0,
+      rankStabilised: given.bool("rslora") ?? false, learningRateFactor: given.double("lr") ?? 1,
+      initialization: initialization)
+    return (given.string("name") ?? "", method)
   }
 }

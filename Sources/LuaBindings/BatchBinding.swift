@@ -4,16 +4,14 @@ import Models
 /// A packed batch with what the training loop knows about it.
 public final class BatchObject: LuaObject {
   public static var luaClassName: String { "Batch" }
-  let batch: Batch
-  let denominator: Int?
-  /// Keys the dropout masks; an internal counter of the model when nil.
-  let dropoutStep: Int?
+  let part: MicroBatch
+  var batch: Batch { part.batch }
 
-  init(_ batch: Batch, denominator: Int?, dropoutStep: Int?) {
-    self.batch = batch
-    self.denominator = denominator
-    self.dropoutStep = dropoutStep
-  }
+  init(_ part: MicroBatch) { self.part = part }
+}
+
+extension Samples: LuaObject {
+  public static var luaClassName: String { "Samples" }
 }
 
 extension Engine {
@@ -45,20 +43,138 @@ extension Engine {
         throw call.invalid("each row is a table { ids = {…} }, got \(value.typeName)")
       }
       let row = try call.options(table, Self.batchRowFields, of: "batch: a row")
-      guard let ids = row["ids"].asTable?.integers() else { throw call.invalid("ids must be integers") }
-      let labels = row["labels"].asTable?.integers()
-      if labels == nil, !row["labels"].isNil { throw call.invalid("labels must be integers") }
+      let ids = try self.ids32(row["ids"], "ids", call)
+      let labels = try row["labels"].isNil ? nil : self.ids32(row["labels"], "labels", call)
       guard (labels ?? ids).count == ids.count else { throw call.invalid("labels and ids have different lengths") }
-      guard (ids + (labels ?? [])).allSatisfy({ $0 >= -100 && $0 < 1 << 24 }) else {
-        throw call.invalid("a token id is out of range")
-      }
-      return (ids.map { Int32($0) }, labels?.map { Int32($0) })
+      return (ids, labels)
     }
     let options = call.options("options")
     if let denominator = options.int("denominator"), denominator < 1 {
       throw call.invalid("denominator is \(denominator), expected at least 1")
     }
-    let step = options.int("step").map { ($0 &* 4096) &+ (options.int("micro") ?? 0) }
-    return BatchObject(try Batch(rows), denominator: options.int("denominator"), dropoutStep: step)
+    let masks = options.int("step").map { MaskNumber(step: $0, microBatch: options.int("micro") ?? 0) }
+    return BatchObject(MicroBatch(try Batch(rows), denominator: options.int("denominator"), masks: masks))
+  }
+
+  /// Token ids or labels of a list.
+  private func ids32(_ value: LuaValue, _ what: String, _ call: Call) throws -> [Int32] {
+    guard let list = value.asTable?.integers() else { throw call.invalid("\(what) must be integers") }
+    return try list.map { id in
+      guard id >= Int(NextToken.untrained), id < 1 << 24 else { throw call.invalid("a token id is out of range") }
+      return Int32(id)
+    }
+  }
+
+  // MARK: Samples
+
+  var samplesClass: NativeClass {
+    func samples(_ call: Call) throws -> Samples { try call.receiver(as: Samples.self) }
+    func numbers(_ call: Call) throws -> [Int] {
+      guard let list = try call.table("numbers").integers() else { throw call.invalid("numbers must be integers") }
+      return try list.map { try self.sampleIndex($0, samples(call), call) }
+    }
+    let which = Parameter("numbers", .table, "list of sample numbers, from 1")
+    let number = Parameter("number", .integer, "of the sample, from 1")
+    return NativeClass(
+      "Samples",
+      "Tokenized samples, packed: four bytes a token, and the ranges that are trained. Recipes use data sets.",
+      properties: [
+        NativeProperty("nbytes", "integer", "bytes of the token ids") { _, object in
+          .integer((object as? Samples)?.byteCount ?? 0)
+        }
+      ],
+      methods: [
+        NativeFunction(
+          "append",
+          "Adds a sample and returns its trained targets; one without any is not added and gives 0. The first token is "
+            + "no target, since nothing predicts it.",
+          [
+            Parameter("ids", .table, "token ids"),
+            Parameter("trained", .table, "list of { first, last } positions in ids, from 1"),
+            Parameter("dropped", .integer, optional: true, "tokens that were cut off; default 0"),
+          ], returns: "integer"
+        ) { call in
+          let ids = try self.ids32(call["ids"], "ids", call)
+          let trained = try call.table("trained").elements.map { try self.trainedRange($0, ids.count, call) }
+          return [.integer(try samples(call).append(ids, trained: trained, dropped: call["dropped"].asInt ?? 0))]
+        },
+        NativeFunction(
+          "row", "The token ids of a sample and its labels, -100 where nothing is trained.", [number],
+          returns: "integer[], integer[]"
+        ) { call in
+          let index = try self.sampleIndex(try call.int("number"), samples(call), call)
+          return try [samples(call).ids(index), samples(call).labels(index)].map {
+            .table(call.state.list($0.map { .integer(Int($0)) }))
+          }
+        },
+        NativeFunction("trained", "The trained targets of a sample.", [number], returns: "integer") { call in
+          let samples = try samples(call)
+          return [.integer(try samples.trainedTargets(try self.sampleIndex(try call.int("number"), samples, call)))]
+        },
+        NativeFunction("lengths", "The tokens of each sample.", returns: "integer[]") { call in
+          [.table(call.state.list(try samples(call).lengths.map { .integer($0) }))]
+        },
+        NativeFunction("stats", "Of all samples: { tokens, trained, longest, truncated }.", returns: "table") { call in
+          let (sum, table) = (try samples(call).statistics, call.state.newTable())
+          table["tokens"] = .integer(sum.tokens)
+          table["trained"] = .integer(sum.trained)
+          table["longest"] = .integer(sum.longest)
+          table["truncated"] = .integer(sum.truncated)
+          return [.table(table)]
+        },
+        NativeFunction("select", "The samples of a list of numbers, in its order.", [which], returns: "Samples") {
+          call in
+          [.object(try samples(call).selecting(try numbers(call)))]
+        },
+        NativeFunction(
+          "windows", "All tokens as one stream cut into samples of a length, every token trained.",
+          [Parameter("length", .integer, "tokens of a sample, at least 2")], returns: "Samples"
+        ) { call in
+          let length = try call.int("length")
+          guard length > 1 else { throw call.invalid("length is \(length), expected at least 2") }
+          return [.object(try samples(call).windows(length))]
+        },
+        NativeFunction("batch", "The samples of a list of numbers as one batch.", [which], returns: "Batch") { call in
+          [.object(BatchObject(MicroBatch(try samples(call).batch(try numbers(call)))))]
+        },
+        NativeFunction(
+          "micro_batches",
+          "A step over the samples of a list of numbers, in parts whose losses add up to the mean over all its trained "
+            + "targets.",
+          [
+            which, Parameter("size", .integer, "most samples of a part, at least 1"),
+            Parameter("step", .integer, "keys the dropout masks, with the number of the part"),
+          ], returns: "Batch[]"
+        ) { call in
+          let size = try call.int("size")
+          guard size > 0 else { throw call.invalid("size is \(size), expected at least 1") }
+          let parts = try samples(call).microBatches(try numbers(call), size: size, step: try call.int("step"))
+          return [.table(call.state.list(parts.map { .object(BatchObject($0)) }))]
+        },
+      ],
+      metamethods: [
+        NativeFunction("__len", "How many there are.", returns: "integer") { call in
+          guard case .object(let object) = call.arguments.first ?? .nil, let samples = object as? Samples else {
+            throw BindingError.badSelf(
+              method: "__len", className: "Samples", got: call.arguments.first?.typeName ?? "no value")
+          }
+          return [.integer(samples.count)]
+        }
+      ])
+  }
+
+  private func sampleIndex(_ number: Int, _ samples: Samples, _ call: Call) throws -> Int {
+    guard number >= 1, number <= samples.count else {
+      throw call.invalid("there is no sample \(number); there are \(samples.count), counted from 1")
+    }
+    return number - 1
+  }
+
+  /// Positions first...last from 1, as much of them as lies in the sample.
+  private func trainedRange(_ value: LuaValue, _ count: Int, _ call: Call) throws -> Range<Int> {
+    guard let pair = value.asTable, let first = pair[1].asInt, let last = pair[2].asInt, first >= 1 else {
+      throw call.invalid("trained must be a list of { first, last }, positions from 1")
+    }
+    return min(first - 1, count)..<max(min(first - 1, count), min(last, count))
   }
 }

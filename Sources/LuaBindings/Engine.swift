@@ -3,6 +3,7 @@ import Formats
 import Glibc
 import LuaRuntime
 import Tensors
+import Training
 
 /// What the command line asked for, visible to recipes as `qlora.native.options`.
 public struct RunOptions: Sendable {
@@ -25,13 +26,11 @@ public final class Engine {
   public let options: RunOptions
   /// Directory that holds `stdlib`, `recipes` and `models`.
   public let resourceRoot: String
-  public private(set) lazy var backend: CPUBackend = {
-    let backend = options.threads.map { CPUBackend(threadCount: $0) } ?? CPUBackend()
-    // Without --memory a request beyond the machine is an error too, not a case for the kernel's killer.
-    backend.memory.limit = options.memoryLimit ?? ProcessMemory.available
-    backend.memory.measure(program: program.byteCount)
-    return backend
-  }()
+  /// The devices of this machine; the first is what recipes compute on that name none.
+  let devices: [Device] = [.cpu]
+  /// The backends in use, by the names of their devices.
+  private var backends: [String: any Backend] = [:]
+  public private(set) lazy var backend: any Backend = backend(on: devices[0])
   public var seed: UInt64
   /// Where spill files go that name no directory of their own: the disk of the run once there is one.
   var spillDirectory = getenv("TMPDIR").map { String(cString: $0) } ?? "/var/tmp"
@@ -50,6 +49,17 @@ public final class Engine {
     self.options = options
     self.resourceRoot = resourceRoot
     self.seed = UInt64(bitPattern: Int64(options.seed ?? 0))
+  }
+
+  /// The backend of a device, made on first use.
+  func backend(on device: Device) -> any Backend {
+    if let backend = backends[device.name] { return backend }
+    let backend = device.open(options.threads)
+    // Without --memory a request beyond the machine is an error too, not a case for the kernel's killer.
+    backend.memory.limit = options.memoryLimit ?? ProcessMemory.available
+    backend.memory.measure(program: program.byteCount)
+    backends[device.name] = backend
+    return backend
   }
 
   /// A tensor as a Lua value, its bytes told to the collector.

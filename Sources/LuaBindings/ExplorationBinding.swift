@@ -91,19 +91,19 @@ extension Engine {
         return [.table(call.state.list(rows))]
       },
       NativeFunction(
-        "adapter_norms", "Frobenius norm of each adapter's dW = scaling B A, by module name.",
+        "adapter_norms", "Frobenius norm of what each adapter adds to its weight, by module name.",
         returns: "table<string, number>"
       ) { call in
         let table = call.state.newTable()
-        for adapter in try call.receiver(as: LanguageModel.self).adapters {
-          table[adapter.moduleName] = .number(try adapter.deltaNorm())
+        for module in try call.receiver(as: LanguageModel.self).modules {
+          if let norm = try module.adapterNorm() { table[module.name] = .number(norm) }
         }
         return [.table(table)]
       },
       NativeFunction(
         "adapter_spectrum",
-        "What the adapter of a module adds: { singular_values, norm, spectral_norm, effective_rank, norm_a, norm_b, "
-          + "rank }.",
+        "What the adapter of a module adds to its weight: { norm } and, for a low-rank branch, { singular_values, "
+          + "spectral_norm, effective_rank, norm_a, norm_b, rank }.",
         [Parameter("name", .string, "full dotted name")], returns: "table"
       ) { call in
         let model = try call.receiver(as: LanguageModel.self)
@@ -111,15 +111,19 @@ extension Engine {
         guard let adapter = module.adapter else {
           throw call.invalid("\(module.name) has no adapter; model:add_lora or model:add_adapter makes one")
         }
-        let spectrum = try adapter.spectrum()
         let table = call.state.newTable()
+        guard let branch = adapter.lowRank else {
+          table["norm"] = .number(try module.adapterNorm() ?? 0)
+          return [.table(table)]
+        }
+        let spectrum = try branch.spectrum()
         table["singular_values"] = .table(call.state.list(spectrum.singularValues.map { .number($0) }))
         table["norm"] = .number(spectrum.norm)
         table["spectral_norm"] = .number(spectrum.spectralNorm)
         table["effective_rank"] = .number(spectrum.effectiveRank)
         table["norm_a"] = .number(spectrum.normA)
         table["norm_b"] = .number(spectrum.normB)
-        table["rank"] = .integer(adapter.rank)
+        table["rank"] = .integer(branch.rank)
         return [.table(table)]
       },
     ]
@@ -150,8 +154,8 @@ extension Engine {
         [Parameter("k", .integer, "how many")], returns: "Tensor, Tensor", example: "qlora.tensor{3, 1, 2}:topk(2)"
       ) { call in
         let (values, positions) = try call.receiver(as: Tensor.self).largest(try call.int("k"))
-        let wide = try Tensor(ids: positions.map { Int32($0 + 1) }, shape: values.shape, on: self.backend)
-        return [self.value(values, call.state), self.value(try convert(wide, to: .i64), call.state)]
+        let places = try Tensor(integers: positions, shape: values.shape, on: self.backend).shifted(by: 1)
+        return [self.value(values, call.state), self.value(places, call.state)]
       },
       NativeFunction(
         "histogram", "Counts of the elements in equal bins: { low, high, counts, outside }.",

@@ -1,6 +1,5 @@
 import Adapters
 import Autograd
-import CPUBackend
 import Formats
 import LuaRuntime
 import Models
@@ -27,7 +26,7 @@ extension Engine {
                 Parameter("double_quant", .boolean, default: "true", "quantize the scales too"),
                 Parameter(
                   "compute", .string, default: "\"bf16\"", choices: ["bf16", "f32"], "element type of activations"),
-                Parameter("device", .string, default: "\"cpu\"", choices: ["cpu"], "where the model computes"),
+                Parameter("device", .string, optional: true, "where the model computes; default the first device, \"cpu\""),
                 Parameter(
                   "stream", .boolean, optional: true,
                   "true leaves the base on disk, false keeps it in memory; without it the base is streamed when it "
@@ -70,10 +69,10 @@ extension Engine {
           ], returns: "Model"
         ) { call in
           let options = call.options("options")
-          let config = try ModelConfig(
+          let spec = try DecoderSpec(
             json: try call.state.json(options["config"], function: "new_model"), path: "config")
           let model = try LanguageModel(
-            random: config, seed: UInt64(bitPattern: Int64(options.int("seed") ?? 0)),
+            random: spec, seed: UInt64(bitPattern: Int64(options.int("seed") ?? 0)),
             options: LoadOptions(computeType: .f32), trainsAllParameters: true,
             deviation: options["config"].asTable?["initializer_range"].asDouble ?? 0.02, backend: self.backend)
           if case .object(let object) = options["tokenizer"] { model.tokenizer = object as? Tokenizer }
@@ -118,6 +117,9 @@ extension Engine {
               ]), optional: true, "the options below"),
           ], returns: "Batch", errors: "when a row is empty or its labels have another length"
         ) { call in [.object(try self.makeBatch(call))] },
+        NativeFunction("samples", "Packed samples, none yet; qlora.data.load fills them.", returns: "Samples") { _ in
+          [.object(Samples(on: self.backend))]
+        },
         NativeFunction(
           "compare_logits", "Sum over rows of KL(a || b), rows with the same argmax, number of rows.",
           [Parameter("a", .object("Tensor"), "f32 [T, V]"), Parameter("b", .object("Tensor"), "f32 [T, V]")],
@@ -150,16 +152,23 @@ extension Engine {
       }
       load.computeType = dtype
     }
-    if let device = options.string("device"), device != "cpu" {
-      throw call.invalid("device \"\(device)\" is not supported; only \"cpu\" is")
-    }
+    let device = try self.device(named: options.string("device"), call)
     load.streams = options.bool("stream")
     load.smokeTokenizer = resourceRoot + "/models/tiny"
-    let model = try ModelLoader(backend: backend, options: load).load(try call.string("path"))
+    let model = try ModelLoader(backend: backend(on: device), options: load).load(try call.string("path"))
     model.seed = seed
     if let adapter = options.string("adapter"), model.isLoaded, !load.smoke { try PEFTFiles.load(adapter, into: model) }
     remember(model)
     return model
+  }
+
+  private func device(named name: String?, _ call: Call) throws -> Device {
+    guard let name else { return devices[0] }
+    guard let device = devices.first(where: { $0.name == name }) else {
+      let known = devices.map { "\"\($0.name)\"" }.joined(separator: ", ")
+      throw call.invalid("device \"\(name)\" is not there; this machine has \(known)")
+    }
+    return device
   }
 
   private func quantizeCheckpoint(_ call: Call) throws -> Int {
@@ -200,17 +209,9 @@ extension Engine {
   }
 
   private func compareLogits(_ call: Call) throws -> [LuaValue] {
-    let (a, b) = (try call.object("a", as: Tensor.self), try call.object("b", as: Tensor.self))
-    guard a.shape == b.shape, a.rank == 2 else {
-      throw TensorError.shapeMismatch(operation: "compare_logits", lhs: a.shape, rhs: b.shape)
-    }
-    return try GradientMode.disabled {
-      let (p, q) = (try softmax(a, logarithm: true), try softmax(b, logarithm: true))
-      let terms = try binary(.multiply, try unary(.exp, p), try binary(.subtract, p, q))
-      let divergence = try reduce(.sum, terms).item()
-      let (x, y) = (try reduce(.argmax, a, axis: 1).integers(), try reduce(.argmax, b, axis: 1).integers())
-      return [.number(divergence), .integer(zip(x, y).reduce(0) { $0 + ($1.0 == $1.1 ? 1 : 0) }), .integer(x.count)]
-    }
+    let found = try LogitComparison(
+      try call.object("a", as: Tensor.self), try call.object("b", as: Tensor.self))
+    return [.number(found.divergence), .integer(found.agreements), .integer(found.rows)]
   }
 }
 

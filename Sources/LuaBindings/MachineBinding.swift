@@ -1,4 +1,3 @@
-import CPUBackend
 import Formats
 import Glibc
 import LuaRuntime

@@ -1,6 +1,7 @@
 import LuaRuntime
 import Models
 import Tensors
+import Training
 
 extension LanguageModel: LuaObject {
   public static var luaClassName: String { "Model" }
@@ -14,7 +15,7 @@ extension Engine {
       "Model", "A causal language model: frozen, maybe quantized weights and trained adapters.",
       properties: [
         NativeProperty("config", "table", "sizes and constants, as in config.json") { state, object in
-          (object as? LanguageModel).map { state.value($0.config.toJSON()) } ?? .nil
+          (object as? LanguageModel).map { state.value($0.spec.toJSON()) } ?? .nil
         },
         NativeProperty("tokenizer", "Tokenizer|nil", "its tokenizer") { _, object in
           ((object as? LanguageModel)?.tokenizer).map { .object($0) } ?? .nil
@@ -89,33 +90,16 @@ extension Engine {
       },
       NativeFunction(
         "missing_gradients",
-        "Names of trained parameters whose gradient is absent or zero; an adapter counts when both its "
-          + "matrices have none.", returns: "string[]"
+        "Names of trained parameters whose gradient is absent or zero; an adapter counts when none of its "
+          + "tensors has one.", returns: "string[]"
       ) { call in
-        let model = try self.model(call)
-        var missing: [String] = []
-        for module in model.modules {
-          let own = [(module.name + ".weight", module.weight), (module.name + ".bias", module.bias)]
-          for (name, tensor) in own {
-            if let tensor, tensor.requiresGradient, try self.isZero(tensor.gradient) { missing.append(name) }
-          }
-          if let adapter = module.adapter, adapter.a.requiresGradient,
-            try self.isZero(adapter.a.gradient) && self.isZero(adapter.b.gradient)
-          {
-            missing.append(module.name)
-          }
-        }
-        return [.table(call.state.list(missing.map { .string($0) }))]
+        [.table(call.state.list(try self.model(call).missingGradients().map { .string($0) }))]
       },
       NativeFunction(
         "nonfinite_gradients", "Names of trained parameters whose gradient holds a NaN or an infinity.",
         returns: "string[]"
       ) { call in
-        let names = try self.model(call).trainableParameters.filter { _, tensor in
-          guard let gradient = tensor.gradient else { return false }
-          return !(try self.backend.sumOfSquares(gradient)).isFinite
-        }
-        return [.table(call.state.list(names.map { .string($0.name) }))]
+        [.table(call.state.list(try self.model(call).nonFiniteGradients().map { .string($0) }))]
       },
       NativeFunction("is_header_only", "Whether only the configuration was read.", returns: "boolean") { call in
         [.bool(try !self.model(call).isLoaded)]
@@ -149,10 +133,5 @@ extension Engine {
       },
       NativeFunction("memory", "Live bytes by category.", returns: "table") { call in [self.memoryTable(call.state)] },
     ]
-  }
-
-  private func isZero(_ gradient: Tensor?) throws -> Bool {
-    guard let gradient else { return true }
-    return try backend.sumOfSquares(gradient) == 0
   }
 }

@@ -14,7 +14,7 @@ extension Engine {
     guard let list = call[name].asTable?.integers() else {
       throw call.invalid("text or a list of token ids expected, got \(call[name].typeName)")
     }
-    return try tokenIDs(list, try model(call).config.vocabularySize)
+    return try tokenIDs(list, try model(call).spec.vocabularySize)
   }
 
   func tokenIDs(_ list: [Int], _ vocabulary: Int) throws -> [Int32] {
@@ -32,12 +32,8 @@ extension Engine {
         [Parameter("batch", .object("Batch"), "what qlora.data.batch { row, … } or data:steps makes")],
         returns: "Tensor"
       ) { call in
-        let model = try self.model(call)
-        let object = try call.object("batch", as: BatchObject.self)
-        let before = model.dropoutStep
-        if let step = object.dropoutStep { model.dropoutStep = step }
-        defer { if object.dropoutStep != nil { model.dropoutStep = before } }
-        return [self.value(try model.loss(object.batch, denominator: object.denominator), call.state)]
+        let part = try call.object("batch", as: BatchObject.self).part
+        return [self.value(try self.model(call).loss(part), call.state)]
       },
       NativeFunction(
         "nll", "Summed negative log-likelihood of the trained targets and their number; nothing is recorded.",
@@ -144,10 +140,10 @@ extension Engine {
       if let layers, layers > 1 { throw ModelError.streamedInterval(layers: layers) }
     }
     guard let layers else { return (value.asBool ?? true, 1) }
-    guard (1...model.config.layerCount).contains(layers) else {
+    guard (1...model.spec.layerCount).contains(layers) else {
       throw BindingError.invalid(
         function: "checkpointing",
-        message: "\(layers) is no number of layers to recompute together; the model has \(model.config.layerCount): "
+        message: "\(layers) is no number of layers to recompute together; the model has \(model.spec.layerCount): "
           + "true or 1 keeps the input of each layer, 4 of every fourth")
     }
     return (true, layers)
@@ -155,31 +151,20 @@ extension Engine {
 
   private func generate(_ call: Call) throws -> String {
     let model = try model(call)
-    guard model.isLoaded else { return "" }
-    guard let tokenizer = model.tokenizer else { throw ModelError.noTokenizer(path: model.path) }
+    // A plan runs recipes without weights up to their first step; what they write before it is no result.
+    if self.options.plan, !model.isLoaded { return "" }
     let options = call.options("options")
     let prompt = try ids(call, "input", special: options.bool("special") ?? true)
-    let stops =
-      try options["stop"].asString.map { [$0] } ?? options["stop"].asTable.map { try call.strings($0, "stop") } ?? []
-    var produced: [Int32] = []
-    let generation = GenerationOptions(
+    var generation = GenerationOptions(
       maxTokens: max(0, options.int("max_new_tokens") ?? 128),
       sampling: SamplingOptions(
         temperature: options.double("temperature") ?? 0, topK: options.int("top_k") ?? 0,
-        topP: options.double("top_p") ?? 1, seed: UInt64(bitPattern: Int64(options.int("seed") ?? 0))),
-      vocabularyLimit: tokenizer.vocabularySize
-    ) { token in
-      produced.append(token)
-      if LuaState.isStopping { return false }
-      if stops.isEmpty { return true }
-      let text = try tokenizer.decode(produced)
-      return !stops.contains { text.contains($0) }
-    }
-    var text = try tokenizer.decode(try model.generate(prompt, generation))
-    for stop in stops {
-      if let range = text.firstRange(of: stop) { text = String(text[..<range.lowerBound]) }
-    }
+        topP: options.double("top_p") ?? 1, seed: UInt64(bitPattern: Int64(options.int("seed") ?? 0)))
+    ) { _ in !LuaState.isStopping }
+    generation.stopTexts =
+      try options["stop"].asString.map { [$0] } ?? options["stop"].asTable.map { try call.strings($0, "stop") } ?? []
+    let text = try model.generateText(prompt, generation)
     guard options.bool("echo") == true else { return text }
-    return try (call["input"].asString ?? tokenizer.decode(prompt)) + text
+    return try (call["input"].asString ?? model.tokenizer?.decode(prompt) ?? "") + text
   }
 }

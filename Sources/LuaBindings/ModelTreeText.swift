@@ -1,3 +1,4 @@
+import Formats
 import Models
 
 extension LanguageModel {
@@ -7,7 +8,7 @@ extension LanguageModel {
     let root = TreeNode(name: "", modules: modules)
     let adapted = modules.filter { $0.adapter != nil }.count
     let trained = trainableParameters.reduce(0) { $0 + $1.tensor.elementCount }
-    var heading = ["Model \(path): \(config.modelType.rawValue), \(grouped(root.parameterCount)) parameters"]
+    var heading = ["Model \(path): \(spec.modelType), \(grouped(root.parameterCount)) parameters"]
     if root.byteCount > 0 { heading[0] += ", \(byteText(root.byteCount))" }
     if !isLoaded { heading[0] += ", configuration only" }
     if trained > 0 {
@@ -23,14 +24,9 @@ extension LanguageModel {
 extension Module {
   /// What a line of the tree says, and what makes two modules alike: kind, shape, type, adapter.
   fileprivate var cells: (kind: String, shape: String, type: String, adapter: String) {
-    var adapterText = ""
-    if let adapter {
-      adapterText = "lora rank \(adapter.rank) alpha \(TensorText.short(adapter.alpha))"
-      if adapter.dropout > 0 { adapterText += " dropout \(TensorText.short(adapter.dropout))" }
-    }
-    return (
+    (
       kind.rawValue, weightShape.map(String.init).joined(separator: " x "),
-      quantized?.kind.rawValue ?? weight?.dtype.name ?? "", adapterText
+      quantized?.kind.rawValue ?? weight?.dtype.name ?? "", adapter?.text ?? ""
     )
   }
 
@@ -41,6 +37,18 @@ extension Module {
     if byteCount > 0 { parts.append("\(cells.type), \(byteText(byteCount))") }
     if !cells.adapter.isEmpty { parts.append(cells.adapter) }
     return parts.joined(separator: ", ")
+  }
+}
+
+extension Adapter {
+  /// "lora"
+  var kind: String { type(of: method).peftType.lowercased() }
+
+  /// "lora rank 8 alpha 16": the settings that are not zero.
+  fileprivate var text: String {
+    let shown = method.settings.filter { $0.value.double != 0 && $0.value.bool != false && !$0.value.isNull }
+    return ([kind] + shown.map { "\($0.name) \($0.value.double.map(TensorText.short) ?? $0.value.text())" })
+      .joined(separator: " ")
   }
 }
 

@@ -32,23 +32,29 @@ extension Engine {
         property("quant", "string|nil", "4-bit type, as loaded or as it will be") {
           ($1.quantization?.rawValue).map { .string($0) } ?? .nil
         },
-        property("lora", "table|nil", "rank, alpha, dropout, a and b of its adapter") { state, module in
+        property(
+          "adapter", "table|nil",
+          "kind (\"lora\"), its settings (rank, alpha, dropout), parameters by PEFT's name; a and b of a low-rank branch"
+        ) { state, module in
           guard let adapter = module.adapter else { return .nil }
-          let table = state.newTable()
-          table["rank"] = .integer(adapter.rank)
-          table["alpha"] = .number(adapter.alpha)
-          table["dropout"] = .number(adapter.dropout)
-          table["a"] = .object(adapter.a)
-          table["b"] = .object(adapter.b)
+          let (table, parameters) = (state.newTable(), state.newTable())
+          table["kind"] = .string(adapter.kind)
+          for (name, value) in adapter.method.settings { table[name] = state.value(value) }
+          for (name, tensor, _) in adapter.parameters {
+            parameters[String(name.dropFirst(module.name.count + 1))] = .object(tensor)
+          }
+          table["parameters"] = .table(parameters)
+          if let branch = adapter.lowRank {
+            table["a"] = .object(branch.a)
+            table["b"] = .object(branch.b)
+          }
           return .table(table)
         },
       ],
       methods: [
         NativeFunction("weight", "The weight as f32, dequantized when needed.", returns: "Tensor") { call in
           let module = try call.receiver(as: Module.self)
-          if let quantized = module.quantized { return [self.value(try quantized.dequantized(), call.state)] }
-          guard let weight = module.weight else { throw ModelError.notLoaded(module: module.name) }
-          return [self.value(try weight.converted(to: .f32), call.state)]
+          return [self.value(try module.denseWeight(), call.state)]
         }
       ])
   }

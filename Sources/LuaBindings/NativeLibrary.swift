@@ -4,7 +4,7 @@ extension Engine {
   /// Everything that is bound, as declarations.
   public var classes: [NativeClass] {
     [
-      tensorClass, quantizedClass, modelClass, moduleClass, optimizerClass, tokenizerClass, batchClass,
+      tensorClass, quantizedClass, modelClass, moduleClass, optimizerClass, tokenizerClass, batchClass, samplesClass,
       hookClass, databaseClass,
     ]
   }

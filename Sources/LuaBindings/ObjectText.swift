@@ -38,6 +38,10 @@ extension Tokenizer: LuaDescribed {
   }
 }
 
+extension Samples: LuaDescribed {
+  var luaText: String { "Samples: \(grouped(count)), \(grouped(statistics.tokens)) tokens" }
+}
+
 extension BatchObject: LuaDescribed {
   var luaText: String {
     "Batch: \(batch.segments.count - 1) sequences, \(batch.tokenCount) tokens, \(batch.trainedTokenCount) trained, "

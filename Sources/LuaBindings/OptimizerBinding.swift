@@ -65,13 +65,17 @@ extension Engine {
           [
             Parameter(
               "options",
-              .options([Parameter("lr", .number, optional: true, "learning rate of this step")]), optional: true,
-              "the options below")
+              .options([
+                Parameter("lr", .number, optional: true, "learning rate of this step"),
+                Parameter(
+                  "grad_scale", .number, default: "1", "multiplies the gradients, as gradient_norm gives it"),
+              ]), optional: true, "the options below")
           ]
         ) { call in
           let object = try optimizer(call)
           let rate = call.options("options").double("lr") ?? Double(object.options.learningRate)
-          try object.optimizer().step(learningRate: rate)
+          let scale = call.options("options").double("grad_scale") ?? 1
+          try object.optimizer().step(learningRate: rate, gradientScale: Float(scale))
           return []
         },
         NativeFunction("zero_grad", "Forgets all gradients.") { call in
@@ -137,8 +141,18 @@ extension Engine {
       } + [
         NativeFunction(
           "clip_grad_norm", "Norm of all gradients together; they are scaled down to `max` when it is larger.",
-          [parameters, Parameter("max", .number, "largest norm; math.huge only measures")], returns: "number"
-        ) { call in [.number(try self.clip(try self.tensors(call), to: try call.double("max")))] },
+          [parameters, Parameter("max", .number, "largest norm, above 0; math.huge only measures")], returns: "number"
+        ) { call in [.number(try Gradients.clip(try self.tensors(call), to: try call.double("max")))] },
+        NativeFunction(
+          "gradient_norm",
+          "Norm of all gradients together, and the factor that brings it down to `max`, 1 when it is not larger. "
+            + "`optimizer:step { grad_scale = factor }` applies it, which saves a pass over the gradients.",
+          [parameters, Parameter("max", .number, "largest norm, above 0; math.huge only measures")],
+          returns: "number, number"
+        ) { call in
+          let norm = try Gradients.norm(of: try self.tensors(call))
+          return [.number(norm), .number(Double(try Gradients.scale(norm: norm, limit: try call.double("max"))))]
+        },
       ])
   }
 
@@ -149,17 +163,6 @@ extension Engine {
       }
       return tensor
     }
-  }
-
-  private func clip(_ tensors: [Tensor], to limit: Double) throws -> Double {
-    let norm = try tensors.compactMap(\.gradient).reduce(0) { $0 + (try backend.sumOfSquares($1)) }.squareRoot()
-    guard norm > limit, norm.isFinite else { return norm }
-    // As torch: the coefficient has 1e-6 in its denominator.
-    let scale = Float(limit / (norm + 1e-6))
-    for gradient in tensors.compactMap(\.gradient) {
-      try backend.accumulate(gradient, scale: scale, into: gradient, scale: 0)
-    }
-    return norm
   }
 
   private func makeOptimizer(_ call: Call, _ rule: OptimizerRule) throws -> OptimizerObject {
@@ -206,9 +209,7 @@ extension Engine {
     for model in models.compactMap(\.model) {
       for (name, tensor) in model.trainableParameters { names[ObjectIdentifier(tensor)] = (name, 1) }
       for adapter in model.adapters {
-        for (name, tensor) in adapter.parameters {
-          names[ObjectIdentifier(tensor)] = (name, adapter.learningRateFactor)
-        }
+        for (name, tensor, factor) in adapter.parameters { names[ObjectIdentifier(tensor)] = (name, factor) }
       }
     }
     return names

@@ -1,4 +1,3 @@
-import CPUBackend
 import LuaRuntime
 import Models
 import Optimizers
@@ -38,9 +37,9 @@ extension Engine {
   private func planTable(_ call: Call) throws -> LuaValue {
     let model = try call.receiver(as: LanguageModel.self)
     let request = try planRequest(call, model)
-    let rehearsal = CPUBackend(
-      threadCount: backend.pool.threadCount, instructionSet: backend.instructionSet, isRehearsal: true)
-    let plan = try MemoryPlan(model, request, on: rehearsal, programByteCount: programByteCount(for: model))
+    let plan = try MemoryPlan(
+      model, request, on: device(of: model).rehearse(model.backend), programByteCount: programByteCount(for: model),
+      samplesByteCount: model.backend.memory.live(.samples))
     let state = call.state
     func rows(_ list: [(name: String, bytes: Int)]) -> LuaValue {
       .table(
@@ -88,6 +87,10 @@ extension Engine {
     return .table(table)
   }
 
+  private func device(of model: LanguageModel) -> Device {
+    devices.first { $0.name == model.backend.name } ?? devices[0]
+  }
+
   private func planRequest(_ call: Call, _ model: LanguageModel) throws -> PlanRequest {
     let options = call.options("options")
     for name in ["micro_batch", "length", "batch"] {
@@ -100,8 +103,8 @@ extension Engine {
     guard microBatch <= batch else {
       throw call.invalid("micro_batch (\(microBatch)) is larger than batch (\(batch)), the sequences of a whole step")
     }
-    guard length <= model.config.maxPositions else {
-      throw ModelError.tooLong(tokens: length, limit: model.config.maxPositions)
+    guard length <= model.spec.maxPositions else {
+      throw ModelError.tooLong(tokens: length, limit: model.spec.maxPositions)
     }
     guard microBatch * length <= 1 << 24 else {
       throw call.invalid(
@@ -142,7 +145,7 @@ extension Engine {
     // The levers of one plan are compared on the same footing.
     let before = programByteCount ?? now
     programByteCount = before
-    return before + PlanConstants.tokenizerByteCount * model.config.vocabularySize
+    return before + PlanConstants.tokenizerByteCount * model.spec.vocabularySize
   }
 }
 

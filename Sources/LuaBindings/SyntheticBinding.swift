@@ -27,14 +27,14 @@ extension Engine {
       ], returns: "integer"
     ) { call in
       let given = call.options("options")
-      let config = try ModelConfig(json: try call.state.json(given["config"], function: call.function), path: "config")
+      let spec = try DecoderSpec(json: try call.state.json(given["config"], function: call.function), path: "config")
       var tokenizer: Tokenizer?
       if case .object(let object) = given["tokenizer"] { tokenizer = object as? Tokenizer }
       let report = given["on_module"].asFunction
       let checkpoint = SyntheticCheckpoint(
         backend: self.backend, options: try self.checkpointOptions(call),
         seed: UInt64(bitPattern: Int64(given.int("seed") ?? 0)))
-      let byteCount = try checkpoint.write(config, tokenizer: tokenizer, to: try call.string("output")) {
+      let byteCount = try checkpoint.write(spec, tokenizer: tokenizer, to: try call.string("output")) {
         name, done, count in
         _ = try report?.call([.string(name), .integer(done), .integer(count)])
       }

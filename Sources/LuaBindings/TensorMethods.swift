@@ -145,16 +145,14 @@ extension Engine {
     } + [
       method("argmax", "Position of the largest element, counted from 1, i64.", [dimension]) { tensor, call in
         let axis = try call["dimension"].isNil ? nil : self.axis(call["dimension"], tensor.rank, "argmax")
-        let zeroBased = try reduce(.argmax, tensor, axis: axis)
-        let one = try binary(.add, try convert(zeroBased, to: .f32), try Tensor([1], on: self.backend))
-        return try convert(one, to: .i64)
+        return try reduce(.argmax, tensor, axis: axis).shifted(by: 1)  // Lua counts from 1
       },
       method("softmax", "Softmax over the last dimension.") { tensor, _ in try softmax(tensor) },
       method("log_softmax", "Logarithm of the softmax over the last dimension.") { tensor, _ in
         try softmax(tensor, logarithm: true)
       },
       NativeFunction("norm", "Square root of the sum of squares.", returns: "number") { call in
-        [.number(try self.backend.sumOfSquares(try call.receiver(as: Tensor.self).contiguous()).squareRoot())]
+        [.number(try self.backend.sumOfSquares([try call.receiver(as: Tensor.self).contiguous()]).squareRoot())]
       },
       NativeFunction(
         "backward", "Brings gradients to every tensor with requires_grad that this one was computed from.",

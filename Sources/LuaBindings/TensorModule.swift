@@ -1,4 +1,3 @@
-import CPUBackend
 import Formats
 import Glibc
 import LuaRuntime
@@ -60,30 +59,13 @@ extension Engine {
           let start = single ? 0 : try call.double("start")
           let stop = single ? try call.double("start") : try call.double("stop")
           let step = call["step"].asDouble ?? 1
-          let count = ((stop - start) / step).rounded(.up)
-          guard step != 0, count.isFinite, abs(count) < 1e9 else {
-            throw call.invalid("start, stop and step give no range")
-          }
-          let tensor = try Tensor(empty: [max(0, Int(count))], on: self.backend)
-          try tensor.withMutableHostBytes { bytes in
-            let values = bytes.bindMemory(to: Float.self)
-            for index in values.indices { values[index] = Float(start + Double(index) * step) }
-          }
-          return [self.value(tensor, call.state)]
+          return [self.value(try Tensor(from: start, to: stop, by: step, on: self.backend), call.state)]
         },
         NativeFunction(
           "eye", "The unit matrix, f32.", [Parameter("size", .integer, "number of rows")], returns: "Tensor",
           example: "qlora.eye(3)"
-        ) {
-          call in
-          let size = try call.int("size")
-          guard size >= 0, size <= 32768 else { throw call.invalid("size \(size) is outside 0..32768") }
-          let tensor = try Tensor(full: [size, size], value: 0, on: self.backend)
-          try tensor.withMutableHostBytes { bytes in
-            let values = bytes.bindMemory(to: Float.self)
-            for index in 0..<size { values[index * size + index] = 1 }
-          }
-          return [self.value(tensor, call.state)]
+        ) { call in
+          [self.value(try Tensor(identity: try call.int("size"), on: self.backend), call.state)]
         },
         NativeFunction(
           "cat", "Joins tensors along a dimension.",
@@ -150,15 +132,15 @@ extension Engine {
         ) { call in
           if let count = call["count"].asInt {
             guard (1...1024).contains(count) else { throw call.invalid("count must be 1 to 1024, got \(count)") }
-            self.backend.setThreadCount(count)
+            try self.backend.setThreadCount(count)
           }
-          return [.integer(self.backend.pool.threadCount)]
+          return [.integer(self.backend.threadCount)]
         },
         NativeFunction("memory", "Bytes in use, by category, and of the process.", returns: "table") { call in
           [self.memoryTable(call.state)]
         },
         NativeFunction("cpu", "Instruction set of the kernels.", returns: "string") { _ in
-          [.string(String(describing: self.backend.instructionSet))]
+          [.string(self.backend.kernelName)]
         },
       ])
   }

@@ -2,7 +2,7 @@
 public struct Batch: Sendable {
   /// Token ids of all sequences, [T].
   public let ids: [Int32]
-  /// What each row must predict: the label of the next token of the same sequence, -100 where nothing is trained.
+  /// What each row must predict, [T]; `untrained` where nothing is trained. See `NextToken`.
   public let targets: [Int32]
   /// Position inside its own sequence, [T].
   public let positions: [Int32]
@@ -24,8 +24,7 @@ public struct Batch: Sendable {
         throw ModelError.emptyInput(operation: "batch")
       }
       ids += sequence.ids
-      targets += labels.dropFirst()
-      targets.append(-100)
+      targets += NextToken.targets(labels)
       positions += (0..<Int32(sequence.ids.count))
       segments.append(Int32(ids.count))
     }
@@ -35,7 +34,25 @@ public struct Batch: Sendable {
     self.segments = segments
   }
 
+  /// Tokens of all sequences.
   public var tokenCount: Int { ids.count }
+  /// Targets that count in the loss.
   public var trainedTokenCount: Int { targets.reduce(0) { $0 + ($1 >= 0 ? 1 : 0) } }
+  /// Tokens of the longest sequence.
   public var longestSequence: Int { zip(segments, segments.dropFirst()).map { Int($1 - $0) }.max() ?? 0 }
+}
+
+/// Which position predicts which: position i predicts token i + 1 of its own sequence. So the first token of a sequence
+/// is never a target, and its last position has none. The one place where this is said.
+public enum NextToken {
+  /// The label of what is not trained, as in PyTorch and transformers.
+  public static let untrained: Int32 = -100
+
+  /// What each position predicts, from labels aligned with the tokens.
+  static func targets(_ labels: [Int32]) -> [Int32] { labels.dropFirst() + [untrained] }
+
+  /// Targets among the trained tokens of a sequence.
+  static func targetCount(trained ranges: some Sequence<Range<Int32>>, of length: Int32) -> Int {
+    ranges.reduce(0) { $0 + $1.clamped(to: min(1, length)..<length).count }
+  }
 }

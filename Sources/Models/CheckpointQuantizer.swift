@@ -47,13 +47,13 @@ public struct CheckpointQuantizer {
   ) throws -> Int {
     try options.check(output)
     let location = try ModelLocation(input, allowsKnownNames: false)
-    let config = try location.config()
+    let spec = try location.spec()
     let source = try location.weights()
     let loader = ModelLoader(
       backend: backend,
       options: LoadOptions(
         quantization: options.kind, blockSize: options.blockSize, doubleQuantization: options.doubleQuantization))
-    let modules = ModuleTree(config).modules
+    let modules = ModuleTree(spec).modules
     for module in modules { try refuseQuantized(module, source) }
     let writer = FourBitCheckpointWriter(
       modules: modules, kind: options.kind, blockSize: options.blockSize, isDouble: options.doubleQuantization,
@@ -75,7 +75,7 @@ public struct CheckpointQuantizer {
       bias: { try dense($0.name + ".bias", shape: [$0.outFeatures], source, loader) },
       progress: { try progress($0.name, $1, modules.count) },
       written: { source.release($0.name + ".weight") })
-    try writeConfiguration(location, config, writer, stage: target.stage)
+    try writeConfiguration(location, spec, writer, stage: target.stage)
     try target.commit()
     return needed
   }
@@ -105,9 +105,9 @@ public struct CheckpointQuantizer {
 
   /// config.json with `quantization_config`, and the tokenizer: copied file by file, or made from GGUF metadata.
   private func writeConfiguration(
-    _ location: ModelLocation, _ config: ModelConfig, _ writer: FourBitCheckpointWriter, stage: String
+    _ location: ModelLocation, _ spec: DecoderSpec, _ writer: FourBitCheckpointWriter, stage: String
   ) throws {
-    var members = config.toJSON().object ?? JSONObject()
+    var members = spec.toJSON().object ?? JSONObject()
     if case .directory(let folder) = location {
       if let own = try JSON.read(path: folder + "/config.json").object { members = own }
       let copied = [".json", ".model", ".txt", ".jinja"]

@@ -14,65 +14,41 @@ extension LanguageModel {
     return losses
   }
 
-  /// Attention weights softmax(Q K^T / sqrt(headDim)) of one layer, causal and within its window: f32
+  /// Attention weights softmax(scale * Q K^T) of one layer, causal and within its window: f32
   /// [heads, T, T], row = query, column = key. Quadratic in T, so for short texts.
   ///
-  /// Q and K are those of the forward pass, caught by hooks; only the product that the attention kernel never forms
+  /// Q and K are those of the forward pass; only the product that the attention kernel never forms
   /// is computed here.
   public func attentionMaps(_ ids: [Int32], layer: Int) throws -> Tensor {
-    guard (0..<config.layerCount).contains(layer) else {
-      throw ModelError.noSuchLayer(layer: layer, count: config.layerCount)
+    guard (0..<spec.layerCount).contains(layer) else {
+      throw ModelError.noSuchLayer(layer: layer, count: spec.layerCount)
     }
     let (queries, keys) = try queriesAndKeys(ids, layer: layer)
-    let (count, heads, width) = (ids.count, config.headCount, config.headDimension)
-    let shared = heads / config.keyValueHeadCount
+    let (count, heads, width) = (ids.count, spec.headCount, spec.headDimension)
+    let shared = heads / spec.keyValueHeadCount
     let maps = try Tensor(empty: [heads, count, count], on: backend)
     for head in 0..<heads {
       let column = head / shared * width
       let q = try queries.narrowed(1, head * width..<(head + 1) * width).copied()
       let k = try keys.narrowed(1, column..<column + width).copied()
       try backend.matmul(
-        q, transposeA: false, k, transposeB: true, alpha: 1 / Float(width).squareRoot(), beta: 0,
+        q, transposeA: false, k, transposeB: true, alpha: spec.queryKeyScale, beta: 0,
         into: try maps.selected(0, head), precision: .f32)
     }
-    try hideInvisibleKeys(maps, window: config.slidingWindow(layer: layer) ?? 0)
+    try hideInvisibleKeys(maps, window: spec.layers[layer].window ?? 0)
     let weights = try Tensor(empty: maps.shape, on: backend)
     try backend.softmax(maps, into: weights, logarithm: false)
     return weights
   }
 
-  /// f32 [T, heads * headDim] and [T, kvHeads * headDim], rotated.
+  /// What attention of one layer gets: f32 [T, heads * headDim] and [T, kvHeads * headDim].
   private func queriesAndKeys(_ ids: [Int32], layer: Int) throws -> (Tensor, Tensor) {
-    let batch = try Batch([(ids, nil)])
-    let positions = try Tensor(ids: batch.positions, on: backend)
-    func catching(_ role: String, _ body: () throws -> Void) throws -> Tensor? {
-      let suffix = config.hasQKNorm ? "norm" : "proj"
-      let name = "model.layers.\(layer).self_attn.\(role)_\(suffix)"
-      guard let module = module(name) else { throw ModelError.unknownModule(name: name, nearest: []) }
-      var caught: Tensor?
-      let hook = module.addHook { _, output in
-        caught = output
-        return nil
-      }
-      defer { hook.remove() }
-      try body()
-      return caught
+    var caught: (Tensor, Tensor)?
+    _ = try logits(ids) { index, queries, keys in
+      if index == layer { caught = (try queries.converted(to: .f32), try keys.converted(to: .f32)) }
     }
-    func rotated(_ x: Tensor?, heads: Int) throws -> Tensor {
-      guard let x else { throw ModelError.headerOnly(operation: "attention") }
-      let rows = try x.viewed([ids.count, heads * config.headDimension])
-      return try rope(
-        inPlace: rows, heads: heads, headDim: config.headDimension, cosine: rotary.cosine, sine: rotary.sine,
-        positions: positions
-      ).converted(to: .f32)
-    }
-    return try GradientMode.disabled {
-      var keys: Tensor?
-      let queries = try catching("q") { keys = try catching("k") { _ = try logits(ids) } }
-      return (
-        try rotated(queries, heads: config.headCount), try rotated(keys, heads: config.keyValueHeadCount)
-      )
-    }
+    guard let caught else { throw ModelError.headerOnly(operation: "attention") }
+    return caught
   }
 }
 

@@ -11,6 +11,8 @@ public struct GenerationOptions {
   public var sampling: SamplingOptions
   /// Token ids that end the text, besides the model's own end-of-sequence ids.
   public var stopTokens: Set<Int32>
+  /// Texts of which the first to appear ends the text of `generateText`, which does not hold it.
+  public var stopTexts: [String] = []
   /// Ids from here on are never drawn; a model may have more rows than its tokenizer has tokens.
   public var vocabularyLimit: Int?
   /// Go on after an end-of-sequence token, as if it were any other.
@@ -34,14 +36,15 @@ public struct GenerationOptions {
 extension LanguageModel {
   /// Continues `prompt` token by token with a key-value cache.
   /// - Returns: the new ids; a stop token is not among them. Ends early at the model's last position.
-  /// - Throws: `ModelError.tooLong` when the prompt leaves no position for a new token.
+  /// - Throws: `ModelError.tooLong` when the prompt leaves no position for a new token; `.headerOnly`.
   public func generate(_ prompt: [Int32], _ options: GenerationOptions) throws -> [Int32] {
-    let ends = options.ignoresEndOfSequence ? [] : config.eosTokenIDs.map { Int32($0) }
+    guard isLoaded else { throw ModelError.headerOnly(operation: "generate") }
+    let ends = options.ignoresEndOfSequence ? [] : spec.eosTokenIDs.map { Int32($0) }
     let stops = options.stopTokens.union(ends)
-    guard options.maxTokens <= 0 || prompt.count < config.maxPositions else {
-      throw ModelError.tooLong(tokens: prompt.count + 1, limit: config.maxPositions)
+    guard options.maxTokens <= 0 || prompt.count < spec.maxPositions else {
+      throw ModelError.tooLong(tokens: prompt.count + 1, limit: spec.maxPositions)
     }
-    let room = min(options.maxTokens, config.maxPositions - prompt.count)
+    let room = min(options.maxTokens, spec.maxPositions - prompt.count)
     let cache = try KeyValueCache(self, capacity: prompt.count + max(0, room))
     var sampler = Sampler(options.sampling)
     var generated: [Int32] = []
@@ -57,5 +60,33 @@ extension LanguageModel {
       pending = [token]
     }
     return generated
+  }
+  /// Continues `prompt` and returns the new text, without `options.stopTexts` and what follows. Tokens outside the
+  /// tokenizer's vocabulary are never drawn.
+  /// - Throws: as `generate`; `ModelError.noTokenizer`.
+  public func generateText(_ prompt: [Int32], _ options: GenerationOptions) throws -> String {
+    guard isLoaded else { throw ModelError.headerOnly(operation: "generate") }
+    guard let tokenizer else { throw ModelError.noTokenizer(path: path) }
+    var inner = options
+    inner.vocabularyLimit = min(options.vocabularyLimit ?? .max, tokenizer.vocabularySize)
+    var produced: [Int32] = []
+    if !options.stopTexts.isEmpty {
+      inner.onToken = { token in
+        produced.append(token)
+        if let onToken = options.onToken, try !onToken(token) { return false }
+        let text = try tokenizer.decode(produced)
+        return !options.stopTexts.contains { text.contains($0) }
+      }
+    }
+    let text = try tokenizer.decode(try generate(prompt, inner))
+    let stops = options.stopTexts.compactMap { text.firstRange(of: $0)?.lowerBound }
+    return stops.min().map { String(text[..<$0]) } ?? text
+  }
+
+  /// Continues a text, which is encoded as the model expects it; greedy unless `options` say otherwise.
+  /// - Throws: as `generateText(_:_:)`.
+  public func generateText(_ prompt: String, _ options: GenerationOptions = GenerationOptions()) throws -> String {
+    guard let tokenizer else { throw ModelError.noTokenizer(path: path) }
+    return try generateText(try tokenizer.encode(prompt), options)
   }
 }

@@ -12,15 +12,15 @@ public final class KeyValueCache {
   public internal(set) var length = 0
 
   public init(_ model: LanguageModel, capacity: Int) throws {
-    let config = model.config
-    width = config.keyValueHeadCount * config.headDimension
+    let spec = model.spec
+    width = spec.size(.keys)
     dtype = model.computeType
     backend = model.backend
-    limit = config.maxPositions
+    limit = spec.maxPositions
     let rows = max(1, min(capacity, limit))
     keys = []
     values = []
-    for _ in 0..<config.layerCount {
+    for _ in 0..<spec.layerCount {
       keys.append(try Tensor(empty: [rows, width], dtype: dtype, on: backend))
       values.append(try Tensor(empty: [rows, width], dtype: dtype, on: backend))
     }

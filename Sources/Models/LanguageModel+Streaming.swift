@@ -7,23 +7,22 @@ extension LanguageModel {
       && modules.allSatisfy { module in
         guard module.layer != nil, module.kind == .linear else { return true }
         guard let storage = module.quantized?.codes.storage ?? module.weight?.storage else { return false }
-        return !storage.isWritable
+        return storage.file != nil
       }
   }
 
   /// Bytes of files that weights are views of, in the units in which the kernel maps them: with a page that is touched
   /// come the fifteen around it.
   var mappedByteCount: Int {
-    let views = modules.flatMap { module -> [Storage] in
+    let views = modules.flatMap { module -> [FileBytes] in
       let quantized = module.quantized
       let tensors = [
         module.weight, module.bias, quantized?.codes, quantized?.absmax, quantized?.codebook, quantized?.nested?.absmax,
         quantized?.nested?.map,
       ]
-      return tensors.compactMap { $0?.storage }.filter { !$0.isWritable && $0.byteCount > 0 }
+      return tensors.compactMap { $0?.storage.file }.filter { !$0.bytes.isEmpty }
     }
-    return Self.mappedByteCount(
-      views.map { UInt(bitPattern: $0.base)..<UInt(bitPattern: $0.base) + UInt($0.byteCount) })
+    return Self.mappedByteCount(views.map(\.addresses))
   }
 
   /// Bytes of the units that these address ranges touch.
@@ -48,7 +47,7 @@ extension LanguageModel {
 
   /// Has the base in memory, or streams it where that does not fit, unless it is decided.
   func decideStreaming() throws {
-    guard stream == nil, filePages == nil, path != "new" else { return }
+    guard stream == nil, filePages == nil, !origin.isRandom else { return }
     do { try setStreaming(false) } catch let error as TensorError {
       guard canStream, options.streams == nil else { throw error }
       try setStreaming(true)

@@ -1,15 +1,15 @@
 import Autograd
-import Formats
 import Tensors
 import Tokenizers
 
-/// A decoder-only causal language model of the Llama family: modules, configuration, tokenizer.
+/// A decoder-only causal language model: its spec, modules and tokenizer.
 ///
 /// Weights are frozen unless `trainsAllParameters`; adapters hang on the linear modules.
 public final class LanguageModel {
-  public let config: ModelConfig
-  /// Where the model was read from: a directory, a GGUF file or a known name.
-  public let path: String
+  public let spec: DecoderSpec
+  public let origin: Origin
+  /// Where the model was read from, or what a random one is called.
+  public var path: String { origin.name }
   public var modules: [Module] { tree.modules }
   public let backend: any Backend
   /// How the weights were or would be read.
@@ -30,23 +30,23 @@ public final class LanguageModel {
   public var checkpointStore: CheckpointStore?
   /// Seed of dropout masks and adapter initialisation.
   public var seed: UInt64 = 0
-  /// Number of training forward passes so far; part of a checkpoint.
+  /// Losses so far that named no masks, which number their own; part of a checkpoint.
   public var dropoutStep = 0
   public var usesAdapters = true
 
   private let tree: ModuleTree
   private let byName: [String: Module]
-  let rotary: RotaryTables
+  private let rotary: [RotaryTables]
 
   /// A model without weights; see `ModelLoader` and `init(random:)`.
-  public init(config: ModelConfig, path: String, options: LoadOptions, backend: any Backend) throws {
-    self.config = config
-    self.path = path
+  public init(_ spec: DecoderSpec, origin: Origin, options: LoadOptions, backend: any Backend) throws {
+    self.spec = spec
+    self.origin = origin
     self.options = options
     self.backend = backend
-    self.tree = ModuleTree(config)
+    self.tree = ModuleTree(spec)
     self.byName = Dictionary(uniqueKeysWithValues: tree.modules.map { ($0.name, $0) })
-    self.rotary = try RotaryTables(config: config, backend: backend)
+    self.rotary = try spec.ropes.map { try RotaryTables($0, headDimension: spec.headDimension, backend: backend) }
     for (name, kind) in options.moduleQuantization {
       guard let module = byName[name] else {
         throw ModelError.unknownModule(name: name, nearest: modules.map(\.name).filter { $0.hasSuffix(name) })
@@ -67,7 +67,7 @@ public final class LanguageModel {
   /// f32 or bf16: dtype of activations and rounding of products.
   public var computeType: DType { options.computeType }
 
-  public var adapters: [LowRankAdapter] { modules.compactMap(\.adapter) }
+  public var adapters: [Adapter] { modules.compactMap(\.adapter) }
 
   /// Everything that is trained, with names, in module order.
   public var trainableParameters: [(name: String, tensor: Tensor)] {
@@ -75,7 +75,9 @@ public final class LanguageModel {
     for module in modules {
       if let weight = module.weight, weight.requiresGradient { found.append((module.name + ".weight", weight)) }
       if let bias = module.bias, bias.requiresGradient { found.append((module.name + ".bias", bias)) }
-      if let adapter = module.adapter { found += adapter.parameters.filter { $0.tensor.requiresGradient } }
+      for parameter in module.adapter?.parameters ?? [] where parameter.tensor.requiresGradient {
+        found.append((parameter.name, parameter.tensor))
+      }
     }
     return found
   }
@@ -83,31 +85,38 @@ public final class LanguageModel {
   /// Mean cross-entropy over the trained targets of `batch`, f32 [1]; recorded for `backward`.
   /// - Parameter denominator: divides the sum instead of the batch's own count, for exact accumulation over
   ///   several batches of one step.
-  public func loss(_ batch: Batch, denominator: Int? = nil, isTraining: Bool = true) throws -> Tensor {
+  /// - Parameter masks: the dropout masks; nil takes those not used yet.
+  /// - Throws: `noTrainedTokens`, `tokenOutOfRange`, `tooLong`, `headerOnly`.
+  public func loss(
+    _ batch: Batch, denominator: Int? = nil, masks: MaskNumber? = nil, isTraining: Bool = true
+  ) throws -> Tensor {
+    guard isLoaded else { throw ModelError.headerOnly(operation: "loss") }
     let trained = batch.trainedTokenCount
     guard trained > 0 else { throw ModelError.noTrainedTokens }
-    let context = nextContext(isTraining: isTraining)
-    let hidden = try hiddenStates(batch, context)
+    let context = isTraining ? context(masks: masks ?? nextMasks()) : evaluation
+    let hidden = try finished(try hiddenStates(batch, context))
     let head = outputModule
     guard let weight = head.linearWeight else { throw ModelError.notLoaded(module: head.name) }
     try check(batch.targets.filter { $0 != -100 })
     let targets = try Tensor(ids: batch.targets, on: backend)
     let scale = 1 / Float(max(1, denominator ?? trained))
-    if !head.hooks.isEmpty, head.kind == .linear {
+    // Hooks see the logits and the gradients of an adapter need them, so they are kept whole then.
+    if head.kind == .linear, !head.hooks.isEmpty || head.adapter != nil && context.usesAdapters {
       return try crossEntropy(try head(hidden, context), labels: targets, scale: scale)
-    }
-    if let adapter = head.adapter, context.usesAdapters {
-      return try adaptedHeadLoss(hidden, head, adapter, weight, targets, scale, context)
     }
     return try linearCrossEntropy(hidden, head: weight, labels: targets, scale: scale, precision: context.precision)
   }
 
   /// Logits f32 [T, V] of every position, without recording.
-  public func logits(_ ids: [Int32]) throws -> Tensor {
-    try GradientMode.disabled {
-      let context = nextContext(isTraining: false)
-      let hidden = try hiddenStates(try Batch([(ids, nil)]), context)
-      return try headLogits(hidden, context)
+  /// - Throws: `headerOnly`, `emptyInput`, `tokenOutOfRange`, `tooLong`.
+  public func logits(_ ids: [Int32]) throws -> Tensor { try logits(ids, observer: nil) }
+
+  func logits(_ ids: [Int32], observer: ((Int, Tensor, Tensor) throws -> Void)?) throws -> Tensor {
+    guard isLoaded else { throw ModelError.headerOnly(operation: "logits") }
+    return try GradientMode.disabled {
+      let context = evaluation
+      let hidden = try hiddenStates(try Batch([(ids, nil)]), context, observer: observer)
+      return try headLogits(try finished(hidden), context)
     }
   }
 
@@ -121,15 +130,24 @@ public final class LanguageModel {
 
   // MARK: Forward
 
-  private func nextContext(isTraining: Bool) -> ForwardContext {
-    if isTraining { dropoutStep += 1 }
-    return ForwardContext(
-      precision: computeType, usesAdapters: usesAdapters, isTraining: isTraining, seed: seed, dropoutStep: dropoutStep)
+  private func nextMasks() -> MaskNumber {
+    dropoutStep += 1
+    return MaskNumber(dropoutStep)
+  }
+
+  private func context(masks: MaskNumber) -> ForwardContext {
+    ForwardContext(
+      precision: computeType, usesAdapters: usesAdapters, isTraining: true, seed: seed, dropoutStep: masks.value)
+  }
+
+  /// Without dropout.
+  private var evaluation: ForwardContext {
+    ForwardContext(precision: computeType, usesAdapters: usesAdapters, isTraining: false, seed: seed, dropoutStep: 0)
   }
 
   private func check(_ ids: [Int32]) throws {
-    for id in ids where id < 0 || Int(id) >= config.vocabularySize {
-      throw ModelError.tokenOutOfRange(id: Int(id), vocabulary: config.vocabularySize)
+    for id in ids where id < 0 || Int(id) >= spec.vocabularySize {
+      throw ModelError.tokenOutOfRange(id: Int(id), vocabulary: spec.vocabularySize)
     }
   }
 
@@ -138,37 +156,56 @@ public final class LanguageModel {
     guard !ids.isEmpty else { throw ModelError.emptyInput(operation: "forward") }
     try check(ids)
     let ids = try Tensor(ids: ids, on: backend)
-    return try tree.embedding.observed(ids, try embedding(table, ids: ids, dtype: computeType))
+    let rows = try tree.embedding.observed(ids, try embedding(table, ids: ids, dtype: computeType))
+    return try scaled(inPlace: rows, by: Float(spec.embeddingScale))
   }
 
-  /// Final normalised hidden states [T, hidden] of a packed batch.
-  func hiddenStates(_ batch: Batch, _ context: ForwardContext) throws -> Tensor {
-    guard batch.longestSequence <= config.maxPositions else {
-      throw ModelError.tooLong(tokens: batch.longestSequence, limit: config.maxPositions)
+  /// What the last layer leaves for a packed batch: [T, hidden].
+  private func hiddenStates(
+    _ batch: Batch, _ context: ForwardContext, observer: ((Int, Tensor, Tensor) throws -> Void)? = nil
+  ) throws -> Tensor {
+    guard batch.longestSequence <= spec.maxPositions else {
+      throw ModelError.tooLong(tokens: batch.longestSequence, limit: spec.maxPositions)
     }
+    return try run(batch.ids, context, rotaryRows: batch.longestSequence) { rotary in
+      LayerGeometry(
+        rotary: rotary, positions: try Tensor(ids: batch.positions, on: backend),
+        segments: try Tensor(ids: batch.segments, on: backend), cache: nil, observer: observer)
+    }
+  }
+
+  /// Brings `ids` through embedding and layers: [T, hidden].
+  private func run(
+    _ ids: [Int32], _ context: ForwardContext, rotaryRows: Int, _ makeGeometry: ([RotaryTables]) throws -> LayerGeometry
+  ) throws -> Tensor {
     try decideStreaming()
-    var hidden = try embed(batch.ids)
+    var hidden = try embed(ids)
     stream?.leaveEmbedding()
-    try rotary.reserve(batch.longestSequence)
-    let geometry = LayerGeometry(
-      cosine: rotary.cosine, sine: rotary.sine, positions: try Tensor(ids: batch.positions, on: backend),
-      segments: try Tensor(ids: batch.segments, on: backend), cache: nil)
-    func run(_ layers: Range<Int>, _ input: Tensor) throws -> Tensor {
+    for tables in rotary { try tables.reserve(rotaryRows) }
+    let geometry = try makeGeometry(rotary)
+    func pass(_ layers: Range<Int>, _ input: Tensor) throws -> Tensor {
       try layers.reduce(input) { hidden, index in
         try stream?.enter(index)
         return try tree.layers[index](hidden, geometry, context)
       }
     }
     if checkpointing || stream != nil {
-      for start in stride(from: 0, to: config.layerCount, by: checkpointInterval) {
-        let layers = start..<min(start + checkpointInterval, config.layerCount)
-        hidden = try checkpointed(hidden, in: checkpointStore) { try run(layers, $0) }
+      for start in stride(from: 0, to: spec.layerCount, by: checkpointInterval) {
+        let layers = start..<min(start + checkpointInterval, spec.layerCount)
+        hidden = try checkpointed(hidden, in: checkpointStore) { try pass(layers, $0) }
       }
     } else {
-      hidden = try run(0..<config.layerCount, hidden)
+      hidden = try pass(0..<spec.layerCount, hidden)
     }
-    try stream?.enter(config.layerCount)
-    return try tree.norm.normalized(hidden, epsilon: Float(config.normEpsilon))
+    try stream?.enter(spec.layerCount)
+    return hidden
+  }
+
+  /// Normalised hidden states as the output module takes them.
+  private func finished(_ hidden: Tensor) throws -> Tensor {
+    // The output module is linear, so a scale of its logits may go on its input.
+    try scaled(
+      inPlace: try tree.norm.normalized(hidden, epsilon: Float(spec.normEpsilon)), by: Float(spec.logitScale))
   }
 
   /// Logits f32 [rows, V] of hidden states.
@@ -180,35 +217,18 @@ public final class LanguageModel {
   /// Logits f32 [1, V] of the last of `ids`, which continue the sequence in `cache`.
   func step(_ ids: [Int32], cache: KeyValueCache) throws -> Tensor {
     try GradientMode.disabled {
-      let context = nextContext(isTraining: false)
-      try decideStreaming()
-      var hidden = try embed(ids)
-      stream?.leaveEmbedding()
+      let context = evaluation
       let start = cache.length
-      try cache.reserve(start + ids.count)
-      try rotary.reserve(start + ids.count)
-      let positions = (start..<start + ids.count).map { Int32($0) }
-      let geometry = LayerGeometry(
-        cosine: rotary.cosine, sine: rotary.sine, positions: try Tensor(ids: positions, on: backend),
-        segments: try Tensor(ids: [0, Int32(ids.count)], on: backend), cache: cache)
-      for index in 0..<config.layerCount {
-        try stream?.enter(index)
-        hidden = try tree.layers[index](hidden, geometry, context)
+      let end = start + ids.count
+      let hidden = try run(ids, context, rotaryRows: end) { rotary in
+        try cache.reserve(end)
+        return LayerGeometry(
+          rotary: rotary, positions: try Tensor(ids: (start..<end).map { Int32($0) }, on: backend),
+          segments: try Tensor(ids: [0, Int32(ids.count)], on: backend), cache: cache, observer: nil)
       }
-      cache.length += ids.count
-      try stream?.enter(config.layerCount)
+      cache.length = end
       let last = try hidden.narrowed(0, ids.count - 1..<ids.count)
-      return try headLogits(try tree.norm.normalized(last, epsilon: Float(config.normEpsilon)), context)
+      return try headLogits(try finished(last), context)
     }
-  }
-
-  /// The head with an adapter: its logits are kept whole, since the adapter's gradients need them.
-  private func adaptedHeadLoss(
-    _ hidden: Tensor, _ head: Module, _ adapter: LowRankAdapter, _ weight: LinearWeight, _ targets: Tensor,
-    _ scale: Float, _ context: ForwardContext
-  ) throws -> Tensor {
-    let logits = try linear(
-      hidden, weight, bias: head.bias, branch: adapter.branch(context), precision: context.precision)
-    return try crossEntropy(logits, labels: targets, scale: scale)
   }
 }

@@ -9,6 +9,7 @@ public enum ModelError: Error, Equatable, Sendable {
   case emptyInput(operation: String)
   case tooLong(tokens: Int, limit: Int)
   case noTrainedTokens
+  case noSuchSample(number: Int, count: Int)
   case nonFiniteWeight(tensor: String, index: Int, path: String)
   case missingTensor(name: String, path: String)
   case badQuantization(tensor: String, path: String, reason: String)
@@ -16,6 +17,7 @@ public enum ModelError: Error, Equatable, Sendable {
   case noTokenizer(path: String)
   case unrecognisedPath(path: String)
   case badReplacement(module: String, expected: [Int], got: [Int])
+  case badAdapterOutput(module: String, expected: [Int], got: [Int])
   case recursiveHook(module: String)
   case noSuchLayer(layer: Int, count: Int)
   case tooFewTokens(operation: String, minimum: Int)
@@ -44,6 +46,8 @@ extension ModelError: CustomStringConvertible {
       "\(tokens) tokens are more than the model's \(limit) positions; shorten the input or lower max_length"
     case .noTrainedTokens:
       "loss: no token of this batch is trained (all labels are -100)"
+    case .noSuchSample(let number, let count):
+      "there is no sample \(number); there are \(count), counted from 0"
     case .nonFiniteWeight(let tensor, let index, let path):
       "\(path): \(tensor): element \(index) is not finite, so the tensor cannot be quantized; the file is damaged"
     case .missingTensor(let name, let path):
@@ -56,6 +60,8 @@ extension ModelError: CustomStringConvertible {
       "\(path): no tokenizer found (tokenizer.json, tokenizer.model or GGUF metadata)"
     case .unrecognisedPath(let path):
       "\(path): not a model; expected a directory with config.json, a .gguf file or a hub name in the local cache"
+    case .badAdapterOutput(let module, let expected, let got):
+      "\(module): its adapter gave an output of shape \(got), the layer has \(expected)"
     case .badReplacement(let module, let expected, let got):
       "hook on \(module): the tensor it returned has shape \(got), the output has \(expected); return nil to leave it"
     case .recursiveHook(let module):

@@ -1,4 +1,3 @@
-import Formats
 import Quantization
 import Tensors
 import Tokenizers
@@ -6,7 +5,7 @@ import Tokenizers
 /// Reads models: Hugging Face directories (also bitsandbytes 4-bit checkpoints), GGUF files, names in the hub cache.
 ///
 /// Weights are read and quantized tensor by tensor, so the peak is the quantized model and one tensor in f32. Weights
-/// that stay in 16 bits are views of the mapped file.
+/// that stay in 16 bits are views of the mapped file where the device can compute on it.
 public struct ModelLoader {
   let backend: any Backend
   let options: LoadOptions
@@ -34,8 +33,7 @@ public struct ModelLoader {
       return try smokeModel(try? ModelLocation(path, allowsKnownNames: true), path)
     }
     let location = try ModelLocation(path, allowsKnownNames: options.headerOnly)
-    let config = try location.config()
-    let model = try LanguageModel(config: config, path: path, options: options, backend: backend)
+    let model = try LanguageModel(try location.spec(), origin: .file(path), options: options, backend: backend)
     if options.headerOnly { return model }
     let source = try location.weights()
     for module in model.modules { try read(module, of: model, from: source) }
@@ -104,14 +102,13 @@ public struct ModelLoader {
     return try decoded(name, shape: shape, source, as: wanted, .weights)
   }
 
-  /// A view of the file's own bytes, when they are plain f32, bf16 or f16 and aligned.
+  /// The file's own bytes, as the backend adopts them, when they are plain f32, bf16 or f16 and aligned.
   func mapped(_ name: String, shape: [Int], _ source: LoadedSource) throws -> Tensor? {
     try source.expect(name, shape: shape)
     guard let (bytes, dtype) = try source.rawBytes(name), dtype.isFloat,
       UInt(bitPattern: bytes.baseAddress) % UInt(dtype.byteCount) == 0
     else { return nil }
-    let storage = MappedStorage(viewing: bytes, owner: source.owner, backend: backend)
-    return Tensor(storage: storage, dtype: dtype, shape: shape)
+    return Tensor(storage: try backend.adopt(FileBytes(bytes, owner: source.owner)), dtype: dtype, shape: shape)
   }
 
   func decoded(

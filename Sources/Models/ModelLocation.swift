@@ -21,31 +21,31 @@ enum ModelLocation {
       do {
         self = .directory(try HubCache.resolve(path))
       } catch {
-        guard allowsKnownNames, ModelConfig.known(name: path) != nil else { throw error }
+        guard allowsKnownNames, Families.published(path) != nil else { throw error }
         self = .known(path)
       }
-    } else if allowsKnownNames, ModelConfig.known(name: path) != nil {
+    } else if allowsKnownNames, Families.published(path) != nil {
       self = .known(path)
     } else {
       throw ModelError.unrecognisedPath(path: path)
     }
   }
 
-  func config() throws -> ModelConfig {
+  func spec() throws -> DecoderSpec {
     switch self {
-    case .directory(let path): return try ModelConfig.read(path: path)
-    case .configuration(let path): return try ModelConfig.read(path: path)
-    case .gguf(let file): return try ModelConfig(gguf: file)
+    case .directory(let path): return try DecoderSpec.read(path: path)
+    case .configuration(let path): return try DecoderSpec.read(path: path)
+    case .gguf(let file): return try DecoderSpec(gguf: file)
     case .known(let name):
-      guard let config = ModelConfig.known(name: name) else { throw ModelError.unrecognisedPath(path: name) }
-      return config
+      guard let spec = try DecoderSpec.known(name: name) else { throw ModelError.unrecognisedPath(path: name) }
+      return spec
     }
   }
 
   func weights() throws -> LoadedSource {
     switch self {
-    case .directory(let path): return LoadedSource(try WeightSource(path: path))
-    case .gguf(let file): return LoadedSource(try WeightSource(gguf: file))
+    case .directory(let path): return LoadedSource(try WeightSource(path: path, layout: Families.layout))
+    case .gguf(let file): return LoadedSource(try WeightSource(gguf: file, layout: Families.layout))
     case .configuration(let path), .known(let path): throw ModelError.unrecognisedPath(path: path)
     }
   }

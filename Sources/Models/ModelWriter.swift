@@ -8,7 +8,7 @@ extension LanguageModel {
   public func save(directory: String) throws {
     guard isLoaded else { throw ModelError.headerOnly(operation: "save") }
     let target = try AtomicDirectory(path: directory)
-    try AtomicFile.write("\(target.stage)/config.json", config.toJSON().text(.pythonUnsorted) + "\n")
+    try AtomicFile.write("\(target.stage)/config.json", spec.toJSON().text(.pythonUnsorted) + "\n")
     var items: [SafetensorsWriter.Item] = []
     for module in modules {
       items.append(

@@ -1,4 +1,5 @@
 import Autograd
+import Quantization
 import Tensors
 
 public enum ModuleKind: String, Sendable {
@@ -26,7 +27,7 @@ public final class Module {
   public var weight: Tensor?
   public var quantized: QuantizedOperand?
   public var bias: Tensor?
-  public var adapter: LowRankAdapter?
+  public var adapter: Adapter?
   /// See `addHook`.
   public internal(set) var hooks: [ForwardHook] = []
   /// What loading will make of the module, for a model of which only the header was read.
@@ -42,6 +43,19 @@ public final class Module {
     self.inFeatures = inFeatures
     self.outFeatures = outFeatures
     self.hasBias = hasBias
+  }
+
+  /// A module of a decoder layer.
+  convenience init(_ module: LayerModule, of spec: DecoderSpec, layer: Int) {
+    let name = "model.layers.\(layer).\(module.name)"
+    switch module.form {
+    case .linear(let input, let output):
+      self.init(
+        name: name, kind: .linear, layer: layer, inFeatures: spec.size(input), outFeatures: spec.size(output),
+        hasBias: module.hasBias)
+    case .norm(let width):
+      self.init(name: name, kind: .norm, layer: layer, inFeatures: spec.size(width), outFeatures: 1)
+    }
   }
 
   public var weightShape: [Int] { kind == .norm ? [inFeatures] : [outFeatures, inFeatures] }
@@ -60,6 +74,14 @@ public final class Module {
 
   /// The 4-bit type of the weight as loaded, or as it will be.
   public var quantization: FourBitKind? { isLoaded ? quantized?.kind : planned.quantization }
+
+  /// A new f32 tensor with the values of the weight, dequantized where it is stored in 4 bits.
+  /// - Throws: `ModelError.notLoaded`, `TensorError.outOfMemory`.
+  public func denseWeight(category: MemoryCategory = .activations) throws -> Tensor {
+    if let quantized { return try quantized.dequantized(to: .f32, category: category) }
+    guard let weight else { throw ModelError.notLoaded(module: name) }
+    return try weight.converted(to: .f32, category: category)
+  }
 
   var linearWeight: LinearWeight? {
     if let quantized { return .quantized(quantized) }
@@ -84,52 +106,12 @@ public final class Module {
       return LinearLayer(
         weight: weight, bias: module.bias, branch: context.usesAdapters ? module.adapter?.branch(context) : nil)
     }
-    return try zip(modules, linear(x, layers, precision: context.precision)).map { module, y in
+    return try zip(modules, linear(x, layers, precision: context.precision)).map { module, base in
+      let adapter = context.usesAdapters ? module.adapter : nil
+      let y = try adapter?.applied(to: base, x, of: module, context) ?? base
       // A tied embedding is the output module too; its hooks see the embedding, not the logits.
-      module.kind == .linear ? try module.observed(x, y) : y
+      return module.kind == .linear ? try module.observed(x, y) : y
     }
-  }
-}
-
-/// Trained low-rank matrices of one linear module (LoRA): A [rank, in], B [out, rank], f32.
-public final class LowRankAdapter {
-  public let moduleName: String
-  public let rank: Int
-  public let alpha: Double
-  public let dropout: Double
-  /// alpha / rank, or alpha / sqrt(rank) with rank-stabilised scaling.
-  public let scaling: Double
-  public let rankStabilised: Bool
-  /// Multiplies the learning rate of this adapter's matrices.
-  public let learningRateFactor: Double
-  public let a: Tensor
-  public let b: Tensor
-
-  public init(
-    moduleName: String, rank: Int, alpha: Double, dropout: Double, rankStabilised: Bool = false,
-    learningRateFactor: Double = 1, a: Tensor, b: Tensor
-  ) {
-    self.moduleName = moduleName
-    self.rank = rank
-    self.alpha = alpha
-    self.dropout = dropout
-    self.rankStabilised = rankStabilised
-    self.scaling = rankStabilised ? alpha / Double(rank).squareRoot() : alpha / Double(rank)
-    self.learningRateFactor = learningRateFactor
-    self.a = a
-    self.b = b
-  }
-
-  /// The trained parameters with PEFT's names.
-  public var parameters: [(name: String, tensor: Tensor)] {
-    [("\(moduleName).lora_A.weight", a), ("\(moduleName).lora_B.weight", b)]
-  }
-
-  func branch(_ context: ForwardContext) -> LowRankBranch {
-    LowRankBranch(
-      a: a, b: b, scaling: Float(scaling), dropout: context.isTraining ? Float(dropout) : 0,
-      stream: RandomStream(
-        seed: context.seed, purpose: "dropout", step: context.dropoutStep, module: moduleName))
   }
 }
 
@@ -143,4 +125,9 @@ public struct ForwardContext: Sendable {
   public var seed: UInt64
   /// Numbers the forward passes of a run, so that each has masks of its own.
   public var dropoutStep: Int
+
+  /// Random numbers of one purpose in one module, new for each training pass and the same when it is recomputed.
+  public func randomStream(_ purpose: String, module: String) -> RandomStream {
+    RandomStream(seed: seed, purpose: purpose, step: dropoutStep, module: module)
+  }
 }

@@ -74,22 +74,23 @@ private struct Reader {
   func bytes(_ key: String, count: Int) throws -> Tensor {
     let (bytes, _) = try plain(key)
     guard bytes.count == count else { throw problem("\(key) has \(bytes.count) bytes, expected \(count)") }
-    return Tensor(
-      storage: MappedStorage(viewing: bytes, owner: source.owner, backend: backend), dtype: .u8, shape: [count])
+    return try adopted(bytes, .u8, count)
   }
 
-  /// Scales as f32: a view of the file where they are aligned, as in every file that safetensors or we wrote. Files written after a packed evaluation hold them in bf16 and two-dimensional, which would decode
-  /// to wrong weights: refused.
+  private func adopted(_ bytes: UnsafeRawBufferPointer, _ dtype: DType, _ count: Int) throws -> Tensor {
+    Tensor(storage: try backend.adopt(FileBytes(bytes, owner: source.owner)), dtype: dtype, shape: [count])
+  }
+
+  /// Scales as f32: a view of the file where they are aligned, as in every file that safetensors or we wrote. Files
+  /// written after a packed evaluation hold them in bf16 and two-dimensional, which would decode to wrong weights:
+  /// refused.
   func floats(_ suffix: String, count: Int) throws -> Tensor {
     let key = "\(name).\(suffix)"
     let (bytes, dtype) = try plain(key)
     guard dtype == .f32, bytes.count == 4 * count else {
       throw problem("\(suffix) is \(dtype.name) with \(bytes.count) bytes, expected f32 with \(4 * count)")
     }
-    if UInt(bitPattern: bytes.baseAddress) % 4 == 0 {
-      let storage = MappedStorage(viewing: bytes, owner: source.owner, backend: backend)
-      return Tensor(storage: storage, dtype: .f32, shape: [count])
-    }
+    if UInt(bitPattern: bytes.baseAddress) % 4 == 0 { return try adopted(bytes, .f32, count) }
     let values = try Tensor(empty: [count], category: .weights, on: backend)
     try values.write(bytes)
     return values

@@ -1,4 +1,3 @@
-import Formats
 import Quantization
 import Tensors
 
@@ -7,10 +6,10 @@ extension LanguageModel {
   /// for norms, zeros for biases. Every parameter is trainable unless the linear layers are quantized.
   /// - Parameter trainsAllParameters: for pretraining; otherwise the weights are frozen.
   public convenience init(
-    random config: ModelConfig, path: String = "new", seed: UInt64, options: LoadOptions, trainsAllParameters: Bool,
+    random spec: DecoderSpec, name: String = "new", seed: UInt64, options: LoadOptions, trainsAllParameters: Bool,
     deviation: Double = 0.02, backend: any Backend
   ) throws {
-    try self.init(config: config, path: path, options: options, backend: backend)
+    try self.init(spec, origin: .random(name: name), options: options, backend: backend)
     self.seed = seed
     for module in modules {
       if module.kind == .norm {

@@ -30,10 +30,10 @@ public struct Rehearsal {
     self.backend = backend
     self.streams = streams
     isOriginalLoaded = original.isLoaded
-    layerByteCounts = Array(repeating: 0, count: original.config.layerCount)
-    source = try? ModelLocation(original.path, allowsKnownNames: true).weights()
+    layerByteCounts = Array(repeating: 0, count: original.spec.layerCount)
+    source = original.origin.isRandom ? nil : try? ModelLocation(original.path, allowsKnownNames: true).weights()
     model = try LanguageModel(
-      config: original.config, path: original.path, options: original.options, backend: backend)
+      original.spec, origin: original.origin, options: original.options, backend: backend)
     for (module, twin) in zip(original.modules, model.modules) {
       let before = mappedByteCount
       try load(twin, as: module)
@@ -58,7 +58,9 @@ public struct Rehearsal {
 
   /// Whether a model of which only the configuration was read could leave its base on disk.
   public static func canStream(_ model: LanguageModel) -> Bool {
-    guard let source = try? ModelLocation(model.path, allowsKnownNames: true).weights() else { return false }
+    guard !model.origin.isRandom, let source = try? ModelLocation(model.path, allowsKnownNames: true).weights() else {
+      return false
+    }
     return model.modules.allSatisfy { module in
       guard module.layer != nil, module.kind == .linear else { return true }
       let name = module.name + ".weight"
@@ -87,7 +89,7 @@ public struct Rehearsal {
   /// The type in which a tensor can be used where it lies in the file; nil when it has to be decoded, or is in memory
   /// without a file. What is not here is taken to be published in bf16.
   private func storedType(_ name: String) -> DType? {
-    guard let source else { return isOriginalLoaded ? nil : .bf16 }
+    guard let source else { return isOriginalLoaded || model.origin.isRandom ? nil : .bf16 }
     guard let (bytes, dtype) = try? source.rawBytes(name), dtype.isFloat,
       UInt(bitPattern: bytes.baseAddress) % UInt(dtype.byteCount) == 0
     else { return nil }
@@ -101,7 +103,7 @@ public struct Rehearsal {
 
   private mutating func dense(_ name: String, _ shape: [Int], keep: DType?) throws -> Tensor {
     let count = shape.reduce(1, *)
-    let stored = model.path == "new" ? nil : storedType(name)
+    let stored = storedType(name)
     let wanted = keep ?? (stored == .f16 ? .f16 : model.computeType)
     defer { note(reading: 0) }
     if let stored {
@@ -114,7 +116,7 @@ public struct Rehearsal {
         // Shapes and types are all that a rehearsal looks at, so any bytes will do.
         let view = UnsafeRawBufferPointer(start: nil, count: 0)
         return Tensor(
-          storage: MappedStorage(viewing: view, owner: Nobody(), backend: backend), dtype: stored, shape: shape)
+          storage: try backend.adopt(FileBytes(view, owner: Nobody())), dtype: stored, shape: shape)
       }
     }
     if stored == nil, wanted != .f32 {
@@ -131,7 +133,7 @@ public struct Rehearsal {
     _ name: String, _ module: Module, kind: FourBitKind, isStored: Bool
   ) throws -> QuantizedOperand {
     let count = module.outFeatures * module.inFeatures
-    let stored = model.path == "new" ? nil : storedType(name)
+    let stored = storedType(name)
     // What is stored in 4 bits is not read before it is used.
     let read = isStored ? 0 : source?.byteCount(name) ?? stored.map { count * $0.byteCount } ?? 0
     defer { note(reading: read) }
@@ -168,17 +170,12 @@ public struct Rehearsal {
       absmax: scaleCodes, nested: nested)
   }
 
-  private func adapter(_ module: Module) throws -> LowRankAdapter? {
-    guard let original = module.adapter else { return nil }
-    let matrices = try [original.a, original.b].map { matrix in
-      let twin = try Tensor(empty: matrix.shape, category: .adapters, on: backend)
-      twin.requiresGradient = matrix.requiresGradient
+  private func adapter(_ module: Module) throws -> Adapter? {
+    try module.adapter?.replacing { original in
+      let twin = try Tensor(empty: original.shape, category: .adapters, on: backend)
+      twin.requiresGradient = original.requiresGradient
       return twin
     }
-    return LowRankAdapter(
-      moduleName: original.moduleName, rank: original.rank, alpha: original.alpha, dropout: original.dropout,
-      rankStabilised: original.rankStabilised, learningRateFactor: original.learningRateFactor, a: matrices[0],
-      b: matrices[1])
   }
 
   private final class Nobody: Sendable {}

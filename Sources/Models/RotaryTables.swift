@@ -1,4 +1,3 @@
-import Formats
 import Glibc
 import Tensors
 
@@ -12,9 +11,9 @@ final class RotaryTables {
   private(set) var cosine: Tensor
   private(set) var sine: Tensor
 
-  init(config: ModelConfig, backend: any Backend) throws {
+  init(_ rope: Rope, headDimension: Int, backend: any Backend) throws {
     self.backend = backend
-    self.frequencies = RotaryTables.frequencies(config)
+    self.frequencies = rope.frequencies(headDimension: headDimension)
     self.cosine = try Tensor(empty: [0, frequencies.count], on: backend)
     self.sine = try Tensor(empty: [0, frequencies.count], on: backend)
   }
@@ -36,12 +35,14 @@ final class RotaryTables {
     cosine = try Tensor(cosines, shape: [rows, half], category: .workspace, on: backend)
     sine = try Tensor(sines, shape: [rows, half], category: .workspace, on: backend)
   }
+}
 
-  static func frequencies(_ config: ModelConfig) -> [Float] {
-    let half = config.headDimension / 2
-    let base = Float(config.ropeTheta)
-    let plain = (0..<half).map { 1 / powf(base, Float(2 * $0) / Float(config.headDimension)) }
-    switch config.ropeScaling {
+extension Rope {
+  /// Radians per position of each pair of elements, f32.
+  func frequencies(headDimension: Int) -> [Float] {
+    let base = Float(theta)
+    let plain = (0..<headDimension / 2).map { 1 / powf(base, Float(2 * $0) / Float(headDimension)) }
+    switch scaling {
     case .none: return plain
     case .linear(let factor): return plain.map { $0 / Float(factor) }
     case .llama3(let factor, let lowFactor, let highFactor, let original):

@@ -1,33 +1,50 @@
-import Formats
 import Tensors
 import Tokenizers
 
 extension ModelLoader {
   /// A small random model of the architecture that `path` names, so that a recipe runs anywhere in seconds.
   ///
-  /// Two layers of width 64 keep the ratio of heads; the vocabulary is that of the tokenizer found, or of
-  /// `options.smokeTokenizer` when the model's own files are absent.
+  /// The vocabulary is that of the tokenizer found, or of `options.smokeTokenizer` when the model's own files are
+  /// absent.
   func smokeModel(_ location: ModelLocation?, _ path: String) throws -> LanguageModel {
-    let full = try location?.config()
+    let full = try location?.spec()
     let own = try location?.tokenizer()
     let tokenizer = try own ?? options.smokeTokenizer.flatMap { try Tokenizer.find(directory: $0) }
-    var small = ModelConfig(
-      modelType: full?.modelType ?? .llama, hiddenSize: 64, intermediateSize: 128, layerCount: 2, headCount: 4,
-      keyValueHeadCount: full.map { $0.keyValueHeadCount == $0.headCount ? 4 : 2 } ?? 2, headDimension: 16,
-      vocabularySize: tokenizer?.vocabularySize ?? 256, maxPositions: 2048)
-    if let full {
-      small.normEpsilon = full.normEpsilon
-      small.ropeTheta = full.ropeTheta
-      small.ropeScaling = full.ropeScaling
-      small.slidingWindow = full.slidingWindow
-      small.tiesEmbeddings = full.tiesEmbeddings
-      small.hasQKVBias = full.hasQKVBias
-      small.hasOutputBias = full.hasOutputBias
-      small.hasMLPBias = full.hasMLPBias
-    }
+    let small = full.map { $0.shrunk(vocabulary: tokenizer?.vocabularySize) } ?? .smoke(tokenizer?.vocabularySize)
     let model = try LanguageModel(
-      random: small, path: path, seed: 0, options: options, trainsAllParameters: false, backend: backend)
+      random: small, name: path, seed: 0, options: options, trainsAllParameters: false, backend: backend)
     model.tokenizer = tokenizer
     return model
+  }
+}
+
+extension DecoderSpec {
+  /// A small Llama, for a path that leads nowhere.
+  static func smoke(_ vocabulary: Int?) -> DecoderSpec {
+    let sizes = Llama.smokeSizes
+    return DecoderSpec(
+      Llama.self, hiddenSize: sizes.hidden, intermediateSize: sizes.intermediate, layerCount: 2,
+      headCount: sizes.heads, keyValueHeadCount: sizes.sharedHeads, headDimension: sizes.headDimension,
+      vocabularySize: vocabulary ?? sizes.vocabulary, maxPositions: sizes.maxPositions)
+  }
+
+  /// The same decoder in its family's smoke sizes: at least two layers, one of each kind that the model has, and key
+  /// heads shared where the model shares them. It has no token ids of its own.
+  func shrunk(vocabulary: Int?) -> DecoderSpec {
+    let sizes = Families.named(modelType)?.smokeSizes ?? SmokeSizes()
+    var small = self
+    var kinds: [Layer] = []
+    for layer in layers where !kinds.contains(layer) { kinds.append(layer) }
+    small.layers = kinds.count > 1 ? kinds : Array(repeating: kinds.first ?? Layer(), count: 2)
+    small.hiddenSize = sizes.hidden
+    small.intermediateSize = sizes.intermediate
+    small.headCount = sizes.heads
+    small.keyValueHeadCount = keyValueHeadCount == headCount ? sizes.heads : sizes.sharedHeads
+    small.headDimension = sizes.headDimension
+    small.vocabularySize = vocabulary ?? sizes.vocabulary
+    small.maxPositions = sizes.maxPositions
+    (small.bosTokenID, small.eosTokenIDs, small.padTokenID) = (nil, [], nil)
+    (small.storedType, small.quantizationConfig) = (nil, nil)
+    return small
   }
 }

@@ -28,11 +28,11 @@ public struct SyntheticCheckpoint {
   /// - Throws: `FormatError`, among them `diskTooSmall` before anything is written; then nothing is left at `output`.
   @discardableResult
   public func write(
-    _ config: ModelConfig, tokenizer: Tokenizer?, to output: String,
+    _ spec: DecoderSpec, tokenizer: Tokenizer?, to output: String,
     progress: (String, Int, Int) throws -> Void = { _, _, _ in }
   ) throws -> Int {
     try options.check(output)
-    let modules = ModuleTree(config).modules
+    let modules = ModuleTree(spec).modules
     let writer = FourBitCheckpointWriter(
       modules: modules, kind: options.kind, blockSize: options.blockSize, isDouble: options.doubleQuantization,
       modelType: .bf16, denseType: { _ in .bf16 }, shardByteCount: options.shardByteCount)
@@ -44,7 +44,7 @@ public struct SyntheticCheckpoint {
       into: target.stage, content: { try content($0) },
       bias: { try Tensor(full: [$0.outFeatures], value: 0, dtype: .bf16, category: .workspace, on: backend) },
       progress: { try progress($0.name, $1, modules.count) }, written: { _ in })
-    var members = config.toJSON().object ?? JSONObject()
+    var members = spec.toJSON().object ?? JSONObject()
     members["torch_dtype"] = "bfloat16"
     members["quantization_config"] = writer.configuration
     try AtomicFile.write("\(target.stage)/config.json", JSON.object(members).text(.pythonUnsorted) + "\n")

@@ -31,7 +31,7 @@ public final class WeightStream {
   private struct Section {
     var ranges: [Range<UInt>]
     /// Keep the mapping alive.
-    var storages: [Storage]
+    var files: [FileBytes]
     var byteCount: Int { ranges.reduce(0) { $0 + $1.count } }
   }
 
@@ -41,10 +41,10 @@ public final class WeightStream {
     guard model.canStream, let reader = PageReader() else { throw ModelError.cannotStream(path: model.path) }
     self.reader = reader
     path = model.path
-    let layers = (0..<model.config.layerCount).map { layer in model.modules.filter { $0.layer == layer } }
+    let layers = (0..<model.spec.layerCount).map { layer in model.modules.filter { $0.layer == layer } }
     sections = (layers + [[model.outputModule]]).map { Self.section($0) }
     embedding =
-      model.outputModule === model.modules[0] ? Section(ranges: [], storages: []) : Self.section([model.modules[0]])
+      model.outputModule === model.modules[0] ? Section(ranges: [], files: []) : Self.section([model.modules[0]])
     afterOutput = sections.count - 2
     let streamed = (sections + [embedding]).reduce(0) { $0 + $1.byteCount }
     let window = Self.windowByteCount(sections.dropLast().map(\.byteCount), output: sections[layers.count].byteCount)
@@ -109,22 +109,19 @@ public final class WeightStream {
 
   /// Address ranges of the parts of a file that these modules view; neighbours in the file become one range.
   private static func section(_ modules: [Module]) -> Section {
-    var storages: [Storage] = []
-    for module in modules {
-      let tensors = [module.weight, module.quantized?.codes, module.quantized?.absmax]
-      storages += tensors.compactMap { $0?.storage }.filter { !$0.isWritable && $0.byteCount > 0 }
+    let files = modules.flatMap { module in
+      [module.weight, module.quantized?.codes, module.quantized?.absmax].compactMap { $0?.storage.file }
+        .filter { !$0.bytes.isEmpty }
     }
     let page: UInt = 4096
     var ranges: [Range<UInt>] = []
-    for range in storages.map({ UInt(bitPattern: $0.base)..<UInt(bitPattern: $0.base) + UInt($0.byteCount) })
-      .sorted(by: { $0.lowerBound < $1.lowerBound })
-    {
+    for range in files.map(\.addresses).sorted(by: { $0.lowerBound < $1.lowerBound }) {
       if let last = ranges.last, range.lowerBound <= last.upperBound + page {
         ranges[ranges.count - 1] = last.lowerBound..<max(last.upperBound, range.upperBound)
       } else {
         ranges.append(range)
       }
     }
-    return Section(ranges: ranges, storages: storages)
+    return Section(ranges: ranges, files: files)
   }
 }

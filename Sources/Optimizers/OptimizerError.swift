@@ -7,6 +7,7 @@ public enum OptimizerError: Error, Equatable, Sendable {
   case budgetTooSmall(budget: Int, minimum: Int)
   case stateMismatch(path: String, what: String, expected: String, got: String)
   case gradientShape(parameter: String, expected: [Int], got: [Int])
+  case badGradientLimit(Double)
 }
 
 extension OptimizerError: CustomStringConvertible {
@@ -24,6 +25,8 @@ extension OptimizerError: CustomStringConvertible {
       "\(path): \(what) is \(got), expected \(expected); the checkpoint belongs to another optimizer or selection"
     case .gradientShape(let parameter, let expected, let got):
       "optimizer: the gradient of \(parameter) has shape \(got), expected \(expected)"
+    case .badGradientLimit(let limit):
+      "the largest gradient norm is \(limit), expected a number above 0; infinity only measures"
     }
   }
 }

@@ -27,11 +27,11 @@ public enum FourBit {
     let codes = try Tensor(empty: [(count + 1) / 2], dtype: .u8, category: category, on: backend)
     let absmax = try Tensor(
       empty: [blocks], dtype: .f32, category: double ? .workspace : category, on: backend)
-    if let bad = try backend.quantize4(
-      try x.contiguous(), kind: kind, blockSize: blockSize, codes: codes, absmax: absmax)
-    {
-      throw QuantizationError.nonFinite(tensor: name, index: bad)
-    }
+    let firstBad = try Tensor(empty: [1], dtype: .i64, category: .workspace, on: backend)
+    try backend.quantize4(
+      try x.contiguous(), kind: kind, blockSize: blockSize, codes: codes, absmax: absmax, firstBad: firstBad)
+    let bad = try firstBad.integers()[0]
+    guard bad < 0 else { throw QuantizationError.nonFinite(tensor: name, index: bad) }
     let codebook = try sharedCodebook(kind, backend)
     guard double else {
       return QuantizedOperand(
@@ -49,20 +49,15 @@ public enum FourBit {
   ) throws -> (codes: Tensor, nested: QuantizedOperand.Nested) {
     let backend = absmax.backend
     let count = absmax.elementCount
-    let offset = try absmax.withHostBytes { bytes -> Float in
-      let values = bytes.bindMemory(to: Float.self)
-      return Float(values.reduce(0.0) { $0 + Double($1) } / Double(count))
-    }
-    try absmax.withMutableHostBytes { bytes in
-      let values = bytes.bindMemory(to: Float.self)
-      for index in values.indices { values[index] -= offset }
-    }
+    let mean = try Tensor(empty: [1], category: .workspace, on: backend)
+    try backend.reduce(.mean, absmax, outer: 1, count: count, inner: 1, into: mean)
+    try backend.binary(.subtract, absmax, mean, into: absmax)
     let map = try sharedDynamicMap(backend)
     let codes = try Tensor(empty: [count], dtype: .u8, category: category, on: backend)
     let nestedAbsmax = try Tensor(
       empty: [(count + nestedBlockSize - 1) / nestedBlockSize], dtype: .f32, category: category, on: backend)
     try backend.quantize8(absmax, blockSize: nestedBlockSize, codes: codes, absmax: nestedAbsmax)
-    return (codes, QuantizedOperand.Nested(absmax: nestedAbsmax, map: map, offset: offset))
+    return (codes, QuantizedOperand.Nested(absmax: nestedAbsmax, map: map, offset: try mean.floats()[0]))
   }
 
   /// The codebook as a tensor; one for all matrices of a backend would need a registry, and 64 bytes do not pay for it.

@@ -1,5 +1,11 @@
 /// The door of a device whose memory the host cannot reach: everything goes through `read` and `write` by way of a buffer.
 extension Backend {
+  public func adopt(_ file: FileBytes) throws -> Storage {
+    let storage = try allocate(byteCount: file.bytes.count, category: .weights)
+    try write(file.bytes, to: Tensor(storage: storage, dtype: .u8, shape: [file.bytes.count]))
+    return storage
+  }
+
   public func zero(_ tensor: Tensor) throws(TensorError) {
     let staging = Staging(byteCount: tensor.byteCount)
     staging.bytes.initializeMemory(as: UInt8.self, repeating: 0)

@@ -10,7 +10,23 @@ public protocol Backend: AnyObject, Sendable {
 
   /// A block of at least `byteCount` bytes, aligned to 64, contents undefined.
   func allocate(byteCount: Int, category: MemoryCategory) throws -> Storage
+  /// A block with the bytes of a mapped file: a view of them where the device can compute on the file's pages, by
+  /// default a copy.
+  /// - Throws: `outOfMemory`; what the device reports when the copy fails.
+  func adopt(_ file: FileBytes) throws -> Storage
   func synchronize()
+
+  // MARK: What programs ask of a device
+
+  /// The instructions its kernels were made for, as reports name them.
+  var kernelName: String { get }
+  /// Host threads that compute: 1 where the device has workers of its own.
+  var threadCount: Int { get }
+  /// Exchanges the threads; results do not depend on their number. Not while an operation runs.
+  /// - Throws: `unsupported` by a device with workers of its own.
+  func setThreadCount(_ count: Int) throws(TensorError)
+  /// Bytes of host memory that blocks in use or kept for reuse and scratch occupy, as far as they were written.
+  var residentByteCount: Int { get }
 
   // MARK: The door between tensors and the host
   //
@@ -59,8 +75,11 @@ public protocol Backend: AnyObject, Sendable {
   func accumulate(_ x: Tensor, scale a: Float, into y: Tensor, scale b: Float) throws
   /// Reduces the middle of [outer, n, inner] to [outer, inner]; `argmax` gives i64.
   func reduce(_ operation: Reduction, _ x: Tensor, outer: Int, count: Int, inner: Int, into y: Tensor) throws
-  /// Sum of squares of all elements, in double precision with a fixed order.
-  func sumOfSquares(_ x: Tensor) throws -> Double
+  /// x *= factor, f32 [1], which is not read back to the host; x of any float dtype, unchanged by a factor of 1.
+  func scale(_ x: Tensor, by factor: Tensor) throws
+  /// Sum of squares of all elements of contiguous tensors in double precision: of each tensor in a fixed order, then of
+  /// all in theirs. There is no f64 tensor, so `sum`, i64 [1], holds the bits of the double; see `Tensor.doubles`.
+  func sumOfSquares(_ tensors: [Tensor], into sum: Tensor) throws
   /// y (+)= keep ? x / (1 - p) : 0 with p rounded to a multiple of 2^-16; element i keeps when the i-th 16-bit number of
   /// the Philox stream, the lower half of each word first, is at least p * 2^16.
   func dropout(_ x: Tensor, probability: Float, stream: RandomStream, into y: Tensor, accumulate: Bool) throws
@@ -87,8 +106,9 @@ public protocol Backend: AnyObject, Sendable {
 
   // MARK: Quantization
 
-  /// 4-bit blockwise quantization; returns the index of the first element that is not finite, if any.
-  func quantize4(_ x: Tensor, kind: FourBitKind, blockSize: Int, codes: Tensor, absmax: Tensor) throws -> Int?
+  /// 4-bit blockwise quantization; `firstBad`, i64 [1], gets the index of the first element that is not finite, or -1.
+  func quantize4(
+    _ x: Tensor, kind: FourBitKind, blockSize: Int, codes: Tensor, absmax: Tensor, firstBad: Tensor) throws
   func dequantize4(_ operand: QuantizedOperand, into y: Tensor) throws
   /// 8-bit quantization of f32 values against the signed dynamic map (exact nearest entry).
   func quantize8(_ x: Tensor, blockSize: Int, codes: Tensor, absmax: Tensor) throws

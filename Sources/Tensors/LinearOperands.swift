@@ -10,6 +10,14 @@ public enum LinearWeight: Sendable {
     }
   }
 
+  /// A tensor on the weight's backend.
+  package var anchor: Tensor {
+    switch self {
+    case .dense(let weight): weight
+    case .quantized(let operand): operand.codes
+    }
+  }
+
   /// y = x W^T + beta * y, or with `transposed` dx = dy W + beta * dx.
   public func multiply(_ x: Tensor, transposed: Bool, beta: Float = 0, into y: Tensor, precision: DType) throws {
     switch self {
@@ -23,13 +31,13 @@ public enum LinearWeight: Sendable {
   }
 }
 
-/// What a backend multiplies in one linear layer: W [out, in], and of a low-rank branch A [rank, in], B [out, rank]
-/// (f32) and the factor of their product.
+/// What a backend multiplies in one linear layer: W [out, in] and a low-rank branch. Of the branch a backend reads the
+/// matrices and the factor; the mask is the caller's (`LinearOutput.lowIsGiven`, `LinearGradient.reachesInput`).
 public struct LinearOperands: Sendable {
   public let weight: LinearWeight
-  public let lowRank: (a: Tensor, b: Tensor, scaling: Float)?
+  public let lowRank: LowRank?
 
-  public init(weight: LinearWeight, lowRank: (a: Tensor, b: Tensor, scaling: Float)? = nil) {
+  public init(weight: LinearWeight, lowRank: LowRank? = nil) {
     self.weight = weight
     self.lowRank = lowRank
   }

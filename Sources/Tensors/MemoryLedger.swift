@@ -5,6 +5,8 @@ public enum MemoryCategory: Int, Sendable, CaseIterable {
   case weights, adapters, gradients, optimizer, activations, workspace
   /// Pages of mapped files: a base that is used where it lies, or the window of a streamed one.
   case file
+  /// Token ids of data sets.
+  case samples
 
   public var name: String { String(describing: self) }
 }

@@ -1,4 +1,4 @@
-import Numerics
+import Synchronization
 
 /// The 4-bit data types of bitsandbytes. Raw values are the names in recipes and checkpoints.
 public enum FourBitKind: String, Sendable, CaseIterable {
@@ -28,8 +28,7 @@ public final class QuantizedOperand: @unchecked Sendable {
   public let absmax: Tensor
   /// Second level, when `absmax` is u8: f32 [ceil(blocks / 256)], the 256-entry map, the offset.
   public let nested: Nested?
-  /// The same as addresses for kernels, valid as long as this object.
-  public let pointers: UnsafePointer<QuantizedWeightPointers>
+  private let form = AtomicLazyReference<AnyObject>()
 
   public struct Nested: Sendable {
     public let absmax: Tensor
@@ -55,24 +54,14 @@ public final class QuantizedOperand: @unchecked Sendable {
     self.codebook = codebook
     self.absmax = absmax
     self.nested = nested
-    func floats(_ tensor: Tensor) -> UnsafePointer<Float> {
-      UnsafePointer(tensor.address.assumingMemoryBound(to: Float.self))
-    }
-    func bytes(_ tensor: Tensor) -> UnsafePointer<UInt8> {
-      UnsafePointer(tensor.address.assumingMemoryBound(to: UInt8.self))
-    }
-    let pointers = UnsafeMutablePointer<QuantizedWeightPointers>.allocate(capacity: 1)
-    pointers.initialize(
-      to: QuantizedWeightPointers(
-        codes: bytes(codes), out: shape[0], in: shape.dropFirst().reduce(1, *), blockSize: blockSize,
-        codebook: floats(codebook), absmax: nested == nil ? floats(absmax) : nil,
-        absmaxCodes: nested == nil ? nil : bytes(absmax), nestedAbsmax: nested.map { floats($0.absmax) },
-        nestedMap: nested.map { floats($0.map) }, offset: nested?.offset ?? 0,
-        nestedBlockSize: nested?.blockSize ?? 256))
-    self.pointers = UnsafePointer(pointers)
   }
 
-  deinit { pointers.deallocate() }
+  /// What the weight's backend keeps beside it, such as addresses for its kernels: made by `make` at the first call and
+  /// then the same. No other caller, since the object has the type that backend gives it.
+  package func deviceForm(_ make: () -> AnyObject) -> AnyObject {
+    if let form = form.load() { return form }
+    return form.storeIfNil(make())
+  }
 
   public var elementCount: Int { shape.reduce(1, *) }
   /// Bytes of codes and statistics.

@@ -1,34 +1,39 @@
-/// A block of memory owned by a backend, which gives it back when its subclass is released, or a `MappedStorage`.
+/// A block of memory owned by a backend, whose subclass knows where it lies and gives it back when it is released.
 ///
-/// Nothing above the backends dereferences the memory except through `Tensor.withHostBytes`.
+/// It has no address: what is outside the backend comes to the bytes by `Backend.read` and its neighbours.
 open class Storage: @unchecked Sendable {
   public final let byteCount: Int
   public final let category: MemoryCategory
   public final let backend: any Backend
-  /// Start of the block in host memory; for backends with memory of their own this is the device address.
-  public final let base: UnsafeMutableRawPointer
-  /// Whether writing is allowed; mapped files are read-only.
-  public final let isWritable: Bool
+  /// The bytes of a mapped file that this block is a view of; nil for memory of the backend's own.
+  public final let file: FileBytes?
 
-  public init(
-    base: UnsafeMutableRawPointer, byteCount: Int, category: MemoryCategory, backend: any Backend,
-    isWritable: Bool = true
-  ) {
-    self.base = base
+  public init(byteCount: Int, category: MemoryCategory, backend: any Backend, file: FileBytes? = nil) {
     self.byteCount = byteCount
     self.category = category
     self.backend = backend
-    self.isWritable = isWritable
+    self.file = file
   }
+
+  /// Whether writing is allowed; mapped files are read-only.
+  public final var isWritable: Bool { file == nil }
 }
 
-/// A read-only view of bytes that somebody else keeps alive, for example a memory-mapped checkpoint.
-public final class MappedStorage: Storage, @unchecked Sendable {
+/// Bytes of a mapped file, for example of a tensor in a checkpoint.
+public final class FileBytes: @unchecked Sendable {
+  /// The bytes in host memory, valid as long as this object.
+  public let bytes: UnsafeRawBufferPointer
   private let owner: AnyObject & Sendable
 
-  public init(viewing bytes: UnsafeRawBufferPointer, owner: AnyObject & Sendable, backend: any Backend) {
+  /// - Parameter owner: what keeps the bytes mapped.
+  public init(_ bytes: UnsafeRawBufferPointer, owner: AnyObject & Sendable) {
+    self.bytes = bytes
     self.owner = owner
-    let base = UnsafeMutableRawPointer(mutating: bytes.baseAddress ?? UnsafeRawPointer(bitPattern: 64)!)
-    super.init(base: base, byteCount: bytes.count, category: .weights, backend: backend, isWritable: false)
+  }
+
+  /// Where the file is mapped, for advice to the kernel about its pages.
+  package var addresses: Range<UInt> {
+    let start = UInt(bitPattern: bytes.baseAddress)
+    return start..<start + UInt(bytes.count)
   }
 }

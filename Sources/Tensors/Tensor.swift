@@ -7,8 +7,6 @@ public final class Tensor: @unchecked Sendable {
   public let dtype: DType
   public let shape: [Int]
   public let offset: Int
-  /// Address of the first element. For backends only.
-  public let address: UnsafeMutableRawPointer
   /// Strides that the shape does not tell; nil when it is row-major, as nearly every tensor.
   let ownStrides: [Int]?
 
@@ -25,7 +23,6 @@ public final class Tensor: @unchecked Sendable {
     self.shape = shape
     self.ownStrides = strides
     self.offset = offset
-    self.address = storage.base + offset * dtype.byteCount
   }
 
   /// A new tensor with undefined contents.
@@ -106,6 +103,12 @@ public final class Tensor: @unchecked Sendable {
     case .u8: return try source.withHostBytes { $0.map(Int.init) }
     default: throw TensorError.badDType(operation: "integers", got: dtype, expected: [.i64, .i32, .u8])
     }
+  }
+
+  /// The double-precision numbers whose bits the elements of an i64 tensor hold, as `Backend.sumOfSquares` leaves them.
+  public func doubles() throws -> [Double] {
+    guard dtype == .i64 else { throw TensorError.badDType(operation: "doubles", got: dtype, expected: [.i64]) }
+    return try contiguous().withHostBytes { $0.bindMemory(to: UInt64.self).map(Double.init(bitPattern:)) }
   }
 
   /// The only element as a number.

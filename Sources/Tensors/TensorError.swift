@@ -18,6 +18,10 @@ public enum TensorError: Error, Equatable, Sendable {
   case spillFailed(content: SpillContent, path: String, operation: SpillOperation, code: Int32)
   case spillDamaged(content: SpillContent, path: String, offset: Int)
   case noThread(code: Int32)
+  /// What a device cannot do.
+  case unsupported(device: String, operation: String)
+  /// Operands that lie on different devices, or on two backends of one.
+  case otherDevice(operation: String, lhs: String, rhs: String)
 
   public enum SpillOperation: String, Sendable { case create, write, read }
 }
@@ -71,6 +75,11 @@ extension TensorError: CustomStringConvertible {
     case .noThread(let code):
       "the system gives no thread for reading and writing (\(String(cString: strerror(code)))); end other programs or "
         + "raise the limit (ulimit -u)"
+    case .unsupported(let device, let operation):
+      "the device \(device) does not support \(operation)"
+    case .otherDevice(let operation, let lhs, let rhs):
+      "\(operation): operands lie on different devices: lhs on \(lhs), rhs on "
+        + (lhs == rhs ? "another backend of the same kind" : rhs)
     }
   }
 

@@ -39,7 +39,7 @@ public struct PlanRequest: Sendable {
 /// Memory by category and by moment of a training step, disk, and arithmetic.
 ///
 /// The step is rehearsed: the engine's own forward pass, backward pass and allocator run on a backend that computes
-/// nothing (`CPUBackend.init(isRehearsal:)`), so a change of the engine changes the plan with it.
+/// nothing (`Device.rehearse`), so a change of the engine changes the plan with it.
 public struct MemoryPlan: Sendable {
   /// Parts of the peak; they add up to it.
   public private(set) var categories: [(name: String, bytes: Int)] = []
@@ -68,9 +68,12 @@ public struct MemoryPlan: Sendable {
   ///   - model: may be header-only.
   ///   - backend: a fresh one; its books are the result.
   ///   - programByteCount: what the process holds besides tensors, the mapped model file and kernel scratch.
+  ///   - samplesByteCount: token ids of the data sets that are in memory.
   public init(
-    _ model: LanguageModel, _ request: PlanRequest, on backend: any RehearsalBackend, programByteCount: Int
+    _ model: LanguageModel, _ request: PlanRequest, on backend: any RehearsalBackend, programByteCount: Int,
+    samplesByteCount: Int = 0
   ) throws {
+    let held = programByteCount + samplesByteCount
     let rehearsal = try Rehearsal(of: model, streams: request.streams, on: backend)
     let twin = rehearsal.model
     twin.checkpointing = request.checkpointing
@@ -79,7 +82,7 @@ public struct MemoryPlan: Sendable {
     let trained = twin.trainableParameters
     trainableCount = trained.reduce(0) { $0 + $1.tensor.elementCount }
     parameterCount = model.modules.reduce(0) { $0 + $1.parameterCount }
-    adapterByteCount = twin.adapters.reduce(0) { $0 + $1.a.byteCount + $1.b.byteCount }
+    adapterByteCount = twin.adapters.reduce(0) { $0 + $1.byteCount }
     let state = Optimizer.plannedState(trained.map { $0.tensor.elementCount }, request.optimizer)
     optimizerByteCount = state.spilled > 0 ? state.spilled : state.blocks.reduce(0, +)
     spillByteCount = state.spilled
@@ -88,18 +91,18 @@ public struct MemoryPlan: Sendable {
 
     let passes = (request.batch + request.microBatch - 1) / request.microBatch
     streamedByteCount = passes * rehearsal.streamedByteCount
-    peak = programByteCount + rehearsal.loadPeak
-    categories = parts(backend, program: programByteCount)
+    peak = held + rehearsal.loadPeak
+    categories = parts(backend, program: programByteCount, samples: samplesByteCount)
     var tensors: [String: Int] = [:]
     func measure(_ name: String, _ body: () throws -> Void) rethrows {
       backend.resetResidentPeak()
       backend.memory.resetPeak()
       try body()
       tensors[name] = max(tensors[name] ?? 0, backend.memory.peak)
-      let reached = programByteCount + rehearsal.fileByteCount + backend.peakResidentByteCount
+      let reached = held + rehearsal.fileByteCount + backend.peakResidentByteCount
       guard reached > peak else { return }
       peak = reached
-      categories = parts(backend, program: programByteCount)
+      categories = parts(backend, program: programByteCount, samples: samplesByteCount)
     }
     func pass(_ batch: Batch) throws {
       var loss: Tensor?
@@ -126,9 +129,9 @@ public struct MemoryPlan: Sendable {
     activationByteCount = backend.memory.highest(.activations)
     spillByteCount += twin.checkpointStore?.peakByteCount ?? 0
     withExtendedLifetime(blocks) {}
-    let base = programByteCount + backend.scratchByteCount
+    let base = held + backend.scratchByteCount
     moments =
-      [("load", programByteCount + rehearsal.loadPeak)]
+      [("load", held + rehearsal.loadPeak)]
       + ["forward", "backward", "optimizer", "checkpoint"].map { ($0, base + (tensors[$0] ?? 0)) }
   }
 
@@ -138,15 +141,17 @@ public struct MemoryPlan: Sendable {
 
   /// What the peak consists of. The allocator's share is what it keeps for reuse and what rounding to size classes
   /// costs.
-  private func parts(_ backend: any RehearsalBackend, program: Int) -> [(name: String, bytes: Int)] {
+  private func parts(
+    _ backend: any RehearsalBackend, program: Int, samples: Int
+  ) -> [(name: String, bytes: Int)] {
     let memory = backend.memory
     let kept: [MemoryCategory] = [.weights, .file, .adapters, .gradients, .optimizer]
     let lasting = kept.map { (name: $0 == .file ? "model file" : $0.name, bytes: memory.live($0)) }
-    let rest = peak - program - backend.scratchByteCount - lasting.reduce(0) { $0 + $1.bytes }
+    let rest = peak - program - samples - backend.scratchByteCount - lasting.reduce(0) { $0 + $1.bytes }
     let passing = max(0, min(rest, memory.peak - lasting.reduce(0) { $0 + $1.bytes }))
     return lasting + [
       ("activations", passing), ("allocator", rest - passing),
       ("scratch", backend.scratchByteCount), ("program", program),
-    ]
+    ] + (samples > 0 ? [("samples", samples)] : [])
   }
 }

@@ -2,7 +2,7 @@ import Models
 
 /// Arithmetic of one optimizer step in floating-point operations, by what it runs on.
 public struct StepWork: Sendable {
-  /// Products with frozen matrices in 4 bits, with dense ones and of the low-rank branches.
+  /// Products with frozen matrices in 4 bits, with dense ones and of the adapters.
   public var quantized = 0.0
   public var dense = 0.0
   public var lowRank = 0.0
@@ -23,6 +23,7 @@ public struct StepWork: Sendable {
   init(_ model: LanguageModel, _ request: PlanRequest) {
     let tokens = Double(request.batch * request.maxLength)
     let again = request.checkpointing ? 2.0 : 0
+    var adapted = 0.0
     for module in model.modules {
       let size = Double(module.outFeatures) * Double(module.inFeatures) * tokens
       let isHead = module === model.outputModule
@@ -31,21 +32,23 @@ public struct StepWork: Sendable {
         if module.quantized != nil { quantized += perWeight * size } else { dense += perWeight * size }
       }
       if let adapter = module.adapter {
-        lowRank += (6 + again) * Double(adapter.a.elementCount + adapter.b.elementCount) * tokens
-        // Of the input in the forward pass, of it again and of its gradient in the backward pass.
-        if adapter.dropout > 0 { masked += (3 + again / 2) * Double(module.inFeatures) * tokens }
+        // Once in the forward pass, twice in the backward pass.
+        let (work, times) = (adapter.method.work(of: module), (3 + again / 2) * tokens)
+        lowRank += times * work.products
+        masked += times * work.masked
+        adapted += times * 4 * work.passed
       }
     }
-    let config = model.config
-    let queries = Double(config.headCount * config.headDimension)
+    let spec = model.spec
+    let queries = Double(spec.headCount * spec.headDimension)
     let pairs = tokens * Double(request.maxLength) / 2
-    attention = (request.checkpointing ? 4.5 : 3.5) * 4 * queries * pairs * Double(config.layerCount)
+    attention = (request.checkpointing ? 4.5 : 3.5) * 4 * queries * pairs * Double(spec.layerCount)
     // Norms, rotations, gating, residuals and their gradients: about 40 passes over rows of the hidden size
     // and 14 over those of the feed-forward layer.
-    let width = 40 * Double(config.hiddenSize) + 14 * Double(config.intermediateSize)
+    let width = 40 * Double(spec.hiddenSize) + 14 * Double(spec.intermediateSize)
     passing =
-      width * Double(model.computeType.byteCount) * Double(config.layerCount) * tokens
-      + 16 * Double(config.vocabularySize) * tokens
+      width * Double(model.computeType.byteCount) * Double(spec.layerCount) * tokens
+      + 16 * Double(spec.vocabularySize) * tokens + adapted
     updates = model.trainableParameters.reduce(0) { $0 + Double($1.tensor.elementCount) }
   }
 }

@@ -7,14 +7,13 @@ import Testing
 
 private let backend = CPUBackend(threadCount: 2)
 
-private func adapter(_ a: [Float], _ b: [Float], rank: Int, alpha: Double) throws -> LowRankAdapter {
-  LowRankAdapter(
-    moduleName: "m", rank: rank, alpha: alpha, dropout: 0,
+private func adapter(_ a: [Float], _ b: [Float], rank: Int, alpha: Double) throws -> LowRank {
+  LowRank(
     a: try Tensor(a, shape: [rank, a.count / rank], on: backend),
-    b: try Tensor(b, shape: [b.count / rank, rank], on: backend))
+    b: try Tensor(b, shape: [b.count / rank, rank], on: backend), scaling: Float(alpha) / Float(rank))
 }
 
-private func random(_ rank: Int, _ input: Int, _ output: Int) throws -> LowRankAdapter {
+private func random(_ rank: Int, _ input: Int, _ output: Int) throws -> LowRank {
   func values(_ count: Int, _ module: String) throws -> [Float] {
     let tensor = try Tensor(empty: [count], on: backend)
     try backend.fillNormal(

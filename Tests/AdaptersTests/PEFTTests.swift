@@ -34,7 +34,7 @@ private func temporary() -> String {
   func adaptersOfPEFTGiveItsLogits(name: String) throws {
     let model = try load(name)
     #expect(try PEFTFiles.load("\(fixtures)/patterns", into: model) == 4)
-    #expect(Set(model.adapters.map(\.rank)) == [2, 4, 6])
+    #expect(Set(model.adapters.compactMap(\.lowRank?.rank)) == [2, 4, 6])
     let wanted = try logits("patterns/logits_\(name).safetensors")
     #expect(relativeError(try model.logits(ids).floats(), wanted) < 2e-5)
     let plain = try model.withoutAdapters { try model.logits(ids).floats() }
@@ -47,21 +47,21 @@ private func temporary() -> String {
 
   @Test func whatIsSavedReadsBackTheSame() throws {
     let model = try load("base")
-    try model.attachLoRA([
-      LoRASpecification(moduleName: "model.layers.0.self_attn.q_proj", rank: 4, alpha: 8),
-      LoRASpecification(moduleName: "model.layers.0.mlp.down_proj", rank: 2, alpha: 3, dropout: 0.1),
-      LoRASpecification(moduleName: "lm_head", rank: 4, alpha: 8),
+    try model.attach([
+      ("model.layers.0.self_attn.q_proj", LoRA(rank: 4, alpha: 8)),
+      ("model.layers.0.mlp.down_proj", LoRA(rank: 2, alpha: 3, dropout: 0.1)),
+      ("lm_head", LoRA(rank: 4, alpha: 8)),
     ])
     for adapter in model.adapters {
       try model.backend.fillNormal(
-        adapter.b, mean: 0, deviation: 0.1, stream: RandomStream(seed: 1, purpose: adapter.moduleName))
+        adapter.tensors[1], mean: 0, deviation: 0.1, stream: RandomStream(seed: 1, purpose: adapter.moduleName))
     }
     let directory = temporary()
     try PEFTFiles.save(model, directory: directory)
     let again = try load("base")
     #expect(try PEFTFiles.load(directory, into: again, trainable: true) == 3)
     #expect(try model.logits(ids).floats() == again.logits(ids).floats())
-    #expect(again.adapters.map(\.alpha) == model.adapters.map(\.alpha))
+    #expect(again.adapters.map { $0.method.settings[1].value } == model.adapters.map { $0.method.settings[1].value })
     let config = try JSON.read(path: directory + "/adapter_config.json")
     #expect(config["peft_type"]?.string == "LORA" && config["r"]?.int == 4)
     #expect(config["rank_pattern"]?["model.layers.0.mlp.down_proj"]?.int == 2)
@@ -72,11 +72,11 @@ private func temporary() -> String {
     let model = try load("base")
     let before = try model.logits(ids).floats()
     let linear = model.modules.filter { $0.kind == .linear }
-    #expect(try model.attachLoRA(linear.map { LoRASpecification(moduleName: $0.name, rank: 3, alpha: 6) }) > 0)
+    #expect(try model.attach(linear.map { ($0.name, LoRA(rank: 3, alpha: 6)) }) > 0)
     #expect(try model.logits(ids).floats() == before)
     for adapter in model.adapters {
-      let bound = 1 / Float(adapter.a.shape[1]).squareRoot()
-      let values = try adapter.a.floats()
+      let bound = 1 / Float(adapter.tensors[0].shape[1]).squareRoot()
+      let values = try adapter.tensors[0].floats()
       #expect(values.allSatisfy { abs($0) <= bound } && Set(values).count > values.count / 2)
     }
   }
@@ -84,7 +84,7 @@ private func temporary() -> String {
   @Test func impossibleSpecificationsAreNamed() throws {
     let model = try load("base")
     func attach(_ name: String, rank: Int = 4, alpha: Double = 8, dropout: Double = 0) throws {
-      try model.attachLoRA([LoRASpecification(moduleName: name, rank: rank, alpha: alpha, dropout: dropout)])
+      try model.attach([(name, LoRA(rank: rank, alpha: alpha, dropout: dropout))])
     }
     #expect(throws: AdapterError.unknownModule(name: "q_proj", nearest: ["model.layers.0.self_attn.q_proj"])) {
       try attach("q_proj")

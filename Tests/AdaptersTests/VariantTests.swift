@@ -16,10 +16,10 @@ private func load(_ options: LoadOptions = LoadOptions(quantization: .nf4, compu
 
 private func attach(to model: LanguageModel) throws {
   let targets = model.modules.filter { $0.role == "up_proj" }
-  try model.attachLoRA(targets.map { LoRASpecification(moduleName: $0.name, rank: 2, alpha: 3) })
+  try model.attach(targets.map { ($0.name, LoRA(rank: 2, alpha: 3)) })
   for adapter in model.adapters {
     try model.backend.fillNormal(
-      adapter.b, mean: 0, deviation: 0.1, stream: RandomStream(seed: 1, purpose: adapter.moduleName))
+      adapter.tensors[1], mean: 0, deviation: 0.1, stream: RandomStream(seed: 1, purpose: adapter.moduleName))
   }
 }
 
@@ -42,9 +42,9 @@ private func attach(to model: LanguageModel) throws {
     try attach(to: model)
     let folder = FileManager.default.temporaryDirectory.appendingPathComponent("qlora-\(UUID().uuidString)").path
     try PEFTFiles.save(model, directory: folder)
-    let own = model.adapters.map(\.a)
+    let own = model.adapters.map { $0.tensors[0] }
     try PEFTFiles.check(folder, against: model)
-    #expect(zip(own, model.adapters.map(\.a)).allSatisfy { $0 === $1 })
+    #expect(zip(own, model.adapters.map { $0.tensors[0] }).allSatisfy { $0 === $1 })
 
     // One bit of the fourth matrix flips on the disk.
     let path = folder + "/adapter_model.safetensors"
@@ -57,7 +57,7 @@ private func attach(to model: LanguageModel) throws {
       return
     }
     #expect(module == "model.layers.4.mlp.up_proj" && difference > 0)
-    #expect(zip(own, model.adapters.map(\.a)).allSatisfy { $0 === $1 })
+    #expect(zip(own, model.adapters.map { $0.tensors[0] }).allSatisfy { $0 === $1 })
   }
 
   @Test func aFolderWithoutAdapterSaysSo() throws {

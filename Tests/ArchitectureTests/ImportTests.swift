@@ -20,6 +20,10 @@ private let allowed: [String: Set<String>] = [
     "Optimizers", "Adapters", "Models", "Tokenizers", "Formats", "Autograd", "Quantization", "Tensors", "Numerics",
     "CPlatform",
   ],
+  "QLoRA": [
+    "Training", "Optimizers", "Adapters", "Models", "Tokenizers", "Formats", "Quantization", "Autograd", "Tensors",
+    "CPUBackend",
+  ],
   "Database": ["CSQLite"],
   "LuaRuntime": ["CLua", "CLuaTrampoline"],
   "LuaBindings": [
@@ -31,7 +35,7 @@ private let allowed: [String: Set<String>] = [
 
 private let systemModules: Set<String> = ["Swift", "Glibc", "Synchronization", "Darwin"]
 
-private let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
   .deletingLastPathComponent()
 
 private func swiftFiles(under folder: URL) throws -> [URL] {

@@ -14,7 +14,7 @@ private let stream = RandomStream(seed: 7, purpose: "test")
       try checkGradients("linear, dropout \(dropout)", inputs: inputs) {
         try linear(
           $0[0], .dense($0[1]), bias: $0[2],
-          branch: LowRankBranch(a: $0[3], b: $0[4], scaling: 0.5, dropout: dropout, stream: stream), precision: .f32)
+          branch: LowRank(a: $0[3], b: $0[4], scaling: 0.5, dropout: dropout, stream: stream), precision: .f32)
       }
     }
   }
@@ -89,7 +89,7 @@ private let stream = RandomStream(seed: 7, purpose: "test")
         leaf.gradient = nil
       }
       let body: (Tensor) throws -> Tensor = {
-        let branch = LowRankBranch(a: a, b: b, scaling: 1, dropout: 0.5, stream: stream)
+        let branch = LowRank(a: a, b: b, scaling: 1, dropout: 0.5, stream: stream)
         return try unary(.tanh, try linear($0, .dense(weight), branch: branch, precision: .f32))
       }
       let y = try checkpoint ? checkpointed(try body(x), body) : body(try body(x))

@@ -46,9 +46,9 @@ import Testing
         try backend.dequantize4(operand, into: dense)
       }
       let bias = layer.hasBias ? try tensor([layer.out], seed + 1, on: backend) : nil
-      var branch: LowRankBranch?
+      var branch: LowRank?
       if layer.rank > 0 {
-        branch = LowRankBranch(
+        branch = LowRank(
           a: try tensor([layer.rank, width], seed + 2, on: backend, scale: 0.2),
           b: try tensor([layer.out, layer.rank], seed + 3, on: backend, scale: 0.2), scaling: 0.7,
           dropout: layer.dropout, stream: RandomStream(seed: 5, purpose: "mask", step: index))
@@ -142,7 +142,7 @@ import Testing
   @Test func bfloat16RoundsOperandsOnly() throws {
     let x = try sample([80, 128])
     let weight = try sample([50, 128], seed: 2, low: -0.1, high: 0.1)
-    let branch = LowRankBranch(
+    let branch = LowRank(
       a: try sample([8, 128], seed: 3), b: try sample([50, 8], seed: 4), scaling: 2,
       stream: RandomStream(seed: 1, purpose: "none"))
     let layer = LinearLayer(weight: .dense(weight), branch: branch)

@@ -1,6 +1,7 @@
-import CPUBackend
 import Tensors
 import Testing
+
+@testable import CPUBackend
 
 /// Every backend there is on this machine: each instruction set, on one thread and on three.
 let backends: [CPUBackend] = InstructionSet.allCases.filter(\.isSupported).flatMap { set in
@@ -39,7 +40,7 @@ struct GuardedTensor {
   var isIntact: Bool { pages.isIntact }
 }
 
-private final class GuardedStorage: Storage, @unchecked Sendable {
+private final class GuardedStorage: HostStorage, @unchecked Sendable {
   private let pages: GuardPages
 
   init(_ pages: GuardPages, on backend: CPUBackend) {

@@ -23,9 +23,10 @@ import Testing
         let x = try GuardedTensor(random: count, [count], type, on: backend)
         let codes = GuardedTensor(empty: [(count + 1) / 2], .u8, on: backend)
         let absmax = GuardedTensor(empty: [blocks], on: backend)
-        #expect(
-          try backend.quantize4(x.tensor, kind: kind, blockSize: block, codes: codes.tensor, absmax: absmax.tensor)
-            == nil)
+        let firstBad = GuardedTensor(empty: [1], .i64, on: backend)
+        try backend.quantize4(
+          x.tensor, kind: kind, blockSize: block, codes: codes.tensor, absmax: absmax.tensor, firstBad: firstBad.tensor)
+        #expect(try firstBad.tensor.integers() == [-1] && firstBad.isIntact)
         let (codebook, thresholds, order) = Self.table(kind)
         let values = try x.values()
         var (wantedCodes, wantedValues) = ([Int](repeating: 0, count: (count + 1) / 2), [Float]())
@@ -67,9 +68,9 @@ import Testing
         let values = [peak] + near + [Float](repeating: 0, count: count - 46)
         let codes = GuardedTensor(empty: [count / 2], .u8, on: backend)
         let absmax = GuardedTensor(empty: [1], on: backend)
-        _ = try backend.quantize4(
+        try backend.quantize4(
           try GuardedTensor(values, [count], on: backend).tensor, kind: .nf4, blockSize: 64, codes: codes.tensor,
-          absmax: absmax.tensor)
+          absmax: absmax.tensor, firstBad: try Tensor(empty: [1], dtype: .i64, on: backend))
         let wanted = values.map { value in
           let s = count == 64 ? value * (1 / peak) : value / peak
           return NF4.thresholds.count { s > $0 }

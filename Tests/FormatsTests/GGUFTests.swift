@@ -45,13 +45,20 @@ import Testing
     }
   }
 
-  @Test func namesMapToHuggingFace() {
-    #expect(GGUFNames.huggingFace("blk.12.attn_q.weight") == "model.layers.12.self_attn.q_proj.weight")
-    #expect(GGUFNames.huggingFace("blk.0.attn_k.bias") == "model.layers.0.self_attn.k_proj.bias")
-    #expect(GGUFNames.huggingFace("blk.0.attn_q_norm.weight") == "model.layers.0.self_attn.q_norm.weight")
-    #expect(GGUFNames.huggingFace("output.weight") == "lm_head.weight")
-    #expect(GGUFNames.huggingFace("blk.03.attn_q.weight") == nil)
-    #expect(GGUFNames.huggingFace("rope_freqs.weight") == nil)
+  @Test func namesMapToHuggingFaceAndBack() {
+    let layout = GGUFLayout(
+      whole: [("output", "lm_head")], block: [("attn_q", "self_attn.q_proj"), ("ffn_up", "mlp.up_proj")],
+      pairsHeads: false)
+    for (gguf, huggingFace) in [
+      ("blk.12.attn_q.weight", "model.layers.12.self_attn.q_proj.weight"),
+      ("blk.0.ffn_up.bias", "model.layers.0.mlp.up_proj.bias"), ("output.weight", "lm_head.weight"),
+    ] {
+      #expect(layout.huggingFace(gguf) == huggingFace && layout.gguf(huggingFace) == gguf)
+    }
+    for name in ["blk.03.attn_q.weight", "blk.-1.attn_q.weight", "blk.3.attn_k.weight", "rope_freqs.weight", "output"] {
+      #expect(layout.huggingFace(name) == nil)
+    }
+    #expect(layout.gguf("model.layers.03.self_attn.q_proj.weight") == nil && layout.gguf("attn_q.weight") == nil)
   }
 
   @Test func unpermutingInvertsLlamaCppsPermutation() throws {

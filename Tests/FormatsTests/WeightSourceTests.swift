@@ -68,7 +68,11 @@ import Testing
       for value in [0, 2, 1, 3] as [Float] { bytes += u32(value.bitPattern) }
       bytes += [UInt8](repeating: 0, count: 32)
       try Fixture.write(folder + "/m.gguf", bytes)
-      let source = try WeightSource(path: folder)
+      let layout = GGUFLayout(
+        whole: [("output", "lm_head")], block: [("attn_q", "self_attn.q_proj"), ("attn_k", "self_attn.k_proj")],
+        pairsHeads: true)
+      let source = try WeightSource(path: folder) { $0 == "llama" ? layout : nil }
+      #expect(try WeightSource(path: folder).contains("rope_freqs.weight"))
       let q = "model.layers.0.self_attn.q_proj.weight"
       #expect(try source.read(q) == (0..<8).flatMap { [Float($0), Float($0) + 0.5] })
       var rows = [Float](repeating: 0, count: 4)

@@ -1,5 +1,6 @@
 import Foundation
 import LuaRuntime
+import Tensors
 import Testing
 
 @testable import LuaBindings

@@ -52,6 +52,71 @@ function native.batch(rows, o)
   return b
 end
 
+--- Packed samples as the engine has them, in plain tables.
+local Samples = { __len = function(self) return #self.list end }
+Samples.__index = Samples
+function native.samples() return setmetatable({ list = {} }, Samples) end
+function Samples:row(i)
+  local sample, labels = self.list[i], {}
+  for k = 1, #sample.ids do labels[k] = -100 end
+  for _, range in ipairs(sample.trained) do
+    for k = range[1], math.min(range[2], #sample.ids) do labels[k] = sample.ids[k] end
+  end
+  return sample.ids, labels
+end
+function Samples:batch(numbers, options)
+  local rows = {}
+  for i, number in ipairs(numbers) do
+    local ids, labels = self:row(number)
+    rows[i] = { ids = ids, labels = labels }
+  end
+  return native.batch(rows, options)
+end
+function Samples:trained(i) return self:batch({ i }).trained end
+function Samples:append(ids, trained, dropped)
+  self.list[#self.list + 1] = { ids = ids, trained = trained, dropped = dropped or 0 }
+  local targets = self:trained(#self.list)
+  if targets == 0 then self.list[#self.list] = nil end
+  return targets
+end
+function Samples:lengths()
+  local lengths = {}
+  for i, sample in ipairs(self.list) do lengths[i] = #sample.ids end
+  return lengths
+end
+function Samples:stats()
+  local s = { tokens = 0, trained = 0, longest = 0, truncated = 0 }
+  for i, sample in ipairs(self.list) do
+    s.tokens, s.trained = s.tokens + #sample.ids, s.trained + self:trained(i)
+    s.longest, s.truncated = math.max(s.longest, #sample.ids), s.truncated + (sample.dropped > 0 and 1 or 0)
+  end
+  return s
+end
+function Samples:select(numbers)
+  local chosen = native.samples()
+  for i, number in ipairs(numbers) do chosen.list[i] = self.list[number] end
+  return chosen
+end
+function Samples:windows(length)
+  local cut, ids = native.samples(), {}
+  for _, sample in ipairs(self.list) do
+    for _, id in ipairs(sample.ids) do
+      ids[#ids + 1] = id
+      if #ids == length then cut:append(ids, { { 1, length } }); ids = {} end
+    end
+  end
+  cut:append(ids, { { 1, #ids } })
+  return cut
+end
+function Samples:micro_batches(numbers, size, step)
+  local denominator, parts = self:batch(numbers).trained, {}
+  for from = 1, #numbers, size do
+    parts[#parts + 1] = self:batch(table.move(numbers, from, math.min(from + size - 1, #numbers), 1, {}),
+      { denominator = denominator, step = step, micro = #parts + 1 })
+  end
+  return parts
+end
+
 --- A matrix that knows its norm, and whose rounding errs by a tenth of it.
 local function matrix(norm)
   local self = { norm = function() return norm end }
@@ -113,7 +178,7 @@ function Model:attach_lora(list)
   self.adapters = list
   for _, entry in ipairs(list) do
     for _, module in ipairs(self.list) do
-      if module.name == entry.name then module.lora = { rank = entry.rank, b = { grad = matrix(#module.name) } } end
+      if module.name == entry.name then module.adapter = { rank = entry.rank, b = { grad = matrix(#module.name) } } end
     end
   end
   return 16 * #list
@@ -130,7 +195,7 @@ function Model:nonfinite_gradients() return self.overflowing or {} end
 function Model:remove_adapters()
   local count = #self.adapters
   self.adapters = {}
-  for _, module in ipairs(self.list) do module.lora = nil end
+  for _, module in ipairs(self.list) do module.adapter = nil end
   return count
 end
 --- Every hook sees the number 0, but that of the module called `sick` sees a NaN, when `loss` runs.
@@ -162,7 +227,7 @@ function Model:plan_step(o)
 end
 
 --- Negative log-likelihood of the batch under softmax(weights), and its gradient.
-function Model:measure(batch)
+local function measure(self, batch)
   local z = 0.0
   for id = 0, 258 do z = z + math.exp(self.weights[id]) end
   local sum, counts, total = 0.0, {}, 0
@@ -178,7 +243,7 @@ function Model:measure(batch)
   end
   return sum, total, counts, z
 end
-function Model:nll(batch) local sum, total = self:measure(batch); return sum, total end
+function Model:nll(batch) local sum, total = measure(self, batch); return sum, total end
 function Model:loss(batch)
   for _, module in ipairs(self.hooks and self.list or {}) do
     local output = { sum = function() return scalar(module.name == self.sick and 0 / 0 or 0.0) end }
@@ -186,7 +251,7 @@ function Model:loss(batch)
       self.hooks[module.name](module, setmetatable(output, { __mul = function(x) return x end }))
     end
   end
-  local sum, total, counts, z = self:measure(batch)
+  local sum, total, counts, z = measure(self, batch)
   local denominator = batch.options.denominator or total
   if self.poison and batch.options.step == self.poison then sum = 0 / 0 end
   return scalar(sum / denominator, function()
@@ -200,14 +265,16 @@ function Model:logits(ids, o)
   return { row, ids = ids, options = o }
 end
 function native.compare_logits(a) return 0.0, #a.ids, #a.ids end
-function native.clip_grad_norm(params, limit)
-  if params[1].overflowing then return 0 / 0 end
+function native.gradient_norm(params, limit)
+  if params[1].overflowing then return 0 / 0, 1.0 end
   local sum = 0.0
   for id = 0, 258 do sum = sum + params[1].gradient[id] ^ 2 end
   local norm = math.sqrt(sum)
-  if norm > limit then
-    for id = 0, 258 do params[1].gradient[id] = params[1].gradient[id] * limit / norm end
-  end
+  return norm, norm > limit and limit / norm or 1.0
+end
+function native.clip_grad_norm(params, limit)
+  local norm, scale = native.gradient_norm(params, limit)
+  for id = 0, 258 do params[1].gradient[id] = params[1].gradient[id] * scale end
   return norm
 end
 
@@ -220,7 +287,7 @@ local function optimizer(params, o)
   function self:step(s)
     self.rates[#self.rates + 1] = s.lr
     for id = 0, 258 do
-      momentum[id] = 0.9 * momentum[id] + model.gradient[id]
+      momentum[id] = 0.9 * momentum[id] + model.gradient[id] * (s.grad_scale or 1.0)
       model.weights[id] = model.weights[id] - s.lr * momentum[id]
     end
   end
@@ -341,4 +408,6 @@ function native.load_checkpoint(dir, model, optimizer_)
   return copy(c.state)
 end
 
-return native
+-- The second result is for the test that compares the names of methods with what the engine declares.
+return native, { Model = Model, Samples = Samples, Optimizer = optimizer({ native.mock_model() }, { lr = 1.0 }),
+  Tokenizer = native.byte_tokenizer() }

@@ -160,9 +160,9 @@ t.test("adapters: norms, singular values, effective rank", function()
   own:add_lora { select = { "q_proj" }, rank = 3, alpha = 6 }
   local q = own:module "model.layers.0.self_attn.q_proj"
   t.equal(explore.adapters(own)[1].norm, 0.0)
-  q.lora.b[{ {}, {} }] = qlora.randn(q.out_features, 3)
+  q.adapter.b[{ {}, {} }] = qlora.randn(q.out_features, 3)
   local row = explore.adapters(own)[1]
-  local delta = q.lora.b:matmul(q.lora.a) * 2
+  local delta = q.adapter.b:matmul(q.adapter.a) * 2
   t.close(row.norm, math.sqrt(delta:square():sum():item()), 1e-4 * row.norm)
   t.close(row.relative, row.norm / math.sqrt(q:weight():square():sum():item()), 1e-9)
   t.close(own:adapter_norms()[q.name], row.norm, 1e-5 * row.norm)
@@ -196,7 +196,7 @@ t.test("without_adapters and eval.compare tell what adapters change", function()
   local same = qlora.eval.compare(own, "base", data)
   t.equal({ same.kl, same.agreement }, { 0.0, 1.0 }) -- a new adapter changes nothing
   for module in own:modules() do
-    if module.lora then module.lora.b[{ {}, {} }] = qlora.randn(module.out_features, 2) * 0.2 end
+    if module.adapter then module.adapter.b[{ {}, {} }] = qlora.randn(module.out_features, 2) * 0.2 end
   end
   local changed = qlora.eval.compare(own, "base", data)
   assert(changed.kl > 0.01 and changed.agreement < 1, changed.kl)

@@ -57,7 +57,7 @@ private let ids: [Int32] = (0..<24).map { (i: Int) -> Int32 in Int32((7 * i * i 
       return nil
     }
     _ = try model.logits(ids)
-    #expect(shapes == [[ids.count, model.config.hiddenSize]])
+    #expect(shapes == [[ids.count, model.spec.hiddenSize]])
   }
 
   @Test func aReturnedTensorReplacesTheOutput() throws {
@@ -110,8 +110,8 @@ private let ids: [Int32] = (0..<24).map { (i: Int) -> Int32 in Int32((7 * i * i 
   @Test(arguments: ["llama3", "qwen3", "mistral", "qwen2"])
   func mapsTimesValuesEqualTheKernel(name: String) throws {
     let model = try load(name)
-    let config = model.config
-    for layer in 0..<config.layerCount {
+    let spec = model.spec
+    for layer in 0..<spec.layerCount {
       var values: Tensor?
       var mixed: Tensor?
       let prefix = "model.layers.\(layer).self_attn."
@@ -128,11 +128,11 @@ private let ids: [Int32] = (0..<24).map { (i: Int) -> Int32 in Int32((7 * i * i 
       let maps = try model.attentionMaps(ids, layer: layer).floats()
       for hook in hooks { hook.remove() }
       let (v, wanted) = (try #require(values).floats(), try #require(mixed).floats())
-      let (count, heads, width) = (ids.count, config.headCount, config.headDimension)
-      let kvWidth = config.keyValueHeadCount * width
+      let (count, heads, width) = (ids.count, spec.headCount, spec.headDimension)
+      let kvWidth = spec.keyValueHeadCount * width
       var got = [Float](repeating: 0, count: wanted.count)
       for head in 0..<heads {
-        let column = head / (heads / config.keyValueHeadCount) * width
+        let column = head / (heads / spec.keyValueHeadCount) * width
         for query in 0..<count {
           let row = maps[(head * count + query) * count..<(head * count + query + 1) * count]
           #expect(abs(row.reduce(0, +) - 1) < 1e-5)
@@ -145,7 +145,7 @@ private let ids: [Int32] = (0..<24).map { (i: Int) -> Int32 in Int32((7 * i * i 
       }
       #expect(relativeError(got, wanted) < 1e-5, "\(name) layer \(layer)")
     }
-    #expect(throws: ModelError.noSuchLayer(layer: 99, count: config.layerCount)) {
+    #expect(throws: ModelError.noSuchLayer(layer: 99, count: spec.layerCount)) {
       try model.attentionMaps(ids, layer: 99)
     }
     #expect(model.modules.filter { !$0.hooks.isEmpty }.isEmpty)

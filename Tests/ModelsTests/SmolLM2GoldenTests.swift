@@ -63,8 +63,8 @@ struct SmolLM2GoldenTests {
     let golden = try SmolLM2.golden("smollm2_qlora.json")
     let model = try SmolLM2.load(LoadOptions(quantization: .nf4, computeType: .f32))
     let linear = model.modules.filter { $0.kind == .linear && $0.role != "lm_head" }
-    try model.attachLoRA(
-      linear.map { LoRASpecification(moduleName: $0.name, rank: 16, alpha: 16, initialization: .portable) })
+    try model.attach(
+      linear.map { ($0.name, LoRA(rank: 16, alpha: 16, initialization: .portable)) })
     let ids = try golden.ids("ids")
     let length = try #require(golden["length"]?.int)
     let rate = try Float(#require(golden["learning_rate"]?.double))
@@ -81,7 +81,7 @@ struct SmolLM2GoldenTests {
           OptimizerUpdate(.adamW, learningRate: rate), parameter: parameter.tensor, gradient: gradient,
           state: [state.selected(0, 0), state.selected(0, 1)], step: step + 1, gradientScale: 1)
         if step == 0, parameter.name.contains("lora_B") {
-          let norm = try model.backend.sumOfSquares(gradient).squareRoot()
+          let norm = try model.backend.sumOfSquares([gradient]).squareRoot()
           let peer = try #require(golden["step0_lora_b_gradient_norms"]?[parameter.name]?.double)
           #expect(abs(norm - peer) < 2e-3 * peer, "\(parameter.name): gradient norm \(norm), peers have \(peer)")
         }

@@ -7,8 +7,8 @@ import Testing
 @testable import Models
 
 @Suite struct SyntheticCheckpointTests {
-  private let config = ModelConfig(
-    modelType: .llama, hiddenSize: 256, intermediateSize: 640, layerCount: 3, headCount: 4, keyValueHeadCount: 2,
+  private let spec = DecoderSpec(
+    Llama.self, hiddenSize: 256, intermediateSize: 640, layerCount: 3, headCount: 4, keyValueHeadCount: 2,
     headDimension: 64, vocabularySize: 400, maxPositions: 128)
 
   private func withCheckpoint<R>(
@@ -20,7 +20,7 @@ import Testing
     change(&options)
     let backend = CPUBackend(threadCount: 1)
     let byteCount = try SyntheticCheckpoint(backend: backend, options: options, seed: seed)
-      .write(config, tokenizer: nil, to: output)
+      .write(spec, tokenizer: nil, to: output)
     #expect(try WeightSource(path: output).tensors.reduce(0) { $0 + $1.byteCount } == byteCount)
     // The largest matrix is the embedding table in bf16; never two layers at once.
     #expect(backend.memory.peak < 2 * 400 * 256 * 2, "\(backend.memory.peak)")
@@ -70,8 +70,9 @@ import Testing
   }
 
   @Test func aDiskTooSmallIsToldBeforeAnythingIsWritten() throws {
-    var large = config
-    (large.hiddenSize, large.intermediateSize, large.layerCount) = (1 << 17, 1 << 19, 100)
+    var large = spec
+    (large.hiddenSize, large.intermediateSize) = (1 << 17, 1 << 19)
+    large.layers = Array(repeating: spec.layers[0], count: 100)
     let output = FileManager.default.temporaryDirectory.appendingPathComponent("qlora-\(UUID().uuidString)").path
     #expect {
       try SyntheticCheckpoint(backend: CPUBackend(threadCount: 1), options: .init(), seed: 0)

@@ -22,7 +22,7 @@ import Testing
   }
 
   @Test func aLossThatIsNoNumberNamesTheFirstModule() throws {
-    let outcome = try run("model:module 'model.layers.3.mlp.up_proj'.lora.b:fill_(0 / 0)\ntrain()")
+    let outcome = try run("model:module 'model.layers.3.mlp.up_proj'.adapter.b:fill_(0 / 0)\ntrain()")
     #expect(outcome.code == 1)
     #expect(outcome.errors.contains("recipe.lua:9: train: the loss is nan at step 1, micro-batch 1 of 4"))
     #expect(outcome.errors.contains("the first module whose output is not finite is model.layers.3.mlp.up_proj"))
@@ -81,7 +81,7 @@ import Testing
       model:loss(qlora.data.batch { data[1] }):backward()
       sgd:step()
       for _, role in ipairs { "q_proj", "k_proj" } do
-        local b = model:module("model.layers.1.self_attn." .. role).lora.b
+        local b = model:module("model.layers.1.self_attn." .. role).adapter.b
         print(("%s %.4f"):format(role, b:norm() / b.grad:norm()))
       end
       """)
@@ -93,7 +93,7 @@ import Testing
       """
       model:loss(qlora.data.batch { data[1] }):backward()
       print(#model:nonfinite_gradients())
-      model:module("model.layers.2.mlp.up_proj").lora.b.grad:fill_(0 / 0)
+      model:module("model.layers.2.mlp.up_proj").adapter.b.grad:fill_(0 / 0)
       print(table.concat(model:nonfinite_gradients(), " "))
       """)
     let expected = "0\nmodel.layers.2.mlp.up_proj.lora_B.weight\n"

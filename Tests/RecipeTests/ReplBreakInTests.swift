@@ -71,7 +71,7 @@ private let recipe = """
     #expect(try Program.run(["--quiet", "r.lua"], in: calm).code == 0)
     let edited = try directory()
     let terminal = try breakIn(edited, at: "2")
-    terminal.type("model:module'model.layers.0.mlp.up_proj'.lora.b:mul_(0.5);\r")
+    terminal.type("model:module'model.layers.0.mlp.up_proj'.adapter.b:mul_(0.5);\r")
     try terminal.expect("step> ")
     try terminal.ask("opt.lr = 5e-4", "")
     try terminal.ask("opt.lr = -1", "stdin:1: Optimizer.lr: -1.0 is no learning rate")
@@ -79,7 +79,7 @@ private let recipe = """
     #expect(try terminal.exitCode() == 0)
     #expect(try adapter(calm) != adapter(edited))
     #expect(try journal(edited).contains("\"lr\":0.0005"))
-    #expect(try journal(edited).contains("lora.b:mul_(0.5);"))
+    #expect(try journal(edited).contains("adapter.b:mul_(0.5);"))
   }
 
   @Test func aSecondControlCSavesACheckpointAndLeaves() throws {

@@ -15,15 +15,15 @@ import Testing
   private static let layerCount = 7
 
   private func makeModel(_ compute: DType, interval: Int = 0, offloads: Bool = false) throws -> LanguageModel {
-    let config = ModelConfig(
-      modelType: .llama, hiddenSize: 64, intermediateSize: 96, layerCount: Self.layerCount, headCount: 4,
+    let spec = DecoderSpec(
+      Llama.self, hiddenSize: 64, intermediateSize: 96, layerCount: Self.layerCount, headCount: 4,
       keyValueHeadCount: 2, headDimension: 16, vocabularySize: 128, maxPositions: 4096)
     let model = try LanguageModel(
-      random: config, seed: 3, options: LoadOptions(quantization: .nf4, computeType: compute),
+      random: spec, seed: 3, options: LoadOptions(quantization: .nf4, computeType: compute),
       trainsAllParameters: false, backend: CPUBackend(threadCount: 2))
-    try model.attachLoRA(
+    try model.attach(
       model.modules.filter { $0.kind == .linear && $0.role != "lm_head" }
-        .map { LoRASpecification(moduleName: $0.name, rank: 4, alpha: 8, dropout: 0.1) })
+        .map { ($0.name, LoRA(rank: 4, alpha: 8, dropout: 0.1)) })
     model.checkpointing = interval > 0
     model.checkpointInterval = max(1, interval)
     if offloads {
@@ -146,7 +146,7 @@ import Testing
     #expect(try masked(model, checkpointing: false) == 3 * elements)
     #expect(try masked(model, checkpointing: true) == 4 * elements)
     _ = model.removeAdapters()
-    try model.attachLoRA([LoRASpecification(moduleName: "model.layers.0.self_attn.q_proj", rank: 4, alpha: 8)])
+    try model.attach([("model.layers.0.self_attn.q_proj", LoRA(rank: 4, alpha: 8))])
     #expect(try masked(model, checkpointing: true) == 0)
   }
 

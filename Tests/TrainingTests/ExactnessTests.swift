@@ -20,19 +20,18 @@ private func makeModel(
     backend: CPUBackend(threadCount: threads), options: LoadOptions(quantization: .nf4, computeType: computeType)
   ).load("\(fixtures)/tied")
   let linear = model.modules.filter { $0.kind == .linear }
-  try model.attachLoRA(linear.map { LoRASpecification(moduleName: $0.name, rank: 8, alpha: 16, dropout: dropout) })
+  try model.attach(linear.map { ($0.name, LoRA(rank: 8, alpha: 16, dropout: dropout)) })
   return model
 }
 
 private func makeOptimizer(_ model: LanguageModel) throws -> Optimizer {
-  let factors = Dictionary(uniqueKeysWithValues: model.adapters.map { ($0.moduleName, $0.learningRateFactor) })
   var options = OptimizerOptions(
     .adamW, learningRate: 0.01, bits: 8, isPaged: true, budget: 4096,
     spillDirectory: FileManager.default.temporaryDirectory.path)
   options.pageElementCount = 256
   return try Optimizer(
     model.trainableParameters.map {
-      OptimizedParameter(name: $0.name, tensor: $0.tensor, learningRateFactor: factors.values.first ?? 1)
+      OptimizedParameter(name: $0.name, tensor: $0.tensor)
     }, options)
 }
 
@@ -79,7 +78,7 @@ private func train(_ model: LanguageModel, _ optimizer: Optimizer, steps: Range<
     let other = try ModelLoader(
       backend: CPUBackend(threadCount: 1), options: LoadOptions(quantization: .nf4, computeType: .f32)
     ).load("\(fixtures)/tied")
-    try other.attachLoRA([LoRASpecification(moduleName: "model.layers.0.self_attn.q_proj", rank: 2, alpha: 2)])
+    try other.attach([("model.layers.0.self_attn.q_proj", LoRA(rank: 2, alpha: 2))])
     #expect(throws: FormatError.self) { try TrainingCheckpoint.load(directory, model: other, optimizer: nil) }
     try FileManager.default.removeItem(atPath: directory)
   }

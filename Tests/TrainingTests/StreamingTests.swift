@@ -13,12 +13,12 @@ import Testing
   private static let directory: String = {
     let root = FileManager.default.temporaryDirectory.appendingPathComponent("qlora-\(UUID().uuidString)").path
     do {
-      let config = ModelConfig(
-        modelType: .llama, hiddenSize: 512, intermediateSize: 1024, layerCount: 8, headCount: 8, keyValueHeadCount: 8,
+      let spec = DecoderSpec(
+        Llama.self, hiddenSize: 512, intermediateSize: 1024, layerCount: 8, headCount: 8, keyValueHeadCount: 8,
         headDimension: 64, vocabularySize: 512, maxPositions: 256)
       let backend = CPUBackend(threadCount: 2)
       let model = try LanguageModel(
-        random: config, seed: 3, options: LoadOptions(computeType: .f32), trainsAllParameters: false, backend: backend)
+        random: spec, seed: 3, options: LoadOptions(computeType: .f32), trainsAllParameters: false, backend: backend)
       try model.save(directory: root + "/bf16")
       var options = CheckpointQuantizer.Options()
       options.shardByteCount = 5_000_000
@@ -36,9 +36,9 @@ import Testing
     var options = LoadOptions(computeType: compute)
     options.streams = streaming
     let model = try ModelLoader(backend: backend, options: options).load("\(Self.directory)/\(name)")
-    try model.attachLoRA(
+    try model.attach(
       model.modules.filter { $0.kind == .linear && $0.role != "lm_head" }
-        .map { LoRASpecification(moduleName: $0.name, rank: 4, alpha: 8, dropout: 0.1) })
+        .map { ($0.name, LoRA(rank: 4, alpha: 8, dropout: 0.1)) })
     return model
   }
 

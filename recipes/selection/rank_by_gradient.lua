@@ -26,7 +26,7 @@ end
 local scores = {}
 for m in model:modules() do
   -- per output row, so that wide matrices do not win by size alone; a plan has no gradients and gives all the same
-  if m.lora then scores[m.name] = m.lora.b.grad and m.lora.b.grad:norm() / m.out_features ^ 0.5 or 1.0 end
+  if m.adapter then scores[m.name] = m.adapter.b.grad and m.adapter.b.grad:norm() / m.out_features ^ 0.5 or 1.0 end
 end
 
 -- 2. The probes go, the real adapters come.

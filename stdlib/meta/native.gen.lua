@@ -179,6 +179,10 @@ function native.tokenizer.load(path) end
 ---@return Batch
 function native.batch(rows, options) end
 
+---Packed samples, none yet; qlora.data.load fills them.
+---@return Samples
+function native.samples() end
+
 ---Sum over rows of KL(a || b), rows with the same argmax, number of rows.
 ---@param a Tensor f32 [T, V]
 ---@param b Tensor f32 [T, V]
@@ -234,9 +238,15 @@ function native.optim.sgd(parameters, options) end
 
 ---Norm of all gradients together; they are scaled down to `max` when it is larger.
 ---@param parameters table list of tensors, from model:trainable()
----@param max number largest norm; math.huge only measures
+---@param max number largest norm, above 0; math.huge only measures
 ---@return number
 function native.clip_grad_norm(parameters, max) end
+
+---Norm of all gradients together, and the factor that brings it down to `max`, 1 when it is not larger. `optimizer:step { grad_scale = factor }` applies it, which saves a pass over the gradients.
+---@param parameters table list of tensors, from model:trainable()
+---@param max number largest norm, above 0; math.huge only measures
+---@return number, number
+function native.gradient_norm(parameters, max) end
 
 ---Seconds of a clock that never goes back.
 ---@return number

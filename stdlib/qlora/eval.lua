@@ -25,9 +25,9 @@ function eval.perplexity(model, data, options)
   if last == 0 then strict.fail("eval.perplexity: the data set is empty") end
   local sum, count = 0.0, 0
   for from = 1, last, size do
-    local rows = {}
-    for i = from, math.min(from + size - 1, last) do rows[#rows + 1] = data[i] end
-    local nll, targets = model:nll(native.batch(rows))
+    local numbers = {}
+    for i = from, math.min(from + size - 1, last) do numbers[#numbers + 1] = i end
+    local nll, targets = model:nll(data:batch(numbers))
     sum, count = sum + nll, count + targets
   end
   return math.exp(sum / count), sum / count, count

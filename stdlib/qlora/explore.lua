@@ -164,15 +164,16 @@ end
 
 --- What the adapters add to the frozen weights; `relative` is their norm over that of the weight.
 --- @param model Model a model with adapters
---- @return table[] { name =, rank =, norm =, relative =, spectral_norm =, effective_rank =, singular_values = }
+--- @return table[] { name =, kind =, norm =, relative = } and, of a low-rank branch, { rank =, spectral_norm =,
+---   effective_rank =, singular_values = }
 --- @throws when the model has no adapters
 --- @example assert(qlora.explore.adapters(model)[1].rank == 2)
 function explore.adapters(model)
   local list = {}
   for module in model:modules() do
-    if module.lora then
+    if module.adapter then
       local row = model:adapter_spectrum(module.name)
-      row.name = module.name
+      row.name, row.kind = module.name, module.adapter.kind
       row.relative = row.norm / math.sqrt(module:weight():square():sum():item())
       list[#list + 1] = row
     end
@@ -184,8 +185,10 @@ function explore.adapters(model)
     local lines = { ("%-44s %4s %10s %9s %10s %9s  singular values"):format("module", "rank", "norm", "relative",
       "spectral", "eff. rank") }
     for i, row in ipairs(self) do
-      lines[i + 1] = ("%-44s %4d %10.4g %8.2f%% %10.4g %9.2f  %s"):format(row.name, row.rank, row.norm,
-        100 * row.relative, row.spectral_norm, row.effective_rank, plot.sparkline(row.singular_values, 16))
+      local sizes = ("%10.4g %8.2f%%"):format(row.norm, 100 * row.relative)
+      lines[i + 1] = row.rank and ("%-44s %4d %s %10.4g %9.2f  %s"):format(row.name, row.rank, sizes,
+        row.spectral_norm, row.effective_rank, plot.sparkline(row.singular_values, 16))
+        or ("%-44s %4s %s"):format(row.name, row.kind, sizes)
     end
     return table.concat(lines, "\n")
   end)

@@ -34,11 +34,11 @@ end
 local function adapters(model)
   local count, rank, alpha = 0, nil, nil
   for module in model:modules() do
-    local lora = module.lora
-    if lora then
-      if count == 0 then rank, alpha = lora.rank, lora.alpha end
-      if lora.rank ~= rank then rank = nil end
-      if lora.alpha ~= alpha then alpha = nil end
+    local adapter = module.adapter
+    if adapter then
+      if count == 0 then rank, alpha = adapter.rank, adapter.alpha end
+      if adapter.rank ~= rank then rank = nil end
+      if adapter.alpha ~= alpha then alpha = nil end
       count = count + 1
     end
   end

@@ -199,8 +199,8 @@ function selection.resolve(model, what, defaults)
       local answer = selector.test(module)
       if answer then
         if module.kind ~= "linear" then
-          strict.fail("selection %s matches %s (%s), which cannot carry LoRA; add a test such as m.kind == \"linear\"",
-            selector.text, module.name, tostring(module.kind))
+          strict.fail('selection %s matches %s (%s), which cannot carry an adapter; add a test such as '
+            .. 'm.kind == "linear"', selector.text, module.name, tostring(module.kind))
         end
         list[#list + 1] = checked_settings(answer, defaults, module)
         report.selected[#report.selected + 1] = module

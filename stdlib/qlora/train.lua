@@ -221,10 +221,10 @@ return function(options)
     optimizer:zero_grad()
     local loss, tokens = accumulate(o, run, step, batches, numbers, state)
     if step == 1 then checks.gradients(model) end
-    local norm = native.clip_grad_norm(params, o.max_grad_norm or math.huge)
+    local norm, scale = native.gradient_norm(params, o.max_grad_norm or math.huge)
     checks.gradient_norm(norm, model, step)
     local lr = optimizer.lr * o.schedule(step)
-    optimizer:step { lr = lr }
+    optimizer:step { lr = lr, grad_scale = scale }
     local spilled = observe.spilled(o, spilled_before)
 
     local entry = { step = step, loss = loss, lr = lr, norm = norm, tokens = tokens, seconds = native.clock() - began,

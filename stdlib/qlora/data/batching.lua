@@ -58,27 +58,6 @@ function batching.sampler(lengths, o)
   end
 end
 
---- Trained targets of a row: the model shifts by one, so the first label is never predicted.
-function batching.trained_targets(labels)
-  local count = 0
-  for i = 2, #labels do
-    if labels[i] ~= -100 then count = count + 1 end
-  end
-  return count
-end
-
---- Rows -> micro-batches whose losses add up to the mean over every trained target of the step, however it is cut.
-function batching.micro_batches(rows, micro_batch, step)
-  local denominator = 0
-  for _, row in ipairs(rows) do denominator = denominator + batching.trained_targets(row.labels) end
-  local batches = {}
-  for from = 1, #rows, micro_batch do
-    local group = table.move(rows, from, math.min(from + micro_batch - 1, #rows), 1, {})
-    batches[#batches + 1] = native.batch(group, { denominator = denominator, step = step, micro = #batches + 1 })
-  end
-  return batches
-end
-
 local schema = strict.declare("data:steps", {
   steps = { "count", "steps of the whole run", required = true },
   start = { "count", "the first step, for a run that goes on", default = 1 },
@@ -106,16 +85,13 @@ function batching.steps(data, options)
   if native.options.plan then plan.stop { data = data, batch = o.batch, micro_batch = o.micro_batch } end
   if #data == 0 then strict.fail("data:steps: the data set is empty") end
   local last = native.options.smoke and math.min(o.steps, 3) or o.steps
-  local lengths = {}
-  for i = 1, #data do lengths[i] = data:length(i) end
-  local sample = batching.sampler(lengths, o)
+  local sample = batching.sampler(data.samples:lengths(), o)
   local step = o.start - 1
   return function()
     step = step + 1
     if step > last then return nil end
-    local rows, numbers = {}, sample(step)
-    for i, index in ipairs(numbers) do rows[i] = data[index] end
-    return step, batching.micro_batches(rows, o.micro_batch, step), numbers
+    local numbers = sample(step)
+    return step, data.samples:micro_batches(numbers, o.micro_batch, step), numbers
   end
 end
 

@@ -23,8 +23,9 @@ function Dataset:__len() return #self.samples end
 function Dataset:__index(key)
   if type(key) == "number" then
     if key < 1 then strict.fail("data[%d]: samples are counted from 1, as lists in Lua; there are %d", key, #self) end
-    local sample = self.samples[key]
-    return sample and { ids = sample.ids, labels = samples.labels(sample) }
+    if key > #self then return nil end
+    local ids, labels = self.samples:row(key)
+    return { ids = ids, labels = labels }
   end
   if Dataset[key] == nil then
     strict.fail("data has no '%s'%s", tostring(key), suggest.phrase(tostring(key), strict.sorted_keys(Dataset)))
@@ -40,21 +41,23 @@ end
 --- @param i integer number of the sample, from 1
 --- @return integer its tokens
 --- @example assert(data:length(1) == #data[1].ids)
-function Dataset:length(i) return #self.samples[i].ids end
+function Dataset:length(i) return self.samples:lengths()[i] end
 
 Dataset.steps = batching.steps
+
+--- Samples as one batch, for model:loss and model:nll.
+--- @param numbers integer[] numbers of the samples, from 1
+--- @return Batch the batch
+--- @throws when there is no such sample
+--- @example assert(data:batch({ 1, 2 }).rows == 2)
+function Dataset:batch(numbers) return self.samples:batch(numbers) end
 
 --- Counts of the data set.
 --- @return table samples, tokens, trained, longest, mean, truncated, and records left out: incomplete, untrained
 --- @example assert(data:stats().samples == #data)
 function Dataset:stats()
-  local s = { samples = #self, tokens = 0, trained = 0, longest = 0, truncated = 0 }
-  for _, sample in ipairs(self.samples) do
-    s.tokens = s.tokens + #sample.ids
-    s.trained = s.trained + samples.trained_targets(sample)
-    s.longest = math.max(s.longest, #sample.ids)
-    if sample.cut > 0 then s.truncated = s.truncated + 1 end
-  end
+  local s = self.samples:stats()
+  s.samples = #self
   s.mean = s.samples > 0 and s.tokens / s.samples or 0
   for key, value in pairs(self.counts) do s[key] = value end
   return s
@@ -92,10 +95,11 @@ function Dataset:split(at, seed)
   local first, second = {}, {}
   for position, index in ipairs(random.permutation(#self, seed or 0, 0x5eed)) do
     local side = position <= #self - count and first or second
-    side[#side + 1] = self.samples[index]
+    side[#side + 1] = index
   end
   local none = { incomplete = 0, untrained = 0 }
-  return new(first, self.tokenizer, self.counts), new(second, self.tokenizer, none)
+  return new(self.samples:select(first), self.tokenizer, self.counts),
+    new(self.samples:select(second), self.tokenizer, none)
 end
 
 --- Prints a sample with trained tokens in green and the others dimmed; without a terminal, trained parts in [[…]].
@@ -104,18 +108,21 @@ end
 --- @example data:preview(1)
 function Dataset:preview(i)
   if native.options.plan then return end
-  local sample = self.samples[i or 1] or strict.fail("data:preview: no sample %s; there are %d", tostring(i), #self)
-  local labels, colour = samples.labels(sample), native.isatty(1)
-  local parts, from = {}, 1
-  while from <= #sample.ids do
+  local number = i or 1
+  if math.type(number) ~= "integer" or number < 1 or number > #self then
+    strict.fail("data:preview: no sample %s; there are %d", tostring(i), #self)
+  end
+  local ids, labels = self.samples:row(number)
+  local colour, parts, from = native.isatty(1), {}, 1
+  while from <= #ids do
     local to, on = from, labels[from] ~= -100
-    while to < #sample.ids and (labels[to + 1] ~= -100) == on do to = to + 1 end
-    local text = self.tokenizer:decode(table.move(sample.ids, from, to, 1, {}))
+    while to < #ids and (labels[to + 1] ~= -100) == on do to = to + 1 end
+    local text = self.tokenizer:decode(table.move(ids, from, to, 1, {}))
     if colour then parts[#parts + 1] = (on and "\27[32m" or "\27[2m") .. text .. "\27[0m"
     else parts[#parts + 1] = on and "[[" .. text .. "]]" or text end
     from = to + 1
   end
-  print(("sample %d: %d tokens, %d trained"):format(i or 1, #sample.ids, samples.trained_targets(sample)))
+  print(("sample %d: %d tokens, %d trained"):format(number, #ids, self.samples:trained(number)))
   print(table.concat(parts))
 end
 
@@ -189,7 +196,7 @@ end
 
 --- A plan needs no data file, only the length of its samples.
 local function planned(o)
-  local set = new({}, o.tokenizer, { incomplete = 0, untrained = 0 })
+  local set = new(native.samples(), o.tokenizer, { incomplete = 0, untrained = 0 })
   rawset(set, "max_length", o.max_length or (o.source_max_length or 0) + (o.target_max_length or 0))
   return set
 end
@@ -217,15 +224,13 @@ function data.from_records(records, options)
     source_max_length = o.source_max_length, target_max_length = o.target_max_length,
     max_length = name ~= "text" and o.max_length or nil }
   local limit = math.min(o.limit or #records, native.options.smoke and 8 or #records)
-  local list, counts = {}, { incomplete = 0, untrained = 0, longest = 0 }
+  local list, counts = native.samples(), { incomplete = 0, untrained = 0, longest = 0 }
   for i = 1, math.min(limit, #records) do
     local spans, field = format(records[i], context)
     if spans then
       check_spans(spans, i)
       local sample = samples.from_spans(spans, how)
-      if samples.trained_targets(sample) > 0 then
-        list[#list + 1] = sample
-      else
+      if list:append(sample.ids, sample.trained, sample.cut) == 0 then
         counts.untrained = counts.untrained + 1
         if sample.cut > 0 then counts.longest = math.max(counts.longest, #sample.ids + sample.cut) end
       end
@@ -233,7 +238,7 @@ function data.from_records(records, options)
       counts.incomplete, counts.wanted = counts.incomplete + 1, counts.wanted or field
     end
   end
-  if name == "text" then list = samples.windows(list, o.max_length or 1024) end
+  if name == "text" then list = list:windows(o.max_length or 1024) end
   if #list == 0 then fail_empty(records, o, name, counts, context) end
   counts.longest, counts.wanted = nil, nil -- for the message only
   local set = new(list, o.tokenizer, counts)

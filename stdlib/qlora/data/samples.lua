@@ -1,4 +1,4 @@
---- Spans -> one training sample: token ids and which of them are trained.
+--- Spans -> one training sample: token ids and which of them are trained. What is kept is native (`Samples`).
 local samples = {}
 
 --- The BOS id the tokenizer itself puts in front of a text, or nil.
@@ -33,46 +33,6 @@ function samples.from_spans(spans, o)
   local lost
   ids, lost = cut(ids, o.max_length)
   return { ids = ids, trained = trained, cut = dropped + lost }
-end
-
---- Labels of a sample: its ids where trained, -100 elsewhere.
-function samples.labels(sample)
-  local labels, ids = {}, sample.ids
-  for i = 1, #ids do labels[i] = -100 end
-  for _, range in ipairs(sample.trained) do
-    for i = range[1], math.min(range[2], #ids) do labels[i] = ids[i] end
-  end
-  return labels
-end
-
---- Trained targets: positions from the second on, because the model predicts the next token.
-function samples.trained_targets(sample)
-  local count = 0
-  for _, range in ipairs(sample.trained) do
-    count = count + math.max(0, math.min(range[2], #sample.ids) - math.max(range[1], 2) + 1)
-  end
-  return count
-end
-
---- One long stream of documents (each with its BOS and EOS) cut into windows of `length` tokens; every token is
---- trained.
-function samples.windows(list, length)
-  local windows, ids = {}, {}
-  local function flush()
-    windows[#windows + 1] = { ids = ids, trained = { { 1, #ids } }, cut = 0 }
-    ids = {}
-  end
-  for _, sample in ipairs(list) do
-    local from = 1
-    while from <= #sample.ids do
-      local to = math.min(#sample.ids, from + length - #ids - 1)
-      table.move(sample.ids, from, to, #ids + 1, ids)
-      from = to + 1
-      if #ids == length then flush() end
-    end
-  end
-  if #ids > 1 then flush() end -- the rest is short; a single token would have nothing to predict
-  return windows
 end
 
 return samples

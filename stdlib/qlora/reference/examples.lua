@@ -29,6 +29,7 @@ local tokenizer = qlora.tokenizer.train({ "the baker", "the market" }, { vocab_s
 assert(tokenizer:decode(tokenizer:encode("the baker", { special = false })) == "the baker")]],
   ["tokenizer.load"] = 'assert(qlora.tokenizer.load(qlora.resource "models/tiny").vocab_size > 1000)',
   batch = "assert(qlora.native.batch({ { ids = { 5, 6, 7 } } }, { denominator = 2 }).trained == 2)",
+  samples = "assert(#qlora.native.samples() == 0)",
   compare_logits = [[
 local logits = model:logits "The baker"
 local divergence, same, rows = qlora.native.compare_logits(logits, logits)
@@ -43,6 +44,11 @@ assert(optimizer.lr == 2e-4 or math.abs(optimizer.lr - 2e-4) < 1e-9)]],
   clip_grad_norm = [[
 model:loss(qlora.data.batch { data[1] }):backward()
 assert(qlora.clip_grad_norm(model:trainable(), 0.3) > 0)]],
+  gradient_norm = [[
+model:loss(data:batch { 1, 2 }):backward()
+local norm, factor = qlora.native.gradient_norm(model:trainable(), 0.3)
+assert(norm > 0 and factor <= 1)
+optimizer:step { grad_scale = factor }]],
 
   -- Files, clock, terminal
   clock = "assert(qlora.native.clock() <= qlora.native.clock())",
@@ -123,7 +129,7 @@ assert((x - back):norm() / x:norm() < 0.15)]],
   -- Model: the tree
   ["Model:modules"] = [[
 for module in model:modules() do
-  if module.lora then print(module.name, module.lora.rank) end
+  if module.adapter then print(module.name, module.adapter.kind) end
 end]],
   ["Model:module"] = 'assert(model:module("model.layers.0.self_attn.q_proj").role == "q_proj")',
   ["Model:find"] = 'assert(#model:find "layers%.0%.mlp" == 3)',
@@ -212,6 +218,19 @@ assert(optimizer:state().step == 1)]],
   ["Tokenizer:decode"] = [[
 local ids = model.tokenizer:encode("The baker", { special = false })
 assert(model.tokenizer:decode(ids) == "The baker")]],
+  ["Samples:append"] = [[
+local samples = qlora.native.samples()
+assert(samples:append({ 5, 6, 7 }, { { 2, 3 } }) == 2)]],
+  ["Samples:row"] = [[
+local ids, labels = data.samples:row(1)
+assert(#ids == #labels)]],
+  ["Samples:trained"] = "assert(data.samples:trained(1) > 0)",
+  ["Samples:lengths"] = "assert(#data.samples:lengths() == #data)",
+  ["Samples:stats"] = "assert(data.samples:stats().tokens > 0)",
+  ["Samples:select"] = "assert(#data.samples:select({ 3, 1 }) == 2)",
+  ["Samples:windows"] = "assert(#data.samples:windows(16) > 1)",
+  ["Samples:batch"] = "assert(data.samples:batch({ 1, 2 }).rows == 2)",
+  ["Samples:micro_batches"] = "assert(#data.samples:micro_batches({ 1, 2, 3 }, 2, 1) == 2)",
   ["Hook:remove"] = [[
 local hook = model:hook("model.norm", print)
 hook:remove()]],
@@ -247,7 +266,7 @@ end
 for class, make in pairs {
   Tensor = "qlora.ones(2)", QuantizedTensor = "qlora.randn(64, 64):quantize()", Model = "model",
   Module = 'model:module "model.norm"', Optimizer = "optimizer", Tokenizer = "model.tokenizer",
-  Batch = "qlora.data.batch { data[1] }", Hook = 'model:hook("model.norm", print)',
+  Batch = "data:batch { 1 }", Samples = "qlora.native.samples()", Hook = 'model:hook("model.norm", print)',
   Database = 'qlora.native.open_database("notes.sqlite", { create = true })',
 } do
   examples[class .. ":free"] = ("local object <close> = %s\nobject:free()"):format(make)

@@ -2,14 +2,15 @@ import Glibc
 import Synchronization
 
 /// Memory of this process as the kernel counts it.
-enum ProcessMemory {
-  /// A field of /proc/self/status, in bytes.
-  static func read(_ field: String) -> Int {
+public enum ProcessMemory {
+  /// A field of /proc/self/status such as "VmRSS", in bytes; 0 when there is no such field.
+  public static func read(_ field: String) -> Int {
     number(after: field + ":", in: "/proc/self/status").map { $0 * 1024 } ?? 0
   }
 
-  /// What this process may have: the machine's memory, or less in a control group that limits it.
-  static var available: Int {
+  /// Bytes that this process may have: the machine's memory, or less in a control group that limits it. What
+  /// `MemoryLedger.limit` should be where nothing else is said.
+  public static var available: Int {
     let machine = sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(Int32(_SC_PAGESIZE))
     let hierarchies = [
       ("0::", "/sys/fs/cgroup", "memory.max"), (":memory:", "/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
@@ -28,7 +29,7 @@ enum ProcessMemory {
   }
 
   /// "/a/b", "/a" and "", the root, for "/a/b".
-  static func folders(upwardFrom path: Substring) -> [Substring] {
+  package static func folders(upwardFrom path: Substring) -> [Substring] {
     var list = [path]
     while let slash = list[list.count - 1].lastIndex(of: "/") { list.append(list[list.count - 1][..<slash]) }
     return list
@@ -54,16 +55,19 @@ enum ProcessMemory {
 }
 
 /// What the process occupies besides blocks and scratch of the backend and the model's files: the program with its
-/// libraries, Lua with what recipes keep, tokenizers.
-final class ProgramMemory: Sendable {
+/// libraries, an interpreter with what its programs keep, tokenizers.
+public final class ProgramMemory: Sendable {
   /// Pages of code and libraries that loading and training bring in after the start, and heap that grows between two
   /// looks at it.
   private static let laterCodeByteCount = 6 << 20
   private let codeByteCount = ProcessMemory.read("RssFile") + ProgramMemory.laterCodeByteCount
   private let highest = Atomic(0)
 
-  /// The highest so far, since what is freed in the heap stays with the process.
-  func byteCount(backend: Int) -> Int {
+  public init() {}
+
+  /// The highest so far, since what is freed in the heap stays with the process; for `MemoryLedger.measure(program:)`.
+  /// - Parameter backend: bytes of blocks and scratch of the backend.
+  public func byteCount(backend: Int) -> Int {
     let own = max(0, ProcessMemory.read("RssAnon") - backend)
     return codeByteCount + highest.max(own, ordering: .relaxed).newValue
   }

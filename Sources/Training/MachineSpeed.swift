@@ -1,30 +1,30 @@
-import CPUBackend
 import Glibc
 import Models
 import Quantization
 import Tensors
-import Training
 
 /// How fast this machine does what a step consists of: the calibration behind a plan's time, about 0.1 s in all.
 ///
 /// Each kind of work is done on small operands of the model's own widths, after a first call that is not counted. What
-/// the sum leaves out (dispatch, Lua, memory that is touched first) is small beside the spread of a shared machine.
-struct MachineSpeed {
+/// the sum leaves out (dispatch, the loop around it, memory that is touched first) is small beside the spread of a shared machine.
+public struct MachineSpeed: Sendable {
   /// Operations per second.
-  var quantized = 1.0
-  var dense = 1.0
-  var lowRank = 1.0
-  var attention = 1.0
+  public private(set) var quantized = 1.0
+  public private(set) var dense = 1.0
+  public private(set) var lowRank = 1.0
+  public private(set) var attention = 1.0
   /// Elements per second that dropout masks.
-  var masking = 1.0
+  public private(set) var masking = 1.0
   /// Bytes per second of passes between the products.
-  var passing = 1.0
+  public private(set) var passing = 1.0
 
   private static let tokens = 256
   /// Bytes read and written per element of an AdamW update.
   private static let updateByteCount = 28.0
 
-  init(_ model: LanguageModel, on backend: CPUBackend) throws {
+  /// Measures `backend` with the widths, types and ranks of `model`, which may be header-only.
+  /// - Throws: `TensorError.outOfMemory`.
+  public init(_ model: LanguageModel, on backend: any Backend) throws {
     let precision = model.computeType
     func filled(_ shape: [Int], _ dtype: DType) throws -> Tensor {
       try Tensor(full: shape, value: dtype == .u8 ? 0x5A : 0.01, dtype: dtype, category: .workspace, on: backend)
@@ -34,13 +34,14 @@ struct MachineSpeed {
       for attempt in 0..<3 {
         let start = MachineSpeed.now()
         try body()
+        backend.synchronize()
         if attempt > 0 { best = min(best, MachineSpeed.now() - start) }
       }
       return Double(amount) / max(best, 1e-9)
     }
     let tokens = MachineSpeed.tokens
-    let width = min(2048, model.config.hiddenSize)
-    let inner = min(2048, model.config.intermediateSize)
+    let width = min(2048, model.spec.hiddenSize)
+    let inner = min(2048, model.spec.intermediateSize)
     let x = try filled([tokens, width], precision)
     let y = try Tensor(empty: [tokens, inner], dtype: precision, category: .workspace, on: backend)
     let weight = try filled([inner, width], precision)
@@ -61,13 +62,13 @@ struct MachineSpeed {
         try backend.quantizedMatmul(y, operand, transposed: true, alpha: 1, beta: 0, into: x, precision: precision)
       }
     }
-    let rank = model.adapters.first?.rank ?? 8
+    let rank = model.adapters.compactMap(\.lowRank).first?.rank ?? 8
     let (a, low) = (try filled([rank, width], .f32), try filled([tokens, rank], .f32))
     lowRank = try rate(4 * tokens * width * rank) {
       try backend.matmul(x, transposeA: false, a, transposeB: true, alpha: 1, beta: 0, into: low, precision: precision)
       try backend.matmul(low, transposeA: false, a, transposeB: false, alpha: 1, beta: 1, into: x, precision: precision)
     }
-    let (heads, headDim) = (min(8, model.config.headCount), model.config.headDimension)
+    let (heads, headDim) = (min(8, model.spec.headCount), model.spec.headDimension)
     let shape = AttentionShape(
       heads: heads, kvHeads: heads, headDim: headDim, segments: try Tensor(ids: [0, Int32(tokens)], on: backend))
     let states = try (0..<8).map { _ in try filled([tokens, heads * headDim], precision) }
@@ -88,7 +89,7 @@ struct MachineSpeed {
   }
 
   /// Seconds that the work of a step takes here.
-  func seconds(_ work: StepWork) -> Double {
+  public func seconds(_ work: StepWork) -> Double {
     work.quantized / quantized + work.dense / dense + work.lowRank / lowRank + work.attention / attention
       + work.masked / masking + (work.passing + MachineSpeed.updateByteCount * work.updates) / passing
   }

@@ -1,0 +1,54 @@
+/// How the tensors of one architecture are called and laid out in a GGUF file. The names are stems, without
+/// `.weight` and `.bias`.
+public struct GGUFLayout: Sendable {
+  /// Whether rows of q and k are stored in the order of llama.cpp's rotary embedding; see `GGUFFile.unpermuteRows`.
+  public let pairsHeads: Bool
+  private let whole: [String: String]
+  private let block: [String: String]
+  private let wholeBack: [String: String]
+  private let blockBack: [String: String]
+
+  /// - Parameters:
+  ///   - whole: tensors outside the layers: `token_embd` and `model.embed_tokens`.
+  ///   - block: tensors of a layer: `attn_q` and `self_attn.q_proj`.
+  public init(
+    whole: [(gguf: String, huggingFace: String)], block: [(gguf: String, huggingFace: String)], pairsHeads: Bool
+  ) {
+    self.pairsHeads = pairsHeads
+    self.whole = Dictionary(uniqueKeysWithValues: whole.map { ($0.gguf, $0.huggingFace) })
+    self.block = Dictionary(uniqueKeysWithValues: block.map { ($0.gguf, $0.huggingFace) })
+    wholeBack = Dictionary(uniqueKeysWithValues: whole.map { ($0.huggingFace, $0.gguf) })
+    blockBack = Dictionary(uniqueKeysWithValues: block.map { ($0.huggingFace, $0.gguf) })
+  }
+
+  /// `blk.3.attn_q.weight` -> `model.layers.3.self_attn.q_proj.weight`; nil for a tensor the architecture lacks.
+  public func huggingFace(_ name: String) -> String? {
+    guard let (stem, kind) = Self.split(name) else { return nil }
+    if let found = whole[stem] { return "\(found).\(kind)" }
+    guard let (layer, rest) = Self.layer(stem, after: "blk."), let found = block[rest] else { return nil }
+    return "model.layers.\(layer).\(found).\(kind)"
+  }
+
+  /// `model.layers.3.self_attn.q_proj.weight` -> `blk.3.attn_q.weight`; nil for a tensor the architecture lacks.
+  public func gguf(_ name: String) -> String? {
+    guard let (stem, kind) = Self.split(name) else { return nil }
+    if let found = wholeBack[stem] { return "\(found).\(kind)" }
+    guard let (layer, rest) = Self.layer(stem, after: "model.layers."), let found = blockBack[rest] else { return nil }
+    return "blk.\(layer).\(found).\(kind)"
+  }
+
+  private static func split(_ name: String) -> (stem: String, kind: String)? {
+    for kind in ["weight", "bias"] where name.hasSuffix("." + kind) {
+      return (String(name.dropLast(kind.count + 1)), kind)
+    }
+    return nil
+  }
+
+  /// The number is re-read and compared, so that blk.03 cannot collide with blk.3.
+  private static func layer(_ stem: String, after prefix: String) -> (Int, String)? {
+    guard stem.hasPrefix(prefix) else { return nil }
+    let parts = stem.dropFirst(prefix.count).split(separator: ".", maxSplits: 1, omittingEmptySubsequences: false)
+    guard parts.count == 2, let layer = Int(parts[0]), layer >= 0, "\(layer)" == parts[0] else { return nil }
+    return (layer, String(parts[1]))
+  }
+}

@@ -1,0 +1,155 @@
+import Formats
+
+/// What a decoder is: a value that loading, saving, planning and computing read. It comes from `config.json`, from GGUF
+/// metadata or from the table of published models, and its family (`DecoderFamily`) says how.
+///
+/// Counts are elements. Values from files are checked, so that products of two sizes cannot overflow.
+public struct DecoderSpec: Sendable, Equatable {
+  /// What one layer does differently from others.
+  public struct Layer: Sendable, Hashable {
+    public enum Rotation: Sendable, Hashable {
+      /// The model's `rope`.
+      case model
+      /// A rope of the layer's own.
+      case own(Rope)
+      /// Positions are seen through the causal mask alone.
+      case none
+    }
+
+    /// Tokens a query may look back to, itself included; nil for full attention.
+    public var window: Int?
+    public var rotation = Rotation.model
+
+    public init() {}
+  }
+
+  /// `model_type` of config.json.
+  public let modelType: String
+  public package(set) var hiddenSize: Int
+  public package(set) var intermediateSize: Int
+  public package(set) var headCount: Int
+  public package(set) var keyValueHeadCount: Int
+  public package(set) var headDimension: Int
+  public package(set) var vocabularySize: Int
+  public package(set) var maxPositions: Int
+
+  /// The modules of a layer, with their names, shapes and biases.
+  package var modules: LayerModules
+  /// One for each layer.
+  public package(set) var layers: [Layer]
+  public var layerCount: Int { layers.count }
+  public package(set) var normEpsilon: Double = 1e-6
+  public package(set) var rope = Rope()
+  /// Whether the embedding is the output matrix too.
+  public package(set) var tiesEmbeddings = false
+  /// Whether attention and feed-forward layer both read the layer's input, instead of one after the other.
+  public package(set) var isParallel: Bool
+  /// Multiplies the rows of the embedding.
+  public package(set) var embeddingScale: Double = 1
+  /// Multiplies what attention and feed-forward layer add to the residual stream.
+  public package(set) var residualScale: Double = 1
+  /// Multiplies products of queries and keys; nil is 1 / sqrt(headDimension).
+  public package(set) var attentionScale: Double?
+  /// Multiplies the logits.
+  public package(set) var logitScale: Double = 1
+
+  public package(set) var bosTokenID: Int?
+  public package(set) var eosTokenIDs: [Int] = []
+  public package(set) var padTokenID: Int?
+  /// As written in the file, for example `bfloat16`.
+  public package(set) var storedType: String?
+  /// Unchanged from the file; interpreted by whoever knows the quantization.
+  public package(set) var quantizationConfig: JSON?
+
+  /// A decoder of `family` with these sizes and the family's modules. Not checked; see `validate`.
+  package init(
+    _ family: any DecoderFamily.Type, hiddenSize: Int, intermediateSize: Int, layerCount: Int, headCount: Int,
+    keyValueHeadCount: Int, headDimension: Int, vocabularySize: Int, maxPositions: Int
+  ) {
+    modelType = family.modelType
+    self.hiddenSize = hiddenSize
+    self.intermediateSize = intermediateSize
+    self.headCount = headCount
+    self.keyValueHeadCount = keyValueHeadCount
+    self.headDimension = headDimension
+    self.vocabularySize = vocabularySize
+    self.maxPositions = maxPositions
+    modules = family.modules
+    isParallel = family.isParallel
+    layers = Array(repeating: Layer(), count: layerCount)
+  }
+
+  /// Scale of the products of queries and keys.
+  package var queryKeyScale: Float { attentionScale.map { Float($0) } ?? 1 / Float(headDimension).squareRoot() }
+
+  /// The rope that a layer applies; nil for none.
+  package func rope(of layer: Layer) -> Rope? {
+    switch layer.rotation {
+    case .model: rope
+    case .own(let rope): rope
+    case .none: nil
+    }
+  }
+
+  /// The different ropes of the layers.
+  package var ropes: [Rope] {
+    var found: [Rope] = []
+    for case let rope? in layers.map(rope(of:)) where !found.contains(rope) { found.append(rope) }
+    return found
+  }
+
+  package func size(_ width: LayerModule.Width) -> Int {
+    switch width {
+    case .hidden: hiddenSize
+    case .inner: intermediateSize
+    case .queries: headCount * headDimension
+    case .keys: keyValueHeadCount * headDimension
+    case .head: headDimension
+    }
+  }
+
+  /// A number of layers from a file, before it sizes a list.
+  static func checked(layerCount: Int, path: String) throws(FormatError) -> Int {
+    guard (1...4096).contains(layerCount) else {
+      throw .badField(path: path, field: "num_hidden_layers", value: "\(layerCount)", expected: "1 to 4096")
+    }
+    return layerCount
+  }
+
+  /// Checks the numbers; `path` is named in the error.
+  package func validate(path: String) throws(FormatError) {
+    let limits: [(String, Int, Int)] = [
+      ("hidden_size", hiddenSize, 1 << 20), ("intermediate_size", intermediateSize, 1 << 22),
+      ("num_attention_heads", headCount, 1 << 14),
+      ("num_key_value_heads", keyValueHeadCount, headCount), ("head_dim", headDimension, 1 << 14),
+      ("vocab_size", vocabularySize, 1 << 24), ("max_position_embeddings", maxPositions, 1 << 30),
+    ]
+    for (field, value, most) in limits where value < 1 || value > most {
+      throw .badField(path: path, field: field, value: "\(value)", expected: "1 to \(most)")
+    }
+    guard headCount % keyValueHeadCount == 0 else {
+      throw .badField(
+        path: path, field: "num_attention_heads", value: "\(headCount)",
+        expected: "a multiple of num_key_value_heads (\(keyValueHeadCount))")
+    }
+    guard headDimension % 2 == 0 else {
+      throw .badField(path: path, field: "head_dim", value: "\(headDimension)", expected: "an even number")
+    }
+    guard normEpsilon > 0, normEpsilon < 1 else {
+      throw .badField(path: path, field: "rms_norm_eps", value: "\(normEpsilon)", expected: "between 0 and 1")
+    }
+    let scales = [
+      ("rope_theta", rope.theta), ("embedding scale", embeddingScale), ("residual scale", residualScale),
+      ("attention scale", attentionScale ?? 1), ("logit scale", logitScale),
+    ]
+    for (field, value) in scales where !(value > 0 && value.isFinite) {
+      throw .badField(path: path, field: field, value: "\(value)", expected: "a positive number")
+    }
+    for window in layers.compactMap(\.window) where window < 1 {
+      throw .badField(path: path, field: "sliding_window", value: "\(window)", expected: "at least 1")
+    }
+    for id in [bosTokenID, padTokenID].compactMap({ $0 }) + eosTokenIDs where id < -1 || id >= 1 << 24 {
+      throw .badField(path: path, field: "token id", value: "\(id)", expected: "below 2^24")
+    }
+  }
+}

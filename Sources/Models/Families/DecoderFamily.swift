@@ -1,0 +1,134 @@
+import Formats
+
+/// A family of decoders: everything that sets it apart from Llama, whose ways are the defaults. One family is one file
+/// of this folder and one line of `Families.all`.
+package protocol DecoderFamily: SendableMetatype {
+  /// `model_type` of config.json.
+  static var modelType: String { get }
+  /// The class in `architectures` of config.json.
+  static var className: String { get }
+  /// `general.architecture` of GGUF files; nil where such files carry another family's.
+  static var ggufArchitecture: String? { get }
+  /// Whether GGUF files hold the rows of q and k in the order of llama.cpp's rotary embedding.
+  static var ggufPairsHeads: Bool { get }
+  static var modules: LayerModules { get }
+  static var isParallel: Bool { get }
+  /// What transformers takes where config.json says nothing.
+  static var defaults: ConfigDefaults { get }
+  /// Sizes of the small random model that stands for one of this family (`--smoke`).
+  static var smokeSizes: SmokeSizes { get }
+  /// Published models by the last part of their hub name in lower case, as config.json without `model_type`.
+  static var published: [String: JSON] { get }
+
+  /// Reads what only this family has in config.json.
+  static func read(_ fields: ConfigFields, into spec: inout DecoderSpec) throws(FormatError)
+  /// Reads what only this family has in GGUF metadata.
+  static func read(_ fields: GGUFFields, into spec: inout DecoderSpec) throws(FormatError)
+  /// Writes what only this family has in config.json.
+  static func write(_ spec: DecoderSpec, into json: inout JSONObject)
+}
+
+/// Values of absent keys of config.json.
+package struct ConfigDefaults: Sendable {
+  /// nil: one for each query head.
+  package var keyValueHeadCount: Int?
+  /// nil: hidden size over heads.
+  package var headDimension: Int?
+  package var maxPositions = 2048
+  package var normEpsilon = 1e-6
+  package var ropeTheta: Double = 10000
+  package var tiesEmbeddings = false
+}
+
+package struct SmokeSizes: Sendable {
+  package var hidden = 64
+  package var intermediate = 128
+  package var heads = 4
+  /// Key heads where the model shares them between query heads.
+  package var sharedHeads = 2
+  package var headDimension = 16
+  package var maxPositions = 2048
+  package var vocabulary = 256
+}
+
+extension DecoderFamily {
+  package static var ggufArchitecture: String? { modelType }
+  package static var ggufPairsHeads: Bool { false }
+  package static var modules: LayerModules { LayerModules() }
+  package static var isParallel: Bool { false }
+  package static var defaults: ConfigDefaults { ConfigDefaults() }
+  package static var smokeSizes: SmokeSizes { SmokeSizes() }
+  package static var published: [String: JSON] { [:] }
+  package static func read(_ fields: GGUFFields, into spec: inout DecoderSpec) throws(FormatError) {}
+
+  /// Names and order of this family's tensors in GGUF files.
+  package static var ggufLayout: GGUFLayout {
+    GGUFLayout(
+      whole: ModuleTree.outerNames, block: modules.all.map { ($0.gguf, $0.name) }, pairsHeads: ggufPairsHeads)
+  }
+
+  /// A row of `published`: its sizes (hidden, intermediate, layers, heads, key-value heads, head dimension) and
+  /// whatever else its config.json says.
+  package static func sizes(
+    _ s: (Int, Int, Int, Int, Int, Int), vocabulary: Int, positions: Int, _ others: JSON
+  ) -> JSON {
+    var json = others.object ?? JSONObject()
+    json["hidden_size"] = .int(s.0)
+    json["intermediate_size"] = .int(s.1)
+    json["num_hidden_layers"] = .int(s.2)
+    json["num_attention_heads"] = .int(s.3)
+    json["num_key_value_heads"] = .int(s.4)
+    json["head_dim"] = .int(s.5)
+    json["vocab_size"] = .int(vocabulary)
+    json["max_position_embeddings"] = .int(positions)
+    if json["torch_dtype"] == nil { json["torch_dtype"] = "bfloat16" }
+    return .object(json)
+  }
+}
+
+/// The families that the engine knows.
+package enum Families {
+  package static let all: [any DecoderFamily.Type] = [
+    Llama.self, Mistral.self, Qwen2.self, Qwen3.self,
+    Granite.self,
+    SmolLM3.self,
+    OLMo2.self,
+  ]
+
+  package static func named(_ modelType: String) -> (any DecoderFamily.Type)? {
+    all.first { $0.modelType == modelType }
+  }
+
+  package static func reading(_ ggufArchitecture: String) -> (any DecoderFamily.Type)? {
+    all.first { $0.ggufArchitecture == ggufArchitecture }
+  }
+
+  package static func layout(_ ggufArchitecture: String) -> GGUFLayout? { reading(ggufArchitecture)?.ggufLayout }
+
+  /// Names that `published` accepts, sorted.
+  package static var publishedNames: [String] { table.keys.sorted() }
+
+  /// The config.json of a published model by its hub name; see `DecoderSpec.known`.
+  package static func published(_ name: String) -> JSON? {
+    var key = name.lowercased()
+    if let slash = key.lastIndex(of: "/") { key = String(key[key.index(after: slash)...]) }
+    for suffix in ["-hf", "-instruct", "-chat", "-base"] where key.hasSuffix(suffix) {
+      key = String(key.dropLast(suffix.count))
+    }
+    key = key.replacing("-chat-", with: "-").replacing("-instruct-", with: "-")
+    if key.hasPrefix("meta-llama-") { key = String(key.dropFirst(5)) }
+    return table[key]
+  }
+
+  private static let table: [String: JSON] = {
+    var table: [String: JSON] = [:]
+    for family in all {
+      for (name, json) in family.published {
+        var members = json.object ?? JSONObject()
+        members["model_type"] = .string(family.modelType)
+        table[name] = .object(members)
+      }
+    }
+    return table
+  }()
+}

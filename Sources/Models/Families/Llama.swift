@@ -1,0 +1,74 @@
+import Formats
+
+/// Llama 1 to 3.3, TinyLlama, SmolLM and SmolLM2 (Touvron et al. 2023, Grattafiori et al. 2024).
+package enum Llama: DecoderFamily {
+  package static let modelType = "llama"
+  package static let className = "LlamaForCausalLM"
+  package static let ggufPairsHeads = true
+
+  package static func read(_ fields: ConfigFields, into spec: inout DecoderSpec) throws(FormatError) {
+    let attention = try fields.bool("attention_bias") ?? false
+    spec.modules.setBiases(
+      queryKeyValue: attention, output: attention, feedForward: try fields.bool("mlp_bias") ?? false)
+  }
+
+  package static func write(_ spec: DecoderSpec, into json: inout JSONObject) {
+    json["attention_bias"] = .bool(spec.modules.query.hasBias)
+    json["mlp_bias"] = .bool(spec.modules.gate.hasBias)
+  }
+
+  package static let published: [String: JSON] = {
+    var table: [String: JSON] = [:]
+    func first(_ names: [String], _ s: (Int, Int, Int, Int, Int, Int), positions: Int, epsilon: Double) {
+      for name in names {
+        table[name] = sizes(
+          s, vocabulary: 32000, positions: positions,
+          ["rms_norm_eps": .number(epsilon), "torch_dtype": "float16"])
+      }
+    }
+    first(["llama-7b"], (4096, 11008, 32, 32, 32, 128), positions: 2048, epsilon: 1e-6)
+    first(["llama-13b"], (5120, 13824, 40, 40, 40, 128), positions: 2048, epsilon: 1e-6)
+    first(["llama-30b", "llama-33b"], (6656, 17920, 60, 52, 52, 128), positions: 2048, epsilon: 1e-6)
+    first(["llama-65b"], (8192, 22016, 80, 64, 64, 128), positions: 2048, epsilon: 1e-5)
+    first(["llama-2-7b"], (4096, 11008, 32, 32, 32, 128), positions: 4096, epsilon: 1e-5)
+    first(["llama-2-13b"], (5120, 13824, 40, 40, 40, 128), positions: 4096, epsilon: 1e-5)
+    first(["llama-2-70b"], (8192, 28672, 80, 64, 8, 128), positions: 4096, epsilon: 1e-5)
+    first(["tinyllama-1.1b-v1.0"], (2048, 5632, 22, 32, 4, 64), positions: 2048, epsilon: 1e-5)
+
+    func third(_ names: [String], _ s: (Int, Int, Int, Int, Int, Int), factor: Double?, ties: Bool = false) {
+      let scaling: JSON =
+        factor.map {
+          [
+            "rope_type": "llama3", "factor": .number($0), "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192,
+          ]
+        } ?? .null
+      for name in names {
+        table[name] = sizes(
+          s, vocabulary: 128256, positions: factor == nil ? 8192 : 131072,
+          [
+            "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "rope_scaling": scaling,
+            "tie_word_embeddings": .bool(ties),
+          ])
+      }
+    }
+    third(["llama-3-8b"], (4096, 14336, 32, 32, 8, 128), factor: nil)
+    third(["llama-3-70b"], (8192, 28672, 80, 64, 8, 128), factor: nil)
+    third(["llama-3.1-8b"], (4096, 14336, 32, 32, 8, 128), factor: 8)
+    third(["llama-3.1-70b", "llama-3.3-70b"], (8192, 28672, 80, 64, 8, 128), factor: 8)
+    third(["llama-3.2-1b"], (2048, 8192, 16, 32, 8, 64), factor: 32, ties: true)
+    third(["llama-3.2-3b"], (3072, 8192, 28, 24, 8, 128), factor: 32, ties: true)
+
+    func smol(_ name: String, _ s: (Int, Int, Int, Int, Int, Int), positions: Int, theta: Double) {
+      table[name] = sizes(
+        s, vocabulary: 49152, positions: positions,
+        ["rms_norm_eps": 1e-5, "rope_theta": .number(theta), "tie_word_embeddings": true])
+    }
+    for (family, positions, theta, largeTheta) in [("smollm-", 2048, 1e4, 1e4), ("smollm2-", 8192, 1e5, 1.3e5)] {
+      smol(family + "135m", (576, 1536, 30, 9, 3, 64), positions: positions, theta: theta)
+      smol(family + "360m", (960, 2560, 32, 15, 5, 64), positions: positions, theta: theta)
+      smol(family + "1.7b", (2048, 8192, 24, 32, 32, 64), positions: positions, theta: largeTheta)
+    }
+    return table
+  }()
+}

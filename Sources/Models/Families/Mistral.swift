@@ -1,0 +1,30 @@
+import Formats
+
+/// Mistral 7B (Jiang et al. 2023): Llama with a sliding window in every layer. GGUF files call it llama.
+package enum Mistral: DecoderFamily {
+  package static let modelType = "mistral"
+  package static let className = "MistralForCausalLM"
+  package static let ggufArchitecture: String? = nil
+  package static let defaults = ConfigDefaults(keyValueHeadCount: 8, maxPositions: 131072)
+
+  package static func read(_ fields: ConfigFields, into spec: inout DecoderSpec) throws(FormatError) {
+    let window = fields.json["sliding_window"] == nil ? 4096 : try fields.integer("sliding_window")
+    for index in spec.layers.indices { spec.layers[index].window = window }
+  }
+
+  package static func write(_ spec: DecoderSpec, into json: inout JSONObject) {
+    json["sliding_window"] = spec.layers.first?.window.map { .int($0) } ?? .null
+  }
+
+  package static let published: [String: JSON] = {
+    var table: [String: JSON] = [:]
+    for (version, vocabulary, theta, window) in [
+      ("v0.1", 32000, 1e4, 4096), ("v0.2", 32000, 1e6, .null), ("v0.3", 32768, 1e6, .null),
+    ] as [(String, Int, Double, JSON)] {
+      table["mistral-7b-" + version] = sizes(
+        (4096, 14336, 32, 32, 8, 128), vocabulary: vocabulary, positions: 32768,
+        ["rms_norm_eps": 1e-5, "rope_theta": .number(theta), "sliding_window": window])
+    }
+    return table
+  }()
+}

@@ -1,0 +1,62 @@
+import Formats
+
+/// Qwen2 and Qwen2.5 (Yang et al. 2024): q, k and v have biases; layers from `max_window_layers` on may have a window.
+package enum Qwen2: DecoderFamily {
+  package static let modelType = "qwen2"
+  package static let className = "Qwen2ForCausalLM"
+  package static let defaults = ConfigDefaults(keyValueHeadCount: 32, maxPositions: 32768)
+
+  package static let modules: LayerModules = {
+    var modules = LayerModules()
+    modules.setBiases(queryKeyValue: true)
+    return modules
+  }()
+
+  package static func read(_ fields: ConfigFields, into spec: inout DecoderSpec) throws(FormatError) {
+    try readWindows(fields, into: &spec)
+  }
+
+  package static func write(_ spec: DecoderSpec, into json: inout JSONObject) { writeWindows(spec, into: &json) }
+
+  /// `use_sliding_window` and what goes with it, as Qwen3 has it too.
+  static func readWindows(_ fields: ConfigFields, into spec: inout DecoderSpec) throws(FormatError) {
+    guard try fields.bool("use_sliding_window") ?? false else { return }
+    let window = try fields.integer("sliding_window") ?? 4096
+    let first = try fields.integer("max_window_layers") ?? 28
+    let types = try fields.perLayer(
+      "layer_types", count: spec.layerCount, expected: "sliding_attention or full_attention"
+    ) { type -> Bool? in ["sliding_attention": true, "full_attention": false][type.string ?? ""] }
+    for index in spec.layers.indices {
+      spec.layers[index].window = types?[index] ?? (index >= first) ? window : nil
+    }
+  }
+
+  static func writeWindows(_ spec: DecoderSpec, into json: inout JSONObject) {
+    let windowed = spec.layers.map { $0.window != nil }
+    json["sliding_window"] = spec.layers.lazy.compactMap(\.window).first.map { .int($0) } ?? .null
+    json["use_sliding_window"] = .bool(windowed.contains(true))
+    json["max_window_layers"] = .int(windowed.firstIndex(of: true) ?? spec.layerCount)
+    if windowed.contains(true) {
+      json["layer_types"] = .array(windowed.map { .string($0 ? "sliding_attention" : "full_attention") })
+    }
+  }
+
+  package static let published: [String: JSON] = {
+    var table: [String: JSON] = [:]
+    func add(_ names: [String], _ s: (Int, Int, Int, Int, Int, Int), _ vocabulary: Int, ties: Bool) {
+      for name in names {
+        table[name] = sizes(
+          s, vocabulary: vocabulary, positions: 32768, ["rope_theta": 1e6, "tie_word_embeddings": .bool(ties)])
+      }
+    }
+    func both(_ size: String) -> [String] { ["qwen2-" + size, "qwen2.5-" + size] }
+    add(both("0.5b"), (896, 4864, 24, 14, 2, 64), 151936, ties: true)
+    add(both("1.5b"), (1536, 8960, 28, 12, 2, 128), 151936, ties: true)
+    add(["qwen2.5-3b"], (2048, 11008, 36, 16, 2, 128), 151936, ties: true)
+    add(both("7b"), (3584, 18944, 28, 28, 4, 128), 152064, ties: false)
+    add(["qwen2.5-14b"], (5120, 13824, 48, 40, 8, 128), 152064, ties: false)
+    add(["qwen2.5-32b"], (5120, 27648, 64, 40, 8, 128), 152064, ties: false)
+    add(both("72b"), (8192, 29568, 80, 64, 8, 128), 152064, ties: false)
+    return table
+  }()
+}

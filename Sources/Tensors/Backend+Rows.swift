@@ -1,0 +1,156 @@
+// Norms, gates and softmax in terms of elementwise operations and reductions: the forms of a device without kernels of
+// its own for them. They allocate what lies between.
+
+extension Backend {
+  public func scale(_ x: Tensor, by factor: Tensor) throws { try copy(try evaluated(.multiply, x, factor), into: x) }
+
+  public func rmsNorm(
+    _ x: Tensor, weight: Tensor, offset: Float, epsilon: Float, into y: Tensor, rstd: Tensor
+  ) throws {
+    let rows = try x.rows(of: weight.elementCount)
+    let means = try reducedRows(.mean, try evaluated(.square, rows))
+    try unary(.rsqrt, try evaluated(.add, means, try scalar(epsilon)), into: rstd)
+    let result = try evaluated(.multiply, try normalised(rows, rstd), try evaluated(.add, weight, try scalar(offset)))
+    try copy(try result.viewed(y.shape), into: y)
+  }
+
+  /// With n = x * rstd and g = dy * (offset + weight): dx = rstd * (g - n * mean(g * n)), dWeight = sum of dy * n.
+  public func rmsNormBackward(
+    _ dy: Tensor, _ x: Tensor, weight: Tensor, offset: Float, rstd: Tensor, into dx: Tensor, accumulate: Bool,
+    dWeight: Tensor?
+  ) throws {
+    let width = weight.elementCount
+    let (rows, dRows) = (try x.rows(of: width), try dy.rows(of: width))
+    let n = try normalised(rows, rstd)
+    let g = try evaluated(.multiply, dRows, try evaluated(.add, weight, try scalar(offset)))
+    let means = try reducedRows(.mean, try evaluated(.multiply, g, n))
+    let result = try normalised(try evaluated(.subtract, g, try evaluated(.multiply, n, means)), rstd)
+    try put(try result.viewed(dx.shape), into: dx, accumulate: accumulate)
+    guard let dWeight else { return }
+    let sums = try Tensor(empty: [width], category: .workspace, on: self)
+    let products = try evaluated(.multiply, dRows, n)
+    try reduce(.sum, products, outer: 1, count: rows.shape[0], inner: width, into: sums)
+    try self.accumulate(sums, scale: 1, into: dWeight, scale: 1)
+  }
+
+  public func gated(_ activation: GateActivation, gate: Tensor, up: Tensor, into y: Tensor) throws {
+    try copy(try evaluated(.multiply, try activated(activation, gate), up), into: y)
+  }
+
+  public func gatedBackward(
+    _ activation: GateActivation, _ dy: Tensor, gate: Tensor, up: Tensor, dGate: Tensor, dUp: Tensor
+  ) throws {
+    let slopes = try evaluated(.multiply, dy, try slope(activation, gate))
+    let dGates = try evaluated(.multiply, slopes, up)
+    let dUps = try evaluated(.multiply, dy, try activated(activation, gate))
+    try copy(dGates, into: dGate)
+    try copy(dUps, into: dUp)
+  }
+
+  public func softCap(_ x: Tensor, _ cap: Float, into y: Tensor) throws {
+    let bent = try evaluated(.tanh, try evaluated(.divide, x, try scalar(cap)))
+    try binary(.multiply, bent, try scalar(cap), into: y)
+  }
+
+  public func softCapBackward(_ dy: Tensor, _ y: Tensor, _ cap: Float, into dx: Tensor) throws {
+    try binary(.multiply, dy, try capSlope(y, cap), into: dx)
+  }
+
+  /// 1 - (y / cap)^2, the slope of `softCap` by its result.
+  func capSlope(_ y: Tensor, _ cap: Float) throws -> Tensor {
+    try evaluated(.subtract, try scalar(1), try evaluated(.square, try evaluated(.divide, y, try scalar(cap))))
+  }
+
+  public func softmax(_ x: Tensor, into y: Tensor, logarithm: Bool) throws {
+    let rows = try x.rows(of: x.shape.last ?? 1)
+    let shifted = try evaluated(.subtract, rows, try reducedRows(.maximum, rows))
+    let exponentials = try evaluated(.exp, shifted)
+    let sums = try reducedRows(.sum, exponentials)
+    let result =
+      logarithm
+      ? try evaluated(.subtract, shifted, try evaluated(.log, sums)) : try evaluated(.divide, exponentials, sums)
+    try copy(try result.viewed(y.shape), into: y)
+  }
+
+  public func softmaxBackward(_ dy: Tensor, _ y: Tensor, into dx: Tensor, logarithm: Bool) throws {
+    let width = y.shape.last ?? 1
+    let (dRows, rows) = (try dy.rows(of: width), try y.rows(of: width))
+    let result: Tensor
+    if logarithm {
+      let sums = try reducedRows(.sum, dRows)
+      result = try evaluated(.subtract, dRows, try evaluated(.multiply, try evaluated(.exp, rows), sums))
+    } else {
+      let sums = try reducedRows(.sum, try evaluated(.multiply, dRows, rows))
+      result = try evaluated(.multiply, rows, try evaluated(.subtract, dRows, sums))
+    }
+    try copy(try result.viewed(dx.shape), into: dx)
+  }
+
+  private func normalised(_ rows: Tensor, _ rstd: Tensor) throws -> Tensor {
+    try evaluated(.multiply, rows, try rstd.viewed([rows.shape[0], 1]))
+  }
+
+  private func activated(_ activation: GateActivation, _ gate: Tensor) throws -> Tensor {
+    switch activation {
+    case .silu: try evaluated(.silu, gate)
+    case .geluTanh: try evaluated(.gelu, gate)
+    }
+  }
+
+  /// Of SiLU s(1 + g(1 - s)) with s = sigmoid(g); of the tanh form of GELU (1 + t + g(1 - t^2)u') / 2 with t = tanh(u),
+  /// u = c(g + 0.044715 g^3).
+  private func slope(_ activation: GateActivation, _ gate: Tensor) throws -> Tensor {
+    func plus(_ x: Tensor, _ value: Float) throws -> Tensor { try evaluated(.add, x, try scalar(value)) }
+    func times(_ x: Tensor, _ value: Float) throws -> Tensor { try evaluated(.multiply, x, try scalar(value)) }
+    switch activation {
+    case .silu:
+      let s = try evaluated(.sigmoid, gate)
+      let rest = try evaluated(.multiply, gate, try plus(try evaluated(.negate, s), 1))
+      return try evaluated(.multiply, s, try plus(rest, 1))
+    case .geluTanh:
+      let (c, cubic): (Float, Float) = (0.797_884_56, 0.044_715)
+      let square = try evaluated(.square, gate)
+      let t = try evaluated(.tanh, try evaluated(.multiply, gate, try times(try plus(try times(square, cubic), 1), c)))
+      let inner = try times(try plus(try times(square, 3 * cubic), 1), c)
+      let bend = try evaluated(.multiply, try plus(try evaluated(.negate, try evaluated(.square, t)), 1), inner)
+      return try times(try evaluated(.add, try plus(t, 1), try evaluated(.multiply, gate, bend)), 0.5)
+    }
+  }
+}
+
+// MARK: What the composed forms are made of
+
+extension Backend {
+  /// f32, of the shape that the operands broadcast to.
+  func evaluated(_ operation: BinaryOperation, _ a: Tensor, _ b: Tensor) throws -> Tensor {
+    let shape = try Shape.broadcast(a.shape, b.shape, operation: "composed")
+    let y = try Tensor(empty: shape, category: .workspace, on: self)
+    try binary(operation, a, b, into: y)
+    return y
+  }
+
+  func evaluated(_ operation: UnaryOperation, _ x: Tensor) throws -> Tensor {
+    let y = try Tensor(empty: x.shape, category: .workspace, on: self)
+    try unary(operation, try x.contiguous(), into: y)
+    return y
+  }
+
+  /// [T, 1] of the rows of f32 [T, D].
+  func reducedRows(_ operation: Reduction, _ x: Tensor) throws -> Tensor {
+    let y = try Tensor(empty: [x.shape[0], 1], category: .workspace, on: self)
+    try reduce(operation, try x.contiguous(), outer: x.shape[0], count: x.shape[1], inner: 1, into: y)
+    return y
+  }
+
+  func scalar(_ value: Float) throws -> Tensor { try Tensor([value], category: .workspace, on: self) }
+
+  /// y (+)= x, whatever the float dtypes.
+  func put(_ x: Tensor, into y: Tensor, accumulate: Bool) throws {
+    if accumulate { try self.accumulate(x, scale: 1, into: y, scale: 1) } else { try copy(x, into: y) }
+  }
+}
+
+extension Tensor {
+  /// [rows, width]
+  fileprivate func rows(of width: Int) throws -> Tensor { try viewed([elementCount / max(1, width), width]) }
+}

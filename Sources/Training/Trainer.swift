@@ -1,0 +1,83 @@
+import Autograd
+import Models
+import Optimizers
+import Tensors
+
+/// The training step: gradients over the parts of a batch, their norm, clipping, one update. Data, schedule and reports
+/// are the caller's.
+public final class Trainer {
+  public let model: LanguageModel
+  public let optimizer: Optimizer
+  /// Gradients whose norm is larger are scaled down to it; infinity only measures.
+  public let maxGradientNorm: Double
+  private var isFirst = true
+
+  /// What a step did.
+  public struct Report: Sendable {
+    /// Mean cross-entropy over the trained targets of the step, before its update.
+    public let loss: Double
+    /// Norm of all gradients together, before clipping.
+    public let gradientNorm: Double
+    /// Tokens that went through the model.
+    public let tokens: Int
+  }
+
+  /// - Throws: `OptimizerError.badGradientLimit`.
+  public init(_ model: LanguageModel, _ optimizer: Optimizer, maxGradientNorm: Double = .infinity) throws {
+    _ = try Gradients.scale(norm: 0, limit: maxGradientNorm)
+    self.model = model
+    self.optimizer = optimizer
+    self.maxGradientNorm = maxGradientNorm
+  }
+
+  /// One step over `parts`, as `Samples.microBatches` gives them.
+  /// - Parameter learningRate: of this step; the optimizer's when nil.
+  /// - Throws: `TrainingError`; what the model and the optimizer throw. The weights are then those of the last step,
+  ///   unless the optimizer's own update failed on its way.
+  @discardableResult
+  public func step(_ parts: [MicroBatch], learningRate: Double? = nil) throws -> Report {
+    optimizer.zeroGradients()
+    var (loss, tokens) = (0.0, 0)
+    for (number, part) in parts.enumerated() {
+      let result = try model.loss(part)
+      let value = try result.item()
+      guard value.isFinite else { throw TrainingError.lossNotFinite(loss: value, microBatch: number + 1) }
+      try result.backward()
+      (loss, tokens) = (loss + value, tokens + part.batch.tokenCount)
+    }
+    if isFirst {
+      let missing = try model.missingGradients()
+      guard missing.isEmpty else { throw TrainingError.missingGradients(missing) }
+      isFirst = false
+    }
+    let norm = try Gradients.norm(of: optimizer.parameters.map(\.tensor))
+    guard norm.isFinite else {
+      throw TrainingError.gradientsNotFinite(norm: norm, names: try model.nonFiniteGradients())
+    }
+    try optimizer.step(
+      learningRate: learningRate, gradientScale: try Gradients.scale(norm: norm, limit: maxGradientNorm))
+    return Report(loss: loss, gradientNorm: norm, tokens: tokens)
+  }
+}
+
+/// What a training step must not do in silence, as data.
+public enum TrainingError: Error, Equatable, Sendable {
+  case lossNotFinite(loss: Double, microBatch: Int)
+  case missingGradients([String])
+  case gradientsNotFinite(norm: Double, names: [String])
+}
+
+extension TrainingError: CustomStringConvertible {
+  public var description: String {
+    switch self {
+    case .lossNotFinite(let loss, let microBatch):
+      "training: the loss of micro-batch \(microBatch) is \(loss); the weights are those of the last step"
+    case .missingGradients(let names):
+      "training: no gradient reaches \(names.prefix(3).joined(separator: ", "))\(names.count > 3 ? ", ..." : "") "
+        + "(\(names.count) in all); what takes no part in the loss cannot be trained"
+    case .gradientsNotFinite(let norm, let names):
+      "training: the gradient norm is \(norm); \(names.count) gradients are not finite, the first that of "
+        + "\(names.first ?? "none"); the weights are those of the last step"
+    }
+  }
+}

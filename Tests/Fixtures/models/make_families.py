@@ -1,0 +1,67 @@
+#!/usr/bin/env python3
+"""A tiny random model of each family, with what transformers and PEFT compute from it.
+
+usage: make_families.py [NAME...]          (writes ../families/NAME; without names all of them)
+
+Needs: torch==2.13.0 transformers==5.23.0 peft==0.21.2 safetensors (PyPI). Everything is f32 on the CPU.
+golden.safetensors holds, for the token ids below: `logits` of the model, `adapted_logits` and `loss` (mean over the
+next tokens) with the adapter, and `grad.NAME`, the loss's gradient of each matrix of the adapter.
+"""
+import os
+import shutil
+import sys
+
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import save_file
+from transformers import AutoConfig, AutoModelForCausalLM
+
+here = os.path.dirname(os.path.abspath(__file__))
+COMMON = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+              vocab_size=128, max_position_embeddings=256, rms_norm_eps=1e-5, tie_word_embeddings=False, bos_token_id=0,
+              eos_token_id=1, pad_token_id=None, initializer_range=0.2)
+FAMILIES = {
+    "qwen3": dict(model_type="qwen3", head_dim=16, rope_theta=1000000.0),
+    "granite": dict(model_type="granite", embedding_multiplier=6.0, residual_multiplier=0.22, logits_scaling=4.0,
+                    attention_multiplier=0.2, tie_word_embeddings=True),
+    "smollm3": dict(model_type="smollm3", num_hidden_layers=4, use_sliding_window=False),
+    "olmo2": dict(model_type="olmo2", rope_theta=500000.0, attention_bias=True),
+}
+IDS = [(7 * i * i + 3 * i + 5) % 128 for i in range(24)]
+
+
+def write(name):
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(**{**COMMON, **FAMILIES[name]})
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    with torch.no_grad():
+        for key, p in model.named_parameters():
+            if key.endswith("bias") or "norm" in key:
+                p.add_(0.3 * torch.randn_like(p))
+    folder = os.path.join(here, "..", "families", name)
+    shutil.rmtree(folder, ignore_errors=True)
+    model.save_pretrained(folder)
+    ids = torch.tensor([IDS])
+    with torch.no_grad():
+        golden = {"logits": model(ids).logits[0]}
+    adapted = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules="all-linear")).eval()
+    for key, p in adapted.named_parameters():
+        if "lora_B" in key:
+            torch.nn.init.normal_(p, std=0.1)
+    adapted.save_pretrained(os.path.join(folder, "adapter"))
+    os.remove(os.path.join(folder, "adapter", "README.md"))
+    output = adapted(ids, labels=ids)
+    output.loss.backward()
+    golden["adapted_logits"] = output.logits[0].detach()
+    golden["loss"] = output.loss.detach().reshape(1)
+    for key, p in adapted.named_parameters():
+        if p.requires_grad:
+            golden["grad." + key.replace("base_model.model.", "").replace(".default", "")] = p.grad
+    save_file({key: value.contiguous() for key, value in golden.items()}, os.path.join(folder, "golden.safetensors"))
+    for extra in ("generation_config.json",):
+        if os.path.exists(os.path.join(folder, extra)):
+            os.remove(os.path.join(folder, extra))
+
+
+for name in sys.argv[1:] or FAMILIES:
+    write(name)

@@ -1,0 +1,48 @@
+import Foundation
+import LuaRuntime
+import Testing
+
+@testable import LuaBindings
+
+/// Most Lua tests run on Tests/LuaTests/mock_native.lua. What it offers must be what the engine offers, or they would
+/// stay green on a function that is gone.
+@Suite struct MockTests {
+  /// What the tests themselves use.
+  private static let own: Set<String> = ["byte_tokenizer", "mock_model"]
+
+  private func mock() throws -> (native: LuaTable, classes: LuaTable, Engine, LuaState) {
+    let (state, engine) = try makeState()
+    let path = "\(packageRoot)/Tests/LuaTests/mock_native.lua"
+    let chunk = try state.load(Array(try Data(contentsOf: URL(fileURLWithPath: path))), chunkName: "@mock_native.lua")
+    let results = try chunk.call()
+    return (try #require(results.first?.asTable), try #require(results.last?.asTable), engine, state)
+  }
+
+  private func functions(_ table: LuaTable) -> [String] {
+    table.pairs.compactMap { key, value in value.asFunction == nil ? nil : key.asString }.filter { !$0.hasPrefix("__") }
+  }
+
+  @Test func everyFunctionIsDeclared() throws {
+    let (native, _, engine, state) = try mock()
+    let declared = Set(engine.modules.flatMap { $0.functions.map(\.name) })
+    var names = functions(native).filter { !Self.own.contains($0) }
+    for inner in ["optim", "tokenizer"] {
+      names += functions(try #require(native[inner].asTable)).map { "\(inner).\($0)" }
+    }
+    #expect(names.count > 30, "only \(names.count) names were found")
+    for name in names { #expect(declared.contains(name), "the engine has no native.\(name)") }
+    state.close()
+  }
+
+  @Test(arguments: ["Model", "Samples", "Optimizer", "Tokenizer"])
+  func everyMethodIsDeclared(name: String) throws {
+    let (_, classes, engine, state) = try mock()
+    let declared = try #require(engine.classes.first { $0.name == name })
+    let methods = functions(try #require(classes[name].asTable))
+    #expect(methods.count > 1)
+    for method in methods {
+      #expect(declared.methods.contains { $0.name == method }, "\(name) has no method \(method)")
+    }
+    state.close()
+  }
+}

@@ -1,0 +1,143 @@
+import Formats
+import Testing
+
+@testable import Models
+
+@Suite struct DecoderSpecTests {
+  private func config(_ changes: [(String, JSON?)], type: String = "llama") throws -> DecoderSpec {
+    let base: JSON = [
+      "model_type": .string(type), "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 4,
+      "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 128,
+    ]
+    var json = base.object ?? JSONObject()
+    for (key, value) in changes { json[key] = value }
+    return try DecoderSpec(json: .object(json), path: "config.json")
+  }
+
+  @Test func fixtureReads() throws {
+    let folder = modelFixtures + "/../formats"
+    let spec = try DecoderSpec.read(path: folder)
+    #expect(spec.modelType == "llama" && spec.hiddenSize == 64 && spec.headDimension == 16)
+    #expect(spec.rope == Rope(theta: 10000) && spec.eosTokenIDs == [2])
+    #expect(spec.padTokenID == nil && spec.storedType == "bfloat16" && spec.maxPositions == 64)
+    let source = try WeightSource(path: folder + "/model.safetensors")
+    let modules = ModuleTree(spec).modules
+    for module in modules { try source.expect(module.name + ".weight", shape: module.weightShape) }
+    #expect(source.tensors.count == modules.count)
+  }
+
+  /// Published parameter counts (the model cards' safetensors totals).
+  @Test(arguments: [
+    ("huggyllama/llama-7b", 6_738_415_616), ("huggyllama/llama-13b", 13_015_864_320),
+    ("huggyllama/llama-30b", 32_528_943_616), ("huggyllama/llama-65b", 65_285_660_672),
+    ("meta-llama/Llama-2-70b-chat-hf", 68_976_648_192), ("meta-llama/Meta-Llama-3-8B-Instruct", 8_030_261_248),
+    ("meta-llama/Llama-3.1-70B", 70_553_706_496), ("meta-llama/Llama-3.2-1B", 1_235_814_400),
+    ("meta-llama/Llama-3.2-3B-Instruct", 3_212_749_824), ("mistralai/Mistral-7B-v0.1", 7_241_732_096),
+    ("mistralai/Mistral-7B-Instruct-v0.3", 7_248_023_552), ("Qwen/Qwen2.5-0.5B", 494_032_768),
+    ("Qwen/Qwen2.5-1.5B", 1_543_714_304), ("Qwen/Qwen2.5-3B", 3_085_938_688), ("Qwen/Qwen2-7B", 7_615_616_512),
+    ("Qwen/Qwen2.5-14B", 14_770_033_664), ("Qwen/Qwen2.5-32B-Instruct", 32_763_876_352),
+    ("Qwen/Qwen2.5-72B", 72_706_203_648), ("Qwen/Qwen3-0.6B", 596_049_920), ("Qwen/Qwen3-4B", 4_022_468_096),
+    ("Qwen/Qwen3-8B-Base", 8_190_735_360), ("Qwen/Qwen3-14B", 14_768_307_200), ("Qwen/Qwen3-32B", 32_762_123_264),
+    ("HuggingFaceTB/SmolLM2-135M-Instruct", 134_515_008), ("HuggingFaceTB/SmolLM-360M", 361_821_120),
+    ("HuggingFaceTB/SmolLM2-1.7B", 1_711_376_384), ("TinyLlama/TinyLlama-1.1B-Chat-v1.0", 1_100_048_384),
+    ("ibm-granite/granite-3.0-2b-instruct", 2_533_531_648), ("ibm-granite/granite-3.1-8b-base", 8_170_848_256),
+    ("HuggingFaceTB/SmolLM3-3B", 3_075_098_624),
+    ("allenai/OLMo-2-0425-1B", 1_484_916_736), ("allenai/OLMo-2-1124-7B", 7_298_617_344),
+  ]) func knownModelsHaveThePublishedSize(name: String, parameters: Int) throws {
+    let modules = ModuleTree(try #require(try DecoderSpec.known(name: name))).modules
+    #expect(modules.reduce(0) { $0 + $1.parameterCount } == parameters)
+  }
+
+  @Test func everyKnownModelIsValidAndRoundTrips() throws {
+    #expect(try DecoderSpec.known(name: "org/unknown-7b") == nil)
+    #expect(Families.publishedNames.count == Families.all.reduce(0) { $0 + $1.published.count })
+    for name in Families.publishedNames {
+      let known = try #require(try DecoderSpec.known(name: name))
+      #expect(try DecoderSpec(json: JSON.parse(known.toJSON().text(.python)), path: name) == known)
+    }
+  }
+
+  @Test func defaultsAreThoseOfTransformers() throws {
+    let llama = try config([("num_key_value_heads", nil)])
+    #expect(llama.keyValueHeadCount == 4 && llama.maxPositions == 2048 && llama.normEpsilon == 1e-6)
+    #expect(!llama.modules.query.hasBias && !llama.tiesEmbeddings && llama.layers.allSatisfy { $0.window == nil })
+    let mistral = try config([], type: "mistral")
+    #expect(mistral.layers.map(\.window) == [4096, 4096, 4096, 4096])
+    #expect(try config([("sliding_window", .null)], type: "mistral").layers.allSatisfy { $0.window == nil })
+    let qwen3 = try config([], type: "qwen3")
+    #expect(qwen3.headDimension == 128 && qwen3.modules.queryNorm?.form == .norm(.head) && !qwen3.modules.query.hasBias)
+    #expect(try config([("eos_token_id", [1, 2])]).eosTokenIDs == [1, 2])
+    let biased = try config([("attention_bias", true), ("mlp_bias", true)])
+    #expect(biased.modules.all.allSatisfy { module in module.hasBias == (module.form != .norm(.hidden)) })
+  }
+
+  @Test func qwenWindows() throws {
+    let off = try config([("sliding_window", 32)], type: "qwen2")
+    #expect(off.layers.allSatisfy { $0.window == nil } && off.modules.key.hasBias && !off.modules.output.hasBias)
+    let on = try config(
+      [("sliding_window", 32), ("use_sliding_window", true), ("max_window_layers", 3)], type: "qwen2")
+    #expect(on.layers.map(\.window) == [nil, nil, nil, 32])
+    #expect(try DecoderSpec(json: on.toJSON(), path: "x") == on)
+  }
+
+  @Test func graniteMultipliers() throws {
+    let plain = try config([], type: "granite")
+    #expect(plain.attentionScale == 1 && plain.embeddingScale == 1 && plain.logitScale == 1)
+    let scaled = try config(
+      [
+        ("embedding_multiplier", 12), ("residual_multiplier", 0.22), ("attention_multiplier", 0.0078125),
+        ("logits_scaling", 16),
+      ], type: "granite")
+    #expect(scaled.embeddingScale == 12 && scaled.residualScale == 0.22 && scaled.logitScale == 0.0625)
+    #expect(scaled.queryKeyScale == 0.0078125 && scaled != plain)
+    #expect(try DecoderSpec(json: scaled.toJSON(), path: "x") == scaled)
+    for value in [0, -1] as [JSON] {
+      #expect(throws: FormatError.self) { try config([("logits_scaling", value)], type: "granite") }
+    }
+  }
+
+  @Test func smolLM3LayersWithoutRope() throws {
+    let usual = try config([], type: "smollm3")
+    #expect(usual.layers.map(\.rotation) == [.model, .model, .model, .none] && usual.tiesEmbeddings)
+    #expect(usual.rope.theta == 2_000_000 && usual.ropes.count == 1)
+    let second = try config([("no_rope_layer_interval", 2)], type: "smollm3")
+    #expect(second.layers.map(\.rotation) == [.model, .none, .model, .none])
+    let listed = try config(
+      [("no_rope_layers", [0, 1, 1, 0]), ("use_sliding_window", true), ("sliding_window", 8)], type: "smollm3")
+    #expect(listed.layers.map(\.rotation) == [.none, .model, .model, .none])
+    #expect(listed.layers.map(\.window) == [8, nil, nil, 8])
+    #expect(try DecoderSpec(json: listed.toJSON(), path: "x") == listed)
+    for (field, value) in [("no_rope_layer_interval", 0), ("no_rope_layers", [1, 1])] as [(String, JSON)] {
+      #expect(throws: FormatError.self) { try config([(field, value)], type: "smollm3") }
+    }
+  }
+
+  @Test func ropeScalingReads() throws {
+    let llama3: JSON = [
+      "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+      "original_max_position_embeddings": 8192,
+    ]
+    let expected = Rope.Scaling.llama3(
+      factor: 8, lowFrequencyFactor: 1, highFrequencyFactor: 4, originalPositions: 8192)
+    #expect(try config([("rope_scaling", llama3)]).rope.scaling == expected)
+    #expect(try config([("rope_parameters", llama3), ("rope_theta", 5e5)]).rope.theta == 500000)
+    #expect(try config([("rope_parameters", ["rope_type": "default", "rope_theta": 7.0])]).rope.theta == 7)
+    #expect(try config([("rope_scaling", ["type": "linear", "factor": 2])]).rope.scaling == .linear(factor: 2))
+    #expect(
+      throws: FormatError.unsupportedModel(
+        path: "config.json", field: "rope_type", value: "yarn", supported: ["default", "linear", "llama3"])
+    ) { try config([("rope_scaling", ["type": "yarn", "factor": 2])]) }
+  }
+
+  @Test(
+    arguments: [
+      ("model_type", "gemma"), ("hidden_act", "gelu"), ("hidden_size", 0), ("hidden_size", 2_000_000),
+      ("hidden_size", "64"), ("num_hidden_layers", 1_000_000_000_000), ("num_key_value_heads", 3),
+      ("num_attention_heads", 0), ("vocab_size", 33_554_432), ("rms_norm_eps", 0), ("head_dim", 15),
+      ("rope_scaling", ["rope_type": "linear", "factor": 0]), ("rope_theta", -1), ("partial_rotary_factor", 0.5),
+      ("rope_scaling", ["rope_type": "llama3", "factor": 8]), ("num_hidden_layers", nil),
+    ] as [(String, JSON)]) func nonsenseIsRefused(field: String, value: JSON)
+  {
+    #expect(throws: FormatError.self) { try config([(field, value)]) }
+  }
+}
