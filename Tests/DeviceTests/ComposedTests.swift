@@ -35,7 +35,7 @@ import Testing
         guard index < 2 else { return LinearOperands(weight: weight) }
         return LinearOperands(
           weight: weight,
-          lowRank: (
+          lowRank: LowRank(
             a: try random([rank, width], UInt64(20 + index), on: backend),
             b: try random([out, rank], UInt64(30 + index), on: backend), scaling: 0.5
           ))

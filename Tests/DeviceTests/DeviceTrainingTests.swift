@@ -21,9 +21,7 @@ private struct Run {
   func makeModel() throws -> LanguageModel {
     let options = LoadOptions(quantization: .nf4, doubleQuantization: true, computeType: .f32)
     let model = try ModelLoader(backend: backend, options: options).load(tiny)
-    try model.attachLoRA(
-      model.modules.filter { $0.kind == .linear && $0.role != "lm_head" }
-        .map { LoRASpecification(moduleName: $0.name, rank: 24, alpha: 48, dropout: 0.1) })
+    try model.attachLoRA(rank: 24, alpha: 48, dropout: 0.1)
     model.checkpointing = true
     model.checkpointStore = try CheckpointStore(directory: folder)
     return model
@@ -33,8 +31,7 @@ private struct Run {
     var options = OptimizerOptions(
       .adamW, learningRate: 0.003, bits: bits, isPaged: true, budget: 1 << 18, spillDirectory: folder)
     options.pageElementCount = 8192
-    return try Optimizer(
-      model.trainableParameters.map { OptimizedParameter(name: $0.name, tensor: $0.tensor) }, options)
+    return try Optimizer(model.optimizedParameters, options)
   }
 
   func train(_ model: LanguageModel, _ optimizer: Optimizer, _ steps: Range<Int>) throws -> [Double] {

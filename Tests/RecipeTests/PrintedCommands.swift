@@ -38,6 +38,7 @@ enum PrintedCommands {
     .init(text: "make test", reason: "runs this test", form: .instead("make -n test")),
     .init(text: "make lint", reason: "needs luacheck", form: .instead("make -n lint")),
     .init(text: "swift test", reason: "builds; runs this test", form: .instead("test -d Tests/QuantizationTests")),
+    .init(text: "swift run", reason: "builds the engine", form: .instead("test -f Examples/FineTune/Package.swift")),
     .init(
       text: "make install", reason: "builds",
       form: .instead("make -o build install PREFIX=prefix RUN=\"$QLORA_RUN\"")),

@@ -5,14 +5,13 @@ extension LanguageModel {
   /// QLoRA's choice (Dettmers et al. 2023, section 4).
   /// - Parameter isChosen: asked of the linear modules.
   /// - Returns: the number of trainable parameters added.
-  /// - Throws: `AdapterError.nothingSelected`; as `attachLoRA(_:)`.
+  /// - Throws: `AdapterError.nothingSelected`; as `attach`.
   @discardableResult
   public func attachLoRA(
     rank: Int, alpha: Double, dropout: Double = 0, where isChosen: (Module) -> Bool = { $0.layer != nil }
   ) throws -> Int {
     let chosen = modules.filter { $0.kind == .linear && isChosen($0) }
     guard !chosen.isEmpty else { throw AdapterError.nothingSelected }
-    return try attachLoRA(
-      chosen.map { LoRASpecification(moduleName: $0.name, rank: rank, alpha: alpha, dropout: dropout) })
+    return try attach(chosen.map { ($0.name, LoRA(rank: rank, alpha: alpha, dropout: dropout)) })
   }
 }
