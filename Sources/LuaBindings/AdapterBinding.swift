@@ -3,13 +3,26 @@ import LuaRuntime
 import Models
 
 extension Engine {
+  /// What an adapter of one module is made from.
+  static let adapterFields = [
+    Parameter("name", .string, "full dotted name of the module"),
+    Parameter("rank", .count, "columns of B and rows of A"),
+    Parameter("alpha", .positive, "the branch counts alpha / rank; default the rank"),
+    Parameter("dropout", .number, default: "0", "share of the branch's inputs that are dropped, below 1"),
+    Parameter("lr", .positive, default: "1", "factor on the optimizer's learning rate"),
+    Parameter("rslora", .boolean, default: "false", "scale by alpha / sqrt(rank) instead"),
+    Parameter(
+      "init", .string, default: "\"default\"", choices: ["default", "gaussian"],
+      "how A is drawn: Kaiming-uniform as PEFT, or normal"),
+  ]
+
   /// Methods of a model that make, write, read and merge adapters.
   var adapterMethods: [NativeFunction] {
-    let directory = Parameter("directory", .string, "where")
+    let directory = Parameter("directory", .string, "path of the adapter's directory")
     return [
       NativeFunction(
         "attach_lora", "Makes LoRA adapters on the named modules; recipes use add_lora.",
-        [Parameter("list", .table, "tables with name, rank, alpha, dropout, lr, rslora, init")], returns: "integer"
+        [Parameter("list", .rows(Self.adapterFields), "one table for each module")], returns: "integer"
       ) { call in
         let model = try self.model(call)
         let adapters = try call.table("list").elements.map { try self.lora($0, call) }
@@ -22,7 +35,7 @@ extension Engine {
       },
       NativeFunction(
         "save_adapter", "Writes the adapters as PEFT does, reads them back and compares the logits of a few tokens.",
-        [directory]
+        [directory], errors: "when there are no adapters, or the files read back give other logits"
       ) { call in
         let (model, path) = (try self.model(call), try call.string("directory"))
         try PEFTFiles.save(model, directory: path)
@@ -35,8 +48,8 @@ extension Engine {
           directory,
           Parameter(
             "options", .options([Parameter("trainable", .boolean, optional: true, "train them on; default false")]),
-            optional: true, "how"),
-        ], returns: "integer"
+            optional: true, "the options below"),
+        ], returns: "integer", errors: "when the files do not fit the model"
       ) { call in
         let trainable = call.options("options").bool("trainable") ?? false
         return [
@@ -62,15 +75,7 @@ extension Engine {
   ) throws -> (module: String, method: any AdapterMethod) {
     guard let table = value.asTable else { throw call.invalid("a list of tables expected, got \(value.typeName)") }
     let given = try call.options(
-      table,
-      [
-        Parameter("name", .string, "of the module"), Parameter("rank", .integer, "columns of B"),
-        Parameter("alpha", .number, "the branch counts alpha / rank"),
-        Parameter("dropout", .number, optional: true, "default 0"),
-        Parameter("lr", .number, optional: true, "factor on the learning rate; default 1"),
-        Parameter("rslora", .boolean, optional: true, "alpha / sqrt(rank) instead"),
-        Parameter("init", .string, optional: true, "of A"),
-      ], of: call.function)
+      table, Self.adapterFields, of: call.function)
     let initName = given.string("init") ?? "default"
     guard let initialization = initName == "default" ? .kaiming : LoRAInitialization(rawValue: initName) else {
       throw call.invalid("init must be \"default\", \"gaussian\" or \"portable\", got \"\(initName)\"")

@@ -15,6 +15,12 @@ extension Samples: LuaObject {
 }
 
 extension Engine {
+  /// A sequence of a batch.
+  static let batchRowFields = [
+    Parameter("ids", .table, "token ids"),
+    Parameter("labels", .table, optional: true, "targets, -100 is not trained; default the ids"),
+  ]
+
   var batchClass: NativeClass {
     func number(_ name: String, _ doc: String, _ get: @escaping (Batch) -> Int) -> NativeProperty {
       NativeProperty(name, "integer", doc) { _, object in
@@ -32,14 +38,11 @@ extension Engine {
   }
 
   func makeBatch(_ call: Call) throws -> BatchObject {
-    let fields = [
-      Parameter("ids", .table, "token ids"), Parameter("labels", .table, optional: true, "targets; default ids"),
-    ]
     let rows = try call.table("rows").elements.map { value -> (ids: [Int32], labels: [Int32]?) in
       guard let table = value.asTable else {
         throw call.invalid("each row is a table { ids = {…} }, got \(value.typeName)")
       }
-      let row = try call.options(table, fields, of: "batch: a row")
+      let row = try call.options(table, Self.batchRowFields, of: "batch: a row")
       let ids = try self.ids32(row["ids"], "ids", call)
       let labels = try row["labels"].isNil ? nil : self.ids32(row["labels"], "labels", call)
       guard (labels ?? ids).count == ids.count else { throw call.invalid("labels and ids have different lengths") }

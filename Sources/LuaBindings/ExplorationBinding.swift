@@ -166,7 +166,7 @@ extension Engine {
               Parameter("bins", .integer, optional: true, "1 to 4096; default 20"),
               Parameter("low", .number, optional: true, "lower border; default the smallest element"),
               Parameter("high", .number, optional: true, "upper border; default the largest element"),
-            ]), optional: true, "how")
+            ]), optional: true, "the options below")
         ], returns: "table", example: "qlora.randn(100):histogram{ bins = 5 }"
       ) { call in
         let options = call.options("options")

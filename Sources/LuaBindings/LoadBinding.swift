@@ -18,17 +18,23 @@ extension Engine {
             Parameter(
               "options",
               .options([
-                Parameter("quant", .oneOf([.string, .boolean]), optional: true, "\"nf4\", \"fp4\", \"int4\" or false"),
+                Parameter(
+                  "quant", .oneOf([.string, .boolean]), default: "false", choices: ["nf4", "fp4", "int4", "false"],
+                  "4-bit type of the linear layers; false keeps 16 bits"),
                 Parameter("module_quant", .table, optional: true, "name -> type or false, where it differs from quant"),
-                Parameter("block", .integer, optional: true, "elements per scale; default 64"),
-                Parameter("double_quant", .boolean, optional: true, "quantize the scales; default true"),
-                Parameter("compute", .string, optional: true, "\"bf16\" (default) or \"f32\""),
-                Parameter("device", .string, optional: true, "\"cpu\""),
-                Parameter("stream", .boolean, optional: true, "leave the base on disk and read it layer by layer"),
-                Parameter("adapter", .string, optional: true, "PEFT directory"),
-                Parameter("smoke", .boolean, optional: true, "a small random model instead"),
-                Parameter("header_only", .boolean, optional: true, "read the configuration only"),
-              ]), optional: true, "how"),
+                Parameter("block", .count, default: "64", "elements that share a scale"),
+                Parameter("double_quant", .boolean, default: "true", "quantize the scales too"),
+                Parameter(
+                  "compute", .string, default: "\"bf16\"", choices: ["bf16", "f32"], "element type of activations"),
+                Parameter("device", .string, optional: true, "where the model computes; default the first device, \"cpu\""),
+                Parameter(
+                  "stream", .boolean, optional: true,
+                  "true leaves the base on disk, false keeps it in memory; without it the base is streamed when it "
+                    + "does not fit the limit and its file allows that"),
+                Parameter("adapter", .string, optional: true, "PEFT directory to read adapters from"),
+                Parameter("smoke", .boolean, default: "false", "a small random model instead"),
+                Parameter("header_only", .boolean, default: "false", "read the configuration only, for plans"),
+              ]), optional: true, "the options below"),
           ], returns: "Model"
         ) { call in [.object(try self.loadModel(call))] },
         NativeFunction(
@@ -40,13 +46,13 @@ extension Engine {
             Parameter(
               "options",
               .options([
-                Parameter("quant", .string, optional: true, "\"nf4\" (default) or \"fp4\""),
-                Parameter("block", .integer, optional: true, "elements per scale; default 64"),
-                Parameter("double_quant", .boolean, optional: true, "quantize the scales; default true"),
+                Parameter("quant", .string, default: "\"nf4\"", choices: ["nf4", "fp4"], "4-bit type"),
+                Parameter("block", .count, default: "64", "elements that share a scale"),
+                Parameter("double_quant", .boolean, default: "true", "quantize the scales too"),
                 Parameter("dtype", .string, optional: true, "of what stays in floating point; default as stored"),
                 Parameter("shard_bytes", .integer, optional: true, "most bytes of one file; default 5e9"),
                 Parameter("on_module", .function, optional: true, "called with name, modules done, modules in all"),
-              ]), optional: true, "how"),
+              ]), optional: true, "the options below"),
           ], returns: "integer"
         ) { call in [.integer(try self.quantizeCheckpoint(call))] },
         syntheticCheckpointFunction,
@@ -56,10 +62,10 @@ extension Engine {
             Parameter(
               "options",
               .options([
-                Parameter("config", .table, "as config.json"),
-                Parameter("tokenizer", .object("Tokenizer"), optional: true, "its tokenizer"),
-                Parameter("seed", .integer, optional: true, "of the weights"),
-              ]), "what")
+                Parameter("config", .table, "sizes and constants, as in config.json"),
+                Parameter("tokenizer", .object("Tokenizer"), optional: true, "tokenizer of the model"),
+                Parameter("seed", .integer, default: "0", "seed of the weights"),
+              ]), "the options below")
           ], returns: "Model"
         ) { call in
           let options = call.options("options")
@@ -77,7 +83,7 @@ extension Engine {
           "tokenizer.train", "A byte-level BPE tokenizer from texts.",
           [
             Parameter("texts", .table, "list of texts"),
-            Parameter("options", .options([Parameter("vocab_size", .integer, "most tokens")]), "how"),
+            Parameter("options", .options([Parameter("vocab_size", .integer, "most tokens")]), "the options below"),
           ], returns: "Tokenizer"
         ) { call in
           let texts = try call.strings(try call.table("texts"), "texts")
@@ -89,7 +95,8 @@ extension Engine {
           ]
         },
         NativeFunction(
-          "tokenizer.load", "The tokenizer of a directory or GGUF file.", [Parameter("path", .string, "where")],
+          "tokenizer.load", "The tokenizer of a directory or GGUF file.",
+          [Parameter("path", .string, "directory or .gguf file")],
           returns: "Tokenizer"
         ) { call in
           let path = try call.string("path")
@@ -100,16 +107,15 @@ extension Engine {
         NativeFunction(
           "batch", "Packs sequences into one batch.",
           [
-            Parameter(
-              "rows", .table, "list of { ids = {…}, labels = {…} }; labels default to ids, -100 is not trained"),
+            Parameter("rows", .rows(Self.batchRowFields), "the sequences"),
             Parameter(
               "options",
               .options([
                 Parameter("denominator", .integer, optional: true, "divides the loss instead of the batch's own count"),
                 Parameter("step", .integer, optional: true, "keys the dropout masks"),
                 Parameter("micro", .integer, optional: true, "number of the batch inside the step"),
-              ]), optional: true, "how"),
-          ], returns: "Batch"
+              ]), optional: true, "the options below"),
+          ], returns: "Batch", errors: "when a row is empty or its labels have another length"
         ) { call in [.object(try self.makeBatch(call))] },
         NativeFunction("samples", "Packed samples, none yet; qlora.data.load fills them.", returns: "Samples") { _ in
           [.object(Samples(on: self.backend))]

@@ -73,10 +73,11 @@ extension Engine {
           [
             path,
             Parameter(
-              "options", .options([Parameter("limit", .integer, optional: true, "most records")]), optional: true, "how"
+              "options", .options([Parameter("limit", .integer, optional: true, "most records")]), optional: true,
+              "the options below"
             ),
           ],
-          returns: "table[]"
+          returns: "table[]", errors: "when there is no such file, or it is not what its ending says"
         ) { call in
           let records = try Records.read(path: try call.string("path"))
           let limit = call.options("options").int("limit").map { max(0, $0) } ?? records.count
@@ -84,18 +85,20 @@ extension Engine {
         },
         NativeFunction(
           "regex_full_match", "Whether a Python-style regular expression matches the whole text.",
-          [Parameter("pattern", .string, "regular expression"), Parameter("text", .string, "text")], returns: "boolean",
+          [Parameter("pattern", .string, "regular expression"), Parameter("text", .string, "text to match")],
+          returns: "boolean",
           example: "assert(qlora.native.regex_full_match('.*proj', 'q_proj'))"
         ) { call in [.bool(try fullMatch(pattern: try call.string("pattern"), text: try call.string("text")))] },
         NativeFunction(
           "extend", "Adds Lua functions to the methods of a class.",
-          [Parameter("class", .string, "name"), Parameter("functions", .table, "by name")]
+          [Parameter("class", .string, "name of a bound class"), Parameter("functions", .table, "functions by name")]
         ) { call in
           call.state.extend(try call.string("class"), try call.table("functions"))
           return []
         },
         NativeFunction(
-          "resource", "Path of a file that ships with the program.", [Parameter("name", .string, "models/tiny")],
+          "resource", "Path of a file that ships with the program.",
+          [Parameter("name", .string, "path inside the package, such as models/tiny")],
           returns: "string"
         ) {
           call in [.string(self.resourceRoot + "/" + (try call.string("name")))]
@@ -111,14 +114,14 @@ extension Engine {
         NativeFunction(
           "save_checkpoint", "Writes a checkpoint, complete or not at all.",
           [
-            Parameter("directory", .string, "where"),
+            Parameter("directory", .string, "checkpoint directory"),
             Parameter(
               "content",
               .options([
                 Parameter("model", .object("Model"), "its trained parameters"),
                 Parameter("optimizer", .object("Optimizer"), optional: true, "its state"),
                 Parameter("state", .table, "what the loop needs to go on"),
-              ]), "what"),
+              ]), "the options below"),
           ]
         ) { call in
           let content = call.options("content")
@@ -133,9 +136,10 @@ extension Engine {
         NativeFunction(
           "load_checkpoint", "Restores a checkpoint and returns the loop's state.",
           [
-            Parameter("directory", .string, "where"), Parameter("model", .object("Model"), "with the same adapters"),
+            Parameter("directory", .string, "checkpoint directory"),
+            Parameter("model", .object("Model"), "with the same adapters"),
             Parameter("optimizer", .object("Optimizer"), optional: true, "of the same kind"),
-          ], returns: "table"
+          ], returns: "table", errors: "when adapters or optimizer are not those that were saved"
         ) { call in
           var optimizer: OptimizerObject?
           if case .object(let object) = call["optimizer"] { optimizer = object as? OptimizerObject }

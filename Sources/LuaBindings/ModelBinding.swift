@@ -49,7 +49,8 @@ extension Engine {
         ]
       },
       NativeFunction(
-        "module", "The module of a name.", [Parameter("name", .string, "full dotted name")], returns: "Module"
+        "module", "The module of a name.", [Parameter("name", .string, "full dotted name")], returns: "Module",
+        errors: "when there is no such module, with the nearest name"
       ) {
         call in
         let (model, name) = (try self.model(call), try call.string("name"))

@@ -50,8 +50,8 @@ extension Engine {
         [
           input,
           Parameter(
-            "options", .options([Parameter("last", .boolean, optional: true, "only the last row")]), optional: true,
-            "how"),
+            "options", .options([Parameter("last", .boolean, default: "false", "only the last row")]), optional: true,
+            "the options below"),
         ],
         returns: "Tensor"
       ) { call in
@@ -71,16 +71,16 @@ extension Engine {
           Parameter(
             "options",
             .options([
-              Parameter("max_new_tokens", .integer, optional: true, "default 128"),
-              Parameter("temperature", .number, optional: true, "0 is greedy"),
-              Parameter("top_k", .integer, optional: true, "keep the k most likely"),
-              Parameter("top_p", .number, optional: true, "keep this much probability"),
-              Parameter("seed", .integer, optional: true, "of the draws"),
+              Parameter("max_new_tokens", .integer, default: "128", "most tokens to write"),
+              Parameter("temperature", .number, default: "0", "divides the logits; 0 takes the likeliest token"),
+              Parameter("top_k", .integer, default: "0", "keep the k likeliest tokens; 0 keeps all"),
+              Parameter("top_p", .number, default: "1", "keep the likeliest tokens of this probability"),
+              Parameter("seed", .integer, default: "0", "seed of the draws"),
               Parameter("stop", .oneOf([.string, .table]), optional: true, "text or texts that end it"),
-              Parameter("echo", .boolean, optional: true, "return the prompt too"),
-              Parameter("special", .boolean, optional: true, "add BOS as the model does; default true"),
-            ]), optional: true, "how"),
-        ], returns: "string"
+              Parameter("echo", .boolean, default: "false", "return the prompt too"),
+              Parameter("special", .boolean, default: "true", "add BOS as the model does"),
+            ]), optional: true, "the options below"),
+        ], returns: "string", errors: "when the prompt and the new tokens are more than the model's positions"
       ) { call in [.string(try self.generate(call))] },
       NativeFunction(
         "checkpointing",
@@ -94,7 +94,7 @@ extension Engine {
               Parameter(
                 "offload", .oneOf([.boolean, .string]), optional: true,
                 "keep the inputs in a temporary file until the backward pass: true, or the directory for it")
-            ]), optional: true, "how"),
+            ]), optional: true, "the options below"),
         ]
       ) { call in
         let model = try self.model(call)

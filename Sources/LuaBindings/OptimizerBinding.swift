@@ -69,9 +69,8 @@ extension Engine {
               .options([
                 Parameter("lr", .number, optional: true, "learning rate of this step"),
                 Parameter(
-                  "grad_scale", .number, optional: true,
-                  "multiplies the gradients, as gradient_norm gives it; default 1"),
-              ]), optional: true, "how")
+                  "grad_scale", .number, default: "1", "multiplies the gradients, as gradient_norm gives it"),
+              ]), optional: true, "the options below")
           ]
         ) { call in
           let object = try optimizer(call)
@@ -138,22 +137,9 @@ extension Engine {
       OptimizerRule.all.map { rule in
         NativeFunction(
           "optim.\(rule.name)", rule.summary,
-          [parameters, Parameter("options", .options(rule.luaOptions.map(\.parameter)), "how")], returns: "Optimizer"
+          [parameters, Parameter("options", .options(rule.luaOptions), "the options below")], returns: "Optimizer"
         ) { call in [.object(try self.makeOptimizer(call, rule))] }
       } + [
-        NativeFunction(
-          "optimizer_options",
-          "What the functions of `optim` take, as `qlora.optim` checks it: { [name] = { [option] = kinds } }.",
-          returns: "table", example: "assert(qlora.native.optimizer_options().sgd.lr == '!positive')"
-        ) { call in
-          let rules = call.state.newTable()
-          for rule in OptimizerRule.all {
-            let options = call.state.newTable()
-            for option in rule.luaOptions { options[option.parameter.name] = .string(option.kinds) }
-            rules[rule.name] = .table(options)
-          }
-          return [.table(rules)]
-        },
         NativeFunction(
           "clip_grad_norm", "Norm of all gradients together; they are scaled down to `max` when it is larger.",
           [parameters, Parameter("max", .number, "largest norm, above 0; math.huge only measures")], returns: "number"

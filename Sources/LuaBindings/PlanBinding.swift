@@ -16,11 +16,11 @@ extension Engine {
           Parameter(
             "options",
             .options([
-              Parameter("batch", .integer, "sequences of a step"),
-              Parameter("length", .integer, "tokens of a sequence"),
-              Parameter("micro_batch", .integer, optional: true, "sequences of a forward pass; default batch"),
+              Parameter("batch", .count, "sequences of a step"),
+              Parameter("length", .count, "tokens of a sequence"),
+              Parameter("micro_batch", .count, optional: true, "sequences of a forward pass; default batch"),
               Parameter(
-                "checkpointing", .oneOf([.boolean, .integer]), optional: true,
+                "checkpointing", .oneOf([.boolean, .count]), optional: true,
                 "recompute layers, so many together; default as the model is set"),
               Parameter("offload", .boolean, optional: true, "kept inputs in a file; default as the model is set"),
               Parameter("stream", .boolean, optional: true, "leave the base on disk; default as the model is set"),
@@ -28,7 +28,7 @@ extension Engine {
               Parameter("bits", .integer, optional: true, "instead of the optimizer's"),
               Parameter("paged", .boolean, optional: true, "instead of the optimizer's"),
               Parameter("time", .boolean, optional: true, "estimate the time too; default true"),
-            ]), "the step")
+            ]), "the options below")
         ], returns: "table"
       ) { call in [try self.planTable(call)] }
     ]

@@ -1,53 +1,42 @@
 import LuaRuntime
 
-/// The reference and the annotations for editors, made from the declarations.
+/// The declarations as Lua tables: checks, help, completion, reference and annotations of the library read these.
 extension Engine {
   var referenceModule: NativeModule {
     NativeModule(
-      "The reference.",
+      "The declarations.",
       [
         NativeFunction(
-          "reference", "The Markdown reference and the LuaLS annotations of all native functions.",
-          returns: "string, string"
-        ) {
-          _ in [.string(self.markdownReference), .string(self.annotations)]
-        },
-        NativeFunction(
-          "help", "What a native function or class does; nil when the name is unknown.",
-          [Parameter("name", .string, "optim.adamw, Model:loss, Tensor")], returns: "string|nil"
-        ) {
-          call in [self.help(try call.string("name")).map { .string($0) } ?? .nil]
-        },
-        NativeFunction(
-          "option_owners", "The methods that have an option of this name, as a recipe calls them.",
-          [Parameter("option", .string, "temperature")], returns: "string[]",
-          example: "assert(qlora.native.option_owners('temperature')[1] == 'model:generate')"
-        ) { call in
-          let option = try call.string("option")
-          let owners = self.classes.flatMap { declared in
-            declared.methods.filter { $0.hasOption(option) }.map { "\(declared.name.lowercased()):\($0.name)" }
-          }
-          return [.table(call.state.list(owners.map { .string($0) }))]
-        },
+          "declarations",
+          "Every native function and class as it is declared: { modules = { { doc, functions } }, classes = { { name, "
+            + "doc, properties, methods } } }.",
+          returns: "table", example: "return qlora.native.declarations().classes[1].name"
+        ) { call in [self.declarations(call.state)] }
       ])
   }
 
-  /// Text for a name such as `zeros`, `Model` or `Model:loss`.
-  public func help(_ name: String) -> String? {
-    let name = name.hasPrefix("qlora.") ? String(name.dropFirst(6)) : name
-    for function in modules.flatMap(\.functions) where function.name == name { return text(function, prefix: "qlora.") }
-    for declared in classes {
-      if declared.name == name {
-        let fields = declared.properties.map { "  .\($0.name): \($0.type) — \($0.doc)" }
-        let methods = (declared.methods + [freeMethod]).map { "  :\(signature($0)) — \($0.doc)" }
-        return ([declared.name + ": " + declared.doc] + fields + methods).joined(separator: "\n")
-      }
-      for method in declared.methods + [freeMethod]
-      where ["\(declared.name):\(method.name)", method.name].contains(name) {
-        return text(method, prefix: declared.name + ":")
-      }
+  private func declarations(_ state: LuaState) -> LuaValue {
+    let modules = modules.map { module in
+      state.record([
+        ("doc", .string(module.doc)), ("functions", state.records(module.functions) { self.record($0, state) }),
+      ])
     }
-    return nil
+    let classes = classes.map { declared in
+      state.record([
+        ("name", .string(declared.name)), ("doc", .string(declared.doc)),
+        (
+          "properties",
+          state.records(declared.properties) {
+            state.record([
+              ("name", .string($0.name)), ("type", .string($0.type)), ("doc", .string($0.doc)),
+              ("writable", .bool($0.set != nil)),
+            ])
+          }
+        ),
+        ("methods", state.records(declared.methods + [freeMethod]) { self.record($0, state) }),
+      ])
+    }
+    return state.record([("modules", .table(state.list(modules))), ("classes", .table(state.list(classes)))])
   }
 
   /// Every class has it; `LuaState.install` adds it.
@@ -55,98 +44,52 @@ extension Engine {
     NativeFunction("free", "Releases what the object holds at once, ahead of the collector.") { _ in [] }
   }
 
-  private func signature(_ function: NativeFunction) -> String {
-    let parameters = function.parameters.map { $0.isOptional ? "[\($0.name)]" : $0.name }.joined(separator: ", ")
-    return "\(function.name)(\(parameters))" + (function.returns.isEmpty ? "" : " -> \(function.returns)")
+  private func record(_ function: NativeFunction, _ state: LuaState) -> LuaValue {
+    state.record([
+      ("name", .string(function.name)), ("doc", .string(function.doc)),
+      ("parameters", state.records(function.parameters) { self.record($0, state) }),
+      ("returns", .string(function.returns)), ("errors", .string(function.errors)),
+      ("example", function.example.map { .string($0) } ?? .nil),
+    ])
   }
 
-  private func text(_ function: NativeFunction, prefix: String) -> String {
-    var lines = [prefix + signature(function), "  " + function.doc]
-    lines += fields(function.parameters, indent: "  ")
-    if let example = function.example { lines.append("  example: \(example)") }
-    return lines.joined(separator: "\n")
+  private func record(_ parameter: Parameter, _ state: LuaState) -> LuaValue {
+    var (fields, isList) = (LuaValue.nil, false)
+    switch parameter.type {
+    case .options(let declared): fields = state.records(declared) { record($0, state) }
+    case .rows(let declared): (fields, isList) = (state.records(declared) { record($0, state) }, true)
+    default: break
+    }
+    return state.record([
+      ("name", .string(parameter.name)), ("kinds", .string(parameter.type.kinds)),
+      ("optional", .bool(parameter.isOptional)), ("doc", .string(parameter.doc)),
+      ("initial", parameter.initial.map { .string($0) } ?? .nil),
+      ("choices", parameter.choices.isEmpty ? .nil : .table(state.list(parameter.choices.map { .string($0) }))),
+      ("fields", fields), ("is_list", .bool(isList)),
+    ])
+  }
+}
+
+extension ParameterType {
+  /// The kinds by which the library's own options are checked (stdlib/qlora/strict.lua), joined by "|".
+  fileprivate var kinds: String {
+    switch self {
+    case .count: "count"
+    case .positive: "positive"
+    case .oneOf(let types): types.map(\.kinds).joined(separator: "|")
+    default: name
+    }
+  }
+}
+
+extension LuaState {
+  fileprivate func record(_ fields: [(String, LuaValue)]) -> LuaValue {
+    let table = newTable()
+    for (name, value) in fields { table[name] = value }
+    return .table(table)
   }
 
-  private func fields(_ parameters: [Parameter], indent: String) -> [String] {
-    parameters.flatMap { parameter -> [String] in
-      var lines = [
-        "\(indent)\(parameter.name): \(parameter.type.name)\(parameter.isOptional ? ", optional" : "") — \(parameter.doc)"
-      ]
-      if case .options(let inner) = parameter.type { lines += fields(inner, indent: indent + "  ") }
-      return lines
-    }
-  }
-
-  var markdownReference: String {
-    var lines = [
-      "# Lua reference: native functions", "",
-      "Generated by `make reference` from the declarations in Sources/LuaBindings; do not edit.", "",
-      "Indices and dimensions count from 1; token ids and layer numbers are those of the files.", "",
-    ]
-    for module in modules {
-      lines += ["## \(module.doc)", ""]
-      for function in module.functions { lines += entry(function, prefix: "qlora.native.") }
-    }
-    for declared in classes {
-      lines += ["## \(declared.name)", "", declared.doc, ""]
-      for property in declared.properties { lines.append("- `.\(property.name)`: \(property.type) — \(property.doc)") }
-      if !declared.properties.isEmpty { lines.append("") }
-      for method in declared.methods { lines += entry(method, prefix: ":") }
-    }
-    return lines.joined(separator: "\n") + "\n"
-  }
-
-  private func entry(_ function: NativeFunction, prefix: String) -> [String] {
-    var lines = ["### `\(prefix)\(signature(function))`", "", function.doc, ""]
-    for line in fields(function.parameters, indent: "") { lines.append("- " + line) }
-    if !function.parameters.isEmpty { lines.append("") }
-    if let example = function.example { lines += ["```lua", example, "```", ""] }
-    return lines
-  }
-
-  var annotations: String {
-    var lines = [
-      "---@meta", "-- Generated by `make reference` from the declarations in Sources/LuaBindings; do not edit.",
-      "error('Cannot require a meta file')", "", "local native = {}", "",
-    ]
-    var tables: Set<String> = []
-    for function in modules.flatMap(\.functions) {
-      let parts = function.name.split(separator: ".").map(String.init)
-      if parts.count > 1, tables.insert(parts[0]).inserted { lines += ["native.\(parts[0]) = {}", ""] }
-      lines += annotation(function, name: "native.\(function.name)", separator: ".")
-    }
-    for declared in classes {
-      lines += ["---\(declared.doc)", "---@class \(declared.name)"]
-      for property in declared.properties {
-        lines.append("---@field \(property.name) \(property.type) \(property.doc)")
-      }
-      lines += ["local \(declared.name) = {}", ""]
-      for method in declared.methods {
-        lines += annotation(method, name: "\(declared.name):\(method.name)", separator: ":")
-      }
-    }
-    return (lines + ["return native"]).joined(separator: "\n") + "\n"
-  }
-
-  private func annotation(_ function: NativeFunction, name: String, separator: String) -> [String] {
-    var lines = ["---\(function.doc)"]
-    for parameter in function.parameters {
-      lines.append(
-        "---@param \(safe(parameter.name))\(parameter.isOptional ? "?" : "") \(type(parameter.type)) \(parameter.doc)")
-    }
-    if !function.returns.isEmpty { lines.append("---@return \(function.returns)") }
-    lines += ["function \(name)(\(function.parameters.map { safe($0.name) }.joined(separator: ", "))) end", ""]
-    return lines
-  }
-
-  /// Names that are words of Lua or look like types get an underscore.
-  private func safe(_ name: String) -> String { name == "class" ? "class_name" : name }
-
-  private func type(_ type: ParameterType) -> String {
-    if case .options(let fields) = type {
-      return "{ "
-        + fields.map { "\($0.name)\($0.isOptional ? "?" : ""): \(self.type($0.type))" }.joined(separator: ", ") + " }"
-    }
-    return type.name
+  fileprivate func records<Element>(_ elements: [Element], _ make: (Element) -> LuaValue) -> LuaValue {
+    .table(list(elements.map(make)))
   }
 }

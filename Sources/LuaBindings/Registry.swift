@@ -7,6 +7,10 @@ import LuaRuntime
 public indirect enum ParameterType: Sendable {
   case number
   case integer
+  /// An integer of at least 1.
+  case count
+  /// A number above 0.
+  case positive
   case string
   case boolean
   case table
@@ -16,6 +20,8 @@ public indirect enum ParameterType: Sendable {
   case object(String)
   /// A table with named fields; any other key is an error.
   case options([Parameter])
+  /// A list of tables with these fields, which the function checks as it reads them.
+  case rows([Parameter])
   case oneOf([ParameterType])
 
   /// The name in messages and in the reference.
@@ -23,9 +29,11 @@ public indirect enum ParameterType: Sendable {
     switch self {
     case .number: "number"
     case .integer: "integer"
+    case .count: "positive integer"
+    case .positive: "positive number"
     case .string: "string"
     case .boolean: "boolean"
-    case .table, .options: "table"
+    case .table, .options, .rows: "table"
     case .function: "function"
     case .any: "any"
     case .object(let name): name
@@ -36,9 +44,11 @@ public indirect enum ParameterType: Sendable {
   func accepts(_ value: LuaValue) -> Bool {
     switch (self, value) {
     case (.any, _), (.string, .string), (.string, .bytes), (.boolean, .bool), (.table, .table), (.options, .table),
-      (.function, .function), (.number, .integer), (.number, .number):
+      (.rows, .table), (.function, .function), (.number, .integer), (.number, .number):
       true
     case (.integer, _): value.asInt != nil
+    case (.count, _): (value.asInt ?? 0) >= 1
+    case (.positive, _): (value.asDouble ?? 0) > 0
     case (.object(let name), .object(let object)): type(of: object).luaClassName == name
     case (.oneOf(let types), _): types.contains { $0.accepts(value) }
     default: false
@@ -51,12 +61,23 @@ public struct Parameter: Sendable {
   public let name: String
   public let type: ParameterType
   public let isOptional: Bool
+  /// The value that stands in for a missing one, as Lua text; nil where there is none or the sentence says it.
+  public let initial: String?
+  /// The words a text may be; empty for any.
+  public let choices: [String]
+  /// One phrase of at least two words.
   public let doc: String
 
-  public init(_ name: String, _ type: ParameterType, optional: Bool = false, _ doc: String) {
+  /// A parameter with a default is optional.
+  public init(
+    _ name: String, _ type: ParameterType, optional: Bool = false, default initial: String? = nil,
+    choices: [String] = [], _ doc: String
+  ) {
     self.name = name
     self.type = type
-    self.isOptional = optional
+    self.isOptional = optional || initial != nil
+    self.initial = initial
+    self.choices = choices
     self.doc = doc
   }
 }
@@ -68,27 +89,23 @@ public struct NativeFunction {
   public let parameters: [Parameter]
   /// What it returns, in LuaLS notation; empty for nothing.
   public let returns: String
-  /// A line of Lua that runs, or nil where it needs a model.
+  /// What a user can do to make it throw; empty where nothing but wrong types does.
+  public let errors: String
+  /// A line of Lua that the tests run; nil where stdlib/qlora/reference/examples.lua holds it.
   public let example: String?
   public let body: (Call) throws -> [LuaValue]
 
   public init(
-    _ name: String, _ doc: String, _ parameters: [Parameter] = [], returns: String = "", example: String? = nil,
-    _ body: @escaping (Call) throws -> [LuaValue]
+    _ name: String, _ doc: String, _ parameters: [Parameter] = [], returns: String = "", errors: String = "",
+    example: String? = nil, _ body: @escaping (Call) throws -> [LuaValue]
   ) {
     self.name = name
     self.doc = doc
     self.parameters = parameters
     self.returns = returns
+    self.errors = errors
     self.example = example
     self.body = body
-  }
-
-  /// Whether one of its arguments is a table with this field.
-  func hasOption(_ option: String) -> Bool {
-    parameters.contains { parameter in
-      if case .options(let fields) = parameter.type { fields.contains { $0.name == option } } else { false }
-    }
   }
 }
 

@@ -46,8 +46,8 @@ extension Engine {
               .options([
                 Parameter("write", .boolean, optional: true, "allow statements that change it"),
                 Parameter("create", .boolean, optional: true, "write, and make the file when it does not exist"),
-              ]), optional: true, "how"),
-          ], returns: "Database"
+              ]), optional: true, "the options below"),
+          ], returns: "Database", errors: "when there is no such file, or it is no database"
         ) { call in
           let options = call.options("options")
           let access: Database.Access =

@@ -15,15 +15,15 @@ extension Engine {
         Parameter(
           "options",
           .options([
-            Parameter("config", .table, "as config.json"),
+            Parameter("config", .table, "sizes and constants, as in config.json"),
             Parameter("tokenizer", .object("Tokenizer"), optional: true, "saved beside it"),
-            Parameter("quant", .string, optional: true, "\"nf4\" (default) or \"fp4\""),
-            Parameter("block", .integer, optional: true, "elements per scale; default 64"),
-            Parameter("double_quant", .boolean, optional: true, "quantize the scales; default true"),
+            Parameter("quant", .string, default: "\"nf4\"", choices: ["nf4", "fp4"], "4-bit type"),
+            Parameter("block", .count, default: "64", "elements that share a scale"),
+            Parameter("double_quant", .boolean, default: "true", "quantize the scales too"),
             Parameter("shard_bytes", .integer, optional: true, "most bytes of one file; default 5e9"),
-            Parameter("seed", .integer, optional: true, "of the weights; default 0"),
+            Parameter("seed", .integer, default: "0", "seed of the weights"),
             Parameter("on_module", .function, optional: true, "called with name, modules done, modules in all"),
-          ]), "what"),
+          ]), "the options below"),
       ], returns: "integer"
     ) { call in
       let given = call.options("options")

@@ -168,10 +168,10 @@ extension Engine {
           Parameter(
             "options",
             .options([
-              Parameter("type", .string, optional: true, "\"nf4\" (default), \"fp4\" or \"int4\""),
-              Parameter("block", .integer, optional: true, "elements per scale, 32 to 4096; default 64"),
-              Parameter("double", .boolean, optional: true, "quantize the scales too; default true"),
-            ]), optional: true, "how")
+              Parameter("type", .string, default: "\"nf4\"", choices: ["nf4", "fp4", "int4"], "4-bit type"),
+              Parameter("block", .integer, default: "64", "elements that share a scale, 32 to 4096"),
+              Parameter("double", .boolean, default: "true", "quantize the scales too"),
+            ]), optional: true, "the options below")
         ], returns: "QuantizedTensor", example: "qlora.randn(64, 64):quantize{ type = \"nf4\" }"
       ) { call in
         let options = call.options("options")

@@ -22,7 +22,12 @@ extension Engine {
           [
             Parameter("values", .oneOf([.table, .number]), "numbers, or tables of equal length"),
             Parameter(
-              "options", .options([Parameter("dtype", .string, optional: true, "default f32")]), optional: true, "how"),
+              "options",
+              .options([
+                Parameter(
+                  "dtype", .string, default: "\"f32\"", choices: DType.allCases.map(\.name),
+                  "element type of the result")
+              ]), optional: true, "the options below"),
           ], returns: "Tensor", example: "qlora.tensor{ {1, 2}, {3, 4} }"
         ) { call in [self.value(try self.tensor(call), call.state)] },
         maker("zeros", "All zeros, f32.") { try self.backend.fill($0, 0) },
@@ -35,7 +40,7 @@ extension Engine {
         },
         NativeFunction(
           "full", "All one value, f32.",
-          [Parameter("sizes", .table, "sizes"), Parameter("value", .number, "the value")],
+          [Parameter("sizes", .table, "list of sizes"), Parameter("value", .number, "the value")],
           returns: "Tensor", example: "qlora.full({2, 2}, 7)"
         ) { call in
           let tensor = try Tensor(empty: try self.shape(call), on: self.backend)
@@ -47,7 +52,7 @@ extension Engine {
           [
             Parameter("start", .number, "the end when it is the only argument"),
             Parameter("stop", .number, optional: true, "first value not included"),
-            Parameter("step", .number, optional: true, "default 1"),
+            Parameter("step", .number, default: "1", "distance of two elements"),
           ], returns: "Tensor", example: "qlora.arange(5)"
         ) { call in
           let single = call["stop"].isNil
@@ -57,7 +62,7 @@ extension Engine {
           return [self.value(try Tensor(from: start, to: stop, by: step, on: self.backend), call.state)]
         },
         NativeFunction(
-          "eye", "The unit matrix, f32.", [Parameter("size", .integer, "rows")], returns: "Tensor",
+          "eye", "The unit matrix, f32.", [Parameter("size", .integer, "number of rows")], returns: "Tensor",
           example: "qlora.eye(3)"
         ) { call in
           [self.value(try Tensor(identity: try call.int("size"), on: self.backend), call.state)]
@@ -65,19 +70,22 @@ extension Engine {
         NativeFunction(
           "cat", "Joins tensors along a dimension.",
           [
-            Parameter("tensors", .table, "list"), Parameter("dimension", .integer, optional: true, "from 1; default 1"),
+            Parameter("tensors", .table, "list of tensors"),
+            Parameter("dimension", .integer, default: "1", "the dimension, counted from 1"),
           ],
           returns: "Tensor", example: "qlora.cat({ qlora.ones(1, 2), qlora.zeros(1, 2) }, 1)"
         ) { call in [self.value(try self.join(call, stacks: false), call.state)] },
         NativeFunction(
           "stack", "Joins tensors along a new dimension.",
           [
-            Parameter("tensors", .table, "list"), Parameter("dimension", .integer, optional: true, "from 1; default 1"),
+            Parameter("tensors", .table, "list of tensors"),
+            Parameter("dimension", .integer, default: "1", "the dimension, counted from 1"),
           ],
           returns: "Tensor", example: "qlora.stack{ qlora.ones(2), qlora.zeros(2) }"
         ) { call in [self.value(try self.join(call, stacks: true), call.state)] },
         NativeFunction(
-          "load_tensors", "The tensors of a safetensors file by name.", [Parameter("path", .string, "where")],
+          "load_tensors", "The tensors of a safetensors file by name.",
+          [Parameter("path", .string, "a .safetensors file")],
           returns: "table<string, Tensor>"
         ) {
           call in
@@ -97,7 +105,7 @@ extension Engine {
         },
         NativeFunction(
           "save_tensors", "Writes tensors as a safetensors file, whole or not at all.",
-          [Parameter("path", .string, "where"), Parameter("tensors", .table, "by name")]
+          [Parameter("path", .string, "file to write"), Parameter("tensors", .table, "tensors by name")]
         ) { call in
           let items = try call.table("tensors").pairs.map { key, value -> SafetensorsWriter.Item in
             guard let name = key.asString, case .object(let object) = value, let tensor = object as? Tensor else {

@@ -42,7 +42,7 @@ extension Engine {
                 Parameter("literal", .boolean, optional: true, "do not recognise special tokens in the text"),
                 Parameter(
                   "continues", .boolean, optional: true, "the text goes on after earlier text: no leading space added"),
-              ]), optional: true, "how"),
+              ]), optional: true, "the options below"),
           ], returns: "integer[]"
         ) { call in
           let options = call.options("options")

@@ -296,14 +296,6 @@ local function optimizer(params, o)
   return self
 end
 native.optim.adamw, native.optim.lion, native.optim.sgd = optimizer, optimizer, optimizer
-function native.optimizer_options()
-  return {
-    adamw = { lr = "!positive", betas = "table", eps = "positive", weight_decay = "number", bits = "count", paged = "boolean",
-      budget = "string|count", spill = "string" },
-    lion = { lr = "!positive", betas = "table", weight_decay = "number" },
-    sgd = { lr = "!positive", momentum = "number", weight_decay = "number" },
-  }
-end
 
 --- The patterns of the tests are plain enough to be told by Lua patterns: `.*` and `(a|b)` only.
 function native.regex_full_match(pattern, text)
@@ -349,7 +341,49 @@ function native.list_dir(path)
   pipe:close()
   return names
 end
-function native.option_owners(option) return option == "temperature" and { "model:generate" } or {} end
+
+--- What the library takes over from the engine's declarations; test_reference compares these with the engine's own.
+local function fields(text)
+  local list = {}
+  for name, kinds, mark in text:gmatch "([%w_]+):([%w|]+)(!?)" do
+    list[#list + 1] = { name = name, kinds = kinds, optional = mark == "", doc = "an option" }
+  end
+  return list
+end
+local function declared(name, text, is_list)
+  return { name = name, doc = "Made up for the tests.", returns = "", errors = "",
+    parameters = { { name = "options", kinds = "table", optional = true, doc = "the options below",
+      fields = fields(text), is_list = is_list } } }
+end
+local optimizer_options = "lr:number! weight_decay:number paged:boolean budget:string|integer spill:string"
+
+function native.declarations()
+  local load = declared("load_model", "quant:string|boolean block:count double_quant:boolean compute:string "
+    .. "device:string stream:boolean adapter:string header_only:boolean")
+  load.parameters[1].fields[1].choices = { "nf4", "fp4", "int4", "false" }
+  return {
+    modules = { { doc = "Made up.", functions = {
+      load, declared("new_model", "config:table! tokenizer:Tokenizer seed:integer"),
+      declared("batch", "denominator:integer step:integer micro:integer"),
+      declared("optim.adamw", optimizer_options .. " bits:integer betas:table eps:number"),
+      declared("optim.lion", optimizer_options .. " bits:integer betas:table"),
+      declared("optim.sgd", optimizer_options .. " momentum:number"),
+      { name = "zeros", doc = "All zeros.", returns = "Tensor", errors = "",
+        parameters = { { name = "sizes", kinds = "integer|table", doc = "sizes of the tensor" } } },
+    } } },
+    classes = {
+      { name = "Model", doc = "A model.", properties = {}, methods = {
+        declared("attach_lora", "rank:count! alpha:positive! dropout:number lr:positive rslora:boolean init:string", true),
+        declared("plan_step", "batch:count! length:count! micro_batch:count checkpointing:boolean|count offload:boolean "
+          .. "stream:boolean optimizer:Optimizer"),
+        declared("generate", "max_new_tokens:integer temperature:number top_k:integer top_p:number seed:integer "
+          .. "stop:string|table echo:boolean special:boolean"),
+      } },
+      { name = "Tensor", doc = "A tensor.", properties = {}, methods = {
+        declared("histogram", "bins:integer low:number high:number") } },
+    },
+  }
+end
 function native.write_file(path, text)
   local file = assert(io.open(path, "wb"))
   file:write(text)

@@ -21,7 +21,7 @@ end)
 t.test("an option of another function is named with it", function()
   t.raises(function() qlora.load("m", { checkpointing = true }) end,
     "'checkpointing'; it is an option of model:plan, qlora.train; valid: ")
-  t.raises(function() qlora.train { rank = 8 } end, "'rank'; it is an option of model:add_lora; valid: ")
+  t.raises(function() qlora.train { rank = 8 } end, "'rank'; it is an option of model:add_lora, qlora.select.by_score; valid: ")
   t.raises(function() qlora.load("m", { lr = 1 }) end, "qlora.optim.adamw, qlora.optim.lion, …;")
   t.raises(function() qlora.optim.sgd({ 1 }, { lr = 1, betas = {} }) end,
     "an option of qlora.optim.adamw, qlora.optim.lion; valid: ")
@@ -31,14 +31,20 @@ t.test("an option of another function is named with it", function()
 end)
 
 t.test("option types are checked and worded", function()
-  local schema = { rank = "count", lr = "!positive", select = "!any" }
+  local schema = { rank = { "count", "the rank" }, lr = { "positive", "the rate", required = true },
+    select = { "any", "a selection", required = true }, share = { "number", "a share", at_least = 0, below = 1 },
+    way = { "string", "one of two", choices = { "up", "down" }, default = "up" } }
   t.raises(function() strict.options("f", { rank = 1.5, lr = 1, select = 1 }, schema)
     end, "'rank' must be a whole number of at least 1", "1.5")
   t.raises(function() strict.options("f", { rank = 0, lr = 1, select = 1 }, schema) end, "got 0")
   t.raises(function() strict.options("f", { rank = 4, select = 1 }, schema) end, "'lr' is missing")
   t.raises(function() strict.options("f", { lr = 0 / 0, select = 1 }, schema) end, "'lr' must be a number above 0")
   t.raises(function() strict.options("f", "x", schema) end, "expected a table of options")
-  t.equal(strict.options("f", { rank = 4.0, lr = 1e-4, select = false }, schema).rank, 4.0)
+  t.raises(function() strict.options("f", { lr = 1, select = 1, share = 1 }, schema)
+    end, "'share' must be at least 0 and below 1, got 1")
+  t.raises(function() strict.options("f", { lr = 1, select = 1, way = "doun" }, schema) end, 'did you mean "down"?')
+  local o = strict.options("f", { rank = 4.0, lr = 1e-4, select = false }, schema)
+  t.equal({ o.rank, o.way, o.select }, { 4.0, "up", false })
 end)
 
 t.test("misspelt library name is an error", function()

@@ -6,9 +6,6 @@ local qlora = require "qlora"
 local classes = { Model = { fields = { "config", "name", "tokenizer" }, methods = { "loss", "modules" } } }
 function native.members(class) return classes[class] end
 function native.classes() return { "Model" } end
-function native.help(name)
-  if name == "zeros" then return "qlora.zeros(sizes) -> Tensor\n  All zeros." end
-end
 
 local complete = require "qlora.repl.complete"
 local docs = require "qlora.repl.docs"
@@ -33,6 +30,14 @@ t.test("names, fields and methods complete from the live state", function()
   t.equal({ candidates("whi") }, { "whi", "while" })
   t.equal({ candidates("a..mod", nil, names) }, { "mod", "model_a" })
   t.equal({ candidates("nothing.at.all.") }, { "", "" })
+end)
+
+t.test("options of the call at the cursor complete from their declarations", function()
+  t.equal({ candidates("qlora.train { st") }, { "st", "steps" })
+  t.equal({ candidates("qlora.train { steps = ste") }, { "ste", "" })
+  t.equal({ candidates("qlora.load('x', { quant = 'nf4', dou") }, { "dou", "double_quant" })
+  t.equal({ candidates("ra", "model:add_lora {") }, { "ra", "rank" })
+  t.equal({ candidates("model:generate('a', { temp") }, { "temp", "temperature" })
 end)
 
 t.test("completing runs no code of the program", function()
@@ -118,9 +123,9 @@ t.test("a recipe's locals are offered at its end, and at the point of an error",
 end)
 
 t.test("help explains by name and by value", function()
-  t.equal(help.of_name "zeros", "qlora.zeros(sizes) -> Tensor\n  All zeros.")
+  t.equal(help.of_name "zeros", "qlora.zeros(sizes) -> Tensor\n  All zeros.\n  sizes: integer|table — sizes of the tensor")
   t.equal(help.of_value(qlora.train), help.of_name "qlora.train")
-  t.equal(help.of_name "schedule.cosine":match "^[^\n]*", "qlora.schedule.cosine(steps, options)")
+  t.equal(help.of_name "schedule.cosine":match "^[^\n]*", "qlora.schedule.cosine(steps, [options]) -> fun(step:integer):number")
   t.equal(t.captured(function() help.show "qlora.trian" end),
     "nothing is known about 'qlora.trian'; did you mean qlora.train, qlora.rand, qlora.run?\n")
   t.equal(t.captured(function() help.asked("q9", { q9 = 5 }) end), "a number: 5\n")

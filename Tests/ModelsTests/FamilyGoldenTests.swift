@@ -46,7 +46,7 @@ private func loadFamily(_ name: String, compute: DType = .f32) throws -> Languag
     let golden = try WeightSource(path: "\(fixtures)/\(name)/golden.safetensors")
     let model = try loadFamily(name)
     model.checkpointing = checkpointing
-    let count = try PEFTFiles.load("\(fixtures)/\(name)/adapter", into: model)
+    let count = try PEFTFiles.load("\(fixtures)/\(name)/adapter", into: model, trainable: true)
     #expect(count == 7 * model.spec.layerCount)
     #expect(relativeError(try model.logits(ids).floats(), try golden.read("adapted_logits")) < 2e-5)
     let loss = try model.loss(Batch([(ids, nil)]))

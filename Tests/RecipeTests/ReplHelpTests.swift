@@ -19,7 +19,7 @@ import Testing
       end
     end
     for name, f in pairs(topics.natives()) do
-      check(name, native.help(name))
+      check(name, help.of_name("qlora.native." .. name))
       check("the value of " .. name, help.of_value(f))
     end
     for _, class in ipairs(native.classes()) do

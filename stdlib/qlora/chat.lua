@@ -38,6 +38,10 @@ local function split_system(messages)
 end
 
 --- ChatML (Qwen, SmolLM2, …). `default_system` is what the model's own template puts in when the messages have none.
+--- @param messages table[] { role =, content =, train = } of each message
+--- @param o table add_generation_prompt, bos_token, eos_token, default_system
+--- @return table[] spans { text =, train = }
+--- @example assert(qlora.chat.apply("chatml", { { role = "user", content = "Hi" } }):find "Hi")
 function templates.chatml(messages, o)
   local put, spans = writer()
   if o.default_system and not (messages[1] and messages[1].role == "system") then
@@ -52,7 +56,12 @@ function templates.chatml(messages, o)
   return spans
 end
 
---- [INST] … [/INST]; the system message goes into the first turn.
+--- Llama 2: [INST] … [/INST]; the system message goes into the first turn.
+--- @param messages table[] { role =, content =, train = } of each message
+--- @param o table add_generation_prompt, bos_token, eos_token, default_system
+--- @return table[] spans { text =, train = }
+--- @throws when user and assistant do not alternate
+--- @example assert(qlora.chat.apply("llama2", { { role = "user", content = "Hi" } }):find "Hi")
 function templates.llama2(messages, o)
   local put, spans = writer()
   local system, turns = split_system(messages)
@@ -67,6 +76,10 @@ function templates.llama2(messages, o)
 end
 
 --- Llama 3: a header with the role, then the text and <|eot_id|>.
+--- @param messages table[] { role =, content =, train = } of each message
+--- @param o table add_generation_prompt, bos_token, eos_token, default_system
+--- @return table[] spans { text =, train = }
+--- @example assert(qlora.chat.apply("llama3", { { role = "user", content = "Hi" } }):find "Hi")
 function templates.llama3(messages, o)
   local put, spans = writer()
   put(o.bos_token)
@@ -78,7 +91,12 @@ function templates.llama3(messages, o)
   return spans
 end
 
---- [INST] … [/INST] without a system message.
+--- Mistral: [INST] … [/INST] without a system message.
+--- @param messages table[] { role =, content =, train = } of each message
+--- @param o table add_generation_prompt, bos_token, eos_token, default_system
+--- @return table[] spans { text =, train = }
+--- @throws when user and assistant do not alternate
+--- @example assert(qlora.chat.apply("mistral", { { role = "user", content = "Hi" } }):find "Hi")
 function templates.mistral(messages, o)
   local put, spans = writer()
   check_alternation("mistral", messages)
@@ -90,7 +108,11 @@ function templates.mistral(messages, o)
   return spans
 end
 
---- A line <|role|>, then the text and EOS.
+--- Zephyr: a line <|role|>, then the text and EOS.
+--- @param messages table[] { role =, content =, train = } of each message
+--- @param o table add_generation_prompt, bos_token, eos_token, default_system
+--- @return table[] spans { text =, train = }
+--- @example assert(qlora.chat.apply("zephyr", { { role = "user", content = "Hi" } }):find "Hi")
 function templates.zephyr(messages, o)
   local put, spans = writer()
   for _, message in ipairs(messages) do
@@ -103,6 +125,10 @@ function templates.zephyr(messages, o)
 end
 
 --- Stanford Alpaca's prompt for one or more turns; it has no template of its own in any tokenizer.
+--- @param messages table[] { role =, content =, train = } of each message
+--- @param o table add_generation_prompt, bos_token, eos_token, default_system
+--- @return table[] spans { text =, train = }
+--- @example assert(qlora.chat.apply("alpaca", { { role = "user", content = "Hi" } }):find "Hi")
 function templates.alpaca(messages, o)
   local put, spans = writer()
   local system, turns = split_system(messages)
@@ -118,7 +144,10 @@ function templates.alpaca(messages, o)
   return spans
 end
 
---- The template's name told from its Jinja source, and the system text it fills in by itself (nil, nil when unknown).
+--- The template's name told from its Jinja source.
+--- @param jinja string|nil the source, tokenizer.chat_template
+--- @return string|nil, string|nil the name and the system text the template fills in by itself; nil when unknown
+--- @example assert(qlora.chat.detect("{{ '<|im_start|>' }}") == "chatml")
 function chat.detect(jinja)
   if not jinja then return nil end
   if jinja:find("<|im_start|>", 1, true) then
@@ -159,42 +188,74 @@ local function normalized(messages, which)
   return list
 end
 
-local schema = {
-  add_generation_prompt = "boolean", bos_token = "string", eos_token = "string", default_system = "string",
-  train = "string",
-}
+local schema = strict.declare("qlora.chat.spans", {
+  add_generation_prompt = { "boolean", "end with the opening of an assistant message", default = false },
+  bos_token = { "string", "text of the token that opens a text; default the template's usual one" },
+  eos_token = { "string", "text of the token that ends a text", default = "</s>" },
+  default_system = { "string", "system message when the messages have none; default none" },
+  train = { "string", "which assistant messages are trained", default = "all", choices = { "all", "last" } },
+})
+strict.declare("qlora.chat.apply", schema)
 
---- Spans of `messages` under template `name` (or a function of your own with the same signature). `train = "last"`
---- trains only the last assistant message instead of each.
+--- Spans of a conversation under a template.
+--- @param name string|function a template's name, or a function messages, settings -> spans
+--- @param messages table[] { role =, content =, train = } of each message; train decides against `train` of the
+---   options
+--- @return table[] spans { text =, train = }
+--- @throws when the list is empty, a message lacks its role or content, or the template is unknown
+--- @example
+--- local spans = qlora.chat.spans("chatml", {
+---   { role = "user", content = "Hi" }, { role = "assistant", content = "Hello" } }, { train = "last" })
+--- assert(spans[2].train)
 function chat.spans(name, messages, options)
   local o = strict.options("chat.spans", options, schema)
-  o.bos_token, o.eos_token = o.bos_token or "<s>", o.eos_token or "</s>"
-  if name == "llama3" and not (options or {}).bos_token then o.bos_token = "<|begin_of_text|>" end
+  o.bos_token = o.bos_token or name == "llama3" and "<|begin_of_text|>" or "<s>"
   local template = type(name) == "function" and name or templates[name]
   if not template then strict.one_of("chat", "template", name, strict.sorted_keys(templates)) end
-  if o.train then strict.one_of("chat", "train", o.train, { "all", "last" }) end
   return template(normalized(messages, o.train), o)
 end
 
---- The text of `messages` under template `name`: equal to the output of the Jinja template.
+--- The text of a conversation under a template: equal to the output of the Jinja template.
+--- @param name string|function a template's name, or a function messages, settings -> spans
+--- @param messages table[] { role =, content = } of each message
+--- @return string the text
+--- @throws when the list is empty, a message lacks its role or content, or the template is unknown
+--- @example assert(qlora.chat.apply("zephyr", { { role = "user", content = "Hi" } }) == "<|user|>\nHi</s>\n")
 function chat.apply(name, messages, options)
   local parts = {}
   for i, span in ipairs(chat.spans(name, messages, options)) do parts[i] = span.text end
   return table.concat(parts)
 end
 
---- Options that belong to a tokenizer: its BOS and EOS text and the system text of its template.
+--- What a tokenizer says of its template.
+--- @param tokenizer Tokenizer the tokenizer
+--- @return string|nil, table name of the template, and bos_token, eos_token and default_system for qlora.chat.spans
+--- @example
+--- local _, settings = qlora.chat.for_tokenizer(model.tokenizer)
+--- assert(settings.eos_token == "</s>")
 function chat.for_tokenizer(tokenizer)
   local name, default = chat.detect(tokenizer.chat_template)
   return name, { bos_token = tokenizer.bos_token, eos_token = tokenizer.eos_token, default_system = default }
 end
 
---- `tokenizer:apply_chat(messages, { template =, add_generation_prompt =, tokenize = })` -> text, or ids with
---- `tokenize`.
+local apply_schema = strict.declare("tokenizer:apply_chat", {
+  template = { "string|callable", "template by name, or a function; default the tokenizer's own" },
+  add_generation_prompt = { "boolean", "end with the opening of an assistant message", default = false },
+  tokenize = { "boolean", "return token ids", default = false },
+  default_system = { "string", "system message when the messages have none; default the template's" },
+})
+strict.declare("qlora.chat.apply_chat", apply_schema)
+
+--- The text of a conversation under the tokenizer's own template, or its ids.
+--- @param tokenizer Tokenizer the tokenizer; model.tokenizer:apply_chat(…) is the usual call
+--- @param messages table[] { role =, content = } of each message
+--- @return string|integer[] the text, or the ids with `tokenize`
+--- @throws when the template is not known here
+--- @example
+--- local text = model.tokenizer:apply_chat({ { role = "user", content = "Hi" } }, { template = "chatml" })
+--- assert(text == "<|im_start|>user\nHi<|im_end|>\n")
 function chat.apply_chat(tokenizer, messages, options)
-  local o = strict.options("apply_chat", options,
-    { template = "string|callable", add_generation_prompt = "boolean", tokenize = "boolean",
-      default_system = "string" })
+  local o = strict.options("apply_chat", options, apply_schema)
   local name, settings = chat.for_tokenizer(tokenizer)
   name = o.template or name
   if not name then

@@ -4,10 +4,22 @@ local strict = require "qlora.strict"
 
 local eval = {}
 
---- Mean loss over trained targets of `data`: returns perplexity, mean negative log-likelihood (nats), targets counted.
+local perplexity_schema = strict.declare("qlora.eval.perplexity", {
+  batch = { "count", "samples computed at once", default = 1 },
+  limit = { "count", "most samples; default all" },
+})
+
+--- How well a model predicts a data set.
+--- @param model Model the model to measure
+--- @param data Dataset its trained tokens are the targets
+--- @return number, number, integer perplexity, mean loss over the targets in nats, and how many targets there were
+--- @throws when the data set is empty
+--- @example
+--- local perplexity, loss, targets = qlora.eval.perplexity(model, data, { limit = 2 })
+--- assert(math.abs(math.exp(loss) - perplexity) < 1e-6 * perplexity)
 function eval.perplexity(model, data, options)
-  local o = strict.options("eval.perplexity", options, { batch = "count", limit = "count" })
-  local size, last = o.batch or 1, math.min(o.limit or #data, #data)
+  local o = strict.options("eval.perplexity", options, perplexity_schema)
+  local size, last = o.batch, math.min(o.limit or #data, #data)
   if native.options.smoke then last = math.min(last, 4) end
   if native.options.plan then return 0 / 0, 0 / 0, 0 end -- a plan has neither weights nor data
   if last == 0 then strict.fail("eval.perplexity: the data set is empty") end
@@ -27,10 +39,20 @@ local Comparison = {
   end,
 }
 
---- How far `b` is from `a` on `data`: { kl = mean KL(a || b) per position in nats, agreement = share of equal top
---- tokens, tokens = }. `b` may be "base": the same model with its adapters switched off.
+local compare_schema = strict.declare("qlora.eval.compare", { limit = { "count", "most samples; default all" } })
+
+--- How far model `b` is from model `a` on a data set.
+--- @param a Model the model to compare with
+--- @param b Model|string another one, or "base": `a` with its adapters switched off
+--- @param data Dataset the texts
+--- @return table { kl = mean KL(a || b) per position in nats, agreement = share of equal top tokens, tokens =
+---   positions }
+--- @throws when the data set is empty
+--- @example
+--- local distance = qlora.eval.compare(model, "base", data, { limit = 1 })
+--- assert(distance.agreement == 1) -- fresh adapters add nothing
 function eval.compare(a, b, data, options)
-  local o = strict.options("eval.compare", options, { limit = "count" })
+  local o = strict.options("eval.compare", options, compare_schema)
   local kl, agree, rows = 0.0, 0, 0
   for i = 1, math.min(o.limit or #data, #data) do
     local ids = data[i].ids
@@ -45,11 +67,22 @@ end
 
 local letters = { "A", "B", "C", "D" }
 
---- MMLU: each question's answer is the letter whose token has the highest logit after the prompt. Accuracy is the
---- unweighted mean over subjects, as qlora.py reports it. Returns { accuracy =, subjects = { name = accuracy },
---- questions = }.
+local mmlu_schema = strict.declare("qlora.eval.mmlu", {
+  limit = { "count", "most questions; default all" },
+  max_length = { "count", "longer prompts are cut to so many tokens", default = 2048 },
+})
+
+--- MMLU as qlora.py runs it: the answer to a question is the letter whose token has the highest logit after the
+--- prompt.
+--- @param model Model the model to ask
+--- @param path string a data file whose records have subject, input and output (a letter)
+--- @return table { accuracy = unweighted mean over subjects, subjects = { name = accuracy }, questions = how many }
+--- @throws when a record lacks a field
+--- @example
+--- qlora.native.write_file("mmlu.jsonl", '{"subject":"bread","input":"Who makes bread?\\nAnswer:","output":"B"}\n')
+--- assert(qlora.eval.mmlu(model, "mmlu.jsonl", { limit = 1 }).questions == 1)
 function eval.mmlu(model, path, options)
-  local o = strict.options("eval.mmlu", options, { limit = "count", max_length = "count" })
+  local o = strict.options("eval.mmlu", options, mmlu_schema)
   local tokenizer, answer_ids = model.tokenizer, {}
   for i, letter in ipairs(letters) do answer_ids[i] = tokenizer:encode(letter, { special = false })[1] end
   local limit = native.options.smoke and math.min(o.limit or 4, 4) or o.limit
@@ -59,7 +92,7 @@ function eval.mmlu(model, path, options)
       strict.fail("eval.mmlu: record %d of %s needs subject, input and output", index, path)
     end
     local ids = tokenizer:encode(record.input, { special = true })
-    if #ids > (o.max_length or 2048) then ids = table.move(ids, 1, o.max_length or 2048, 1, {}) end
+    if #ids > o.max_length then ids = table.move(ids, 1, o.max_length, 1, {}) end
     local row = model:logits(ids, { last = true })[1]
     local best
     for i, id in ipairs(answer_ids) do

@@ -6,6 +6,15 @@ local suggest = require "qlora.suggest"
 
 local explore = {}
 
+local next_schema = strict.declare("qlora.explore.next_tokens", {
+  k = { "count", "how many tokens", default = 10 },
+  position = { "count", "the token of the input, from 1, after which the next is asked; default the last" },
+})
+local attention_schema = strict.declare("qlora.explore.attention", {
+  layer = { "integer", "number of the layer, as in the tensor names", default = 0 },
+  head = { "count", "the head that is printed, from 1; default the mean of all" },
+})
+
 --- A table that prints by `show`.
 local function shown(value, show) return setmetatable(value, { __name = "exploration", __tostring = show }) end
 
@@ -32,17 +41,21 @@ local function padded(text, width)
   return text .. (" "):rep(width - (utf8.len(text) or #text))
 end
 
---- The most likely next tokens of a text: a list of { token =, id =, logit =, probability = }, best first. Options: k
---- (default 10); position, a token of the input counted from 1 (default the last) after which the next is asked.
+--- The most likely next tokens of a text.
+--- @param model Model the model to look into
+--- @param input string|integer[] a text, or token ids
+--- @return table[] { token =, id =, logit =, probability = }, best first; printing it shows them
+--- @throws when the input is empty or `position` is beyond it
+--- @example assert(#qlora.explore.next_tokens(model, "The baker", { k = 3 }) == 3)
 function explore.next_tokens(model, input, options)
-  local o = strict.options("explore.next_tokens", options, { k = "count", position = "count" })
+  local o = strict.options("explore.next_tokens", options, next_schema)
   local ids = tokens_of("explore.next_tokens", model, input)
   local position = o.position or #ids
   if position > #ids then
     strict.fail("explore.next_tokens: position %d is beyond the input's %d tokens", position, #ids)
   end
   local logits = model:logits(table.move(ids, 1, position, 1, {}), { last = true })[1]
-  local count = math.min(o.k or 10, logits:numel())
+  local count = math.min(o.k, logits:numel())
   local values, places = logits:topk(count)
   local probabilities = logits:softmax(1)
   local list = {}
@@ -61,8 +74,12 @@ function explore.next_tokens(model, input, options)
   end)
 end
 
---- How surprising each token of a text is: a list of { token =, id =, loss =, probability = } from the second token on,
---- with .mean (the text's loss) and .perplexity.
+--- How surprising each token of a text is.
+--- @param model Model the model to look into
+--- @param input string|integer[] a text, or token ids
+--- @return table[] { token =, id =, loss =, probability = } from the second token on, with .mean and .perplexity
+--- @throws when the input has fewer than two tokens
+--- @example assert(qlora.explore.token_losses(model, "The baker makes bread.").perplexity > 1)
 function explore.token_losses(model, input)
   local ids, texts = tokens_of("explore.token_losses", model, input)
   if #ids < 2 then strict.fail("explore.token_losses: the input has one token, at least two are needed") end
@@ -84,17 +101,20 @@ function explore.token_losses(model, input)
   end)
 end
 
---- Attention of a layer for a short text: { maps = Tensor [heads, T, T], tokens =, layer = }; row = query, column =
---- key. Options: layer (default 0, as in the tensor names); head, counted from 1, for printing (default the mean of
---- all).
+--- Attention weights of a layer for a short text; row = query, column = key.
+--- @param model Model the model to look into
+--- @param input string|integer[] a text, or token ids
+--- @return table { maps = Tensor [heads, T, T], map = what is drawn, tokens =, layer =, head = }
+--- @throws when the layer or the head does not exist
+--- @example print(qlora.explore.attention(model, "The baker", { layer = 1 }))
 function explore.attention(model, input, options)
-  local o = strict.options("explore.attention", options, { layer = "integer", head = "count" })
+  local o = strict.options("explore.attention", options, attention_schema)
   local ids, texts = tokens_of("explore.attention", model, input)
-  local maps = model:attention(ids, o.layer or 0)
+  local maps = model:attention(ids, o.layer)
   if o.head and o.head > maps:size(1) then
     strict.fail("explore.attention: head %d of %d; heads count from 1", o.head, maps:size(1))
   end
-  local result = { maps = maps, tokens = texts, layer = o.layer or 0, head = o.head }
+  local result = { maps = maps, tokens = texts, layer = o.layer, head = o.head }
   --- The matrix that is drawn: one head, or the mean of all.
   result.map = o.head and maps[o.head] or maps:mean(1):view(#ids, #ids)
   return shown(result, function(self)
@@ -106,9 +126,14 @@ function explore.attention(model, input, options)
   end)
 end
 
---- Statistics of what modules compute for a text, by hooks: a list of { name =, shape =, mean =, std =, max = } in the
---- order of the forward pass. `pattern` is a Lua pattern on names (default all); a large `max` beside a small `std`
---- marks outliers.
+--- Statistics of what modules compute for a text, in the order of the forward pass; a large `max` beside a small
+--- `std` marks outliers.
+--- @param model Model the model to look into
+--- @param input string|integer[] a text, or token ids
+--- @param pattern? string Lua pattern on module names; all when left out
+--- @return table[] { name =, shape =, mean =, std =, max = } of each module
+--- @throws when no module matches
+--- @example assert(#qlora.explore.activations(model, "The baker", "up_proj$") > 0)
 function explore.activations(model, input, pattern)
   local modules, list, hooks = model:find(pattern or ""), {}, {}
   if #modules == 0 then
@@ -137,8 +162,12 @@ function explore.activations(model, input, pattern)
   end)
 end
 
---- What the adapters add: a list of { name =, kind =, norm =, relative = } and, of a low-rank branch, { rank =,
---- spectral_norm =, effective_rank =, singular_values = }. `relative` is the norm over that of the frozen weight.
+--- What the adapters add to the frozen weights; `relative` is their norm over that of the weight.
+--- @param model Model a model with adapters
+--- @return table[] { name =, kind =, norm =, relative = } and, of a low-rank branch, { rank =, spectral_norm =,
+---   effective_rank =, singular_values = }
+--- @throws when the model has no adapters
+--- @example assert(qlora.explore.adapters(model)[1].rank == 2)
 function explore.adapters(model)
   local list = {}
   for module in model:modules() do
@@ -165,8 +194,12 @@ function explore.adapters(model)
   end)
 end
 
---- How far the quantized matrices are from the weights in the file, worst first: a list of { name =, rmse =, max =,
---- relative =, bits_per_param = }. `names` limits it to some modules.
+--- How far the quantized matrices are from the weights in the file, worst first.
+--- @param model Model a quantized model
+--- @param names? string[] modules; all quantized ones when left out
+--- @return table[] { name =, rmse =, max =, relative =, bits_per_param = } of each module
+--- @throws when a module is not quantized, or the file of the original weights is gone
+--- @example assert(qlora.explore.quantization_error(model, { "model.layers.0.mlp.up_proj" })[1].relative < 0.2)
 function explore.quantization_error(model, names)
   local list = model:quantization_error(names)
   table.sort(list, function(a, b)
@@ -183,8 +216,12 @@ function explore.quantization_error(model, names)
   end)
 end
 
---- The text a model would write with and without its adapters, for a list of prompts: a list of { prompt =, with =,
---- without = }. Options are those of model:generate.
+--- The text a model writes with and without its adapters.
+--- @param model Model a model with adapters
+--- @param prompts string|string[] a prompt, or several
+--- @param options? table those of model:generate
+--- @return table[] { prompt =, with =, without = } of each prompt
+--- @example print(qlora.explore.with_and_without(model, "In the morning", { max_new_tokens = 4 }))
 function explore.with_and_without(model, prompts, options)
   if type(prompts) == "string" then prompts = { prompts } end
   if type(prompts) ~= "table" then

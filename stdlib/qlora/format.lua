@@ -1,7 +1,10 @@
 --- Numbers as people read them: bytes, durations, counts.
 local format = {}
 
---- "4.31 GiB" (binary units, three significant digits).
+--- A number of bytes in binary units with three significant digits.
+--- @param count number the bytes
+--- @return string such as "4.31 GiB"
+--- @example assert(qlora.format.bytes(3 << 20) == "3.00 MiB")
 function format.bytes(count)
   local units, i, value = { "B", "KiB", "MiB", "GiB", "TiB" }, 1, count
   while value >= 1024 and i < #units do value, i = value / 1024, i + 1 end
@@ -9,14 +12,20 @@ function format.bytes(count)
   return (value >= 100 and "%.0f %s" or value >= 10 and "%.1f %s" or "%.2f %s"):format(value, units[i])
 end
 
---- "1:02:03" or "4:05".
+--- A duration.
+--- @param seconds number the seconds
+--- @return string such as "1:02:03" or "4:05"
+--- @example assert(qlora.format.seconds(245) == "4:05")
 function format.seconds(seconds)
   local whole = math.floor(seconds + 0.5)
   local h, m, s = whole // 3600, whole // 60 % 60, whole % 60
   return h > 0 and ("%d:%02d:%02d"):format(h, m, s) or ("%d:%02d"):format(m, s)
 end
 
---- "1.61 B", "39.9 M", "812": decimal thousands.
+--- A number in decimal thousands with three significant digits.
+--- @param value number the number
+--- @return string such as "1.61 G", "39.9 M" or "812"
+--- @example assert(qlora.format.count(39.9e6) == "39.9 M")
 function format.count(value)
   local units, i = { "", " K", " M", " G", " T", " P" }, 1
   while value >= 1000 and i < #units do value, i = value / 1000, i + 1 end

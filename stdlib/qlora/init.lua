@@ -4,6 +4,7 @@ local native = require "qlora.native"
 local chat = require "qlora.chat"
 local checks = require "qlora.checks"
 local format = require "qlora.format"
+local json = require "qlora.json"
 local lora = require "qlora.lora"
 local plan = require "qlora.plan"
 local selection = require "qlora.selection"
@@ -13,7 +14,7 @@ local suggest = require "qlora.suggest"
 local qlora = {
   native = native, version = native.version, tokenizer = native.tokenizer,
   chat = chat, data = require "qlora.data", eval = require "qlora.eval",
-  explore = require "qlora.explore", params = require "qlora.params",
+  explore = require "qlora.explore", format = format, json = json, params = require "qlora.params",
   plot = require "qlora.plot", report = require "qlora.report", run = require "qlora.run",
   runs = require "qlora.runs", schedule = require "qlora.schedule",
   select = require "qlora.select", sweep = require "qlora.sweep",
@@ -30,10 +31,13 @@ end
 native.extend("Model", { add_lora = lora.add_lora, preview_lora = lora.preview, plan = plan.of })
 native.extend("Tokenizer", { apply_chat = chat.apply_chat })
 
-local load_schema = strict.declare("qlora.load", {
-  quant = "string|boolean", block = "count", double_quant = "boolean", compute = "string", device = "string",
-  stream = "boolean", adapter = "string", modules = "any", quiet = "boolean", header_only = "boolean",
-})
+local load_schema = strict.declare("qlora.load",
+  strict.native("load_model",
+    { "quant", "block", "double_quant", "compute", "device", "stream", "adapter", "header_only" }),
+  {
+    modules = { "any", "a selection whose answers may carry `quant`, over the `quant` of the whole model" },
+    quiet = { "boolean", "do not print how many modules got which type", default = false },
+  })
 
 --- Types of modules with a choice of their own, from the tree of a header-only (or smoke) model.
 local function quantization_by_module(path, o)
@@ -44,20 +48,21 @@ local function quantization_by_module(path, o)
   return chosen
 end
 
---- A model from a directory, a .gguf file or a hub name in the local cache; tensors { name = tensor } from a
---- .safetensors file. `modules` is a selection whose answers may carry `quant` ("nf4", "fp4", "int4" or false for 16
---- bits), over the `quant` of the whole model. `stream` true leaves the base on disk, false keeps it in memory; without
---- it the base is streamed when it does not fit `--memory` and its file allows that. With `header_only` nothing but the
---- configuration is read: for selections and plans of models that are not here; `path` may then be a config.json or a
---- known name such as "llama-65b".
+--- A model from a directory, a .gguf file or a hub name in the local cache; a table { name = tensor } from a
+--- .safetensors file. With `header_only` nothing but the configuration is read: for selections and plans of models
+--- that are not here; `path` may then be a config.json or a known name such as "llama-65b".
+--- @param path string a directory, a .gguf or .safetensors file, or a hub name
+--- @return Model the model, or a table of tensors
+--- @throws when nothing is found at the path, when its architecture is not known, or when it does not fit the memory
+--- @example
+--- local model = qlora.load(qlora.resource "models/tiny", { quant = "nf4", double_quant = true, compute = "bf16" })
+--- assert(model:module("model.layers.0.mlp.up_proj").quant == "nf4")
 function qlora.load(path, options)
   if type(path) ~= "string" then
     strict.fail("qlora.load: expected a directory, a .gguf file or a hub name, got %s", strict.show(path))
   end
   if path:match("%.safetensors$") then return native.load_tensors(path) end
   local o = strict.options("qlora.load", options, load_schema)
-  if o.quant then strict.one_of("qlora.load", "quant", o.quant, selection.quant_types) end
-  if o.compute then strict.one_of("qlora.load", "compute", o.compute, { "bf16", "f32" }) end
   if (o.block or o.double_quant ~= nil) and not o.quant and not o.modules then
     strict.fail('qlora.load: block and double_quant say how to quantize; set quant = "nf4", "fp4" or "int4" too')
   end
@@ -89,9 +94,14 @@ local function check_config(given, model)
   end
 end
 
-local new_schema = strict.declare("qlora.new_model", { config = "!table", tokenizer = "object", seed = "integer" })
+local new_schema = strict.declare("qlora.new_model", strict.native "new_model")
 
---- A randomly initialised model from a config table: { config = …, seed = }.
+--- A randomly initialised model of a configuration, with every parameter trainable.
+--- @return Model the model
+--- @throws when a key of `config` is read by nobody, or one that is needed is missing
+--- @example
+--- local model = qlora.new_model { config = model.config, seed = 3 }
+--- assert(#model:trainable() > 0)
 function qlora.new_model(options)
   local o = strict.options("qlora.new_model", options, new_schema)
   o.seed = o.seed or native.options.seed or 0
@@ -101,19 +111,24 @@ function qlora.new_model(options)
   return model
 end
 
---- Writes tensors { name = tensor } as a safetensors file.
+--- Writes tensors as a safetensors file.
+--- @param path string the file to write
+--- @param tensors table the tensors by name
+--- @example
+--- qlora.save("two.safetensors", { a = qlora.ones(2), b = qlora.zeros(3) })
 function qlora.save(path, tensors)
   return native.save_tensors(path, tensors)
 end
 
-for name, schema in pairs(native.optimizer_options()) do
-  strict.declare("qlora.optim." .. name, schema)
+for _, name in ipairs(strict.sorted_keys(native.optim)) do
+  local schema = strict.declare("qlora.optim." .. name, strict.native("optim." .. name))
+  schema.lr.hint = "the learning rate, such as lr = 2e-4"
   qlora.optim[name] = function(parameters, options)
     if type(parameters) ~= "table" then
       strict.fail("optim.%s: the first argument is the list of tensors to train, model:trainable(); got %s", name,
         strict.show(parameters))
     end
-    local o = strict.options("optim." .. name, options, schema, { lr = "the learning rate, such as lr = 2e-4" })
+    local o = strict.options("optim." .. name, options, schema)
     if o.paged == nil and (o.budget or o.spill) then
       strict.fail("optim.%s: budget and spill are those of paged state; set paged = true too", name)
     end

@@ -50,7 +50,12 @@ function encode(value, seen)
   return quote(tostring(value)) -- functions and userdata by their printed name
 end
 
---- The JSON text of `value`; {} is written [] because Lua cannot tell an empty list from an empty map.
+--- The JSON text of a value, on one line with sorted keys, so that equal tables give equal text; {} is written []
+--- because Lua cannot tell an empty list from an empty map.
+--- @param value any a table, text, number or boolean
+--- @return string the JSON text
+--- @throws when a table contains itself
+--- @example assert(qlora.json.encode({ b = 1, a = { true } }) == '{"a":[true],"b":1}')
 function json.encode(value)
   return encode(value, {})
 end
@@ -136,7 +141,11 @@ function decode(text, at, depth)
   return bad(at, "a value")
 end
 
---- The Lua value of a JSON text; null is nil, so an absent key. Raises for anything that is not one JSON value.
+--- The Lua value of a JSON text; null is nil, so an absent key.
+--- @param text string the JSON text
+--- @return any the value
+--- @throws for anything that is not one JSON value, with the byte
+--- @example assert(qlora.json.decode('{"a":[1,2]}').a[2] == 2)
 function json.decode(text)
   local value, after = decode(text, 1, 1)
   if text:find("%S", after) then bad(text:find("%S", after), "the end") end

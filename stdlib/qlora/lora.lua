@@ -5,32 +5,40 @@ local selection = require "qlora.selection"
 
 local lora = {}
 
-local schema = { select = "!any", quiet = "boolean" }
-for key, kinds in pairs(selection.settings_schema) do schema[key] = kinds end
-strict.declare("model:add_lora", schema)
+local schema = strict.declare("model:add_lora", selection.settings_schema, {
+  select = { "any", "a function of the module, a list of names, \"all-linear\" or a qlora.select helper",
+    required = true, hint = 'such as select = "all-linear", { "q_proj", "v_proj" } or a function of the module' },
+  quiet = { "boolean", "do not print the report", default = false },
+})
 
-local hints = {
-  select = 'such as select = "all-linear", { "q_proj", "v_proj" } or a function of the module',
-  rank = "such as rank = 16",
-}
-
---- Adds trainable low-rank adapters. Returns the report (`.rules`, `.modules`, `.trainable`, `.list`; printing it shows
---- the table).
+--- Adds trainable low-rank adapters to the selected modules. Settings that a selection answers win over those given
+--- here.
+--- @return Selection what matched; printing it shows the table
+--- @throws when a rule matches no module, when a module is not linear or has no rank, or when it has an adapter
+---   already
+--- @example
+--- model:remove_adapters()
+--- local report = model:add_lora { select = qlora.select.mlp(), rank = 8, alpha = 16, dropout = 0.05 }
+--- assert(report.modules > 0)
 function lora.add_lora(model, options)
   if options == nil and type(model) == "table" and not model.modules then
     strict.fail("add_lora: call it with a colon, model:add_lora { … }; with a dot it gets no model")
   end
-  local o = strict.options("add_lora", options, schema, hints)
+  local o = strict.options("add_lora", options, schema)
   local defaults = {}
   for key in pairs(selection.settings_schema) do defaults[key] = o[key] end
-  if o.init then strict.one_of("add_lora", "init", o.init, { "default", "gaussian" }) end
   local list, report = selection.resolve(model, o.select, defaults)
   report.trainable = model:attach_lora(list)
   if not o.quiet and not native.options.quiet then print(report) end
   return report
 end
 
---- What a selection would match, without attaching anything. `defaults` are settings as `add_lora` takes them.
+--- What a selection would match, without attaching anything.
+--- @param what any a selection, as for add_lora
+--- @param defaults? table settings as add_lora takes them, such as { rank = 8 }
+--- @return Selection what would match
+--- @throws when a rule matches no module
+--- @example assert(model:preview_lora({ "up_proj" }, { rank = 4 }).modules > 0)
 function lora.preview(model, what, defaults)
   local _, report = selection.resolve(model, what, defaults)
   return report

@@ -35,12 +35,18 @@ local function convert(key, text, default)
   return strict.fail("--set %s: the default is a %s, which cannot be given on the command line", key, type(default))
 end
 
+strict.class("Params", {}, {
+  doc = "The parameters of a recipe, by name; pairs() goes through them, printing shows them.", receiver = "p",
+})
+
 local params = { resolved = nil }
 
 -- Names of --set that nothing has read yet, and where the recipe declares its parameters.
 local unread, declared_at = {}, ""
 
---- At the end of a recipe: an override that nothing read changed nothing, which is worth an error.
+--- Raises an error for an override of `--set` that nothing has read; the program calls it at the end of a recipe.
+--- @throws when a parameter was overridden and never read
+--- @example qlora.params.check_overrides()
 function params.check_overrides()
   for _, key in ipairs(strict.sorted_keys(native.options.set or {})) do
     if not params.resolved then
@@ -97,4 +103,12 @@ local function resolve(defaults)
   })
 end
 
+--- The knobs of a recipe: a copy of its defaults with the values of `--set`; reading or writing any other key is an
+--- error.
+--- @param defaults table values by name; `--set` gives a value of the same type
+--- @return Params the values
+--- @throws when `--set` names a parameter that is not there, or a value of another type
+--- @example
+--- local p = qlora.params { rank = 16, lr = 2e-4 } -- qlora-run --set rank=8 recipe.lua
+--- assert(p.rank == 16)
 return setmetatable(params, { __call = function(_, defaults) return resolve(defaults) end })

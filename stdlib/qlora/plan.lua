@@ -87,7 +87,19 @@ local function choices(figures, plan_with)
   return rows
 end
 
-local Plan = { __name = "plan", __tostring = text }
+local Plan = strict.class("Plan", { __name = "plan", __tostring = text }, {
+  doc = "What a training step needs, as model:plan returns it; printing it shows all.", receiver = "plan",
+  fields = {
+    { "peak", "integer", "most bytes at any moment" }, { "categories", "table[]", "name and bytes of each category" },
+    { "moments", "table[]", "name and bytes of each moment of a step" },
+    { "adapter_bytes", "integer", "bytes of the adapters" },
+    { "optimizer_bytes", "integer", "bytes of the optimizer's state" },
+    { "disk", "integer", "bytes on disk" }, { "flops_per_step", "number", "operations of a step" },
+    { "seconds_per_step", "number", "estimated time of a step" },
+    { "stream", "boolean", "whether the base stays on disk" },
+    { "levers", "table[]", "name, peak and seconds_per_step of each change" },
+  },
+})
 
 --- The changes that cost or save memory, each by itself.
 local function levers(figures)
@@ -117,11 +129,10 @@ local function levers(figures)
   return list
 end
 
-local schema = strict.declare("model:plan", {
-  batch = "!count", length = "!count", micro_batch = "count", checkpointing = "boolean|count", offload = "boolean",
-  stream = "boolean", optimizer = "object",
-})
-local hints = { batch = "the sequences of a step, batch = 8", length = "the tokens of a sequence, length = 512" }
+local schema = strict.declare("model:plan",
+  strict.native("Model:plan_step",
+    { "batch", "length", "micro_batch", "checkpointing", "offload", "stream", "optimizer" }))
+schema.batch.hint, schema.length.hint = "the sequences of a step, batch = 8", "the tokens of a sequence, length = 512"
 
 local function merged(...)
   local result = {}
@@ -158,15 +169,18 @@ local function chosen(model, o)
   return figures
 end
 
---- What a training step of this model needs: `.peak`, `.categories`, `.moments`, `.adapter_bytes`, `.optimizer_bytes`,
---- `.disk`, `.flops_per_step`, `.seconds_per_step`, `.stream`, `.levers`; printing it shows all. Options: batch,
---- length, micro_batch (default batch), checkpointing and offload (default as the model is set), stream (default as it
---- was loaded, else when it does not fit otherwise), optimizer (default AdamW in 32 bits).
+--- What a training step of this model needs, told from shapes alone, with what each lever would change. Without
+--- `stream` the base is streamed when it does not fit otherwise.
+--- @return Plan the figures; printing it shows all of them
+--- @throws when a sequence is longer than the model allows, or micro_batch is larger than batch
+--- @example
+--- local plan = model:plan { batch = 2, length = 32 }
+--- assert(plan.peak > 0)
 function plan.of(model, options)
   if options == nil and type(model) == "table" and not model.modules then
     strict.fail("plan: call it with a colon, model:plan { batch = 8, length = 512 }; with a dot it gets no model")
   end
-  local o = strict.options("plan", options, schema, hints)
+  local o = strict.options("plan", options, schema)
   local figures = chosen(model, o)
   local function plan_with(change) return model:plan_step(merged(o, { stream = figures.stream }, change)) end
   figures.seconds_per_step = plan_with({}).seconds_per_step

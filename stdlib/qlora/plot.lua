@@ -29,7 +29,11 @@ local function resample(values, width)
   return out
 end
 
---- One line of block characters; `width` defaults to 40.
+--- A list of numbers as one line of block characters.
+--- @param values number[] the numbers
+--- @param width? integer most characters; 40 when left out
+--- @return string the line
+--- @example assert(qlora.plot.sparkline({ 1, 2, 3 }) == "▁▅█")
 function plot.sparkline(values, width)
   values = resample(values, width or 40)
   local low, high = finite(values)
@@ -50,12 +54,25 @@ local function number(value)
   return math.abs(value) >= 100 and ("%.0f"):format(value) or ("%.3g"):format(value)
 end
 
---- A plot of `values` (evenly spaced) as a string. Options: width and height in characters, title, from and to (labels
---- of the axis).
+local size = {
+  width = { "count", "characters across", default = 60 },
+  height = { "count", "lines of characters", default = 10 },
+  title = { "string", "line above the plot; default none" },
+}
+local lines_schema = strict.declare("qlora.plot.lines", size, {
+  from = { "number", "label of the first value; default 1" },
+  to = { "number", "label of the last value; default their number" },
+})
+local curves_schema = strict.declare("qlora.plot.curves", size)
+strict.declare("qlora.plot.loss", lines_schema)
+
+--- A curve of evenly spaced values.
+--- @param values number[] the values
+--- @return string the plot
+--- @example print(qlora.plot.lines({ 3, 2, 1.5, 1.2 }, { title = "loss", height = 4 }))
 function plot.lines(values, options)
-  local o = strict.options("plot.lines", options,
-    { width = "count", height = "count", title = "string", from = "number", to = "number" })
-  local width, height = o.width or 60, o.height or 10
+  local o = strict.options("plot.lines", options, lines_schema)
+  local width, height = o.width, o.height
   local low, high = finite(values)
   if low > high then return (o.title or "") .. " (nothing to plot)" end
   if low == high then low, high = low - 0.5, high + 0.5 end
@@ -108,12 +125,16 @@ local function extent(curves)
   return x0, math.max(x1, x0 + 1), low, high
 end
 
---- Several curves over one another as a string: a list of { name =, points = { { x, y }, … } }. Each has a colour on a
---- terminal and a letter elsewhere; options as for `lines`. Values that span orders of magnitude get a logarithmic
---- axis.
+--- Several curves over one another, each in a colour on a terminal and as a letter elsewhere. Values that span orders
+--- of magnitude get a logarithmic axis.
+--- @param curves table[] { name =, points = { { x, y }, … } } of each curve
+--- @return string the plot
+--- @example
+--- local a, b = { { 1, 3 }, { 2, 1 } }, { { 1, 2 }, { 2, 2 } }
+--- print(qlora.plot.curves { { name = "a", points = a }, { name = "b", points = b } })
 function plot.curves(curves, options)
-  local o = strict.options("plot.curves", options, { width = "count", height = "count", title = "string" })
-  local width, height, coloured = o.width or 60, o.height or 10, grid.has_colour()
+  local o = strict.options("plot.curves", options, curves_schema)
+  local width, height, coloured = o.width, o.height, grid.has_colour()
   local x0, x1, low, high = extent(curves)
   if low > high then return (o.title or "") .. " (nothing to plot)" end
   if low == high then low, high = low - 0.5, high + 0.5 end
@@ -165,7 +186,9 @@ function plot.curves(curves, options)
   return table.concat(lines, "\n")
 end
 
---- Prints the loss curve of a training result, or of a list of numbers.
+--- Prints the loss curve of a run.
+--- @param what Training|number[] what qlora.train returned, or a list of numbers
+--- @example qlora.plot.loss { 3, 2, 1.5, 1.2 }
 function plot.loss(what, options)
   local values = {}
   for i, entry in ipairs(what.history or what) do values[i] = type(entry) == "table" and entry.loss or entry end

@@ -88,8 +88,16 @@ local function labels(names, count, first)
   return list
 end
 
-local map_schema = { title = "string", rows = "table", columns = "table", width = "count", height = "count",
-  low = "number", high = "number", file = "string" }
+local map_schema = strict.declare("qlora.plot.heatmap", {
+  title = { "string", "line above the plot; default none" },
+  rows = { "table", "names of the rows; default their numbers" },
+  columns = { "table", "names of the columns; default none" },
+  width = { "count", "most cells across; larger matrices are averaged", default = 64 },
+  height = { "count", "most rows of cells", default = 40 },
+  low = { "number", "lower end of the scale; default the smallest element" },
+  high = { "number", "upper end of the scale; default the largest element" },
+  file = { "string", "also writes this .svg or .png file" },
+})
 
 local function map_file(name, x, o)
   local values, shape = matrix(name, x, 512, 512)
@@ -119,11 +127,14 @@ local function map_file(name, x, o)
   })
 end
 
---- A heat map of a matrix (a tensor or a list of rows) as text. Options: title; rows and columns, lists of names; width
---- and height, the most cells; low and high, the ends of the scale; file, which also writes FILE.svg or FILE.png.
+--- A heat map of a matrix as text.
+--- @param x Tensor|number[][] the matrix
+--- @return string the plot
+--- @throws when it is no matrix, or `file` has another ending
+--- @example print(qlora.plot.heatmap(qlora.eye(4), { title = "unit matrix", file = "unit.png" }))
 function grid.heatmap(x, options)
   local o = strict.options("plot.heatmap", options, map_schema)
-  local values, shape = matrix("plot.heatmap", x, o.height or 40, o.width or 64)
+  local values, shape = matrix("plot.heatmap", x, o.height, o.width)
   local low, high = range(values, o)
   if o.file then map_file("plot.heatmap", x, o) end
   local coloured, cell = grid.has_colour(), #values[1] <= 40 and 2 or 1
@@ -156,11 +167,17 @@ function grid.heatmap(x, options)
   return table.concat(lines, "\n")
 end
 
-local histogram_schema = { bins = "count", low = "number", high = "number", title = "string", width = "count",
-  file = "string" }
+local histogram_schema = strict.declare("qlora.plot.histogram", strict.native "Tensor:histogram", {
+  title = { "string", "line above the plot; default none" },
+  width = { "count", "characters of the longest bar", default = 50 },
+  file = { "string", "also writes this .svg file" },
+})
 
---- A histogram of a tensor's elements, or of a list of numbers, as text. Options: bins (default 20), low, high, title,
---- width; file, which also writes FILE.svg.
+--- A histogram of a tensor's elements, or of a list of numbers, as text.
+--- @param x Tensor|number[] the numbers
+--- @return string the plot
+--- @throws when the list is empty, or `file` has another ending
+--- @example print(qlora.plot.histogram(qlora.randn(100), { bins = 5 }))
 function grid.histogram(x, options)
   local o = strict.options("plot.histogram", options, histogram_schema)
   if not is_tensor(x) then
@@ -172,7 +189,7 @@ function grid.histogram(x, options)
     write("plot.histogram", o.file,
       { svg = function() return charts.standalone(charts.bars(h.counts, h.low, h.high), o.title) end })
   end
-  local width, most, lines = o.width or 50, math.max(1, table.unpack(h.counts)), { o.title }
+  local width, most, lines = o.width, math.max(1, table.unpack(h.counts)), { o.title }
   local eighths = { "", "▏", "▎", "▍", "▌", "▋", "▊", "▉" }
   for i, count in ipairs(h.counts) do
     local units = math.floor(count / most * width * 8 + 0.5)

@@ -11,7 +11,11 @@ local strict = require "qlora.strict"
 local report = {}
 local escape = charts.escape
 
---- { step, value } of the entries that have a number under `key`.
+--- The values of a journal as points.
+--- @param entries table[] lines of a journal
+--- @param key string which value, such as "loss"
+--- @return number[][] { step, value } where the value is a number
+--- @example assert(qlora.report.points({ { step = 1, loss = 3.5 } }, "loss")[1][2] == 3.5)
 function report.points(entries, key)
   local points = {}
   for _, entry in ipairs(entries) do
@@ -21,6 +25,9 @@ function report.points(entries, key)
 end
 
 --- Tokens per second of each step; the clock starts anew in each session.
+--- @param entries table[] lines of a journal with seconds and tokens
+--- @return number[][] { step, rate } of each step
+--- @example assert(qlora.report.rates({ { step = 1, seconds = 2.0, tokens = 10 } })[1][2] == 5)
 function report.rates(entries)
   local points, before = {}, 0.0
   for _, entry in ipairs(entries) do
@@ -34,7 +41,10 @@ end
 
 local function rate_text(value) return ("%.0f"):format(value) end
 
---- Points in bytes as points in the unit that suits the largest, and the unit's name.
+--- Points in bytes as points in the unit that suits the largest.
+--- @param points number[][] { step, bytes } of each step
+--- @return number[][], string the points in that unit, and its name
+--- @example assert(select(2, qlora.report.in_units { { 1, 3 << 20 } }) == "MiB")
 function report.in_units(points)
   local high, units, power = 0, { "bytes", "KiB", "MiB", "GiB", "TiB" }, 1
   for _, point in ipairs(points) do high = math.max(high, point[2]) end
@@ -190,7 +200,13 @@ local function parameters(record)
   return #rows > 0 and page.table(nil, rows) or '<p class="none">none recorded</p>'
 end
 
---- The page of a record as `run_journal.read` gives it.
+--- The page of a run as text.
+--- @param record table what qlora.run_journal reads from a run directory
+--- @return string the HTML
+--- @example
+--- local run = qlora.run { dir = "runs/a" }
+--- run:log { step = 1, loss = 3.5 }
+--- assert(qlora.report.html(require("qlora.run_journal").read "runs/a"):find "<html")
 function report.html(record)
   local series = loss_series(record)
   local parts = { heading(record), summary(record), "<h2>Loss</h2>", charts.legend(series),
@@ -218,13 +234,25 @@ function report.html(record)
   return page.document(record.name, table.concat(parts, "\n"))
 end
 
---- Draws report.html in a run directory from what the directory holds; returns its path.
+--- Draws report.html in a run directory from what the directory holds.
+--- @param dir string the run directory
+--- @return string the path of the page
+--- @example
+--- qlora.run({ dir = "runs/a" }):log { step = 1, loss = 3.5 }
+--- assert(qlora.report.write "runs/a" == "runs/a/report.html")
 function report.write(dir)
   local path = dir .. "/report.html"
   native.write_file(path, report.html(journal.read(dir)))
   return path
 end
 
+--- Draws report.html in a run directory from what the directory holds; a run that goes on or was killed has one too.
+--- @param dir string the run directory
+--- @return string the path of the page
+--- @throws when the directory holds no run
+--- @example
+--- qlora.run({ dir = "runs/a" }):log { step = 1, loss = 3.5 }
+--- assert(qlora.report "runs/a" == "runs/a/report.html")
 return setmetatable(report, { __call = function(_, dir)
   if type(dir) ~= "string" then strict.fail("qlora.report: expected a run directory, got %s", type(dir)) end
   local ok, path = pcall(report.write, dir)

@@ -9,7 +9,12 @@ local runs = require "qlora.runs"
 local strict = require "qlora.strict"
 local tensorboard = require "qlora.tensorboard"
 
-local Run = { __name = "run" }
+local Run = strict.class("Run", { __name = "run" }, {
+  doc = "A run directory: recipe.lua, params.json, journal.jsonl, events.out.tfevents.*, checkpoint-000250, "
+    .. "summary.json and report.html.", receiver = "run",
+  fields = { { "dir", "string", "the directory" }, { "keep", "integer", "checkpoints that are kept" },
+    { "resuming", "boolean", "whether it was opened by --resume" } },
+})
 Run.__index = Run
 
 local run = {}
@@ -48,26 +53,8 @@ local function place(dir, resume)
   return last
 end
 
-local schema = strict.declare("qlora.run", { dir = "string", keep = "count", tensorboard = "boolean" })
-
---- Starts (or, under --resume, reopens) a run directory. Options: dir, keep (checkpoints kept, default 3), tensorboard
---- (default true).
-function run.new(options)
-  local o = strict.options("qlora.run", options, schema)
-  local wanted, resume = o.dir or default_dir(), native.options.resume
-  if native.options.smoke then wanted, resume = wanted .. "-smoke", nil end
-  local self = setmetatable({ keep = o.keep or 3, resuming = resume ~= nil and resume ~= false }, Run)
-  self.dir = place(wanted, self.resuming and resume or nil)
-  native.mkdir(self.dir)
-  if self.resuming then self:reopen() else self:describe() end
-  self.journal = assert(io.open(self.dir .. "/journal.jsonl", "a"))
-  self.wants_events = o.tensorboard ~= false
-  self:index()
-  return self
-end
-
 --- A run that goes on is not finished, and what it appends starts on a line of its own.
-function Run:reopen()
+local function reopen(self)
   local summary, path = self.dir .. "/summary.json", self.dir .. "/journal.jsonl"
   if native.exists(summary) then native.remove_tree(summary) end
   local file = io.open(path, "r+b")
@@ -83,7 +70,7 @@ function Run:reopen()
 end
 
 --- Brings the index up to date; a run never stops because of it.
-function Run:index()
+local function update_index(self)
   local ok, message = runs.record(self.dir)
   if not ok then
     io.stderr:write(("qlora.run: not in the index now: %s; qlora.runs adds it from its directory\n"):format(message))
@@ -91,7 +78,7 @@ function Run:index()
 end
 
 --- Writes the recipe's source and the resolved parameters.
-function Run:describe()
+local function describe(self)
   local script = native.options.script
   local file = script and io.open(script, "rb")
   if file then
@@ -106,14 +93,19 @@ function Run:describe()
 end
 
 --- Adds what a training loop runs with, so that reports and the index know it without the recipe's help.
+--- @param settings table values by name
+--- @example qlora.run({ dir = "runs/a" }):settings { rank = 8 }
 function Run:settings(settings)
   if not self.params then return end -- resumed: the first session wrote them
   self.params.settings = settings
   native.write_file(self.dir .. "/params.json", json.encode(self.params) .. "\n")
-  self:index()
+  update_index(self)
 end
 
---- Appends a line to the journal, at once on disk as far as Lua can tell; numbers of a step also go to TensorBoard.
+--- Appends a line to the journal; numbers of a step also go to TensorBoard.
+--- @param entry table values by name, with `step` for those of a step
+--- @throws when the disk is full
+--- @example qlora.run({ dir = "runs/a" }):log { step = 1, loss = 3.5 }
 function Run:log(entry)
   local ok, message = self.journal:write(json.encode(entry), "\n")
   if ok then ok, message = self.journal:flush() end
@@ -131,7 +123,15 @@ function Run:log(entry)
   end
 end
 
---- Saves model, optimizer and `state` as checkpoint-STEP and removes the oldest beyond `keep`. Returns the directory.
+--- Saves a checkpoint, complete or not at all, and removes the oldest beyond `keep`.
+--- @param model Model its trained parameters
+--- @param optimizer Optimizer its state
+--- @param state table what the loop needs to go on, with `step`
+--- @return string the directory of the checkpoint
+--- @throws when the disk is full; the checkpoints before it stay whole
+--- @example
+--- local run = qlora.run { dir = "runs/a" }
+--- assert(run:checkpoint(model, optimizer, { step = 1 }) == "runs/a/checkpoint-000001")
 function Run:checkpoint(model, optimizer, state)
   local dir = ("%s/checkpoint-%06d"):format(self.dir, state.step)
   if not native.exists(dir) then
@@ -148,7 +148,12 @@ function Run:checkpoint(model, optimizer, state)
   return dir
 end
 
---- Under --resume: loads the latest checkpoint into model and optimizer and returns its state; otherwise nil.
+--- Loads the latest checkpoint under --resume.
+--- @param model Model a model with the same adapters
+--- @param optimizer Optimizer an optimizer of the same kind
+--- @return table|nil the loop's state; nil without --resume
+--- @throws when the directory holds no complete checkpoint
+--- @example assert(qlora.run({ dir = "runs/a" }):restore(model, optimizer) == nil)
 function Run:restore(model, optimizer)
   if not self.resuming then return nil end
   local numbers = checkpoints(self.dir)
@@ -160,7 +165,13 @@ function Run:restore(model, optimizer)
   return state
 end
 
---- Writes summary.json and report.html, closes the files. `result` is what `qlora.train` returns.
+--- Writes summary.json and report.html and closes the files.
+--- @param result Training what qlora.train returned
+--- @example
+--- local run = qlora.run { dir = "runs/a" }
+--- run:log { step = 1, loss = 3.5 }
+--- run:finish { steps = 1, tokens = 10, seconds = 1.0, first_loss = 3.5, last_loss = 3.5 }
+--- assert(qlora.native.exists "runs/a/report.html")
 function Run:finish(result)
   self.journal:close()
   if self.events then self.events.file:close() end
@@ -170,7 +181,36 @@ function Run:finish(result)
     first_loss = result.first_loss, last_loss = result.last_loss,
   } .. "\n")
   report.write(self.dir)
-  self:index()
+  update_index(self)
 end
 
+local schema = strict.declare("qlora.run", {
+  dir = { "string", "the directory; default runs/RECIPE. A taken name gets -2, -3, …" },
+  keep = { "count", "checkpoints that are kept", default = 3 },
+  tensorboard = { "boolean", "write TensorBoard event files", default = true },
+})
+strict.declare("qlora.run.new", schema)
+
+--- Starts a run directory, or reopens one under --resume.
+--- @return Run the run
+--- @throws when --resume finds no run
+--- @example assert(qlora.run.new({ dir = "runs/a" }).dir == "runs/a")
+function run.new(options)
+  local o = strict.options("qlora.run", options, schema)
+  local wanted, resume = o.dir or default_dir(), native.options.resume
+  if native.options.smoke then wanted, resume = wanted .. "-smoke", nil end
+  local self = setmetatable({ keep = o.keep, resuming = resume ~= nil and resume ~= false }, Run)
+  self.dir = place(wanted, self.resuming and resume or nil)
+  native.mkdir(self.dir)
+  if self.resuming then reopen(self) else describe(self) end
+  self.journal = assert(io.open(self.dir .. "/journal.jsonl", "a"))
+  self.wants_events = o.tensorboard
+  update_index(self)
+  return self
+end
+
+--- Starts a run directory, or reopens one under --resume.
+--- @return Run the run
+--- @throws when --resume finds no run
+--- @example assert(qlora.run({ dir = "runs/a" }).dir == "runs/a")
 return setmetatable(run, { __call = function(_, options) return run.new(options) end })

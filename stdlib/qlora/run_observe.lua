@@ -7,6 +7,11 @@ local observe = {}
 --- Adapter norms are journaled about this many times in a run, which is as many columns as a heat map can show.
 local norm_count = 40
 
+local sampling_schema = strict.declare("train: samples", {
+  every = { "count", "steps between samples; default a tenth of the run" },
+  max_new_tokens = { "count", "most tokens of a sample", default = 48 },
+})
+
 --- Checks `samples = { "prompt", …, every =, max_new_tokens = }` of `qlora.train`.
 function observe.sampling(samples)
   if not samples then return nil end
@@ -14,7 +19,7 @@ function observe.sampling(samples)
   for key, value in pairs(samples) do
     if math.tointeger(key) then prompts[key] = value else rest[key] = value end
   end
-  local o = strict.options("train: samples", rest, { every = "count", max_new_tokens = "count" })
+  local o = strict.options("train: samples", rest, sampling_schema)
   if #prompts == 0 then
     strict.fail 'train: samples holds no prompt; write samples = { "text to continue", every = 50 }'
   end
@@ -53,7 +58,7 @@ end
 local function sample(o, run, bar, step)
   local list = {}
   for i, prompt in ipairs(o.samples.prompts) do
-    local count = native.options.smoke and 4 or o.samples.max_new_tokens or 48
+    local count = native.options.smoke and 4 or o.samples.max_new_tokens
     local text = o.model:generate(prompt, { max_new_tokens = count })
     list[i] = { prompt = prompt, text = text }
     bar:note(("sample at step %d: %s ->%s"):format(step, prompt, text))

@@ -75,7 +75,12 @@ local function change(parent, body)
   if not ok then error(message, 0) end
 end
 
---- Writes the row of one run directory. A run goes on when that fails: returns false and the reason.
+--- Writes the row of one run directory into the index beside it. A run goes on when that fails.
+--- @param dir string the run directory
+--- @return boolean, string|nil whether it was written, and why not
+--- @example
+--- qlora.run { dir = "runs/a" }
+--- assert(qlora.runs.record "runs/a")
 function runs.record(dir)
   local ok, message = pcall(function()
     change(parent_of(dir), function(database) insert(database, journal.read(dir)) end)
@@ -111,7 +116,10 @@ end
 
 -- Listing ------------------------------------------------------------------------------------------------------------
 
-local Listing = { __name = "runs" }
+local Listing = strict.class("Runs", { __name = "runs" }, {
+  doc = "Rows of the index of runs, by column; printing it shows the results and the settings in which they differ.",
+  receiver = "runs",
+})
 Listing.__index = Listing
 
 local function cell(value, key)
@@ -121,7 +129,11 @@ local function cell(value, key)
   return tostring(value)
 end
 
---- The settings in which the runs of a list differ, at most `count`.
+--- The settings in which rows differ.
+--- @param list table[] rows, as qlora.runs gives them
+--- @param count integer most names
+--- @return string[] the names
+--- @example assert(qlora.runs.differences({ { rank = 4 }, { rank = 8 } }, 5)[1] == "rank")
 function runs.differences(list, count)
   local keys, plain = {}, {}
   for _, name in ipairs(fixed) do plain[name] = true end
@@ -142,7 +154,11 @@ function runs.differences(list, count)
   return table.move(differing, 1, math.min(count, #differing), 1, {})
 end
 
---- Aligned columns of `keys` for a list of rows, with a heading.
+--- Aligned columns of rows as text, with a heading.
+--- @param list table[] rows, as qlora.runs gives them
+--- @param keys string[] the columns
+--- @return string the table
+--- @example print(qlora.runs.columns({ { name = "a", loss = 3.5 } }, { "name", "loss" }))
 function runs.columns(list, keys)
   local widths, lines = {}, {}
   for i, key in ipairs(keys) do
@@ -186,12 +202,17 @@ local function explain(option, text, message, names)
     option == "where" and '"rank > 16 and status = \'finished\'"' or '"eval_loss" or "loss desc, rank"')
 end
 
---- Runs of `dir` (default "runs") as rows with their results and parameters. Options: where and order, SQL over the
---- columns (see `runs.names`); limit; rebuild, which makes the index anew.
+local schema = strict.declare("qlora.runs", {
+  dir = { "string", "the folder that holds the run directories", default = "runs" },
+  where = { "string", "SQL condition over the columns (qlora.runs.names), such as \"rank > 16\"" },
+  order = { "string", "SQL order over the columns", default = "started, name" },
+  limit = { "count", "most rows; default all" },
+  rebuild = { "boolean", "make the index anew from the directories", default = false },
+})
+
 local function query(options)
-  local o = strict.options("qlora.runs", options,
-    { where = "string", order = "string", limit = "count", dir = "string", rebuild = "boolean" })
-  local parent = (o.dir or "runs"):gsub("(.)/+$", "%1")
+  local o = strict.options("qlora.runs", options, schema)
+  local parent = o.dir:gsub("(.)/+$", "%1")
   if not native.exists(parent) then strict.fail("qlora.runs: there is no directory %s", parent) end
   for _, ending in ipairs(o.rebuild and { "", "-journal" } or {}) do
     if native.exists(file_of(parent) .. ending) then native.remove_tree(file_of(parent) .. ending) end
@@ -213,12 +234,12 @@ local function query(options)
     database:close()
     return explain(option, text, tostring(result), names)
   end
-  local where, order = o.where or "1", o.order or "started, name"
+  local where, order = o.where or "1", o.order
   if order:match("^%s*[%w_]+%s*$") or order:lower():match("^%s*[%w_]+%s+[ad]e?sc%s*$") then
     order = order .. " NULLS LAST" -- a run without the figure is not the best of all
   end
   try("where", where, ("SELECT name FROM runs WHERE (%s) LIMIT 0"):format(where))
-  local rows = try("order", o.order or "", ("SELECT * FROM runs WHERE (%s) ORDER BY %s LIMIT ?"):format(where, order),
+  local rows = try("order", o.order, ("SELECT * FROM runs WHERE (%s) ORDER BY %s LIMIT ?"):format(where, order),
     { o.limit or -1 })
   database:close()
   for _, row in ipairs(rows) do row.dir = ("%s/%s"):format(parent, row.name) end
@@ -226,6 +247,12 @@ local function query(options)
 end
 
 --- The columns that `where` and `order` may use.
+--- @param dir? string the folder that holds the run directories; "runs" when left out
+--- @return string[] the names
+--- @throws when there is no such folder
+--- @example
+--- qlora.run { dir = "runs/a" }
+--- assert(#qlora.runs.names() > 10)
 function runs.names(dir)
   query { dir = dir, limit = 1 }
   local file = file_of(dir or "runs")
@@ -234,4 +261,10 @@ function runs.names(dir)
   return columns_of(database)
 end
 
+--- The runs of a folder with their results and parameters.
+--- @return Runs the rows; printing it shows a table
+--- @throws when there is no such folder, or `where` or `order` is no SQL over the columns
+--- @example
+--- qlora.run { dir = "runs/a" }
+--- assert(qlora.runs({ where = "status <> 'finished'" })[1].name == "a")
 return setmetatable(runs, { __call = function(_, options) return query(options) end })

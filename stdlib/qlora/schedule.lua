@@ -3,6 +3,10 @@ local strict = require "qlora.strict"
 
 local schedule = {}
 
+local floor_schema = { floor = { "number", "the factor at the end", default = 0.0 } }
+local linear_schema = strict.declare("qlora.schedule.linear", floor_schema)
+local cosine_schema = strict.declare("qlora.schedule.cosine", floor_schema)
+
 local function count(name, value)
   if type(value) ~= "number" or not math.tointeger(value) or value < 1 then
     strict.fail("schedule.%s: the number of steps must be a whole number of at least 1, got %s", name, tostring(value))
@@ -10,33 +14,46 @@ local function count(name, value)
   return math.tointeger(value)
 end
 
---- Always 1 (the paper's choice).
+--- A factor of 1 at every step, the paper's choice.
+--- @return fun(step:integer):number the schedule
+--- @example assert(qlora.schedule.constant()(77) == 1)
 function schedule.constant()
   return function() return 1.0 end
 end
 
---- From 1 at the first step towards `floor` (default 0), which step `steps` + 1 would reach: as transformers' "linear".
+--- A factor that falls from 1 at the first step towards `floor`, which step `steps` + 1 would reach: as transformers'
+--- "linear".
+--- @param steps integer steps of the run
+--- @return fun(step:integer):number the schedule
+--- @example assert(qlora.schedule.linear(10)(6) == 0.5)
 function schedule.linear(steps, options)
   steps = count("linear", steps)
-  local floor = strict.options("schedule.linear", options, { floor = "number" }).floor or 0.0
+  local floor = strict.options("schedule.linear", options, linear_schema).floor
   return function(step)
     local done = math.min((step - 1) / steps, 1.0)
     return floor + (1.0 - floor) * (1.0 - done)
   end
 end
 
---- Half a cosine wave from 1 down to `floor` (default 0), as transformers' "cosine".
+--- A factor that falls over half a cosine wave from 1 to `floor`, as transformers' "cosine".
+--- @param steps integer steps of the run
+--- @return fun(step:integer):number the schedule
+--- @example assert(qlora.schedule.cosine(10, { floor = 0.1 })(11) == 0.1)
 function schedule.cosine(steps, options)
   steps = count("cosine", steps)
-  local floor = strict.options("schedule.cosine", options, { floor = "number" }).floor or 0.0
+  local floor = strict.options("schedule.cosine", options, cosine_schema).floor
   return function(step)
     local done = math.min((step - 1) / steps, 1.0)
     return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * done))
   end
 end
 
---- Rises as step / steps during the first `steps` steps, then follows `after` (default constant) from its own step 1.
+--- A factor that rises as step / steps during the first `steps` steps and then follows `after` from its own step 1.
 --- The first step is never 0: a step that changes nothing would be a silent no-op.
+--- @param steps integer steps of the rise
+--- @param after? function the schedule that follows; constant when left out
+--- @return fun(step:integer):number the schedule
+--- @example assert(qlora.schedule.warmup(4, qlora.schedule.linear(10))(1) == 0.25)
 function schedule.warmup(steps, after)
   steps = count("warmup", steps)
   after = after or schedule.constant()

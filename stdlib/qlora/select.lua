@@ -4,21 +4,12 @@ local native = require "qlora.native"
 local strict = require "qlora.strict"
 
 local select = {}
-local Selector = { __name = "selector" }
+local Selector = strict.class("Selector", { __name = "selector" }, {
+  doc = "A selection of modules: called with a module it answers false, true or a table of settings. `a * b` means "
+    .. "both, `a + b` either (the left one's settings win), `a - b` the left without the right.", receiver = "selector",
+  fields = { { "text", "string", "what reports call it" } },
+})
 Selector.__index = Selector
-
--- The model's layer numbers while a selection is resolved: `layers { last = 4 }` needs to know how many there are.
-local layers_of_model = nil
-
---- Sets the layer numbers (0-based, as in the tensor names) for the duration of a resolve.
-function select.with_layers(count, body)
-  local outer = layers_of_model
-  layers_of_model = count
-  local results = table.pack(pcall(body))
-  layers_of_model = outer
-  if not results[1] then error(results[2], 0) end
-  return table.unpack(results, 2, results.n)
-end
 
 local function new(text, test, rules)
   local self = setmetatable({ text = text, test = test }, Selector)
@@ -29,7 +20,12 @@ end
 function Selector:__call(module) return self.test(module) end
 function Selector:__tostring() return self.text end
 
---- The same selector with settings for what it selects: `select.mlp():with { rank = 8, lr = 0.5 }`.
+--- The same selector with settings for what it selects.
+--- @param settings table rank, alpha, dropout, lr, rslora, init or quant
+--- @return Selector the selector with settings
+--- @example
+--- local selector = qlora.select.mlp():with { rank = 8, lr = 0.5 }
+--- assert(selector(model:module "model.layers.0.mlp.up_proj").rank == 8)
 function Selector:with(settings)
   return new(self.text, function(module)
     local answer = self.test(module)
@@ -38,7 +34,11 @@ function Selector:with(settings)
   end)
 end
 
---- Settings of `top` over those of `bottom`; either may be `true` (no settings).
+--- Settings of `top` over those of `bottom`.
+--- @param bottom table|boolean settings, or true for none
+--- @param top table|boolean settings, or true for none
+--- @return table|boolean the settings of both, or true for none
+--- @example assert(qlora.select.overlay({ rank = 4, alpha = 8 }, { rank = 2 }).rank == 2)
 function select.overlay(bottom, top)
   local merged = {}
   for _, settings in ipairs { bottom, top } do
@@ -76,15 +76,23 @@ function Selector.__sub(a, b)
 end
 
 --- Whether a value is a selector.
+--- @param value any the value
+--- @return boolean whether qlora.select made it
+--- @example assert(qlora.select.is_selector(qlora.select.mlp()))
 function is_selector(value) return getmetatable(value) == Selector end
 select.is_selector = is_selector
 
 --- Every linear layer except the output embedding (`lm_head`), as PEFT's "all-linear".
+--- @return Selector the selector
+--- @example assert(not qlora.select.all_linear()(model:module "model.norm"))
 function select.all_linear()
   return new("all-linear", function(module) return module.kind == "linear" and module.role ~= "lm_head" end)
 end
 
 --- One name as PEFT matches list entries: the whole dotted name, or a suffix that starts after a dot.
+--- @param name string the name, such as "q_proj"
+--- @return Selector the selector
+--- @example assert(qlora.select.name("q_proj")(model:module "model.layers.0.self_attn.q_proj"))
 function select.name(name)
   if type(name) ~= "string" then strict.fail("select.names: expected names, got a %s", type(name)) end
   local suffix = "." .. name
@@ -95,7 +103,11 @@ function select.name(name)
   return self
 end
 
---- Names as PEFT's list of target_modules; each name is reported as its own rule.
+--- Names as PEFT's list of target_modules; each name is reported as a rule of its own.
+--- @param list string[] names, or one name
+--- @return Selector the selector
+--- @throws when the list is empty
+--- @example assert(qlora.select.names({ "q_proj", "v_proj" })(model:module "model.layers.0.self_attn.v_proj"))
 function select.names(list)
   if type(list) == "string" then list = { list } end
   if type(list) ~= "table" or #list == 0 then strict.fail("select.names: expected a list of at least one name") end
@@ -108,6 +120,10 @@ function select.names(list)
 end
 
 --- A regular expression that must match the whole dotted name, as PEFT's string form of target_modules.
+--- @param pattern string a Python-style regular expression
+--- @return Selector the selector
+--- @throws when the pattern is no regular expression
+--- @example assert(qlora.select.regex(".*\\.[qv]_proj")(model:module "model.layers.0.self_attn.q_proj"))
 function select.regex(pattern)
   if type(pattern) ~= "string" then strict.fail("select.regex: expected a pattern, got a %s", type(pattern)) end
   local ok, problem = pcall(native.regex_full_match, pattern, "")
@@ -137,7 +153,13 @@ local function guarded(test)
   end
 end
 
---- A Lua function of the module, with a text for the report.
+--- A function of the module as a selector, with a text for the report.
+--- @param test function called with a Module; answers false, true or settings
+--- @param text? string what reports call it; default the function's place
+--- @return Selector the selector
+--- @example
+--- local wide = qlora.select.by(function(m) return m.kind == "linear" and m.out_features > 300 end, "wide layers")
+--- assert(wide(model:module "model.layers.0.mlp.up_proj"))
 function select.by(test, text)
   if type(test) ~= "function" then strict.fail("select.by: expected a function, got a %s", type(test)) end
   if not text then
@@ -147,13 +169,24 @@ function select.by(test, text)
   return new(text, guarded(test))
 end
 
---- A rank for every module in `scores` (name -> number, higher is more): proportional to the score, `rank` in the mean,
---- within `min` (default 1) and `max` (default four times `rank`). Doubling all scores changes nothing. Alpha is
---- `scaling` (default 2) times the rank, so that every adapter counts alike.
+local score_schema = strict.declare("qlora.select.by_score", {
+  rank = { "count", "the mean rank", required = true, hint = "the mean rank, such as rank = 8" },
+  min = { "count", "the lowest rank", default = 1 },
+  max = { "count", "the highest rank; default four times `rank`" },
+  scaling = { "positive", "alpha / rank, so that every adapter counts alike", default = 2.0 },
+})
+
+--- A rank for every scored module: proportional to its score, `rank` in the mean, within `min` and `max`. Doubling
+--- all scores changes nothing.
+--- @param scores table<string,number> a finite score of at least 0 by module name, higher is more
+--- @return Selector the selector
+--- @throws when a score is negative or not finite, or all are 0
+--- @example
+--- local scores = { ["model.layers.0.mlp.up_proj"] = 3, ["model.layers.1.mlp.up_proj"] = 1 }
+--- local selector = qlora.select.by_score(scores, { rank = 4 })
+--- assert(selector(model:module "model.layers.0.mlp.up_proj").rank == 6)
 function select.by_score(scores, options)
-  local o = strict.options("select.by_score", options,
-    { rank = "!count", min = "count", max = "count", scaling = "positive" },
-    { rank = "the mean rank, such as rank = 8" })
+  local o = strict.options("select.by_score", options, score_schema)
   local sum, count = 0.0, 0
   for name, score in pairs(scores) do
     if type(score) ~= "number" or score ~= score or score < 0 or score == math.huge then
@@ -167,8 +200,8 @@ function select.by_score(scores, options)
     local score = scores[module.name]
     if not score then return false end
     local rank = math.floor(o.rank * score * count / sum + 0.5)
-    rank = math.max(o.min or 1, math.min(o.max or 4 * o.rank, rank))
-    return { rank = rank, alpha = (o.scaling or 2.0) * rank }
+    rank = math.max(o.min, math.min(o.max or 4 * o.rank, rank))
+    return { rank = rank, alpha = o.scaling * rank }
   end)
 end
 
@@ -179,69 +212,24 @@ local function role_set(text, roles)
 end
 
 --- The linear layers of attention, under the names the supported families use.
+--- @return Selector the selector
+--- @example assert(qlora.select.attention()(model:module "model.layers.0.self_attn.q_proj"))
 function select.attention()
   return role_set("attention", "q_proj k_proj v_proj o_proj qkv_proj query_key_value dense c_attn out_proj Wqkv")
 end
 
 --- The linear layers of the feed-forward part.
+--- @return Selector the selector
+--- @example assert(qlora.select.mlp()(model:module "model.layers.0.mlp.up_proj"))
 function select.mlp()
   return role_set("mlp", "gate_proj up_proj down_proj gate_up_proj dense_h_to_4h dense_4h_to_h fc1 fc2 c_fc w1 w2 w3")
 end
 
-local function chosen_layers(o, count)
-  local set, any = {}, false
-  local function add(from, to)
-    any = true
-    for layer = from, to do set[layer] = true end
-  end
-  if o.first then add(0, math.min(o.first, count) - 1) end
-  if o.last then add(math.max(count - o.last, 0), count - 1) end
-  if o.between then add(o.between[1], o.between[2]) end
-  for _, layer in ipairs(o.only or {}) do add(layer, layer) end
-  if not any then add(0, count - 1) end
-  for layer in pairs(set) do
-    if layer < 0 or layer >= count then
-      strict.fail("select.layers: layer %d does not exist; the model has layers 0 to %d (numbered from 0, as in the "
-        .. "tensor names)", layer, count - 1)
-    end
-    if o.every and layer % o.every ~= 0 then set[layer] = nil end
-  end
-  return set
-end
-
---- Linear layers of chosen decoder layers: `first = n`, `last = n`, `between = {a, b}`, `only = {…}` add up, `every =
---- k` keeps the layers whose number is a multiple of k. Numbers are those in the tensor names, so 0 is the first layer.
-function select.layers(options)
-  local o = strict.options("select.layers", options,
-    { first = "count", last = "count", every = "count", only = "table", between = "table" },
-    { only = "a list of layer numbers such as { 0, 5 }", between = "two layer numbers such as { 4, 7 }" })
-  for _, layer in ipairs(o.between or {}) do
-    if not math.tointeger(layer) then o.between = {} end
-  end
-  if o.between and (#o.between ~= 2 or o.between[1] > o.between[2]) then
-    strict.fail("select.layers: between needs two layer numbers, the smaller first, such as { 4, 7 }")
-  end
-  for _, layer in ipairs(o.only or {}) do
-    if not math.tointeger(layer) then
-      strict.fail("select.layers: only needs layer numbers such as { 0, 5 }, got %s", tostring(layer))
-    end
-  end
-  local parts = {}
-  for _, key in ipairs(strict.sorted_keys(o)) do
-    local value = type(o[key]) == "table" and "{" .. table.concat(o[key], ",") .. "}" or tostring(o[key])
-    parts[#parts + 1] = key .. "=" .. value
-  end
-  local sets = {}
-  return new(("layers{%s}"):format(table.concat(parts, ", ")), function(module)
-    local count = layers_of_model
-    if not count then strict.fail("select.layers: can only be used inside a selection of a model") end
-    sets[count] = sets[count] or chosen_layers(o, count)
-    return module.kind == "linear" and module.layer ~= nil and sets[count][module.layer] or false
-  end)
-end
-
---- Anything `add_lora` accepts as a selector: a selector, a function, "all-linear", a regular expression, or a list of
---- names.
+--- Anything add_lora accepts as a selection, as a selector.
+--- @param value any a selector, a function, "all-linear", a regular expression, or a list of names
+--- @return Selector the selector
+--- @throws for any other value
+--- @example assert(qlora.select.from_value("all-linear").text == "all-linear")
 function from_value(value)
   if is_selector(value) then return value end
   if type(value) == "function" then return select.by(value) end
@@ -254,5 +242,7 @@ function from_value(value)
     strict.show(value))
 end
 select.from_value = from_value
+
+require "qlora.select_layers"(select, new)
 
 return strict.namespace("qlora.select", select)

@@ -6,14 +6,31 @@ local suggest = require "qlora.suggest"
 
 local selection = {}
 
-local settings_schema = {
-  rank = "count", alpha = "positive", dropout = "number", lr = "positive", rslora = "boolean", init = "string",
-  quant = "boolean|string",
-}
+--- The settings of an adapter that add_lora and the answers of a selection may carry.
+local settings_schema = strict.native("Model:attach_lora", { "rank", "alpha", "dropout", "lr", "rslora", "init" })
+settings_schema.rank.required, settings_schema.alpha.required = nil, nil -- a rule may leave them to add_lora
+settings_schema.rank.hint = "such as rank = 16"
+settings_schema.dropout.at_least, settings_schema.dropout.below = 0, 1
+settings_schema.dropout.hint = "it is a probability such as 0.05"
+settings_schema.quant = { "boolean|string", "the module's 4-bit type, for qlora.load's `modules`; false is 16 bits",
+  choices = { "nf4", "fp4", "int4", "true", "false" } }
 selection.settings_schema = settings_schema
-selection.quant_types = { "nf4", "fp4", "int4" }
 
-local Report = { __name = "selection" }
+local Report = strict.class("Selection", { __name = "selection" }, {
+  doc = "What a selection matched, as model:add_lora returns it; printing it shows a line for each rule.",
+  receiver = "report",
+  fields = {
+    { "rules", "table[]", "one for each rule: text, matched, params, bytes, missed" },
+    { "modules", "integer", "modules that got an adapter" },
+    { "selected", "Module[]", "the modules themselves" },
+    { "list", "table[]", "name, rank, alpha, dropout, … of each adapter" },
+    { "trainable", "integer|nil", "trained parameters; nil in a preview" },
+    { "bytes", "integer", "bytes of the adapters in f32" },
+    { "base_bytes", "integer", "bytes of the selected weights" },
+    { "total", "integer", "modules of the model" },
+    { "linear", "integer", "linear layers of the model" },
+  },
+})
 Report.__index = Report
 
 local function modules_of(model)
@@ -134,7 +151,6 @@ local function settings_of(answer, defaults, module)
   local merged = select.overlay(defaults, answer)
   local s = strict.options("selection of " .. module.name, merged ~= true and merged or {}, settings_schema)
   if s.quant == true then s.quant = nil end -- as the model has it
-  if s.quant then strict.one_of("selection of " .. module.name, "quant", s.quant, selection.quant_types) end
   return s
 end
 
@@ -143,10 +159,6 @@ local function checked_settings(answer, defaults, module)
   if not s.rank and defaults then
     strict.fail("selection: %s has no rank; write add_lora { rank = 16, … } or return { rank = 16 } from the function",
       module.name)
-  end
-  if s.dropout and (s.dropout < 0 or s.dropout >= 1) then
-    strict.fail("selection: dropout of %s is a probability, at least 0 and below 1, such as 0.05; got %s", module.name,
-      s.dropout)
   end
   if s.quant ~= nil and (module.quant or false) ~= s.quant then
     strict.fail("selection: %s is loaded %s, so quant = %s comes too late; give the same selection to "

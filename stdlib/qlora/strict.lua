@@ -1,16 +1,50 @@
 --- Option tables that do not swallow mistakes: unknown keys and wrong types are errors at the recipe's own line.
-local native = require "qlora.native"
+local declarations = require "qlora.declarations"
 local suggest = require "qlora.suggest"
 
+--- An option is declared once, as `name = { kinds, sentence, … }`, with fields that it needs: `default` (filled in
+--- here), `initial` (a default that is filled in elsewhere, as text), `choices`, `at_least`, `below`, `required` and
+--- `hint` (what to write; it ends the message when the option is missing or wrong). Checks, help, completion, the
+--- reference and the annotations for editors read these declarations.
 local strict = {}
 
 -- What the functions of the library take, by the name under which a recipe calls them.
-local declared = {}
+strict.declared = {}
 
---- Declares the options of a function, so that one that is given to another function finds its way; returns `schema`.
-function strict.declare(name, schema)
-  declared[name] = schema
+--- Declares the options of a function, from one or more schemas { name = option }; returns them as one.
+function strict.declare(name, ...)
+  local schema = {}
+  for _, part in ipairs { ... } do
+    for key, option in pairs(part) do schema[key] = option end
+  end
+  strict.declared[name] = schema
   return schema
+end
+
+--- Some options as a native function ("load_model", "Model:attach_lora") declares them; all without `keys`.
+function strict.native(name, keys)
+  local schema, wanted = {}, {}
+  for _, key in ipairs(keys or {}) do wanted[key] = true end
+  for _, field in ipairs(declarations.fields(name)) do
+    if not keys or wanted[field.name] then
+      schema[field.name] = { field.kinds, field.doc, initial = field.initial, choices = field.choices,
+        required = not field.optional or nil }
+      wanted[field.name] = nil
+    end
+  end
+  if next(wanted) then error(("strict: %s declares no option %s"):format(name, next(wanted)), 2) end
+  return schema
+end
+
+-- Classes that are made in Lua, by name.
+strict.classes = {}
+
+--- Declares a class made in Lua for help and reference. `about` = { doc =, receiver = what an object is called where
+--- its options are declared, fields = { { name, type, sentence }, … } }. Returns `class`.
+function strict.class(name, class, about)
+  about.class = class
+  strict.classes[name] = about
+  return class
 end
 
 -- Every frame whose chunk lies beside this one is the library's, so the first frame elsewhere is the caller's.
@@ -46,16 +80,22 @@ local function sorted_keys(schema)
 end
 strict.sorted_keys = sorted_keys
 
+--- Whether `value` is an object of a class: bound by name, made in Lua by being a table.
+local function is_object(value, class)
+  if type(value) == "table" then return true end
+  return type(value) == "userdata" and getmetatable(value) == class
+end
+
 --- Whether `value` is of a kind named in `kinds` ("integer|string"). Besides Lua's types: integer, positive (a number >
---- 0), count (an integer >= 1), object (userdata or table), callable.
+--- 0), count (an integer >= 1), callable, and the name of a class.
 local function matches(value, kinds)
   for kind in kinds:gmatch("[^|]+") do
     if kind == type(value)
       or kind == "integer" and math.tointeger(value) and type(value) == "number"
       or kind == "positive" and type(value) == "number" and value > 0
       or kind == "count" and type(value) == "number" and math.tointeger(value) and value >= 1
-      or kind == "object" and (type(value) == "userdata" or type(value) == "table")
-      or kind == "callable" and (type(value) == "function" or (getmetatable(value) or {}).__call ~= nil) then
+      or kind == "callable" and (type(value) == "function" or (getmetatable(value) or {}).__call ~= nil)
+      or kind:find "^%u" and is_object(value, kind) then
       return true
     end
   end
@@ -63,8 +103,8 @@ local function matches(value, kinds)
 end
 
 local wording = {
-  positive = "a number above 0", count = "a whole number of at least 1", object = "an object", callable = "a function",
-  integer = "a whole number",
+  positive = "a number above 0", count = "a whole number of at least 1", callable = "a function",
+  integer = "a whole number", Optimizer = "an Optimizer",
 }
 
 local function describe(kinds)
@@ -83,67 +123,85 @@ function strict.show(value)
 end
 local show = strict.show
 
---- The remedy for option `key`: what `hints` says of it, or nothing.
-local function hint(hints, key)
-  return hints and hints[key] and "; " .. hints[key] or ""
-end
+--- The remedy for an option: what its declaration hints at, or nothing.
+local function hint(option) return option.hint and "; " .. option.hint or "" end
 
 --- Where option `key` belongs when it is not the caller's: `; it is an option of qlora.train`, or nothing.
 local function belongs(key)
   local owners = {}
-  for _, name in ipairs(sorted_keys(declared)) do
-    if declared[name][key] then owners[#owners + 1] = name end
+  for _, name in ipairs(sorted_keys(strict.declared)) do
+    if strict.declared[name][key] then owners[#owners + 1] = name end
   end
-  if #owners == 0 then owners = native.option_owners(tostring(key)) end
+  if #owners == 0 then owners = declarations.owners(key) end
   if #owners == 0 then return "" end
   local more = #owners > 3 and ", …" or ""
   return ("; it is an option of %s%s"):format(table.concat(owners, ", ", 1, math.min(3, #owners)), more)
 end
 
---- Checks `options` against `schema` = { key = kinds }; a kinds string that starts with "!" marks a required key.
---- `hints` = { key = what to write } ends the message when that key is missing or of the wrong type.
---- Returns a shallow copy (so defaults may be filled in without touching the caller's table).
-function strict.options(name, options, schema, hints)
+local function check_unknown(name, options, schema)
+  local unknown = {}
+  for _, key in ipairs(sorted_keys(options)) do
+    if not schema[key] and type(key) == "number" then
+      strict.fail("%s: %s stands in the options without a name; write name = value, with one of: %s", name,
+        show(options[key]), table.concat(sorted_keys(schema), ", "))
+    end
+    if not schema[key] then
+      unknown[#unknown + 1] = ("unknown option '%s'%s"):format(tostring(key),
+        suggest.phrase(key, sorted_keys(schema), belongs(key)))
+    end
+  end
+  if #unknown > 0 then strict.fail("%s: %s", name, table.concat(unknown, "; ")) end
+end
+
+local function check_range(name, key, option, value)
+  if type(value) ~= "number" then return end
+  local low, high = option.at_least, option.below
+  if low and not (value >= low) or high and not (value < high) then
+    strict.fail("%s: option '%s' must be %s%s%s, got %s%s", name, key, low and ("at least %g"):format(low) or "",
+      low and high and " and " or "", high and ("below %g"):format(high) or "", show(value), hint(option))
+  end
+end
+
+--- Checks `options` against `schema`, the declared options. Returns a copy with the defaults filled in.
+function strict.options(name, options, schema)
   if options == nil then options = {} end
   if type(options) ~= "table" then
     strict.fail("%s: expected a table of options such as { %s = … }, got %s", name, sorted_keys(schema)[1] or "key",
       show(options))
   end
-  local copy, unknown = {}, {}
-  for _, key in ipairs(sorted_keys(options)) do
-    local kinds = schema[key]
-    if not kinds and type(key) == "number" then
-      strict.fail("%s: %s stands in the options without a name; write name = value, with one of: %s", name,
-        show(options[key]), table.concat(sorted_keys(schema), ", "))
-    end
-    if not kinds then
-      unknown[#unknown + 1] = ("unknown option '%s'%s"):format(tostring(key),
-        suggest.phrase(key, sorted_keys(schema), belongs(key)))
-    end
-    kinds = (kinds or "any"):gsub("^!", "")
-    if kinds ~= "any" and not matches(options[key], kinds) then
-      strict.fail("%s: option '%s' must be %s, got %s%s", name, key, describe(kinds), show(options[key]),
-        hint(hints, key))
-    end
-    copy[key] = options[key]
-  end
-  if #unknown > 0 then strict.fail("%s: %s", name, table.concat(unknown, "; ")) end
+  check_unknown(name, options, schema)
+  local copy = {}
   for _, key in ipairs(sorted_keys(schema)) do
-    if schema[key]:sub(1, 1) == "!" and copy[key] == nil then
-      strict.fail("%s: option '%s' is missing (or nil)%s", name, key, hint(hints, key))
+    local option, value = schema[key], options[key]
+    if value == nil then
+      if option.required then
+        strict.fail("%s: option '%s' is missing (or nil)%s", name, key, hint(option))
+      end
+      copy[key] = option.default
+    else
+      local kinds = option[1]
+      if kinds ~= "any" and not matches(value, kinds) then
+        strict.fail("%s: option '%s' must be %s, got %s%s", name, key, describe(kinds), show(value), hint(option))
+      end
+      if option.choices and type(value) ~= "function" then strict.one_of(name, key, value, option.choices) end
+      check_range(name, key, option, value)
+      copy[key] = value
     end
   end
   return copy
 end
 
---- `value` must be one of `words`; returns it.
+--- `value` must be one of `words`, compared as text; returns it.
 function strict.one_of(name, option, value, words)
+  local text = tostring(math.tointeger(value) or value)
   for _, word in ipairs(words) do
-    if word == value then return value end
+    if tostring(word) == text then return value end
   end
-  local nearest = suggest.nearest(tostring(value), words, 1)[1]
+  local texts = {}
+  for i, word in ipairs(words) do texts[i] = tostring(word) end
+  local nearest = type(value) == "string" and suggest.nearest(text, texts, 1)[1]
   return strict.fail("%s: option '%s' has no choice %s%s; choices: %s", name, option, show(value),
-    nearest and (' (did you mean "%s"?)'):format(nearest) or "", table.concat(words, ", "))
+    nearest and (' (did you mean "%s"?)'):format(nearest) or "", table.concat(texts, ", "))
 end
 
 --- Makes a missing field of the library table `name` an error with the nearest right one, not a nil that fails later.

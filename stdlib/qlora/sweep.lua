@@ -6,15 +6,20 @@ local json = require "qlora.json"
 local strict = require "qlora.strict"
 
 local schema = strict.declare("qlora.sweep", {
-  variants = "!table", base = "!callable", run = "!callable", dir = "string", lowest = "string", columns = "table",
-  seed = "integer", verbose = "boolean",
+  variants = { "table", "a list of settings, or lists of values by key for every combination", required = true,
+    hint = "a list such as { { rank = 4 }, { rank = 16 } }, or { rank = { 4, 16 }, lr = { 1e-4, 1e-3 } } for every "
+      .. "combination" },
+  base = { "callable", "a function variant -> model; called again only when a setting it reads has changed",
+    required = true,
+    hint = "a function variant -> model, such as function(v) return qlora.load(path, { quant = v.quant }) end" },
+  run = { "callable", "a function variant, model -> table of measures", required = true,
+    hint = "a function variant, model -> measures, such as { loss = result.last_loss }" },
+  dir = { "string", "where sweep.jsonl gets a row after each variant, and sweep.txt the table" },
+  lowest = { "string", "the measure whose lowest row is marked" },
+  columns = { "table", "names of the columns to show, in order; default all" },
+  seed = { "integer", "of each variant's adapters; default --seed, else 0" },
+  verbose = { "boolean", "print what each variant prints", default = false },
 })
-local hints = {
-  variants = "a list such as { { rank = 4 }, { rank = 16 } }, or { rank = { 4, 16 }, lr = { 1e-4, 1e-3 } } for every "
-    .. "combination",
-  base = "a function variant -> model, such as function(v) return qlora.load(path, { quant = v.quant }) end",
-  run = "a function variant, model -> measures, such as { loss = result.last_loss }",
-}
 
 --- The variants as a list: given as one, or every combination of { key = { values } }, keys in alphabetical order.
 local function expanded(variants)
@@ -96,8 +101,20 @@ local function shown(value)
   return tostring(value)
 end
 
-local Table = { __name = "sweep" }
+local Table = strict.class("Sweep", { __name = "sweep" }, {
+  doc = "The rows of a sweep, { setting =, measure =, seconds = }; printing it shows the table.", receiver = "sweep",
+  fields = { { "columns", "string[]", "the columns that are shown" },
+    { "lowest", "string|nil", "the measure whose lowest row is marked" } },
+})
 Table.__index = Table
+
+--- Whether column `c` of the rows holds numbers, which are set to the right.
+local function is_numeric(rows, c)
+  for _, row in ipairs(rows) do
+    if type(row[rows.columns[c]]) == "number" then return true end
+  end
+  return false
+end
 
 --- The rows as aligned columns; the row with the lowest value of `lowest` is marked.
 function Table:__tostring()
@@ -119,20 +136,12 @@ function Table:__tostring()
     local parts = {}
     for c, cell in ipairs(cells) do
       local gap = (" "):rep(widths[c] - utf8.len(cell))
-      local is_number = i > 1 and type(self[i - 1][self.columns[c]]) == "number" or i == 1 and self:is_numeric(c)
+      local is_number = i > 1 and type(self[i - 1][self.columns[c]]) == "number" or i == 1 and is_numeric(self, c)
       parts[c] = is_number and gap .. cell or cell .. gap
     end
     lines[i] = "  " .. table.concat(parts, "  ") .. (best and i == best + 1 and "  <- lowest " .. self.lowest or "")
   end
   return table.concat(lines, "\n")
-end
-
---- Whether column `c` holds numbers, which are set to the right.
-function Table:is_numeric(c)
-  for _, row in ipairs(self) do
-    if type(row[self.columns[c]]) == "number" then return true end
-  end
-  return false
 end
 
 --- The settings in alphabetical order, then the measures, then the time.
@@ -177,11 +186,22 @@ local function storable(row)
   return copy
 end
 
---- Runs every variant and returns the rows { setting =, measure =, seconds = }; printing them shows the table. `base`
---- makes the model and is called again only when a setting it reads has changed; otherwise the adapters of the last
---- variant are taken off. With `dir` each row is appended to DIR/sweep.jsonl when it is there, the table to sweep.txt.
+--- Runs the same experiment under several settings, in one process over one loaded base. The adapters of the last
+--- variant are taken off before the next begins.
+--- @return Sweep the rows; printing it shows the table
+--- @throws when a variant has no settings, when `base` or `run` reads a setting that no variant has, or when a
+---   measure has the name of a setting
+--- @example
+--- local sweep = qlora.sweep {
+---   variants = { rank = { 1, 2 } }, lowest = "bytes",
+---   base = function() return qlora.load(qlora.resource "models/tiny") end,
+---   run = function(v, model)
+---     return { bytes = model:add_lora({ select = { "q_proj" }, rank = v.rank, quiet = true }).bytes }
+---   end,
+--- }
+--- assert(sweep[1].bytes < sweep[2].bytes)
 return function(options)
-  local o = strict.options("sweep", options, schema, hints)
+  local o = strict.options("sweep", options, schema)
   local variants = expanded(o.variants)
   local known = keys_of(variants)
   local base, rows = bases(o.base, known), setmetatable({ lowest = o.lowest }, Table)

@@ -13,27 +13,42 @@ local schedules = require "qlora.schedule"
 local strict = require "qlora.strict"
 
 local schema = strict.declare("qlora.train", {
-  model = "!object", data = "!object", optimizer = "!object", steps = "count", epochs = "positive",
-  schedule = "callable",
-  batch = "count", micro_batch = "count", max_grad_norm = "positive", group_by_length = "boolean", shuffle = "boolean",
-  seed = "integer", save_every = "count", keep = "count", dir = "string", run = "object", log_every = "count",
-  eval_data = "object", eval_every = "count", eval_limit = "count", on_step = "callable",
-  checkpointing = "boolean|count", offload = "boolean|string", samples = "table",
+  model = { "Model", "the model, with adapters to train", required = true, hint = "pass what qlora.load returned" },
+  data = { "Dataset", "the samples", required = true, hint = "pass what qlora.data.load returned" },
+  optimizer = { "Optimizer", "made for model:trainable()", required = true,
+    hint = "pass qlora.optim.adamw(model:trainable(), { lr = 2e-4 })" },
+  steps = { "count", "optimizer steps; give steps or epochs" },
+  epochs = { "positive", "passes over the data instead of steps; one when neither is given" },
+  schedule = { "callable", "a function step -> factor on the optimizer's rate; without it the rate is constant",
+    hint = "pass qlora.schedule.cosine(steps) or any function step -> factor" },
+  batch = { "count", "samples of a whole step", default = 16 },
+  micro_batch = { "count", "samples that are in memory at once", default = 1 },
+  max_grad_norm = { "positive", "larger gradients are scaled down to this norm; without it none are" },
+  group_by_length = { "boolean", "samples of similar length in one step", default = false },
+  shuffle = { "boolean", "another order in each epoch", default = true },
+  seed = { "integer", "of the order of samples; default --seed, else 0" },
+  save_every = { "count", "steps between checkpoints; the last step always has one in a run directory" },
+  keep = { "count", "checkpoints that are kept", default = 3 },
+  dir = { "string", "the run directory; default runs/RECIPE where a run needs one" },
+  run = { "Run", "a run directory that qlora.run made, instead of dir" },
+  log_every = { "count", "steps between lines where the output is no terminal", default = 10 },
+  eval_data = { "Dataset", "held-out samples, measured before, at the end and every eval_every steps",
+    hint = "pass what qlora.data.load returned" },
+  eval_every = { "count", "steps between evaluations; default only at the end" },
+  eval_limit = { "count", "most samples of an evaluation; default all" },
+  on_step = { "callable", "called after each step with step, loss, lr, norm, model, …; false stops the run",
+    hint = "pass function(s) … end; s has step, loss, lr, norm" },
+  checkpointing = { "boolean|count", "recompute layers instead of keeping activations, so many together; "
+    .. "default as the model is set", hint = "true recomputes layer by layer, 4 by groups of four" },
+  offload = { "boolean|string", "keep the inputs of recomputed layers in a file: true, or a directory for it",
+    hint = "true, or a directory on a disk with room" },
+  samples = { "table", "prompts to continue on the way: { \"text\", …, every =, max_new_tokens = }" },
 })
-
-local hints = {
-  model = "pass what qlora.load returned", data = "pass what qlora.data.load returned",
-  optimizer = "pass qlora.optim.adamw(model:trainable(), { lr = 2e-4 })",
-  schedule = "pass qlora.schedule.cosine(steps) or any function step -> factor",
-  checkpointing = "true recomputes layer by layer, 4 by groups of four",
-  offload = "true, or a directory on a disk with room",
-  on_step = "pass function(s) … end; s has step, loss, lr, norm", eval_data = "pass what qlora.data.load returned",
-}
 
 --- What has to be equal for a resumed run to go on exactly where it stood.
 local function fingerprint(o)
   return { seed = o.seed, batch = o.batch, micro_batch = o.micro_batch, samples = #o.data,
-    group_by_length = o.group_by_length or false }
+    group_by_length = o.group_by_length }
 end
 
 local function check_fingerprint(saved, now)
@@ -79,9 +94,7 @@ local function accumulate(o, run, step, batches, numbers, state)
 end
 
 local function prepare(options)
-  local o = strict.options("train", options, schema, hints)
-  o.batch = o.batch or 16
-  o.micro_batch = o.micro_batch or 1
+  local o = strict.options("train", options, schema)
   o.seed = o.seed or native.options.seed or 0
   o.schedule = o.schedule or schedules.constant()
   if o.steps and o.epochs then
@@ -119,8 +132,24 @@ local function streaming(result)
     s.seconds_waited) or ""
 end
 
---- Summary of a finished run; printing it shows the curve and the figures.
-local Result = { __name = "training" }
+local Result = strict.class("Training", { __name = "training" }, {
+  doc = "What qlora.train returns; printing it shows the curve and the figures.", receiver = "result",
+  fields = {
+    { "history", "table[]", "one entry a step: step, loss, lr, norm, tokens, seconds, memory, …" },
+    { "losses", "number[]", "the loss of each step" },
+    { "eval_losses", "number[]", "the loss of each evaluation" },
+    { "first_loss", "number", "loss of the first step" },
+    { "last_loss", "number", "loss of the last step" },
+    { "steps", "integer", "steps done, those before a resume too" },
+    { "tokens", "integer", "tokens read in this session" },
+    { "seconds", "number", "time of this session" },
+    { "tokens_per_second", "number", "tokens by seconds" },
+    { "peak_memory", "integer", "most resident bytes of the process" },
+    { "dir", "string|nil", "the run directory" },
+    { "streaming", "table|nil", "what streaming the base cost, as model:streaming() gives it" },
+  },
+})
+
 function Result:__tostring()
   local evaluation = self.eval_losses[1] and ("evaluation loss %.4f -> %.4f\n"):format(
     self.eval_losses[1], self.eval_losses[#self.eval_losses]) or ""
@@ -142,8 +171,17 @@ local function summary(model, history, eval_losses, seconds, tokens, run)
   }, Result)
 end
 
---- Trains and returns { history =, losses =, steps =, seconds =, tokens =, … }. `on_step(s)` may return false to stop
---- early.
+--- Trains a model: forward and backward over the micro-batches of each step, clipping, the optimizer's step,
+--- evaluation, samples, journal and checkpoints.
+--- @return Training the course of the run; printing it shows the figures
+--- @throws when there is nothing to train, when the optimizer does not hold every trained tensor, when an adapter
+---   gets no gradient, or when a loss or a gradient is not finite
+--- @example
+--- local result = qlora.train {
+---   model = model, data = data, optimizer = optimizer, schedule = qlora.schedule.cosine(2),
+---   steps = 2, batch = 2, max_grad_norm = 0.3,
+--- }
+--- assert(result.steps == 2)
 return function(options)
   local o = prepare(options)
   local model, optimizer, history = o.model, o.optimizer, {}
@@ -173,7 +211,7 @@ return function(options)
 
   local start = state.step + 1
   local total = native.options.smoke and math.min(o.steps, 3) or o.steps
-  local bar, began, params = progress.new(total, start, o.log_every or 10), native.clock(), model:trainable()
+  local bar, began, params = progress.new(total, start, o.log_every), native.clock(), model:trainable()
   local before, spilled_before = state.tokens, {}
   if o.eval_data and start == 1 then state.eval_losses[1] = evaluate(o, run, bar, 0) end
   for step, batches, numbers in o.data:steps {

@@ -1,11 +1,12 @@
--- Writes docs/lua-reference.md and stdlib/meta/native.gen.lua from the declarations of the native functions.
+-- Writes docs/lua-reference.md and the annotations in stdlib/meta from the declarations and comments of the code.
 --
 --   qlora-run stdlib/tools/docgen.lua        (make reference)
 local native = require "qlora.native"
+local generated = require "qlora.reference.generated"
 
-local markdown, annotations = native.reference()
 native.mkdir(native.resource "docs")
 native.mkdir(native.resource "stdlib/meta")
-native.write_file(native.resource "docs/lua-reference.md", markdown)
-native.write_file(native.resource "stdlib/meta/native.gen.lua", annotations)
-print("wrote docs/lua-reference.md and stdlib/meta/native.gen.lua")
+for path, text in pairs(generated()) do
+  native.write_file(native.resource(path), text)
+  print("wrote " .. path)
+end

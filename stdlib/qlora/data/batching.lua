@@ -59,23 +59,34 @@ function batching.sampler(lengths, o)
 end
 
 local schema = strict.declare("data:steps", {
-  steps = "!count", batch = "count", micro_batch = "count", seed = "integer", group_by_length = "boolean",
-  start = "count", shuffle = "boolean",
+  steps = { "count", "steps of the whole run", required = true },
+  start = { "count", "the first step, for a run that goes on", default = 1 },
+  batch = { "count", "samples of a step", default = 1 },
+  micro_batch = { "count", "samples that are in memory at once; default batch" },
+  seed = { "integer", "of the order; default --seed, else 0" },
+  group_by_length = { "boolean", "samples of similar length in one step", default = false },
+  shuffle = { "boolean", "another order in each epoch", default = true },
 })
 
---- Iterator `for step, batches, numbers in data:steps { steps =, batch =, micro_batch =, seed =, group_by_length =,
---- start = } do`. The losses of `batches` add up to the mean over all trained targets of the step, however it is cut.
---- `numbers` are the samples of the step, to name them when something goes wrong.
+--- An iterator over the steps of a run: the step's number, its micro-batches, whose losses add up to the mean over
+--- the step, and the numbers of its samples.
+--- @return fun():integer,Batch[],integer[] the iterator
+--- @throws when the data set is empty
+--- @example
+--- for step, batches, numbers in data:steps { steps = 2, batch = 4, micro_batch = 2, seed = 0 } do
+---   optimizer:zero_grad()
+---   for _, batch in ipairs(batches) do model:loss(batch):backward() end
+---   optimizer:step()
+--- end
 function batching.steps(data, options)
   local o = strict.options("data:steps", options, schema)
-  o.batch = o.batch or 1
   o.micro_batch = o.micro_batch or o.batch
   o.seed = o.seed or native.options.seed or 0
   if native.options.plan then plan.stop { data = data, batch = o.batch, micro_batch = o.micro_batch } end
   if #data == 0 then strict.fail("data:steps: the data set is empty") end
   local last = native.options.smoke and math.min(o.steps, 3) or o.steps
   local sample = batching.sampler(data.samples:lengths(), o)
-  local step = (o.start or 1) - 1
+  local step = o.start - 1
   return function()
     step = step + 1
     if step > last then return nil end

@@ -4,13 +4,18 @@ local strict = require "qlora.strict"
 local suggest = require "qlora.suggest"
 local chat = require "qlora.chat"
 local formats = require "qlora.data.formats"
+local options_of = require "qlora.data.options"
 local samples = require "qlora.data.samples"
 local batching = require "qlora.data.batching"
 local random = require "qlora.data.random"
 
 local data = { formats = formats.by_name, alpaca_prompt = formats.alpaca_prompt }
 
-local Dataset = { __name = "dataset" }
+local Dataset = strict.class("Dataset", { __name = "dataset" }, {
+  doc = "Token samples with a mask of what is trained: `#data` counts them, `data[i]` is { ids =, labels = }, printing "
+    .. "it shows the counts.", receiver = "data",
+  fields = { { "tokenizer", "Tokenizer", "the tokenizer they were made with" } },
+})
 
 function Dataset:__len() return #self.samples end
 
@@ -32,15 +37,24 @@ local function new(list, tokenizer, counts)
   return setmetatable({ samples = list, tokenizer = tokenizer, counts = counts }, Dataset)
 end
 
---- Tokens of sample `i`.
+--- The number of tokens of a sample.
+--- @param i integer number of the sample, from 1
+--- @return integer its tokens
+--- @example assert(data:length(1) == #data[1].ids)
 function Dataset:length(i) return self.samples:lengths()[i] end
 
 Dataset.steps = batching.steps
 
---- The samples of a list of numbers as one batch, for `model:loss` and `model:nll`.
+--- Samples as one batch, for model:loss and model:nll.
+--- @param numbers integer[] numbers of the samples, from 1
+--- @return Batch the batch
+--- @throws when there is no such sample
+--- @example assert(data:batch({ 1, 2 }).rows == 2)
 function Dataset:batch(numbers) return self.samples:batch(numbers) end
 
---- Counts: samples, tokens, trained tokens, longest, truncated samples, records left out and why.
+--- Counts of the data set.
+--- @return table samples, tokens, trained, longest, mean, truncated, and records left out: incomplete, untrained
+--- @example assert(data:stats().samples == #data)
 function Dataset:stats()
   local s = self.samples:stats()
   s.samples = #self
@@ -61,7 +75,14 @@ function Dataset:__tostring()
   return text
 end
 
---- Two data sets: `at` is the fraction (below 1) or number of samples of the second one, drawn at random by `seed`.
+--- Two data sets of these samples, drawn at random.
+--- @param at number fraction (below 1) or number of samples of the second one
+--- @param seed? integer seed of the draw; 0 when left out
+--- @return Dataset, Dataset the first and the second part
+--- @throws when one of them would be empty
+--- @example
+--- local train, held_out = data:split(0.2)
+--- assert(#train + #held_out == #data)
 function Dataset:split(at, seed)
   if native.options.plan then return self, self end
   if type(at) ~= "number" or at <= 0 or at >= #self then
@@ -81,8 +102,10 @@ function Dataset:split(at, seed)
     new(self.samples:select(second), self.tokenizer, none)
 end
 
---- Prints sample `i` (default 1) with trained tokens in green and the others dimmed; without a terminal, trained parts
---- in [[…]].
+--- Prints a sample with trained tokens in green and the others dimmed; without a terminal, trained parts in [[…]].
+--- @param i? integer number of the sample; 1 when left out
+--- @throws when there is no such sample
+--- @example data:preview(1)
 function Dataset:preview(i)
   if native.options.plan then return end
   local number = i or 1
@@ -103,16 +126,9 @@ function Dataset:preview(i)
   print(table.concat(parts))
 end
 
-local schema = strict.declare("qlora.data.load", {
-  format = "string|callable", tokenizer = "object", max_length = "count", source_max_length = "count",
-  target_max_length = "count", train_on_source = "boolean", limit = "count", template = "string|callable",
-  train = "string",
-  eos = "boolean", bos = "boolean", quiet = "boolean", default_system = "string",
-})
-
 --- The format's function, its name (nil for a function of the recipe), and what the format may need to know.
 local function resolve_format(o)
-  local format = o.format or "input_output"
+  local format = o.format or options_of.load.format.default
   if type(format) == "function" then return format, nil end
   local known = formats.by_name[format]
   if not known then
@@ -133,7 +149,6 @@ local function chat_context(o, name)
   return { template = template, chat = settings, tokenizer = o.tokenizer }
 end
 
-local span_schema = { text = "!string", train = "boolean", source = "boolean", separate = "boolean" }
 local spans_are = "a list of spans such as { { text = prompt }, { text = answer, train = true } }"
 
 local function check_spans(spans, index)
@@ -147,8 +162,8 @@ local function check_spans(spans, index)
       strict.fail("data.load: span %d of record %d needs a text, expected %s", i, index, spans_are)
     end
     for key in pairs(span) do
-      if not span_schema[key] then
-        strict.options(("data.load: span %d of record %d"):format(i, index), span, span_schema)
+      if not options_of.span[key] then
+        strict.options(("data.load: span %d of record %d"):format(i, index), span, options_of.span)
       end
     end
   end
@@ -186,9 +201,16 @@ local function planned(o)
   return set
 end
 
---- Samples of `records` (a list of tables), as `data.load` without the file.
+--- Samples of a list of records, as qlora.data.load makes them of a file.
+--- @param records table list of tables
+--- @param options? table those of qlora.data.load
+--- @return Dataset the samples
+--- @throws when no record has what the format needs, or none trains a token
+--- @example
+--- local data = qlora.data.from_records({ { input = "Who?", output = " Mia." } }, { tokenizer = model.tokenizer })
+--- assert(#data == 1)
 function data.from_records(records, options)
-  local o = strict.options("data.load", options, schema)
+  local o = strict.options("data.load", options, options_of.load)
   local format, name = resolve_format(o)
   if native.options.plan then return planned(o) end
   if not o.tokenizer then strict.fail("data.load: option 'tokenizer' is missing; pass model.tokenizer") end
@@ -232,16 +254,22 @@ local function fail_missing(path)
     near and (" (did you mean %s?)"):format(folder == "." and near or folder .. "/" .. near) or "")
 end
 
---- Reads .json, .jsonl, .csv, .tsv or .txt and makes samples of it.
---- Options: format (name or function record -> spans), tokenizer, max_length, source_max_length, target_max_length,
---- train_on_source, limit, template and train ("all"|"last") for chats, bos, eos, quiet.
+--- Reads a .json, .jsonl, .csv, .tsv or .txt file and makes samples of its records.
+--- @param path string|table the file, or a list of records
+--- @return Dataset the samples
+--- @throws when there is no such file, when no record has what the format needs, or none trains a token
+--- @example
+--- local data = qlora.data.load("facts.jsonl",
+---   { format = "input_output", tokenizer = model.tokenizer, max_length = 64 })
+--- assert(#data == 10)
 function data.load(path, options)
   if type(path) == "table" then return data.from_records(path, options) end
   if type(path) ~= "string" then
     strict.fail("data.load: expected a path or a list of records, got a %s", type(path))
   end
   if native.options.plan then return data.from_records({}, options) end
-  local limit = strict.options("data.load", options, schema).limit -- before the file is read, which may take long
+  -- Checked before the file is read, which may take long.
+  local limit = strict.options("data.load", options, options_of.load).limit
   resolve_format(options or {})
   if native.options.smoke then
     limit = math.min(limit or 8, 8)
@@ -251,7 +279,13 @@ function data.load(path, options)
   return data.from_records(native.read_records(path, { limit = limit }), options)
 end
 
---- A batch from token ids: rows { ids =, labels = }; -100 is not trained.
+strict.declare("qlora.data.batch", strict.native "batch")
+
+--- A batch from token ids.
+--- @param rows table list of { ids = {…}, labels = {…} }; labels default to the ids, -100 is not trained
+--- @return Batch what model:loss takes
+--- @throws when a row is empty or its labels have another length
+--- @example assert(qlora.data.batch({ { ids = { 5, 6, 7 }, labels = { -100, 6, 7 } } }).trained == 2)
 function data.batch(rows, options) return native.batch(rows, options) end
 
 return strict.namespace("qlora.data", data)

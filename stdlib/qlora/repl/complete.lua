@@ -2,6 +2,7 @@
 --- and in fields of bound objects only.
 local native = require "qlora.native"
 local files = require "qlora.repl.files"
+local options = require "qlora.repl.options"
 local topics = require "qlora.repl.topics"
 
 local complete = {}
@@ -164,6 +165,8 @@ function complete.at(text, pending, names)
     return #text - #partial + 1, matching(members(value, separator), partial)
   end
   partial = text:match("[%a_][%w_]*$") or ""
+  local taken = matching(options.at(earlier .. text), partial)
+  if taken[1] then return #text - #partial + 1, taken end
   local candidates = table.move(keywords, 1, #keywords, 1, {})
   for _, place in ipairs { names or {}, _G } do
     for _, key in ipairs(topics.keys(place)) do candidates[#candidates + 1] = key end

@@ -1,8 +1,8 @@
---- `help(x)`: native functions and classes from their declarations, functions of the library from the comments above
---- them, values by what they are.
+--- `help(x)`: what the reference knows of a name or a value.
 local native = require "qlora.native"
 local colour = require "qlora.repl.colour"
 local docs = require "qlora.repl.docs"
+local reference = require "qlora.reference"
 local strict = require "qlora.strict"
 local suggest = require "qlora.suggest"
 local topics = require "qlora.repl.topics"
@@ -14,115 +14,110 @@ qlora.load(path, options)     a model from a directory, a .gguf file or a hub na
 qlora.data.load, qlora.optim.adamw, qlora.train, qlora.select, qlora.schedule, qlora.eval
 
 help(x), ? x                  explains a function, an object or a name: ? qlora.train, ? model, ? Model:loss, ? zeros
-Tab                           completes names, fields, methods, modules of a model and file names
+Tab                           completes names, fields, methods, options, modules of a model and file names
 x = 5;                        a trailing ; prints nothing; a leading = is accepted
 _, _1, _2, _3                 the last results
 Ctrl-C                        stops the statement; models and tensors stay
 Ctrl-D, exit(code)            leaves]]
 
---- A function of Lua: signature and comment.
-local function lua_function(f, name)
-  local comment = docs.of_function(f)
-  local head = docs.signature(name or "function", f)
-  if not comment then return nil, head end
-  return head .. "\n  " .. comment:gsub("\n", "\n  ")
-end
-
---- A method that Lua added to a bound class, or the declaration of a native one.
-local function method(class, name)
-  local f = topics.methods(class)[name]
-  if not f then return nil end
-  return native.help(class .. ":" .. name) or lua_function(f, class .. ":" .. name)
-end
-
---- A bound class: its declaration and the methods that Lua added.
-local function class(name)
-  local lines = { native.help(name) }
-  if not lines[1] then return nil end
-  for _, key in ipairs(strict.sorted_keys(topics.methods(name))) do
-    if not native.help(name .. ":" .. key) then
-      local f = topics.methods(name)[key]
-      local about = docs.summary(docs.of_function(f) or "")
-      lines[#lines + 1] = ("  %s — %s"):format(docs.signature(":" .. key, f), about)
-    end
+--- One line for each entry of a table or a class, without the place in front.
+local function listed(lines, entries, separator)
+  for _, entry in ipairs(entries) do
+    local head = reference.signature(entry):gsub("^[^(]*[.:]", "", 1)
+    lines[#lines + 1] = ("  %s%s — %s"):format(separator, head, docs.summary(entry.doc))
   end
+end
+
+--- A class: its fields and its methods.
+local function class(name)
+  local found = reference.class(name)
+  if not found then return nil end
+  local lines = { found.name .. ": " .. found.doc }
+  for _, property in ipairs(found.properties) do
+    lines[#lines + 1] = ("  .%s: %s — %s"):format(property.name, property.type, property.doc)
+  end
+  listed(lines, found.entries, ":")
   return table.concat(lines, "\n")
 end
 
---- Signature and first line of a function that is declared, or wraps a declared one of the same name.
-local function declared(f, key)
-  local path = topics.path_of(f) or key
-  local text = native.help((path:gsub("^qlora%.", ""))) or key .. "(…)"
-  return (text:gsub("^[%w_.]-([%w_]+%(.-)\n%s*([^\n]*).*$", "%1 — %2"))
+--- A method, by the names of its class and its own.
+local function method(class_name, name)
+  local found = reference.class(class_name)
+  for _, entry in ipairs(found and found.entries or {}) do
+    if entry.name == class_name .. ":" .. name then return reference.text(entry) end
+  end
 end
 
---- One line a function of a table.
-local function listed(place, separator)
-  local lines = {}
+--- A table of the library with what its file says and its functions; a callable one with its call.
+local function library_table(place, path)
+  local lines = { path, "  " .. (reference.about(path) or "") }
+  local call = reference.of_call(path, place)
+  if call then lines[#lines + 1] = "  called: " .. reference.text(call):gsub("\n", "\n  ") end
+  local entries = {}
   for _, key in ipairs(topics.keys(place)) do
-    local f = place[key]
-    if type(f) == "function" and not key:find "^__" then
-      local comment = docs.of_function(f)
-      if comment then
-        lines[#lines + 1] = ("  %s — %s"):format(docs.signature(separator .. key, f), docs.summary(comment))
-      else
-        lines[#lines + 1] = "  " .. separator .. declared(f, key)
-      end
+    if type(place[key]) == "function" then
+      entries[#entries + 1] = reference.of_function(path .. "." .. key, place[key])
     end
   end
-  return lines
-end
-
---- A table of the library with what its file says and its functions; a callable one with the comment of its call.
-local function library_table(place, path)
-  local meta = debug.getmetatable(place)
-  local lines = { path, "  " .. (docs.of_module(path) or ""):gsub("\n", "\n  ") }
-  local call = meta and meta.__call
-  local comment = type(call) == "function" and docs.of_function(call)
-  if comment then lines[#lines + 1] = "  called: " .. comment:gsub("\n", "\n  ") end
-  table.move(listed(place, "."), 1, 1000, #lines + 1, lines)
+  listed(lines, entries, ".")
   for _, key in ipairs(topics.keys(place)) do
-    local about = type(place[key]) == "table" and docs.of_module(path .. "." .. key)
+    local about = type(place[key]) == "table" and reference.about(path .. "." .. key)
     if about then lines[#lines + 1] = ("  .%s — %s"):format(key, docs.summary(about)) end
   end
   return table.concat(lines, "\n")
 end
 
+--- The text of a native function by the name of its declaration.
+local function native_function(name)
+  local f = topics.natives()[name]
+  return f and reference.text(reference.of_function("qlora.native." .. name, f))
+end
+
 --- The text for a name: "zeros", "qlora.train", "Model", "Model:loss", "loss"; nil when it is unknown.
 function help.of_name(name)
+  if name == "qlora" then return library_table(require "qlora", name) end
   local library = topics.library()
-  local value = library[name] or library["qlora." .. name]
-  if value then return help.of_value(value) end
+  local path = library[name] and name or "qlora." .. name
+  local value = library[path]
+  if type(value) == "function" then return reference.text(reference.of_function(path, value)) end
+  if value then return library_table(value, path) end
   local class_name, method_name = name:match("^(%w+)[:.]([%w_]+)$")
-  if class_name then
-    local text = method(class_name, method_name)
-    if text then return text end
-  end
-  local text = class(name) or native.help(name)
+  local text = class_name and method(class_name, method_name) or class(name)
+    or native_function((name:gsub("^qlora%.native%.", "")))
   if text then return text end
-  for _, other in ipairs(native.classes()) do
-    text = method(other, name)
+  for _, other in ipairs(reference.classes()) do
+    text = method(other.name, name)
     if text then return text end
   end
 end
 
 local function of_function(f)
   local path = topics.path_of(f)
-  local text, signature = lua_function(f, path)
-  if text then
-    local module = path and rawequal(package.loaded[path], f) and docs.of_module(path)
-    return module and text .. "\n  " .. module:gsub("\n", "\n  ") or text
-  end
-  for name, native_function in pairs(topics.natives()) do
-    if rawequal(native_function, f) then return native.help(name) end
+  if path then return reference.text(reference.of_function(path, f)) end
+  for name, known in pairs(topics.natives()) do
+    if rawequal(known, f) then return native_function(name) end
   end
   for _, class_name in ipairs(native.classes()) do
     for name, known in pairs(topics.methods(class_name)) do
       if rawequal(known, f) then return method(class_name, name) end
     end
   end
-  -- A checked wrapper of a native function (optim.adamw) has its name.
-  return path and native.help(path:gsub("^qlora%.", "")) or signature .. "\n  (a Lua function without a comment)"
+  for class_name, about in pairs(strict.classes) do
+    for name, known in pairs(about.class) do
+      if rawequal(known, f) then return method(class_name, name) end
+    end
+  end
+  local comment = docs.of_function(f)
+  return docs.signature("function", f) .. "\n  "
+    .. (comment and comment:gsub("\n", "\n  ") or "(a Lua function without a comment)")
+end
+
+--- The name under which the class of a Lua object is declared.
+local function class_of(value)
+  local meta = debug.getmetatable(value)
+  for name, about in pairs(strict.classes) do
+    if meta and about.class == meta then return name end
+  end
 end
 
 --- The text for a value.
@@ -131,12 +126,10 @@ function help.of_value(value)
   if kind == "function" then return of_function(value) end
   if kind == "userdata" then return meta and class(meta.__name) or "a userdata of another library" end
   if kind == "table" then
-    local path = topics.path_of(value)
+    local path = value == require "qlora" and "qlora" or topics.path_of(value)
     if path then return library_table(value, path) end
-    if value == require "qlora" then return library_table(value, "qlora") end
-    local lines = { meta and meta.__name and "a " .. meta.__name or "a table" }
-    local methods = meta and (type(meta.__index) == "table" and meta.__index or meta) or {}
-    return table.concat(table.move(listed(methods, ":"), 1, 1000, 2, lines), "\n")
+    local known = class_of(value)
+    return known and class(known) or meta and meta.__name and "a " .. meta.__name or "a table"
   end
   return ("a %s: %s"):format(kind, tostring(value))
 end

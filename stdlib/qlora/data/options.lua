@@ -1,0 +1,30 @@
+--- The options of qlora.data.load and the fields of a span.
+local strict = require "qlora.strict"
+
+local options = {}
+
+options.load = strict.declare("qlora.data.load", {
+  format = { "string|callable", "name of a format, or a function record -> list of spans { text =, train = }",
+    default = "input_output" },
+  tokenizer = { "Tokenizer", "the model's tokenizer; only a plan does without" },
+  max_length = { "count", "longer samples are cut; the window of format text, 1024 there when left out" },
+  source_max_length = { "count", "longer prompts are cut, for formats with source and target" },
+  target_max_length = { "count", "longer answers are cut, for formats with source and target" },
+  train_on_source = { "boolean", "train the prompts too", default = false },
+  limit = { "count", "most records; default all" },
+  template = { "string|callable", "chat template by name, or a function; default the tokenizer's own" },
+  train = { "string", "which assistant messages of a chat are trained", choices = { "all", "last" } },
+  default_system = { "string", "system message of chats that have none; default the template's" },
+  eos = { "boolean", "end trained samples with EOS; default unless the template ends turns itself" },
+  bos = { "boolean", "begin samples with BOS; default as the tokenizer does" },
+  quiet = { "boolean", "do not print the counts", default = false },
+})
+
+options.span = strict.declare("a span of qlora.data.load", {
+  text = { "string", "the text", required = true },
+  train = { "boolean", "whether its tokens are targets", default = false },
+  source = { "boolean", "whether source_max_length cuts it", default = false },
+  separate = { "boolean", "tokenize it as the start of a text", default = false },
+})
+
+return options
