@@ -173,7 +173,7 @@ extension Engine {
       values[hyperparameter.name] = try numbers(options[hyperparameter.name], of: hyperparameter, call)
     }
     var settings = OptimizerOptions(
-      rule, learningRate: Float(options.double("lr") ?? 0), bits: options.int("bits"), values,
+      rule, learningRate: Float(options.double("lr") ?? 0), bits: options.shared("bits").asInt, values,
       isPaged: options.bool("paged") ?? false)
     let spill = options.string("spill")
     if let spill { settings.spillDirectory = spill }
