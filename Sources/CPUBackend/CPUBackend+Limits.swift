@@ -4,7 +4,7 @@ extension CPUBackend {
   private static let tileWords = MatmulKernels.panelStride
 
   /// Floating-point operations of one pass of `runRegisterTile` on one thread.
-  public func registerTileFLOPs(bfloat16: Bool) -> Double {
+  package func registerTileFLOPs(bfloat16: Bool) -> Double {
     let kernels = matmulState.kernels
     let perWord = bfloat16 && kernels.pairsBF16 ? 4 : 2
     return Double(perWord * kernels.rows * kernels.columns * Self.tileWords)
@@ -12,7 +12,7 @@ extension CPUBackend {
 
   /// Runs the register tile of the products on operands in the first-level cache, on every thread: what the processor
   /// can do when nothing has to be fetched. Benchmarks and the planner's calibration count against it.
-  public func runRegisterTile(bfloat16: Bool, repeats: Int) throws {
+  package func runRegisterTile(bfloat16: Bool, repeats: Int) throws {
     let kernels = matmulState.kernels
     let mode = bfloat16 && kernels.pairsBF16 ? MatmulMode.pairs : .float
     let rowPanel = Self.tileWords * MatmulKernels.panelLanes

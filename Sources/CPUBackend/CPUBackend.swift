@@ -7,7 +7,7 @@ import Tensors
 /// addresses. No other module sees the address of a tensor.
 public final class CPUBackend: RehearsalBackend, @unchecked Sendable {
   public let instructionSet: InstructionSet
-  public private(set) var pool: ThreadPool
+  package private(set) var pool: ThreadPool
   public let memory = MemoryLedger()
   let allocator: BlockAllocator
   let tables: KernelTables

@@ -2,7 +2,7 @@ import Tensors
 
 extension Device {
   /// The processors of this machine.
-  public static let cpu = Device(
+  package static let cpu = Device(
     name: "cpu", open: { $0.map { CPUBackend(threadCount: $0) } ?? CPUBackend() },
     rehearse: { backend in
       let set = (backend as? CPUBackend)?.instructionSet ?? .selected

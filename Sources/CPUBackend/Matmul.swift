@@ -8,7 +8,7 @@ extension CPUBackend {
   /// three types are f32, bf16 or f16 in any mix. With `precision` .bf16 the operands are rounded to bfloat16
   /// inside the product, with .f32 they are taken as they are; sums are f32 either way. C is not read when
   /// `beta` is 0. The result does not depend on the number of threads.
-  public func matmul(
+  package func matmul(
     m: Int, n: Int, k: Int, alpha: Float, a: UnsafeRawPointer, aType: DType, aRowStride: Int, transposeA: Bool,
     b: UnsafeRawPointer, bType: DType, bRowStride: Int, transposeB: Bool, beta: Float, c: UnsafeMutableRawPointer,
     cType: DType, cRowStride: Int, precision: DType

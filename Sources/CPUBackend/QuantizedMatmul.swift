@@ -1,7 +1,7 @@
 import Numerics
 import Tensors
 
-public typealias QuantizedWeightPointers = Numerics.QuantizedWeightPointers
+package typealias QuantizedWeightPointers = Numerics.QuantizedWeightPointers
 
 extension CPUBackend {
   /// y[rows,out] = alpha * x[rows,in] W^T + beta * y for a 4-bit quantized W [out,in]; with `transposed`
@@ -10,7 +10,7 @@ extension CPUBackend {
   /// W is decoded in small tiles as it is needed, to exactly the values f32(codebook[code] * absmax); `precision`
   /// .bf16 rounds these and x to bfloat16 inside the product. A single row in f32 multiplies the sum of a group's
   /// products by absmax instead. y is not read when `beta` is 0. The result does not depend on the number of threads.
-  public func quantizedMatmul(
+  package func quantizedMatmul(
     rows: Int, weight: QuantizedWeightPointers, transposed: Bool, alpha: Float, x: UnsafeRawPointer, xType: DType,
     xRowStride: Int, beta: Float, y: UnsafeMutableRawPointer, yType: DType, yRowStride: Int, precision: DType
   ) throws {

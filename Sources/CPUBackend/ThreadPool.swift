@@ -8,8 +8,8 @@ import Synchronization
 ///
 /// Workers spin for a short while after a region, giving way to other threads, and then sleep. Regions do not nest: a
 /// body that calls `run` again executes it serially. One caller at a time.
-public final class ThreadPool: @unchecked Sendable {
-  public let threadCount: Int
+package final class ThreadPool: @unchecked Sendable {
+  package let threadCount: Int
   /// Regions end at once and run nothing; see `CPUBackend.init`.
   let isRehearsal: Bool
   /// Number of the open region, 0 between regions.
@@ -29,7 +29,7 @@ public final class ThreadPool: @unchecked Sendable {
   /// Pauses before a worker sleeps, about 0.2 ms; waking costs 50 us, so short gaps between regions are spun through.
   private let spinLimit = 6_000
 
-  public init(threadCount: Int, isRehearsal: Bool = false) {
+  package init(threadCount: Int, isRehearsal: Bool = false) {
     self.threadCount = max(1, threadCount)
     self.isRehearsal = isRehearsal
     pthread_mutex_init(&mutex, nil)
@@ -59,7 +59,7 @@ public final class ThreadPool: @unchecked Sendable {
 
   /// Runs `body(chunk, worker)` once for each chunk in `0..<chunkCount` and returns when all are done.
   /// `worker` is below `threadCount` and tells which per-thread scratch to use.
-  public func run(_ chunkCount: Int, _ body: @Sendable (_ chunk: Int, _ worker: Int) -> Void) {
+  package func run(_ chunkCount: Int, _ body: @Sendable (_ chunk: Int, _ worker: Int) -> Void) {
     if isRehearsal { return }
     if threads.isEmpty || chunkCount <= 1 || isRunning {
       for chunk in 0..<max(0, chunkCount) { body(chunk, 0) }
@@ -91,7 +91,7 @@ public final class ThreadPool: @unchecked Sendable {
   }
 
   /// Splits `0..<count` into contiguous ranges of at least `grain` items and runs them in parallel.
-  public func forEachRange(_ count: Int, grain: Int, _ body: @Sendable (Range<Int>, _ worker: Int) -> Void) {
+  package func forEachRange(_ count: Int, grain: Int, _ body: @Sendable (Range<Int>, _ worker: Int) -> Void) {
     let chunks = max(1, min((count + grain - 1) / max(1, grain), threadCount * 4))
     run(count == 0 ? 0 : chunks) { chunk, worker in
       body(count * chunk / chunks..<count * (chunk + 1) / chunks, worker)

@@ -1,7 +1,7 @@
 import CSQLite
 
 /// A value of a column or of a placeholder.
-public enum SQLValue: Equatable, Sendable {
+package enum SQLValue: Equatable, Sendable {
   case null
   case integer(Int)
   case real(Double)
@@ -9,24 +9,24 @@ public enum SQLValue: Equatable, Sendable {
 }
 
 /// One connection to a SQLite database. Values reach statements as bound parameters only.
-public final class Database {
-  public enum Access: Sendable {
+package final class Database {
+  package enum Access: Sendable {
     case read
     /// Of a file that must exist.
     case write
     case create
   }
 
-  public typealias Row = [(column: String, value: SQLValue)]
+  package typealias Row = [(column: String, value: SQLValue)]
 
-  public let path: String
+  package let path: String
   private var handle: OpaquePointer?
 
   /// Waits this long for other programs, in milliseconds.
   private static let patience: Int32 = 2000
 
   /// - Throws: `cannotOpen`, `damaged`, `locked`.
-  public init(path: String, access: Access) throws {
+  package init(path: String, access: Access) throws {
     guard !path.isEmpty, !path.utf8.contains(0) else {
       throw DatabaseError.cannotOpen(path: path, reason: "not a file name")
     }
@@ -54,7 +54,7 @@ public final class Database {
 
   deinit { close() }
 
-  public func close() {
+  package func close() {
     sqlite3_close_v2(handle)
     handle = nil
   }
@@ -62,7 +62,7 @@ public final class Database {
   /// Runs one statement with `values` for its placeholders (`?`), in order.
   /// - Throws: `statement` with SQLite's own words, `severalStatements`, `valueCount`, `locked`, `damaged`.
   @discardableResult
-  public func query(_ sql: String, _ values: [SQLValue] = []) throws -> [Row] {
+  package func query(_ sql: String, _ values: [SQLValue] = []) throws -> [Row] {
     guard handle != nil else { throw DatabaseError.closed }
     let statement = try prepare(sql)
     defer { sqlite3_finalize(statement) }

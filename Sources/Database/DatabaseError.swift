@@ -1,5 +1,5 @@
 /// What can go wrong with a database, as data.
-public enum DatabaseError: Error, Equatable, Sendable {
+package enum DatabaseError: Error, Equatable, Sendable {
   case cannotOpen(path: String, reason: String)
   case damaged(path: String)
   case locked(path: String)
@@ -11,7 +11,7 @@ public enum DatabaseError: Error, Equatable, Sendable {
 }
 
 extension DatabaseError: CustomStringConvertible {
-  public var description: String {
+  package var description: String {
     switch self {
     case .cannotOpen(let path, let reason): "\(path): cannot open the database: \(reason)"
     case .damaged(let path): "\(path): the file is damaged or no SQLite database"

@@ -1,16 +1,16 @@
 import Glibc
 
 /// Questions about paths.
-public enum FileSystem {
+package enum FileSystem {
   static func mode(_ path: String) -> mode_t? {
     var info = stat()
     return stat(path, &info) == 0 ? info.st_mode & S_IFMT : nil
   }
-  public static func exists(_ path: String) -> Bool { mode(path) != nil }
-  public static func isDirectory(_ path: String) -> Bool { mode(path) == S_IFDIR }
+  package static func exists(_ path: String) -> Bool { mode(path) != nil }
+  package static func isDirectory(_ path: String) -> Bool { mode(path) == S_IFDIR }
 
   /// The names in a folder, sorted, without `.` and `..`.
-  public static func list(_ path: String) throws(FormatError) -> [String] {
+  package static func list(_ path: String) throws(FormatError) -> [String] {
     guard let handle = opendir(path) else { throw .system(path: path, operation: "open folder", code: errno) }
     defer { closedir(handle) }
     var names: [String] = []
@@ -24,7 +24,7 @@ public enum FileSystem {
   }
 
   /// Creates a folder and its parents; an existing folder is no error.
-  public static func makeDirectory(_ path: String) throws(FormatError) {
+  package static func makeDirectory(_ path: String) throws(FormatError) {
     if path.isEmpty || isDirectory(path) { return }
     let parent = directoryName(path)
     if parent != path { try makeDirectory(parent) }
@@ -34,7 +34,7 @@ public enum FileSystem {
   }
 
   /// Bytes that an ordinary user may still write to the file system that holds `path`, or its nearest existing parent.
-  public static func freeByteCount(_ path: String) throws(FormatError) -> Int {
+  package static func freeByteCount(_ path: String) throws(FormatError) -> Int {
     var place = path
     while !exists(place), place != directoryName(place) { place = directoryName(place) }
     var info = statvfs()
@@ -45,7 +45,7 @@ public enum FileSystem {
   }
 
   /// Copies a file whole.
-  public static func copy(_ source: String, to target: String) throws(FormatError) {
+  package static func copy(_ source: String, to target: String) throws(FormatError) {
     let file = try MappedFile(path: source)
     let copy = try AtomicFile(path: target)
     try file.withBytes { (bytes) throws(FormatError) in try copy.append(bytes) }
@@ -53,7 +53,7 @@ public enum FileSystem {
   }
 
   /// Removes a file, or a folder with its content; links are removed, not followed. An absent path is no error.
-  public static func remove(_ path: String) throws(FormatError) {
+  package static func remove(_ path: String) throws(FormatError) {
     var info = stat()
     guard lstat(path, &info) == 0 else {
       if errno == ENOENT { return }
@@ -87,13 +87,13 @@ public enum FileSystem {
 
 /// A file that appears whole or not at all: written under a temporary name beside it, synced, renamed.
 /// Dropping the object without `commit()` removes the temporary file.
-public final class AtomicFile {
-  public let path: String
+package final class AtomicFile {
+  package let path: String
   private let temporary: String
   private var descriptor: Int32
-  public private(set) var byteCount = 0
+  package private(set) var byteCount = 0
 
-  public init(path: String) throws(FormatError) {
+  package init(path: String) throws(FormatError) {
     self.path = path
     temporary = path + ".tmp-\(getpid())-\(UInt32.random(in: 0 ... .max))"
     descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
@@ -107,10 +107,10 @@ public final class AtomicFile {
     }
   }
 
-  public func append(_ bytes: UnsafeRawBufferPointer) throws(FormatError) { try write(bytes, at: byteCount) }
+  package func append(_ bytes: UnsafeRawBufferPointer) throws(FormatError) { try write(bytes, at: byteCount) }
 
   /// Writes at a place in the file, which grows as needed.
-  public func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(FormatError) {
+  package func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(FormatError) {
     var done = 0
     while done < bytes.count {
       let count = pwrite(descriptor, bytes.baseAddress! + done, bytes.count - done, off_t(offset + done))
@@ -123,14 +123,14 @@ public final class AtomicFile {
     byteCount = max(byteCount, offset + bytes.count)
   }
 
-  public func append(_ bytes: [UInt8]) throws(FormatError) {
+  package func append(_ bytes: [UInt8]) throws(FormatError) {
     let result: Result<Void, FormatError> = bytes.withUnsafeBytes { buffer in
       do throws(FormatError) { return .success(try append(buffer)) } catch { return .failure(error) }
     }
     try result.get()
   }
 
-  public func commit() throws(FormatError) {
+  package func commit() throws(FormatError) {
     guard fsync(descriptor) == 0 else { throw .system(path: path, operation: "sync", code: errno) }
     guard rename(temporary, path) == 0 else { throw .system(path: path, operation: "rename", code: errno) }
     close(descriptor)
@@ -138,23 +138,23 @@ public final class AtomicFile {
     try FileSystem.synchronize(FileSystem.directoryName(path))
   }
 
-  public static func write(_ path: String, _ bytes: [UInt8]) throws(FormatError) {
+  package static func write(_ path: String, _ bytes: [UInt8]) throws(FormatError) {
     let file = try AtomicFile(path: path)
     try file.append(bytes)
     try file.commit()
   }
 
-  public static func write(_ path: String, _ text: String) throws(FormatError) { try write(path, Array(text.utf8)) }
+  package static func write(_ path: String, _ text: String) throws(FormatError) { try write(path, Array(text.utf8)) }
 }
 
 /// A folder that appears complete or not at all. Files are written into `stage`; `commit()` renames it to `path`.
-public final class AtomicDirectory {
-  public let path: String
+package final class AtomicDirectory {
+  package let path: String
   /// The temporary folder to write into.
-  public let stage: String
+  package let stage: String
   private var open = true
 
-  public init(path: String) throws(FormatError) {
+  package init(path: String) throws(FormatError) {
     self.path = path
     stage = path + ".tmp-\(getpid())"
     try FileSystem.makeDirectory(FileSystem.directoryName(path))
@@ -167,7 +167,7 @@ public final class AtomicDirectory {
   }
 
   /// Makes the folder visible. An existing folder of that name is replaced only if `replacing`.
-  public func commit(replacing: Bool = false) throws(FormatError) {
+  package func commit(replacing: Bool = false) throws(FormatError) {
     try synchronizeTree(stage)
     let old = path + ".old-\(getpid())"
     let exists = FileSystem.exists(path)

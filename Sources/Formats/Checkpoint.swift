@@ -1,15 +1,15 @@
 import Glibc
 
 /// The weights of a model folder: `model.safetensors`, or the shards that `model.safetensors.index.json` names.
-public struct Checkpoint: Sendable {
-  public let path: String
-  public let files: [SafetensorsFile]
+package struct Checkpoint: Sendable {
+  package let path: String
+  package let files: [SafetensorsFile]
   private let owner: [UTF8Key: Int]
   /// All tensors: by file, then in data order.
-  public let names: [String]
+  package let names: [String]
 
   /// Opens a folder, or one file.
-  public init(directory: String) throws(FormatError) {
+  package init(directory: String) throws(FormatError) {
     if !FileSystem.isDirectory(directory) {
       self = try Checkpoint(files: [SafetensorsFile(path: directory)], path: directory)
       return
@@ -71,12 +71,12 @@ public struct Checkpoint: Sendable {
   }
 
   /// The file that holds a tensor and its entry there.
-  public func find(_ name: String) throws(FormatError) -> (file: SafetensorsFile, entry: SafetensorsFile.Entry) {
+  package func find(_ name: String) throws(FormatError) -> (file: SafetensorsFile, entry: SafetensorsFile.Entry) {
     guard let at = owner[UTF8Key(name)], let entry = files[at].entry(name) else {
       throw .missingTensor(path: path, tensor: name)
     }
     return (files[at], entry)
   }
 
-  public func contains(_ name: String) -> Bool { owner[UTF8Key(name)] != nil }
+  package func contains(_ name: String) -> Bool { owner[UTF8Key(name)] != nil }
 }

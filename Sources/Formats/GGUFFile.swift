@@ -1,5 +1,5 @@
 /// A metadata value. Integers of all widths are widened; f32 stays apart so that it can be printed shortest.
-public enum GGUFValue: Sendable, Equatable {
+package enum GGUFValue: Sendable, Equatable {
   case unsigned(UInt64)
   case signed(Int64)
   case float32(Float)
@@ -8,7 +8,7 @@ public enum GGUFValue: Sendable, Equatable {
   case string(String)
   case array([GGUFValue])
 
-  public var int: Int? {
+  package var int: Int? {
     switch self {
     case .unsigned(let value): Int(exactly: value)
     case .signed(let value): Int(value)
@@ -17,46 +17,46 @@ public enum GGUFValue: Sendable, Equatable {
   }
   /// An f32 becomes the double with the same shortest decimal digits (1e-05, not 9.999999747e-06), which is what
   /// the config that the file was made from said.
-  public var double: Double? {
+  package var double: Double? {
     switch self {
     case .float32(let value): Double("\(value)")
     case .float64(let value): value
     default: int.map { Double($0) }
     }
   }
-  public var string: String? { if case .string(let value) = self { value } else { nil } }
-  public var bool: Bool? { if case .bool(let value) = self { value } else { nil } }
-  public var array: [GGUFValue]? { if case .array(let value) = self { value } else { nil } }
+  package var string: String? { if case .string(let value) = self { value } else { nil } }
+  package var bool: Bool? { if case .bool(let value) = self { value } else { nil } }
+  package var array: [GGUFValue]? { if case .array(let value) = self { value } else { nil } }
 }
 
 /// A GGUF file of version 2 or 3 (little-endian): metadata and tensor table validated on opening, data mapped.
-public final class GGUFFile: Sendable {
-  public struct Tensor: Sendable {
-    public let name: String
+package final class GGUFFile: Sendable {
+  package struct Tensor: Sendable {
+    package let name: String
     /// Row-major, slowest first (`[out, in]`): the reverse of the file's order.
-    public let shape: [Int]
+    package let shape: [Int]
     /// nil for a type that cannot be read; using such a tensor is an error, its presence is not.
-    public let type: GGMLType?
-    public let typeNumber: UInt32
+    package let type: GGMLType?
+    package let typeNumber: UInt32
     /// From the start of the file.
-    public let byteOffset: Int
+    package let byteOffset: Int
     /// 0 where the type is unknown.
-    public let byteCount: Int
+    package let byteCount: Int
 
-    public var rowLength: Int { shape.last ?? 1 }
-    public var rowCount: Int { shape.dropLast().reduce(1, *) }
+    package var rowLength: Int { shape.last ?? 1 }
+    package var rowCount: Int { shape.dropLast().reduce(1, *) }
   }
 
-  public let version: UInt32
-  public let metadata: [String: GGUFValue]
-  public let tensors: [Tensor]
-  public let alignment: Int
-  public let file: MappedFile
+  package let version: UInt32
+  package let metadata: [String: GGUFValue]
+  package let tensors: [Tensor]
+  package let alignment: Int
+  package let file: MappedFile
   private let index: [UTF8Key: Int]
 
-  public var path: String { file.path }
+  package var path: String { file.path }
 
-  public init(path: String) throws(FormatError) {
+  package init(path: String) throws(FormatError) {
     let file = try MappedFile(path: path)
     self.file = file
     var reader = GGUFReader(file: file)
@@ -145,15 +145,15 @@ public final class GGUFFile: Sendable {
       byteOffset: dataStart + Int(record.offset), byteCount: size)
   }
 
-  public func tensor(_ name: String) throws(FormatError) -> Tensor {
+  package func tensor(_ name: String) throws(FormatError) -> Tensor {
     guard let at = index[UTF8Key(name)] else { throw .missingTensor(path: path, tensor: name) }
     return tensors[at]
   }
 
-  public func contains(_ name: String) -> Bool { index[UTF8Key(name)] != nil }
+  package func contains(_ name: String) -> Bool { index[UTF8Key(name)] != nil }
 
   /// The stored bytes; valid while this object lives.
-  public func bytes(of name: String) throws(FormatError) -> UnsafeRawBufferPointer {
+  package func bytes(of name: String) throws(FormatError) -> UnsafeRawBufferPointer {
     let tensor = try tensor(name)
     _ = try readableType(tensor)
     return UnsafeRawBufferPointer(rebasing: file.bytes[tensor.byteOffset..<tensor.byteOffset + tensor.byteCount])
@@ -168,7 +168,7 @@ public final class GGUFFile: Sendable {
   }
 
   /// Decodes rows to f32: `rows.count * rowLength` values. All dimensions but the last count as rows.
-  public func dequantize(
+  package func dequantize(
     _ name: String, rows: Range<Int>, into out: UnsafeMutablePointer<Float>
   ) throws(FormatError) {
     let tensor = try tensor(name)
@@ -187,7 +187,7 @@ public final class GGUFFile: Sendable {
   /// of each head for its rotary embedding (`LlamaModel.permute` in convert_hf_to_gguf.py). Returns for each row of
   /// the Hugging Face tensor the row of the GGUF tensor: row `h * d + s * d/2 + i` comes from `h * d + 2 * i + s`.
   /// `headCount` is the number of query heads for `attn_q`, of key-value heads for `attn_k`.
-  public static func unpermuteRows(rowCount: Int, headCount: Int) -> ((Int) -> Int)? {
+  package static func unpermuteRows(rowCount: Int, headCount: Int) -> ((Int) -> Int)? {
     guard headCount > 0, rowCount % (2 * headCount) == 0 else { return nil }
     let width = rowCount / headCount, half = width / 2
     return { row in

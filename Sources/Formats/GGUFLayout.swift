@@ -1,8 +1,8 @@
 /// How the tensors of one architecture are called and laid out in a GGUF file. The names are stems, without
 /// `.weight` and `.bias`.
-public struct GGUFLayout: Sendable {
+package struct GGUFLayout: Sendable {
   /// Whether rows of q and k are stored in the order of llama.cpp's rotary embedding; see `GGUFFile.unpermuteRows`.
-  public let pairsHeads: Bool
+  package let pairsHeads: Bool
   private let whole: [String: String]
   private let block: [String: String]
   private let wholeBack: [String: String]
@@ -11,7 +11,7 @@ public struct GGUFLayout: Sendable {
   /// - Parameters:
   ///   - whole: tensors outside the layers: `token_embd` and `model.embed_tokens`.
   ///   - block: tensors of a layer: `attn_q` and `self_attn.q_proj`.
-  public init(
+  package init(
     whole: [(gguf: String, huggingFace: String)], block: [(gguf: String, huggingFace: String)], pairsHeads: Bool
   ) {
     self.pairsHeads = pairsHeads
@@ -22,7 +22,7 @@ public struct GGUFLayout: Sendable {
   }
 
   /// `blk.3.attn_q.weight` -> `model.layers.3.self_attn.q_proj.weight`; nil for a tensor the architecture lacks.
-  public func huggingFace(_ name: String) -> String? {
+  package func huggingFace(_ name: String) -> String? {
     guard let (stem, kind) = Self.split(name) else { return nil }
     if let found = whole[stem] { return "\(found).\(kind)" }
     guard let (layer, rest) = Self.layer(stem, after: "blk."), let found = block[rest] else { return nil }
@@ -30,7 +30,7 @@ public struct GGUFLayout: Sendable {
   }
 
   /// `model.layers.3.self_attn.q_proj.weight` -> `blk.3.attn_q.weight`; nil for a tensor the architecture lacks.
-  public func gguf(_ name: String) -> String? {
+  package func gguf(_ name: String) -> String? {
     guard let (stem, kind) = Self.split(name) else { return nil }
     if let found = wholeBack[stem] { return "\(found).\(kind)" }
     guard let (layer, rest) = Self.layer(stem, after: "model.layers."), let found = blockBack[rest] else { return nil }

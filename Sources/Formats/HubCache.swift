@@ -1,10 +1,10 @@
 import Glibc
 
 /// The local cache of the Hugging Face hub; nothing is fetched.
-public enum HubCache {
+package enum HubCache {
   /// The folder of a cached model: `models--org--name/snapshots/<commit of refs/main>` under `$HF_HUB_CACHE`,
   /// `$HF_HOME/hub` or `~/.cache/huggingface/hub`, the first that is set.
-  public static func resolve(_ name: String) throws(FormatError) -> String {
+  package static func resolve(_ name: String) throws(FormatError) -> String {
     try resolve(name, environment: { getenv($0).map { String(cString: $0) } })
   }
 

@@ -3,14 +3,14 @@ import Tensors
 
 /// A file mapped read-only. Pages come in on demand and can be given back with `advise(.dontNeed)`.
 /// Another program that shortens the file while it is mapped ends this process (SIGBUS), as with any mapping.
-public final class MappedFile: @unchecked Sendable {
-  public let path: String
-  public let byteCount: Int
+package final class MappedFile: @unchecked Sendable {
+  package let path: String
+  package let byteCount: Int
   private let base: UnsafeMutableRawPointer?
 
-  public enum Advice: Sendable { case sequential, willNeed, dontNeed }
+  package enum Advice: Sendable { case sequential, willNeed, dontNeed }
 
-  public init(path: String) throws(FormatError) {
+  package init(path: String) throws(FormatError) {
     self.path = path
     // Without O_NONBLOCK the opening of a named pipe would wait for a writer.
     let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
@@ -37,17 +37,17 @@ public final class MappedFile: @unchecked Sendable {
   }
 
   /// Calls `body` with the whole file, which stays mapped until it returns.
-  public func withBytes<R, E>(_ body: (UnsafeRawBufferPointer) throws(E) -> R) throws(E) -> R {
+  package func withBytes<R, E>(_ body: (UnsafeRawBufferPointer) throws(E) -> R) throws(E) -> R {
     defer { withExtendedLifetime(self) {} }
     return try body(bytes)
   }
 
   /// The whole file; valid while this object lives, which a caller must see to: a last use of the object before the
   /// last use of its bytes unmaps them. Prefer `withBytes`.
-  public var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: base, count: byteCount) }
+  package var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: base, count: byteCount) }
 
   /// A checked part of the file. `what` is named in the error.
-  public func slice(_ offset: UInt64, _ count: UInt64, what: String) throws(FormatError) -> UnsafeRawBufferPointer {
+  package func slice(_ offset: UInt64, _ count: UInt64, what: String) throws(FormatError) -> UnsafeRawBufferPointer {
     let (end, overflow) = offset.addingReportingOverflow(count)
     guard !overflow, end <= UInt64(byteCount) else {
       throw .outOfBounds(path: path, what: what, offset: offset, count: count, size: UInt64(byteCount))
@@ -57,7 +57,7 @@ public final class MappedFile: @unchecked Sendable {
 
   /// A hint about the coming use of a byte range; the range is clamped to the file and widened to whole pages,
   /// except that `dontNeed` is narrowed, so that neighbours stay resident. Failures do not matter.
-  public func advise(_ advice: Advice, _ range: Range<Int>? = nil) {
+  package func advise(_ advice: Advice, _ range: Range<Int>? = nil) {
     guard let base else { return }
     let whole = (range ?? 0..<byteCount).clamped(to: 0..<byteCount)
     let page = Int(sysconf(Int32(_SC_PAGESIZE)))

@@ -5,7 +5,7 @@ import Tensors
 /// Brings ranges of mapped files into memory on a thread of its own, in the order they are asked for, and tells when
 /// they are there. A range that cannot be read (a failing disk, a file cut short) is an error code here, where the
 /// touch of a page would end the process.
-public final class PageReader {
+package final class PageReader {
   private let thread: RequestThread
   private var reads: [Int: (request: PendingRequest, state: State)] = [:]
 
@@ -16,7 +16,7 @@ public final class PageReader {
   }
 
   /// - Throws: `TensorError.noThread` where the system gives no thread.
-  public init() throws(TensorError) { thread = try RequestThread() }
+  package init() throws(TensorError) { thread = try RequestThread() }
 
   // What is being read must stay mapped until it is.
   deinit {
@@ -26,7 +26,7 @@ public final class PageReader {
 
   /// Asks for address ranges of a read-only mapping, which must stay mapped until `wait` for `key` has returned or this
   /// object is gone.
-  public func request(_ key: Int, _ ranges: [Range<UInt>]) {
+  package func request(_ key: Int, _ ranges: [Range<UInt>]) {
     let state = State()
     let request = thread.start {
       for range in ranges where state.code.load(ordering: .relaxed) == 0 {
@@ -38,14 +38,14 @@ public final class PageReader {
   }
 
   /// Returns when everything asked for under `key` is in memory: 0, or the system's error code, which is told once.
-  public func wait(for key: Int) -> Int32 {
+  package func wait(for key: Int) -> Int32 {
     guard let read = reads.removeValue(forKey: key) else { return 0 }
     try? read.request.wait()  // a read throws nothing; its code tells
     return read.state.code.load(ordering: .acquiring)
   }
 
   /// Takes the whole pages inside a range out of this process; the file's copy in the page cache stays.
-  public static func release(_ ranges: [Range<UInt>]) {
+  package static func release(_ ranges: [Range<UInt>]) {
     let page = UInt(sysconf(Int32(_SC_PAGESIZE)))
     for range in ranges {
       let (start, end) = ((range.lowerBound + page - 1) / page * page, range.upperBound / page * page)

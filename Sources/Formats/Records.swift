@@ -1,10 +1,10 @@
 /// Data sets as lists of JSON objects. The kind is taken from the file's ending and, for `.json`, its content.
-public enum Records {
+package enum Records {
   /// - `.json`: an array of objects, or JSON lines
   /// - `.jsonl`, `.ndjson`: one object a line, empty lines skipped
   /// - `.csv`, `.tsv`: RFC 4180 with a header row; all values are strings
   /// - `.txt`: one record `{"text": whole file}`
-  public static func read(path: String) throws(FormatError) -> [JSON] {
+  package static func read(path: String) throws(FormatError) -> [JSON] {
     try MappedFile(path: path).withBytes { bytes throws(FormatError) in try records(bytes, path: path) }
   }
 

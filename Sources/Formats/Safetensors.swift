@@ -1,12 +1,12 @@
 import Tensors
 
 /// Element types that a safetensors header may name (safetensors 0.7). Only some can be read as numbers here.
-public enum SafetensorsType: String, Sendable, CaseIterable {
+package enum SafetensorsType: String, Sendable, CaseIterable {
   case bool = "BOOL", u8 = "U8", i8 = "I8", f8e5m2 = "F8_E5M2", f8e4m3 = "F8_E4M3", f8e8m0 = "F8_E8M0"
   case i16 = "I16", u16 = "U16", f16 = "F16", bf16 = "BF16", i32 = "I32", u32 = "U32", f32 = "F32"
   case f64 = "F64", i64 = "I64", u64 = "U64", c64 = "C64"
 
-  public var byteCount: Int {
+  package var byteCount: Int {
     switch self {
     case .bool, .u8, .i8, .f8e5m2, .f8e4m3, .f8e8m0: 1
     case .i16, .u16, .f16, .bf16: 2
@@ -16,7 +16,7 @@ public enum SafetensorsType: String, Sendable, CaseIterable {
   }
 
   /// The engine's type, nil where it has none.
-  public var dtype: DType? {
+  package var dtype: DType? {
     switch self {
     case .f32: .f32
     case .f16: .f16
@@ -28,7 +28,7 @@ public enum SafetensorsType: String, Sendable, CaseIterable {
     }
   }
 
-  public init(_ dtype: DType) {
+  package init(_ dtype: DType) {
     switch dtype {
     case .f32: self = .f32
     case .f16: self = .f16
@@ -41,28 +41,28 @@ public enum SafetensorsType: String, Sendable, CaseIterable {
 }
 
 /// One safetensors file, header completely validated on opening, data mapped.
-public final class SafetensorsFile: Sendable {
-  public struct Entry: Sendable {
-    public let name: String
-    public let type: SafetensorsType
-    public let shape: [Int]
+package final class SafetensorsFile: Sendable {
+  package struct Entry: Sendable {
+    package let name: String
+    package let type: SafetensorsType
+    package let shape: [Int]
     /// From the start of the file. Not necessarily aligned to the element size.
-    public let byteOffset: Int
-    public let byteCount: Int
+    package let byteOffset: Int
+    package let byteCount: Int
   }
 
   /// In the order of the data.
-  public let entries: [Entry]
+  package let entries: [Entry]
   /// The `__metadata__` member.
-  public let metadata: [String: String]
-  public let file: MappedFile
+  package let metadata: [String: String]
+  package let file: MappedFile
   private let index: [UTF8Key: Int]
 
-  public var path: String { file.path }
+  package var path: String { file.path }
   /// The reference implementation's limit.
   static let headerLimit: UInt64 = 100_000_000
 
-  public init(path: String) throws(FormatError) {
+  package init(path: String) throws(FormatError) {
     let file = try MappedFile(path: path)
     self.file = file
     guard file.byteCount >= 8 else { throw .notThisFormat(path: path, expected: "safetensors") }
@@ -143,10 +143,10 @@ public final class SafetensorsFile: Sendable {
     return Entry(name: name, type: type, shape: shape, byteOffset: dataStart + begin, byteCount: size)
   }
 
-  public func entry(_ name: String) -> Entry? { index[UTF8Key(name)].map { entries[$0] } }
+  package func entry(_ name: String) -> Entry? { index[UTF8Key(name)].map { entries[$0] } }
 
   /// The tensor's bytes, row-major, little-endian; valid while this object lives.
-  public func bytes(of name: String) throws(FormatError) -> UnsafeRawBufferPointer {
+  package func bytes(of name: String) throws(FormatError) -> UnsafeRawBufferPointer {
     guard let entry = entry(name) else { throw .missingTensor(path: path, tensor: name) }
     return bytes(of: entry)
   }

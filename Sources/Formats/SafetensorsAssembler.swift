@@ -2,14 +2,14 @@ import Tensors
 
 /// Writes a safetensors file whose tensors are declared first and handed over in any order: what belongs together in
 /// the model (the codes and scales of one matrix) lies apart in the file. Appears whole or not at all.
-public final class SafetensorsAssembler {
+package final class SafetensorsAssembler {
   private let file: AtomicFile
   private var extents: [UTF8Key: Range<Int>]
   private var names: [UTF8Key: String] = [:]
   /// Bytes of the tensors, without the header.
-  public let byteCount: Int
+  package let byteCount: Int
 
-  public init(path: String, _ declarations: [(name: String, dtype: DType, shape: [Int])]) throws(FormatError) {
+  package init(path: String, _ declarations: [(name: String, dtype: DType, shape: [Int])]) throws(FormatError) {
     let layout = try SafetensorsLayout(
       path: path, declarations.map { .init(name: $0.name, dtype: $0.dtype, shape: $0.shape) })
     extents = [:]
@@ -24,7 +24,7 @@ public final class SafetensorsAssembler {
 
   /// The bytes of one declared tensor, once.
   /// - Throws: `missingTensor` for a name not declared or already written, `badField` for another size.
-  public func write(_ name: String, _ bytes: UnsafeRawBufferPointer) throws(FormatError) {
+  package func write(_ name: String, _ bytes: UnsafeRawBufferPointer) throws(FormatError) {
     guard let extent = extents[UTF8Key(name)] else { throw .missingTensor(path: file.path, tensor: name) }
     guard extent.count == bytes.count else {
       throw .badField(
@@ -35,7 +35,7 @@ public final class SafetensorsAssembler {
   }
 
   /// - Throws: `missingTensor` while a declared tensor has not been written.
-  public func commit() throws(FormatError) {
+  package func commit() throws(FormatError) {
     if let missing = extents.keys.first { throw .missingTensor(path: file.path, tensor: names[missing] ?? "") }
     try file.commit()
   }

@@ -1,16 +1,16 @@
 import Tensors
 
 /// Writes a safetensors file tensor by tensor, without holding more than one tensor's bytes.
-public enum SafetensorsWriter {
+package enum SafetensorsWriter {
   /// One tensor to write. `write` is called once, in file order, and hands its bytes to the sink in one or more
   /// pieces; their total must be the size that dtype and shape imply.
-  public struct Item {
-    public let name: String
-    public let dtype: DType
-    public let shape: [Int]
-    public let write: (_ sink: (UnsafeRawBufferPointer) throws -> Void) throws -> Void
+  package struct Item {
+    package let name: String
+    package let dtype: DType
+    package let shape: [Int]
+    package let write: (_ sink: (UnsafeRawBufferPointer) throws -> Void) throws -> Void
 
-    public init(
+    package init(
       name: String, dtype: DType, shape: [Int],
       write: @escaping (_ sink: (UnsafeRawBufferPointer) throws -> Void) throws -> Void
     ) {
@@ -20,13 +20,13 @@ public enum SafetensorsWriter {
       self.write = write
     }
 
-    public init(name: String, dtype: DType, shape: [Int], bytes: [UInt8]) {
+    package init(name: String, dtype: DType, shape: [Int], bytes: [UInt8]) {
       self.init(name: name, dtype: dtype, shape: shape) { sink in try bytes.withUnsafeBytes { try sink($0) } }
     }
   }
 
   /// Writes the items in the order of `SafetensorsLayout`. Throws `FormatError`, or what an item throws.
-  public static func write(
+  package static func write(
     path: String, _ items: [Item], metadata: [(String, String)] = [("format", "pt")]
   ) throws {
     let layout = try SafetensorsLayout(

@@ -2,7 +2,7 @@ import Tensors
 
 extension WeightSource {
   /// Decodes rows to f32, row-major: `rows.count * rowLength` values. A vector is one row.
-  public func read(
+  package func read(
     _ name: String, rows: Range<Int>, into out: UnsafeMutablePointer<Float>
   ) throws(FormatError) {
     let tensor = try tensor(name)
@@ -38,7 +38,7 @@ extension WeightSource {
   }
 
   /// The whole tensor as f32.
-  public func read(_ name: String) throws(FormatError) -> [Float] {
+  package func read(_ name: String) throws(FormatError) -> [Float] {
     let tensor = try tensor(name)
     // The element count of an unreadable type was not checked against the file; do not allocate for it.
     if case .unreadable(let type) = tensor.encoding {
@@ -51,7 +51,7 @@ extension WeightSource {
 
   /// The stored bytes, where they are plain numbers in row-major order of the Hugging Face tensor; nil for block
   /// formats and for the reordered q and k of GGUF. Zero copy; valid while this source lives; any alignment.
-  public func rawBytes(_ name: String) throws(FormatError) -> (bytes: UnsafeRawBufferPointer, dtype: DType)? {
+  package func rawBytes(_ name: String) throws(FormatError) -> (bytes: UnsafeRawBufferPointer, dtype: DType)? {
     let tensor = try tensor(name)
     switch origin {
     case .safetensors(let checkpoint):
@@ -67,7 +67,7 @@ extension WeightSource {
   }
 
   /// Tells the kernel that a tensor's pages will be wanted soon, or no more.
-  public func advise(_ advice: MappedFile.Advice, _ name: String) throws(FormatError) {
+  package func advise(_ advice: MappedFile.Advice, _ name: String) throws(FormatError) {
     let tensor = try tensor(name)
     switch origin {
     case .safetensors(let checkpoint):
@@ -80,7 +80,7 @@ extension WeightSource {
   }
 
   /// Takes all pages of the files out of this process.
-  public func releaseAll() {
+  package func releaseAll() {
     switch origin {
     case .safetensors(let checkpoint): for file in checkpoint.files { file.file.advise(.dontNeed) }
     case .gguf(let file, _, _): file.file.advise(.dontNeed)

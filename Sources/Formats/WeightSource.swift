@@ -1,15 +1,15 @@
 import Tensors
 
 /// The weights of a model under Hugging Face names, whatever file they are in. Safe to read from several threads.
-public struct WeightSource: Sendable {
+package struct WeightSource: Sendable {
   /// How a tensor is stored.
-  public enum Encoding: Sendable, Equatable {
+  package enum Encoding: Sendable, Equatable {
     case plain(SafetensorsType)
     case block(GGMLType)
     /// Of a type that cannot be read; its name.
     case unreadable(String)
 
-    public var name: String {
+    package var name: String {
       switch self {
       case .plain(let type): type.rawValue
       case .block(let type): type.name
@@ -18,18 +18,18 @@ public struct WeightSource: Sendable {
     }
   }
 
-  public struct Tensor: Sendable {
+  package struct Tensor: Sendable {
     /// Hugging Face name.
-    public let name: String
-    public let encoding: Encoding
+    package let name: String
+    package let encoding: Encoding
     /// Row-major; `[out, in]` for linear layers.
-    public let shape: [Int]
-    public let byteCount: Int
+    package let shape: [Int]
+    package let byteCount: Int
     /// Name inside the file.
     let stored: String
-    public var rowLength: Int { shape.last ?? 1 }
+    package var rowLength: Int { shape.last ?? 1 }
     /// All dimensions but the last; 1 for a vector.
-    public var rowCount: Int { shape.dropLast().reduce(1, *) }
+    package var rowCount: Int { shape.dropLast().reduce(1, *) }
   }
 
   enum Origin: Sendable {
@@ -37,15 +37,15 @@ public struct WeightSource: Sendable {
     case gguf(GGUFFile, queryHeads: Int, keyHeads: Int)
   }
 
-  public let path: String
-  public let tensors: [Tensor]
+  package let path: String
+  package let tensors: [Tensor]
   let origin: Origin
   private let index: [UTF8Key: Int]
 
   /// Opens a folder with safetensors, or one `.safetensors` or `.gguf` file. A folder without safetensors but with
   /// exactly one `.gguf` file opens that one.
   /// - Parameter layout: gives the layout of a GGUF architecture; without one tensors keep their names in the file.
-  public init(path: String, layout: (String) -> GGUFLayout? = { _ in nil }) throws(FormatError) {
+  package init(path: String, layout: (String) -> GGUFLayout? = { _ in nil }) throws(FormatError) {
     if FileSystem.isDirectory(path) {
       let names = try FileSystem.list(path)
       let ggufs = names.filter { $0.hasSuffix(".gguf") }
@@ -60,7 +60,7 @@ public struct WeightSource: Sendable {
     self = try WeightSource(checkpoint: try Checkpoint(directory: path))
   }
 
-  public init(checkpoint: Checkpoint) throws(FormatError) {
+  package init(checkpoint: Checkpoint) throws(FormatError) {
     let tensors = checkpoint.files.flatMap { file in
       file.entries.map {
         Tensor(name: $0.name, encoding: .plain($0.type), shape: $0.shape, byteCount: $0.byteCount, stored: $0.name)
@@ -70,7 +70,7 @@ public struct WeightSource: Sendable {
   }
 
   /// Tensors that the layout has no name for (`rope_freqs.weight`) are left out.
-  public init(gguf: GGUFFile, layout: (String) -> GGUFLayout?) throws(FormatError) {
+  package init(gguf: GGUFFile, layout: (String) -> GGUFLayout?) throws(FormatError) {
     let architecture = gguf.metadata["general.architecture"]?.string ?? ""
     let layout = layout(architecture)
     let tensors = gguf.tensors.compactMap { tensor -> Tensor? in
@@ -96,18 +96,18 @@ public struct WeightSource: Sendable {
   }
 
   /// The GGUF file behind this source, for its metadata (config, tokenizer).
-  public var gguf: GGUFFile? { if case .gguf(let file, _, _) = origin { file } else { nil } }
+  package var gguf: GGUFFile? { if case .gguf(let file, _, _) = origin { file } else { nil } }
 
-  public func contains(_ name: String) -> Bool { index[UTF8Key(name)] != nil }
+  package func contains(_ name: String) -> Bool { index[UTF8Key(name)] != nil }
 
-  public func tensor(_ name: String) throws(FormatError) -> Tensor {
+  package func tensor(_ name: String) throws(FormatError) -> Tensor {
     guard let at = index[UTF8Key(name)] else { throw .missingTensor(path: path, tensor: name) }
     return tensors[at]
   }
 
   /// The tensor, if it has the expected shape; else an error that names file, tensor and both shapes.
   @discardableResult
-  public func expect(_ name: String, shape: [Int]) throws(FormatError) -> Tensor {
+  package func expect(_ name: String, shape: [Int]) throws(FormatError) -> Tensor {
     let tensor = try tensor(name)
     guard tensor.shape == shape else {
       throw .shape(path: path, tensor: name, expected: shape, actual: tensor.shape)

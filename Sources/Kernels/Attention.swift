@@ -193,7 +193,7 @@ extension Kernels {
     }
   }
 
-  public static func fill(attention table: UnsafeMutablePointer<AttentionKernels>) {
+  package static func fill(attention table: UnsafeMutablePointer<AttentionKernels>) {
     table.initialize(
       to: AttentionKernels(
         forward: { Kernels.attentionForward($0) }, backward: { Kernels.attentionBackward($0) }))

@@ -2,7 +2,7 @@ import Numerics
 
 extension Kernels {
   /// Stores this build's functions for matrix products.
-  public static func fill(matmul table: UnsafeMutablePointer<MatmulKernels>) {
+  package static func fill(matmul table: UnsafeMutablePointer<MatmulKernels>) {
     #if ISA_AVX512BF16
       let pairs = true
     #else

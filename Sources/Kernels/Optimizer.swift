@@ -62,7 +62,7 @@ extension Kernels {
   }
 
   /// Stores this build's optimizer functions.
-  public static func fill(optimizer table: UnsafeMutablePointer<OptimizerKernels>) {
+  package static func fill(optimizer table: UnsafeMutablePointer<OptimizerKernels>) {
     table.initialize(
       to: OptimizerKernels(
         adamW: { Kernels.adamW($0, $1, $2, $3, $4, $5) },

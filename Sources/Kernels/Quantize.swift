@@ -90,7 +90,7 @@ extension Kernels {
   }
 
   /// Stores this build's quantization functions.
-  public static func fill(quantization table: UnsafeMutablePointer<QuantizationKernels>) {
+  package static func fill(quantization table: UnsafeMutablePointer<QuantizationKernels>) {
     table.initialize(
       to: QuantizationKernels(
         quantize4: { Kernels.quantize4($0, $1, $2, $3, $4, $5, $6, $7) },

@@ -2,7 +2,7 @@ import Numerics
 
 extension Kernels {
   /// Stores this build's row-wise functions.
-  public static func fill(rows table: UnsafeMutablePointer<RowKernels>) {
+  package static func fill(rows table: UnsafeMutablePointer<RowKernels>) {
     table.initialize(
       to: RowKernels(
         cast: { Kernels.cast($0, $1, $2, $3, $4) },

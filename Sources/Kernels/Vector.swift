@@ -9,7 +9,7 @@ typealias Words16 = SIMD16<UInt32>
 /// `fill` function that stores the C function pointers of that family into a table declared in Numerics.
 /// Nothing but pointers and numbers crosses the border: no arrays, closures, generics or classes here, since
 /// weak symbols compiled for a newer processor could be linked into baseline callers.
-public enum Kernels {}
+package enum Kernels {}
 
 /// Calls body(i, 16) for each whole vector below `count`, then body(i, rest) for what is left: with a constant 16 the
 /// body's handling of missing elements is compiled away.

@@ -2,8 +2,8 @@ import LuaRuntime
 import Models
 
 /// A packed batch with what the training loop knows about it.
-public final class BatchObject: LuaObject {
-  public static var luaClassName: String { "Batch" }
+package final class BatchObject: LuaObject {
+  package static var luaClassName: String { "Batch" }
   let part: MicroBatch
   var batch: Batch { part.batch }
 
@@ -11,7 +11,7 @@ public final class BatchObject: LuaObject {
 }
 
 extension Samples: LuaObject {
-  public static var luaClassName: String { "Samples" }
+  package static var luaClassName: String { "Samples" }
 }
 
 extension Engine {

@@ -1,16 +1,16 @@
 import LuaRuntime
 
 /// A checked call of a native function: arguments by name.
-public struct Call {
-  public let state: LuaState
-  public let function: String
+package struct Call {
+  package let state: LuaState
+  package let function: String
   let parameters: [Parameter]
   /// Arguments after self.
-  public let arguments: [LuaValue]
+  package let arguments: [LuaValue]
   let receiver: (any LuaObject)?
 
   /// The object before the colon.
-  public func receiver<Object>(as type: Object.Type) throws -> Object {
+  package func receiver<Object>(as type: Object.Type) throws -> Object {
     guard let object = receiver as? Object else {
       throw BindingError.badSelf(method: function, className: "\(Object.self)", got: "nil")
     }
@@ -19,7 +19,7 @@ public struct Call {
 
   /// The argument of a declared name; nil where it was left out. Another name is a mistake in the binding, which
   /// builds for debugging stop at.
-  public subscript(_ name: String) -> LuaValue {
+  package subscript(_ name: String) -> LuaValue {
     guard let index = parameters.firstIndex(where: { $0.name == name }) else {
       assertionFailure("\(function) declares no parameter '\(name)'")
       return .nil
@@ -27,15 +27,15 @@ public struct Call {
     return index < arguments.count ? arguments[index] : .nil
   }
 
-  public func string(_ name: String) throws -> String { try required(name, self[name].asString, "string") }
+  package func string(_ name: String) throws -> String { try required(name, self[name].asString, "string") }
   /// A string as it is, text or not.
-  public func bytes(_ name: String) throws -> [UInt8] { try required(name, self[name].asBytes, "string") }
-  public func int(_ name: String) throws -> Int { try required(name, self[name].asInt, "integer") }
-  public func double(_ name: String) throws -> Double { try required(name, self[name].asDouble, "number") }
-  public func table(_ name: String) throws -> LuaTable { try required(name, self[name].asTable, "table") }
-  public func closure(_ name: String) throws -> LuaFunction { try required(name, self[name].asFunction, "function") }
+  package func bytes(_ name: String) throws -> [UInt8] { try required(name, self[name].asBytes, "string") }
+  package func int(_ name: String) throws -> Int { try required(name, self[name].asInt, "integer") }
+  package func double(_ name: String) throws -> Double { try required(name, self[name].asDouble, "number") }
+  package func table(_ name: String) throws -> LuaTable { try required(name, self[name].asTable, "table") }
+  package func closure(_ name: String) throws -> LuaFunction { try required(name, self[name].asFunction, "function") }
 
-  public func object<Object>(_ name: String, as type: Object.Type) throws -> Object {
+  package func object<Object>(_ name: String, as type: Object.Type) throws -> Object {
     guard case .object(let object) = self[name], let typed = object as? Object else {
       throw bad(name, "\(Object.self)")
     }
@@ -43,7 +43,7 @@ public struct Call {
   }
 
   /// The fields of an options argument; empty when it was left out.
-  public func options(_ name: String) -> Options {
+  package func options(_ name: String) -> Options {
     var fields: [Parameter] = []
     if case .options(let declared) = parameters.first(where: { $0.name == name })?.type { fields = declared }
     return Options(function: function, fields: fields, table: self[name].asTable)
@@ -74,28 +74,28 @@ public struct Call {
     return .badArgument(number: number, function: function, expected: expected, got: self[name].typeName)
   }
 
-  public func invalid(_ message: String) -> BindingError { .invalid(function: function, message: message) }
+  package func invalid(_ message: String) -> BindingError { .invalid(function: function, message: message) }
 }
 
 /// The fields of an options table, already checked against the declaration.
-public struct Options {
+package struct Options {
   let function: String
   let fields: [Parameter]
-  public let table: LuaTable?
+  package let table: LuaTable?
 
   /// The option of a declared name; nil where it was left out. Another name is a mistake in the binding, which builds
   /// for debugging stop at.
-  public subscript(_ name: String) -> LuaValue {
+  package subscript(_ name: String) -> LuaValue {
     assert(fields.contains { $0.name == name }, "\(function) declares no option '\(name)'")
     return table?[name] ?? .nil
   }
 
   /// The option of a name that only some of the functions declare that share the code which reads it.
   func shared(_ name: String) -> LuaValue { table?[name] ?? .nil }
-  public func string(_ name: String) -> String? { self[name].asString }
-  public func int(_ name: String) -> Int? { self[name].asInt }
-  public func double(_ name: String) -> Double? { self[name].asDouble }
-  public func bool(_ name: String) -> Bool? { self[name].asBool }
+  package func string(_ name: String) -> String? { self[name].asString }
+  package func int(_ name: String) -> Int? { self[name].asInt }
+  package func double(_ name: String) -> Double? { self[name].asDouble }
+  package func bool(_ name: String) -> Bool? { self[name].asBool }
 }
 
 extension NativeFunction {
@@ -161,7 +161,7 @@ extension LuaTable {
 }
 
 /// The closest of some names by edit distance, when it is close enough to be meant.
-public func nearestName(to name: String, among names: [String]) -> String? {
+package func nearestName(to name: String, among names: [String]) -> String? {
   let best = names.map { ($0, editDistance(name, $0)) }.min { $0.1 < $1.1 }
   guard let (candidate, distance) = best, distance <= max(1, min(3, name.count / 2)) else { return nil }
   return candidate

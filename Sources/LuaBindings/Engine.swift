@@ -6,36 +6,36 @@ import Tensors
 import Training
 
 /// What the command line asked for, visible to recipes as `qlora.native.options`.
-public struct RunOptions: Sendable {
-  public var overrides: [(key: String, value: String)] = []
+package struct RunOptions: Sendable {
+  package var overrides: [(key: String, value: String)] = []
   /// `--resume` alone is an empty string, else the directory.
-  public var resume: String?
-  public var plan = false
-  public var smoke = false
-  public var memoryLimit: Int?
-  public var threads: Int?
-  public var seed: Int?
-  public var quiet = false
-  public var script: String?
+  package var resume: String?
+  package var plan = false
+  package var smoke = false
+  package var memoryLimit: Int?
+  package var threads: Int?
+  package var seed: Int?
+  package var quiet = false
+  package var script: String?
 
-  public init() {}
+  package init() {}
 }
 
 /// The program state that native functions share: the backend, made on first use, and the run's options.
-public final class Engine {
-  public let options: RunOptions
+package final class Engine {
+  package let options: RunOptions
   /// Directory that holds `stdlib`, `recipes` and `models`.
-  public let resourceRoot: String
+  package let resourceRoot: String
   /// The devices of this machine; the first is what recipes compute on that name none.
   let devices: [Device] = [.cpu]
   /// The backends in use, by the names of their devices.
   private var backends: [String: any Backend] = [:]
-  public private(set) lazy var backend: any Backend = backend(on: devices[0])
-  public var seed: UInt64
+  package private(set) lazy var backend: any Backend = backend(on: devices[0])
+  package var seed: UInt64
   /// Where spill files go that name no directory of their own: the disk of the run once there is one.
   var spillDirectory = getenv("TMPDIR").map { String(cString: $0) } ?? "/var/tmp"
   /// Opens a prompt inside a running step; returns whether to go on. Nil where no terminal is.
-  public var breakPrompt: ((LuaValue) throws -> Bool)?
+  package var breakPrompt: ((LuaValue) throws -> Bool)?
   /// Models that recipes hold, for the names of their parameters.
   var models: [WeakModel] = []
   let program = ProgramMemory()
@@ -47,9 +47,9 @@ public final class Engine {
 
   /// Whether the backend can be what the environment asks for, before anything runs.
   /// - Throws: `InstructionSetError` for a `QLORA_ISA` that is no instruction set of this processor.
-  public static func checkEnvironment() throws { _ = try InstructionSet.requested() }
+  package static func checkEnvironment() throws { _ = try InstructionSet.requested() }
 
-  public init(options: RunOptions, resourceRoot: String) {
+  package init(options: RunOptions, resourceRoot: String) {
     self.options = options
     self.resourceRoot = resourceRoot
     self.seed = UInt64(bitPattern: Int64(options.seed ?? 0))

@@ -5,7 +5,7 @@ import Models
 import Tensors
 
 extension ForwardHook: LuaObject {
-  public static var luaClassName: String { "Hook" }
+  package static var luaClassName: String { "Hook" }
 }
 
 /// Looking into a loaded model: hooks, losses by token, attention, adapters, quantization.

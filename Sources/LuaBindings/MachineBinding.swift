@@ -6,7 +6,7 @@ import Tensors
 import Tokenizers
 import Training
 
-public let qloraVersion = "0.1.0"
+package let qloraVersion = "0.1.0"
 
 extension Engine {
   /// What the library needs of the machine and its files.

@@ -4,7 +4,7 @@ import Tensors
 import Training
 
 extension LanguageModel: LuaObject {
-  public static var luaClassName: String { "Model" }
+  package static var luaClassName: String { "Model" }
 }
 
 extension Engine {

@@ -3,7 +3,7 @@ import Models
 import Tensors
 
 extension Module: LuaObject {
-  public static var luaClassName: String { "Module" }
+  package static var luaClassName: String { "Module" }
 }
 
 extension Engine {

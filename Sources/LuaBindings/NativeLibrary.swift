@@ -2,21 +2,21 @@ import LuaRuntime
 
 extension Engine {
   /// Everything that is bound, as declarations.
-  public var classes: [NativeClass] {
+  package var classes: [NativeClass] {
     [
       tensorClass, quantizedClass, modelClass, moduleClass, optimizerClass, tokenizerClass, batchClass, samplesClass,
       hookClass, databaseClass,
     ]
   }
 
-  public var modules: [NativeModule] {
+  package var modules: [NativeModule] {
     [
       tensorModule, modelModule, optimizerModule, machineModule, runsModule, promptModule, referenceModule,
     ]
   }
 
   /// Installs the classes and makes `require "qlora.native"` give the functions.
-  public func install(in state: LuaState) {
+  package func install(in state: LuaState) {
     state.wording = { "\($0)" + Remedy.text(for: $0) }
     for declared in classes { state.install(declared) }
     let native = state.newTable()

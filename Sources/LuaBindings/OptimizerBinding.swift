@@ -4,8 +4,8 @@ import Optimizers
 import Tensors
 
 /// An optimizer as Lua sees it; state is allocated at the first step, so that planning needs none.
-public final class OptimizerObject: LuaObject {
-  public static var luaClassName: String { "Optimizer" }
+package final class OptimizerObject: LuaObject {
+  package static var luaClassName: String { "Optimizer" }
   let parameters: [OptimizedParameter]
   private(set) var options: OptimizerOptions
   private var made: Optimizer?
@@ -173,7 +173,7 @@ extension Engine {
       values[hyperparameter.name] = try numbers(options[hyperparameter.name], of: hyperparameter, call)
     }
     var settings = OptimizerOptions(
-      rule, learningRate: Float(options.double("lr") ?? 0), bits: options.int("bits"), values,
+      rule, learningRate: Float(options.double("lr") ?? 0), bits: options.shared("bits").asInt, values,
       isPaged: options.bool("paged") ?? false)
     let spill = options.string("spill")
     if let spill { settings.spillDirectory = spill }
@@ -218,7 +218,7 @@ extension Engine {
 }
 
 /// "256MiB", "12GB", "1024" as bytes; decimal and binary units.
-public func parseByteCount(_ text: String) -> Int? {
+package func parseByteCount(_ text: String) -> Int? {
   let digits = text.prefix { $0.isNumber || $0 == "." }
   guard let value = Double(digits), value >= 0 else { return nil }
   let units: [String: Double] = [

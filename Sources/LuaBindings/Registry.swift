@@ -4,7 +4,7 @@ import LuaRuntime
 // annotations for editors are made from that declaration.
 
 /// What an argument or an option may be.
-public indirect enum ParameterType: Sendable {
+package indirect enum ParameterType: Sendable {
   case number
   case integer
   /// An integer of at least 1.
@@ -25,7 +25,7 @@ public indirect enum ParameterType: Sendable {
   case oneOf([ParameterType])
 
   /// The name in messages and in the reference.
-  public var name: String {
+  package var name: String {
     switch self {
     case .number: "number"
     case .integer: "integer"
@@ -57,19 +57,19 @@ public indirect enum ParameterType: Sendable {
 }
 
 /// One parameter of a function, or one field of an options table.
-public struct Parameter: Sendable {
-  public let name: String
-  public let type: ParameterType
-  public let isOptional: Bool
+package struct Parameter: Sendable {
+  package let name: String
+  package let type: ParameterType
+  package let isOptional: Bool
   /// The value that stands in for a missing one, as Lua text; nil where there is none or the sentence says it.
-  public let initial: String?
+  package let initial: String?
   /// The words a text may be; empty for any.
-  public let choices: [String]
+  package let choices: [String]
   /// One phrase of at least two words.
-  public let doc: String
+  package let doc: String
 
   /// A parameter with a default is optional.
-  public init(
+  package init(
     _ name: String, _ type: ParameterType, optional: Bool = false, default initial: String? = nil,
     choices: [String] = [], _ doc: String
   ) {
@@ -83,19 +83,19 @@ public struct Parameter: Sendable {
 }
 
 /// A declared function, method or metamethod.
-public struct NativeFunction {
-  public let name: String
-  public let doc: String
-  public let parameters: [Parameter]
+package struct NativeFunction {
+  package let name: String
+  package let doc: String
+  package let parameters: [Parameter]
   /// What it returns, in LuaLS notation; empty for nothing.
-  public let returns: String
+  package let returns: String
   /// What a user can do to make it throw; empty where nothing but wrong types does.
-  public let errors: String
+  package let errors: String
   /// A line of Lua that the tests run; nil where stdlib/qlora/reference/examples.lua holds it.
-  public let example: String?
-  public let body: (Call) throws -> [LuaValue]
+  package let example: String?
+  package let body: (Call) throws -> [LuaValue]
 
-  public init(
+  package init(
     _ name: String, _ doc: String, _ parameters: [Parameter] = [], returns: String = "", errors: String = "",
     example: String? = nil, _ body: @escaping (Call) throws -> [LuaValue]
   ) {
@@ -110,15 +110,15 @@ public struct NativeFunction {
 }
 
 /// A field of a bound class that is computed on reading.
-public struct NativeProperty {
-  public let name: String
-  public let type: String
-  public let doc: String
-  public let get: (LuaState, any LuaObject) throws -> LuaValue
+package struct NativeProperty {
+  package let name: String
+  package let type: String
+  package let doc: String
+  package let get: (LuaState, any LuaObject) throws -> LuaValue
   /// Nil for read-only fields.
-  public let set: ((LuaState, any LuaObject, LuaValue) throws -> Void)?
+  package let set: ((LuaState, any LuaObject, LuaValue) throws -> Void)?
 
-  public init(
+  package init(
     _ name: String, _ type: String, _ doc: String, set: ((LuaState, any LuaObject, LuaValue) throws -> Void)? = nil,
     _ get: @escaping (LuaState, any LuaObject) throws -> LuaValue
   ) {
@@ -131,19 +131,19 @@ public struct NativeProperty {
 }
 
 /// A bound class: Lua sees fields and methods of a Swift object.
-public struct NativeClass {
-  public let name: String
-  public let doc: String
-  public let properties: [NativeProperty]
-  public let methods: [NativeFunction]
+package struct NativeClass {
+  package let name: String
+  package let doc: String
+  package let properties: [NativeProperty]
+  package let methods: [NativeFunction]
   /// `__add`, `__len`, `__tostring` and so on; the first argument is checked to be of the class where Lua ensures it.
-  public let metamethods: [NativeFunction]
+  package let metamethods: [NativeFunction]
   /// `object[key]` for keys that are no strings.
-  public let index: ((Call) throws -> [LuaValue])?
+  package let index: ((Call) throws -> [LuaValue])?
   /// `object[key] = value` for keys that are no strings.
-  public let assign: ((Call) throws -> [LuaValue])?
+  package let assign: ((Call) throws -> [LuaValue])?
 
-  public init(
+  package init(
     _ name: String, _ doc: String, properties: [NativeProperty] = [], methods: [NativeFunction],
     metamethods: [NativeFunction] = [], index: ((Call) throws -> [LuaValue])? = nil,
     assign: ((Call) throws -> [LuaValue])? = nil
@@ -159,18 +159,18 @@ public struct NativeClass {
 }
 
 /// A table of functions; names may be dotted (`optim.adamw`).
-public struct NativeModule {
-  public let doc: String
-  public let functions: [NativeFunction]
+package struct NativeModule {
+  package let doc: String
+  package let functions: [NativeFunction]
 
-  public init(_ doc: String, _ functions: [NativeFunction]) {
+  package init(_ doc: String, _ functions: [NativeFunction]) {
     self.doc = doc
     self.functions = functions
   }
 }
 
 /// Errors of the Lua surface, worded as Lua words its own.
-public enum BindingError: Error, CustomStringConvertible {
+package enum BindingError: Error, CustomStringConvertible {
   /// `hint` says where such an argument comes from; empty when the type says enough.
   case badArgument(number: Int, function: String, expected: String, got: String, hint: String = "")
   case tooManyArguments(function: String, taken: [String], number: Int)
@@ -186,7 +186,7 @@ public enum BindingError: Error, CustomStringConvertible {
   case badField(className: String, field: String, expected: String, got: String)
   case invalid(function: String, message: String)
 
-  public var description: String {
+  package var description: String {
     switch self {
     case .badArgument(let number, let function, let expected, let got, let hint):
       "bad argument #\(number) to '\(function)' (\(expected) expected, got \(got))\(hint.isEmpty ? "" : ": " + hint)"

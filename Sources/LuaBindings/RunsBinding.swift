@@ -2,7 +2,7 @@ import Database
 import LuaRuntime
 
 extension Database: LuaObject {
-  public static var luaClassName: String { "Database" }
+  package static var luaClassName: String { "Database" }
 }
 
 /// The small query interface under the index of runs.

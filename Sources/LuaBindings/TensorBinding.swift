@@ -5,7 +5,7 @@ import Quantization
 import Tensors
 
 extension Tensor: LuaObject {
-  public static var luaClassName: String { "Tensor" }
+  package static var luaClassName: String { "Tensor" }
 }
 
 /// Tensors as PyTorch names them, with indices and dimensions counted from 1 as in Torch7.

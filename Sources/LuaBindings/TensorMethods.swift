@@ -221,8 +221,8 @@ extension Engine {
 }
 
 /// A 4-bit tensor as Lua sees it.
-public final class QuantizedTensor: LuaObject {
-  public static var luaClassName: String { "QuantizedTensor" }
+package final class QuantizedTensor: LuaObject {
+  package static var luaClassName: String { "QuantizedTensor" }
   let operand: QuantizedOperand
   init(_ operand: QuantizedOperand) { self.operand = operand }
 }

@@ -2,7 +2,7 @@ import LuaRuntime
 import Tokenizers
 
 extension Tokenizer: LuaObject {
-  public static var luaClassName: String { "Tokenizer" }
+  package static var luaClassName: String { "Tokenizer" }
 }
 
 extension Engine {

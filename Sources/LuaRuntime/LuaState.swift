@@ -4,35 +4,35 @@ import Glibc
 
 /// An error of a Lua program: the message with its position, and the error value when it is not a string. The value
 /// belongs to its state, so an error stays on the thread that caught it.
-public struct LuaError: Error, CustomStringConvertible, @unchecked Sendable {
-  public let message: String
-  public let value: LuaValue
+package struct LuaError: Error, CustomStringConvertible, @unchecked Sendable {
+  package let message: String
+  package let value: LuaValue
 
-  public init(message: String, value: LuaValue = .nil) {
+  package init(message: String, value: LuaValue = .nil) {
     self.message = message
     self.value = value
   }
 
-  public var description: String { message }
+  package var description: String { message }
 }
 
 /// A native function of any arity: arguments in, results out.
-public typealias LuaBody = (_ state: LuaState, _ arguments: [LuaValue]) throws -> [LuaValue]
+package typealias LuaBody = (_ state: LuaState, _ arguments: [LuaValue]) throws -> [LuaValue]
 
 /// One Lua interpreter. Not thread-safe.
 ///
 /// Swift functions are reached through the C trampoline, which raises their errors after the Swift frames are gone;
 /// Swift calls Lua only through protected calls.
-public final class LuaState {
+package final class LuaState {
   let L: OpaquePointer
   private(set) var isOpen = true
   private var bodies: [LuaBody] = []
   /// The text that a Lua program gets of an error of a native function.
-  public var wording: (any Error) -> String = { String(describing: $0) }
+  package var wording: (any Error) -> String = { String(describing: $0) }
   /// Swift class name -> C string that lives as long as the state, for pushing objects.
   private var classNames: [String: UnsafeMutablePointer<CChar>] = [:]
 
-  public init?() {
+  package init?() {
     guard let L = luaL_newstate() else { return nil }
     self.L = L
     luaL_openlibs(L)
@@ -47,7 +47,7 @@ public final class LuaState {
   }
 
   /// Closes the interpreter: finalizers run, objects are released.
-  public func close() {
+  package func close() {
     guard isOpen else { return }
     lua_close(L)
     isOpen = false
@@ -85,26 +85,26 @@ public final class LuaState {
   }
 
   /// A Lua function that runs `body`.
-  public func function(_ body: @escaping LuaBody) -> LuaValue {
+  package func function(_ body: @escaping LuaBody) -> LuaValue {
     bodies.append(body)
     ql_pushfunction(L, Int32(bodies.count - 1))
     return .function(LuaFunction(takingTopOf: self))
   }
 
-  public func newTable() -> LuaTable {
+  package func newTable() -> LuaTable {
     lua_createtable(L, 0, 0)
     return LuaTable(takingTopOf: self)
   }
 
   /// A list table.
-  public func list(_ values: [LuaValue]) -> LuaTable {
+  package func list(_ values: [LuaValue]) -> LuaTable {
     let table = newTable()
     for (index, value) in values.enumerated() { table[index + 1] = value }
     return table
   }
 
   /// The metatable of a bound class; made on first use.
-  public func metatable(_ className: String) -> LuaTable {
+  package func metatable(_ className: String) -> LuaTable {
     // Pushing an object of the class would make it too; the collector's entry is set there.
     let box = ClassSeed()
     push(box, className: className, on: L)
@@ -116,18 +116,18 @@ public final class LuaState {
   private final class ClassSeed {}
 
   /// The function behind `:free()`: releases what a bound object holds, ahead of the collector.
-  public var freeFunction: LuaValue {
+  package var freeFunction: LuaValue {
     ql_pushfree(L)
     return .function(LuaFunction(takingTopOf: self))
   }
 
-  public var globals: LuaTable {
+  package var globals: LuaTable {
     ql_pushglobals(L)
     return LuaTable(takingTopOf: self)
   }
 
   /// Sets the metatable of a table.
-  public func setMetatable(_ table: LuaTable, _ metatable: LuaTable) {
+  package func setMetatable(_ table: LuaTable, _ metatable: LuaTable) {
     table.push()
     metatable.push()
     lua_setmetatable(L, -2)
@@ -138,7 +138,7 @@ public final class LuaState {
 
   /// Compiles text; precompiled chunks are refused.
   /// - Parameter chunkName: `@file` or `=name`.
-  public func load(_ source: [UInt8], chunkName: String) throws -> LuaFunction {
+  package func load(_ source: [UInt8], chunkName: String) throws -> LuaFunction {
     let status = source.withUnsafeBytes { bytes in
       ql_load(L, bytes.baseAddress?.assumingMemoryBound(to: CChar.self), bytes.count, chunkName)
     }
@@ -147,7 +147,7 @@ public final class LuaState {
   }
 
   /// Calls with a traceback in the message of string errors.
-  public func callWithTraceback(_ function: LuaFunction, _ arguments: [LuaValue]) throws -> [LuaValue] {
+  package func callWithTraceback(_ function: LuaFunction, _ arguments: [LuaValue]) throws -> [LuaValue] {
     guard hasRoom(arguments.count + 5) else { throw LuaError(message: "stack overflow") }
     let base = lua_gettop(L)
     function.push()
@@ -159,7 +159,7 @@ public final class LuaState {
   }
 
   /// Text of any value as `tostring` gives it.
-  public func describe(_ value: LuaValue) -> String {
+  package func describe(_ value: LuaValue) -> String {
     guard hasRoom(3) else { return value.typeName }
     push(value)
     ql_tostring(L, -1)
@@ -168,10 +168,10 @@ public final class LuaState {
   }
 
   /// Tells the collector of native memory that a new Lua object holds, and how much is live in all.
-  public func account(byteCount: Int, live: Int) { ql_account(L, Int64(byteCount), Int64(live)) }
+  package func account(byteCount: Int, live: Int) { ql_account(L, Int64(byteCount), Int64(live)) }
 
   /// Runs the collector to the end.
-  public func collectGarbage() { ql_collect(L) }
+  package func collectGarbage() { ql_collect(L) }
 
   /// The error value on top of the stack, removed.
   func takeError() -> LuaError {
@@ -271,19 +271,19 @@ extension LuaState {
   /// Ctrl-C handling, safe in a signal handler.
   /// - Returns: how many interrupts nobody has taken yet, this one included.
   @discardableResult
-  public static func interrupt() -> Int { Int(ql_interrupt()) }
+  package static func interrupt() -> Int { Int(ql_interrupt()) }
 
   /// While polling, the first interrupt is left to `takeInterrupt`.
-  public static func setPolling(_ polls: Bool) { ql_set_polling(polls ? 1 : 0) }
+  package static func setPolling(_ polls: Bool) { ql_set_polling(polls ? 1 : 0) }
 
-  public static func takeInterrupt() -> Bool { ql_take_interrupt() != 0 }
+  package static func takeInterrupt() -> Bool { ql_take_interrupt() != 0 }
 
   /// Forgets the interrupts so far: a prompt does before each statement.
-  public static func forgetInterrupts() { ql_forget_interrupts() }
+  package static func forgetInterrupts() { ql_forget_interrupts() }
 
   /// Whether an interrupt is about to stop the running code; native functions that take long ask.
-  public static var isStopping: Bool { ql_is_stopping() != 0 }
+  package static var isStopping: Bool { ql_is_stopping() != 0 }
 
   /// Errors in chunks whose name starts with this are positioned at their caller.
-  public static func setLibraryPrefix(_ prefix: String) { ql_set_library_prefix(prefix) }
+  package static func setLibraryPrefix(_ prefix: String) { ql_set_library_prefix(prefix) }
 }

@@ -2,12 +2,12 @@ import CLua
 import CLuaTrampoline
 
 /// A Swift object that Lua programs can hold; bound under a class name.
-public protocol LuaObject: AnyObject {
+package protocol LuaObject: AnyObject {
   static var luaClassName: String { get }
 }
 
 /// A Lua value on the Swift side. Tables and functions are references that stay alive while the Swift value does.
-public enum LuaValue {
+package enum LuaValue {
   case `nil`
   case bool(Bool)
   case integer(Int)
@@ -24,7 +24,7 @@ public enum LuaValue {
   case foreign(typeName: String)
 
   /// The type as Lua names it, or the class of a bound object.
-  public var typeName: String {
+  package var typeName: String {
     switch self {
     case .nil: "nil"
     case .bool: "boolean"
@@ -38,10 +38,10 @@ public enum LuaValue {
     }
   }
 
-  public var isNil: Bool { if case .nil = self { true } else { false } }
+  package var isNil: Bool { if case .nil = self { true } else { false } }
 
   /// A number without fraction, as an integer.
-  public var asInt: Int? {
+  package var asInt: Int? {
     switch self {
     case .integer(let value): value
     case .number(let value): Int(exactly: value)
@@ -49,7 +49,7 @@ public enum LuaValue {
     }
   }
 
-  public var asDouble: Double? {
+  package var asDouble: Double? {
     switch self {
     case .integer(let value): Double(value)
     case .number(let value): value
@@ -58,7 +58,7 @@ public enum LuaValue {
   }
 
   /// A string as text; U+FFFD stands where its bytes are no UTF-8.
-  public var asString: String? {
+  package var asString: String? {
     switch self {
     case .string(let text): text
     case .bytes(let bytes): String(decoding: bytes, as: UTF8.self)
@@ -67,7 +67,7 @@ public enum LuaValue {
   }
 
   /// A string as it is in Lua.
-  public var asBytes: [UInt8]? {
+  package var asBytes: [UInt8]? {
     switch self {
     case .string(let text): Array(text.utf8)
     case .bytes(let bytes): bytes
@@ -75,14 +75,14 @@ public enum LuaValue {
     }
   }
 
-  public var asBool: Bool? { if case .bool(let value) = self { value } else { nil } }
-  public var asTable: LuaTable? { if case .table(let value) = self { value } else { nil } }
-  public var asFunction: LuaFunction? { if case .function(let value) = self { value } else { nil } }
+  package var asBool: Bool? { if case .bool(let value) = self { value } else { nil } }
+  package var asTable: LuaTable? { if case .table(let value) = self { value } else { nil } }
+  package var asFunction: LuaFunction? { if case .function(let value) = self { value } else { nil } }
 }
 
 /// Keeps a Lua value alive from Swift.
-public class LuaReference {
-  public let state: LuaState
+package class LuaReference {
+  package let state: LuaState
   let reference: Int32
 
   /// Takes the value on top of the stack.
@@ -97,8 +97,8 @@ public class LuaReference {
 }
 
 /// A table; access is raw, so that no metamethod can raise through Swift.
-public final class LuaTable: LuaReference {
-  public subscript(key: String) -> LuaValue {
+package final class LuaTable: LuaReference {
+  package subscript(key: String) -> LuaValue {
     get {
       guard state.hasRoom(3) else { return .nil }
       push()
@@ -117,7 +117,7 @@ public final class LuaTable: LuaReference {
     }
   }
 
-  public subscript(index: Int) -> LuaValue {
+  package subscript(index: Int) -> LuaValue {
     get {
       guard state.hasRoom(3) else { return .nil }
       push()
@@ -135,7 +135,7 @@ public final class LuaTable: LuaReference {
   }
 
   /// The raw length (border).
-  public var count: Int {
+  package var count: Int {
     guard state.hasRoom(2) else { return 0 }
     push()
     defer { ql_pop(state.L, 1) }
@@ -143,10 +143,10 @@ public final class LuaTable: LuaReference {
   }
 
   /// Elements 1...count.
-  public var elements: [LuaValue] { (0..<count).map { self[$0 + 1] } }
+  package var elements: [LuaValue] { (0..<count).map { self[$0 + 1] } }
 
   /// All pairs in Lua's order.
-  public var pairs: [(key: LuaValue, value: LuaValue)] {
+  package var pairs: [(key: LuaValue, value: LuaValue)] {
     guard state.hasRoom(5) else { return [] }
     var found: [(LuaValue, LuaValue)] = []
     push()
@@ -160,7 +160,7 @@ public final class LuaTable: LuaReference {
   }
 
   /// The integers 1...count of a list, without a Swift value each; nil when an element is not an integer.
-  public func integers() -> [Int]? {
+  package func integers() -> [Int]? {
     guard state.hasRoom(3) else { return nil }
     push()
     defer { ql_pop(state.L, 1) }
@@ -180,10 +180,10 @@ public final class LuaTable: LuaReference {
   }
 }
 
-public final class LuaFunction: LuaReference {
+package final class LuaFunction: LuaReference {
   /// Calls the function; errors of the callee are thrown.
   @discardableResult
-  public func call(_ arguments: [LuaValue] = []) throws -> [LuaValue] {
+  package func call(_ arguments: [LuaValue] = []) throws -> [LuaValue] {
     guard state.hasRoom(arguments.count + 4) else { throw LuaError(message: "stack overflow") }
     let base = lua_gettop(state.L)
     push()

@@ -5,17 +5,17 @@ import Tokenizers
 
 /// Turns a checkpoint (a Hugging Face directory or a GGUF file) into a 4-bit one that transformers and bitsandbytes
 /// load and that this engine maps without a copy. Tensor by tensor: the peak is one tensor in f32 and its 4-bit form.
-public struct CheckpointQuantizer {
-  public struct Options: Sendable {
-    public var kind: FourBitKind = .nf4
-    public var blockSize = 64
-    public var doubleQuantization = true
+package struct CheckpointQuantizer {
+  package struct Options: Sendable {
+    package var kind: FourBitKind = .nf4
+    package var blockSize = 64
+    package var doubleQuantization = true
     /// Type of the tensors that are not quantized; nil keeps the stored one (f32 for GGUF's block formats).
-    public var denseType: DType?
+    package var denseType: DType?
     /// Most bytes of one file.
-    public var shardByteCount = 5_000_000_000
+    package var shardByteCount = 5_000_000_000
 
-    public init() {}
+    package init() {}
 
     /// - Throws: for what no 4-bit checkpoint can be, and where something exists at `output`.
     func check(_ output: String) throws {
@@ -33,7 +33,7 @@ public struct CheckpointQuantizer {
   let backend: any Backend
   let options: Options
 
-  public init(backend: any Backend, options: Options) {
+  package init(backend: any Backend, options: Options) {
     self.backend = backend
     self.options = options
   }
@@ -42,7 +42,7 @@ public struct CheckpointQuantizer {
   /// - Returns: bytes of the tensors written.
   /// - Throws: `FormatError` or `ModelError`; then nothing is left at `output`.
   @discardableResult
-  public func convert(
+  package func convert(
     _ input: String, to output: String, progress: (String, Int, Int) throws -> Void = { _, _, _ in }
   ) throws -> Int {
     try options.check(output)

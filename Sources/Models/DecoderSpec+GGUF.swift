@@ -4,7 +4,7 @@ import Glibc
 extension DecoderSpec {
   /// Reads the metadata of a GGUF file. Mistral models carry architecture `llama` there and come back as llama.
   /// - Throws: `unsupportedModel` for what the engine does not compute, `badField` for what makes no sense.
-  public init(gguf: GGUFFile) throws(FormatError) {
+  package init(gguf: GGUFFile) throws(FormatError) {
     let path = gguf.path
     let architecture = gguf.metadata["general.architecture"]?.string ?? "absent"
     guard let family = Families.reading(architecture) else {

@@ -1,7 +1,7 @@
 import Tensors
 
 /// Keys and values of the tokens so far, per layer [capacity, kvHeads * headDim] in the compute dtype.
-public final class KeyValueCache {
+package final class KeyValueCache {
   private let width: Int
   private let dtype: DType
   private let backend: any Backend
@@ -9,9 +9,9 @@ public final class KeyValueCache {
   private var keys: [Tensor]
   private var values: [Tensor]
   /// Tokens already in the cache.
-  public internal(set) var length = 0
+  package internal(set) var length = 0
 
-  public init(_ model: LanguageModel, capacity: Int) throws {
+  package init(_ model: LanguageModel, capacity: Int) throws {
     let spec = model.spec
     width = spec.size(.keys)
     dtype = model.computeType

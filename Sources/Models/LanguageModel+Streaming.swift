@@ -2,7 +2,7 @@ import Tensors
 
 extension LanguageModel {
   /// Whether the matrices of all layers are views of a file, so that they can be read as a step reaches them.
-  public var canStream: Bool {
+  package var canStream: Bool {
     isLoaded
       && modules.allSatisfy { module in
         guard module.layer != nil, module.kind == .linear else { return true }
@@ -57,7 +57,7 @@ extension LanguageModel {
   /// Leaves the base on disk, or has it in memory, from the next pass on; the bits are the same.
   /// - Throws: `cannotStream`, `streamedInterval`; `outOfMemory` when what would be in memory does not fit the limit.
   ///   Nothing changes then.
-  public func setStreaming(_ streams: Bool) throws {
+  package func setStreaming(_ streams: Bool) throws {
     guard isLoaded else { throw ModelError.headerOnly(operation: "stream") }
     if streams == (stream != nil), streams || filePages != nil { return }
     if streams { try leaveOnDisk() } else { try haveInMemory() }

@@ -18,7 +18,7 @@ public final class LanguageModel {
   /// Whether weights are present; a header-only model can be planned and selected from, not run.
   public internal(set) var isLoaded = false
   /// Brings weights in and out when they stay on disk; nil when they are resident.
-  public internal(set) var stream: WeightStream?
+  package internal(set) var stream: WeightStream?
   /// The pages of a resident base that lies in a file, on the books once it is decided to have it so.
   var filePages: FilePages?
   /// Recompute each decoder layer in the backward pass instead of keeping its activations. Always so when streaming,

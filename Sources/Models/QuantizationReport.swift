@@ -3,16 +3,16 @@ import Quantization
 import Tensors
 
 /// How far a quantized matrix is from the weights in the file.
-public struct QuantizationReport: Sendable {
-  public let module: String
+package struct QuantizationReport: Sendable {
+  package let module: String
   /// Root of the mean squared difference.
-  public let rmse: Double
+  package let rmse: Double
   /// Largest difference.
-  public let maximum: Double
+  package let maximum: Double
   /// RMSE over the root mean square of the original weights.
-  public let relative: Double
+  package let relative: Double
   /// Stored bits per weight, with all statistics.
-  public let bitsPerParameter: Double
+  package let bitsPerParameter: Double
 }
 
 extension LanguageModel {
@@ -20,7 +20,7 @@ extension LanguageModel {
   /// copies of the largest.
   /// - Parameter names: modules; all quantized ones when nil.
   /// - Throws: `noOriginalWeights` where the file holds no wider weights; `unknownModule`.
-  public func quantizationReports(of names: [String]? = nil) throws -> [QuantizationReport] {
+  package func quantizationReports(of names: [String]? = nil) throws -> [QuantizationReport] {
     let chosen = try names?.map { name -> Module in
       guard let module = module(name) else { throw ModelError.unknownModule(name: name, nearest: []) }
       return module

@@ -5,7 +5,7 @@ extension LanguageModel {
   /// A model with random weights: normal with `deviation` for matrices (transformers' initializer_range), ones
   /// for norms, zeros for biases. Every parameter is trainable unless the linear layers are quantized.
   /// - Parameter trainsAllParameters: for pretraining; otherwise the weights are frozen.
-  public convenience init(
+  package convenience init(
     random spec: DecoderSpec, name: String = "new", seed: UInt64, options: LoadOptions, trainsAllParameters: Bool,
     deviation: Double = 0.02, backend: any Backend
   ) throws {

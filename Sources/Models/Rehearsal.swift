@@ -3,14 +3,14 @@ import Tensors
 
 /// A twin of a model on a backend that computes nothing: loaded tensor by tensor as `ModelLoader` would load it, with
 /// the same adapters, so that a training step can be gone through for its allocations alone. Needs no weights.
-public struct Rehearsal {
-  public let model: LanguageModel
+package struct Rehearsal {
+  package let model: LanguageModel
   /// Bytes of the file that are in memory because tensors are views of it: all of them, or the window.
-  public private(set) var fileByteCount = 0
+  package private(set) var fileByteCount = 0
   /// Bytes that streaming brings in for one forward and backward pass.
-  public private(set) var streamedByteCount = 0
+  package private(set) var streamedByteCount = 0
   /// The highest memory while loading, with the part of the file that was being read.
-  public private(set) var loadPeak = 0
+  package private(set) var loadPeak = 0
 
   private let source: LoadedSource?
   private let backend: any RehearsalBackend
@@ -26,7 +26,7 @@ public struct Rehearsal {
   ///   - original: a model of which at least the configuration was read.
   ///   - streams: whether the base stays on disk. What is not stored in 4 bits is then taken to have been written so
   ///     (`CheckpointQuantizer`).
-  public init(of original: LanguageModel, streams: Bool, on backend: any RehearsalBackend) throws {
+  package init(of original: LanguageModel, streams: Bool, on backend: any RehearsalBackend) throws {
     self.backend = backend
     self.streams = streams
     isOriginalLoaded = original.isLoaded
@@ -57,7 +57,7 @@ public struct Rehearsal {
   }
 
   /// Whether a model of which only the configuration was read could leave its base on disk.
-  public static func canStream(_ model: LanguageModel) -> Bool {
+  package static func canStream(_ model: LanguageModel) -> Bool {
     guard !model.origin.isRandom, let source = try? ModelLocation(model.path, allowsKnownNames: true).weights() else {
       return false
     }

@@ -9,15 +9,15 @@ import Tokenizers
 /// Codes are uniform, scales lie around the one that gives elements the deviation 0.02 of transformers'
 /// `initializer_range`, so that activations and gradients stay finite; norms are ones, biases zeros, embeddings and
 /// output matrix uniform in bf16 with the same deviation.
-public struct SyntheticCheckpoint {
-  public typealias Options = CheckpointQuantizer.Options
+package struct SyntheticCheckpoint {
+  package typealias Options = CheckpointQuantizer.Options
 
   let backend: any Backend
   let options: Options
   let seed: UInt64
   private static let deviation: Float = 0.02
 
-  public init(backend: any Backend, options: Options, seed: UInt64) {
+  package init(backend: any Backend, options: Options, seed: UInt64) {
     self.backend = backend
     self.options = options
     self.seed = seed
@@ -27,7 +27,7 @@ public struct SyntheticCheckpoint {
   /// - Returns: bytes of the tensors written.
   /// - Throws: `FormatError`, among them `diskTooSmall` before anything is written; then nothing is left at `output`.
   @discardableResult
-  public func write(
+  package func write(
     _ spec: DecoderSpec, tokenizer: Tokenizer?, to output: String,
     progress: (String, Int, Int) throws -> Void = { _, _, _ in }
   ) throws -> Int {

@@ -6,7 +6,7 @@ import Tensors
 /// The model says which layer comes (`enter`). That layer and the next in the direction of travel (forward, or
 /// backward while layers are recomputed) are in memory; the next is read ahead on a thread of its own while this one
 /// computes, and everything else is dropped at once. The numbers are those of the same pages, so results do not change.
-public final class WeightStream {
+package final class WeightStream {
   /// Layers, then the output module.
   private let sections: [Section]
   /// Dropped once the rows of a batch were read.
@@ -22,11 +22,11 @@ public final class WeightStream {
   private var afterOutput: Int
 
   /// Most bytes of sections held at once, so far.
-  public private(set) var peakByteCount = 0
+  package private(set) var peakByteCount = 0
   /// Bytes of sections brought in, so far (from the disk or the page cache).
-  public private(set) var readByteCount = 0
+  package private(set) var readByteCount = 0
   /// Seconds that computing waited for reading.
-  public private(set) var secondsWaited = 0.0
+  package private(set) var secondsWaited = 0.0
 
   private struct Section {
     var ranges: [Range<UInt>]
@@ -58,9 +58,9 @@ public final class WeightStream {
   }
 
   /// Bytes of all sections: what a resident model would hold.
-  public var byteCount: Int { sections.reduce(0) { $0 + $1.byteCount } }
+  package var byteCount: Int { sections.reduce(0) { $0 + $1.byteCount } }
   /// Bytes of the largest section.
-  public var largestByteCount: Int { sections.map(\.byteCount).max() ?? 0 }
+  package var largestByteCount: Int { sections.map(\.byteCount).max() ?? 0 }
 
   /// Most bytes in memory at once: two neighbours, of which the output module can be one, after the last layer or, in
   /// generation, before the first.

@@ -2,37 +2,37 @@
 ///
 /// Query row i stands at position `queryOffset + i` of the keys' numbering and sees key j when j <= that position and,
 /// with a window, position - j < window.
-public struct AttentionTask: @unchecked Sendable {
-  public var q: UnsafeRawPointer
-  public var k: UnsafeRawPointer
-  public var v: UnsafeRawPointer
+package struct AttentionTask: @unchecked Sendable {
+  package var q: UnsafeRawPointer
+  package var k: UnsafeRawPointer
+  package var v: UnsafeRawPointer
   /// Output of the forward pass: written by `forward`, read by `backward`.
-  public var out: UnsafeMutableRawPointer
+  package var out: UnsafeMutableRawPointer
   /// Log-sum-exp of each query row, or nil when not wanted.
-  public var lse: UnsafeMutablePointer<Float>?
-  public var dOut: UnsafeRawPointer?
-  public var dq: UnsafeMutableRawPointer?
+  package var lse: UnsafeMutablePointer<Float>?
+  package var dOut: UnsafeRawPointer?
+  package var dq: UnsafeMutableRawPointer?
   /// f32 [keyCount, headDim] sums of this head, zeroed by the caller.
-  public var dk: UnsafeMutablePointer<Float>?
-  public var dv: UnsafeMutablePointer<Float>?
+  package var dk: UnsafeMutablePointer<Float>?
+  package var dv: UnsafeMutablePointer<Float>?
   /// DType of q, k, v, out, dOut, dq.
-  public var type: Int32
-  public var queryStride: Int
-  public var keyStride: Int
-  public var headDim: Int
-  public var queryCount: Int
-  public var keyCount: Int
-  public var queryOffset: Int
-  public var window: Int
-  public var scale: Float
+  package var type: Int32
+  package var queryStride: Int
+  package var keyStride: Int
+  package var headDim: Int
+  package var queryCount: Int
+  package var keyCount: Int
+  package var queryOffset: Int
+  package var window: Int
+  package var scale: Float
   /// Scores become softCap * tanh(scale * s / softCap); 0 leaves them as they are.
-  public var softCap: Float = 0
+  package var softCap: Float = 0
   /// A score without a value that joins each row's softmax; minus infinity is none.
-  public var sink: Float = -.infinity
+  package var sink: Float = -.infinity
   /// `AttentionKernels.scratchCount` floats.
-  public var scratch: UnsafeMutablePointer<Float>
+  package var scratch: UnsafeMutablePointer<Float>
 
-  public init(
+  package init(
     q: UnsafeRawPointer, k: UnsafeRawPointer, v: UnsafeRawPointer, out: UnsafeMutableRawPointer,
     lse: UnsafeMutablePointer<Float>?, type: Int32, queryStride: Int, keyStride: Int, headDim: Int, queryCount: Int,
     keyCount: Int, queryOffset: Int, window: Int, scale: Float, scratch: UnsafeMutablePointer<Float>
@@ -56,24 +56,24 @@ public struct AttentionTask: @unchecked Sendable {
 }
 
 /// The attention functions of one instruction-set build; each takes the address of an `AttentionTask`.
-public struct AttentionKernels: Sendable {
-  public typealias Run = @convention(c) (UnsafeRawPointer) -> Void
+package struct AttentionKernels: Sendable {
+  package typealias Run = @convention(c) (UnsafeRawPointer) -> Void
 
   /// Attention of one head over query rows, blockwise with running softmax.
-  public var forward: Run
+  package var forward: Run
   /// Gradients of one head over a whole sequence.
-  public var backward: Run
+  package var backward: Run
 
   /// Rows of a block of queries and of keys: S and P of a block are 16 KiB each, which stay in L1 with the operands.
-  public static let block = 64
+  package static let block = 64
 
   /// Floats of scratch: blocks of [64, headDim] and [64, 64], row statistics, and dQ of a whole sequence.
-  public static func scratchCount(headDim: Int, queryCount: Int) -> Int {
+  package static func scratchCount(headDim: Int, queryCount: Int) -> Int {
     let width = (headDim + 31) & ~31
     return 8 * block * width + 5 * block * block + 4 * block + queryCount * width + queryCount
   }
 
-  public init(forward: @escaping Run, backward: @escaping Run) {
+  package init(forward: @escaping Run, backward: @escaping Run) {
     self.forward = forward
     self.backward = backward
   }

@@ -1,11 +1,11 @@
 /// The 256-entry dynamic maps of bitsandbytes' 8-bit blockwise quantization (Dettmers et al. 2022).
-public enum DynamicMap {
+package enum DynamicMap {
   /// 127 negatives, zero at 127, 128 positives.
-  public static let signed = make(isSigned: true)
+  package static let signed = make(isSigned: true)
   /// Zero at 0, then 255 positives.
-  public static let unsigned = make(isSigned: false)
+  package static let unsigned = make(isSigned: false)
   /// Elements of optimizer state that share a maximum (bitsandbytes).
-  @inlinable public static var stateBlockSize: Int { 256 }
+  @inlinable package static var stateBlockSize: Int { 256 }
 
   /// For i = 0..6 the interval [0.1, 1] is split in 2^i parts (twice as many unsigned), whose midpoints are scaled by
   /// 10^(i - 6); the order of operations is torch.linspace's, which the golden hashes pin down.
@@ -38,20 +38,20 @@ public enum DynamicMap {
 /// further apart than a cell is wide, so a cell sees at most one change of code: `cells` keeps the code at its start
 /// (from bit 20) and the lower 16 bits of the first magnitude with the next code (2^16 when there is none). Exact ties
 /// between two entries go to the even index, as in the CUDA kernels of bitsandbytes.
-public struct DynamicCodec: @unchecked Sendable {
+package struct DynamicCodec: @unchecked Sendable {
   /// 256 values.
-  public let map: UnsafePointer<Float>
+  package let map: UnsafePointer<Float>
   /// `cellCount` cells of positive values, then, in a signed map, as many of negative ones.
-  public let cells: UnsafePointer<UInt32>
-  public let isSigned: Bool
+  package let cells: UnsafePointer<UInt32>
+  package let isSigned: Bool
 
   /// Upper halves of the bit patterns of 2^-24, below which all values have the code of zero, and of 1.
-  public static let firstCell: UInt32 = (127 - 24) << 7
-  public static let lastCell: UInt32 = 127 << 7
-  public static let cellCount = Int(lastCell - firstCell) + 1
+  package static let firstCell: UInt32 = (127 - 24) << 7
+  package static let lastCell: UInt32 = 127 << 7
+  package static let cellCount = Int(lastCell - firstCell) + 1
 
-  public static let signed = DynamicCodec(DynamicMap.signed, isSigned: true)
-  public static let unsigned = DynamicCodec(DynamicMap.unsigned, isSigned: false)
+  package static let signed = DynamicCodec(DynamicMap.signed, isSigned: true)
+  package static let unsigned = DynamicCodec(DynamicMap.unsigned, isSigned: false)
 
   /// The tables live as long as the process.
   private init(_ values: [Float], isSigned: Bool) {

@@ -4,29 +4,29 @@
 /// (each lane contiguous along the contraction, `panelStride` words apart), the other in "column panels"
 /// (`columns` lanes next to each other for each step of the contraction). A word is a float, or with
 /// `pairsBF16` and bfloat16 precision a pair of bfloat16 values.
-public struct MatmulKernels: Sendable {
+package struct MatmulKernels: Sendable {
   /// Packs `lanes` x `k` elements: (source, type, source stride, contraction is contiguous, lanes, k, destination,
   /// lane stride, word stride, mode, scratch). One of the destination strides is 1.
-  public typealias Pack =
+  package typealias Pack =
     @convention(c) (
       UnsafeRawPointer, Int32, Int, Bool, Int, Int, UnsafeMutablePointer<Float>, Int, Int, Int32,
       UnsafeMutablePointer<Float>
     ) -> Void
   /// Multiplies a row panel by consecutive column panels and adds to their tiles:
   /// (row panel, lanes, column panels, lanes of all of them, words between panels, words, tiles, overwrite, mode).
-  public typealias Multiply =
+  package typealias Multiply =
     @convention(c) (
       UnsafePointer<Float>, Int, UnsafePointer<Float>, Int, Int, Int, UnsafeMutablePointer<Float>, Bool, Int32
     ) -> Void
   /// Writes tiles: (tile, lanes, columns, transposed, alpha, beta, destination, type, stride, scratch).
-  public typealias Store =
+  package typealias Store =
     @convention(c) (
       UnsafePointer<Float>, Int, Int, Bool, Float, Float, UnsafeMutableRawPointer, Int32, Int,
       UnsafeMutablePointer<Float>
     ) -> Void
   /// Decodes and packs a rectangle of a quantized matrix: (address of a `QuantizedWeightPointers`, first row, rows,
   /// first column, columns, lanes are rows, destination, lane stride, word stride, mode, scratch).
-  public typealias PackQuantized =
+  package typealias PackQuantized =
     @convention(c) (
       UnsafeRawPointer, Int, Int, Int, Int, Bool, UnsafeMutablePointer<Float>, Int, Int, Int32,
       UnsafeMutablePointer<Float>
@@ -35,44 +35,44 @@ public struct MatmulKernels: Sendable {
   /// Products of a few packed rows of x with rows of a matrix, into a tile of `columns` floats per row: (matrix, type,
   /// stride, its rows, k, x, rows of x, words between them, tile, mode). x and the tile have room for a multiple
   /// of four rows.
-  public typealias Dots =
+  package typealias Dots =
     @convention(c) (
       UnsafeRawPointer, Int32, Int, Int, Int, UnsafePointer<Float>, Int, Int, UnsafeMutablePointer<Float>, Int32
     ) -> Void
   /// The same with rows of a quantized matrix, whose width and block size must be multiples of 32: (address of a
   /// `QuantizedWeightPointers`, first row, rows, x, rows of x, words between them, tile, mode). A single row of x is
   /// arranged by `splitEvenOdd`.
-  public typealias QuantizedDots =
+  package typealias QuantizedDots =
     @convention(c) (
       UnsafeRawPointer, Int, Int, UnsafePointer<Float>, Int, Int, UnsafeMutablePointer<Float>, Int32
     ) -> Void
 
   /// Brings the elements of each group of 32, or of 64 for pairs with `hasWideSteps`, into the order even, odd, and
   /// makes words of them: (floats, count, mode, `hasWideSteps`).
-  public typealias SplitEvenOdd = @convention(c) (UnsafeMutablePointer<Float>, Int, Int32, Bool) -> Void
+  package typealias SplitEvenOdd = @convention(c) (UnsafeMutablePointer<Float>, Int, Int32, Bool) -> Void
 
-  public var pack: Pack
-  public var multiply: Multiply
-  public var store: Store
-  public var packQuantized: PackQuantized
-  public var dots: Dots
-  public var splitEvenOdd: SplitEvenOdd
-  public var quantizedDots: QuantizedDots
+  package var pack: Pack
+  package var multiply: Multiply
+  package var store: Store
+  package var packQuantized: PackQuantized
+  package var dots: Dots
+  package var splitEvenOdd: SplitEvenOdd
+  package var quantizedDots: QuantizedDots
   /// Lanes of a row panel; its buffer has room for `panelLanes`.
-  public var rows: Int
+  package var rows: Int
   /// Lanes of a column panel.
-  public var columns: Int
+  package var columns: Int
   /// Whether bfloat16 products take pairs, so that a word covers two steps of the contraction.
-  public var pairsBF16: Bool
+  package var pairsBF16: Bool
 
   /// Words between the lanes of a row panel, and the most words of one panel.
-  public static let panelStride = 256
+  package static let panelStride = 256
   /// Lanes that the buffer of a row panel has room for: packing writes 16 at a time.
-  public static let panelLanes = 16
+  package static let panelLanes = 16
   /// Floats that the scratch space of a kernel must hold: a decoded rectangle and two 16 x 16 blocks.
-  public static let scratchCount = 512 * 32 + 512
+  package static let scratchCount = 512 * 32 + 512
 
-  public init(
+  package init(
     pack: Pack, multiply: Multiply, store: Store, packQuantized: PackQuantized, dots: Dots,
     splitEvenOdd: SplitEvenOdd, quantizedDots: QuantizedDots, rows: Int, columns: Int, pairsBF16: Bool
   ) {
@@ -90,7 +90,7 @@ public struct MatmulKernels: Sendable {
 }
 
 /// How the words of a product are made. Raw values are what the kernels receive.
-public enum MatmulMode: Int32, Sendable {
+package enum MatmulMode: Int32, Sendable {
   /// Floats as they are.
   case float = 0
   /// Pairs of bfloat16 values.
@@ -104,26 +104,26 @@ public enum MatmulMode: Int32, Sendable {
 ///
 /// The scale of a block is `absmax[block]`, or with double quantization
 /// `nestedMap[absmaxCodes[block]] * nestedAbsmax[block >> nestedShift] + offset`, rounded after each operation.
-public struct QuantizedWeightPointers: @unchecked Sendable {
-  public var codes: UnsafePointer<UInt8>
-  public var out: Int
-  public var `in`: Int
-  public var blockSize: Int
+package struct QuantizedWeightPointers: @unchecked Sendable {
+  package var codes: UnsafePointer<UInt8>
+  package var out: Int
+  package var `in`: Int
+  package var blockSize: Int
   /// 16 values.
-  public var codebook: UnsafePointer<Float>
-  public var absmax: UnsafePointer<Float>?
-  public var absmaxCodes: UnsafePointer<UInt8>?
-  public var nestedAbsmax: UnsafePointer<Float>?
+  package var codebook: UnsafePointer<Float>
+  package var absmax: UnsafePointer<Float>?
+  package var absmaxCodes: UnsafePointer<UInt8>?
+  package var nestedAbsmax: UnsafePointer<Float>?
   /// 256 values.
-  public var nestedMap: UnsafePointer<Float>?
-  public var offset: Float
+  package var nestedMap: UnsafePointer<Float>?
+  package var offset: Float
   /// Logarithm of the blocks per nested maximum: a division per block would cost as much as decoding it.
-  public let nestedShift: Int
+  package let nestedShift: Int
   /// Whether rows and blocks are whole groups of 64 elements.
-  public let hasWideSteps: Bool
+  package let hasWideSteps: Bool
 
   /// Scales given as they are.
-  public init(
+  package init(
     codes: UnsafePointer<UInt8>, out: Int, in columns: Int, blockSize: Int, codebook: UnsafePointer<Float>,
     absmax: UnsafePointer<Float>
   ) {
@@ -133,7 +133,7 @@ public struct QuantizedWeightPointers: @unchecked Sendable {
   }
 
   /// Either `absmax` or the four values of double quantization must be present; `nestedBlockSize` is a power of two.
-  public init(
+  package init(
     codes: UnsafePointer<UInt8>, out: Int, in columns: Int, blockSize: Int, codebook: UnsafePointer<Float>,
     absmax: UnsafePointer<Float>?, absmaxCodes: UnsafePointer<UInt8>?, nestedAbsmax: UnsafePointer<Float>?,
     nestedMap: UnsafePointer<Float>?, offset: Float, nestedBlockSize: Int = 256

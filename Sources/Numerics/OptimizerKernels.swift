@@ -1,17 +1,17 @@
 /// The numbers of one optimizer step, for the kernels.
-public struct OptimizerStep: Sendable {
-  public var learningRate: Float
-  public var beta1: Float
-  public var beta2: Float
-  public var epsilon: Float
-  public var weightDecay: Float
+package struct OptimizerStep: Sendable {
+  package var learningRate: Float
+  package var beta1: Float
+  package var beta2: Float
+  package var epsilon: Float
+  package var weightDecay: Float
   /// Multiplies the gradient (clipping).
-  public var gradientScale: Float
+  package var gradientScale: Float
   /// 1 - beta1^t and sqrt(1 - beta2^t), computed in double precision.
-  public var correction1: Float
-  public var correction2: Float
+  package var correction1: Float
+  package var correction2: Float
 
-  public init(
+  package init(
     learningRate: Float, beta1: Float, beta2: Float, epsilon: Float, weightDecay: Float, gradientScale: Float,
     correction1: Float, correction2: Float
   ) {
@@ -28,38 +28,38 @@ public struct OptimizerStep: Sendable {
 
 /// Optimizer updates of one instruction-set build, in place: (address of an `OptimizerStep`, parameter, gradient,
 /// count, states). 8-bit forms work on whole blocks of `DynamicMap.stateBlockSize`.
-public struct OptimizerKernels: Sendable {
-  public typealias Update1 =
+package struct OptimizerKernels: Sendable {
+  package typealias Update1 =
     @convention(c) (
       UnsafeRawPointer, UnsafeMutablePointer<Float>, UnsafePointer<Float>, Int, UnsafeMutablePointer<Float>
     ) -> Void
-  public typealias Update2 =
+  package typealias Update2 =
     @convention(c) (
       UnsafeRawPointer, UnsafeMutablePointer<Float>, UnsafePointer<Float>, Int, UnsafeMutablePointer<Float>,
       UnsafeMutablePointer<Float>
     ) -> Void
   /// ..., first codes, first absmax, address of the signed `DynamicCodec`
-  public typealias Update1Bits8 =
+  package typealias Update1Bits8 =
     @convention(c) (
       UnsafeRawPointer, UnsafeMutablePointer<Float>, UnsafePointer<Float>, Int, UnsafeMutablePointer<UInt8>,
       UnsafeMutablePointer<Float>, UnsafeRawPointer
     ) -> Void
   /// ..., first codes, first absmax, second codes, second absmax, signed and unsigned `DynamicCodec`
-  public typealias Update2Bits8 =
+  package typealias Update2Bits8 =
     @convention(c) (
       UnsafeRawPointer, UnsafeMutablePointer<Float>, UnsafePointer<Float>, Int, UnsafeMutablePointer<UInt8>,
       UnsafeMutablePointer<Float>, UnsafeMutablePointer<UInt8>, UnsafeMutablePointer<Float>, UnsafeRawPointer,
       UnsafeRawPointer
     ) -> Void
 
-  public var adamW: Update2
-  public var adamW8: Update2Bits8
-  public var lion: Update1
-  public var lion8: Update1Bits8
+  package var adamW: Update2
+  package var adamW8: Update2Bits8
+  package var lion: Update1
+  package var lion8: Update1Bits8
   /// Momentum is beta1; the state is the velocity.
-  public var sgd: Update1
+  package var sgd: Update1
 
-  public init(
+  package init(
     adamW: @escaping Update2, adamW8: @escaping Update2Bits8, lion: @escaping Update1, lion8: @escaping Update1Bits8,
     sgd: @escaping Update1
   ) {

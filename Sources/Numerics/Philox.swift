@@ -2,8 +2,8 @@
 ///
 /// Counter (i / 4 low, i / 4 high, stream low, stream high), key (seed low, seed high), word i mod 4. The vector
 /// kernels compute the same words.
-public enum Philox {
-  public static func block(_ index: UInt64, seed: UInt64, stream: UInt64) -> SIMD4<UInt32> {
+package enum Philox {
+  package static func block(_ index: UInt64, seed: UInt64, stream: UInt64) -> SIMD4<UInt32> {
     var counter = SIMD4<UInt32>(
       UInt32(truncatingIfNeeded: index), UInt32(truncatingIfNeeded: index >> 32),
       UInt32(truncatingIfNeeded: stream), UInt32(truncatingIfNeeded: stream >> 32))

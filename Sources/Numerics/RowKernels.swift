@@ -1,88 +1,88 @@
 /// The row-wise functions of one instruction-set build. `type` is a DType raw value (f32, bf16 or f16); arithmetic is
 /// f32. T counts rows, D columns; rows are contiguous.
-public struct RowKernels: Sendable {
+package struct RowKernels: Sendable {
   /// (x, type of x, y, type of y, count)
-  public typealias Cast = @convention(c) (UnsafeRawPointer, Int32, UnsafeMutableRawPointer, Int32, Int) -> Void
+  package typealias Cast = @convention(c) (UnsafeRawPointer, Int32, UnsafeMutableRawPointer, Int32, Int) -> Void
   /// y = a x + b y, y not read when b is 0: (x, type, a, y, type, b, count)
-  public typealias Accumulate =
+  package typealias Accumulate =
     @convention(c) (
       UnsafeRawPointer, Int32, Float, UnsafeMutableRawPointer, Int32, Float, Int
     ) -> Void
   /// (x, type, weight, type of weight, offset of the weight, T, D, eps, y, rstd)
-  public typealias Norm =
+  package typealias Norm =
     @convention(c) (
       UnsafeRawPointer, Int32, UnsafeRawPointer, Int32, Float, Int, Int, Float, UnsafeMutableRawPointer,
       UnsafeMutablePointer<Float>
     ) -> Void
   /// (dy, x, type, weight, type of weight, offset of the weight, rstd, T, D, dx, accumulate, dWeight or nil)
-  public typealias NormBackward =
+  package typealias NormBackward =
     @convention(c) (
       UnsafeRawPointer, UnsafeRawPointer, Int32, UnsafeRawPointer, Int32, Float, UnsafePointer<Float>, Int, Int,
       UnsafeMutableRawPointer, Bool, UnsafeMutablePointer<Float>?
     ) -> Void
   /// In place: (x, type, T, heads, headDim, cos, sin, positions, sign of the sine)
-  public typealias Rope =
+  package typealias Rope =
     @convention(c) (
       UnsafeMutableRawPointer, Int32, Int, Int, Int, UnsafePointer<Float>, UnsafePointer<Float>, UnsafePointer<Int32>,
       Float
     ) -> Void
   /// y = a(gate) * up, a by kind (0 SiLU, 1 the tanh form of GELU): (kind, gate, up, type, y, count)
-  public typealias Gated =
+  package typealias Gated =
     @convention(c) (
       Int32, UnsafeRawPointer, UnsafeRawPointer, Int32, UnsafeMutableRawPointer, Int
     ) -> Void
   /// (kind, dy, gate, up, type, dGate, dUp, count)
-  public typealias GatedBackward =
+  package typealias GatedBackward =
     @convention(c) (
       Int32, UnsafeRawPointer, UnsafeRawPointer, UnsafeRawPointer, Int32, UnsafeMutableRawPointer,
       UnsafeMutableRawPointer, Int
     ) -> Void
   /// f32, y = cap * tanh(x / cap), y may be x: (x, cap, y, count)
-  public typealias SoftCap =
+  package typealias SoftCap =
     @convention(c) (UnsafePointer<Float>, Float, UnsafeMutablePointer<Float>, Int) -> Void
   /// f32, dx = dy * (1 - (y / cap)^2), dx may be dy or y: (dy, y, cap, dx, count)
-  public typealias SoftCapBackward =
+  package typealias SoftCapBackward =
     @convention(c) (
       UnsafePointer<Float>, UnsafePointer<Float>, Float, UnsafeMutablePointer<Float>, Int
     ) -> Void
   /// f32: (x, y, T, D, logarithm)
-  public typealias Softmax =
+  package typealias Softmax =
     @convention(c) (
       UnsafePointer<Float>, UnsafeMutablePointer<Float>, Int, Int, Bool
     ) -> Void
   /// f32: (dy, y, dx, T, D, logarithm)
-  public typealias SoftmaxBackward =
+  package typealias SoftmaxBackward =
     @convention(c) (
       UnsafePointer<Float>, UnsafePointer<Float>, UnsafeMutablePointer<Float>, Int, Int, Bool
     ) -> Void
   /// f32 logits [T, D], overwritten by scale * (softmax - onehot) when `gradient`: (logits, T, D, labels, losses,
   /// scale, gradient)
-  public typealias CrossEntropy =
+  package typealias CrossEntropy =
     @convention(c) (
       UnsafeMutablePointer<Float>, Int, Int, UnsafePointer<Int32>, UnsafeMutablePointer<Float>, Float, Bool
     ) -> Void
   /// y (+)= keep ? x * scale : 0 for elements first..<first + count of a stream:
   /// (x, type, first, count, seed, stream, threshold, scale, y, accumulate)
-  public typealias Dropout =
+  package typealias Dropout =
     @convention(c) (
       UnsafeRawPointer, Int32, Int, Int, UInt64, UInt64, UInt32, Float, UnsafeMutableRawPointer, Bool
     ) -> Void
 
-  public var cast: Cast
-  public var accumulate: Accumulate
-  public var norm: Norm
-  public var normBackward: NormBackward
-  public var rope: Rope
-  public var gated: Gated
-  public var gatedBackward: GatedBackward
-  public var softCap: SoftCap
-  public var softCapBackward: SoftCapBackward
-  public var softmax: Softmax
-  public var softmaxBackward: SoftmaxBackward
-  public var crossEntropy: CrossEntropy
-  public var dropout: Dropout
+  package var cast: Cast
+  package var accumulate: Accumulate
+  package var norm: Norm
+  package var normBackward: NormBackward
+  package var rope: Rope
+  package var gated: Gated
+  package var gatedBackward: GatedBackward
+  package var softCap: SoftCap
+  package var softCapBackward: SoftCapBackward
+  package var softmax: Softmax
+  package var softmaxBackward: SoftmaxBackward
+  package var crossEntropy: CrossEntropy
+  package var dropout: Dropout
 
-  public init(
+  package init(
     cast: @escaping Cast, accumulate: @escaping Accumulate, norm: @escaping Norm, normBackward: @escaping NormBackward,
     rope: @escaping Rope, gated: @escaping Gated, gatedBackward: @escaping GatedBackward,
     softCap: @escaping SoftCap, softCapBackward: @escaping SoftCapBackward, softmax: @escaping Softmax,

@@ -4,7 +4,7 @@ import Tensors
 extension Optimizer {
   /// The state as named arrays for a safetensors file: `<parameter>.<array>`, written page by page, so that a paged
   /// optimizer is saved within its budget.
-  public func checkpointItems() -> [SafetensorsWriter.Item] {
+  package func checkpointItems() -> [SafetensorsWriter.Item] {
     parameters.indices.flatMap { index in
       arrays(index).enumerated().map { position, array in
         SafetensorsWriter.Item(
@@ -23,7 +23,7 @@ extension Optimizer {
 
   /// Restores what `checkpointItems` wrote; everything is checked before anything is changed.
   /// - Throws: `OptimizerError.stateMismatch`, `FormatError`.
-  public func restore(from file: SafetensorsFile, stepCount: Int) throws {
+  package func restore(from file: SafetensorsFile, stepCount: Int) throws {
     try restore(stepCount: stepCount, source: file.path) { name in
       guard let entry = file.entry(name) else { return nil }
       return StoredArray(dtype: entry.type.dtype, shape: entry.shape) { range, target in
@@ -36,7 +36,7 @@ extension Optimizer {
 
   /// Restores copies of the arrays, as `stateTensors` gives them.
   /// - Throws: `OptimizerError.stateMismatch`.
-  public func restore(from tensors: [String: Tensor], stepCount: Int) throws {
+  package func restore(from tensors: [String: Tensor], stepCount: Int) throws {
     try restore(stepCount: stepCount, source: "state") { name in
       tensors[name].map { tensor in
         StoredArray(dtype: tensor.dtype, shape: tensor.shape) { range, target in
@@ -47,7 +47,7 @@ extension Optimizer {
   }
 
   /// The state as named tensors of their own: `<parameter>.<array>`.
-  public func stateTensors() throws -> [String: Tensor] {
+  package func stateTensors() throws -> [String: Tensor] {
     var result: [String: Tensor] = [:]
     for item in checkpointItems() {
       let tensor = try Tensor(

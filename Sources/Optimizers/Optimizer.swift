@@ -79,7 +79,7 @@ public final class Optimizer {
   public var stateByteCount: Int { pages.reduce(0) { $0 + $1.byteCount } }
 
   /// Page counters, nil when all state stays in memory.
-  public var statistics: PageStatistics? { store.statistics }
+  package var statistics: PageStatistics? { store.statistics }
 
   /// Forgets all gradients.
   public func zeroGradients() {

@@ -2,19 +2,19 @@ import Glibc
 import Tensors
 
 /// Counters of a paged optimizer.
-public struct PageStatistics: Sendable, Equatable {
-  public var pageCount = 0
-  public var residentPages = 0
-  public var residentBytes = 0
-  public var budget = 0
+package struct PageStatistics: Sendable, Equatable {
+  package var pageCount = 0
+  package var residentPages = 0
+  package var residentBytes = 0
+  package var budget = 0
   /// Pages that made room for others, whether they had to be written or not.
-  public var evictions = 0
+  package var evictions = 0
   /// Pages that the step had to wait for.
-  public var faults = 0
+  package var faults = 0
   /// Pages that were read ahead in time or nearly so.
-  public var prefetched = 0
-  public var bytesWritten = 0
-  public var bytesRead = 0
+  package var prefetched = 0
+  package var bytesWritten = 0
+  package var bytesRead = 0
 }
 
 /// Pages in a fixed number of slots, the rest in a spill file.

@@ -3,12 +3,12 @@ import Glibc
 /// The addresses that `ulimit -v` leaves to the process.
 ///
 /// Swift ends a program whose heap gets no memory, so large requests must fail while there is still room for small ones.
-public enum AddressSpace {
+package enum AddressSpace {
   /// What stays for the heap, the stacks of threads and the report of an error.
   private static let reserve = 12 << 20
 
   /// Whether so many bytes can be mapped and the reserve stays; always so without a limit.
-  public static func hasRoom(for byteCount: Int) -> Bool {
+  package static func hasRoom(for byteCount: Int) -> Bool {
     var limit = rlimit()
     guard getrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit) == 0, limit.rlim_cur < UInt(Int.max) else {
       return true

@@ -1,13 +1,13 @@
 /// A kind of device that a program can compute on: a row of its registry, which lists the devices that are there.
-public struct Device: Sendable {
+package struct Device: Sendable {
   /// As recipes name it, for example `cpu`.
-  public let name: String
+  package let name: String
   /// Makes a backend. A thread count of nil leaves the choice to the device.
-  public let open: @Sendable (_ threadCount: Int?) -> any Backend
+  package let open: @Sendable (_ threadCount: Int?) -> any Backend
   /// Makes a backend that goes through computations as the given one would, and computes nothing.
-  public let rehearse: @Sendable (_ backend: any Backend) -> any RehearsalBackend
+  package let rehearse: @Sendable (_ backend: any Backend) -> any RehearsalBackend
 
-  public init(
+  package init(
     name: String, open: @escaping @Sendable (_ threadCount: Int?) -> any Backend,
     rehearse: @escaping @Sendable (_ backend: any Backend) -> any RehearsalBackend
   ) {

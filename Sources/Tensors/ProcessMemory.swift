@@ -2,15 +2,15 @@ import Glibc
 import Synchronization
 
 /// Memory of this process as the kernel counts it.
-public enum ProcessMemory {
+package enum ProcessMemory {
   /// A field of /proc/self/status such as "VmRSS", in bytes; 0 when there is no such field.
-  public static func read(_ field: String) -> Int {
+  package static func read(_ field: String) -> Int {
     number(after: field + ":", in: "/proc/self/status").map { $0 * 1024 } ?? 0
   }
 
   /// Bytes that this process may have: the machine's memory, or less in a control group that limits it. What
   /// `MemoryLedger.limit` should be where nothing else is said.
-  public static var available: Int {
+  package static var available: Int {
     let machine = sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(Int32(_SC_PAGESIZE))
     let hierarchies = [
       ("0::", "/sys/fs/cgroup", "memory.max"), (":memory:", "/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
@@ -56,18 +56,18 @@ public enum ProcessMemory {
 
 /// What the process occupies besides blocks and scratch of the backend and the model's files: the program with its
 /// libraries, an interpreter with what its programs keep, tokenizers.
-public final class ProgramMemory: Sendable {
+package final class ProgramMemory: Sendable {
   /// Pages of code and libraries that loading and training bring in after the start, and heap that grows between two
   /// looks at it.
   private static let laterCodeByteCount = 6 << 20
   private let codeByteCount = ProcessMemory.read("RssFile") + ProgramMemory.laterCodeByteCount
   private let highest = Atomic(0)
 
-  public init() {}
+  package init() {}
 
   /// The highest so far, since what is freed in the heap stays with the process; for `MemoryLedger.measure(program:)`.
   /// - Parameter backend: bytes of blocks and scratch of the backend.
-  public func byteCount(backend: Int) -> Int {
+  package func byteCount(backend: Int) -> Int {
     let own = max(0, ProcessMemory.read("RssAnon") - backend)
     return codeByteCount + highest.max(own, ordering: .relaxed).newValue
   }

@@ -1,6 +1,6 @@
 /// A backend that can go through a computation without doing it: it allocates as always, so that its books tell what the
 /// computation would need, and neither computes nor touches memory.
-public protocol RehearsalBackend: Backend {
+package protocol RehearsalBackend: Backend {
   /// The highest `residentByteCount` would have been since `resetResidentPeak`.
   var peakResidentByteCount: Int { get }
   func resetResidentPeak()

@@ -2,11 +2,11 @@ import Glibc
 
 /// One thread that runs requests in order, for files that are written and read beside the computation. It ends after the
 /// last request once this object is gone; requests keep alive what they use, so nothing has to wait for it.
-public final class RequestThread: Sendable {
+package final class RequestThread: Sendable {
   private let worker = Worker()
 
   /// - Throws: `noThread` with the system's error code.
-  public init() throws(TensorError) {
+  package init() throws(TensorError) {
     var thread = pthread_t()
     let seat = Unmanaged.passRetained(worker)
     let status = pthread_create(
@@ -25,10 +25,10 @@ public final class RequestThread: Sendable {
 
   deinit { worker.stop() }
 
-  public func submit(_ request: @escaping @Sendable () -> Void) { worker.submit(request) }
+  package func submit(_ request: @escaping @Sendable () -> Void) { worker.submit(request) }
 
   /// A request whose end can be waited for.
-  public func start(_ body: @escaping @Sendable () throws(TensorError) -> Void) -> PendingRequest {
+  package func start(_ body: @escaping @Sendable () throws(TensorError) -> Void) -> PendingRequest {
     let pending = PendingRequest()
     worker.submit { pending.finish(Result(catching: body)) }
     return pending
@@ -36,7 +36,7 @@ public final class RequestThread: Sendable {
 }
 
 /// A request that a `RequestThread` has not finished, or has.
-public final class PendingRequest: @unchecked Sendable {
+package final class PendingRequest: @unchecked Sendable {
   private var mutex = pthread_mutex_t()
   private var condition = pthread_cond_t()
   private var result: Result<Void, TensorError>?
@@ -59,7 +59,7 @@ public final class PendingRequest: @unchecked Sendable {
   }
 
   /// Returns when the request is done, and throws what it threw.
-  public func wait() throws(TensorError) {
+  package func wait() throws(TensorError) {
     pthread_mutex_lock(&mutex)
     while result == nil { pthread_cond_wait(&condition, &mutex) }
     let result = result

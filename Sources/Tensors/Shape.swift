@@ -1,11 +1,11 @@
 /// Arithmetic of shapes: counts with overflow checks, row-major strides, broadcasting as in NumPy and PyTorch.
-public enum Shape {
+package enum Shape {
   /// More elements than this are refused; it keeps every byte count far inside 64 bits.
-  public static let maximumElementCount = 1 << 46
+  package static let maximumElementCount = 1 << 46
 
   /// The product of the dimensions.
   /// - Throws: `badShape` for a negative dimension, more than eight of them, or an absurd product.
-  public static func elementCount(_ shape: [Int], operation: String) throws -> Int {
+  package static func elementCount(_ shape: [Int], operation: String) throws -> Int {
     guard shape.count <= 8 else {
       throw TensorError.badShape(operation: operation, shape: shape, problem: .tooManyDimensions(limit: 8))
     }
@@ -23,7 +23,7 @@ public enum Shape {
     return count
   }
 
-  public static func rowMajorStrides(_ shape: [Int]) -> [Int] {
+  package static func rowMajorStrides(_ shape: [Int]) -> [Int] {
     var strides = [Int](repeating: 1, count: shape.count)
     var stride = 1
     for axis in shape.indices.reversed() {
@@ -34,7 +34,7 @@ public enum Shape {
   }
 
   /// The common shape of two operands; dimensions of size 1 stretch.
-  public static func broadcast(_ lhs: [Int], _ rhs: [Int], operation: String) throws -> [Int] {
+  package static func broadcast(_ lhs: [Int], _ rhs: [Int], operation: String) throws -> [Int] {
     let rank = max(lhs.count, rhs.count)
     var result = [Int](repeating: 1, count: rank)
     for axis in 0..<rank {

@@ -18,7 +18,7 @@ public enum SpillContent: Sendable, Equatable {
 ///
 /// What is read must have the checksum of what was written: a file that was cut short and grew again is full of holes,
 /// which read as zeros.
-public final class SpillFile: Sendable {
+package final class SpillFile: Sendable {
   /// The directory it was made in, for messages.
   private let directory: String
   private let content: SpillContent
@@ -26,7 +26,7 @@ public final class SpillFile: Sendable {
   private let written = Atomic<Int>(0)
   private let read = Atomic<Int>(0)
 
-  public init(directory: String, content: SpillContent) throws(TensorError) {
+  package init(directory: String, content: SpillContent) throws(TensorError) {
     self.directory = directory
     self.content = content
     var template = Array("\(directory)/qlora-XXXXXX.spill".utf8CString)
@@ -41,8 +41,8 @@ public final class SpillFile: Sendable {
 
   deinit { close(descriptor) }
 
-  public var writtenByteCount: Int { written.load(ordering: .relaxed) }
-  public var readByteCount: Int { read.load(ordering: .relaxed) }
+  package var writtenByteCount: Int { written.load(ordering: .relaxed) }
+  package var readByteCount: Int { read.load(ordering: .relaxed) }
 
   /// Writes the elements of a contiguous tensor and returns their checksum.
   /// - Throws: `spillFailed`; what the tensor's device reports.
@@ -64,7 +64,7 @@ public final class SpillFile: Sendable {
   }
 
   /// Writes all of it and returns its checksum.
-  public func write(_ bytes: UnsafeRawPointer, _ byteCount: Int, at offset: Int) throws(TensorError) -> UInt64 {
+  package func write(_ bytes: UnsafeRawPointer, _ byteCount: Int, at offset: Int) throws(TensorError) -> UInt64 {
     var done = 0
     while done < byteCount {
       let count = pwrite(descriptor, bytes + done, byteCount - done, off_t(offset + done))
@@ -81,7 +81,7 @@ public final class SpillFile: Sendable {
 
   /// Reads all of it.
   /// - Parameter expected: what `write` returned for these bytes.
-  public func read(
+  package func read(
     _ bytes: UnsafeMutableRawPointer, _ byteCount: Int, at offset: Int, checksum expected: UInt64
   ) throws(TensorError) {
     var done = 0

@@ -2,7 +2,7 @@
 extension Tensor {
   /// The `count` largest elements of each row of the last dimension and their positions from 0, descending; equal
   /// values in order of position, NaN last.
-  public func largest(_ count: Int) throws -> (values: Tensor, positions: [Int]) {
+  package func largest(_ count: Int) throws -> (values: Tensor, positions: [Int]) {
     let width = shape.last ?? 1
     guard rank >= 1, count >= 1, count <= width else {
       throw TensorError.badIndex(operation: "topk", index: count, count: width)
@@ -31,7 +31,7 @@ extension Tensor {
 
   /// Counts of the finite elements in equal bins over [low, high], by default their range; elements outside are left
   /// out, the upper border belongs to the last bin.
-  public func histogram(bins: Int, low: Double? = nil, high: Double? = nil) throws -> Histogram {
+  package func histogram(bins: Int, low: Double? = nil, high: Double? = nil) throws -> Histogram {
     let elements = try floats()
     let finite = elements.lazy.filter(\.isFinite)
     let bottom = low ?? Double(finite.min() ?? 0)
@@ -50,16 +50,16 @@ extension Tensor {
     return Histogram(low: bottom, high: top, counts: counts, outside: outside)
   }
 
-  public struct Histogram: Sendable {
-    public let low: Double
-    public let high: Double
-    public let counts: [Int]
+  package struct Histogram: Sendable {
+    package let low: Double
+    package let high: Double
+    package let counts: [Int]
     /// Elements outside the range, NaN among them.
-    public let outside: Int
+    package let outside: Int
   }
 
   /// A matrix as means over at most `rows` x `columns` cells of nearly equal size, f32; itself when it is that small.
-  public func pooled(rows: Int, columns: Int) throws -> Tensor {
+  package func pooled(rows: Int, columns: Int) throws -> Tensor {
     guard rank == 2, elementCount > 0, rows > 0, columns > 0 else {
       throw TensorError.badShape(operation: "pooled", shape: shape, problem: .emptyMatrix)
     }

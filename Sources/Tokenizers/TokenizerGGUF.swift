@@ -2,7 +2,7 @@ import Formats
 
 extension Tokenizer {
   /// The tokenizer in a GGUF file's metadata: kinds "gpt2" (byte-level BPE) and "llama" (sentencepiece BPE).
-  public convenience init(gguf: GGUFFile) throws {
+  package convenience init(gguf: GGUFFile) throws {
     let reader = try GGUFVocabulary(gguf)
     let spec: TokenizerSpec
     switch reader.kind {

@@ -7,16 +7,16 @@ import Tensors
 ///
 /// Each kind of work is done on small operands of the model's own widths, after a first call that is not counted. What
 /// the sum leaves out (dispatch, the loop around it, memory that is touched first) is small beside the spread of a shared machine.
-public struct MachineSpeed: Sendable {
+package struct MachineSpeed: Sendable {
   /// Operations per second.
-  public private(set) var quantized = 1.0
-  public private(set) var dense = 1.0
-  public private(set) var lowRank = 1.0
-  public private(set) var attention = 1.0
+  package private(set) var quantized = 1.0
+  package private(set) var dense = 1.0
+  package private(set) var lowRank = 1.0
+  package private(set) var attention = 1.0
   /// Elements per second that dropout masks.
-  public private(set) var masking = 1.0
+  package private(set) var masking = 1.0
   /// Bytes per second of passes between the products.
-  public private(set) var passing = 1.0
+  package private(set) var passing = 1.0
 
   private static let tokens = 256
   /// Bytes read and written per element of an AdamW update.
@@ -24,7 +24,7 @@ public struct MachineSpeed: Sendable {
 
   /// Measures `backend` with the widths, types and ranks of `model`, which may be header-only.
   /// - Throws: `TensorError.outOfMemory`.
-  public init(_ model: LanguageModel, on backend: any Backend) throws {
+  package init(_ model: LanguageModel, on backend: any Backend) throws {
     let precision = model.computeType
     func filled(_ shape: [Int], _ dtype: DType) throws -> Tensor {
       try Tensor(full: shape, value: dtype == .u8 ? 0x5A : 0.01, dtype: dtype, category: .workspace, on: backend)
@@ -89,7 +89,7 @@ public struct MachineSpeed: Sendable {
   }
 
   /// Seconds that the work of a step takes here.
-  public func seconds(_ work: StepWork) -> Double {
+  package func seconds(_ work: StepWork) -> Double {
     work.quantized / quantized + work.dense / dense + work.lowRank / lowRank + work.attention / attention
       + work.masked / masking + (work.passing + MachineSpeed.updateByteCount * work.updates) / passing
   }

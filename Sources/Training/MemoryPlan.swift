@@ -4,23 +4,23 @@ import Optimizers
 import Tensors
 
 /// The step to be planned.
-public struct PlanRequest: Sendable {
+package struct PlanRequest: Sendable {
   /// Sequences of one forward pass, and tokens of each.
-  public var microBatch: Int
-  public var maxLength: Int
+  package var microBatch: Int
+  package var maxLength: Int
   /// Sequences of one optimizer step.
-  public var batch: Int
-  public var checkpointing: Bool
+  package var batch: Int
+  package var checkpointing: Bool
   /// Layers recomputed together when checkpointing.
-  public var checkpointInterval: Int
+  package var checkpointInterval: Int
   /// Whether what checkpointing keeps is in a file until the backward pass.
-  public var offloads: Bool
+  package var offloads: Bool
   /// Whether the base stays on disk; layers are then recomputed.
-  public var streams: Bool
+  package var streams: Bool
   /// Rule, bits and paging of the optimizer; its state is planned from them.
-  public var optimizer: OptimizerOptions
+  package var optimizer: OptimizerOptions
 
-  public init(
+  package init(
     microBatch: Int, maxLength: Int, batch: Int, checkpointing: Bool, checkpointInterval: Int = 1,
     offloads: Bool = false, streams: Bool = false,
     optimizer: OptimizerOptions = OptimizerOptions(.adamW, learningRate: 0)
@@ -40,36 +40,36 @@ public struct PlanRequest: Sendable {
 ///
 /// The step is rehearsed: the engine's own forward pass, backward pass and allocator run on a backend that computes
 /// nothing (`Device.rehearse`), so a change of the engine changes the plan with it.
-public struct MemoryPlan: Sendable {
+package struct MemoryPlan: Sendable {
   /// Parts of the peak; they add up to it.
-  public private(set) var categories: [(name: String, bytes: Int)] = []
+  package private(set) var categories: [(name: String, bytes: Int)] = []
   /// What is in use at the highest point of each moment, without what the allocator keeps for reuse.
-  public private(set) var moments: [(name: String, bytes: Int)] = []
-  public private(set) var trainableCount = 0
-  public private(set) var parameterCount = 0
-  public private(set) var adapterByteCount = 0
+  package private(set) var moments: [(name: String, bytes: Int)] = []
+  package private(set) var trainableCount = 0
+  package private(set) var parameterCount = 0
+  package private(set) var adapterByteCount = 0
   /// Bytes of optimizer state, in memory and on disk together.
-  public private(set) var optimizerByteCount = 0
+  package private(set) var optimizerByteCount = 0
   /// Bytes of the spill files of a paged optimizer and of offloaded activations.
-  public private(set) var spillByteCount = 0
+  package private(set) var spillByteCount = 0
   /// Bytes of one checkpoint: trained weights twice (once in PEFT's form) and optimizer state.
-  public private(set) var checkpointByteCount = 0
+  package private(set) var checkpointByteCount = 0
   /// Bytes that a step reads of a streamed base, from the disk or the system's cache of it.
-  public private(set) var streamedByteCount = 0
+  package private(set) var streamedByteCount = 0
   /// The most that the passes hold of what they saved for the backward pass.
-  public private(set) var activationByteCount = 0
-  public private(set) var work = StepWork()
+  package private(set) var activationByteCount = 0
+  package private(set) var work = StepWork()
 
   /// The highest resident memory of the process.
-  public private(set) var peak = 0
-  public var diskBytes: Int { spillByteCount + checkpointByteCount }
+  package private(set) var peak = 0
+  package var diskBytes: Int { spillByteCount + checkpointByteCount }
 
   /// - Parameters:
   ///   - model: may be header-only.
   ///   - backend: a fresh one; its books are the result.
   ///   - programByteCount: what the process holds besides tensors, the mapped model file and kernel scratch.
   ///   - samplesByteCount: token ids of the data sets that are in memory.
-  public init(
+  package init(
     _ model: LanguageModel, _ request: PlanRequest, on backend: any RehearsalBackend, programByteCount: Int,
     samplesByteCount: Int = 0
   ) throws {

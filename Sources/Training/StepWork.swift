@@ -1,22 +1,22 @@
 import Models
 
 /// Arithmetic of one optimizer step in floating-point operations, by what it runs on.
-public struct StepWork: Sendable {
+package struct StepWork: Sendable {
   /// Products with frozen matrices in 4 bits, with dense ones and of the adapters.
-  public var quantized = 0.0
-  public var dense = 0.0
-  public var lowRank = 0.0
-  public var attention = 0.0
+  package var quantized = 0.0
+  package var dense = 0.0
+  package var lowRank = 0.0
+  package var attention = 0.0
   /// Elements that dropout masks.
-  public var masked = 0.0
+  package var masked = 0.0
   /// Bytes that the operations between the products read and write.
-  public var passing = 0.0
+  package var passing = 0.0
   /// Trained elements, each updated once.
-  public var updates = 0.0
+  package var updates = 0.0
 
-  public var flops: Double { quantized + dense + lowRank + attention }
+  package var flops: Double { quantized + dense + lowRank + attention }
 
-  public init() {}
+  package init() {}
 
   /// Forward and backward: 4 operations per frozen weight and token, 6 per trained one, 3.5 forward passes of causal
   /// attention (Dao 2023, section 3.2); with checkpointing the layers run forward once more.

@@ -158,6 +158,8 @@ import Testing
     let layers = [
       LinearLayer(weight: .dense(try sample([4, 16]))), LinearLayer(weight: .dense(try sample([4, 17]))),
     ]
-    #expect(throws: TensorError.self) { try linear(x, layers, precision: .f32) }
+    #expect(throws: TensorError.innerDimensions(operation: "linear", lhs: [70, 16], rhs: [4, 17])) {
+      try linear(x, layers, precision: .f32)
+    }
   }
 }

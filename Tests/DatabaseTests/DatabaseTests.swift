@@ -46,9 +46,14 @@ private func temporary() -> String {
 
   @Test func damagedMissingAndLockedFilesAreNamed() throws {
     let path = temporary()
-    #expect(throws: DatabaseError.self) { try Database(path: path, access: .read) }
-    #expect(throws: DatabaseError.self) { try Database(path: "", access: .create) }
-    #expect(throws: DatabaseError.self) { try Database(path: "a\u{0}b", access: .create) }
+    #expect(throws: DatabaseError.cannotOpen(path: path, reason: "unable to open database file")) {
+      try Database(path: path, access: .read)
+    }
+    for bad in ["", "a\u{0}b"] {
+      #expect(throws: DatabaseError.cannotOpen(path: bad, reason: "not a file name")) {
+        try Database(path: bad, access: .create)
+      }
+    }
     try Data(repeating: 0x41, count: 8192).write(to: URL(fileURLWithPath: path))
     #expect(throws: DatabaseError.damaged(path: path)) { try Database(path: path, access: .write) }
 

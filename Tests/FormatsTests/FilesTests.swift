@@ -46,7 +46,9 @@ import Testing
       try make("0", commit: false)
       #expect(!FileSystem.exists(path))
       try make("1", commit: true)
-      #expect(throws: FormatError.self) { try make("2", commit: true) }
+      #expect(throws: FormatError.system(path: path, operation: "create folder", code: EEXIST)) {
+        try make("2", commit: true)
+      }
       #expect(try String(contentsOfFile: path + "/x", encoding: .utf8) == "1")
       try make("3", commit: true, replacing: true)
       #expect(try String(contentsOfFile: path + "/x", encoding: .utf8) == "3")

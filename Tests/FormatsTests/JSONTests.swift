@@ -25,14 +25,19 @@ import Testing
     #expect(throws: FormatError.json(path: nil, line: 3, offset: 9, problem: .unexpectedByte(0x78))) {
       try JSON.parse("{\n\"a\":\n  x}")
     }
-    #expect(throws: FormatError.self) { try JSON.parse([0x22, 0xFF, 0x22]) }
+    #expect(throws: FormatError.json(path: nil, line: 1, offset: 2, problem: .badUTF8)) {
+      try JSON.parse([0x22, 0xFF, 0x22])
+    }
   }
 
   @Test func depthIsLimited() throws {
     func nested(_ n: Int) -> String { String(repeating: "[", count: n) + String(repeating: "]", count: n) }
     _ = try JSON.parse(nested(JSON.depthLimit))
-    #expect(throws: FormatError.self) { try JSON.parse(nested(JSON.depthLimit + 2)) }
-    #expect(throws: FormatError.self) { try JSON.parse(String(repeating: "[", count: 1_000_000)) }
+    let tooDeep = FormatError.json(
+      path: nil, line: 1, offset: JSON.depthLimit + 1, problem: .tooDeep(limit: JSON.depthLimit))
+    for text in [nested(JSON.depthLimit + 2), String(repeating: "[", count: 1_000_000)] {
+      #expect(throws: tooDeep) { try JSON.parse(text) }
+    }
   }
 
   @Test func doublesAreSpeltAsInPython() {

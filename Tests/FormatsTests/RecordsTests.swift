@@ -18,7 +18,11 @@ import Testing
     #expect(try read("{\n\"a\": 1}\n", "json") == [["a": 1]])
     #expect(try read("\u{FEFF}{\"a\":1}", "jsonl") == [["a": 1]])
     #expect(throws: FormatError.self) { try read("[1]", "json") }
-    #expect(throws: FormatError.self) { try read("[{}]", "parquet") }
+    let error = #expect(throws: FormatError.self) { try read("[{}]", "parquet") }
+    guard case .unsupportedFile(_, "parquet", ["json", "jsonl", "ndjson", "csv", "tsv", "txt"]) = error else {
+      Issue.record("wrong error \(String(describing: error))")
+      return
+    }
   }
 
   @Test func errorsNameTheLine() throws {

@@ -40,6 +40,11 @@ func makeState(_ options: RunOptions = RunOptions()) throws -> (LuaState, Engine
       Optimizer = function() return native.optim.sgd({ native.rand(2) }, { lr = 1 }) end,
       Tokenizer = function() return native.tokenizer.train({ "a b" }, { vocab_size = 260 }) end,
       Batch = function() return native.batch { { ids = { 1, 2, 3 } } } end,
+      Samples = function()
+        local samples = native.samples()
+        samples:append({ 1, 2, 3 }, { { 2, 3 } })
+        return samples
+      end,
       Hook = function() return kept:hook(name, print) end,
       Database = function() return native.open_database(":memory:", { create = true }) end,
     }

@@ -76,7 +76,11 @@ private let ids: [Int32] = (0..<24).map { (i: Int) -> Int32 in Int32((7 * i * i 
     #expect(try model.logits(ids).floats() == ablated)
     #expect(relativeError(ablated, plain) > 1e-3)
     _ = module.addHook { _, output in try output.narrowed(0, 0..<1) }
-    #expect(throws: ModelError.self) { try model.logits(ids) }
+    let error = #expect(throws: ModelError.self) { try model.logits(ids) }
+    guard case .badReplacement(module.name, _, _) = error else {
+      Issue.record("wrong error \(String(describing: error))")
+      return
+    }
   }
 
   /// Replacing an output by itself leaves the gradients of the weights before it.
@@ -171,11 +175,20 @@ private let ids: [Int32] = (0..<24).map { (i: Int) -> Int32 in Int32((7 * i * i 
   }
 
   @Test func withoutOriginalsThereIsNoError() throws {
-    for model in [try load("nf4"), try load("base")] {
-      #expect(throws: ModelError.self) { try model.quantizationReports() }
+    for (name, problem) in [
+      ("nf4", .storedQuantized(module: "model.layers.0.self_attn.q_proj")), ("base", .nothingQuantized),
+    ] as [(String, ModelError.OriginalProblem)] {
+      let model = try load(name)
+      #expect(throws: ModelError.noOriginalWeights(path: model.path, problem: problem)) {
+        try model.quantizationReports()
+      }
     }
     let model = try load("base", LoadOptions(quantization: .fp4, computeType: .f32))
-    #expect(throws: ModelError.self) { try model.quantizationReports(of: ["model.norm"]) }
-    #expect(throws: ModelError.self) { try model.quantizationReports(of: ["nothing"]) }
+    #expect(throws: ModelError.noOriginalWeights(path: model.path, problem: .notQuantized(module: "model.norm"))) {
+      try model.quantizationReports(of: ["model.norm"])
+    }
+    #expect(throws: ModelError.unknownModule(name: "nothing", nearest: [])) {
+      try model.quantizationReports(of: ["nothing"])
+    }
   }
 }

@@ -35,7 +35,9 @@ private let backend = CPUBackend(threadCount: 1)
     #expect(try x.pooled(rows: 3, columns: 4).floats() == x.floats())
     #expect(try x.pooled(rows: 1, columns: 2).floats() == [4.5, 6.5])
     #expect(try x.pooled(rows: 99, columns: 1).floats() == [1.5, 5.5, 9.5])
-    #expect(throws: TensorError.self) { try Tensor([1, 2], on: backend).pooled(rows: 1, columns: 1) }
+    #expect(throws: TensorError.badShape(operation: "pooled", shape: [2], problem: .emptyMatrix)) {
+      try Tensor([1, 2], on: backend).pooled(rows: 1, columns: 1)
+    }
     #expect(throws: TensorError.self) { try x.pooled(rows: 0, columns: 1) }
   }
 }
