@@ -95,7 +95,7 @@ function native.cpu() end
 ---@field block? integer elements that share a scale (default 64)
 ---@field double_quant? boolean quantize the scales too (default true)
 ---@field compute? "bf16"|"f32" element type of activations (default "bf16")
----@field device? "cpu" where the model computes (default "cpu")
+---@field device? string where the model computes; default the first device, "cpu"
 ---@field stream? boolean true leaves the base on disk, false keeps it in memory; without it the base is streamed when it does not fit the limit and its file allows that
 ---@field adapter? string PEFT directory to read adapters from
 ---@field smoke? boolean a small random model instead (default false)

@@ -35,7 +35,7 @@ function Model:parameters() end
 ---@return Tensor[]
 function Model:trainable() end
 
----Names of trained parameters whose gradient is absent or zero; an adapter counts when both its matrices have none.
+---Names of trained parameters whose gradient is absent or zero; an adapter counts when none of its tensors has one.
 ---@return string[]
 function Model:missing_gradients() end
 
@@ -180,11 +180,11 @@ function Model:attention(input, layer) end
 ---@return table[]
 function Model:quantization_error(names) end
 
----Frobenius norm of each adapter's dW = scaling B A, by module name.
+---Frobenius norm of what each adapter adds to its weight, by module name.
 ---@return table<string, number>
 function Model:adapter_norms() end
 
----What the adapter of a module adds: { singular_values, norm, spectral_norm, effective_rank, norm_a, norm_b, rank }.
+---What the adapter of a module adds to its weight: { norm } and, for a low-rank branch, { singular_values, spectral_norm, effective_rank, norm_a, norm_b, rank }.
 ---@param name string full dotted name
 ---@return table
 function Model:adapter_spectrum(name) end
@@ -292,6 +292,11 @@ function Tokenizer:apply_chat(messages, options) end
 ---@field tokenizer Tokenizer the tokenizer they were made with
 local Dataset = {}
 
+---Samples as one batch, for model:loss and model:nll.
+---@param numbers integer[] numbers of the samples, from 1
+---@return Batch
+function Dataset:batch(numbers) end
+
 ---The number of tokens of a sample.
 ---@param i integer number of the sample, from 1
 ---@return integer
@@ -332,6 +337,7 @@ local Optimizer = {}
 
 ---@class Optimizer.step.options
 ---@field lr? number learning rate of this step
+---@field grad_scale? number multiplies the gradients, as gradient_norm gives it (default 1)
 
 ---One update of every parameter that has a gradient.
 ---@param options? Optimizer.step.options the options below
@@ -813,7 +819,7 @@ function QuantizedTensor:free() end
 ---@field bytes integer bytes as loaded, or as it will be
 ---@field dtype string|nil of the weight; nil before loading
 ---@field quant string|nil 4-bit type, as loaded or as it will be
----@field lora table|nil rank, alpha, dropout, a and b of its adapter
+---@field adapter table|nil kind ("lora"), its settings (rank, alpha, dropout), parameters by PEFT's name; a and b of a low-rank branch
 local Module = {}
 
 ---The weight as f32, dequantized when needed.
@@ -833,6 +839,61 @@ local Batch = {}
 
 ---Releases what the object holds at once, ahead of the collector.
 function Batch:free() end
+
+---Tokenized samples, packed: four bytes a token, and the ranges that are trained. Recipes use data sets.
+---@class Samples
+---@field nbytes integer bytes of the token ids
+local Samples = {}
+
+---Adds a sample and returns its trained targets; one without any is not added and gives 0. The first token is no target, since nothing predicts it.
+---@param ids table token ids
+---@param trained table list of { first, last } positions in ids, from 1
+---@param dropped? integer tokens that were cut off; default 0
+---@return integer
+function Samples:append(ids, trained, dropped) end
+
+---The token ids of a sample and its labels, -100 where nothing is trained.
+---@param number integer of the sample, from 1
+---@return integer[], integer[]
+function Samples:row(number) end
+
+---The trained targets of a sample.
+---@param number integer of the sample, from 1
+---@return integer
+function Samples:trained(number) end
+
+---The tokens of each sample.
+---@return integer[]
+function Samples:lengths() end
+
+---Of all samples: { tokens, trained, longest, truncated }.
+---@return table
+function Samples:stats() end
+
+---The samples of a list of numbers, in its order.
+---@param numbers table list of sample numbers, from 1
+---@return Samples
+function Samples:select(numbers) end
+
+---All tokens as one stream cut into samples of a length, every token trained.
+---@param length integer tokens of a sample, at least 2
+---@return Samples
+function Samples:windows(length) end
+
+---The samples of a list of numbers as one batch.
+---@param numbers table list of sample numbers, from 1
+---@return Batch
+function Samples:batch(numbers) end
+
+---A step over the samples of a list of numbers, in parts whose losses add up to the mean over all its trained targets.
+---@param numbers table list of sample numbers, from 1
+---@param size integer most samples of a part, at least 1
+---@param step integer keys the dropout masks, with the number of the part
+---@return Batch[]
+function Samples:micro_batches(numbers, size, step) end
+
+---Releases what the object holds at once, ahead of the collector.
+function Samples:free() end
 
 ---A function on a module, from model:hook. It stays until removed, or until the end of a `<close>` scope.
 ---@class Hook
@@ -868,7 +929,7 @@ local qlora = {}
 ---@field adapter? string PEFT directory to read adapters from
 ---@field block? integer elements that share a scale (default 64)
 ---@field compute? "bf16"|"f32" element type of activations (default "bf16")
----@field device? "cpu" where the model computes (default "cpu")
+---@field device? string where the model computes; default the first device, "cpu"
 ---@field double_quant? boolean quantize the scales too (default true)
 ---@field header_only? boolean read the configuration only, for plans (default false)
 ---@field modules? any a selection whose answers may carry `quant`, over the `quant` of the whole model
@@ -958,7 +1019,7 @@ function qlora.cat(tensors, dimension) end
 
 ---Norm of all gradients together; they are scaled down to `max` when it is larger.
 ---@param parameters table list of tensors, from model:trainable()
----@param max number largest norm; math.huge only measures
+---@param max number largest norm, above 0; math.huge only measures
 ---@return number
 function qlora.clip_grad_norm(parameters, max) end
 
