@@ -111,7 +111,9 @@ let package = Package(
     tests("Training", ["QLoRA"]),
     tests(
       "Device",
-      ["Training", "Optimizers", "Adapters", "Models", "Autograd", "Quantization", "Tensors", "Numerics", "CPUBackend"],
+      [
+        "Training", "Optimizers", "Adapters", "Models", "Autograd", "Quantization", "Tensors", "Numerics", "CPUBackend",
+      ],
       swiftSettings: optimised),
     tests("Database", ["Database"]),
     tests("LuaRuntime", ["LuaRuntime"]),

@@ -26,7 +26,8 @@ extension Engine {
                 Parameter("double_quant", .boolean, default: "true", "quantize the scales too"),
                 Parameter(
                   "compute", .string, default: "\"bf16\"", choices: ["bf16", "f32"], "element type of activations"),
-                Parameter("device", .string, optional: true, "where the model computes; default the first device, \"cpu\""),
+                Parameter(
+                  "device", .string, optional: true, "where the model computes; default the first device, \"cpu\""),
                 Parameter(
                   "stream", .boolean, optional: true,
                   "true leaves the base on disk, false keeps it in memory; without it the base is streamed when it "

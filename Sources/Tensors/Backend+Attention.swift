@@ -114,7 +114,8 @@ private struct HeadOperands {
     let exponentials = try backend.evaluated(.exp, try backend.evaluated(.subtract, scores, peaks))
     var sums = try backend.reducedRows(.sum, exponentials)
     if let sink {
-      sums = try backend.evaluated(.add, sums, try backend.evaluated(.exp, try backend.evaluated(.subtract, sink, peaks)))
+      sums = try backend.evaluated(
+        .add, sums, try backend.evaluated(.exp, try backend.evaluated(.subtract, sink, peaks)))
     }
     let lse = try backend.evaluated(.add, peaks, try backend.evaluated(.log, sums))
     return (try backend.evaluated(.divide, exponentials, sums), lse)

@@ -19,7 +19,8 @@ import Testing
     for (index, (got, wanted)) in zip(results[0], results[1]).enumerated() {
       let scale = max(1, wanted.map(\.magnitude).max() ?? 1)
       let worst = zip(got, wanted).reduce(Float(0)) { max($0, abs($1.0 - $1.1)) }
-      #expect(got.count == wanted.count && got.allSatisfy(\.isFinite) && worst <= tolerance * scale, "\(index): \(worst)")
+      #expect(
+        got.count == wanted.count && got.allSatisfy(\.isFinite) && worst <= tolerance * scale, "\(index): \(worst)")
     }
   }
 

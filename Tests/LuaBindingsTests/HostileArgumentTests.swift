@@ -222,7 +222,10 @@ func makeState(_ options: RunOptions = RunOptions()) throws -> (LuaState, Engine
     ("optimizer { lr = 1, betas = { 0.9 } }", "betas must be a list of 2 numbers"),
     ("optimizer { lr = 1, bits = 16 }", "bits is 16, expected 32 or 8"),
     ("optimizer { lr = 1 }:step { lr = 0 / 0 }", "nan, expected a number of at least 0"),
-    ("native.optim.sgd(model():trainable(), { lr = 1, bits = 8 })", "unknown option 'bits'; valid: budget, lr, momentum"),
+    (
+      "native.optim.sgd(model():trainable(), { lr = 1, bits = 8 })",
+      "unknown option 'bits'; valid: budget, lr, momentum"
+    ),
     ("qlora.optim.sgd(model():trainable(), { lr = 1, bits = 8 })", "valid: budget, lr, momentum, paged, spill"),
     ("qlora.optim.lion(model():trainable(), { lr = 1, eps = 1 })", "valid: betas, bits, budget, lr, paged, spill"),
     ("(function() optimizer { lr = 1 }.lr = 0 / 0 end)()", "nan is no learning rate; a number above 0 expected"),
@@ -310,7 +313,8 @@ func makeState(_ options: RunOptions = RunOptions()) throws -> (LuaState, Engine
       ("(function() n.ones(2).requires_grad = 1 end)()", "Tensor.requires_grad must be a boolean, got number"),
       ("(function() n.ones(2).grad = 1 end)()", "Tensor.grad must be nil, which forgets the gradient, got number"),
       (
-        "(function() n.optim.sgd({ n.ones(2) }, { lr = 1 }).lr = 'x' end)()", "Optimizer.lr must be a number, got string"
+        "(function() n.optim.sgd({ n.ones(2) }, { lr = 1 }).lr = 'x' end)()",
+        "Optimizer.lr must be a number, got string"
       ),
       ("(function() n.optim.sgd({ n.ones(2) }, { lr = 1 }).lr = -1 end)()", "lr: -1.0 is no learning rate"),
     ]
