@@ -2,7 +2,8 @@ import Glibc
 
 /// The addresses that `ulimit -v` leaves to the process.
 ///
-/// Swift ends a program whose heap gets no memory, so large requests must fail while there is still room for small ones.
+/// Swift ends a program whose heap gets no memory, so large requests must fail while there is still room for small
+/// ones.
 package enum AddressSpace {
   /// What stays for the heap, the stacks of threads and the report of an error.
   private static let reserve = 12 << 20

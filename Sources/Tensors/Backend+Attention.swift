@@ -2,6 +2,11 @@
 // a time.
 
 extension Backend {
+  /// Softmax and products of one head of one sequence after the other, in f32; the scores [n, n] of a sequence of n
+  /// rows exist whole, in workspace.
+  /// - Throws: `TensorError.outOfMemory`; `TensorError.badDType` when the segments are not integers;
+  ///   `TensorError.elementCount`, `TensorError.badDimension`, `TensorError.badIndex` or `TensorError.shapeMismatch`
+  ///   when shapes do not fit; what the device reports.
   public func attention(
     _ q: Tensor, _ k: Tensor, _ v: Tensor, _ shape: AttentionShape, into out: Tensor, lse: Tensor
   ) throws {
@@ -15,6 +20,9 @@ extension Backend {
     }
   }
 
+  /// One head after the other, in f32; its scores [T, length] exist whole, in workspace.
+  /// - Throws: `TensorError.outOfMemory`; `TensorError.elementCount`, `TensorError.badDimension`,
+  ///   `TensorError.badIndex` or `TensorError.shapeMismatch` when shapes do not fit; what the device reports.
   public func cachedAttention(
     _ q: Tensor, keys: Tensor, values: Tensor, length: Int, start: Int, _ shape: AttentionShape, into out: Tensor
   ) throws {
@@ -27,8 +35,12 @@ extension Backend {
     }
   }
 
-  /// With p = exp(s - lse): dv = p^T dOut, ds = p * (dOut v^T - rows of sum(dOut * out)), dq = ds k, dk = ds^T q, summed
-  /// over the heads that share keys and values.
+  /// With p = exp(s - lse): dv = p^T dOut, ds = p * (dOut v^T - rows of sum(dOut * out)), dq = ds k, dk = ds^T q,
+  /// summed over the heads that share keys and values; of capped scores ds is also multiplied by the slope of the cap.
+  /// The sums dk and dv are kept in f32 until the last head.
+  /// - Throws: `TensorError.outOfMemory`; `TensorError.badDType` when the segments are not integers;
+  ///   `TensorError.elementCount`, `TensorError.badDimension`, `TensorError.badIndex` or `TensorError.shapeMismatch`
+  ///   when shapes do not fit; what the device reports.
   public func attentionBackward(
     _ dOut: Tensor, _ q: Tensor, _ k: Tensor, _ v: Tensor, out: Tensor, lse: Tensor, _ shape: AttentionShape,
     dq: Tensor, dk: Tensor, dv: Tensor

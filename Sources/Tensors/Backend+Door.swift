@@ -1,17 +1,24 @@
-/// The door of a device whose memory the host cannot reach: everything goes through `read` and `write` by way of a buffer.
+/// The door of a device whose memory the host cannot reach: everything goes through `read` and `write` by way of a
+/// buffer.
 extension Backend {
+  /// A copy of the file's bytes in a block of category `weights`.
+  /// - Throws: `TensorError.outOfMemory`; what the device reports when the copy fails.
   public func adopt(_ file: FileBytes) throws -> Storage {
     let storage = try allocate(byteCount: file.bytes.count, category: .weights)
     try write(file.bytes, to: Tensor(storage: storage, dtype: .u8, shape: [file.bytes.count]))
     return storage
   }
 
+  /// Writes a host buffer of zeros to the tensor.
+  /// - Throws: what the device reports when the copy fails.
   public func zero(_ tensor: Tensor) throws(TensorError) {
     let staging = Staging(byteCount: tensor.byteCount)
     staging.bytes.initializeMemory(as: UInt8.self, repeating: 0)
     try write(UnsafeRawBufferPointer(staging.bytes), to: tensor)
   }
 
+  /// Lends a host buffer with a copy of the elements.
+  /// - Throws: what `body` throws, and what the device reports when the copy fails.
   public func withHostBytes<R>(
     of tensor: Tensor, _ body: (UnsafeRawBufferPointer) throws(TensorError) -> R
   ) throws(TensorError) -> R {
@@ -20,6 +27,8 @@ extension Backend {
     return try body(UnsafeRawBufferPointer(staging.bytes))
   }
 
+  /// Lends a host buffer with a copy of the elements, and writes it back unless `body` throws.
+  /// - Throws: what `body` throws, and what the device reports when a copy fails.
   public func withMutableHostBytes<R>(
     of tensor: Tensor, _ body: (UnsafeMutableRawBufferPointer) throws(TensorError) -> R
   ) throws(TensorError) -> R {

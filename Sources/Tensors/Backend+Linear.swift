@@ -1,7 +1,8 @@
 // Products of a linear layer in terms of plain ones: the forms of a device without fused kernels.
 
 extension Backend {
-  /// Decodes the whole weight before the product.
+  /// Decodes the whole weight to workspace of dtype `precision` before the product.
+  /// - Throws: `TensorError.outOfMemory`, `TensorError.badShape`; what `dequantize4` and `matmul` throw.
   public func quantizedMatmul(
     _ x: Tensor, _ weight: QuantizedOperand, transposed: Bool, alpha: Float, beta: Float, into y: Tensor,
     precision: DType
@@ -12,12 +13,16 @@ extension Backend {
       x, transposeA: false, dense, transposeB: !transposed, alpha: alpha, beta: beta, into: y, precision: precision)
   }
 
+  /// Layer by layer: the product with W, then that with A, then that with B added to y.
+  /// - Throws: what `matmul` and `quantizedMatmul` throw, such as `TensorError.outOfMemory`.
   public func linear(
     _ x: Tensor, _ layers: [LinearOperands], into outputs: [LinearOutput], precision: DType
   ) throws {
     try composedLinear(x, layers, into: outputs, precision: precision)
   }
 
+  /// Layer by layer: the product with W, then that with B, then that with A added to dx.
+  /// - Throws: what `matmul` and `quantizedMatmul` throw, such as `TensorError.outOfMemory`.
   public func linearBackward(
     _ gradients: [LinearGradient], _ layers: [LinearOperands], into dx: Tensor?, precision: DType
   ) throws {

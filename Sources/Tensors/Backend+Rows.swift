@@ -2,8 +2,14 @@
 // its own for them. They allocate what lies between.
 
 extension Backend {
+  /// Multiplies in f32 to workspace and copies back, also by a factor of 1.
+  /// - Throws: `TensorError.outOfMemory`; `TensorError.shapeMismatch` when the factor has more than one element; what
+  ///   the device reports.
   public func scale(_ x: Tensor, by factor: Tensor) throws { try copy(try evaluated(.multiply, x, factor), into: x) }
 
+  /// The product x * rstd stays f32 until it is stored; intermediate results are workspace.
+  /// - Throws: `TensorError.outOfMemory`; `TensorError.shapeMismatch` or `TensorError.elementCount` when shapes do not
+  ///   fit; what the device reports.
   public func rmsNorm(
     _ x: Tensor, weight: Tensor, offset: Float, epsilon: Float, into y: Tensor, rstd: Tensor
   ) throws {
@@ -14,7 +20,9 @@ extension Backend {
     try copy(try result.viewed(y.shape), into: y)
   }
 
-  /// With n = x * rstd and g = dy * (offset + weight): dx = rstd * (g - n * mean(g * n)), dWeight = sum of dy * n.
+  /// With n = x * rstd and g = dy * (offset + weight): dx = rstd * (g - n * mean(g * n)), dWeight += sum of dy * n.
+  /// - Throws: `TensorError.outOfMemory`; `TensorError.shapeMismatch` or `TensorError.elementCount` when shapes do not
+  ///   fit; what the device reports.
   public func rmsNormBackward(
     _ dy: Tensor, _ x: Tensor, weight: Tensor, offset: Float, rstd: Tensor, into dx: Tensor, accumulate: Bool,
     dWeight: Tensor?
@@ -33,10 +41,14 @@ extension Backend {
     try self.accumulate(sums, scale: 1, into: dWeight, scale: 1)
   }
 
+  /// The activated gate and the product are f32 workspace.
+  /// - Throws: `TensorError.outOfMemory`; `TensorError.shapeMismatch` when shapes do not fit; what the device reports.
   public func gated(_ activation: GateActivation, gate: Tensor, up: Tensor, into y: Tensor) throws {
     try copy(try evaluated(.multiply, try activated(activation, gate), up), into: y)
   }
 
+  /// dGate = dy * a'(gate) * up and dUp = dy * a(gate), both computed before either is stored.
+  /// - Throws: `TensorError.outOfMemory`; `TensorError.shapeMismatch` when shapes do not fit; what the device reports.
   public func gatedBackward(
     _ activation: GateActivation, _ dy: Tensor, gate: Tensor, up: Tensor, dGate: Tensor, dUp: Tensor
   ) throws {
@@ -47,11 +59,15 @@ extension Backend {
     try copy(dUps, into: dUp)
   }
 
+  /// The quotient and its tanh are f32 workspace.
+  /// - Throws: `TensorError.outOfMemory`; `TensorError.shapeMismatch` when shapes do not fit; what the device reports.
   public func softCap(_ x: Tensor, _ cap: Float, into y: Tensor) throws {
     let bent = try evaluated(.tanh, try evaluated(.divide, x, try scalar(cap)))
     try binary(.multiply, bent, try scalar(cap), into: y)
   }
 
+  /// The slope 1 - (y / cap)^2 is f32 workspace.
+  /// - Throws: `TensorError.outOfMemory`; `TensorError.shapeMismatch` when shapes do not fit; what the device reports.
   public func softCapBackward(_ dy: Tensor, _ y: Tensor, _ cap: Float, into dx: Tensor) throws {
     try binary(.multiply, dy, try capSlope(y, cap), into: dx)
   }
@@ -61,6 +77,9 @@ extension Backend {
     try evaluated(.subtract, try scalar(1), try evaluated(.square, try evaluated(.divide, y, try scalar(cap))))
   }
 
+  /// With s = x - max(x) of each row: exp(s) / sum(exp(s)), or s - log(sum(exp(s))) for the logarithm.
+  /// - Throws: `TensorError.outOfMemory`; `TensorError.shapeMismatch` or `TensorError.elementCount` when shapes do not
+  ///   fit; what the device reports.
   public func softmax(_ x: Tensor, into y: Tensor, logarithm: Bool) throws {
     let rows = try x.rows(of: x.shape.last ?? 1)
     let shifted = try evaluated(.subtract, rows, try reducedRows(.maximum, rows))
@@ -72,6 +91,9 @@ extension Backend {
     try copy(try result.viewed(y.shape), into: y)
   }
 
+  /// dx = y * (dy - sum(dy * y)) of each row, or dy - exp(y) * sum(dy) for the logarithm.
+  /// - Throws: `TensorError.outOfMemory`; `TensorError.shapeMismatch` or `TensorError.elementCount` when shapes do not
+  ///   fit; what the device reports.
   public func softmaxBackward(_ dy: Tensor, _ y: Tensor, into dx: Tensor, logarithm: Bool) throws {
     let width = y.shape.last ?? 1
     let (dRows, rows) = (try dy.rows(of: width), try y.rows(of: width))

@@ -5,15 +5,19 @@
 /// are contiguous, float operands are f32, bf16 or f16, arithmetic and accumulation are f32. T counts rows
 /// (tokens), D columns (features).
 public protocol Backend: AnyObject, Sendable {
+  /// The name of the device in messages and reports, for example `cpu`.
   var name: String { get }
+  /// The books of the blocks that this backend allocated, with the limit.
   var memory: MemoryLedger { get }
 
   /// A block of at least `byteCount` bytes, aligned to 64, contents undefined.
+  /// - Throws: `TensorError.outOfMemory` over the limit of `memory`, or when the device has no such block.
   func allocate(byteCount: Int, category: MemoryCategory) throws -> Storage
   /// A block with the bytes of a mapped file: a view of them where the device can compute on the file's pages, by
   /// default a copy.
-  /// - Throws: `outOfMemory`; what the device reports when the copy fails.
+  /// - Throws: `TensorError.outOfMemory`; what the device reports when the copy fails.
   func adopt(_ file: FileBytes) throws -> Storage
+  /// Returns when all queued calls are done.
   func synchronize()
 
   // MARK: What programs ask of a device
@@ -23,7 +27,7 @@ public protocol Backend: AnyObject, Sendable {
   /// Host threads that compute: 1 where the device has workers of its own.
   var threadCount: Int { get }
   /// Exchanges the threads; results do not depend on their number. Not while an operation runs.
-  /// - Throws: `unsupported` by a device with workers of its own.
+  /// - Throws: `TensorError.unsupported` by a device with workers of its own.
   func setThreadCount(_ count: Int) throws(TensorError)
   /// Bytes of host memory that blocks in use or kept for reuse and scratch occupy, as far as they were written.
   var residentByteCount: Int { get }
@@ -58,107 +62,164 @@ public protocol Backend: AnyObject, Sendable {
 
   // MARK: Data movement
 
-  /// Copies with any strides on both sides, converting the dtype.
+  /// Copies with any strides on both sides, converting the dtype: floats are rounded to nearest even, floats become
+  /// integers toward zero, clamped to their range, NaN as 0.
+  /// - Throws: `TensorError.shapeMismatch` when the shapes differ; what the device reports.
   func copy(_ source: Tensor, into target: Tensor) throws
+  /// Sets all elements to a value, converted as by `copy`; any dtype and strides.
+  /// - Throws: what the device reports.
   func fill(_ target: Tensor, _ value: Double) throws
-  /// Values i of the Philox stream: uniform in [low, high).
+  /// Element i = low + (high - low) * u with u in [0, 1) the upper 24 bits of word i of the Philox stream, then rounded
+  /// to the dtype, which may give `high`.
+  /// - Throws: what the device reports.
   func fillUniform(_ target: Tensor, low: Double, high: Double, stream: RandomStream) throws
-  /// Values i of the Philox stream: normal.
+  /// Elements 2i and 2i + 1 are normal, by Box-Muller from words 2i and 2i + 1 of the Philox stream: mean + deviation *
+  /// sqrt(-2 ln u1) times cos and sin of 2 pi u2.
+  /// - Throws: what the device reports.
   func fillNormal(_ target: Tensor, mean: Double, deviation: Double, stream: RandomStream) throws
 
   // MARK: Elementwise and reductions
 
+  /// y = f(x) of each element; x of any dtype is taken as f32, y is f32.
+  /// - Throws: what the device reports.
   func unary(_ operation: UnaryOperation, _ x: Tensor, into y: Tensor) throws
-  /// Operands broadcast to the shape of `y`; f32 result.
+  /// y = f(a, b) of each element. Operands of any dtype and strides broadcast to the shape of `y`; f32 result.
+  /// - Throws: `TensorError.shapeMismatch` when an operand does not broadcast to `y`; what the device reports.
   func binary(_ operation: BinaryOperation, _ a: Tensor, _ b: Tensor, into y: Tensor) throws
-  /// y = a * x + b * y on equal shapes, float dtypes may differ.
+  /// y = a * x + b * y on equal shapes, float dtypes may differ; y is not read when b is 0.
+  /// - Throws: what the device reports.
   func accumulate(_ x: Tensor, scale a: Float, into y: Tensor, scale b: Float) throws
-  /// Reduces the middle of [outer, n, inner] to [outer, inner]; `argmax` gives i64.
+  /// Reduces the middle of f32 [outer, count, inner] to [outer, inner], f32; `argmax` gives positions from 0, i64. The
+  /// count is at least 1, of sums also 0.
+  /// - Throws: what the device reports.
   func reduce(_ operation: Reduction, _ x: Tensor, outer: Int, count: Int, inner: Int, into y: Tensor) throws
   /// x *= factor, f32 [1], which is not read back to the host; x of any float dtype, unchanged by a factor of 1.
+  /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; what the device reports.
   func scale(_ x: Tensor, by factor: Tensor) throws
   /// Sum of squares of all elements of contiguous tensors in double precision: of each tensor in a fixed order, then of
   /// all in theirs. There is no f64 tensor, so `sum`, i64 [1], holds the bits of the double; see `Tensor.doubles`.
+  /// - Throws: what the device reports.
   func sumOfSquares(_ tensors: [Tensor], into sum: Tensor) throws
-  /// y (+)= keep ? x / (1 - p) : 0 with p rounded to a multiple of 2^-16; element i keeps when the i-th 16-bit number of
-  /// the Philox stream, the lower half of each word first, is at least p * 2^16.
+  /// y (+)= keep ? x / (1 - p) : 0 with p rounded to a multiple of 2^-16; element i keeps when the i-th 16-bit number
+  /// of the Philox stream, the lower half of each word first, is at least p * 2^16. A p above 1 - 2^-16 counts as that.
+  /// - Throws: what the device reports.
   func dropout(_ x: Tensor, probability: Float, stream: RandomStream, into y: Tensor, accumulate: Bool) throws
 
   // MARK: Products
 
-  /// c = alpha * op(a) op(b) + beta * c on matrices, whose rows may be apart; `precision` bf16 rounds the operands,
-  /// sums stay f32.
+  /// c[m, n] = alpha * op(a) op(b) + beta * c on matrices of any float dtypes, whose rows may be apart. `precision`
+  /// bf16 rounds the operands, sums stay f32; c is not read when beta is 0.
+  /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; what the device reports.
   func matmul(
     _ a: Tensor, transposeA: Bool, _ b: Tensor, transposeB: Bool, alpha: Float, beta: Float, into c: Tensor,
     precision: DType) throws
   /// y[T, out] = alpha * x[T, in] W^T + beta * y, or with `transposed` dx[T, in] = alpha * dy[T, out] W + beta * dx.
+  /// `precision` bf16 rounds x and the decoded W, sums stay f32; y is not read when beta is 0.
+  /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; what the device reports.
   func quantizedMatmul(
     _ x: Tensor, _ weight: QuantizedOperand, transposed: Bool, alpha: Float, beta: Float, into y: Tensor,
     precision: DType) throws
 
   /// Linear layers that share their input x [T, in]: y_i = x W_i^T + h_i B_i^T with h_i = scaling_i x A_i^T, which is
   /// kept for the backward pass. See `LinearOutput`.
+  /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; what the device reports.
   func linear(_ x: Tensor, _ layers: [LinearOperands], into outputs: [LinearOutput], precision: DType) throws
   /// dx = sum over the layers of dy_i W_i + g_i A_i with g_i = scaling_i dy_i B_i, which is kept for the gradients of
   /// the branches; only the latter without `dx`. See `LinearGradient`.
+  /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; what the device reports.
   func linearBackward(
     _ gradients: [LinearGradient], _ layers: [LinearOperands], into dx: Tensor?, precision: DType) throws
 
   // MARK: Quantization
 
-  /// 4-bit blockwise quantization; `firstBad`, i64 [1], gets the index of the first element that is not finite, or -1.
+  /// 4-bit blockwise quantization to codes u8 [(n + 1) / 2] and maxima f32 [blocks], with an even block size.
+  /// `firstBad`, i64 [1], gets -1, or the index of the first element that is not finite; then codes and maxima are
+  /// undefined.
+  /// - Throws: what the device reports.
   func quantize4(
     _ x: Tensor, kind: FourBitKind, blockSize: Int, codes: Tensor, absmax: Tensor, firstBad: Tensor) throws
+  /// y = codebook[code] * absmax of the block, rounded to the float dtype of y.
+  /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; what the device reports.
   func dequantize4(_ operand: QuantizedOperand, into y: Tensor) throws
-  /// 8-bit quantization of f32 values against the signed dynamic map (exact nearest entry).
+  /// 8-bit quantization of f32 values against the signed dynamic map (exact nearest entry): codes u8 [n], maxima f32
+  /// [blocks].
+  /// - Throws: what the device reports.
   func quantize8(_ x: Tensor, blockSize: Int, codes: Tensor, absmax: Tensor) throws
-  /// y = map[code] * absmax + offset with a map of 256 entries.
+  /// y = map[code] * absmax + offset in f32 with a map of 256 entries.
+  /// - Throws: what the device reports.
   func dequantize8(codes: Tensor, absmax: Tensor, map: Tensor, blockSize: Int, offset: Float, into y: Tensor) throws
 
   // MARK: Decoder
 
-  /// rows[t] = table[ids[t]]
+  /// rows[t] = table[ids[t]] with ids i32, which must be rows of the table; the float dtypes may differ.
+  /// - Throws: what the device reports.
   func embedding(_ table: Tensor, ids: Tensor, into rows: Tensor) throws
-  /// dTable[ids[t]] += dRows[t], f32 table gradient.
+  /// dTable[ids[t]] += dRows[t] with ids i32 and dTable f32.
+  /// - Throws: what the device reports.
   func embeddingBackward(_ dRows: Tensor, ids: Tensor, into dTable: Tensor) throws
-  /// y = x * rstd * (offset + weight) with rstd = 1 / sqrt(mean(x^2) + eps), kept in `rstd` [T].
+  /// y = x * rstd * (offset + weight) with rstd = 1 / sqrt(mean(x^2) + eps), kept in `rstd` [T],
+  /// f32; y has the dtype of x. The CPU rounds x * rstd to that dtype before the weight when the offset is 0, as
+  /// transformers' LlamaRMSNorm.
+  /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; what the device reports.
   func rmsNorm(_ x: Tensor, weight: Tensor, offset: Float, epsilon: Float, into y: Tensor, rstd: Tensor) throws
   /// dx += (or =) the gradient; dWeight f32 [D] += when given.
+  /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; what the device reports.
   func rmsNormBackward(
     _ dy: Tensor, _ x: Tensor, weight: Tensor, offset: Float, rstd: Tensor, into dx: Tensor, accumulate: Bool,
     dWeight: Tensor?) throws
-  /// Rotates [T, heads, headDim] in place by the rows of the tables [positions, headDim / 2] that `positions` [T]
-  /// names; `inverse` turns back.
+  /// Rotates the pairs (i, i + headDim / 2) of [T, heads, headDim] in place by the rows of the f32 tables [positions,
+  /// headDim / 2] that `positions`, i32 [T], names; `inverse` turns back (Su et al. 2021).
+  /// - Throws: what the device reports.
   func rope(
     _ x: Tensor, heads: Int, headDim: Int, cosine: Tensor, sine: Tensor, positions: Tensor, inverse: Bool) throws
   /// y = a(gate) * up with the activation a, elementwise.
+  /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; what the device reports.
   func gated(_ activation: GateActivation, gate: Tensor, up: Tensor, into y: Tensor) throws
+  /// dGate = dy * a'(gate) * up and dUp = dy * a(gate), elementwise.
+  /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; what the device reports.
   func gatedBackward(
     _ activation: GateActivation, _ dy: Tensor, gate: Tensor, up: Tensor, dGate: Tensor, dUp: Tensor) throws
   /// y = cap * tanh(x / cap) of f32 elements; y may be x.
+  /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; what the device reports.
   func softCap(_ x: Tensor, _ cap: Float, into y: Tensor) throws
   /// dx = dy * (1 - (y / cap)^2) with y the result of `softCap`; dx may be dy or y.
+  /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; what the device reports.
   func softCapBackward(_ dy: Tensor, _ y: Tensor, _ cap: Float, into dx: Tensor) throws
-  /// Flash-style attention; `lse` f32 [heads, T] keeps the row log-sum-exps for the backward pass.
+  /// out = softmax(s) v of each head and sequence, with s = scale * q k^T where a query sees a key: in its own
+  /// sequence, not after it, within the window. q and out are [T, heads, headDim], k and v [T, kvHeads, headDim];
+  /// `lse`, f32 [heads, T], keeps the row log-sum-exps for the backward pass.
+  /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; `TensorError.badDType` when the segments
+  ///   are not integers; what the device reports.
   func attention(_ q: Tensor, _ k: Tensor, _ v: Tensor, _ shape: AttentionShape, into out: Tensor, lse: Tensor) throws
+  /// Gradients of `attention` from dOut, its operands and results; dq, dk and dv are overwritten.
+  /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; `TensorError.badDType` when the segments
+  ///   are not integers; what the device reports.
   func attentionBackward(
     _ dOut: Tensor, _ q: Tensor, _ k: Tensor, _ v: Tensor, out: Tensor, lse: Tensor, _ shape: AttentionShape,
     dq: Tensor, dk: Tensor, dv: Tensor) throws
   /// Queries at positions start..<start+T against a cache of `length` keys [capacity, kvHeads, headDim].
+  /// The segments are not read.
+  /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; what the device reports.
   func cachedAttention(
     _ q: Tensor, keys: Tensor, values: Tensor, length: Int, start: Int, _ shape: AttentionShape, into out: Tensor)
     throws
-  /// Row-wise softmax over the last dimension.
+  /// Row-wise softmax over the last dimension in f32, or its logarithm.
+  /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; what the device reports.
   func softmax(_ x: Tensor, into y: Tensor, logarithm: Bool) throws
-  /// dx from dy and the softmax (or log-softmax) result y.
+  /// dx = y * (dy - sum(dy * y)) of each row with y the softmax, or dy - exp(y) * sum(dy) with y its logarithm; f32.
+  /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; what the device reports.
   func softmaxBackward(_ dy: Tensor, _ y: Tensor, into dx: Tensor, logarithm: Bool) throws
   /// losses[t] = -log softmax(logits[t])[labels[t]], 0 where the label is negative; with `gradientScale` the logits
-  /// are overwritten by scale * (softmax - onehot).
+  /// are overwritten by scale * (softmax - onehot), by 0 where the label is negative. Logits f32 [T, D], labels i32 [T]
+  /// below D, losses f32 [T].
+  /// - Throws: what the device reports.
   func crossEntropy(_ logits: Tensor, labels: Tensor, losses: Tensor, gradientScale: Float?) throws
 
   // MARK: Optimizers
 
-  /// One fused update of a parameter and its state in place; `step` counts from 1. See `OptimizerUpdate`.
+  /// One fused update of an f32 parameter and its state in place, with the f32 gradient times `gradientScale`; `step`
+  /// counts from 1. See `OptimizerUpdate`.
+  /// - Throws: what the device reports.
   func update(
     _ update: OptimizerUpdate, parameter: Tensor, gradient: Tensor, state: [Tensor], step: Int, gradientScale: Float)
     throws
@@ -166,9 +227,12 @@ public protocol Backend: AnyObject, Sendable {
 
 /// A stream of random numbers, addressed by position: value i depends on (seed, stream, i) only.
 public struct RandomStream: Sendable, Equatable {
+  /// The seed of the run.
   public let seed: UInt64
+  /// The number of the stream among those of the seed.
   public let stream: UInt64
 
+  /// The stream with this number.
   public init(seed: UInt64, stream: UInt64) {
     self.seed = seed
     self.stream = stream
@@ -189,19 +253,24 @@ public struct RandomStream: Sendable, Equatable {
 
 /// Geometry of attention over packed sequences.
 public struct AttentionShape: Sendable {
+  /// Heads of queries, a multiple of `kvHeads`.
   public let heads: Int
+  /// Heads of keys and values; query head h reads number h * kvHeads / heads.
   public let kvHeads: Int
+  /// Elements of a head in a row.
   public let headDim: Int
   /// Start of each sequence in the packed batch, and the end of the last: i32 [sequences + 1].
   public let segments: Tensor
-  /// Keys older than this many positions are not seen; 0 sees all.
+  /// A query sees the key of its own position and the window - 1 before it; 0 sees all before it.
   public let window: Int
+  /// The factor of the products of queries and keys, before a soft cap.
   public let scale: Float
   /// Scores become softCap * tanh(scale * s / softCap) before the softmax (Gemma 2); 0 leaves them as they are.
   public let softCap: Float
   /// f32 [heads]: a score of each head that takes part in its softmax and has no value (gpt-oss); nil has none.
   public let sinks: Tensor?
 
+  /// A geometry; without a `scale` that is 1 / sqrt(headDim).
   public init(
     heads: Int, kvHeads: Int, headDim: Int, segments: Tensor, window: Int = 0, scale: Float? = nil,
     softCap: Float = 0, sinks: Tensor? = nil
@@ -225,22 +294,28 @@ public enum GateActivation: Int32, Sendable, CaseIterable {
   case geluTanh
 }
 
+/// Functions of one f32 element. `gelu` is the tanh form, `round` takes halves to even, `sign` keeps 0 and NaN, `relu`
+/// keeps NaN, `silu` is x sigmoid(x), `rsqrt` is 1 / sqrt(x).
 public enum UnaryOperation: Int32, Sendable, CaseIterable {
   case negate, abs, exp, log, sqrt, rsqrt, sin, cos, tanh, sigmoid, silu, relu, gelu, square, reciprocal, sign, floor,
     ceil, round
 }
 
+/// Functions of two f32 elements. Comparisons give 1 or 0, by IEEE 754 for NaN; `maximum` and `minimum` give NaN when
+/// one operand is.
 public enum BinaryOperation: Int32, Sendable, CaseIterable {
   case add, subtract, multiply, divide, power, maximum, minimum, equal, notEqual, less, lessEqual, greater,
     greaterEqual
 }
 
+/// Reductions of f32 elements. A NaN is the maximum and the minimum, as in PyTorch; `argmax` is the first position.
 public enum Reduction: Int32, Sendable, CaseIterable {
   case sum, mean, maximum, minimum, argmax
 }
 
 /// A fused update of an optimizer with its numbers. Optimizers that have none are made of other operations.
 public struct OptimizerUpdate: Sendable {
+  /// The rule of an update, with the state tensors it takes in order. g is the scaled gradient.
   public enum Kernel: Sendable {
     /// m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2, p -= lr (wd p + m / c1 / (sqrt(v) / c2 + eps)) with
     /// c1 = 1 - b1^step, c2 = sqrt(1 - b2^step); state m, v in f32 (Loshchilov and Hutter 2019).
@@ -256,13 +331,20 @@ public struct OptimizerUpdate: Sendable {
     case sgd
   }
 
+  /// The rule.
   public var kernel: Kernel
+  /// lr of the rules.
   public var learningRate: Float
+  /// b1 of the rules; of SGD the momentum.
   public var beta1: Float
+  /// b2 of the rules; SGD does not read it.
   public var beta2: Float
+  /// eps of AdamW; the other rules do not read it.
   public var epsilon: Float
+  /// wd of the rules: decoupled, but of SGD part of the gradient.
   public var weightDecay: Float
 
+  /// An update with the defaults of torch.optim.AdamW, but no weight decay and a learning rate that has to be given.
   public init(
     _ kernel: Kernel, learningRate: Float, beta1: Float = 0.9, beta2: Float = 0.999, epsilon: Float = 1e-8,
     weightDecay: Float = 0

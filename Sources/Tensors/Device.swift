@@ -18,10 +18,15 @@ package struct Device: Sendable {
 }
 
 extension Backend {
+  /// By default the name of the device.
   public var kernelName: String { name }
+  /// 1: the device has workers of its own.
   public var threadCount: Int { 1 }
+  /// By default the live bytes of the ledger.
   public var residentByteCount: Int { memory.total }
 
+  /// Refuses any number.
+  /// - Throws: `TensorError.unsupported` always.
   public func setThreadCount(_ count: Int) throws(TensorError) {
     throw .unsupported(device: name, operation: "another number of threads")
   }
@@ -29,6 +34,7 @@ extension Backend {
 
 extension Backend {
   /// `sumOfSquares` of contiguous tensors, read back.
+  /// - Throws: `TensorError.outOfMemory`; what the device reports.
   public func sumOfSquares(_ tensors: [Tensor]) throws -> Double {
     let sum = try Tensor(empty: [1], dtype: .i64, category: .workspace, on: self)
     try sumOfSquares(tensors, into: sum)

@@ -1,8 +1,11 @@
 /// A frozen or trained matrix [out, in] of a linear layer.
 public enum LinearWeight: Sendable {
+  /// A matrix of a float dtype.
   case dense(Tensor)
+  /// A matrix in 4 bits.
   case quantized(QuantizedOperand)
 
+  /// [out, in]
   public var shape: [Int] {
     switch self {
     case .dense(let weight): weight.shape
@@ -18,7 +21,8 @@ public enum LinearWeight: Sendable {
     }
   }
 
-  /// y = x W^T + beta * y, or with `transposed` dx = dy W + beta * dx.
+  /// y = x W^T + beta * y, or with `transposed` dx = dy W + beta * dx, on the backend of x; see `Backend.matmul`.
+  /// - Throws: what `Backend.matmul` and `Backend.quantizedMatmul` throw, such as `TensorError.outOfMemory`.
   public func multiply(_ x: Tensor, transposed: Bool, beta: Float = 0, into y: Tensor, precision: DType) throws {
     switch self {
     case .dense(let weight):
@@ -34,9 +38,12 @@ public enum LinearWeight: Sendable {
 /// What a backend multiplies in one linear layer: W [out, in] and a low-rank branch. Of the branch a backend reads the
 /// matrices and the factor; the mask is the caller's (`LinearOutput.lowIsGiven`, `LinearGradient.reachesInput`).
 public struct LinearOperands: Sendable {
+  /// W [out, in].
   public let weight: LinearWeight
+  /// The branch A [rank, in], B [out, rank]; nil without one.
   public let lowRank: LowRank?
 
+  /// Operands of a layer, by default without a branch.
   public init(weight: LinearWeight, lowRank: LowRank? = nil) {
     self.weight = weight
     self.lowRank = lowRank
@@ -54,6 +61,7 @@ public struct LinearOutput: Sendable {
   /// Whether `low` is there already, because the branch has an input of its own.
   public let lowIsGiven: Bool
 
+  /// An output, by default overwritten and without a branch.
   public init(y: Tensor, addsToOld: Bool = false, low: Tensor? = nil, lowIsGiven: Bool = false) {
     self.y = y
     self.addsToOld = addsToOld
@@ -71,6 +79,7 @@ public struct LinearGradient: Sendable {
   /// Whether g A belongs to the gradient of the input; not where a mask comes between.
   public let reachesInput: Bool
 
+  /// A gradient, by default without a branch.
   public init(dy: Tensor, dLow: Tensor? = nil, reachesInput: Bool = true) {
     self.dy = dy
     self.dLow = dLow

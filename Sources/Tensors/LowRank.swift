@@ -7,12 +7,14 @@ public struct LowRank: Sendable {
   public let a: Tensor
   /// [out, rank], f32
   public let b: Tensor
+  /// The factor of the branch: alpha / rank, or alpha / sqrt(rank) where ranks are stabilized.
   public let scaling: Float
   /// Probability with which an element of the branch's input is dropped; 0 masks nothing.
   public var dropout: Float
   /// The numbers of the mask; not read without dropout.
   public var stream: RandomStream
 
+  /// A branch, by default without dropout.
   public init(
     a: Tensor, b: Tensor, scaling: Float, dropout: Float = 0, stream: RandomStream = RandomStream(seed: 0, stream: 0)
   ) {
@@ -23,6 +25,7 @@ public struct LowRank: Sendable {
     self.stream = stream
   }
 
+  /// Rows of A, columns of B.
   public var rank: Int { a.shape[0] }
   /// Whether the branch sees its input through a mask.
   public var isMasked: Bool { dropout > 0 }

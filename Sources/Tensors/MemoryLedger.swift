@@ -2,12 +2,15 @@ import Synchronization
 
 /// What a block of memory is for; the planner and the reports speak of these.
 public enum MemoryCategory: Int, Sendable, CaseIterable {
+  /// In this order: the base model; trained branches; their gradients; state of the optimizer; results of
+  /// operations; scratch of one operation.
   case weights, adapters, gradients, optimizer, activations, workspace
   /// Pages of mapped files: a base that is used where it lies, or the window of a streamed one.
   case file
   /// Token ids of data sets.
   case samples
 
+  /// The name in reports, for example `weights`.
   public var name: String { String(describing: self) }
 }
 
@@ -31,9 +34,10 @@ public final class MemoryLedger: Sendable {
 
   private let counts = Mutex(Counts())
 
+  /// Empty books without a limit.
   public init() {}
 
-  /// Adds a block to the books.
+  /// Adds a block of `byteCount` bytes to the books; the limit is not checked.
   public func charge(_ byteCount: Int, _ category: MemoryCategory) {
     counts.withLock { counts in
       counts.live[category.rawValue] += byteCount
@@ -43,6 +47,7 @@ public final class MemoryLedger: Sendable {
     }
   }
 
+  /// Takes a block of `byteCount` bytes off the books.
   public func refund(_ byteCount: Int, _ category: MemoryCategory) {
     counts.withLock { counts in
       counts.live[category.rawValue] -= byteCount
@@ -51,7 +56,7 @@ public final class MemoryLedger: Sendable {
   }
 
   /// Called before the process grows by `byteCount`. What the backend keeps for reuse is given up first.
-  /// - Throws: `outOfMemory` when the limit would be exceeded.
+  /// - Throws: `TensorError.outOfMemory` when the limit would be exceeded.
   public func require(_ byteCount: Int) throws {
     let now = counts.withLock { $0 }
     guard let limit = now.limit else { return }
@@ -75,11 +80,15 @@ public final class MemoryLedger: Sendable {
     counts.withLock { $0.program = program }
   }
 
+  /// Bytes of a category that are live now.
   public func live(_ category: MemoryCategory) -> Int { counts.withLock { $0.live[category.rawValue] } }
-  /// The most that was live at once of a category.
+  /// The most bytes of a category that were live at once since the ledger was made.
   public func highest(_ category: MemoryCategory) -> Int { counts.withLock { $0.highest[category.rawValue] } }
+  /// Live bytes of all categories.
   public var total: Int { counts.withLock { $0.total } }
+  /// The highest `total` since the ledger was made or `resetPeak` was called.
   public var peak: Int { counts.withLock { $0.peak } }
+  /// Sets `peak` to `total`.
   public func resetPeak() { counts.withLock { $0.peak = $0.total } }
 
   /// Most bytes that the process may have in memory, or nil.
@@ -91,10 +100,12 @@ public final class MemoryLedger: Sendable {
 
 /// Pages of files that will be in memory as long as this object lives, on the books of a backend.
 public final class FilePages: Sendable {
+  /// Bytes on the books.
   public let byteCount: Int
   private let memory: MemoryLedger
 
-  /// - Throws: `outOfMemory` when they do not fit the limit.
+  /// Charges so many bytes to the category `file`.
+  /// - Throws: `TensorError.outOfMemory` when they do not fit the limit.
   public init(_ byteCount: Int, on memory: MemoryLedger) throws {
     try memory.require(byteCount)
     memory.charge(byteCount, .file)

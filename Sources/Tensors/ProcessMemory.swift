@@ -65,8 +65,8 @@ package final class ProgramMemory: Sendable {
 
   package init() {}
 
-  /// The highest so far, since what is freed in the heap stays with the process; for `MemoryLedger.measure(program:)`.
-  /// - Parameter backend: bytes of blocks and scratch of the backend.
+  /// The highest so far, since what is freed in the heap stays with the process; for `MemoryLedger.measure(program:)`;
+  /// `backend` are the bytes of blocks and scratch of the backend.
   package func byteCount(backend: Int) -> Int {
     let own = max(0, ProcessMemory.read("RssAnon") - backend)
     return codeByteCount + highest.max(own, ordering: .relaxed).newValue

@@ -2,7 +2,9 @@ import Synchronization
 
 /// The 4-bit data types of bitsandbytes. Raw values are the names in recipes and checkpoints.
 public enum FourBitKind: String, Sendable, CaseIterable {
+  /// Quantiles of a normal distribution (Dettmers et al. 2023, appendix E).
   case nf4
+  /// Sign, two bits of exponent, one of mantissa.
   case fp4
   /// Uniform steps, the baseline of the QLoRA paper's comparison; no checkpoint format stores it.
   case int4
@@ -16,9 +18,11 @@ public enum FourBitKind: String, Sendable, CaseIterable {
 ///
 /// An object: it is handed on several times for each product, and a value would have six references counted each time.
 public final class QuantizedOperand: @unchecked Sendable {
+  /// The data type of the codes.
   public let kind: FourBitKind
   /// [out, in]
   public let shape: [Int]
+  /// Elements per entry of `absmax`; even.
   public let blockSize: Int
   /// u8 [(out * in + 1) / 2]
   public let codes: Tensor
@@ -30,12 +34,18 @@ public final class QuantizedOperand: @unchecked Sendable {
   public let nested: Nested?
   private let form = AtomicLazyReference<AnyObject>()
 
+  /// Statistics of double quantization: a first-level maximum is map[code] * absmax + offset.
   public struct Nested: Sendable {
+    /// f32 [ceil(blocks / blockSize)]
     public let absmax: Tensor
+    /// f32 [256]
     public let map: Tensor
+    /// What was subtracted from the first-level maxima, their mean in bitsandbytes.
     public let offset: Float
+    /// First-level maxima per entry of `absmax`, a power of two.
     public let blockSize: Int
 
+    /// Statistics as given.
     public init(absmax: Tensor, map: Tensor, offset: Float, blockSize: Int = 256) {
       self.absmax = absmax
       self.map = map
@@ -44,6 +54,7 @@ public final class QuantizedOperand: @unchecked Sendable {
     }
   }
 
+  /// A matrix of the given parts, which are not checked.
   public init(
     kind: FourBitKind, shape: [Int], blockSize: Int, codes: Tensor, codebook: Tensor, absmax: Tensor, nested: Nested?
   ) {
@@ -63,8 +74,9 @@ public final class QuantizedOperand: @unchecked Sendable {
     return form.storeIfNil(make())
   }
 
+  /// out * in
   public var elementCount: Int { shape.reduce(1, *) }
-  /// Bytes of codes and statistics.
+  /// Bytes of codes, maxima and offset; without `codebook` and `map`.
   public var byteCount: Int {
     codes.byteCount + absmax.byteCount + (nested.map { $0.absmax.byteCount + 4 } ?? 0)
   }

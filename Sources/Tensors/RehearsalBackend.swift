@@ -1,5 +1,5 @@
-/// A backend that can go through a computation without doing it: it allocates as always, so that its books tell what the
-/// computation would need, and neither computes nor touches memory.
+/// A backend that can go through a computation without doing it: it allocates as always, so that its books tell what
+/// the computation would need, and neither computes nor touches memory.
 package protocol RehearsalBackend: Backend {
   /// The highest `residentByteCount` would have been since `resetResidentPeak`.
   var peakResidentByteCount: Int { get }

@@ -1,7 +1,7 @@
 import Glibc
 
-/// One thread that runs requests in order, for files that are written and read beside the computation. It ends after the
-/// last request once this object is gone; requests keep alive what they use, so nothing has to wait for it.
+/// One thread that runs requests in order, for files that are written and read beside the computation. It ends after
+/// the last request once this object is gone; requests keep alive what they use, so nothing has to wait for it.
 package final class RequestThread: Sendable {
   private let worker = Worker()
 

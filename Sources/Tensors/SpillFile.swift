@@ -3,6 +3,7 @@ import Synchronization
 
 /// What a spill file holds, for messages.
 public enum SpillContent: Sendable, Equatable {
+  /// In this order: state of an optimizer; results that the backward pass needs.
   case optimizerState, activations
 
   var name: String {
@@ -13,8 +14,8 @@ public enum SpillContent: Sendable, Equatable {
   }
 }
 
-/// A temporary file for what does not fit into memory. It has no name once open, so that nothing is left behind whatever
-/// ends the process.
+/// A temporary file for what does not fit into memory. It has no name once open, so that nothing is left behind
+/// whatever ends the process.
 ///
 /// What is read must have the checksum of what was written: a file that was cut short and grew again is full of holes,
 /// which read as zeros.
@@ -53,8 +54,7 @@ package final class SpillFile: Sendable {
     }
   }
 
-  /// Reads all elements of a contiguous tensor.
-  /// - Parameter expected: what `write` returned for these bytes.
+  /// Reads all elements of a contiguous tensor; `expected` is what `write` returned for these bytes.
   /// - Throws: `spillFailed`, `spillDamaged`; what the tensor's device reports.
   package func read(into tensor: Tensor, at offset: Int, checksum expected: UInt64) throws(TensorError) {
     try tensor.backend.withMutableHostBytes(of: tensor) { bytes throws(TensorError) in
@@ -79,8 +79,8 @@ package final class SpillFile: Sendable {
     return checksum(bytes, byteCount)
   }
 
-  /// Reads all of it.
-  /// - Parameter expected: what `write` returned for these bytes.
+  /// Reads all of it; `expected` is what `write` returned for these bytes.
+  /// - Throws: `spillFailed`, `spillDamaged`.
   package func read(
     _ bytes: UnsafeMutableRawPointer, _ byteCount: Int, at offset: Int, checksum expected: UInt64
   ) throws(TensorError) {

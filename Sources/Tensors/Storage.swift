@@ -2,12 +2,16 @@
 ///
 /// It has no address: what is outside the backend comes to the bytes by `Backend.read` and its neighbours.
 open class Storage: @unchecked Sendable {
+  /// Bytes that tensors may use.
   public final let byteCount: Int
+  /// What the block is for.
   public final let category: MemoryCategory
+  /// The backend that made the block, the only one that can reach it.
   public final let backend: any Backend
   /// The bytes of a mapped file that this block is a view of; nil for memory of the backend's own.
   public final let file: FileBytes?
 
+  /// The part of a block that every backend has in common; called by the subclass.
   public init(byteCount: Int, category: MemoryCategory, backend: any Backend, file: FileBytes? = nil) {
     self.byteCount = byteCount
     self.category = category
@@ -25,7 +29,7 @@ public final class FileBytes: @unchecked Sendable {
   public let bytes: UnsafeRawBufferPointer
   private let owner: AnyObject & Sendable
 
-  /// - Parameter owner: what keeps the bytes mapped.
+  /// Bytes that `owner` keeps mapped.
   public init(_ bytes: UnsafeRawBufferPointer, owner: AnyObject & Sendable) {
     self.bytes = bytes
     self.owner = owner

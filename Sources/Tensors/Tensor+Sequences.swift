@@ -1,7 +1,8 @@
 /// Tensors of numbers that follow each other, and integers counted on.
 extension Tensor {
   /// f32 [n]: `start`, `start + step`, ... as long as they are before `stop`, each computed in double precision.
-  /// - Throws: `badValue` when the three give no range of fewer than 10^9 numbers; `outOfMemory`.
+  /// - Throws: `TensorError.badValue` when the three give no range of fewer than 10^9 numbers;
+  ///   `TensorError.outOfMemory`.
   public convenience init(from start: Double, to stop: Double, by step: Double = 1, on backend: any Backend) throws {
     let count = ((stop - start) / step).rounded(.up)
     guard step != 0, count.isFinite, abs(count) < 1e9 else {
@@ -13,7 +14,7 @@ extension Tensor {
   }
 
   /// The unit matrix, f32 [size, size].
-  /// - Throws: `badValue` for a size outside 0...32768; `outOfMemory`.
+  /// - Throws: `TensorError.badValue` for a size outside 0...32768; `TensorError.outOfMemory`.
   public convenience init(identity size: Int, on backend: any Backend) throws {
     guard (0...32768).contains(size) else {
       throw TensorError.badValue(operation: "eye", name: "size", value: "\(size)", expected: "0 to 32768")
@@ -24,7 +25,8 @@ extension Tensor {
   }
 
   /// An i64 tensor with the given elements in row-major order.
-  /// - Throws: `elementCount` when the shape holds another number of them; `outOfMemory`.
+  /// - Throws: `TensorError.elementCount` when the shape holds another number of them; `TensorError.badShape`;
+  ///   `TensorError.outOfMemory`.
   public convenience init(integers values: [Int], shape: [Int]? = nil, on backend: any Backend) throws {
     let shape = shape ?? [values.count]
     guard try Shape.elementCount(shape, operation: "tensor") == values.count else {
@@ -34,8 +36,8 @@ extension Tensor {
     try values.withUnsafeBytes { try write($0) }
   }
 
-  /// i64 of the same shape: every element of an integer tensor plus `amount`, exact.
-  /// - Throws: `badDType` for floats; `outOfMemory`.
+  /// i64 of the same shape: every element of an integer tensor plus `amount`, wrapping at 64 bits.
+  /// - Throws: `TensorError.badDType` for floats; `TensorError.outOfMemory`.
   public func shifted(by amount: Int) throws -> Tensor {
     try Tensor(integers: try integers().map { $0 &+ amount }, shape: shape, on: backend)
   }

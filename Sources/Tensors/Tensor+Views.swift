@@ -7,9 +7,11 @@ extension Tensor {
   }
 
   /// Itself when contiguous, else a packed copy.
+  /// - Throws: `TensorError.outOfMemory`; what the device reports.
   public func contiguous() throws -> Tensor { isContiguous ? self : try copied() }
 
   /// A packed copy with storage of its own.
+  /// - Throws: `TensorError.outOfMemory`; what the device reports.
   public func copied(category: MemoryCategory = .activations) throws -> Tensor {
     let result = try Tensor(empty: shape, dtype: dtype, category: category, on: backend)
     try backend.copy(self, into: result)
@@ -17,13 +19,18 @@ extension Tensor {
   }
 
   /// A copy in another dtype; floats are rounded to nearest even, floats to integers toward zero.
+  /// - Throws: `TensorError.outOfMemory`; what the device reports.
   public func converted(to dtype: DType, category: MemoryCategory = .activations) throws -> Tensor {
     let result = try Tensor(empty: shape, dtype: dtype, category: category, on: backend)
     try backend.copy(self, into: result)
     return result
   }
 
-  /// The same elements under another shape; one dimension may be -1.
+  /// The same elements in row-major order under another shape: a view when contiguous, else a packed copy. One
+  /// dimension may be -1 and follows from the others.
+  /// - Throws: `TensorError.elementCount` when the shape holds another number of elements; `TensorError.badShape` for
+  ///   other negative dimensions or more than eight; `TensorError.outOfMemory` and what the device reports when it
+  ///   copies.
   public func viewed(_ shape: [Int]) throws -> Tensor {
     var shape = shape
     if let hole = shape.firstIndex(of: -1) {
@@ -42,7 +49,8 @@ extension Tensor {
     return Tensor(storage: source.storage, dtype: dtype, shape: shape, offset: source.offset)
   }
 
-  /// Exchanges two dimensions (0-based).
+  /// A view with two dimensions (0-based) exchanged.
+  /// - Throws: `TensorError.badDimension`, which counts from 1.
   public func transposed(_ a: Int, _ b: Int) throws -> Tensor {
     for axis in [a, b] where !shape.indices.contains(axis) {
       throw TensorError.badDimension(operation: "transpose", dimension: axis + 1, rank: rank)
@@ -54,7 +62,8 @@ extension Tensor {
     return Tensor(storage: storage, dtype: dtype, shape: shape, strides: strides, offset: offset)
   }
 
-  /// Elements `range` of dimension `axis` (0-based).
+  /// A view of elements `range` of dimension `axis` (both 0-based).
+  /// - Throws: `TensorError.badDimension`; `TensorError.badIndex` when the range leaves it; both count from 1.
   public func narrowed(_ axis: Int, _ range: Range<Int>) throws -> Tensor {
     guard shape.indices.contains(axis) else {
       throw TensorError.badDimension(operation: "narrow", dimension: axis + 1, rank: rank)
@@ -69,7 +78,8 @@ extension Tensor {
       storage: storage, dtype: dtype, shape: shape, strides: axis == 0 ? ownStrides : strides, offset: first)
   }
 
-  /// Element `index` of dimension `axis` (0-based), with that dimension removed.
+  /// A view of element `index` of dimension `axis` (both 0-based), with that dimension removed.
+  /// - Throws: `TensorError.badDimension`, `TensorError.badIndex`; both count from 1.
   public func selected(_ axis: Int, _ index: Int) throws -> Tensor {
     guard shape.indices.contains(axis) else {
       throw TensorError.badDimension(operation: "select", dimension: axis + 1, rank: rank)
@@ -84,7 +94,8 @@ extension Tensor {
     return Tensor(storage: storage, dtype: dtype, shape: shape, strides: strides, offset: offset + index * stride)
   }
 
-  /// A view stretched to `shape` by zero strides.
+  /// A view stretched to `target` by zero strides: dimensions of size 1, and new ones in front.
+  /// - Throws: `TensorError.shapeMismatch` when that does not give `target`.
   public func broadcasted(to target: [Int]) throws -> Tensor {
     let common = try Shape.broadcast(shape, target, operation: "expand")
     guard common == target else { throw TensorError.shapeMismatch(operation: "expand", lhs: shape, rhs: target) }

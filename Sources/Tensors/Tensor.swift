@@ -3,9 +3,13 @@
 /// Shapes are row-major; strides and offset count elements. Tensors are cheap references: views share storage.
 /// Operations are in Autograd (differentiable) and in `Backend` (destination passing).
 public final class Tensor: @unchecked Sendable {
+  /// The block that holds the elements.
   public let storage: Storage
+  /// The type of the elements.
   public let dtype: DType
+  /// Elements along each dimension; empty for a single number.
   public let shape: [Int]
+  /// The first element's place in the storage, in elements.
   public let offset: Int
   /// Strides that the shape does not tell; nil when it is row-major, as nearly every tensor.
   let ownStrides: [Int]?
@@ -17,6 +21,7 @@ public final class Tensor: @unchecked Sendable {
   /// The operation that produced this tensor; set and read by Autograd only.
   public var producer: AnyObject?
 
+  /// A view of a block; nil `strides` are row-major. Whether it lies inside the block is not checked.
   public init(storage: Storage, dtype: DType, shape: [Int], strides: [Int]? = nil, offset: Int = 0) {
     self.storage = storage
     self.dtype = dtype
@@ -26,7 +31,8 @@ public final class Tensor: @unchecked Sendable {
   }
 
   /// A new tensor with undefined contents.
-  /// - Throws: `outOfMemory`, `badShape`.
+  /// - Throws: `TensorError.outOfMemory`; `TensorError.badShape` for a negative dimension, more than eight of them, or
+  ///   more than 2^46 elements.
   public convenience init(
     empty shape: [Int], dtype: DType = .f32, category: MemoryCategory = .activations, on backend: any Backend
   ) throws {
@@ -36,6 +42,7 @@ public final class Tensor: @unchecked Sendable {
   }
 
   /// A new tensor filled with one value.
+  /// - Throws: `TensorError.outOfMemory`, `TensorError.badShape`; what the device reports.
   public convenience init(
     full shape: [Int], value: Double, dtype: DType = .f32, category: MemoryCategory = .activations,
     on backend: any Backend
@@ -44,7 +51,9 @@ public final class Tensor: @unchecked Sendable {
     try backend.fill(self, value)
   }
 
-  /// A new f32 tensor with the given elements in row-major order.
+  /// A new f32 tensor with the given elements in row-major order, without a shape [n].
+  /// - Throws: `TensorError.elementCount` when the shape holds another number of them; `TensorError.badShape`;
+  ///   `TensorError.outOfMemory`; what the device reports.
   public convenience init(
     _ values: [Float], shape: [Int]? = nil, category: MemoryCategory = .activations, on backend: any Backend
   ) throws {
@@ -57,7 +66,9 @@ public final class Tensor: @unchecked Sendable {
     try values.withUnsafeBytes { try write($0) }
   }
 
-  /// A new i32 tensor, for token ids, labels and positions.
+  /// A new i32 tensor with the given elements in row-major order, for token ids, labels and positions.
+  /// - Throws: `TensorError.elementCount` when the shape holds another number of them; `TensorError.badShape`;
+  ///   `TensorError.outOfMemory`; what the device reports.
   public convenience init(
     ids values: [Int32], shape: [Int]? = nil, category: MemoryCategory = .activations, on backend: any Backend
   ) throws {
@@ -69,15 +80,21 @@ public final class Tensor: @unchecked Sendable {
     try values.withUnsafeBytes { try write($0) }
   }
 
+  /// The backend of the storage.
   public var backend: any Backend { storage.backend }
+  /// The number of dimensions.
   public var rank: Int { shape.count }
+  /// The product of the dimensions; 1 without any.
   public var elementCount: Int { shape.reduce(1, *) }
+  /// Bytes of the elements, packed.
   public var byteCount: Int { elementCount * dtype.byteCount }
 
+  /// Elements from one index to the next along each dimension.
   public var strides: [Int] { ownStrides ?? Shape.rowMajorStrides(shape) }
-  /// Elements from one row to the next, whatever lies in a row.
+  /// Elements from one row to the next, whatever lies in a row: the stride of the first dimension.
   public var rowStride: Int { ownStrides?[0] ?? shape.dropFirst().reduce(1) { $0 * max(1, $1) } }
 
+  /// Whether the elements lie packed in row-major order.
   public var isContiguous: Bool {
     guard let ownStrides else { return true }
     var expected = 1
@@ -88,13 +105,15 @@ public final class Tensor: @unchecked Sendable {
     return true
   }
 
-  /// The elements in row-major order as f32 values.
+  /// The elements in row-major order as f32 values, rounded where they are not.
+  /// - Throws: `TensorError.outOfMemory`; what the device reports.
   public func floats() throws -> [Float] {
     let source = try dtype == .f32 ? contiguous() : converted(to: .f32)
     return try source.withHostBytes { Array($0.bindMemory(to: Float.self)) }
   }
 
-  /// The elements of an integer tensor.
+  /// The elements of an integer tensor in row-major order.
+  /// - Throws: `TensorError.badDType` for floats; `TensorError.outOfMemory`; what the device reports.
   public func integers() throws -> [Int] {
     let source = try contiguous()
     switch dtype {
@@ -106,12 +125,14 @@ public final class Tensor: @unchecked Sendable {
   }
 
   /// The double-precision numbers whose bits the elements of an i64 tensor hold, as `Backend.sumOfSquares` leaves them.
+  /// - Throws: `TensorError.badDType` for other dtypes; `TensorError.outOfMemory`; what the device reports.
   public func doubles() throws -> [Double] {
     guard dtype == .i64 else { throw TensorError.badDType(operation: "doubles", got: dtype, expected: [.i64]) }
     return try contiguous().withHostBytes { $0.bindMemory(to: UInt64.self).map(Double.init(bitPattern:)) }
   }
 
   /// The only element as a number.
+  /// - Throws: `TensorError.notScalar` unless there is one element; `TensorError.outOfMemory`; what the device reports.
   public func item() throws -> Double {
     guard elementCount == 1 else { throw TensorError.notScalar(operation: "item", shape: shape) }
     if dtype.isFloat { return Double(try floats()[0]) }

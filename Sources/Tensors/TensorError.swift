@@ -2,43 +2,69 @@ import Glibc
 
 /// Everything that can go wrong with tensors, as data; `description` is the one place where it is worded.
 public enum TensorError: Error, Equatable, Sendable {
+  /// Operands whose shapes have to be equal or to broadcast, and do not.
   case shapeMismatch(operation: String, lhs: [Int], rhs: [Int])
+  /// Matrices whose dimensions of the contraction differ.
   case innerDimensions(operation: String, lhs: [Int], rhs: [Int])
+  /// A shape that the operation does not take.
   case badShape(operation: String, shape: [Int], problem: ShapeProblem)
+  /// A shape for another number of elements than there are.
   case elementCount(operation: String, from: [Int], to: [Int])
+  /// A dimension, from 1, that a tensor of `rank` dimensions does not have.
   case badDimension(operation: String, dimension: Int, rank: Int)
+  /// An index, from 1, outside 1...count.
   case badIndex(operation: String, index: Int, count: Int)
+  /// A dtype that the operation does not take.
   case badDType(operation: String, got: DType, expected: [DType])
+  /// Operands whose dtypes have to be equal, and are not.
   case dtypeMismatch(operation: String, lhs: DType, rhs: DType)
+  /// An argument outside its range.
   case badValue(operation: String, name: String, value: String, expected: String)
+  /// `byteCount` bytes more than the limit allows, or than the system has when `limit` is nil; `used` bytes are in use.
   case outOfMemory(byteCount: Int, used: Int, limit: Int?)
+  /// A tensor that has to have one element, and has not.
   case notScalar(operation: String, shape: [Int])
+  /// A tensor without the graph that a backward pass needs.
   case noGraph(operation: String)
+  /// A change in place of a tensor that takes part in a gradient computation.
   case inPlaceOnGraph(operation: String)
+  /// A spill file that cannot be made, written or read, with the system's error code; `path` is its directory.
   case spillFailed(content: SpillContent, path: String, operation: SpillOperation, code: Int32)
+  /// A spill file that does not give back what was written at byte `offset`; `path` is its directory.
   case spillDamaged(content: SpillContent, path: String, offset: Int)
+  /// No thread for reading and writing, with the system's error code.
   case noThread(code: Int32)
   /// What a device cannot do.
   case unsupported(device: String, operation: String)
   /// Operands that lie on different devices, or on two backends of one.
   case otherDevice(operation: String, lhs: String, rhs: String)
 
+  /// What was done to a spill file when it failed.
   public enum SpillOperation: String, Sendable { case create, write, read }
 
   /// Why an operation does not take a shape.
   public enum ShapeProblem: Sendable, Equatable {
+    /// More than `limit` dimensions.
     case tooManyDimensions(limit: Int)
+    /// A dimension below 0.
     case negativeDimension
+    /// More than 2^46 elements.
     case tooManyElements
+    /// Another number of dimensions than 2.
     case notAMatrix
+    /// Another number of dimensions than 2, or no elements.
     case emptyMatrix
+    /// No elements along the dimension that is reduced.
     case nothingToReduce
+    /// No dimensions, or a last one of size 0.
     case noLastDimension
+    /// Elements that do not lie packed.
     case notContiguous
   }
 }
 
 extension TensorError: CustomStringConvertible {
+  /// One line that begins with the operation where there is one; byte counts in binary units.
   public var description: String {
     switch self {
     case .shapeMismatch(let operation, let lhs, let rhs):
@@ -100,6 +126,7 @@ extension TensorError: CustomStringConvertible {
 }
 
 extension TensorError.ShapeProblem: CustomStringConvertible {
+  /// What follows the shape in the text of `badShape`, for example "is not a matrix".
   public var description: String {
     switch self {
     case .tooManyDimensions(let limit): "has more than \(limit) dimensions"
