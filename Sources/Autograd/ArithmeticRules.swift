@@ -45,7 +45,10 @@ func evaluate(_ operation: UnaryOperation, _ x: Tensor) throws -> Tensor {
 
 private func scalar(_ value: Double, like x: Tensor) throws -> Tensor { try Tensor([Float(value)], on: x.backend) }
 
-/// a (operation) b with broadcasting; comparisons give 0 or 1 and no gradient.
+/// a (operation) b with broadcasting, f32; other dtypes are converted to f32 first.
+///
+/// Comparisons give 0 or 1 and no gradient. Of equal operands of a maximum or minimum the first gets the gradient.
+/// - Throws: `TensorError.shapeMismatch`, `.otherDevice`, `.outOfMemory`; what the device reports.
 public func binary(_ operation: BinaryOperation, _ a: Tensor, _ b: Tensor) throws -> Tensor {
   let name = String(describing: operation)
   let (a, b) = (try widened(a), try widened(b))
@@ -92,7 +95,8 @@ private func route(
   )
 }
 
-/// f(x) element by element, f32.
+/// f(x) element by element, f32; other dtypes are converted to f32 first. Sign, floor, ceil and round have gradient 0.
+/// - Throws: `TensorError.outOfMemory`; what the device reports.
 public func unary(_ operation: UnaryOperation, _ x: Tensor) throws -> Tensor {
   let x = try widened(x)
   let y = try evaluate(operation, x)

@@ -1,11 +1,14 @@
 import Tensors
 
 extension Tensor {
-  /// Propagates gradients from this tensor to every leaf it was computed from, adding to their `gradient`.
+  /// Propagates gradients from this tensor to every leaf it was computed from, adding to their `gradient`, in f32.
   ///
   /// The recorded operations are consumed: a second call needs a new forward pass.
   /// - Parameter seed: gradient of the outermost result; ones for a tensor with one element when omitted.
-  /// - Throws: `noGraph` when nothing was recorded, `notScalar` without a seed for a larger tensor.
+  /// - Throws: `TensorError.noGraph` when nothing was recorded or another pass has consumed a part of it, `.notScalar`
+  ///   without a seed for a larger tensor, `.shapeMismatch` for a seed of another shape, `.otherDevice`,
+  ///   `.outOfMemory`; `.spillFailed` and `.spillDamaged` with a `CheckpointStore`; what a checkpointed body throws;
+  ///   what the device reports.
   public func backward(seed: Tensor? = nil) throws {
     guard requiresGradient else { throw TensorError.noGraph(operation: "backward") }
     if seed == nil, elementCount != 1 { throw TensorError.notScalar(operation: "backward", shape: shape) }

@@ -17,7 +17,7 @@ public final class CheckpointStore {
 
   private struct Weak { weak var checkpoint: SavedCheckpoint? }
 
-  /// - Parameter directory: of the spill file.
+  /// A store with a spill file in a directory.
   /// - Throws: `TensorError.spillFailed`, `.noThread`.
   public init(directory: String) throws {
     file = try SpillFile(directory: directory, content: .activations)
@@ -27,7 +27,9 @@ public final class CheckpointStore {
   /// A store for rehearsals: blocks come and go as they would, and nothing is written.
   public init() { (file, thread) = (nil, nil) }
 
+  /// Bytes written to the file so far; 0 in a rehearsal.
   public var writtenByteCount: Int { file?.writtenByteCount ?? 0 }
+  /// Bytes read from the file so far; 0 in a rehearsal.
   public var readByteCount: Int { file?.readByteCount ?? 0 }
 
   /// Starts writing a tensor, which must not change any more.

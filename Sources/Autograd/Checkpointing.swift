@@ -9,7 +9,8 @@ import Tensors
 ///   - input: the only tensor whose gradient flows through; anything else `body` reads must be a leaf.
 ///   - store: where the input is until the backward pass; nil keeps it in memory.
 ///   - body: the computation, called once forward and once backward.
-/// - Throws: what `body` throws; `TensorError.spillFailed` and `.spillDamaged` with a store.
+/// - Returns: What `body` returns; while recording is on it wants a gradient, whether or not anything inside does.
+/// - Throws: What `body` throws; with a store `TensorError.spillFailed` of the write before and `.outOfMemory`.
 public func checkpointed(
   _ input: Tensor, in store: CheckpointStore? = nil, _ body: @escaping (Tensor) throws -> Tensor
 ) throws -> Tensor {

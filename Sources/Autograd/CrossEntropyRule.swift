@@ -7,14 +7,19 @@ private let rowsPerChunk = 128
 /// The summed cross-entropy of the next-token targets, without ever holding all logits.
 ///
 /// loss = scale * sum over t of -log softmax(h[t] W^T)[labels[t]], rows with a negative label count nothing.
-/// The gradient of `hidden` (and of a trained dense head) is computed in the same pass over each chunk of rows,
-/// since the logits are at hand (as in Liger's fused linear cross-entropy), and scaled in the backward pass.
+/// 128 rows of logits exist at a time. The gradient of `hidden` (and of a trained dense head) is computed in the same
+/// pass over each chunk of rows, since the logits are at hand (as in Liger's fused linear cross-entropy), and scaled in
+/// the backward pass.
 /// - Parameters:
-///   - hidden: [T, D] f32 or bf16.
+///   - hidden: [T, D] f32 or bf16, contiguous.
 ///   - head: [V, D].
-///   - labels: i32 [T], the target of each row.
+///   - labels: i32 [T], the target of each row, below V; neither dtype nor bound is checked.
+///   - scale: what multiplies the sum.
 ///   - softCap: logits become softCap * tanh(logits / softCap) (Gemma 2); 0 leaves them as they are.
+///   - precision: bf16 rounds the operands of the products; f32 does not.
 /// - Returns: f32 [1].
+/// - Throws: `TensorError.otherDevice`, `.badIndex` for fewer labels than rows, `.outOfMemory`; what the device
+///   reports.
 public func linearCrossEntropy(
   _ hidden: Tensor, head: LinearWeight, labels: Tensor, scale: Float, softCap: Float = 0, precision: DType
 ) throws -> Tensor {

@@ -3,8 +3,12 @@ import Tensors
 // The coarse operations of a decoder, forward and backward side by side. Activations keep the dtype of their input
 // (f32 or bf16); `precision` says how products round their operands.
 
-/// Root-mean-square normalisation over the last dimension (Zhang and Sennrich 2019), f32 statistics, times
-/// `offset + weight` (Gemma's weights are stored less one).
+/// Root-mean-square normalisation over the last dimension (Zhang and Sennrich 2019).
+///
+/// y = x * rstd * (offset + weight) with rstd = 1 / sqrt(mean(x^2) + epsilon) in f32. Gemma's weights are stored less
+/// one, so its offset is 1. The dtype of x stays. x is contiguous, with as many columns as the weight has elements.
+/// - Throws: `TensorError.otherDevice`, `.innerDimensions`, `.badShape` for an x that is not contiguous,
+///   `.outOfMemory`; what the device reports.
 public func rmsNorm(_ x: Tensor, weight: Tensor, offset: Float = 0, epsilon: Float) throws -> Tensor {
   let backend = try x.backend(for: "rms_norm", with: weight)
   let width = weight.elementCount
@@ -31,7 +35,10 @@ public func rmsNorm(_ x: Tensor, weight: Tensor, offset: Float = 0, epsilon: Flo
 }
 
 /// Rotary position embedding (Su et al. 2021, in the half-split form of transformers) on [T, heads * headDim].
-/// Works in place on `x`, which must be a fresh result that no rule has saved.
+///
+/// The tables are f32 [positions, headDim / 2]; `positions` i32 [T] names their rows. Shapes and positions are not
+/// checked. Works in place on `x`, which must be a contiguous fresh result that no rule has saved.
+/// - Throws: `TensorError.otherDevice`; what the device reports.
 public func rope(
   inPlace x: Tensor, heads: Int, headDim: Int, cosine: Tensor, sine: Tensor, positions: Tensor
 ) throws -> Tensor {
@@ -49,10 +56,12 @@ public func rope(
   return y
 }
 
-/// Causal softmax attention over packed sequences; q [T, heads * headDim], k and v [T, kvHeads * headDim].
+/// Causal softmax attention over packed sequences; q [T, heads * headDim], k and v [T, kvHeads * headDim], contiguous.
 ///
 /// A sink s of a head adds exp(s) to the denominators of its rows, p = exp(s - lse) of each; a row's values then sum to
-/// out with weight 1 - p, so that ds = -sum over rows of p * (dOut . out).
+/// out with weight 1 - p, so that ds = -sum over rows of p * (dOut . out). Shapes are not checked.
+/// - Throws: `TensorError.otherDevice`, `.outOfMemory`, `.badDType` for segments that are not integers; what the device
+///   reports.
 public func attention(_ q: Tensor, _ k: Tensor, _ v: Tensor, _ shape: AttentionShape) throws -> Tensor {
   let backend = try q.backend(for: "attention", with: k, v, shape.segments)
   let out = try Tensor(empty: q.shape, dtype: q.dtype, on: backend)
@@ -92,7 +101,8 @@ private func sinkGradient(
   return sums
 }
 
-/// a(gate) * up with the activation of a gated MLP (Shazeer 2020).
+/// a(gate) * up with the activation of a gated MLP (Shazeer 2020), elementwise on contiguous tensors of one dtype.
+/// - Throws: `TensorError.shapeMismatch`, `.otherDevice`, `.outOfMemory`; what the device reports.
 public func gated(_ activation: GateActivation, gate: Tensor, up: Tensor) throws -> Tensor {
   guard gate.shape == up.shape else {
     throw TensorError.shapeMismatch(operation: "gated", lhs: gate.shape, rhs: up.shape)
@@ -117,7 +127,10 @@ public func gated(_ activation: GateActivation, gate: Tensor, up: Tensor) throws
   return y
 }
 
-/// scale * x + residual, written over `x`, which must be a fresh result that no rule has saved.
+/// scale * x + residual, written over `x`, which must be a contiguous fresh result that no rule has saved.
+///
+/// The residual is contiguous too; the dtype of x stays.
+/// - Throws: `TensorError.shapeMismatch`, `.otherDevice`; what the device reports.
 public func addResidual(inPlace x: Tensor, scale: Float = 1, _ residual: Tensor) throws -> Tensor {
   guard x.shape == residual.shape else {
     throw TensorError.shapeMismatch(operation: "residual", lhs: x.shape, rhs: residual.shape)
@@ -129,7 +142,8 @@ public func addResidual(inPlace x: Tensor, scale: Float = 1, _ residual: Tensor)
   return y
 }
 
-/// scale * x, written over `x`, which must be a fresh result that no rule has saved.
+/// scale * x, written over `x`, which must be a contiguous fresh result that no rule has saved.
+/// - Throws: What the device reports.
 public func scaled(inPlace x: Tensor, by scale: Float) throws -> Tensor {
   guard scale != 1 else { return x }
   try x.backend.accumulate(x, scale: scale, into: x, scale: 0)
@@ -146,7 +160,9 @@ private func multiplied(_ dy: Tensor, by scale: Float) throws -> Tensor {
   return dx
 }
 
-/// Rows of `table` [V, D] for i32 ids [T], in `dtype`.
+/// Rows of a contiguous `table` [V, D] for i32 ids [T], in `dtype`; both are float ones. Ids outside 0..<V are not
+/// caught here.
+/// - Throws: `TensorError.otherDevice`, `.outOfMemory`; what the device reports.
 public func embedding(_ table: Tensor, ids: Tensor, dtype: DType) throws -> Tensor {
   let backend = try table.backend(for: "embedding", with: ids)
   let rows = try Tensor(empty: [ids.elementCount, table.shape[1]], dtype: dtype, on: backend)

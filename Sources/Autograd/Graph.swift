@@ -75,8 +75,9 @@ extension GraphNode {
   }
 }
 
-/// An input that a rule needs again in the backward pass: itself, or, when a cheap operation produced it (a norm, a gated
-/// activation), the promise to compute it again. The rule of the producer runs later, so what it saved is still there.
+/// An input that a rule needs again in the backward pass: itself, or, when a cheap operation produced it (a norm, a
+/// gated activation), the promise to compute it again. The rule of the producer runs later, so what it saved is still
+/// there.
 struct SavedInput {
   private let tensor: Tensor?
   private let node: GraphNode?
@@ -107,9 +108,11 @@ final class GraphEdge {
 
 /// Switches recording off, for generation, evaluation and optimizer steps.
 public enum GradientMode {
+  /// Whether operations are recorded, by any thread of the process.
   nonisolated(unsafe) public internal(set) static var isEnabled = true
 
   /// Runs `body` without recording.
+  /// - Throws: What `body` throws.
   public static func disabled<R>(_ body: () throws -> R) rethrows -> R {
     let before = isEnabled
     isEnabled = false
@@ -126,9 +129,9 @@ public enum GradientMode {
 }
 
 /// Marks `outputs` as computed from `inputs` when recording is on and an input wants a gradient.
-/// - Parameters:
-///   - recompute: makes the only output again; see `SavedInput`.
-///   - backward: gets one gradient per output (nil where none arrived) and returns one per input.
+///
+/// `recompute` makes the only output again; see `SavedInput`. `backward` gets one gradient per output (nil where none
+/// arrived) and returns one per input.
 func record(
   _ operation: String, inputs: [Tensor?], outputs: [Tensor], recompute: (() throws -> Tensor)? = nil,
   backward: @escaping ([Tensor?]) throws -> [Tensor?]

@@ -2,11 +2,14 @@ import Tensors
 
 /// A linear layer y = x W^T + bias + branch(x).
 public struct LinearLayer {
+  /// W [out, in], dense or quantized.
   public let weight: LinearWeight
   /// [out]
   public let bias: Tensor?
+  /// What is added to the product: scaling * dropout(x) A^T B^T.
   public let branch: LowRank?
 
+  /// A layer; `linear` checks the columns of the weight and the bias, but not the branch.
   public init(weight: LinearWeight, bias: Tensor? = nil, branch: LowRank? = nil) {
     self.weight = weight
     self.bias = bias
@@ -23,7 +26,11 @@ public struct LinearLayer {
   }
 }
 
-/// The outputs y_i[T, out_i] of linear layers that share their input x[T, in], which is read once for all of them.
+/// The outputs y_i [T, out_i] of linear layers that share their input x [T, in], which is read once for all of them.
+///
+/// x is contiguous, and the outputs have its dtype. `precision` bf16 rounds the operands of products; sums are f32.
+/// - Throws: `TensorError.otherDevice`, `.innerDimensions`, `.badShape` for an x that is not contiguous,
+///   `.shapeMismatch` for a bias that does not broadcast, `.outOfMemory`; what the device reports.
 public func linear(_ x: Tensor, _ layers: [LinearLayer], precision: DType) throws -> [Tensor] {
   let backend = x.backend
   let x = try layers.reduce(x) { x, layer in
@@ -105,6 +112,8 @@ public func linear(_ x: Tensor, _ layers: [LinearLayer], precision: DType) throw
 }
 
 /// `linear` of one layer.
+/// - Throws: `TensorError.otherDevice`, `.innerDimensions`, `.badShape` for an x that is not contiguous,
+///   `.shapeMismatch` for a bias that does not broadcast, `.outOfMemory`; what the device reports.
 public func linear(
   _ x: Tensor, _ weight: LinearWeight, bias: Tensor? = nil, branch: LowRank? = nil, precision: DType
 ) throws -> Tensor {

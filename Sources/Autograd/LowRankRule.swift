@@ -1,7 +1,9 @@
 import Tensors
 
 /// x with elements dropped and the others scaled by 1 / (1 - probability), as `Backend.dropout` draws them; recorded.
-/// - Parameter probability: 0 gives x itself.
+///
+/// A probability of 0 or less gives x itself; it is rounded to a multiple of 2^-16.
+/// - Throws: `TensorError.outOfMemory`; what the device reports.
 public func dropout(_ x: Tensor, probability: Float, stream: RandomStream) throws -> Tensor {
   guard probability > 0 else { return x }
   func masked(_ x: Tensor) throws -> Tensor {
@@ -17,6 +19,8 @@ public func dropout(_ x: Tensor, probability: Float, stream: RandomStream) throw
 extension LowRank {
   /// y + scaling * dropout(x) A^T B^T by plain recorded operations, f32 [T, out]: what `linear` computes together with
   /// the base product.
+  /// - Throws: `TensorError.innerDimensions`, `.shapeMismatch`, `.otherDevice`, `.outOfMemory`; what the device
+  ///   reports.
   public func added(to y: Tensor, _ x: Tensor) throws -> Tensor {
     let input = try Autograd.dropout(x, probability: dropout, stream: stream)
     let low = try matmul(try matmul(input, try transpose(a, 0, 1)), try transpose(b, 0, 1))

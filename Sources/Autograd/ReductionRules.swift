@@ -10,7 +10,13 @@ private func split(_ x: Tensor, _ axis: Int, _ operation: String) throws -> (out
   return (x.shape[..<axis].reduce(1, *), x.shape[axis], x.shape[(axis + 1)...].reduce(1, *))
 }
 
-/// Sum, mean, maximum, minimum or argmax (i64, 0-based) over a dimension (0-based), or over all elements to shape [1].
+/// Sum, mean, maximum, minimum or argmax (i64, 0-based) over a dimension (0-based), which disappears, or over all
+/// elements to shape [1].
+///
+/// x is converted to f32, and results but argmax are f32. Of an extremum every element that equals it gets the whole
+/// gradient; argmax has none.
+/// - Throws: `TensorError.badDimension`, `.badShape` when nothing is there to reduce and the operation is not a sum,
+///   `.outOfMemory`; what the device reports.
 public func reduce(_ operation: Reduction, _ x: Tensor, axis: Int? = nil) throws -> Tensor {
   let name = String(describing: operation)
   guard let axis else {
@@ -48,13 +54,16 @@ public func reduce(_ operation: Reduction, _ x: Tensor, axis: Int? = nil) throws
 }
 
 /// A packed copy that passes gradients through.
+/// - Throws: `TensorError.outOfMemory`; what the device reports.
 public func packed(_ x: Tensor) throws -> Tensor {
   let y = try x.copied()
   record("contiguous", inputs: [x], output: y) { dy in [dy] }
   return y
 }
 
-/// Softmax or log-softmax over the last dimension.
+/// Softmax or log-softmax over the last dimension, f32.
+/// - Throws: `TensorError.badShape` without a last dimension or with an empty one, `.outOfMemory`; what the device
+///   reports.
 public func softmax(_ x: Tensor, logarithm: Bool = false) throws -> Tensor {
   let name = logarithm ? "log_softmax" : "softmax"
   guard x.rank >= 1, x.shape.last != 0 else {
@@ -72,7 +81,11 @@ public func softmax(_ x: Tensor, logarithm: Bool = false) throws -> Tensor {
   return y
 }
 
-/// a [.., M, K] b [.., K, N]; leading dimensions agree or one operand is a matrix. Products and sums in f32.
+/// a [.., M, K] b [.., K, N]; leading dimensions agree or b is a matrix. Products and sums in f32, and so the result.
+///
+/// A vector a is a row and a vector b a column, whose dimension disappears from the result.
+/// - Throws: `TensorError.innerDimensions`, `.shapeMismatch` for leading dimensions that differ, `.badDType` for
+///   integers, `.elementCount` for an empty contraction, `.otherDevice`, `.outOfMemory`; what the device reports.
 public func matmul(_ a: Tensor, _ b: Tensor) throws -> Tensor {
   guard a.rank >= 1, b.rank >= 1 else {
     throw TensorError.innerDimensions(operation: "matmul", lhs: a.shape, rhs: b.shape)
@@ -133,6 +146,9 @@ private func matrixProduct(_ a: Tensor, _ b: Tensor) throws -> Tensor {
 }
 
 /// scale * sum of the cross-entropies of rows of logits [T, V] against i32 targets [T] (negative: not counted).
+///
+/// The result is f32 [1]. Dtype, number and bound of the targets are not checked.
+/// - Throws: `TensorError.otherDevice`, `.outOfMemory`; what the device reports.
 public func crossEntropy(_ logits: Tensor, labels: Tensor, scale: Float) throws -> Tensor {
   let backend = try logits.backend(for: "cross_entropy", with: labels)
   let rows = logits.shape[0]

@@ -2,7 +2,8 @@ import Tensors
 
 // Differentiable changes of shape and dtype. Views share storage; their gradients are put back in place.
 
-/// The same elements under another shape; one dimension may be -1.
+/// The same elements under another shape; one dimension may be -1. A view where x is contiguous, else a copy.
+/// - Throws: `TensorError.elementCount`, `.badShape`, `.outOfMemory`; what the device reports.
 public func reshape(_ x: Tensor, _ shape: [Int]) throws -> Tensor {
   let y = try x.viewed(shape)
   let before = x.shape
@@ -10,14 +11,16 @@ public func reshape(_ x: Tensor, _ shape: [Int]) throws -> Tensor {
   return y
 }
 
-/// Exchanges two dimensions (0-based).
+/// A view with two dimensions exchanged (0-based).
+/// - Throws: `TensorError.badDimension`.
 public func transpose(_ x: Tensor, _ a: Int, _ b: Int) throws -> Tensor {
   let y = try x.transposed(a, b)
   record("transpose", inputs: [x], output: y) { dy in [try dy.transposed(a, b).contiguous()] }
   return y
 }
 
-/// A copy in another dtype; the gradient is converted back.
+/// A copy in another dtype; the gradient between float dtypes is converted back, others have none.
+/// - Throws: `TensorError.outOfMemory`; what the device reports.
 public func convert(_ x: Tensor, to dtype: DType) throws -> Tensor {
   let y = try x.converted(to: dtype)
   guard dtype.isFloat, x.dtype.isFloat else { return y }
@@ -26,7 +29,8 @@ public func convert(_ x: Tensor, to dtype: DType) throws -> Tensor {
   return y
 }
 
-/// Elements `range` of a dimension (0-based).
+/// A view of the elements `range` of a dimension (0-based).
+/// - Throws: `TensorError.badDimension`, `.badIndex`.
 public func narrow(_ x: Tensor, _ axis: Int, _ range: Range<Int>) throws -> Tensor {
   let y = try x.narrowed(axis, range)
   let shape = x.shape
@@ -38,7 +42,8 @@ public func narrow(_ x: Tensor, _ axis: Int, _ range: Range<Int>) throws -> Tens
   return y
 }
 
-/// Element `index` of a dimension (0-based), which disappears.
+/// A view of the element `index` of a dimension (0-based), which disappears.
+/// - Throws: `TensorError.badDimension`, `.badIndex`.
 public func select(_ x: Tensor, _ axis: Int, _ index: Int) throws -> Tensor {
   let y = try x.selected(axis, index)
   let shape = x.shape
@@ -50,7 +55,9 @@ public func select(_ x: Tensor, _ axis: Int, _ index: Int) throws -> Tensor {
   return y
 }
 
-/// Tensors joined along a dimension (0-based); all other dimensions agree.
+/// A copy of tensors joined along a dimension (0-based); dtypes and all other dimensions agree.
+/// - Throws: `TensorError.badValue` without tensors, `.badDimension`, `.shapeMismatch`, `.dtypeMismatch`,
+///   `.outOfMemory`; what the device reports.
 public func concatenate(_ parts: [Tensor], axis: Int) throws -> Tensor {
   guard let first = parts.first else {
     throw TensorError.badValue(operation: "cat", name: "list", value: "empty", expected: "at least one tensor")
@@ -87,7 +94,9 @@ public func concatenate(_ parts: [Tensor], axis: Int) throws -> Tensor {
   return y
 }
 
-/// Rows `ids` of a table, as an embedding.
+/// Rows `ids` (0-based, any integer dtype) of a contiguous float table [V, D], as an embedding, in its dtype.
+/// - Throws: `TensorError.badShape` for a table that is not a matrix, `.badDType` for ids that are not integers,
+///   `.badIndex`, `.otherDevice`, `.outOfMemory`; what the device reports.
 public func gatherRows(_ table: Tensor, _ ids: Tensor) throws -> Tensor {
   guard table.rank == 2 else {
     throw TensorError.badShape(operation: "gather", shape: table.shape, problem: .notAMatrix)

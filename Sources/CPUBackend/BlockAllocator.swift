@@ -59,9 +59,9 @@ final class BlockAllocator: Sendable {
   }
 
   /// A block of at least `size` bytes (already rounded), or nil when the system has none.
-  /// - Parameters:
-  ///   - touching: bytes that its user will write.
-  ///   - require: called before the memory written grows.
+  ///
+  /// Its user will write the first `touching` bytes; `require` is called before the memory written grows.
+  /// - Throws: What `require` throws.
   func take(_ size: Int, touching: Int, require: (Int) throws -> Void) throws -> Block? {
     let (reused, stale) = state.withLock { state -> (Block?, [Block]) in
       // The class itself, or one of the next two: at most a quarter larger.

@@ -2,6 +2,11 @@ import Numerics
 import Tensors
 
 extension CPUBackend {
+  /// Runs one job per head and block of query rows of a sequence, those that see most keys first.
+  ///
+  /// Each job keeps a running softmax over blocks of keys, so no row of scores exists as a whole.
+  /// - Throws: `TensorError.outOfMemory` for the scratch of the threads; `TensorError.badDType` for segments that are
+  ///   not integers.
   public func attention(
     _ q: Tensor, _ k: Tensor, _ v: Tensor, _ shape: AttentionShape, into out: Tensor, lse: Tensor
   ) throws {
@@ -21,6 +26,8 @@ extension CPUBackend {
     }
   }
 
+  /// Runs one job per head over all query rows; the log-sum-exps are not kept.
+  /// - Throws: `TensorError.outOfMemory` for the scratch of the threads.
   public func cachedAttention(
     _ q: Tensor, keys: Tensor, values: Tensor, length: Int, start: Int, _ shape: AttentionShape, into out: Tensor
   ) throws {
@@ -37,6 +44,12 @@ extension CPUBackend {
     }
   }
 
+  /// Runs one job per head and sequence, which computes the weights again from `lse`.
+  ///
+  /// Each query head sums dk and dv in f32 [heads, T, headDim] of its own. The heads of a group are then added in order
+  /// and rounded once, so the result does not depend on the number of threads.
+  /// - Throws: `TensorError.outOfMemory` for these sums and the scratch of the threads; `TensorError.badDType` for
+  ///   segments that are not integers.
   public func attentionBackward(
     _ dOut: Tensor, _ q: Tensor, _ k: Tensor, _ v: Tensor, out: Tensor, lse: Tensor, _ shape: AttentionShape,
     dq: Tensor, dk: Tensor, dv: Tensor

@@ -70,6 +70,12 @@ private func bfloat16(_ value: Float) -> UInt16 {
 let stridedGrain = 8192
 
 extension CPUBackend {
+  /// Moves bytes of one dtype and converts between float dtypes by vectors where both sides, or their rows, are
+  /// contiguous; otherwise goes element by element by way of a double. Threads share all but contiguous bytes.
+  ///
+  /// Floats are rounded to nearest even. Integers are truncated and clamped, and NaN gives 0. An i64 above 2^53 may
+  /// lose low bits on its way to another dtype.
+  /// - Throws: `TensorError.shapeMismatch`.
   public func copy(_ source: Tensor, into target: Tensor) throws {
     guard source.shape == target.shape else {
       throw TensorError.shapeMismatch(operation: "copy", lhs: source.shape, rhs: target.shape)
@@ -127,6 +133,10 @@ extension CPUBackend {
     }
   }
 
+  /// Runs on the calling thread, with `memset` for zeros in a contiguous tensor.
+  ///
+  /// The value is rounded to nearest even in float dtypes, and truncated and clamped in integer ones (NaN gives 0).
+  /// - Throws: Nothing.
   public func fill(_ target: Tensor, _ value: Double) throws {
     if pool.isRehearsal { return }
     let to = Shared(target.address)
@@ -143,6 +153,11 @@ extension CPUBackend {
     walk.forEach(0..<target.elementCount) { storeElement(to.value, dtype, $0[0], value) }
   }
 
+  /// low + (high - low) * u in double precision, with u the upper 24 bits of word i of the stream, times 2^-24.
+  ///
+  /// The target is contiguous. One Philox block gives four elements, so the values do not depend on the threads.
+  /// Rounding to the dtype may give `high` itself.
+  /// - Throws: Nothing.
   public func fillUniform(_ target: Tensor, low: Double, high: Double, stream: RandomStream) throws {
     let to = Shared(target.address)
     let dtype = target.dtype
@@ -154,7 +169,11 @@ extension CPUBackend {
     }
   }
 
-  /// Box-Muller on pairs of words: sqrt(-2 ln u1) * cos and sin of 2 pi u2, with u in (0, 1].
+  /// Box-Muller in double precision on pairs of words: sqrt(-2 ln u1) * cos and sin of 2 pi u2, with u1 in (0, 1] and
+  /// u2 in [0, 1).
+  ///
+  /// The target is contiguous. One Philox block gives four elements, so the values do not depend on the threads.
+  /// - Throws: Nothing.
   public func fillNormal(_ target: Tensor, mean: Double, deviation: Double, stream: RandomStream) throws {
     let to = Shared(target.address)
     let dtype = target.dtype

@@ -5,6 +5,8 @@ import Tensors
 // vectorises where it can, split over the pool.
 
 extension CPUBackend {
+  /// A scalar loop in f32, split over the threads; x is contiguous, of any dtype.
+  /// - Throws: Nothing.
   public func unary(_ operation: UnaryOperation, _ x: Tensor, into y: Tensor) throws {
     let (source, target) = (Shared(x.address), Shared(y.floatAddress))
     let dtype = x.dtype
@@ -15,6 +17,11 @@ extension CPUBackend {
     }
   }
 
+  /// A scalar loop in f32, split over the threads.
+  ///
+  /// Contiguous f32 operands of the shape of y, and one of them with a single f32 number on the right, take a plain
+  /// loop; the others are walked by their strides. Maximum and minimum give NaN where an operand is one.
+  /// - Throws: `TensorError.shapeMismatch` for an operand that does not broadcast to the shape of y.
   public func binary(_ operation: BinaryOperation, _ a: Tensor, _ b: Tensor, into y: Tensor) throws {
     let (left, right) = (try a.broadcasted(to: y.shape), try b.broadcasted(to: y.shape))
     let (first, second, target) = (Shared(left.address), Shared(right.address), Shared(y.floatAddress))
@@ -45,6 +52,10 @@ extension CPUBackend {
     }
   }
 
+  /// One thread computes each result, in the order of the elements; sums and means are in double precision.
+  ///
+  /// A NaN is the largest and the smallest of all. `argmax` gives the first position of the largest element.
+  /// - Throws: Nothing.
   public func reduce(
     _ operation: Reduction, _ x: Tensor, outer: Int, count: Int, inner: Int, into y: Tensor
   ) throws {
@@ -63,12 +74,15 @@ extension CPUBackend {
   }
 
   /// Returns at once for a factor of 1, the gradient of a loss that nothing was done to.
+  /// - Throws: Nothing.
   public func scale(_ x: Tensor, by factor: Tensor) throws {
     if pool.isRehearsal { return }
     let factor = factor.floatAddress.pointee
     if factor != 1 { try accumulate(x, scale: factor, into: x, scale: 0) }
   }
 
+  /// Sums pieces of 16384 elements in parallel, each in order, then the pieces of each tensor in order, all in f64.
+  /// - Throws: Nothing.
   public func sumOfSquares(_ tensors: [Tensor], into sum: Tensor) throws {
     let chunk = 16384
     let pieces = tensors.flatMap { x in

@@ -8,6 +8,10 @@ extension CPUBackend {
   /// With fewer rows the products of the layers are computed one by one.
   static let sharedRows = 32
 
+  /// Packs x once for all layers and branches, and adds h_i B_i^T to the sums of x W_i^T before y_i is stored.
+  ///
+  /// With fewer than 32 rows the layers are computed one by one. Sums have a fixed order for each output.
+  /// - Throws: `TensorError.outOfMemory` for packed operands and the scratch of the threads.
   public func linear(
     _ x: Tensor, _ layers: [LinearOperands], into outputs: [LinearOutput], precision: DType
   ) throws {
@@ -35,6 +39,10 @@ extension CPUBackend {
     try run([first, second], lanes: x.shape[0], precision)
   }
 
+  /// Packs every dy_i once, then sums dx over all layers and branches before it is stored.
+  ///
+  /// With fewer than 32 rows the layers are computed one by one, and dx is rounded to its dtype after each term.
+  /// - Throws: `TensorError.outOfMemory` for packed operands and the scratch of the threads.
   public func linearBackward(
     _ gradients: [LinearGradient], _ layers: [LinearOperands], into dx: Tensor?, precision: DType
   ) throws {

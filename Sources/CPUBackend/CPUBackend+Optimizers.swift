@@ -3,6 +3,10 @@ import Numerics
 import Tensors
 
 extension CPUBackend {
+  /// One pass over parameter, gradient and state, in chunks of whole blocks of 8-bit state.
+  ///
+  /// The bias corrections 1 - beta1^step and sqrt(1 - beta2^step) are computed in double precision and rounded to f32.
+  /// - Throws: Nothing.
   public func update(
     _ update: OptimizerUpdate, parameter: Tensor, gradient: Tensor, state: [Tensor], step: Int, gradientScale: Float
   ) throws {

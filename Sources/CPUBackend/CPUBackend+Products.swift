@@ -2,6 +2,11 @@ import Numerics
 import Tensors
 
 extension CPUBackend {
+  /// Packs one side in blocks that stay in the caches and streams the other past it in tiles of registers.
+  ///
+  /// At most 8 rows against more rows of a transposed b take dot products instead. The order of the sums does not
+  /// depend on the number of threads. Operands are f32, bf16 or f16; another dtype ends the program.
+  /// - Throws: `TensorError.outOfMemory` for packed operands and the scratch of the threads.
   public func matmul(
     _ a: Tensor, transposeA: Bool, _ b: Tensor, transposeB: Bool, alpha: Float, beta: Float, into c: Tensor,
     precision: DType
@@ -12,6 +17,11 @@ extension CPUBackend {
       transposeB: transposeB, beta: beta, c: c.address, cType: c.dtype, cRowStride: c.rowStride, precision: precision)
   }
 
+  /// Decodes W in small tiles as it is needed, to f32(codebook[code] * absmax), and never as a whole.
+  ///
+  /// At most 8 rows take dot products where the row and the block of W are multiples of 32. A single row in f32
+  /// multiplies the sum of a group's products by absmax.
+  /// - Throws: `TensorError.outOfMemory` for packed operands and the scratch of the threads.
   public func quantizedMatmul(
     _ x: Tensor, _ weight: QuantizedOperand, transposed: Bool, alpha: Float, beta: Float, into y: Tensor,
     precision: DType

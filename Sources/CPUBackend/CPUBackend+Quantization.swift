@@ -3,6 +3,8 @@ import Numerics
 import Tensors
 
 extension CPUBackend {
+  /// Quantizes whole blocks in chunks of about 65536 elements and reports the first bad element.
+  /// - Throws: Nothing.
   public func quantize4(
     _ x: Tensor, kind: FourBitKind, blockSize: Int, codes: Tensor, absmax: Tensor, firstBad: Tensor
   ) throws {
@@ -34,6 +36,8 @@ extension CPUBackend {
     firstBad.address.storeBytes(of: Int64(found ?? -1), as: Int64.self)
   }
 
+  /// Decodes whole blocks in parallel; doubly quantized maxima are decoded before, all of them.
+  /// - Throws: `TensorError.outOfMemory` for these maxima.
   public func dequantize4(_ operand: QuantizedOperand, into y: Tensor) throws {
     let (count, blockSize) = (operand.elementCount, operand.blockSize)
     let scales = try decodedScales(operand)
@@ -62,6 +66,8 @@ extension CPUBackend {
     return scales
   }
 
+  /// Quantizes whole blocks in parallel.
+  /// - Throws: Nothing.
   public func quantize8(_ x: Tensor, blockSize: Int, codes: Tensor, absmax: Tensor) throws {
     let count = x.elementCount
     let (source, bytes, scales) = (Shared(x.floatAddress), Shared(codes.byteAddress), Shared(absmax.floatAddress))
@@ -76,6 +82,8 @@ extension CPUBackend {
     }
   }
 
+  /// Decodes whole blocks in parallel; product and sum are rounded each.
+  /// - Throws: Nothing.
   public func dequantize8(
     codes: Tensor, absmax: Tensor, map: Tensor, blockSize: Int, offset: Float, into y: Tensor
   ) throws {

@@ -8,6 +8,8 @@ extension CPUBackend {
   /// Rows per chunk so that a chunk has about `grain` elements.
   private func rowGrain(_ width: Int) -> Int { max(1, grain / max(1, width)) }
 
+  /// One vector loop in parallel over contiguous operands, which converts dtypes on its way.
+  /// - Throws: Nothing.
   public func accumulate(_ x: Tensor, scale a: Float, into y: Tensor, scale b: Float) throws {
     let (source, target) = (Shared(x.address), Shared(y.address))
     let (kernels, xType, yType) = (tables.rows, x.type, y.type)
@@ -28,6 +30,10 @@ extension CPUBackend {
     }
   }
 
+  /// Draws the mask anew from the position of each element, so that none is stored.
+  ///
+  /// The rounded probability is at most 1 - 2^-16.
+  /// - Throws: Nothing.
   public func dropout(
     _ x: Tensor, probability: Float, stream: RandomStream, into y: Tensor, accumulate: Bool
   ) throws {
@@ -42,6 +48,11 @@ extension CPUBackend {
     }
   }
 
+  /// Reads a row twice: for the sum of its squares in f32, then for the product.
+  ///
+  /// With `offset` 0 a bf16 x has x * rstd rounded to bf16 before the weight is applied, as in LlamaRMSNorm of
+  /// transformers; otherwise there is no such rounding, as in Gemma2RMSNorm.
+  /// - Throws: Nothing.
   public func rmsNorm(
     _ x: Tensor, weight: Tensor, offset: Float, epsilon: Float, into y: Tensor, rstd: Tensor
   ) throws {
@@ -58,6 +69,9 @@ extension CPUBackend {
     }
   }
 
+  /// Works on groups of 64 rows in parallel. The weight's gradient is summed in f32 for each group and over the groups
+  /// in order, so that it does not depend on the threads.
+  /// - Throws: `TensorError.outOfMemory` for the sums of the groups, f32 [groups, D].
   public func rmsNormBackward(
     _ dy: Tensor, _ x: Tensor, weight: Tensor, offset: Float, rstd: Tensor, into dx: Tensor, accumulate: Bool,
     dWeight: Tensor?
@@ -87,6 +101,8 @@ extension CPUBackend {
     }
   }
 
+  /// Rotates pairs (i, i + headDim / 2) of every head, rows in parallel.
+  /// - Throws: Nothing.
   public func rope(
     _ x: Tensor, heads: Int, headDim: Int, cosine: Tensor, sine: Tensor, positions: Tensor, inverse: Bool
   ) throws {
@@ -102,6 +118,8 @@ extension CPUBackend {
     }
   }
 
+  /// One vector loop in parallel, in f32, rounded once to the dtype.
+  /// - Throws: Nothing.
   public func gated(_ activation: GateActivation, gate: Tensor, up: Tensor, into y: Tensor) throws {
     let (gates, ups, target) = (Shared(gate.address), Shared(up.address), Shared(y.address))
     let (kernels, type, size) = (tables.rows, gate.type, gate.dtype.byteCount)
@@ -112,6 +130,8 @@ extension CPUBackend {
     }
   }
 
+  /// One vector loop in parallel gives both gradients and computes the activation again.
+  /// - Throws: Nothing.
   public func gatedBackward(
     _ activation: GateActivation, _ dy: Tensor, gate: Tensor, up: Tensor, dGate: Tensor, dUp: Tensor
   ) throws {
@@ -126,6 +146,8 @@ extension CPUBackend {
     }
   }
 
+  /// One vector loop in parallel.
+  /// - Throws: Nothing.
   public func softCap(_ x: Tensor, _ cap: Float, into y: Tensor) throws {
     let (source, target) = (Shared(x.floatAddress), Shared(y.floatAddress))
     let kernels = tables.rows
@@ -134,6 +156,8 @@ extension CPUBackend {
     }
   }
 
+  /// One vector loop in parallel.
+  /// - Throws: Nothing.
   public func softCapBackward(_ dy: Tensor, _ y: Tensor, _ cap: Float, into dx: Tensor) throws {
     let (gradient, result, target) = (Shared(dy.floatAddress), Shared(y.floatAddress), Shared(dx.floatAddress))
     let kernels = tables.rows
@@ -143,6 +167,8 @@ extension CPUBackend {
     }
   }
 
+  /// Rows in parallel, each in one thread: its maximum, the sum of exponentials, then the quotients.
+  /// - Throws: Nothing.
   public func softmax(_ x: Tensor, into y: Tensor, logarithm: Bool) throws {
     let width = x.shape.last ?? 1
     let (source, target) = (Shared(x.floatAddress), Shared(y.floatAddress))
@@ -153,6 +179,8 @@ extension CPUBackend {
     }
   }
 
+  /// Rows in parallel, each in one thread: the sum over the row, then dx.
+  /// - Throws: Nothing.
   public func softmaxBackward(_ dy: Tensor, _ y: Tensor, into dx: Tensor, logarithm: Bool) throws {
     let width = y.shape.last ?? 1
     let (gradient, result, target) = (Shared(dy.floatAddress), Shared(y.floatAddress), Shared(dx.floatAddress))
@@ -164,6 +192,9 @@ extension CPUBackend {
     }
   }
 
+  /// Rows in parallel, each in one thread. A label of V or more is not caught: it reads, and with a
+  /// gradient writes, past the row.
+  /// - Throws: Nothing.
   public func crossEntropy(_ logits: Tensor, labels: Tensor, losses: Tensor, gradientScale: Float?) throws {
     let width = logits.shape[1]
     let (rows, targets, results) = (
@@ -177,6 +208,8 @@ extension CPUBackend {
     }
   }
 
+  /// Converts rows in parallel. An id outside the table is not caught.
+  /// - Throws: Nothing.
   public func embedding(_ table: Tensor, ids: Tensor, into rows: Tensor) throws {
     let width = table.shape[1]
     let (source, indexes, target) = (Shared(table.address), Shared(ids.idAddress), Shared(rows.address))
@@ -190,6 +223,8 @@ extension CPUBackend {
     }
   }
 
+  /// Adds rows in their order on the calling thread, since ids repeat and the sum must not depend on the threads.
+  /// - Throws: Nothing.
   public func embeddingBackward(_ dRows: Tensor, ids: Tensor, into dTable: Tensor) throws {
     let width = dTable.shape[1]
     // In row order by one worker: ids repeat, and the sum of a row must not depend on the threads.

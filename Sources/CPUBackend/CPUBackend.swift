@@ -6,8 +6,10 @@ import Tensors
 /// Each family of operations is an extension in a file `CPUBackend+….swift`, which adapts tensors to what works on
 /// addresses. No other module sees the address of a tensor.
 public final class CPUBackend: RehearsalBackend, @unchecked Sendable {
+  /// The build of the kernels in use.
   public let instructionSet: InstructionSet
   package private(set) var pool: ThreadPool
+  /// The books of all live blocks.
   public let memory = MemoryLedger()
   let allocator: BlockAllocator
   let tables: KernelTables
@@ -15,8 +17,15 @@ public final class CPUBackend: RehearsalBackend, @unchecked Sendable {
   /// Scratch of the attention kernels.
   private(set) var attentionScratch: WorkerScratch
 
-  /// - Parameter isRehearsal: allocate as always, but compute and touch nothing: what the planner runs a step on, so
-  ///   that its figures come from the engine's own allocations. Tensors then hold undefined values.
+  /// Starts the threads and takes the kernels of an instruction set.
+  ///
+  /// A rehearsal allocates as always, but computes and touches nothing: the planner runs a step on it, so that its
+  /// figures come from the engine's own allocations. Tensors then hold undefined values.
+  /// - Parameters:
+  ///   - threadCount: threads that compute, the caller among them; below 1 means 1. By default all processors that the
+  ///     process may use.
+  ///   - instructionSet: the build of the kernels, which the processor must support.
+  ///   - isRehearsal: whether to compute nothing.
   public init(
     threadCount: Int = Int(cp_allowed_processor_count()), instructionSet: InstructionSet = .selected,
     isRehearsal: Bool = false
@@ -32,10 +41,13 @@ public final class CPUBackend: RehearsalBackend, @unchecked Sendable {
       backend: { [unowned self] in residentByteCount }, reclaim: { [allocator] in allocator.releaseCache() })
   }
 
+  /// The name of the instruction set, such as "avx2".
   public var kernelName: String { String(describing: instructionSet) }
+  /// Threads that compute, the caller among them.
   public var threadCount: Int { pool.threadCount }
 
-  /// Exchanges the thread pool.
+  /// Exchanges the thread pool and gives up the scratch of products and attention.
+  /// - Throws: Nothing.
   public func setThreadCount(_ count: Int) throws(TensorError) {
     guard count != pool.threadCount else { return }
     pool = ThreadPool(threadCount: count)

@@ -5,12 +5,17 @@ import Glibc
 public enum InstructionSet: Int, Sendable, CaseIterable {
   /// SSE2, or NEON on ARM.
   case baseline = 0
+  /// AVX2 on x86-64.
   case avx2 = 1
+  /// AVX-512 on x86-64.
   case avx512 = 2
+  /// AVX-512 with dot products of bfloat16 pairs on x86-64.
   case avx512bf16 = 3
 
+  /// Whether this processor has the instructions.
   public var isSupported: Bool { cp_cpu_supports(Int32(rawValue)) != 0 }
 
+  /// The most demanding build that this processor supports.
   public static var best: InstructionSet { allCases.last { $0.isSupported } ?? .baseline }
 
   /// What the environment asks for: the best one, or the one that `QLORA_ISA` names; an empty value asks for nothing.
@@ -33,9 +38,12 @@ public enum InstructionSet: Int, Sendable, CaseIterable {
 
 /// What is wrong with the value of `QLORA_ISA`.
 public enum InstructionSetError: Error, Equatable, CustomStringConvertible {
+  /// A name that is none of the known ones.
   case unknown(name: String)
+  /// A build whose instructions this processor lacks.
   case unsupported(InstructionSet)
 
+  /// The fault in words, with the names that are known and those that work here.
   public var description: String {
     func list(_ sets: [InstructionSet]) -> String { sets.map(\.name).joined(separator: ", ") }
     return switch self {

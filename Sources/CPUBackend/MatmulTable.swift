@@ -42,8 +42,9 @@ final class MatmulState: @unchecked Sendable {
     packedBuffer.touchedByteCount + sumBuffer.touchedByteCount + workerScratch.touchedByteCount
   }
 
-  /// The operand that all workers read.
-  /// - Parameter written: floats that will be written, where panels have lanes that stay empty.
+  /// The operand that all workers read, at least `count` floats; `written` of them will be written, fewer where panels
+  /// have lanes that stay empty.
+  /// - Throws: `TensorError.outOfMemory`.
   func packed(_ count: Int, written: Int? = nil) throws -> UnsafeMutablePointer<Float> {
     try packedBuffer.reserve(count, written: written)
   }

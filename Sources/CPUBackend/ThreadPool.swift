@@ -90,7 +90,7 @@ package final class ThreadPool: @unchecked Sendable {
     }
   }
 
-  /// Splits `0..<count` into contiguous ranges of at least `grain` items and runs them in parallel.
+  /// Splits `0..<count` into contiguous ranges of at least half of `grain` items and runs them in parallel.
   package func forEachRange(_ count: Int, grain: Int, _ body: @Sendable (Range<Int>, _ worker: Int) -> Void) {
     let chunks = max(1, min((count + grain - 1) / max(1, grain), threadCount * 4))
     run(count == 0 ? 0 : chunks) { chunk, worker in

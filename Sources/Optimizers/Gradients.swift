@@ -3,7 +3,8 @@ import Tensors
 /// The gradients of trained tensors, taken together; a tensor without one counts as zero.
 public enum Gradients {
   /// sqrt(sum of squares of all elements of all gradients), in double precision with a fixed order. NaN or infinite
-  /// when an element is.
+  /// when an element is; 0 without gradients.
+  /// - Throws: `TensorError.outOfMemory`; what the device reports.
   public static func norm(of tensors: [Tensor]) throws -> Double {
     let gradients = tensors.compactMap(\.gradient)
     guard let first = gradients.first else { return 0 }
@@ -11,8 +12,8 @@ public enum Gradients {
   }
 
   /// What scales gradients of this norm down to the limit: limit / (norm + 1e-6) as `torch.nn.utils.clip_grad_norm_`,
-  /// or 1 where the norm is not above the limit or not finite. For `Optimizer.step(gradientScale:)`, which multiplies on
-  /// its way over them.
+  /// or 1 where the norm is not above the limit or not finite. For `Optimizer.step(gradientScale:)`, which multiplies
+  /// on its way over them.
   /// - Throws: `OptimizerError.badGradientLimit` for a limit of 0 or less and for NaN; infinity only measures.
   public static func scale(norm: Double, limit: Double) throws -> Float {
     guard limit > 0 else { throw OptimizerError.badGradientLimit(limit) }
@@ -24,6 +25,10 @@ public enum Gradients {
   /// - Returns: the norm before.
   /// - Throws: as `scale`.
   @discardableResult
+  /// Scales the gradients themselves down where their norm is above the limit, for those who look at them afterwards.
+  /// - Returns: The norm before.
+  /// - Throws: `OptimizerError.badGradientLimit` for a limit of 0 or less and for NaN; `TensorError.outOfMemory`; what
+  ///   the device reports.
   public static func clip(_ tensors: [Tensor], to limit: Double) throws -> Double {
     _ = try scale(norm: 0, limit: limit)  // a bad limit is told before any work
     let norm = try norm(of: tensors)
@@ -36,11 +41,13 @@ public enum Gradients {
   }
 
   /// Whether a tensor has no gradient, or one of zeros only.
+  /// - Throws: `TensorError.outOfMemory`; what the device reports.
   public static func isMissing(_ tensor: Tensor) throws -> Bool {
     try tensor.gradient.map { try $0.backend.sumOfSquares([$0]) == 0 } ?? true
   }
 
   /// Whether a tensor has a gradient with a NaN or an infinity in it.
+  /// - Throws: `TensorError.outOfMemory`; what the device reports.
   public static func isNonFinite(_ tensor: Tensor) throws -> Bool {
     try tensor.gradient.map { try !$0.backend.sumOfSquares([$0]).isFinite } ?? false
   }

@@ -6,10 +6,12 @@ public struct Hyperparameter: Sendable {
   public let count: Int
   /// Nil when it must be given.
   public let defaults: [Float]?
+  /// What each of the numbers may be.
   public let range: HyperparameterRange
   /// What it means, without its default and range.
   public let meaning: String
 
+  /// A number of a rule; `defaults` are not checked before they are used.
   public init(
     _ name: String, count: Int = 1, defaults: [Float]?, range: HyperparameterRange, _ meaning: String
   ) {
@@ -39,12 +41,14 @@ public struct Hyperparameter: Sendable {
 
 /// The finite numbers from a lower to an upper bound.
 public struct HyperparameterRange: Sendable, CustomStringConvertible {
+  /// The lower bound.
   public let lower: Float
   /// Whether `lower` is one of them.
   public let includesLower: Bool
   /// Not one of them.
   public let upper: Float
 
+  /// The finite numbers above `lower`, or from it on, and below `upper`.
   public init(from lower: Float, including includesLower: Bool, below upper: Float = .infinity) {
     self.lower = lower
     self.includesLower = includesLower
@@ -63,7 +67,7 @@ public struct HyperparameterRange: Sendable, CustomStringConvertible {
     number.isFinite && (number > lower || includesLower && number == lower) && number < upper
   }
 
-  /// "above 0", "of at least 0", "in [0, 1)".
+  /// In words for messages: "above 0", "of at least 0", "in [0, 1)".
   public var description: String {
     func text(_ bound: Float) -> String { bound == bound.rounded() ? String(Int(bound)) : String(bound) }
     guard upper.isFinite else { return (includesLower ? "of at least " : "above ") + text(lower) }
@@ -74,7 +78,7 @@ public struct HyperparameterRange: Sendable, CustomStringConvertible {
 extension Hyperparameter {
   /// `lr`, which every rule has.
   public static let learningRate = Hyperparameter("lr", defaults: nil, range: .positive, "learning rate")
-  /// `weight_decay`.
+  /// `weight_decay`, at least 0, 0 by default, with what it means for a rule.
   public static func weightDecay(_ meaning: String) -> Hyperparameter {
     Hyperparameter("weight_decay", defaults: [0], range: .amount, meaning)
   }

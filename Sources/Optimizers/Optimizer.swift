@@ -2,10 +2,14 @@ import Tensors
 
 /// A trained tensor with its name and the factor on the learning rate.
 public struct OptimizedParameter {
+  /// The name in messages, and the prefix of its arrays in checkpoints.
   public let name: String
+  /// The trained values, f32 and contiguous.
   public let tensor: Tensor
+  /// What multiplies the learning rate for this tensor.
   public let learningRateFactor: Double
 
+  /// A parameter; the factor is not checked.
   public init(name: String, tensor: Tensor, learningRateFactor: Double = 1) {
     self.name = name
     self.tensor = tensor
@@ -17,7 +21,9 @@ public struct OptimizedParameter {
 ///
 /// State is cut into pages that are visited in a fixed order; paged and unpaged runs give the same bits.
 public final class Optimizer {
+  /// What is trained, in the order of the state.
   public let parameters: [OptimizedParameter]
+  /// The rule with its numbers, and where the state lies.
   public let options: OptimizerOptions
   /// Steps taken so far.
   public internal(set) var stepCount = 0
@@ -30,8 +36,9 @@ public final class Optimizer {
   let pages: [StatePage]
   private let store: any StateStore
 
-  /// - Throws: `OptimizerError.badOption`, `.unknownOption`, `.notF32`, `.budgetTooSmall`, `TensorError.outOfMemory`,
-  ///   `.spillFailed`.
+  /// Allocates the state, all zeros, and the spill file when the state exceeds the budget of a paged optimizer.
+  /// - Throws: `OptimizerError.badOption` also for no parameters, `.unknownOption`, `.notF32` also for a tensor that is
+  ///   not contiguous, `.budgetTooSmall`; `TensorError.outOfMemory`, `.spillFailed`, `.noThread`.
   public init(_ parameters: [OptimizedParameter], _ options: OptimizerOptions) throws {
     try options.check()
     for parameter in parameters where parameter.tensor.dtype != .f32 || !parameter.tensor.isContiguous {
@@ -66,8 +73,10 @@ public final class Optimizer {
     return (OptimizerState.pages(counts, options, limit: limit), true)
   }
 
-  /// Sizes of the blocks of state that stay in memory, and the bytes of the spill file, without making anything.
-  /// - Parameter counts: elements of each parameter.
+  /// Sizes in bytes of the blocks of state that stay in memory, and the bytes of the spill file, without making
+  /// anything.
+  ///
+  /// `counts` has the number of elements of each parameter.
   public static func plannedState(_ counts: [Int], _ options: OptimizerOptions) -> (blocks: [Int], spilled: Int) {
     let (layout, spills) = layout(counts, options)
     let pages = layout.map(\.byteCount)
@@ -86,13 +95,15 @@ public final class Optimizer {
     for parameter in parameters { parameter.tensor.gradient = nil }
   }
 
-  /// One update of every parameter that has a gradient. After an error (a full disk) nothing is lost: the next call
-  /// goes on with the same step where this one stopped.
+  /// One update of every parameter that has a gradient; `stepCount` grows by 1.
+  ///
+  /// After an error (a full disk) nothing is lost: the next call goes on with the same step where this one stopped.
   /// - Parameters:
-  ///   - learningRate: overrides the option for this step.
-  ///   - gradientScale: multiplies gradients, for clipping.
+  ///   - learningRate: overrides the option for this step; at least 0.
+  ///   - gradientScale: multiplies gradients, for clipping; at least 0.
   /// - Throws: `OptimizerError.badOption` for a rate or a scale that is negative, infinite or NaN, `.gradientShape`;
-  ///   `TensorError.spillFailed`, `.spillDamaged`; what a kernel throws.
+  ///   `TensorError.spillFailed`, `.spillDamaged`; `TensorError.outOfMemory` for a gradient that must be packed; what a
+  ///   kernel throws.
   public func step(learningRate: Double? = nil, gradientScale: Float = 1) throws {
     let rate = learningRate ?? Double(options.learningRate)
     for (name, value) in [("lr", Float(rate)), ("gradient scale", gradientScale)]

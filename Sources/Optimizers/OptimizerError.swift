@@ -1,16 +1,23 @@
 /// What can go wrong with optimizers and their paged state, as data.
 public enum OptimizerError: Error, Equatable, Sendable {
+  /// An option, or an argument of a step, that is missing or out of its range.
   case badOption(name: String, value: String, expected: String)
   /// An option that this rule does not have; `known` are those it has.
   case unknownOption(rule: String, name: String, known: [String])
+  /// A parameter that is not f32 or not contiguous.
   case notF32(parameter: String, dtype: String)
+  /// A budget, in bytes, that cannot hold two pages of state.
   case budgetTooSmall(budget: Int, minimum: Int)
+  /// Stored state that does not belong to these parameters and this rule.
   case stateMismatch(path: String, what: String, expected: String, got: String)
+  /// A gradient whose shape is not its parameter's.
   case gradientShape(parameter: String, expected: [Int], got: [Int])
+  /// A limit of the gradient norm that is 0, negative or NaN.
   case badGradientLimit(Double)
 }
 
 extension OptimizerError: CustomStringConvertible {
+  /// The fault in words, with the values that caused it.
   public var description: String {
     switch self {
     case .badOption(let name, let value, let expected):

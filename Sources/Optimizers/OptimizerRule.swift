@@ -22,6 +22,7 @@ public struct OptimizerRule: Sendable {
   /// One for each width of state that it offers, the default first.
   public let kernels: [OptimizerKernel]
 
+  /// A rule; programs choose it once it is in `all`.
   public init(
     name: String, title: String, summary: String, hyperparameters: [Hyperparameter], moments: [Moment],
     kernels: [OptimizerKernel]
@@ -72,8 +73,10 @@ public struct Moment: Sendable {
 
   /// As torch calls it: "exp_avg".
   public let name: String
+  /// The code book of its 8-bit form.
   public let map: Map
 
+  /// A moment; the signed map by default.
   public init(_ name: String, _ map: Map = .signed) {
     self.name = name
     self.map = map
@@ -83,11 +86,17 @@ public struct Moment: Sendable {
 /// How a rule moves a parameter whose state has a width: 32 is f32; 8 is the codes of each moment followed by the
 /// maxima of its blocks.
 public struct OptimizerKernel: Sendable {
+  /// Width of the state.
   public let bits: Int
+  /// Moves a part of a parameter and its state in place, elementwise.
   public let update: @Sendable (ParameterUpdate) throws -> Void
 
-  /// - Parameter update: moves the parameter and its state in place, elementwise: it sees a part of a parameter at a
-  ///   time. Either a fused operation of the backend (`ParameterUpdate.fused`) or plain ones.
+  /// A kernel for a width of state.
+  /// - Parameters:
+  ///   - bits: 32 or 8; any other width is laid out as 32.
+  ///   - update: moves the parameter and its state in place, elementwise: it sees a part of a parameter at a time. It
+  ///     is either a fused operation of the backend (`ParameterUpdate.fused`) or made of plain ones. Throws: what
+  ///     `Optimizer.step` then throws.
   public init(bits: Int = 32, update: @escaping @Sendable (ParameterUpdate) throws -> Void) {
     self.bits = bits
     self.update = update
@@ -109,8 +118,10 @@ public struct ParameterUpdate {
   public let learningRate: Float
   /// Counts from 1.
   public let step: Int
+  /// What multiplies the gradient, for clipping.
   public let gradientScale: Float
 
+  /// The backend of the parameter, and of the gradient and the state.
   public var backend: any Backend { parameter.backend }
 
   /// A number of the rule.
@@ -123,6 +134,7 @@ public struct ParameterUpdate {
   }
 
   /// Runs a fused operation of the backend, with the rule's `weight_decay`.
+  /// - Throws: `OptimizerError.unknownOption` for a rule without `weight_decay`; what `Backend.update` throws.
   public func fused(
     _ kernel: OptimizerUpdate.Kernel, beta1: Float, beta2: Float = 0, epsilon: Float = 0
   ) throws {

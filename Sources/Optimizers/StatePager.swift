@@ -20,9 +20,9 @@ package struct PageStatistics: Sendable, Equatable {
 /// Pages in a fixed number of slots, the rest in a spill file.
 ///
 /// Pages are used in the order 0, 1, ... n - 1, 0, ... every step. So the page whose next use is farthest away is the
-/// one just used, and it is what makes room (Belady's rule). The next pages that are not in memory are brought in on the
-/// I/O thread while the current one is computed with: one request writes what a slot holds and reads what it will hold.
-/// A failed write leaves its page in memory and throws at the next use.
+/// one just used, and it is what makes room (Belady's rule). The next pages that are not in memory are brought in on
+/// the I/O thread while the current one is computed with: one request writes what a slot holds and reads what it will
+/// hold. A failed write leaves its page in memory and throws at the next use.
 final class StatePager: StateStore, @unchecked Sendable {
   private final class Slot: @unchecked Sendable {
     let block: StateBlock
@@ -61,8 +61,8 @@ final class StatePager: StateStore, @unchecked Sendable {
   private var changed = pthread_cond_t()
   private var failure: TensorError?
 
-  /// - Parameter budget: most bytes of pages in memory.
-  /// - Throws: `budgetTooSmall` when two pages do not fit: one to compute with, one to read ahead;
+  /// Allocates the slots, as many pages as `budget` bytes hold, and opens the file.
+  /// - Throws: `OptimizerError.budgetTooSmall` when two pages do not fit: one to compute with, one to read ahead;
   ///   `TensorError.outOfMemory`, `.spillFailed`, `.noThread`.
   init(byteCounts: [Int], budget: Int, directory: String, backend: any Backend) throws {
     self.byteCounts = byteCounts

@@ -8,12 +8,12 @@ public enum FourBit {
   /// Scales per nested block in double quantization.
   public static let nestedBlockSize = 256
 
-  /// Quantizes a matrix (or any tensor) of f32, bf16 or f16.
+  /// Quantizes a matrix (or any tensor) of f32, bf16 or f16 to two codes a byte and one f32 maximum per block.
   ///
   /// With `double` the block maxima lose their mean and are themselves stored in 8 bits against the signed dynamic map,
   /// by the exact nearest rule of the CUDA kernels (the CPU kernel of bitsandbytes rounds through a coarse table).
-  /// - Parameter name: named in the error when an element is NaN or infinite.
-  /// - Throws: `QuantizationError`, `TensorError.outOfMemory`.
+  /// `name` is told in the error for an element that is NaN or infinite; `category` is where the result is counted.
+  /// - Throws: `QuantizationError.badBlockSize`, `.notFloat`, `.empty`, `.nonFinite`; `TensorError.outOfMemory`.
   public static func quantize(
     _ x: Tensor, kind: FourBitKind, blockSize: Int = 64, double: Bool, name: String,
     category: MemoryCategory = .weights
@@ -61,15 +61,18 @@ public enum FourBit {
   }
 
   /// The codebook as a tensor; one for all matrices of a backend would need a registry, and 64 bytes do not pay for it.
+  /// - Throws: `TensorError.outOfMemory`.
   public static func sharedCodebook(_ kind: FourBitKind, _ backend: any Backend) throws -> Tensor {
     try Tensor(codebookValues(kind), category: .weights, on: backend)
   }
 
-  /// The signed dynamic map of 8-bit scales as a tensor.
+  /// The signed dynamic map of 8-bit scales as a tensor, f32 [256].
+  /// - Throws: `TensorError.outOfMemory`.
   public static func sharedDynamicMap(_ backend: any Backend) throws -> Tensor {
     try Tensor(DynamicMap.signed, category: .weights, on: backend)
   }
 
+  /// The 16 values of a code, by code.
   public static func codebookValues(_ kind: FourBitKind) -> [Float] {
     switch kind {
     case .nf4: NF4.codebook
@@ -80,14 +83,16 @@ public enum FourBit {
 }
 
 extension QuantizedOperand {
-  /// The values f32(codebook[code] * absmax), rounded once to `dtype`.
+  /// The values f32(codebook[code] * absmax), rounded once to `dtype`, a float one.
+  /// - Throws: `TensorError.outOfMemory`.
   public func dequantized(to dtype: DType = .f32, category: MemoryCategory = .activations) throws -> Tensor {
     let y = try Tensor(empty: shape, dtype: dtype, category: category, on: codes.backend)
     try codes.backend.dequantize4(self, into: y)
     return y
   }
 
-  /// The block maxima as f32, decoded when they are double-quantized.
+  /// The block maxima as f32 [blocks]: the stored tensor itself, or decoded ones when they are double-quantized.
+  /// - Throws: `TensorError.outOfMemory`.
   public func scales() throws -> Tensor {
     guard let nested else { return absmax }
     let values = try Tensor(empty: absmax.shape, dtype: .f32, on: absmax.backend)
