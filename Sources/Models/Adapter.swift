@@ -3,7 +3,9 @@ import Tensors
 
 /// The adapter of one linear module: a method with its trained tensors.
 public final class Adapter {
+  /// Full name of the adapted module.
   public let moduleName: String
+  /// The settings and the arithmetic.
   public let method: any AdapterMethod
   /// f32, in the order of `AdapterMethod.parameters`.
   public let tensors: [Tensor]
@@ -13,7 +15,11 @@ public final class Adapter {
   private let records: [AdapterParameter]
   private let dropout: Double
 
-  /// - Parameter tensors: one for each of `method.parameters(of: module)`, of its shape.
+  /// Neither checks nor initializes; the module does not change.
+  /// - Parameters:
+  ///   - method: the settings on this module.
+  ///   - module: the linear module.
+  ///   - tensors: one for each of `method.parameters(of: module)`, of its shape.
   public convenience init(_ method: any AdapterMethod, on module: Module, _ tensors: [Tensor]) {
     self.init(method, module.name, method.parameters(of: module), tensors)
   }
@@ -28,13 +34,16 @@ public final class Adapter {
     dropout = branching?.dropout ?? 0
   }
 
-  /// The trained parameters with PEFT's names.
+  /// The tensors with PEFT's names behind the module's, and the factor of their learning rate.
   public var parameters: [(name: String, tensor: Tensor, learningRateFactor: Double)] {
     zip(records, tensors).map { ("\(moduleName).\($0.name)", $1, $0.learningRateFactor) }
   }
 
+  /// Elements of all tensors.
   public var elementCount: Int { tensors.reduce(0) { $0 + $1.elementCount } }
+  /// Bytes of all tensors, without gradients.
   public var byteCount: Int { tensors.reduce(0) { $0 + $1.byteCount } }
+  /// Whether a tensor requires a gradient.
   public var isTrained: Bool { tensors.contains(where: \.requiresGradient) }
 
   /// The same adapter with other tensors.

@@ -14,28 +14,38 @@ public protocol AdapterMethod: Sendable {
   /// The settings that a text shows, in its order: rank 8, alpha 16. A text leaves out zeros.
   var settings: [(name: String, value: JSON)] { get }
 
+  /// Checks the settings against a module before an adapter is made for it.
   /// - Throws: an error that names `module` and the setting that is wrong there.
   func check(_ module: Module) throws
 
   /// What is trained on `module`, in the order in which the other requirements get the tensors.
   func parameters(of module: Module) -> [AdapterParameter]
 
-  /// Sets new tensors to values with which the adapter changes nothing.
+  /// Sets new tensors to values with which the adapter changes nothing. The same seed and module name give the same
+  /// values.
+  /// - Throws: what the backend throws, such as `TensorError.outOfMemory`; nothing is attached then.
   func initialize(_ tensors: [Tensor], of module: Module, seed: UInt64) throws
 
   /// The output [T, out] of the adapted layer, by differentiable operations; any float dtype. The tensors, `x` and `y`
   /// must not be written to. A mask comes from `context.randomStream`.
   /// - Parameters:
+  ///   - tensors: f32, in the order of `parameters`
   ///   - x: [T, in]
   ///   - y: the output of the base, x W^T + bias, [T, out]
+  ///   - module: the adapted layer
+  ///   - context: precision, dropout and its seed in this pass
+  /// - Returns: a tensor of the shape of `y`; another shape becomes `ModelError.badAdapterOutput`.
+  /// - Throws: what its operations throw, such as `TensorError.outOfMemory`.
   func apply(
     _ tensors: [Tensor], x: Tensor, y: Tensor, of module: Module, _ context: ForwardContext
   ) throws -> Tensor
 
   /// Turns a weight and a bias into those of a layer that computes the same without the adapter, in place.
   /// - Parameters:
+  ///   - tensors: f32, in the order of `parameters`
   ///   - weight: the frozen weight as f32 [out, in]
   ///   - bias: f32 [out]; nil when the layer has none
+  /// - Throws: what its operations throw, such as `TensorError.outOfMemory`.
   func merge(_ tensors: [Tensor], weight: Tensor, bias: Tensor?) throws
 
   /// Arithmetic of `apply` for a plan.
@@ -58,10 +68,12 @@ public typealias AdapterReader = (_ module: Module, _ shapes: [String: [Int]]) t
 public struct AdapterParameter: Sendable {
   /// What follows the module's name in PEFT's files: "lora_A.weight".
   public let name: String
+  /// Sizes of the tensor, row-major.
   public let shape: [Int]
   /// Multiplies the learning rate.
   public let learningRateFactor: Double
 
+  /// A tensor that learns at the optimizer's rate unless a factor is given.
   public init(_ name: String, _ shape: [Int], learningRateFactor: Double = 1) {
     self.name = name
     self.shape = shape
@@ -79,6 +91,7 @@ public struct AdapterWork: Sendable {
   /// f32 elements that operations between the products read or write.
   public var passed = 0.0
 
+  /// No work unless given.
   public init(products: Double = 0, masked: Double = 0, passed: Double = 0) {
     self.products = products
     self.masked = masked
@@ -97,14 +110,17 @@ public protocol LowRankMethod: AdapterMethod {
 }
 
 extension LowRankMethod {
-  /// What the engine computes in one with the base product, by plain operations.
+  /// y + scaling * dropout(x) A^T B^T, by plain operations: what the engine computes in one with the base product.
+  /// - Throws: `TensorError.innerDimensions` and `.shapeMismatch` for widths that do not fit;
+  ///   `TensorError.outOfMemory`.
   public func apply(
     _ tensors: [Tensor], x: Tensor, y: Tensor, of module: Module, _ context: ForwardContext
   ) throws -> Tensor {
     try lowRank(tensors).masked(dropout, module: module.name, context).added(to: y, x)
   }
 
-  /// W + scaling * B A.
+  /// W + scaling * B A, in f32. The bias stays as it is.
+  /// - Throws: `TensorError.outOfMemory`.
   public func merge(_ tensors: [Tensor], weight: Tensor, bias: Tensor?) throws {
     let branch = lowRank(tensors)
     try weight.backend.matmul(
@@ -112,6 +128,7 @@ extension LowRankMethod {
       precision: .f32)
   }
 
+  /// Two operations per trained element; with dropout the mask of the branch's input.
   public func work(of module: Module) -> AdapterWork {
     let count = parameters(of: module).reduce(0) { $0 + $1.shape.reduce(1, *) }
     return AdapterWork(products: 2 * Double(count), masked: dropout > 0 ? Double(module.inFeatures) : 0)

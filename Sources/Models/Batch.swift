@@ -6,12 +6,12 @@ public struct Batch: Sendable {
   public let targets: [Int32]
   /// Position inside its own sequence, [T].
   public let positions: [Int32]
-  /// Start of each sequence and the end of the last.
+  /// Start of each sequence and the end of the last, [sequences + 1].
   public let segments: [Int32]
 
   /// Packs sequences; `labels` are aligned with `ids` (as in transformers, the model shifts by one) and default to
   /// the ids themselves. A label of -100 is not trained.
-  /// - Throws: `emptyInput` for no sequences, an empty one, or labels of another length.
+  /// - Throws: `ModelError.emptyInput` for no sequences, an empty one, or labels of another length.
   public init(_ sequences: [(ids: [Int32], labels: [Int32]?)]) throws {
     var ids: [Int32] = []
     var targets: [Int32] = []

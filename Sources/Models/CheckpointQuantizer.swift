@@ -38,7 +38,11 @@ package struct CheckpointQuantizer {
     self.options = options
   }
 
-  /// - Parameter progress: called with each module's name, how many are done and how many there are.
+  /// Writes the 4-bit checkpoint of `input`.
+  /// - Parameters:
+  ///   - input: a Hugging Face directory, a GGUF file or a hub name in the cache.
+  ///   - output: a folder that does not exist yet.
+  ///   - progress: called with each module's name, how many are done and how many there are.
   /// - Returns: bytes of the tensors written.
   /// - Throws: `FormatError` or `ModelError`; then nothing is left at `output`.
   @discardableResult

@@ -2,14 +2,16 @@ import Formats
 
 extension DecoderSpec {
   /// Reads `config.json` of a model folder, or the file itself.
-  /// - Throws: `unsupportedModel` for what the engine does not compute, `badField` for what makes no sense.
+  /// - Throws: `unsupportedModel` for what the engine does not compute, `badField` for what makes no sense, `system`
+  ///   and `json` for a file that cannot be read.
   public static func read(path: String) throws(FormatError) -> DecoderSpec {
     let file = FileSystem.isDirectory(path) ? path + "/config.json" : path
     return try DecoderSpec(json: try JSON.read(path: file), path: file)
   }
 
   /// Interprets a Hugging Face config of transformers 4 or 5; absent fields have the defaults of transformers.
-  /// - Throws: see `read`.
+  /// `path` is named in errors.
+  /// - Throws: `unsupportedModel`, `badField`.
   public init(json: JSON, path: String) throws(FormatError) {
     let fields = ConfigFields(json: json, path: path)
     guard let typeName = json["model_type"]?.string, let family = Families.named(typeName) else {
@@ -72,7 +74,7 @@ extension DecoderSpec {
     return try DecoderSpec(json: json, path: name)
   }
 
-  /// A config that transformers 4 and 5 read as the same model.
+  /// A config that transformers 4 and 5 read as the same model. Holds `storedType` and `quantizationConfig` unchanged.
   public func toJSON() -> JSON {
     func optional(_ value: Int?) -> JSON { value.map { .int($0) } ?? .null }
     let family = Families.named(modelType)

@@ -7,6 +7,7 @@ import Formats
 public struct DecoderSpec: Sendable, Equatable {
   /// What one layer does differently from others.
   public struct Layer: Sendable, Hashable {
+    /// Which rotary embedding turns queries and keys.
     public enum Rotation: Sendable, Hashable {
       /// The model's `rope`.
       case model
@@ -18,27 +19,39 @@ public struct DecoderSpec: Sendable, Equatable {
 
     /// Tokens a query may look back to, itself included; nil for full attention.
     public var window: Int?
+    /// The rotary embedding of the layer.
     public var rotation = Rotation.model
 
+    /// Full attention with the model's rope.
     public init() {}
   }
 
   /// `model_type` of config.json.
   public let modelType: String
+  /// Width of the residual stream, 1 to 2^20.
   public package(set) var hiddenSize: Int
+  /// Width of the feed-forward layer, 1 to 2^22.
   public package(set) var intermediateSize: Int
+  /// Query heads of a layer, 1 to 2^14.
   public package(set) var headCount: Int
+  /// Key and value heads of a layer; a divisor of `headCount`.
   public package(set) var keyValueHeadCount: Int
+  /// Width of one head: even, at most 2^14.
   public package(set) var headDimension: Int
+  /// Rows of the embedding, 1 to 2^24; token ids are below it.
   public package(set) var vocabularySize: Int
+  /// Most tokens of one sequence, 1 to 2^30.
   public package(set) var maxPositions: Int
 
   /// The modules of a layer, with their names, shapes and biases.
   package var modules: LayerModules
   /// One for each layer.
   public package(set) var layers: [Layer]
+  /// Number of decoder layers, 1 to 4096 from a file.
   public var layerCount: Int { layers.count }
+  /// Added to the mean square in RMS norms; between 0 and 1.
   public package(set) var normEpsilon: Double = 1e-6
+  /// The rotary embedding of layers without one of their own.
   public package(set) var rope = Rope()
   /// Whether the embedding is the output matrix too.
   public package(set) var tiesEmbeddings = false
@@ -53,8 +66,11 @@ public struct DecoderSpec: Sendable, Equatable {
   /// Multiplies the logits.
   public package(set) var logitScale: Double = 1
 
+  /// Token that opens a text; nil where the file names none.
   public package(set) var bosTokenID: Int?
+  /// Tokens that end a text; generation stops at each.
   public package(set) var eosTokenIDs: [Int] = []
+  /// Token that fills up batches elsewhere; batches here have no padding.
   public package(set) var padTokenID: Int?
   /// As written in the file, for example `bfloat16`.
   public package(set) var storedType: String?

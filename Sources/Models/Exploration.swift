@@ -4,7 +4,9 @@ import Tensors
 /// What a model does with one text, to look at.
 extension LanguageModel {
   /// -log p of each token after the first, given those before it: f32 [T - 1].
-  /// - Throws: `tooFewTokens` for fewer than two.
+  /// In nats.
+  /// - Throws: `ModelError.tooFewTokens` for fewer than two; as `logits`: `ModelError.headerOnly`, `.tokenOutOfRange`,
+  ///   `.tooLong`, `TensorError.outOfMemory`, what hooks and adapters throw.
   public func tokenLosses(_ ids: [Int32]) throws -> Tensor {
     guard ids.count > 1 else { throw ModelError.tooFewTokens(operation: "token_losses", minimum: 2) }
     let logits = try logits(ids).narrowed(0, 0..<ids.count - 1)
@@ -18,7 +20,9 @@ extension LanguageModel {
   /// [heads, T, T], row = query, column = key. Quadratic in T, so for short texts.
   ///
   /// Q and K are those of the forward pass; only the product that the attention kernel never forms
-  /// is computed here.
+  /// is computed here, in f32.
+  /// - Throws: `ModelError.noSuchLayer`; as `logits`: `ModelError.headerOnly`, `.emptyInput`, `.tokenOutOfRange`,
+  ///   `.tooLong`, `TensorError.outOfMemory`, what hooks and adapters throw.
   public func attentionMaps(_ ids: [Int32], layer: Int) throws -> Tensor {
     guard (0..<spec.layerCount).contains(layer) else {
       throw ModelError.noSuchLayer(layer: layer, count: spec.layerCount)

@@ -31,8 +31,12 @@ extension Module {
   /// Calls `body` after every forward pass of this module, in training, evaluation and generation. It stays until
   /// `remove`; with checkpointing it is called again when a layer is recomputed.
   ///
-  /// The input of an embedding is the i32 ids. A hook on a linear output module makes `loss` compute whole logits.
-  /// - Parameter body: gets input and output; returns nil to leave the output, or a tensor of its shape to replace it.
+  /// The input of an embedding is the i32 ids. A norm of single heads (Qwen3) gets a row for each. A hook on a linear
+  /// output module makes `loss` compute whole logits. Hooks run in the order in which they were added, each with the
+  /// output that those before it left.
+  /// - Parameter body: gets input and output; returns nil to leave the output, or a tensor of its shape to replace it,
+  ///   which is converted to its dtype. What it throws, the pass throws.
+  /// - Returns: the hook, to `remove` it.
   public func addHook(_ body: @escaping (_ input: Tensor, _ output: Tensor) throws -> Tensor?) -> ForwardHook {
     let hook = ForwardHook(self, body)
     hooks.append(hook)

@@ -25,11 +25,14 @@ struct FourBitCheckpointWriter {
   /// Linear layers but the output one, as transformers chooses by default.
   static func isQuantized(_ module: Module) -> Bool { module.kind == .linear && module.role != "lm_head" }
 
+  /// Writes the shards and, where there are several, their index.
   /// - Parameters:
+  ///   - stage: the folder to write into.
   ///   - content: makes one module's weight, in the declared form.
   ///   - bias: makes its bias.
   ///   - progress: called before each module with the modules done so far.
   ///   - written: called when a module's tensors are in the file.
+  /// - Throws: `FormatError`; what the closures throw; `TensorError.outOfMemory`.
   func write(
     into stage: String, content: (Module) throws -> Content, bias: (Module) throws -> Tensor,
     progress: (Module, Int) throws -> Void, written: (Module) -> Void

@@ -7,19 +7,30 @@ extension Double {
 
 /// When generation stops and what it tells on the way.
 public struct GenerationOptions {
+  /// Most new tokens; 0 or less gives none.
   public var maxTokens: Int
+  /// How a token is drawn.
   public var sampling: SamplingOptions
   /// Token ids that end the text, besides the model's own end-of-sequence ids.
   public var stopTokens: Set<Int32>
   /// Texts of which the first to appear ends the text of `generateText`, which does not hold it.
   public var stopTexts: [String] = []
-  /// Ids from here on are never drawn; a model may have more rows than its tokenizer has tokens.
+  /// Ids from here on are never drawn; a model may have more rows than its tokenizer has tokens. Below 1 counts as 1,
+  /// nil limits nothing.
   public var vocabularyLimit: Int?
-  /// Go on after an end-of-sequence token, as if it were any other.
+  /// Go on after an end-of-sequence token of the model, as if it were any other.
   public var ignoresEndOfSequence: Bool
   /// Called with each new token; returning false ends generation.
   public var onToken: ((Int32) throws -> Bool)?
 
+  /// Greedy and at most 128 tokens unless said otherwise.
+  /// - Parameters:
+  ///   - maxTokens: most new tokens.
+  ///   - sampling: how a token is drawn.
+  ///   - stopTokens: ids that end the text besides the model's own.
+  ///   - vocabularyLimit: ids from here on are never drawn.
+  ///   - ignoresEndOfSequence: goes on after the model's end-of-sequence tokens, but not after `stopTokens`.
+  ///   - onToken: called with each new token; false ends generation, and what it throws `generate` throws.
   public init(
     maxTokens: Int = 128, sampling: SamplingOptions = SamplingOptions(), stopTokens: Set<Int32> = [],
     vocabularyLimit: Int? = nil, ignoresEndOfSequence: Bool = false, onToken: ((Int32) throws -> Bool)? = nil
@@ -36,7 +47,10 @@ public struct GenerationOptions {
 extension LanguageModel {
   /// Continues `prompt` token by token with a key-value cache.
   /// - Returns: the new ids; a stop token is not among them. Ends early at the model's last position.
-  /// - Throws: `ModelError.tooLong` when the prompt leaves no position for a new token; `.headerOnly`.
+  /// - Throws: `ModelError.tooLong` when the prompt leaves no position for a new token; `.headerOnly`, `.emptyInput`,
+  ///   `.tokenOutOfRange`; `.unreadableWeights` when streamed; `.badReplacement`, `.recursiveHook` and what a hook
+  ///   throws; `.badAdapterOutput` and what an adapter's method throws; what `onToken` throws;
+  ///   `TensorError.outOfMemory`, and `.noThread` when streaming starts.
   public func generate(_ prompt: [Int32], _ options: GenerationOptions) throws -> [Int32] {
     guard isLoaded else { throw ModelError.headerOnly(operation: "generate") }
     let ends = options.ignoresEndOfSequence ? [] : spec.eosTokenIDs.map { Int32($0) }
@@ -63,7 +77,7 @@ extension LanguageModel {
   }
   /// Continues `prompt` and returns the new text, without `options.stopTexts` and what follows. Tokens outside the
   /// tokenizer's vocabulary are never drawn.
-  /// - Throws: as `generate`; `ModelError.noTokenizer`.
+  /// - Throws: as `generate`; `ModelError.noTokenizer`; `TokenizerError` where the new ids cannot be decoded.
   public func generateText(_ prompt: [Int32], _ options: GenerationOptions) throws -> String {
     guard isLoaded else { throw ModelError.headerOnly(operation: "generate") }
     guard let tokenizer else { throw ModelError.noTokenizer(path: path) }
@@ -84,7 +98,8 @@ extension LanguageModel {
   }
 
   /// Continues a text, which is encoded as the model expects it; greedy unless `options` say otherwise.
-  /// - Throws: as `generateText(_:_:)`.
+  /// - Throws: `ModelError.noTokenizer`; `TokenizerError.tooLong` and `.regexMatch` for the prompt; as
+  ///   `generateText(_:_:)` for ids.
   public func generateText(_ prompt: String, _ options: GenerationOptions = GenerationOptions()) throws -> String {
     guard let tokenizer else { throw ModelError.noTokenizer(path: path) }
     return try generateText(try tokenizer.encode(prompt), options)

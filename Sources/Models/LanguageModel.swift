@@ -4,16 +4,21 @@ import Tokenizers
 
 /// A decoder-only causal language model: its spec, modules and tokenizer.
 ///
-/// Weights are frozen unless `trainsAllParameters`; adapters hang on the linear modules.
+/// Weights are frozen unless their tensors require a gradient; adapters hang on the linear modules.
 public final class LanguageModel {
+  /// Sizes, layers and scales.
   public let spec: DecoderSpec
+  /// The file that holds the weights, or the name of a random model.
   public let origin: Origin
   /// Where the model was read from, or what a random one is called.
   public var path: String { origin.name }
+  /// All modules in checkpoint order; a tied output module is there once, as the embedding.
   public var modules: [Module] { tree.modules }
+  /// Where weights lie and passes are computed.
   public let backend: any Backend
   /// How the weights were or would be read.
   public let options: LoadOptions
+  /// The tokenizer of the model's files; nil where there is none or only the header was read.
   public var tokenizer: Tokenizer?
   /// Whether weights are present; a header-only model can be planned and selected from, not run.
   public internal(set) var isLoaded = false
@@ -24,7 +29,7 @@ public final class LanguageModel {
   /// Recompute each decoder layer in the backward pass instead of keeping its activations. Always so when streaming,
   /// since the backward pass must tell which layer it has reached.
   public var checkpointing = false
-  /// Layers that are recomputed together: only the input of the first of them is kept. Streaming needs 1.
+  /// Layers that are recomputed together, at least 1: only the input of the first of them is kept. Streaming needs 1.
   public var checkpointInterval = 1
   /// Where the kept inputs are until the backward pass; nil keeps them in memory.
   public var checkpointStore: CheckpointStore?
@@ -32,13 +37,16 @@ public final class LanguageModel {
   public var seed: UInt64 = 0
   /// Losses so far that named no masks, which number their own; part of a checkpoint.
   public var dropoutStep = 0
+  /// Whether passes from now on add the adapters.
   public var usesAdapters = true
 
   private let tree: ModuleTree
   private let byName: [String: Module]
   private let rotary: [RotaryTables]
 
-  /// A model without weights; see `ModelLoader` and `init(random:)`.
+  /// A model without weights; `ModelLoader` reads one with them.
+  /// - Throws: `ModelError.unknownModule` for a name in `options.moduleQuantization` that no module has;
+  ///   `ModelError.badOption` for a 4-bit type of a module that is not linear; `TensorError.outOfMemory`.
   public init(_ spec: DecoderSpec, origin: Origin, options: LoadOptions, backend: any Backend) throws {
     self.spec = spec
     self.origin = origin
@@ -59,6 +67,7 @@ public final class LanguageModel {
     for module in modules { module.planned = (options.quantization(of: module), options.byteCount(of: module)) }
   }
 
+  /// The module of this full name (`Module.name`); nil where there is none.
   public func module(_ name: String) -> Module? { byName[name] }
 
   /// The module that turns hidden states into logits: `lm_head`, or the embedding when tied.
@@ -67,6 +76,7 @@ public final class LanguageModel {
   /// f32 or bf16: dtype of activations and rounding of products.
   public var computeType: DType { options.computeType }
 
+  /// The adapters in module order.
   public var adapters: [Adapter] { modules.compactMap(\.adapter) }
 
   /// Everything that is trained, with names, in module order.
@@ -82,11 +92,18 @@ public final class LanguageModel {
     return found
   }
 
-  /// Mean cross-entropy over the trained targets of `batch`, f32 [1]; recorded for `backward`.
-  /// - Parameter denominator: divides the sum instead of the batch's own count, for exact accumulation over
-  ///   several batches of one step.
-  /// - Parameter masks: the dropout masks; nil takes those not used yet.
-  /// - Throws: `noTrainedTokens`, `tokenOutOfRange`, `tooLong`, `headerOnly`.
+  /// Mean cross-entropy -log p(target) over the trained targets of `batch`, in nats; recorded for `backward`.
+  /// - Parameters:
+  ///   - batch: sequences of at most `spec.maxPositions` tokens each.
+  ///   - denominator: divides the sum instead of the batch's own count, for exact accumulation over several batches of
+  ///     one step; below 1 counts as 1.
+  ///   - masks: the dropout masks; nil takes those not used yet.
+  ///   - isTraining: whether dropout is active.
+  /// - Returns: f32 [1].
+  /// - Throws: `ModelError.headerOnly`, `.noTrainedTokens`, `.tokenOutOfRange`, `.tooLong`; `.unreadableWeights` when
+  ///   streamed; `.badReplacement`, `.recursiveHook` and what a hook throws; `.badAdapterOutput` and what an adapter's
+  ///   method throws; `TensorError.outOfMemory`, `.noThread` when streaming starts, and `.spillFailed` with a
+  ///   `checkpointStore`.
   public func loss(
     _ batch: Batch, denominator: Int? = nil, masks: MaskNumber? = nil, isTraining: Bool = true
   ) throws -> Tensor {
@@ -107,8 +124,10 @@ public final class LanguageModel {
     return try linearCrossEntropy(hidden, head: weight, labels: targets, scale: scale, precision: context.precision)
   }
 
-  /// Logits f32 [T, V] of every position, without recording.
-  /// - Throws: `headerOnly`, `emptyInput`, `tokenOutOfRange`, `tooLong`.
+  /// Logits f32 [T, V] of every position, without recording and without dropout.
+  /// - Throws: `ModelError.headerOnly`, `.emptyInput`, `.tokenOutOfRange`, `.tooLong`; `.unreadableWeights` when
+  ///   streamed; `.badReplacement`, `.recursiveHook` and what a hook throws; `.badAdapterOutput` and what an adapter's
+  ///   method throws; `TensorError.outOfMemory`, and `.noThread` when streaming starts.
   public func logits(_ ids: [Int32]) throws -> Tensor { try logits(ids, observer: nil) }
 
   func logits(_ ids: [Int32], observer: ((Int, Tensor, Tensor) throws -> Void)?) throws -> Tensor {
@@ -120,7 +139,8 @@ public final class LanguageModel {
     }
   }
 
-  /// Runs `body` with the base model alone.
+  /// Runs `body` with the base model alone; `usesAdapters` is as before afterwards.
+  /// - Throws: what `body` throws.
   public func withoutAdapters<R>(_ body: () throws -> R) rethrows -> R {
     let before = usesAdapters
     usesAdapters = false

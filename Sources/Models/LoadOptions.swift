@@ -6,7 +6,9 @@ public struct LoadOptions: Sendable {
   public var quantization: FourBitKind?
   /// Modules with a choice of their own, by name: a 4-bit type, or nil to stay in 16 or 32 bits.
   public var moduleQuantization: [String: FourBitKind?] = [:]
+  /// Elements that share a scale in 4 bits: one of `FourBit.blockSizes`.
   public var blockSize: Int
+  /// Whether the scales are stored in 8 bits, as in QLoRA (Dettmers et al. 2023).
   public var doubleQuantization: Bool
   /// f32 or bf16: dtype of activations and rounding of products.
   public var computeType: DType
@@ -20,6 +22,15 @@ public struct LoadOptions: Sendable {
   /// Directory of a tokenizer for smoke models whose own files are absent.
   public var smokeTokenizer: String?
 
+  /// Unquantized and computed in bf16 unless said otherwise; `load` checks the values.
+  /// - Parameters:
+  ///   - quantization: 4-bit type of the linear layers; nil for none.
+  ///   - blockSize: elements that share a scale.
+  ///   - doubleQuantization: whether scales are stored in 8 bits.
+  ///   - computeType: f32 or bf16.
+  ///   - headerOnly: reads the configuration only.
+  ///   - smoke: makes a small random model instead.
+  ///   - smokeTokenizer: directory of a tokenizer for it.
   public init(
     quantization: FourBitKind? = nil, blockSize: Int = 64, doubleQuantization: Bool = true,
     computeType: DType = .bf16, headerOnly: Bool = false, smoke: Bool = false,

@@ -7,10 +7,12 @@ public struct LogitComparison: Sendable {
   public let divergence: Double
   /// Rows whose largest logit is at the same place.
   public let agreements: Int
+  /// Rows compared, T.
   public let rows: Int
 
-  /// - Parameters: logits of the same positions, [T, V] each; nothing is recorded.
-  /// - Throws: `TensorError.shapeMismatch` for shapes that differ or are no matrices.
+  /// Compares logits of the same positions, [T, V] each; nothing is recorded.
+  /// - Throws: `TensorError.shapeMismatch` for shapes that differ or are no matrices; `.badShape` for matrices without
+  ///   columns; `.outOfMemory`.
   public init(_ a: Tensor, _ b: Tensor) throws {
     guard a.shape == b.shape, a.rank == 2 else {
       throw TensorError.shapeMismatch(operation: "compare_logits", lhs: a.shape, rhs: b.shape)

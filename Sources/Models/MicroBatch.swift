@@ -2,6 +2,7 @@ import Tensors
 
 /// The part of a training step that runs through the model at once.
 public struct MicroBatch: Sendable {
+  /// The sequences of the part.
   public let batch: Batch
   /// What the sum of the cross-entropies is divided by: the trained targets of the whole step, so that the losses of
   /// its parts add up to the mean however it is cut. nil divides by the batch's own.
@@ -9,6 +10,7 @@ public struct MicroBatch: Sendable {
   /// The dropout masks; nil takes those that the model has not used yet.
   public let masks: MaskNumber?
 
+  /// A part; without a denominator it is a step of its own.
   public init(_ batch: Batch, denominator: Int? = nil, masks: MaskNumber? = nil) {
     self.batch = batch
     self.denominator = denominator
@@ -32,7 +34,7 @@ public struct MaskNumber: Sendable, Equatable {
 
 extension LanguageModel {
   /// Its part of the step's mean cross-entropy, f32 [1]; recorded for `backward`, with dropout.
-  /// - Throws: as `loss(_:denominator:masks:isTraining:)`.
+  /// - Throws: as `loss(_:denominator:masks:isTraining:)`: `ModelError`, `TensorError`, what hooks and adapters throw.
   public func loss(_ part: MicroBatch) throws -> Tensor {
     try loss(part.batch, denominator: part.denominator, masks: part.masks)
   }

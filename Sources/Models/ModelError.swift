@@ -3,33 +3,59 @@ import Tensors
 
 /// What can go wrong with a model, as data.
 public enum ModelError: Error, Equatable, Sendable {
+  /// A module without weights is to be computed or saved.
   case notLoaded(module: String)
+  /// The model was read from its header only; `operation` needs weights.
   case headerOnly(operation: String)
+  /// No module has this name; `nearest` are names like it, if any.
   case unknownModule(name: String, nearest: [String])
+  /// A token id outside 0..<`vocabulary`.
   case tokenOutOfRange(id: Int, vocabulary: Int)
+  /// No tokens, an empty sequence, or labels of another length than the ids.
   case emptyInput(operation: String)
+  /// More tokens in a sequence than the model has positions.
   case tooLong(tokens: Int, limit: Int)
+  /// No target counts in the loss.
   case noTrainedTokens
+  /// A sample number outside 0..<`count`.
   case noSuchSample(number: Int, count: Int)
+  /// A NaN or an infinity, at the flat `index`, in a tensor that is to be quantized.
   case nonFiniteWeight(tensor: String, index: Int, path: String)
+  /// A tensor that the configuration asks for is not in the file.
   case missingTensor(name: String, path: String)
+  /// A matrix that is stored in 4 bits cannot be used so, or must not be stored so.
   case badQuantization(tensor: String, path: String, problem: QuantizationProblem)
+  /// An option of loading or quantizing has a value that is not allowed.
   case badOption(name: String, value: String, expected: String)
+  /// Text is to be encoded or decoded without a tokenizer.
   case noTokenizer(path: String)
+  /// The path is no model, or holds no weights.
   case unrecognisedPath(path: String)
+  /// A hook returned a tensor of another shape than the output.
   case badReplacement(module: String, expected: [Int], got: [Int])
+  /// `AdapterMethod.apply` returned a tensor of another shape than the output.
   case badAdapterOutput(module: String, expected: [Int], got: [Int])
+  /// A hook runs its own module again.
   case recursiveHook(module: String)
+  /// A layer outside 0..<`count`.
   case noSuchLayer(layer: Int, count: Int)
+  /// `operation` needs at least `minimum` tokens.
   case tooFewTokens(operation: String, minimum: Int)
+  /// Quantized modules cannot be compared with the weights of the file.
   case noOriginalWeights(path: String, problem: OriginalProblem)
+  /// Weights of layers are not views of a file, so they cannot stay on disk.
   case cannotStream(path: String)
+  /// Weights of a streamed layer can no longer be read; `code` is errno.
+  /// The number of layers stands for the output module.
   case unreadableWeights(path: String, layer: Int, code: Int32)
+  /// Checkpointing is turned off for a streamed model.
   case streamedNeedsCheckpointing
+  /// A streamed model recomputes its layers one by one, not `layers` together.
   case streamedInterval(layers: Int)
 
   /// What is wrong with a matrix that a file holds in 4 bits.
   public enum QuantizationProblem: Equatable, Sendable {
+    /// The file holds both an NF4 and an FP4 state of the matrix.
     case twoStates
     /// A part of the stored form that is not what the format says.
     case field(String, value: String, expected: String)
@@ -41,14 +67,19 @@ public enum ModelError: Error, Equatable, Sendable {
 
   /// Why a quantized module cannot be compared with the weights it was made from.
   public enum OriginalProblem: Equatable, Sendable {
+    /// The module is in floating point.
     case notQuantized(module: String)
+    /// The model has no quantized module.
     case nothingQuantized
+    /// The weights are random, or the path leads to no model any more.
     case notFromFile
+    /// The file itself holds the module in 4 bits.
     case storedQuantized(module: String)
   }
 }
 
 extension ModelError: CustomStringConvertible {
+  /// The error in words: what, where and, where known, what to do.
   public var description: String {
     switch self {
     case .notLoaded(let module):
@@ -108,6 +139,7 @@ extension ModelError: CustomStringConvertible {
 }
 
 extension ModelError.QuantizationProblem: CustomStringConvertible {
+  /// The problem in words, to follow the tensor's name.
   public var description: String {
     switch self {
     case .twoStates: "has two quantization states"
@@ -119,6 +151,7 @@ extension ModelError.QuantizationProblem: CustomStringConvertible {
 }
 
 extension ModelError.OriginalProblem: CustomStringConvertible {
+  /// The problem in words.
   public var description: String {
     switch self {
     case .notQuantized(let module): "\(module) is not quantized"

@@ -10,14 +10,24 @@ public struct ModelLoader {
   let backend: any Backend
   let options: LoadOptions
 
+  /// Keeps both; options are checked by `load`.
   public init(backend: any Backend, options: LoadOptions) {
     self.backend = backend
     self.options = options
   }
 
+  /// Reads configuration, weights and tokenizer, and decides whether the base is streamed; see `LoadOptions`.
+  ///
+  /// A matrix that the file holds in bitsandbytes' 4 bits stays so, whatever `quantization` says. Norms and biases
+  /// become f32.
   /// - Parameter path: a directory, a `.gguf` file or a hub name; with `headerOnly` also a config.json or the name of
   ///   a well-known model.
-  /// - Throws: `FormatError` or `ModelError` naming file, tensor and what was expected.
+  /// - Returns: the model; with `headerOnly` without weights and tokenizer, with `smoke` a small random one.
+  /// - Throws: `ModelError.badOption` for a compute type or block size that is not allowed; `.unknownModule` for a name
+  ///   in `moduleQuantization`; `.unrecognisedPath`, `.missingTensor`, `.badQuantization`, `.nonFiniteWeight`,
+  ///   `.cannotStream`; `FormatError` for a file that is missing, damaged or not supported, such as `.notCached`,
+  ///   `.missingFile`, `.json`, `.badField`, `.unsupportedModel`, `.unsupportedType`, `.shape`, `.outOfBounds`;
+  ///   `TokenizerError` for a tokenizer that cannot be read; `TensorError.outOfMemory`, `.noThread`.
   public func load(_ path: String) throws -> LanguageModel {
     guard options.computeType == .f32 || options.computeType == .bf16 else {
       throw ModelError.badOption(name: "compute", value: options.computeType.name, expected: "\"f32\" or \"bf16\"")
@@ -75,7 +85,8 @@ public struct ModelLoader {
     }
   }
 
-  /// Quantizes one tensor from its stored precision; the f32 copy of a tensor stored in another form is released at once.
+  /// Quantizes one tensor from its stored precision; the f32 copy of a tensor stored in another form is released at
+  /// once.
   func quantize(
     _ name: String, as kind: FourBitKind, shape: [Int], _ source: LoadedSource
   ) throws -> QuantizedOperand {
@@ -90,7 +101,7 @@ public struct ModelLoader {
   }
 
   /// A tensor that stays in floating point: mapped as it is stored when that serves, else decoded.
-  /// - Parameter keep: the dtype wanted, or nil for the stored 16- or 32-bit type, rounded to bf16 when computing in it.
+  /// `keep` is the dtype wanted; nil keeps a stored 16-bit type and brings all others to the compute type.
   private func dense(_ name: String, shape: [Int], _ source: LoadedSource, keep: DType?) throws -> Tensor {
     let wanted = keep ?? options.computeType
     if let view = try mapped(name, shape: shape, source) {

@@ -5,6 +5,10 @@ import Tensors
 extension LanguageModel {
   /// Writes the model as a Hugging Face directory: config.json, model.safetensors in bf16, and the tokenizer. Whole or
   /// not at all; an existing directory is replaced. Adapters are not written: merge them or save them apart.
+  ///
+  /// One tensor is converted at a time, 4-bit matrices through their dequantized values.
+  /// - Throws: `ModelError.headerOnly`, `.notLoaded`; `FormatError.system` when a file cannot be written;
+  ///   `TensorError.outOfMemory`.
   public func save(directory: String) throws {
     guard isLoaded else { throw ModelError.headerOnly(operation: "save") }
     let target = try AtomicDirectory(path: directory)

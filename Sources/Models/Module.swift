@@ -2,7 +2,9 @@ import Autograd
 import Quantization
 import Tensors
 
+/// What a module computes; the raw value is its name in texts.
 public enum ModuleKind: String, Sendable {
+  /// A product with a matrix, a table of rows by token id, and an RMS norm.
   case linear, embedding, norm
 }
 
@@ -12,6 +14,7 @@ public enum ModuleKind: String, Sendable {
 public final class Module {
   /// Full dotted name without `.weight`, as in the checkpoint: `model.layers.0.self_attn.q_proj`.
   public let name: String
+  /// What the module computes.
   public let kind: ModuleKind
   /// Last component of the name: `q_proj`, `lm_head`, `input_layernorm`.
   public let role: String
@@ -21,14 +24,18 @@ public final class Module {
   public let inFeatures: Int
   /// Rows of the weight; for an embedding the vocabulary, for a norm 1.
   public let outFeatures: Int
+  /// Whether the spec gives it a bias [out].
   public let hasBias: Bool
 
   /// [out, in] (linear), [vocabulary, width] (embedding) or [width] (norm), unless quantized.
   public var weight: Tensor?
+  /// The weight in 4 bits, in place of `weight`.
   public var quantized: QuantizedOperand?
+  /// f32 [out].
   public var bias: Tensor?
+  /// The adapter of a linear module; nil for none.
   public var adapter: Adapter?
-  /// See `addHook`.
+  /// The hooks in the order in which they are called; see `addHook`.
   public internal(set) var hooks: [ForwardHook] = []
   /// What loading will make of the module, for a model of which only the header was read.
   var planned: (quantization: FourBitKind?, byteCount: Int) = (nil, 0)
@@ -58,6 +65,7 @@ public final class Module {
     }
   }
 
+  /// [out, in]; [in] of a norm.
   public var weightShape: [Int] { kind == .norm ? [inFeatures] : [outFeatures, inFeatures] }
 
   /// Number of frozen or trained parameters, without the adapter.
@@ -76,6 +84,7 @@ public final class Module {
   public var quantization: FourBitKind? { isLoaded ? quantized?.kind : planned.quantization }
 
   /// A new f32 tensor with the values of the weight, dequantized where it is stored in 4 bits.
+  /// Shape `weightShape`. It is charged to `category`.
   /// - Throws: `ModelError.notLoaded`, `TensorError.outOfMemory`.
   public func denseWeight(category: MemoryCategory = .activations) throws -> Tensor {
     if let quantized { return try quantized.dequantized(to: .f32, category: category) }
@@ -119,9 +128,11 @@ public final class Module {
 public struct ForwardContext: Sendable {
   /// How products round their operands: f32 or bf16.
   public var precision: DType
+  /// Whether adapters are added.
   public var usesAdapters: Bool
   /// Whether dropout is active.
   public var isTraining: Bool
+  /// Seed of the dropout masks.
   public var seed: UInt64
   /// Numbers the forward passes of a run, so that each has masks of its own.
   public var dropoutStep: Int

@@ -5,6 +5,7 @@ public enum Origin: Sendable, Equatable {
   /// Weights were drawn here; no file holds them. The name is for texts alone.
   case random(name: String)
 
+  /// The path or name, for texts.
   public var name: String {
     switch self {
     case .file(let path): path

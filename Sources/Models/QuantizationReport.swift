@@ -19,6 +19,7 @@ extension LanguageModel {
   /// Compares quantized matrices with the file they were read from, one tensor at a time: the peak is two f32
   /// copies of the largest.
   /// - Parameter names: modules; all quantized ones when nil.
+  /// - Returns: one report for each, in the order of the names or of the modules.
   /// - Throws: `noOriginalWeights` where the file holds no wider weights; `unknownModule`.
   package func quantizationReports(of names: [String]? = nil) throws -> [QuantizationReport] {
     let chosen = try names?.map { name -> Module in

@@ -3,8 +3,9 @@ import Tensors
 
 extension LanguageModel {
   /// A model with random weights: normal with `deviation` for matrices (transformers' initializer_range), ones
-  /// for norms, zeros for biases. Every parameter is trainable unless the linear layers are quantized.
-  /// - Parameter trainsAllParameters: for pretraining; otherwise the weights are frozen.
+  /// for norms, zeros for biases, all f32. With `trainsAllParameters` all require a gradient except quantized weights;
+  /// otherwise all are frozen.
+  /// - Throws: as `init(_:origin:options:backend:)`; `QuantizationError.badBlockSize`.
   package convenience init(
     random spec: DecoderSpec, name: String = "new", seed: UInt64, options: LoadOptions, trainsAllParameters: Bool,
     deviation: Double = 0.02, backend: any Backend

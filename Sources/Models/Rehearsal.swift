@@ -22,10 +22,13 @@ package struct Rehearsal {
   private var mappedByteCount = 0
   private var denseViews: [Range<UInt>] = []
 
+  /// Loads the twin and its adapters.
   /// - Parameters:
   ///   - original: a model of which at least the configuration was read.
   ///   - streams: whether the base stays on disk. What is not stored in 4 bits is then taken to have been written so
   ///     (`CheckpointQuantizer`).
+  ///   - backend: computes nothing and counts allocations.
+  /// - Throws: `TensorError.outOfMemory`; `ModelError` as `LanguageModel.init`.
   package init(of original: LanguageModel, streams: Bool, on backend: any RehearsalBackend) throws {
     self.backend = backend
     self.streams = streams

@@ -2,14 +2,16 @@ import Tensors
 
 /// How the next token is chosen from logits.
 public struct SamplingOptions: Sendable {
-  /// 0 is greedy.
+  /// Divides the logits; 0 or less is greedy.
   public var temperature: Double
-  /// Keep the k most likely tokens; 0 keeps all.
+  /// Keep the k most likely tokens; 0 or less keeps all.
   public var topK: Int
-  /// Keep the smallest set of tokens whose probability reaches this; 1 keeps all.
+  /// Keep the smallest set of tokens whose probability reaches this; 1 or more keeps all, 0 or less the likeliest.
   public var topP: Double
+  /// Fixes all draws.
   public var seed: UInt64
 
+  /// Greedy unless a temperature above 0 is given.
   public init(temperature: Double = 0, topK: Int = 0, topP: Double = 1, seed: UInt64 = 0) {
     self.temperature = temperature
     self.topK = topK
@@ -25,12 +27,14 @@ public struct Sampler {
   let options: SamplingOptions
   private var state: UInt64
 
+  /// Starts the draws of the seed anew.
   public init(_ options: SamplingOptions) {
     self.options = options
     self.state = options.seed &+ 0x9E37_79B9_7F4A_7C15
   }
 
-  /// The next token's index; a NaN is never drawn.
+  /// The next token's index in [V] logits, of which there must be one at least. A NaN is not drawn unless all are NaN:
+  /// then 0. Equal logits come in the order of their indices. Each call takes one draw, also when greedy.
   public mutating func next(_ logits: UnsafeBufferPointer<Float>) -> Int {
     let draw = uniform()
     let best = argmax(logits)
@@ -62,9 +66,7 @@ public struct Sampler {
   }
 
   /// Where `draw` falls among descending weights, or nil when that lies beyond those given.
-  /// - Parameters:
-  ///   - total: the sum of all weights, given or not.
-  ///   - isComplete: none is missing.
+  /// `total` is the sum of all weights, given or not; with `isComplete` none is missing.
   private func choose(_ weights: [Double], of total: Double, _ draw: Double, isComplete: Bool) -> Int? {
     var kept = weights.count
     var sum = total

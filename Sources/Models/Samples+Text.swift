@@ -2,8 +2,9 @@ import Tokenizers
 
 extension Samples {
   /// Adds a prompt, which is not trained, and the answer to it with the end-of-sequence token, which are.
-  /// - Throws: `noTokenizer` for samples made without one; `noTrainedTokens` for an answer without tokens;
-  ///   `TokenizerError`, `TensorError.outOfMemory`.
+  /// The beginning-of-sequence token comes first where the tokenizer opens a text with it.
+  /// - Throws: `ModelError.noTokenizer` for samples made without one; `ModelError.noTrainedTokens` for an answer
+  ///   without tokens; `TokenizerError.tooLong`, `.regexMatch`; `TensorError.outOfMemory`.
   public func append(prompt: String, answer: String) throws {
     guard let tokenizer else { throw ModelError.noTokenizer(path: "samples") }
     var ids = try tokenizer.encode(prompt, special: false)

@@ -24,7 +24,9 @@ public final class Samples {
   private var entries: [Entry] = []
 
   /// No samples yet; their ids will lie in memory of `backend`.
-  /// - Parameter tokenizer: for `append(prompt:answer:)`.
+  /// - Parameters:
+  ///   - backend: holds the ids.
+  ///   - tokenizer: for `append(prompt:answer:)`.
   public init(on backend: any Backend, tokenizer: Tokenizer? = nil) {
     self.backend = backend
     self.tokenizer = tokenizer
@@ -35,16 +37,19 @@ public final class Samples {
     self.init(on: model.backend, tokenizer: model.tokenizer)
   }
 
+  /// Number of samples.
   public var count: Int { entries.count }
+  /// Numbers of the samples, 0..<`count`.
   public var indices: Range<Int> { 0..<count }
   /// Bytes of the blocks of ids, which selections of the same samples share.
   public var byteCount: Int { blocks.reduce(0) { $0 + $1.byteCount } }
 
   /// Adds a sample, unless none of its targets is trained: then nothing is added and 0 returned.
   /// - Parameters:
-  ///   - trained: ranges of positions in `ids`, ascending; what lies outside is ignored.
+  ///   - ids: the tokens. Their range is not checked here but by `LanguageModel.loss`.
+  ///   - trained: ranges of positions in `ids`, ascending and disjoint; what lies outside is ignored.
   ///   - dropped: tokens that a limit on the length cut off.
-  /// - Returns: its trained targets.
+  /// - Returns: its trained targets. The first token is never a target (`NextToken`).
   /// - Throws: `TensorError.outOfMemory`.
   public func append(_ ids: [Int32], trained: [Range<Int>], dropped: Int = 0) throws -> Int {
     let length = Int32(ids.count)
@@ -84,15 +89,15 @@ public final class Samples {
   }
 
   /// The tokens of a sample.
-  /// - Throws: `noSuchSample`.
+  /// - Throws: `ModelError.noSuchSample`.
   public func ids(_ number: Int) throws -> [Int32] {
     let entry = try entry(number)
     let view = try blocks[Int(entry.block)].narrowed(0, Int(entry.first)..<Int(entry.first + entry.count))
     return try view.withHostBytes { Array($0.bindMemory(to: Int32.self)) }
   }
 
-  /// The tokens of a sample where they are trained, `NextToken.untrained` elsewhere.
-  /// - Throws: `noSuchSample`.
+  /// The tokens of a sample where they are trained, `NextToken.untrained` elsewhere; aligned with `ids`, not shifted.
+  /// - Throws: `ModelError.noSuchSample`.
   public func labels(_ number: Int) throws -> [Int32] {
     let ids = try ids(number)
     var labels = [Int32](repeating: NextToken.untrained, count: ids.count)
@@ -106,21 +111,24 @@ public final class Samples {
   public var lengths: [Int] { entries.map { Int($0.count) } }
 
   /// Targets of a sample that count in the loss.
-  /// - Throws: `noSuchSample`.
+  /// - Throws: `ModelError.noSuchSample`.
   public func trainedTargets(_ number: Int) throws -> Int { targets(try entry(number)) }
 
   private func targets(_ entry: Entry) -> Int { NextToken.targetCount(trained: trained(entry), of: entry.count) }
 
   /// What the samples are in all.
   public struct Statistics: Sendable, Equatable {
+    /// Tokens, trained or not.
     public var tokens = 0
     /// Targets that count in the loss.
     public var trained = 0
+    /// Tokens of the longest sample; 0 without samples.
     public var longest = 0
     /// Samples that a limit on the length cut.
     public var truncated = 0
   }
 
+  /// Sums over all samples, computed anew at each call.
   public var statistics: Statistics {
     entries.reduce(into: Statistics()) { sum, entry in
       sum.tokens += Int(entry.count)
@@ -130,8 +138,8 @@ public final class Samples {
     }
   }
 
-  /// The samples of these numbers, in their order; the tokens are shared.
-  /// - Throws: `noSuchSample`.
+  /// The samples of these numbers, in their order; the tokens are shared. A number may occur twice.
+  /// - Throws: `ModelError.noSuchSample`.
   public func selecting(_ numbers: [Int]) throws -> Samples {
     let chosen = Samples(on: backend, tokenizer: tokenizer)
     chosen.blocks = blocks
@@ -140,8 +148,9 @@ public final class Samples {
     return chosen
   }
 
-  /// All tokens as one stream cut into samples of `length`, every token trained. A rest of one token is left out, since
-  /// it would have nothing to predict.
+  /// All tokens as one stream cut into samples of `length`, every token trained. The last sample holds the rest. A rest
+  /// of one token is left out, since it would have nothing to predict. So a length of 1 gives no samples; below 1
+  /// nothing is cut.
   /// - Throws: `TensorError.outOfMemory`.
   public func windows(_ length: Int) throws -> Samples {
     let cut = Samples(on: backend, tokenizer: tokenizer)
@@ -161,15 +170,19 @@ public final class Samples {
   // MARK: Batches
 
   /// The samples of these numbers as one batch.
-  /// - Throws: `noSuchSample`; `emptyInput` for no numbers.
+  /// - Throws: `ModelError.noSuchSample`; `ModelError.emptyInput` for no numbers.
   public func batch(_ numbers: some Sequence<Int>) throws -> Batch {
     try Batch(try numbers.map { (ids: try ids($0), labels: try labels($0)) })
   }
 
   /// A step over the samples of these numbers in parts of at most `size`. Their losses add up to the mean over the
   /// trained targets of the step, however it is cut.
-  /// - Parameter step: counted from 1; with the number of the part it keys the dropout masks.
-  /// - Throws: `noSuchSample`.
+  /// - Parameters:
+  ///   - numbers: the samples of the step, in this order.
+  ///   - size: most samples in a part; below 1 counts as 1.
+  ///   - step: counted from 1; with the number of the part it keys the dropout masks.
+  /// - Returns: the parts, ceil(numbers / size) of them; none for no numbers.
+  /// - Throws: `ModelError.noSuchSample`.
   public func microBatches(_ numbers: some Collection<Int>, size: Int, step: Int) throws -> [MicroBatch] {
     let numbers = Array(numbers)
     let denominator = try numbers.reduce(0) { $0 + (try trainedTargets($1)) }

@@ -23,7 +23,12 @@ package struct SyntheticCheckpoint {
     self.seed = seed
   }
 
-  /// - Parameter progress: called with each module's name, how many are done and how many there are.
+  /// Writes the folder `output`, with config.json and, where given, the tokenizer.
+  /// - Parameters:
+  ///   - spec: the shape.
+  ///   - tokenizer: written beside the weights.
+  ///   - output: a folder that does not exist yet.
+  ///   - progress: called with each module's name, how many are done and how many there are.
   /// - Returns: bytes of the tensors written.
   /// - Throws: `FormatError`, among them `diskTooSmall` before anything is written; then nothing is left at `output`.
   @discardableResult
