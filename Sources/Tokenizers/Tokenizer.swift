@@ -72,7 +72,8 @@ public final class Tokenizer: Sendable {
   ///   - text: less than 2^29 bytes of UTF-8.
   ///   - special: whether to add the tokens that the model expects around a text (BOS, EOS).
   ///   - literal: whether special tokens spelled in the text stay text.
-  ///   - continues: whether the text goes on after earlier text, so that no leading space is added.
+  ///   - continues: whether the text goes on after earlier text, so that a Prepend normalizer and a Metaspace of scheme
+  ///     `first` add no leading space. ByteLevel with `add_prefix_space` and Metaspace of scheme `always` still do.
   /// - Returns: ids from 0 to `vocabularySize` - 1.
   /// - Throws: `TokenizerError.tooLong`; `TokenizerError.regexMatch` where a pattern of the tokenizer fails.
   public func encode(
