@@ -1,25 +1,43 @@
 /// What can go wrong with adapters and their files, as data.
 public enum AdapterError: Error, Equatable, Sendable {
+  /// The model has no module of this name; `nearest` are those that end with it.
   case unknownModule(name: String, nearest: [String])
+  /// The module is an embedding or a norm.
   case notLinear(module: String, kind: String)
+  /// The module has an adapter, or is named twice.
   case alreadyAttached(module: String)
+  /// The rank is outside 1..`limit`.
   case badRank(module: String, rank: Int, limit: Int)
+  /// A setting is out of range.
   case badNumber(module: String, name: String, value: Double, expected: String)
+  /// No module of the model has an adapter.
   case nothingToSave
+  /// The choice of modules is empty.
   case nothingSelected
+  /// The folder has no adapter_config.json.
   case notAnAdapter(path: String)
+  /// A saved adapter gives other logits; `difference` is the largest absolute one.
   case readsBackDifferently(path: String, module: String, difference: Double)
+  /// Two modules differ in `rankStabilised`, of which PEFT's files have one.
   case mixedScaling(modules: [String])
+  /// Two modules differ in their method, of which PEFT's files have one.
   case mixedMethods(modules: [String], names: [String])
+  /// `peft_type` is missing, or names a method that is not registered.
   case unknownMethod(path: String, name: String, known: [String])
+  /// A field asks for arithmetic that is not implemented.
   case unsupported(path: String, field: String, value: String)
+  /// A field is missing or has a wrong value.
   case badField(path: String, field: String, expected: String)
+  /// The file lacks a tensor of an adapter.
   case missingTensor(path: String, name: String)
+  /// The file holds a tensor that belongs to no linear module or to no parameter of its method.
   case unknownTensor(path: String, name: String)
+  /// A stored tensor does not fit its module.
   case shapeMismatch(path: String, tensor: String, expected: [Int], got: [Int])
 }
 
 extension AdapterError: CustomStringConvertible {
+  /// One sentence that names the module or the file.
   public var description: String {
     switch self {
     case .unknownModule(let name, let nearest):

@@ -18,5 +18,6 @@ public enum AdapterMethods {
     rows.withLock { rows in rows.first { $0.peftType == peftType } }
   }
 
+  /// The `peft_type` of every registered method, in the order of registration.
   public static var names: [String] { rows.withLock { $0.map { $0.peftType } } }
 }

@@ -5,8 +5,9 @@ import Tensors
 public struct AdapterSpectrum: Sendable {
   /// Singular values of dW, descending; as many as the rank allows.
   public let singularValues: [Double]
-  /// Frobenius norms of A and B.
+  /// Frobenius norm of A.
   public let normA: Double
+  /// Frobenius norm of B.
   public let normB: Double
 
   /// Frobenius norm of dW.
@@ -28,6 +29,8 @@ public struct AdapterSpectrum: Sendable {
 
 extension LowRank {
   /// The singular values without forming dW: B = Q_B R_B and A^T = Q_A R_A, so those of the small R_B R_A^T.
+  /// All in double precision, on the host.
+  /// - Throws: `TensorError.outOfMemory`.
   public func spectrum() throws -> AdapterSpectrum {
     let rank = self.rank
     let (a, b) = (try self.a.floats().map(Double.init), try self.b.floats().map(Double.init))
@@ -43,6 +46,8 @@ extension LowRank {
   }
 
   /// Frobenius norm of dW, by ||B A||^2 = <B^T B, A A^T>; cheap enough for every few steps of a training run.
+  /// The two products are f32 [rank, rank], their inner product is summed in double precision.
+  /// - Throws: `TensorError.outOfMemory`.
   public func deltaNorm() throws -> Double {
     let backend = a.backend
     let left = try Tensor(empty: [rank, rank], on: backend)

@@ -3,7 +3,11 @@ import Models
 extension LanguageModel {
   /// LoRA adapters of one shape on every chosen linear module; by default on all of the decoder layers, which is
   /// QLoRA's choice (Dettmers et al. 2023, section 4).
-  /// - Parameter isChosen: asked of the linear modules.
+  /// - Parameters:
+  ///   - rank: 1 to 65536.
+  ///   - alpha: above 0; the branch is scaled by alpha / rank.
+  ///   - dropout: probability in [0, 1).
+  ///   - isChosen: asked of the linear modules.
   /// - Returns: the number of trainable parameters added.
   /// - Throws: `AdapterError.nothingSelected`; as `attach`.
   @discardableResult

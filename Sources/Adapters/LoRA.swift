@@ -14,18 +14,24 @@ public enum LoRAInitialization: String, Sendable, CaseIterable {
 
 /// Low-rank adapters: y = x W^T + bias + scaling * dropout(x) A^T B^T, A [rank, in], B [out, rank] (Hu et al. 2021).
 public struct LoRA: LowRankMethod {
+  /// PEFT's name of the method, `LORA`.
   public static let peftType = "LORA"
   static let (nameOfA, nameOfB) = ("lora_A.weight", "lora_B.weight")
 
+  /// Rows of A and columns of B, 1 to 65536.
   public var rank: Int
+  /// Numerator of `scaling`, above 0.
   public var alpha: Double
+  /// Probability with which training drops an element of the branch's input, in [0, 1).
   public var dropout: Double
   /// Whether scaling is alpha / sqrt(rank) instead of alpha / rank (Kalajdzievski 2023).
   public var rankStabilised: Bool
   /// Multiplies the learning rate of both matrices.
   public var learningRateFactor: Double
+  /// How A starts.
   public var initialization: LoRAInitialization
 
+  /// Settings of one module; `check` tells whether they are in range.
   public init(
     rank: Int, alpha: Double, dropout: Double = 0, rankStabilised: Bool = false, learningRateFactor: Double = 1,
     initialization: LoRAInitialization = .kaiming
@@ -38,12 +44,16 @@ public struct LoRA: LowRankMethod {
     self.initialization = initialization
   }
 
+  /// Factor of the branch: alpha / rank, or alpha / sqrt(rank) with `rankStabilised`.
   public var scaling: Double { alpha / (rankStabilised ? Double(rank).squareRoot() : Double(rank)) }
 
+  /// Rank, alpha and dropout.
   public var settings: [(name: String, value: JSON)] {
     [("rank", .int(rank)), ("alpha", .number(alpha)), ("dropout", .number(dropout))]
   }
 
+  /// Checks the ranges of rank, alpha, dropout and the learning-rate factor.
+  /// - Throws: `AdapterError.badRank`, `AdapterError.badNumber`.
   public func check(_ module: Module) throws {
     let limit = 65536
     guard (1...limit).contains(rank) else { throw AdapterError.badRank(module: module.name, rank: rank, limit: limit) }
@@ -57,6 +67,7 @@ public struct LoRA: LowRankMethod {
     }
   }
 
+  /// A [rank, in] and B [out, rank], named `lora_A.weight` and `lora_B.weight`.
   public func parameters(of module: Module) -> [AdapterParameter] {
     [
       AdapterParameter(LoRA.nameOfA, [rank, module.inFeatures], learningRateFactor: learningRateFactor),
@@ -64,6 +75,9 @@ public struct LoRA: LowRankMethod {
     ]
   }
 
+  /// Sets A by `initialization` and B to 0. The values depend on `seed` and the module's name, with `portable` on the
+  /// name alone.
+  /// - Throws: `TensorError` when the device fails; nothing on the CPU.
   public func initialize(_ tensors: [Tensor], of module: Module, seed: UInt64) throws {
     let (a, b) = (tensors[0], tensors[1])
     try b.backend.fill(b, 0)
@@ -79,6 +93,7 @@ public struct LoRA: LowRankMethod {
     }
   }
 
+  /// The branch scaling * x A^T B^T.
   public func lowRank(_ tensors: [Tensor]) -> LowRank {
     LowRank(a: tensors[0], b: tensors[1], scaling: Float(scaling))
   }

@@ -3,7 +3,9 @@ import Models
 
 /// LoRA in adapter_config.json (PEFT 0.21, LoraConfig).
 extension LoRA {
-  /// Rank and alpha are the commonest, others go into the patterns.
+  /// Rank and alpha are the commonest, others go into the patterns. Dropout is the commonest; other values of it are
+  /// not kept.
+  /// - Throws: `AdapterError.nothingToSave`, `AdapterError.mixedScaling`.
   public static func configuration(_ adapters: [(module: String, method: LoRA)]) throws -> [(String, JSON)] {
     guard let (firstModule, first) = adapters.first else { throw AdapterError.nothingToSave }
     // PEFT has one switch for the whole adapter.
@@ -27,6 +29,7 @@ extension LoRA {
 
   /// The rank of a module comes from its tensors, alpha from `lora_alpha` and `alpha_pattern`. Settings that would
   /// change the arithmetic and are not implemented (DoRA, bias training) are errors, never ignored.
+  /// - Throws: `AdapterError.unsupported`, `AdapterError.badField`. The reader that is returned throws nothing.
   public static func reader(_ configuration: JSON, path: String) throws -> AdapterReader {
     let settings = try Settings(path: path, configuration)
     return { module, shapes in

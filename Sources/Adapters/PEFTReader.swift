@@ -7,9 +7,12 @@ extension PEFTFiles {
   ///
   /// Which method it is says `peft_type`; which modules carry an adapter is read from the tensors. What a configuration
   /// asks for and the method does not compute is an error, never ignored.
-  /// - Parameter trainable: whether the tensors get gradients.
+  /// - Parameters:
+  ///   - directory: holds adapter_config.json and adapter_model.safetensors.
+  ///   - model: none of the modules in the file may have an adapter; left as it is when an error is thrown.
+  ///   - trainable: whether the tensors get gradients.
   /// - Returns: the number of modules that got an adapter.
-  /// - Throws: `AdapterError` or `FormatError` naming the file and the field or tensor.
+  /// - Throws: `AdapterError` or `FormatError` naming the file and the field or tensor; `TensorError.outOfMemory`.
   @discardableResult
   public static func load(_ directory: String, into model: LanguageModel, trainable: Bool = false) throws -> Int {
     let path = "\(directory)/\(configName)"

@@ -11,14 +11,16 @@ public enum PEFTFiles {
   static let keyPrefix = "base_model.model."
 
   /// Writes the adapters of `model` into `directory`, whole or not at all; an existing directory is replaced.
-  /// - Throws: `AdapterError.nothingToSave`, `FormatError`.
+  /// - Throws: as `write`.
   public static func save(_ model: LanguageModel, directory: String) throws {
     let target = try AtomicDirectory(path: directory)
     try write(model, into: target.stage)
     try target.commit(replacing: true)
   }
 
-  /// Writes the two files into a directory that exists.
+  /// Writes the two files into a directory that exists, the tensors as f32. Each file appears whole or not at all.
+  /// - Throws: `AdapterError.nothingToSave`, `AdapterError.mixedMethods`, `AdapterError.mixedScaling`,
+  ///   `FormatError.system`; `TensorError` when the device fails.
   public static func write(_ model: LanguageModel, into directory: String) throws {
     try AtomicFile.write("\(directory)/\(configName)", configuration(model).text(.python) + "\n")
     let items = model.adapters.flatMap(\.parameters).map { name, tensor, _ in

@@ -4,42 +4,68 @@ import Glibc
 public enum FormatError: Error, Sendable, Equatable {
   /// A system call failed; `code` is errno.
   case system(path: String, operation: String, code: Int32)
+  /// Text that is no JSON value; `line` counts from 1, `offset` is in bytes.
   case json(path: String?, line: Int, offset: Int, problem: JSONProblem)
   /// A range that the file declares does not lie inside the file.
   case outOfBounds(path: String, what: String, offset: UInt64, count: UInt64, size: UInt64)
   /// A field has a value that the format does not allow.
   case badField(path: String, field: String, value: String, expected: String)
+  /// A name that must be unique occurs twice.
   case duplicate(path: String, name: String)
+  /// The file does not start as the format demands.
   case notThisFormat(path: String, expected: String)
+  /// A tensor is stored in a type that cannot be read.
   case unsupportedType(path: String, tensor: String, type: String, supported: [String])
+  /// The file or folder lacks a tensor.
   case missingTensor(path: String, tensor: String)
+  /// The index names a shard that is not in its folder.
   case missingShard(index: String, shard: String, tensor: String)
+  /// The folder holds none of the files in `looked`.
   case missingFile(path: String, looked: [String])
+  /// A stored tensor has another shape than the reader expects.
   case shape(path: String, tensor: String, expected: [Int], actual: [Int])
+  /// The tensor has fewer rows than are asked for.
   case rows(path: String, tensor: String, rows: Range<Int>, available: Int)
+  /// A field of a model configuration has a value that is not implemented.
   case unsupportedModel(path: String, field: String, value: String, supported: [String])
   /// Records in a kind of file that cannot be read.
   case unsupportedFile(path: String, ending: String, supported: [String])
+  /// A model name that is no folder and is in none of the cache folders in `looked`.
   case notCached(name: String, looked: [String])
+  /// A record of a data file is malformed; `line` counts from 1.
   case record(path: String, line: Int, problem: String)
+  /// The output exists already.
   case alreadyExists(path: String)
+  /// The file system has fewer free bytes than are to be written.
   case diskTooSmall(path: String, needed: Int, free: Int)
 }
 
+/// Why a JSON text cannot be parsed.
 public enum JSONProblem: Error, Sendable, Equatable {
+  /// The text ends before the value does.
   case unexpectedEnd
+  /// No value or separator can start with this byte here.
   case unexpectedByte(UInt8)
+  /// Arrays and objects are nested more than `limit` levels deep.
   case tooDeep(limit: Int)
+  /// A backslash is followed by a letter that RFC 8259 does not know.
   case badEscape
+  /// The bytes of a string are not UTF-8.
   case badUTF8
+  /// A string holds a byte below 0x20.
   case controlCharacter
+  /// A `\u` escape is half of a surrogate pair.
   case loneSurrogate
+  /// Digits are missing or misplaced.
   case badNumber
+  /// The number is larger than any finite double.
   case numberOutOfRange
+  /// Something but white space follows the value.
   case trailingContent
 }
 
 extension JSONProblem: CustomStringConvertible {
+  /// The problem in words, without its place.
   public var description: String {
     switch self {
     case .unexpectedEnd: "unexpected end of text"
@@ -59,6 +85,7 @@ extension JSONProblem: CustomStringConvertible {
 }
 
 extension FormatError: CustomStringConvertible {
+  /// One sentence that names the file and, where there is one, the remedy.
   public var description: String {
     switch self {
     case .system(let path, let operation, let code):

@@ -11,6 +11,7 @@ package struct GGUFLayout: Sendable {
   /// - Parameters:
   ///   - whole: tensors outside the layers: `token_embd` and `model.embed_tokens`.
   ///   - block: tensors of a layer: `attn_q` and `self_attn.q_proj`.
+  ///   - pairsHeads: whether rows of q and k are in the order of llama.cpp's rotary embedding.
   package init(
     whole: [(gguf: String, huggingFace: String)], block: [(gguf: String, huggingFace: String)], pairsHeads: Bool
   ) {

@@ -3,7 +3,11 @@ extension JSON {
   public static let depthLimit = 512
 
   /// Parses one value per RFC 8259 (no comments, no NaN, no trailing comma).
-  /// - Parameter path: named in errors only.
+  /// - Parameters:
+  ///   - bytes: UTF-8; a byte order mark in front is skipped.
+  ///   - path: named in errors only.
+  /// - Returns: the value. A repeated key of an object keeps its first place and last value.
+  /// - Throws: `FormatError.json` with line and byte offset.
   public static func parse(_ bytes: UnsafeRawBufferPointer, path: String? = nil) throws(FormatError) -> JSON {
     var parser = JSONParser(bytes)
     do throws(JSONProblem) {
@@ -15,6 +19,7 @@ extension JSON {
     }
   }
 
+  /// Parses one value from UTF-8 bytes, as `parse(_:path:)` of a buffer does.
   public static func parse(_ bytes: [UInt8], path: String? = nil) throws(FormatError) -> JSON {
     let result: Result<JSON, FormatError> = bytes.withUnsafeBytes { buffer in
       do throws(FormatError) { return .success(try parse(buffer, path: path)) } catch { return .failure(error) }
@@ -22,8 +27,10 @@ extension JSON {
     return try result.get()
   }
 
+  /// Parses one value from text; its errors name no file.
   public static func parse(_ text: String) throws(FormatError) -> JSON { try parse(Array(text.utf8)) }
 
+  /// Parses a file that is one value; throws `FormatError.system` where it cannot be opened.
   public static func read(path: String) throws(FormatError) -> JSON {
     try MappedFile(path: path).withBytes { bytes throws(FormatError) in try parse(bytes, path: path) }
   }

@@ -44,7 +44,10 @@ package struct WeightSource: Sendable {
 
   /// Opens a folder with safetensors, or one `.safetensors` or `.gguf` file. A folder without safetensors but with
   /// exactly one `.gguf` file opens that one.
-  /// - Parameter layout: gives the layout of a GGUF architecture; without one tensors keep their names in the file.
+  /// - Parameters:
+  ///   - path: of the folder or the file.
+  ///   - layout: gives the layout of a GGUF architecture; without one tensors keep their names in the file.
+  /// - Throws: `FormatError` naming the file.
   package init(path: String, layout: (String) -> GGUFLayout? = { _ in nil }) throws(FormatError) {
     if FileSystem.isDirectory(path) {
       let names = try FileSystem.list(path)

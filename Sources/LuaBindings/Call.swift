@@ -50,7 +50,12 @@ package struct Call {
   }
 
   /// The fields of a table inside an argument, such as an element of a list, checked as options are.
-  /// - Parameter what: whose they are, for messages.
+  /// - Parameters:
+  ///   - table: holds the fields.
+  ///   - fields: the declaration.
+  ///   - what: whose they are, for messages.
+  /// - Returns: the checked fields.
+  /// - Throws: `BindingError` naming `what` and the field.
   func options(_ table: LuaTable, _ fields: [Parameter], of what: String) throws -> Options {
     try table.check(fields, function: what)
     return Options(function: what, fields: fields, table: table)

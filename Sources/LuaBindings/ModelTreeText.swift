@@ -4,6 +4,7 @@ import Models
 extension LanguageModel {
   /// The tree of modules with parameters, bytes, quantization and adapters of each node; layers that are alike are one.
   /// - Parameter depth: levels shown, counted in parts of the names; 5 shows every projection.
+  /// - Returns: lines without a final line break; a depth below 1 counts as 1.
   func treeText(depth: Int) -> String {
     let root = TreeNode(name: "", modules: modules)
     let adapted = modules.filter { $0.adapter != nil }.count

@@ -137,7 +137,11 @@ package final class LuaState {
   // MARK: Running code
 
   /// Compiles text; precompiled chunks are refused.
-  /// - Parameter chunkName: `@file` or `=name`.
+  /// - Parameters:
+  ///   - source: Lua text.
+  ///   - chunkName: `@file` or `=name`, for messages.
+  /// - Returns: the main function of the chunk, not yet called.
+  /// - Throws: `LuaError` with the syntax error.
   package func load(_ source: [UInt8], chunkName: String) throws -> LuaFunction {
     let status = source.withUnsafeBytes { bytes in
       ql_load(L, bytes.baseAddress?.assumingMemoryBound(to: CChar.self), bytes.count, chunkName)

@@ -20,7 +20,7 @@ struct BPE: Sendable {
   private let bytes: [Int32]
   private let options: Options
 
-  /// - Parameter merges: left id, right id, rank, id of the joined token.
+  /// The keys of `merges` are pairs of left and right id (`pair`), its values have the id of the joined token.
   init(vocabulary: [UTF8Key: Int32], merges: [UInt64: Merge], options: Options) {
     self.vocabulary = vocabulary
     self.merges = merges

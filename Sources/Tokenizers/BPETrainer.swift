@@ -2,13 +2,18 @@ import Formats
 
 /// Trains byte-level BPE vocabularies: GPT-2's words, the most frequent adjacent pair first.
 public enum BPETrainer {
+  /// Learns a vocabulary from texts.
   /// - Parameters:
+  ///   - texts: what words and pairs are counted in.
   ///   - vocabularySize: wanted number of tokens; fewer result when the texts hold no further pairs.
   ///   - specialTokens: get ids 0, 1, ...; the 256 bytes follow, then the merges in order.
   ///   - bos: the special token put before every text; none when nil.
   ///   - eos: the special token that ends a text; known, but not added.
   /// - Returns: the tokenizer. The same input gives the same tokenizer: among equally
   ///   frequent pairs that with the smaller ids is merged first, as in the tokenizers library.
+  /// - Throws: `TokenizerError.training` for a vocabulary smaller than 256 and the special tokens, an empty or repeated
+  ///   special token, or texts of 2^31 - 1 and more distinct word bytes; `TokenizerError.missingField` for a `bos` that is
+  ///   no token; `TokenizerError.regexMatch` where cutting a text into words fails.
   public static func train(
     texts: [String], vocabularySize: Int, specialTokens: [String] = [], bos: String? = nil, eos: String? = nil
   ) throws -> Tokenizer {

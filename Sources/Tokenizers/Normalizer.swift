@@ -25,7 +25,11 @@ indirect enum Normalizer: Sendable {
     }
   }
 
-  /// - Parameter continues: whether earlier text stands before this one, so that nothing is prepended.
+  /// - Parameters:
+  ///   - text: UTF-8.
+  ///   - continues: whether earlier text stands before this one, so that nothing is prepended.
+  /// - Returns: the changed text; an empty one stays empty.
+  /// - Throws: `regexMatch`.
   func apply(_ text: [UInt8], continues: Bool = false) throws(TokenizerError) -> [UInt8] {
     guard !text.isEmpty else { return text }
     switch self {

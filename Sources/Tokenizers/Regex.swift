@@ -166,7 +166,8 @@ enum Pattern: Sendable {
 }
 
 /// Whether a Python-style regular expression matches the whole of a text, as `re.fullmatch` does.
-/// - Throws: `TokenizerError` for an invalid pattern.
+/// An empty text matches no pattern here.
+/// - Throws: `TokenizerError.regexSyntax` for an invalid pattern, `TokenizerError.regexMatch` where matching fails.
 public func fullMatch(pattern: String, text: String) throws -> Bool {
   let bytes = Array(text.utf8)
   let regex = try Regex("^(?:\(pattern))\\z", file: "regular expression")

@@ -89,6 +89,8 @@ struct SentencePieceModel {
   }
 
   /// - Parameter settings: roles from tokenizer_config.json; the usual names fill the gaps.
+  /// - Returns: the same tokenizer as a tokenizer.json describes it.
+  /// - Throws: `TokenizerError.unsupported` for another algorithm than BPE, a character map, or spaces as suffix.
   func spec(settings: TokenizerSettings) throws -> TokenizerSpec {
     guard algorithm == 2 else {
       let names: [UInt64: String] = [1: "unigram", 3: "word", 4: "char"]

@@ -19,7 +19,12 @@ public final class Tokenizer: Sendable {
   private let specialIDs: Set<Int32>
   private let ids: [UTF8Key: Int32]
 
-  /// - Parameter ranks: the rank of each merge where it is not the merge's position.
+  /// - Parameters:
+  ///   - description: a tokenizer.json.
+  ///   - settings: roles of tokens and the chat template.
+  ///   - file: named in errors only.
+  ///   - ranks: the rank of each merge where it is not the merge's position.
+  /// - Throws: `TokenizerError` naming the field.
   init(description: JSON, settings: TokenizerSettings, file: String, ranks: [Int32]? = nil) throws {
     self.description = description
     let fields = Fields(file: file, place: "", json: description)
@@ -64,9 +69,13 @@ public final class Tokenizer: Sendable {
 
   /// The ids of a text.
   /// - Parameters:
+  ///   - text: less than 2^29 bytes of UTF-8.
   ///   - special: whether to add the tokens that the model expects around a text (BOS, EOS).
   ///   - literal: whether special tokens spelled in the text stay text.
-  ///   - continues: whether the text goes on after earlier text, so that no leading space is added.
+  ///   - continues: whether the text goes on after earlier text, so that a Prepend normalizer and a Metaspace of scheme
+  ///     `first` add no leading space. ByteLevel with `add_prefix_space` and Metaspace of scheme `always` still do.
+  /// - Returns: ids from 0 to `vocabularySize` - 1.
+  /// - Throws: `TokenizerError.tooLong`; `TokenizerError.regexMatch` where a pattern of the tokenizer fails.
   public func encode(
     _ text: String, special: Bool = true, literal: Bool = false, continues: Bool = false
   ) throws -> [Int32] {
@@ -104,7 +113,11 @@ public final class Tokenizer: Sendable {
   }
 
   /// The text of ids. Bytes that are not UTF-8 become U+FFFD.
-  /// - Parameter skipSpecial: whether special tokens leave no trace.
+  /// - Parameters:
+  ///   - ids: an id without a token leaves no trace.
+  ///   - skipSpecial: whether special tokens leave no trace.
+  /// - Returns: the tokens as the decoder joins them, with spaces between them where the tokenizer has no decoder.
+  /// - Throws: `TokenizerError.idOutOfRange` for an id outside 0..<`vocabularySize`; `TokenizerError.regexMatch`.
   public func decode(_ ids: [Int32], skipSpecial: Bool = false) throws -> String {
     var tokens: [[UInt8]] = []
     tokens.reserveCapacity(ids.count)
@@ -128,9 +141,13 @@ public final class Tokenizer: Sendable {
   /// The id of a token by its spelling in the vocabulary.
   public func id(of token: String) -> Int32? { ids[UTF8Key(token)] }
 
+  /// The id of the token that begins a text; nil without one.
   public var bos: Int32? { settings.bos.flatMap { id(of: $0) } }
+  /// The id of the token that ends a text; nil without one.
   public var eos: Int32? { settings.eos.flatMap { id(of: $0) } }
+  /// The id of the token that fills up a batch; nil without one.
   public var pad: Int32? { settings.pad.flatMap { id(of: $0) } }
+  /// The id of the token for what the vocabulary cannot spell; nil without one.
   public var unknown: Int32? { settings.unknown.flatMap { id(of: $0) } }
 
   /// Jinja source of the chat template.

@@ -2,25 +2,40 @@
 public enum TokenizerError: Error, Sendable, Equatable {
   /// A component of the file that this library does not know.
   case unsupported(file: String, field: String, value: String, supported: [String])
+  /// A field has a value that the format does not allow.
   case badField(file: String, field: String, value: String, expected: String)
+  /// A field that must be there is absent.
   case missingField(file: String, field: String)
+  /// The folder has neither tokenizer.json nor tokenizer.model.
   case noTokenizer(directory: String)
+  /// The bytes from `offset` on are no sentencepiece model.
   case badProtobuf(file: String, offset: Int, problem: String)
+  /// A pattern cannot be compiled; `offset` is in its bytes.
   case regexSyntax(file: String, pattern: String, offset: Int, problem: String)
+  /// Matching a pattern failed, for lack of memory or at a limit of the matcher.
   case regexMatch(pattern: String, problem: String)
+  /// The id is outside 0..<`vocabulary`.
   case idOutOfRange(id: Int32, vocabulary: Int)
+  /// A text of 2^29 bytes or more.
   case tooLong(bytes: Int)
+  /// A vocabulary cannot be trained.
   case training(problem: TrainingProblem)
 
+  /// Why a vocabulary cannot be trained.
   public enum TrainingProblem: Sendable, Equatable {
+    /// The wanted size leaves no room for 256 bytes and the special tokens, `minimum` in all.
     case vocabularyTooSmall(size: Int, minimum: Int)
+    /// A special token is given twice, or is the letter of a byte.
     case duplicateSpecialToken(String)
+    /// A special token has no characters.
     case emptySpecialToken
+    /// The distinct words have 2^31 - 1 bytes or more.
     case textTooLarge
   }
 }
 
 extension TokenizerError: CustomStringConvertible {
+  /// One sentence that names the file and the field.
   public var description: String {
     switch self {
     case .unsupported(let file, let field, let value, let supported):

@@ -13,6 +13,7 @@ struct TokenizerSettings: Sendable {
 
 extension Tokenizer {
   /// The tokenizer of a model directory: tokenizer.json, else tokenizer.model; nil when it has neither.
+  /// - Throws: as `init(directory:)`.
   public static func find(directory: String) throws -> Tokenizer? {
     guard FileSystem.exists(directory + "/tokenizer.json") || FileSystem.exists(directory + "/tokenizer.model") else {
       return nil
@@ -22,6 +23,8 @@ extension Tokenizer {
 
   /// Reads tokenizer.json (else tokenizer.model), tokenizer_config.json, special_tokens_map.json and
   /// chat_template.jinja.
+  /// - Throws: `TokenizerError.noTokenizer`; `TokenizerError.unsupported`, `badField`, `missingField`, `badProtobuf` or
+  ///   `regexSyntax` naming the file; `FormatError.json`, `FormatError.system`, `FormatError.duplicate`.
   public convenience init(directory: String) throws {
     let settings = try TokenizerSettings(directory: directory)
     let path = directory + "/tokenizer.json"
@@ -35,7 +38,8 @@ extension Tokenizer {
     try self.init(spec: try pieces.spec(settings: settings), file: model)
   }
 
-  /// Writes tokenizer.json and tokenizer_config.json into a directory, which is made where absent.
+  /// Writes tokenizer.json and tokenizer_config.json into a directory, which is made where absent. Each file appears whole or not at all.
+  /// - Throws: `FormatError.system`.
   public func save(directory: String) throws {
     try FileSystem.makeDirectory(directory)
     try AtomicFile.write(directory + "/tokenizer.json", description.text(.compact))

@@ -90,7 +90,7 @@ struct ScoredMerges {
   private(set) var merges: [(left: String, right: String)] = []
   private(set) var ranks: [Int32] = []
 
-  /// - Parameter mergeable: whether a piece is an ordinary one, and not a control token or byte.
+  /// The three lists go by token id; `mergeable` says whether a piece is ordinary, and no control token or byte.
   init(tokens: [String], scores: [Float], mergeable: [Bool]) {
     var ids: [UTF8Key: Int] = [:]
     for (id, token) in tokens.enumerated() where mergeable[id] { ids[UTF8Key(token)] = id }

@@ -16,6 +16,7 @@ extension LanguageModel {
 
   /// Names of what is trained and got no gradient, or one of zeros: it takes no part in the loss. An adapter is named
   /// by its module, and only when none of its tensors has one (B starts at zero, so A's first gradient is zero).
+  /// - Throws: `TensorError.outOfMemory`.
   public func missingGradients() throws -> [String] {
     var missing: [String] = []
     for module in modules {
@@ -30,6 +31,7 @@ extension LanguageModel {
   }
 
   /// Names of what is trained and whose gradient holds a NaN or an infinity.
+  /// - Throws: `TensorError.outOfMemory`.
   public func nonFiniteGradients() throws -> [String] {
     try trainableParameters.filter { try Gradients.isNonFinite($0.tensor) }.map(\.name)
   }

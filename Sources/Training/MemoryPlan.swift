@@ -64,11 +64,14 @@ package struct MemoryPlan: Sendable {
   package private(set) var peak = 0
   package var diskBytes: Int { spillByteCount + checkpointByteCount }
 
+  /// Plans the step `request` of `model`.
   /// - Parameters:
   ///   - model: may be header-only.
+  ///   - request: the step.
   ///   - backend: a fresh one; its books are the result.
   ///   - programByteCount: what the process holds besides tensors, the mapped model file and kernel scratch.
   ///   - samplesByteCount: token ids of the data sets that are in memory.
+  /// - Throws: what the rehearsed passes throw.
   package init(
     _ model: LanguageModel, _ request: PlanRequest, on backend: any RehearsalBackend, programByteCount: Int,
     samplesByteCount: Int = 0

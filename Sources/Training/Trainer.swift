@@ -6,7 +6,9 @@ import Tensors
 /// The training step: gradients over the parts of a batch, their norm, clipping, one update. Data, schedule and reports
 /// are the caller's.
 public final class Trainer {
+  /// The model that is trained.
   public let model: LanguageModel
+  /// Updates the trained parameters and holds their learning rate.
   public let optimizer: Optimizer
   /// Gradients whose norm is larger are scaled down to it; infinity only measures.
   public let maxGradientNorm: Double
@@ -22,7 +24,8 @@ public final class Trainer {
     public let tokens: Int
   }
 
-  /// - Throws: `OptimizerError.badGradientLimit`.
+  /// A trainer; the first of its steps also checks that every trained tensor gets a gradient.
+  /// - Throws: `OptimizerError.badGradientLimit` for a `maxGradientNorm` of 0 or less and for NaN.
   public init(_ model: LanguageModel, _ optimizer: Optimizer, maxGradientNorm: Double = .infinity) throws {
     _ = try Gradients.scale(norm: 0, limit: maxGradientNorm)
     self.model = model
@@ -31,7 +34,12 @@ public final class Trainer {
   }
 
   /// One step over `parts`, as `Samples.microBatches` gives them.
-  /// - Parameter learningRate: of this step; the optimizer's when nil.
+  ///
+  /// The gradients of the parts add up, so that their losses are shares of the mean over the step's targets.
+  /// - Parameters:
+  ///   - parts: each runs forward and backward in turn.
+  ///   - learningRate: of this step; the optimizer's when nil.
+  /// - Returns: loss and gradient norm before the update.
   /// - Throws: `TrainingError`; what the model and the optimizer throw. The weights are then those of the last step,
   ///   unless the optimizer's own update failed on its way.
   @discardableResult
@@ -62,12 +70,16 @@ public final class Trainer {
 
 /// What a training step must not do in silence, as data.
 public enum TrainingError: Error, Equatable, Sendable {
+  /// The loss of a part is NaN or infinite; `microBatch` counts from 1.
   case lossNotFinite(loss: Double, microBatch: Int)
+  /// Trained tensors that the first step gave no gradient.
   case missingGradients([String])
+  /// The norm of all gradients is NaN or infinite; `names` are the tensors whose gradients have such an element.
   case gradientsNotFinite(norm: Double, names: [String])
 }
 
 extension TrainingError: CustomStringConvertible {
+  /// The problem in one sentence, with the first names.
   public var description: String {
     switch self {
     case .lossNotFinite(let loss, let microBatch):

@@ -12,7 +12,13 @@ public enum TrainingCheckpoint {
   private static let stateName = "state.json"
 
   /// Writes the checkpoint; an existing one of that name is replaced only once the new one is complete.
-  /// - Parameter state: what the loop needs to go on (step, data position); stored as JSON.
+  /// - Parameters:
+  ///   - directory: parents are made where absent.
+  ///   - model: its trained weights are stored in their dtype, its adapters in PEFT's form too.
+  ///   - optimizer: its state is stored; nil stores none.
+  ///   - state: what the loop needs to go on (step, data position); stored as JSON.
+  /// - Throws: `FormatError.system`; `AdapterError.mixedMethods`, `AdapterError.mixedScaling`; `TensorError` when the
+  ///   device or the spill file of a paged optimizer fails.
   public static func save(
     _ directory: String, model: LanguageModel, optimizer: Optimizer?, state: JSON
   ) throws {
@@ -41,6 +47,8 @@ public enum TrainingCheckpoint {
   }
 
   /// Restores model and optimizer, and returns the loop's state. Shapes and names are checked before anything changes.
+  ///
+  /// Without an optimizer its stored state is not read. A tensor of the file that the model does not train is ignored.
   /// - Throws: `FormatError`, `OptimizerError.stateMismatch` naming file and tensor.
   public static func load(_ directory: String, model: LanguageModel, optimizer: Optimizer?) throws -> JSON {
     let path = "\(directory)/\(stateName)"
