@@ -19,6 +19,7 @@ extension Tensor {
     _ = try backend(for: "backward", with: seed)
     try GradientMode.disabled {
       guard let edge = producer as? GraphEdge else { return try deposit(seed) }
+      guard edge.node.backward != nil else { throw TensorError.noGraph(operation: "backward (second time)") }
       edge.node.outputGradients[edge.index] = seed
       for node in reachable(from: edge.node) { try propagate(node) }
     }

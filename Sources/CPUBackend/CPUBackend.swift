@@ -50,7 +50,7 @@ public final class CPUBackend: RehearsalBackend, @unchecked Sendable {
   /// - Throws: Nothing.
   public func setThreadCount(_ count: Int) throws(TensorError) {
     guard count != pool.threadCount else { return }
-    pool = ThreadPool(threadCount: count)
+    pool = ThreadPool(threadCount: count, isRehearsal: pool.isRehearsal)
     attentionScratch = WorkerScratch(workers: max(1, count), memory)
     matmulState = MatmulState(instructionSet: instructionSet, workers: max(1, count), memory: memory)
   }

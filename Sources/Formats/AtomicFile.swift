@@ -155,6 +155,9 @@ package final class AtomicDirectory {
   private var open = true
 
   package init(path: String) throws(FormatError) {
+    // The stage lies beside the folder, also when its name ends in a slash.
+    var path = path
+    while path.count > 1, path.hasSuffix("/") { path.removeLast() }
     self.path = path
     stage = path + ".tmp-\(getpid())"
     try FileSystem.makeDirectory(FileSystem.directoryName(path))

@@ -38,4 +38,13 @@ import Testing
     try binary(.add, try binary(.multiply, x, x), x).backward()
     #expect(try x.gradient?.item() == 7)
   }
+
+  @Test func aSecondPassOverAGraphIsAnError() throws {
+    let x = try Tensor([3], on: testBackend)
+    x.requiresGradient = true
+    let y = try binary(.multiply, x, x)
+    try y.backward()
+    #expect(throws: TensorError.noGraph(operation: "backward (second time)")) { try y.backward() }
+    #expect(try x.gradient?.item() == 6)
+  }
 }

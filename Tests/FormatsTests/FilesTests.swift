@@ -52,6 +52,11 @@ import Testing
       #expect(try String(contentsOfFile: path + "/x", encoding: .utf8) == "1")
       try make("3", commit: true, replacing: true)
       #expect(try String(contentsOfFile: path + "/x", encoding: .utf8) == "3")
+      // A name that ends in a slash is the same folder.
+      let again = try AtomicDirectory(path: path + "/")
+      try AtomicFile.write(again.stage + "/x", "4")
+      try again.commit(replacing: true)
+      #expect(try String(contentsOfFile: path + "/x", encoding: .utf8) == "4")
       let names = try FileSystem.list(folder + "/deep")
       #expect(names == ["checkpoint"])
     }

@@ -8,7 +8,7 @@ enum GGUFBytes {
     case text(String)
   }
 
-  /// - Parameter tensors: names, sizes from the fastest to the slowest, values.
+  /// A file; tensors are names, sizes from the fastest to the slowest, values.
   static func make(_ metadata: [String: Value], _ tensors: [(String, [UInt64], [Float])]) -> Data {
     var head = Array("GGUF".utf8) + bytes(UInt32(3)) + bytes(UInt64(tensors.count)) + bytes(UInt64(metadata.count))
     for (key, value) in metadata {

@@ -40,10 +40,7 @@ enum Program {
     return process
   }
 
-  /// Runs to the end, but at most `seconds`.
-  /// - Parameters:
-  ///   - environment: variables on top of those of this process.
-  ///   - program: something else than the built program.
+  /// Runs the built program, or another, to the end, but at most `seconds`; `environment` is on top of this process's.
   static func run(
     _ arguments: [String], in directory: URL? = nil, input: String? = nil, seconds: Double = 120,
     environment: [String: String] = [:], program: String? = nil
