@@ -7,7 +7,7 @@ extension Tensor {
   /// - Parameter seed: gradient of the outermost result; ones for a tensor with one element when omitted.
   /// - Throws: `TensorError.noGraph` when nothing was recorded or another pass has consumed a part of it, `.notScalar`
   ///   without a seed for a larger tensor, `.shapeMismatch` for a seed of another shape, `.otherDevice`,
-  ///   `.outOfMemory`; `.spillFailed` and `.spillDamaged` with a `CheckpointStore`; what a checkpointed body throws;
+  ///   `.outOfMemory`; `.spillFailed` and `.spillDamaged` with a `ActivationStore`; what a checkpointed body throws;
   ///   what the device reports.
   public func backward(seed: Tensor? = nil) throws {
     guard requiresGradient else { throw TensorError.noGraph(operation: "backward") }

@@ -12,7 +12,7 @@ import Tensors
 /// - Returns: What `body` returns; while recording is on it wants a gradient, whether or not anything inside does.
 /// - Throws: What `body` throws; with a store `TensorError.spillFailed` of the write before and `.outOfMemory`.
 public func checkpointed(
-  _ input: Tensor, in store: CheckpointStore? = nil, _ body: @escaping (Tensor) throws -> Tensor
+  _ input: Tensor, in store: ActivationStore? = nil, _ body: @escaping (Tensor) throws -> Tensor
 ) throws -> Tensor {
   guard GradientMode.isEnabled else { return try body(input) }
   let values = input.detached()

@@ -33,7 +33,7 @@ package struct WeightSource: Sendable {
   }
 
   enum Origin: Sendable {
-    case safetensors(Checkpoint)
+    case safetensors(WeightFiles)
     case gguf(GGUFFile, queryHeads: Int, keyHeads: Int)
   }
 
@@ -60,16 +60,16 @@ package struct WeightSource: Sendable {
       self = try WeightSource(gguf: try GGUFFile(path: path), layout: layout)
       return
     }
-    self = try WeightSource(checkpoint: try Checkpoint(directory: path))
+    self = try WeightSource(files: try WeightFiles(directory: path))
   }
 
-  package init(checkpoint: Checkpoint) throws(FormatError) {
-    let tensors = checkpoint.files.flatMap { file in
+  package init(files: WeightFiles) throws(FormatError) {
+    let tensors = files.files.flatMap { file in
       file.entries.map {
         Tensor(name: $0.name, encoding: .plain($0.type), shape: $0.shape, byteCount: $0.byteCount, stored: $0.name)
       }
     }
-    self.init(path: checkpoint.path, tensors: tensors, origin: .safetensors(checkpoint))
+    self.init(path: files.path, tensors: tensors, origin: .safetensors(files))
   }
 
   /// Tensors that the layout has no name for (`rope_freqs.weight`) are left out.

@@ -56,7 +56,7 @@ extension Engine {
               ]), optional: true, "the options below"),
           ], returns: "integer"
         ) { call in [.integer(try self.quantizeCheckpoint(call))] },
-        syntheticCheckpointFunction,
+        syntheticModelFunction,
         NativeFunction(
           "new_model", "A random model with every parameter trainable.",
           [
@@ -176,16 +176,16 @@ extension Engine {
     let given = call.options("options")
     let options = try checkpointOptions(call)
     let report = given["on_module"].asFunction
-    return try CheckpointQuantizer(backend: backend, options: options).convert(
+    return try ModelQuantizer(backend: backend, options: options).convert(
       try call.string("input"), to: try call.string("output")
     ) { name, done, count in
       _ = try report?.call([.string(name), .integer(done), .integer(count)])
     }
   }
 
-  func checkpointOptions(_ call: Call) throws -> CheckpointQuantizer.Options {
+  func checkpointOptions(_ call: Call) throws -> ModelQuantizer.Options {
     let given = call.options("options")
-    var options = CheckpointQuantizer.Options()
+    var options = ModelQuantizer.Options()
     if let name = given.string("quant") { options.kind = try fourBitKind(name, call) }
     options.blockSize = given.int("block") ?? options.blockSize
     options.doubleQuantization = given.bool("double_quant") ?? true

@@ -105,7 +105,7 @@ extension Engine {
           throw call.invalid(
             "offload keeps the inputs that checkpointing recomputes from; set checkpointing = true too")
         }
-        model.checkpointStore = try directory.map { try CheckpointStore(directory: $0) }
+        model.activationStore = try directory.map { try ActivationStore(directory: $0) }
         (model.checkpointing, model.checkpointInterval) = (isOn, interval)
         return []
       },
@@ -113,7 +113,7 @@ extension Engine {
         "offloaded", "Bytes that offloading has written, read, and its file at its largest; nil without offload.",
         returns: "table|nil"
       ) { call in
-        guard let store = try self.model(call).checkpointStore else { return [.nil] }
+        guard let store = try self.model(call).activationStore else { return [.nil] }
         let table = call.state.newTable()
         table["bytes_written"] = .integer(store.writtenByteCount)
         table["bytes_read"] = .integer(store.readByteCount)

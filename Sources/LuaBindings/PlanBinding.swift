@@ -132,7 +132,7 @@ extension Engine {
     let streams = options.bool("stream") ?? (model.isLoaded ? model.stream != nil : model.options.streams ?? false)
     return PlanRequest(
       microBatch: microBatch, maxLength: length, batch: batch, checkpointing: checkpointing,
-      checkpointInterval: interval, offloads: options.bool("offload") ?? (model.checkpointStore != nil),
+      checkpointInterval: interval, offloads: options.bool("offload") ?? (model.activationStore != nil),
       streams: streams,
       optimizer: settings)
   }

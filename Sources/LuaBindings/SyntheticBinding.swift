@@ -5,7 +5,7 @@ import Tokenizers
 
 extension Engine {
   /// `synthetic_checkpoint`: models that exist in shape only.
-  var syntheticCheckpointFunction: NativeFunction {
+  var syntheticModelFunction: NativeFunction {
     NativeFunction(
       "synthetic_checkpoint",
       "Writes a checkpoint with random weights directly in the 4-bit form of bitsandbytes, whole or not at all; returns "
@@ -31,7 +31,7 @@ extension Engine {
       var tokenizer: Tokenizer?
       if case .object(let object) = given["tokenizer"] { tokenizer = object as? Tokenizer }
       let report = given["on_module"].asFunction
-      let checkpoint = SyntheticCheckpoint(
+      let checkpoint = SyntheticModel(
         backend: self.backend, options: try self.checkpointOptions(call),
         seed: UInt64(bitPattern: Int64(given.int("seed") ?? 0)))
       let byteCount = try checkpoint.write(spec, tokenizer: tokenizer, to: try call.string("output")) {

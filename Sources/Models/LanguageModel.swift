@@ -32,7 +32,7 @@ public final class LanguageModel {
   /// Layers that are recomputed together, at least 1: only the input of the first of them is kept. Streaming needs 1.
   public var checkpointInterval = 1
   /// Where the kept inputs are until the backward pass; nil keeps them in memory.
-  public var checkpointStore: CheckpointStore?
+  public var activationStore: ActivationStore?
   /// Seed of dropout masks and adapter initialisation.
   public var seed: UInt64 = 0
   /// Losses so far that named no masks, which number their own; part of a checkpoint.
@@ -103,7 +103,7 @@ public final class LanguageModel {
   /// - Throws: `ModelError.headerOnly`, `.noTrainedTokens`, `.tokenOutOfRange`, `.tooLong`; `.unreadableWeights` when
   ///   streamed; `.badReplacement`, `.recursiveHook` and what a hook throws; `.badAdapterOutput` and what an adapter's
   ///   method throws; `TensorError.outOfMemory`, `.noThread` when streaming starts, and `.spillFailed` with a
-  ///   `checkpointStore`.
+  ///   `activationStore`.
   public func loss(
     _ batch: Batch, denominator: Int? = nil, masks: MaskNumber? = nil, isTraining: Bool = true
   ) throws -> Tensor {
@@ -212,7 +212,7 @@ public final class LanguageModel {
     if checkpointing || stream != nil {
       for start in stride(from: 0, to: spec.layerCount, by: checkpointInterval) {
         let layers = start..<min(start + checkpointInterval, spec.layerCount)
-        hidden = try checkpointed(hidden, in: checkpointStore) { try pass(layers, $0) }
+        hidden = try checkpointed(hidden, in: activationStore) { try pass(layers, $0) }
       }
     } else {
       hidden = try pass(0..<spec.layerCount, hidden)

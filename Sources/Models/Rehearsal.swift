@@ -26,7 +26,7 @@ package struct Rehearsal {
   /// - Parameters:
   ///   - original: a model of which at least the configuration was read.
   ///   - streams: whether the base stays on disk. What is not stored in 4 bits is then taken to have been written so
-  ///     (`CheckpointQuantizer`).
+  ///     (`ModelQuantizer`).
   ///   - backend: computes nothing and counts allocations.
   /// - Throws: `TensorError.outOfMemory`; `ModelError` as `LanguageModel.init`.
   package init(of original: LanguageModel, streams: Bool, on backend: any RehearsalBackend) throws {

@@ -32,7 +32,7 @@ public enum FourBit {
       try x.contiguous(), kind: kind, blockSize: blockSize, codes: codes, absmax: absmax, firstBad: firstBad)
     let bad = try firstBad.integers()[0]
     guard bad < 0 else { throw QuantizationError.nonFinite(tensor: name, index: bad) }
-    let codebook = try sharedCodebook(kind, backend)
+    let codebook = try makeCodebook(kind, backend)
     guard double else {
       return QuantizedOperand(
         kind: kind, shape: x.shape, blockSize: blockSize, codes: codes, codebook: codebook, absmax: absmax, nested: nil)
@@ -52,7 +52,7 @@ public enum FourBit {
     let mean = try Tensor(empty: [1], category: .workspace, on: backend)
     try backend.reduce(.mean, absmax, outer: 1, count: count, inner: 1, into: mean)
     try backend.binary(.subtract, absmax, mean, into: absmax)
-    let map = try sharedDynamicMap(backend)
+    let map = try makeDynamicMap(backend)
     let codes = try Tensor(empty: [count], dtype: .u8, category: category, on: backend)
     let nestedAbsmax = try Tensor(
       empty: [(count + nestedBlockSize - 1) / nestedBlockSize], dtype: .f32, category: category, on: backend)
@@ -62,13 +62,13 @@ public enum FourBit {
 
   /// The codebook as a tensor; one for all matrices of a backend would need a registry, and 64 bytes do not pay for it.
   /// - Throws: `TensorError.outOfMemory`.
-  public static func sharedCodebook(_ kind: FourBitKind, _ backend: any Backend) throws -> Tensor {
+  public static func makeCodebook(_ kind: FourBitKind, _ backend: any Backend) throws -> Tensor {
     try Tensor(codebookValues(kind), category: .weights, on: backend)
   }
 
   /// The signed dynamic map of 8-bit scales as a tensor, f32 [256].
   /// - Throws: `TensorError.outOfMemory`.
-  public static func sharedDynamicMap(_ backend: any Backend) throws -> Tensor {
+  public static func makeDynamicMap(_ backend: any Backend) throws -> Tensor {
     try Tensor(DynamicMap.signed, category: .weights, on: backend)
   }
 

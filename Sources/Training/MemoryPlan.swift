@@ -81,7 +81,7 @@ package struct MemoryPlan: Sendable {
     let twin = rehearsal.model
     twin.checkpointing = request.checkpointing
     twin.checkpointInterval = request.checkpointInterval
-    twin.checkpointStore = request.checkpointing && request.offloads ? CheckpointStore() : nil
+    twin.activationStore = request.checkpointing && request.offloads ? ActivationStore() : nil
     let trained = twin.trainableParameters
     trainableCount = trained.reduce(0) { $0 + $1.tensor.elementCount }
     parameterCount = model.modules.reduce(0) { $0 + $1.parameterCount }
@@ -130,7 +130,7 @@ package struct MemoryPlan: Sendable {
     try pass(whole)
     measure("checkpoint") {}
     activationByteCount = backend.memory.highest(.activations)
-    spillByteCount += twin.checkpointStore?.peakByteCount ?? 0
+    spillByteCount += twin.activationStore?.peakByteCount ?? 0
     withExtendedLifetime(blocks) {}
     let base = held + backend.scratchByteCount
     moments =

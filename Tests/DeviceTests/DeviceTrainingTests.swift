@@ -23,7 +23,7 @@ private struct Run {
     let model = try ModelLoader(backend: backend, options: options).load(tiny)
     try model.attachLoRA(rank: 24, alpha: 48, dropout: 0.1)
     model.checkpointing = true
-    model.checkpointStore = try CheckpointStore(directory: folder)
+    model.activationStore = try ActivationStore(directory: folder)
     return model
   }
 
@@ -54,7 +54,7 @@ private struct Run {
     let first = try train(model, optimizer, 0..<3)
     let pages = try #require(optimizer.statistics, "nothing was paged")
     #expect(pages.bytesWritten > 0 && pages.bytesRead > 0)
-    #expect(try #require(model.checkpointStore).readByteCount > 0)
+    #expect(try #require(model.activationStore).readByteCount > 0)
     try TrainingCheckpoint.save(folder + "/half", model: model, optimizer: optimizer, state: ["step": 3])
 
     let resumed = try makeModel()

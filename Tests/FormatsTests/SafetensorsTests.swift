@@ -79,7 +79,7 @@ import Testing
       }
       let index = folder + "/model.safetensors.index.json"
       try AtomicFile.write(index, (["weight_map": .object(map)] as JSON).text(.python))
-      let checkpoint = try Checkpoint(directory: folder)
+      let checkpoint = try WeightFiles(directory: folder)
       #expect(Set(checkpoint.names) == Set(source.entries.map(\.name)))
       let (file, entry) = try checkpoint.find("model.norm.weight")
       #expect(try Array(file.bytes(of: entry.name)) == Array(try source.bytes(of: "model.norm.weight")))
@@ -87,7 +87,7 @@ import Testing
       #expect(
         throws: FormatError.missingShard(index: index, shard: "part-1.safetensors", tensor: source.entries[1].name)
       ) {
-        try Checkpoint(directory: folder)
+        try WeightFiles(directory: folder)
       }
     }
   }

@@ -27,7 +27,7 @@ import Testing
     model.checkpointing = interval > 0
     model.checkpointInterval = max(1, interval)
     if offloads {
-      model.checkpointStore = try CheckpointStore(directory: FileManager.default.temporaryDirectory.path)
+      model.activationStore = try ActivationStore(directory: FileManager.default.temporaryDirectory.path)
     }
     return model
   }
@@ -60,7 +60,7 @@ import Testing
       #expect(try train(makeModel(compute, interval: interval)) == plain, "every \(interval)")
       let model = try makeModel(compute, interval: interval, offloads: true)
       #expect(try train(model) == plain, "every \(interval), offloaded")
-      let store = try #require(model.checkpointStore)
+      let store = try #require(model.activationStore)
       let kept = (Self.layerCount + interval - 1) / interval * 40 * 64 * compute.byteCount
       #expect(store.peakByteCount == kept && store.writtenByteCount == 20 * kept, "every \(interval)")
       // The last two of a pass are still in memory when the backward pass comes.
@@ -87,7 +87,7 @@ import Testing
 
   @Test func aGraphThatIsDroppedGivesItsPartOfTheFileBack() throws {
     let model = try makeModel(.f32, interval: 1, offloads: true)
-    let store = try #require(model.checkpointStore)
+    let store = try #require(model.activationStore)
     for step in 0..<3 { _ = try model.loss(batch(step)) }
     #expect(store.peakByteCount == Self.layerCount * 40 * 64 * 4)
     // Two passes at once lie behind one another.
@@ -109,7 +109,7 @@ import Testing
     let model = try makeModel(.f32, interval: 1)
     let directory = FileManager.default.temporaryDirectory.appendingPathComponent("qlora-\(UUID().uuidString)").path
     try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
-    model.checkpointStore = try CheckpointStore(directory: directory)
+    model.activationStore = try ActivationStore(directory: directory)
     let name = try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").first {
       (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/fd/\($0)"))?.hasPrefix(directory) ?? false
     }
@@ -192,6 +192,6 @@ import Testing
     let tensors = plan.moments.filter { $0.name != "load" }.map(\.bytes).max() ?? 0
     let ratio = Double(tensors - 1000 - rehearsal.scratchByteCount) / Double(model.backend.memory.peak)
     #expect((0.99...1.01).contains(ratio), "planned \(tensors), measured \(model.backend.memory.peak)")
-    #expect(plan.spillByteCount == model.checkpointStore?.peakByteCount ?? 0)
+    #expect(plan.spillByteCount == model.activationStore?.peakByteCount ?? 0)
   }
 }

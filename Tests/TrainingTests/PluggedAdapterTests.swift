@@ -314,7 +314,7 @@ private func temporary() -> String {
 
   @Test(arguments: Kind.allCases) func aStreamedBaseGivesTheSameBits(kind: Kind) throws {
     let (root, backend) = (temporary(), CPUBackend(threadCount: 2))
-    try CheckpointQuantizer(backend: backend, options: CheckpointQuantizer.Options()).convert(
+    try ModelQuantizer(backend: backend, options: ModelQuantizer.Options()).convert(
       "\(fixtures)/tied", to: root)
     func run(streams: Bool) throws -> [UInt32] {
       var options = LoadOptions(computeType: .f32)

@@ -20,9 +20,9 @@ import Testing
       let model = try LanguageModel(
         random: spec, seed: 3, options: LoadOptions(computeType: .f32), trainsAllParameters: false, backend: backend)
       try model.save(directory: root + "/bf16")
-      var options = CheckpointQuantizer.Options()
+      var options = ModelQuantizer.Options()
       options.shardByteCount = 5_000_000
-      try CheckpointQuantizer(backend: backend, options: options).convert(root + "/bf16", to: root + "/nf4")
+      try ModelQuantizer(backend: backend, options: options).convert(root + "/bf16", to: root + "/nf4")
     } catch {
       Issue.record(error)
     }

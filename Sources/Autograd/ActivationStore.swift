@@ -4,18 +4,18 @@ import Tensors
 ///
 /// An input is written while its layer computes and leaves memory when the next one is saved, so that at most two are
 /// there. The backward pass asks for them in reverse order, and the one before is read while a layer is recomputed.
-public final class CheckpointStore {
+public final class ActivationStore {
   private let file: SpillFile?
   private let thread: RequestThread?
   /// What is saved and not yet given up, in the order of the forward pass.
   private var saved: [Weak] = []
   /// Where the next one goes; the file is used again from its start once nothing in it is needed.
   private var end = 0
-  private weak var previous: SavedCheckpoint?
+  private weak var previous: StoredActivation?
   /// Most bytes that the file held at once.
   public private(set) var peakByteCount = 0
 
-  private struct Weak { weak var checkpoint: SavedCheckpoint? }
+  private struct Weak { weak var stored: StoredActivation? }
 
   /// A store with a spill file in a directory.
   /// - Throws: `TensorError.spillFailed`, `.noThread`.
@@ -34,32 +34,32 @@ public final class CheckpointStore {
 
   /// Starts writing a tensor, which must not change any more.
   /// - Throws: what went wrong with the write before; that tensor is still in memory.
-  func save(_ tensor: Tensor) throws -> SavedCheckpoint {
-    saved.removeAll { $0.checkpoint == nil }
+  func save(_ tensor: Tensor) throws -> StoredActivation {
+    saved.removeAll { $0.stored == nil }
     if saved.isEmpty { end = 0 }
     try previous?.leaveMemory()
     let source = try tensor.contiguous()
-    let checkpoint = SavedCheckpoint(source, at: end, in: self)
+    let stored = StoredActivation(source, at: end, in: self)
     end += source.byteCount
     peakByteCount = max(peakByteCount, end)
-    checkpoint.write(file, thread)
-    saved.append(Weak(checkpoint: checkpoint))
-    previous = checkpoint
-    return checkpoint
+    stored.write(file, thread)
+    saved.append(Weak(stored: stored))
+    previous = stored
+    return stored
   }
 
   /// The tensor again, and starts reading the one that was saved before it.
-  fileprivate func load(_ checkpoint: SavedCheckpoint) throws -> Tensor {
-    let position = saved.lastIndex { $0.checkpoint === checkpoint }
-    let tensor = try checkpoint.memory(file, thread)
-    if let position, position > 0 { try saved[position - 1].checkpoint?.readAhead(file, thread) }
+  fileprivate func load(_ stored: StoredActivation) throws -> Tensor {
+    let position = saved.lastIndex { $0.stored === stored }
+    let tensor = try stored.memory(file, thread)
+    if let position, position > 0 { try saved[position - 1].stored?.readAhead(file, thread) }
     return tensor
   }
 }
 
-/// A tensor in a `CheckpointStore`.
-final class SavedCheckpoint {
-  private let store: CheckpointStore
+/// A tensor in a `ActivationStore`.
+final class StoredActivation {
+  private let store: ActivationStore
   private let shape: [Int]
   private let dtype: DType
   private let backend: any Backend
@@ -73,7 +73,7 @@ final class SavedCheckpoint {
   /// Set by the thread that writes; read after its request has ended.
   private final class Checksum: @unchecked Sendable { var value: UInt64 = 0 }
 
-  fileprivate init(_ tensor: Tensor, at offset: Int, in store: CheckpointStore) {
+  fileprivate init(_ tensor: Tensor, at offset: Int, in store: ActivationStore) {
     (self.tensor, self.offset, self.store) = (tensor, offset, store)
     (shape, dtype, backend) = (tensor.shape, tensor.dtype, tensor.backend)
   }

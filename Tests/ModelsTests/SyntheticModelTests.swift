@@ -6,20 +6,20 @@ import Testing
 
 @testable import Models
 
-@Suite struct SyntheticCheckpointTests {
+@Suite struct SyntheticModelTests {
   private let spec = DecoderSpec(
     Llama.self, hiddenSize: 256, intermediateSize: 640, layerCount: 3, headCount: 4, keyValueHeadCount: 2,
     headDimension: 64, vocabularySize: 400, maxPositions: 128)
 
   private func withCheckpoint<R>(
-    seed: UInt64 = 1, _ change: (inout SyntheticCheckpoint.Options) -> Void = { _ in }, _ body: (String) throws -> R
+    seed: UInt64 = 1, _ change: (inout SyntheticModel.Options) -> Void = { _ in }, _ body: (String) throws -> R
   ) throws -> R {
     let output = FileManager.default.temporaryDirectory.appendingPathComponent("qlora-\(UUID().uuidString)").path
     defer { try? FileManager.default.removeItem(atPath: output) }
-    var options = SyntheticCheckpoint.Options()
+    var options = SyntheticModel.Options()
     change(&options)
     let backend = CPUBackend(threadCount: 1)
-    let byteCount = try SyntheticCheckpoint(backend: backend, options: options, seed: seed)
+    let byteCount = try SyntheticModel(backend: backend, options: options, seed: seed)
       .write(spec, tokenizer: nil, to: output)
     #expect(try WeightSource(path: output).tensors.reduce(0) { $0 + $1.byteCount } == byteCount)
     // The largest matrix is the embedding table in bf16; never two layers at once.
@@ -75,7 +75,7 @@ import Testing
     large.layers = Array(repeating: spec.layers[0], count: 100)
     let output = FileManager.default.temporaryDirectory.appendingPathComponent("qlora-\(UUID().uuidString)").path
     #expect {
-      try SyntheticCheckpoint(backend: CPUBackend(threadCount: 1), options: .init(), seed: 0)
+      try SyntheticModel(backend: CPUBackend(threadCount: 1), options: .init(), seed: 0)
         .write(large, tokenizer: nil, to: output)
     } throws: { error in
       guard case FormatError.diskTooSmall(output, let needed, _) = error else { return false }

@@ -1,7 +1,7 @@
 import Glibc
 
 /// The weights of a model folder: `model.safetensors`, or the shards that `model.safetensors.index.json` names.
-package struct Checkpoint: Sendable {
+package struct WeightFiles: Sendable {
   package let path: String
   package let files: [SafetensorsFile]
   private let owner: [UTF8Key: Int]
@@ -11,15 +11,15 @@ package struct Checkpoint: Sendable {
   /// Opens a folder, or one file.
   package init(directory: String) throws(FormatError) {
     if !FileSystem.isDirectory(directory) {
-      self = try Checkpoint(files: [SafetensorsFile(path: directory)], path: directory)
+      self = try WeightFiles(files: [SafetensorsFile(path: directory)], path: directory)
       return
     }
     let single = directory + "/model.safetensors"
     let index = directory + "/model.safetensors.index.json"
     if FileSystem.exists(single) {  // transformers prefers it over the index too
-      self = try Checkpoint(files: [SafetensorsFile(path: single)], path: directory)
+      self = try WeightFiles(files: [SafetensorsFile(path: single)], path: directory)
     } else if FileSystem.exists(index) {
-      self = try Checkpoint(index: index, directory: directory)
+      self = try WeightFiles(index: index, directory: directory)
     } else {
       throw .missingFile(path: directory, looked: ["model.safetensors", "model.safetensors.index.json"])
     }

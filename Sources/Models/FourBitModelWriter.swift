@@ -4,7 +4,7 @@ import Tensors
 
 /// Writes a model as transformers and bitsandbytes store it in 4 bits: sharded safetensors with an index. One module's
 /// tensors are held at a time, because every size is known from the shapes.
-struct FourBitCheckpointWriter {
+struct FourBitModelWriter {
   let modules: [Module]
   let kind: FourBitKind
   let blockSize: Int

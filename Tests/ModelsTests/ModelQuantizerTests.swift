@@ -8,13 +8,13 @@ import Testing
 
 /// Calls `body` with the path of a 4-bit copy of a fixture.
 private func withQuantized<R>(
-  _ fixture: String, _ change: (inout CheckpointQuantizer.Options) -> Void = { _ in }, _ body: (String) throws -> R
+  _ fixture: String, _ change: (inout ModelQuantizer.Options) -> Void = { _ in }, _ body: (String) throws -> R
 ) throws -> R {
   let output = FileManager.default.temporaryDirectory.appendingPathComponent("qlora-\(UUID().uuidString)").path
   defer { try? FileManager.default.removeItem(atPath: output) }
-  var options = CheckpointQuantizer.Options()
+  var options = ModelQuantizer.Options()
   change(&options)
-  try CheckpointQuantizer(backend: CPUBackend(threadCount: 2), options: options).convert(
+  try ModelQuantizer(backend: CPUBackend(threadCount: 2), options: options).convert(
     "\(modelFixtures)/\(fixture)", to: output)
   return try body(output)
 }
@@ -23,7 +23,7 @@ private func load(path: String, _ options: LoadOptions = LoadOptions()) throws -
   try ModelLoader(backend: CPUBackend(threadCount: 2), options: options).load(path)
 }
 
-@Suite struct CheckpointQuantizerTests {
+@Suite struct ModelQuantizerTests {
   private let ids: [Int32] = [1, 17, 4, 99, 23, 5, 5, 61]
 
   @Test(arguments: ["base", "tied", "bias", "qwen3"], [true, false])
@@ -100,7 +100,7 @@ private func load(path: String, _ options: LoadOptions = LoadOptions()) throws -
     let folder = FileManager.default.temporaryDirectory.appendingPathComponent("qlora-\(UUID().uuidString)").path
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(atPath: folder) }
-    let quantizer = CheckpointQuantizer(backend: CPUBackend(threadCount: 1), options: .init())
+    let quantizer = ModelQuantizer(backend: CPUBackend(threadCount: 1), options: .init())
     #expect(throws: FormatError.alreadyExists(path: folder)) {
       try quantizer.convert("\(modelFixtures)/base", to: folder)
     }

@@ -9,8 +9,8 @@ import Tokenizers
 /// Codes are uniform, scales lie around the one that gives elements the deviation 0.02 of transformers'
 /// `initializer_range`, so that activations and gradients stay finite; norms are ones, biases zeros, embeddings and
 /// output matrix uniform in bf16 with the same deviation.
-package struct SyntheticCheckpoint {
-  package typealias Options = CheckpointQuantizer.Options
+package struct SyntheticModel {
+  package typealias Options = ModelQuantizer.Options
 
   let backend: any Backend
   let options: Options
@@ -38,7 +38,7 @@ package struct SyntheticCheckpoint {
   ) throws -> Int {
     try options.check(output)
     let modules = ModuleTree(spec).modules
-    let writer = FourBitCheckpointWriter(
+    let writer = FourBitModelWriter(
       modules: modules, kind: options.kind, blockSize: options.blockSize, isDouble: options.doubleQuantization,
       modelType: .bf16, denseType: { _ in .bf16 }, shardByteCount: options.shardByteCount)
     let needed = try writer.byteCount()
@@ -58,14 +58,14 @@ package struct SyntheticCheckpoint {
     return needed
   }
 
-  private func content(_ module: Module) throws -> FourBitCheckpointWriter.Content {
+  private func content(_ module: Module) throws -> FourBitModelWriter.Content {
     let shape = module.weightShape
     if module.kind == .norm {
       return .dense(try Tensor(full: shape, value: 1, dtype: .bf16, category: .workspace, on: backend))
     }
     let stream = RandomStream(seed: seed, purpose: "synthetic", module: module.name)
     var words = RandomWords(stream.stream ^ stream.seed &* 0x9E37_79B9_7F4A_7C15)
-    guard FourBitCheckpointWriter.isQuantized(module) else {
+    guard FourBitModelWriter.isQuantized(module) else {
       let tensor = try Tensor(empty: shape, dtype: .bf16, category: .workspace, on: backend)
       try tensor.withMutableHostBytes { words.fillUniform($0.bindMemory(to: UInt16.self), deviation: Self.deviation) }
       return .dense(tensor)
@@ -87,16 +87,16 @@ package struct SyntheticCheckpoint {
       return .quantized(
         QuantizedOperand(
           kind: options.kind, shape: shape, blockSize: options.blockSize, codes: codes,
-          codebook: try FourBit.sharedCodebook(options.kind, backend), absmax: try values(blocks, scale), nested: nil))
+          codebook: try FourBit.makeCodebook(options.kind, backend), absmax: try values(blocks, scale), nested: nil))
     }
     // Scales within an eighth of the offset: the map's entries lie in -1...1.
     let nested = QuantizedOperand.Nested(
       absmax: try values((blocks + FourBit.nestedBlockSize - 1) / FourBit.nestedBlockSize, scale / 8),
-      map: try FourBit.sharedDynamicMap(backend), offset: scale)
+      map: try FourBit.makeDynamicMap(backend), offset: scale)
     return .quantized(
       QuantizedOperand(
         kind: options.kind, shape: shape, blockSize: options.blockSize, codes: codes,
-        codebook: try FourBit.sharedCodebook(options.kind, backend), absmax: try bytes(blocks), nested: nested))
+        codebook: try FourBit.makeCodebook(options.kind, backend), absmax: try bytes(blocks), nested: nested))
   }
 }
 

@@ -5,7 +5,7 @@ import Tokenizers
 
 /// Turns a checkpoint (a Hugging Face directory or a GGUF file) into a 4-bit one that transformers and bitsandbytes
 /// load and that this engine maps without a copy. Tensor by tensor: the peak is one tensor in f32 and its 4-bit form.
-package struct CheckpointQuantizer {
+package struct ModelQuantizer {
   package struct Options: Sendable {
     package var kind: FourBitKind = .nf4
     package var blockSize = 64
@@ -59,7 +59,7 @@ package struct CheckpointQuantizer {
         quantization: options.kind, blockSize: options.blockSize, doubleQuantization: options.doubleQuantization))
     let modules = ModuleTree(spec).modules
     for module in modules { try refuseQuantized(module, source) }
-    let writer = FourBitCheckpointWriter(
+    let writer = FourBitModelWriter(
       modules: modules, kind: options.kind, blockSize: options.blockSize, isDouble: options.doubleQuantization,
       modelType: try denseType(modules[0].name + ".weight", source), denseType: { try denseType($0, source) },
       shardByteCount: options.shardByteCount)
@@ -71,7 +71,7 @@ package struct CheckpointQuantizer {
       into: target.stage,
       content: { module in
         let name = module.name + ".weight"
-        if FourBitCheckpointWriter.isQuantized(module) {
+        if FourBitModelWriter.isQuantized(module) {
           return .quantized(try loader.quantize(name, as: options.kind, shape: module.weightShape, source))
         }
         return .dense(try dense(name, shape: module.weightShape, source, loader))
@@ -107,7 +107,7 @@ package struct CheckpointQuantizer {
 
   /// config.json with `quantization_config`, and the tokenizer: copied file by file, or made from GGUF metadata.
   private func writeConfiguration(
-    _ location: ModelLocation, _ spec: DecoderSpec, _ writer: FourBitCheckpointWriter, stage: String
+    _ location: ModelLocation, _ spec: DecoderSpec, _ writer: FourBitModelWriter, stage: String
   ) throws {
     var members = spec.toJSON().object ?? JSONObject()
     if case .directory(let folder) = location {
@@ -124,7 +124,7 @@ package struct CheckpointQuantizer {
     }
     let key = members["dtype"] != nil ? "dtype" : "torch_dtype"
     if members[key] == nil || options.denseType != nil {
-      members[key] = .string(FourBitCheckpointWriter.torchName(writer.modelType))
+      members[key] = .string(FourBitModelWriter.torchName(writer.modelType))
     }
     members["quantization_config"] = writer.configuration
     try AtomicFile.write("\(stage)/config.json", JSON.object(members).text(.pythonUnsorted) + "\n")
