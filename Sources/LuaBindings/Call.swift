@@ -1,4 +1,5 @@
 import LuaRuntime
+import Synchronization
 
 /// A checked call of a native function: arguments by name.
 package struct Call {
@@ -17,11 +18,10 @@ package struct Call {
     return object
   }
 
-  /// The argument of a declared name; nil where it was left out. Another name is a mistake in the binding, which
-  /// builds for debugging stop at.
+  /// The argument of a declared name; nil where it was left out. For another name see `Undeclared`.
   package subscript(_ name: String) -> LuaValue {
     guard let index = parameters.firstIndex(where: { $0.name == name }) else {
-      assertionFailure("\(function) declares no parameter '\(name)'")
+      Undeclared.note("\(function) declares no parameter '\(name)'")
       return .nil
     }
     return index < arguments.count ? arguments[index] : .nil
@@ -88,10 +88,11 @@ package struct Options {
   let fields: [Parameter]
   package let table: LuaTable?
 
-  /// The option of a declared name; nil where it was left out. Another name is a mistake in the binding, which builds
-  /// for debugging stop at.
+  /// The option of a declared name; nil where it was left out. For another name see `Undeclared`.
   package subscript(_ name: String) -> LuaValue {
-    assert(fields.contains { $0.name == name }, "\(function) declares no option '\(name)'")
+    if !fields.contains(where: { $0.name == name }) {
+      Undeclared.note("\(function) declares no option '\(name)'")
+    }
     return table?[name] ?? .nil
   }
 
@@ -186,4 +187,17 @@ private func editDistance(_ a: String, _ b: String) -> Int {
     rows.append(row)
   }
   return rows[x.count][y.count]
+}
+
+/// Names that a binding read and did not declare. Each is a mistake in the binding: debug builds stop at it, and the test
+/// that calls the whole API expects none.
+enum Undeclared {
+  private static let notes = Mutex<Set<String>>([])
+
+  static var found: Set<String> { notes.withLock { $0 } }
+
+  static func note(_ text: String) {
+    notes.withLock { _ = $0.insert(text) }
+    assertionFailure(text)
+  }
 }

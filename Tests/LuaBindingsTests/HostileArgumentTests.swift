@@ -159,6 +159,7 @@ func makeState(_ options: RunOptions = RunOptions()) throws -> (LuaState, Engine
     let calls = try #require(result.first?.asInt)
     #expect(calls > 100_000, "only \(calls) calls were made")
     #expect(result.last?.asString == engine.classes.map(\.name).sorted().joined(separator: " "))
+    #expect(Undeclared.found.isEmpty)
   }
 
   /// The number of a native function is an upvalue.
@@ -179,18 +180,26 @@ func makeState(_ options: RunOptions = RunOptions()) throws -> (LuaState, Engine
         arguments: [.integer(1)], receiver: nil)
       try #require(call["x"].asInt == 1)
       _ = call["y"]
+      tellUndeclared()  // a build with assertions has stopped before
     }
     let option = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
       let state = try #require(LuaState())
       let options = Options(function: "f", fields: [Parameter("x", .any, "what")], table: state.newTable())
       try #require(options["x"].isNil)
       _ = options["y"]
+      tellUndeclared()
     }
     for (outcome, text) in [(argument, "f declares no parameter 'y'"), (option, "f declares no option 'y'")] {
       let errors = String(decoding: try #require(outcome).standardErrorContent, as: UTF8.self)
       #expect(errors.contains(text), "\(errors)")
     }
   }
+}
+
+/// Ends the process with what was read and not declared.
+private func tellUndeclared() {
+  try? FileHandle.standardError.write(contentsOf: Data(Undeclared.found.joined(separator: "\n").utf8))
+  exit(Undeclared.found.isEmpty ? 0 : 1)
 }
 
 /// Values inside tables that are wrong in type or size, each named in the error.
