@@ -9,7 +9,7 @@ copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 
 mkdir "$copy/qlora"
-tar -C "$root" -cf - Package.swift Sources Tests Examples models --exclude='.build' | tar -C "$copy/qlora" -xf -
+tar -C "$root" --exclude=.build -cf - Package.swift Sources Tests Examples models | tar -C "$copy/qlora" -xf -
 cd "$copy/qlora"
 rm -r Sources/{LuaBindings,LuaRuntime,qlora-run,CLua,CLuaTrampoline,CEdit}
 rm -r Tests/{LuaBindings,LuaRuntime,Recipe,Architecture}Tests
