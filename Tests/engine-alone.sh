@@ -2,7 +2,7 @@
 # The engine without Lua: copies the tree without LuaBindings, LuaRuntime, qlora-run, what they need of C and their tests,
 # builds the product QLoRA, runs the engine's tests, and builds and runs the example for Swift against the copy.
 #
-#   Tests/engine-alone.sh            about six minutes on two cores
+#   Tests/engine-alone.sh            about eight minutes on two cores
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 copy=$(mktemp -d)
