@@ -72,7 +72,7 @@ extension CPUBackend {
 }
 
 /// A block of the allocator, on the books of the ledger.
-private final class BlockStorage: HostStorage, @unchecked Sendable {
+final class BlockStorage: HostStorage, @unchecked Sendable {
   private let block: BlockAllocator.Block
   private let charged: Int
   private let owner: CPUBackend

@@ -26,7 +26,10 @@ extension Tensor {
   /// Address of the first element. A tensor of another device ends the program: callers have refused it.
   @inline(__always)
   var address: UnsafeMutableRawPointer {
-    precondition(storage is HostStorage, "a tensor of another device was given to the CPU")
+    // The first comparison is of two addresses and decides nearly always; the cast calls the runtime.
+    precondition(
+      Swift.type(of: storage) == BlockStorage.self || storage is HostStorage,
+      "a tensor of another device was given to the CPU")
     return unsafeDowncast(storage, to: HostStorage.self).base + offset * dtype.byteCount
   }
 
