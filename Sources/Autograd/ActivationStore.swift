@@ -110,7 +110,7 @@ final class StoredActivation {
     try readAhead(file, thread)
     try reading?.wait()
     reading = nil
-    guard let tensor else { throw TensorError.noGraph(operation: "backward") }
+    guard let tensor else { throw TensorError.graphConsumed(operation: "backward") }
     return tensor
   }
 }

@@ -62,24 +62,20 @@ public func binary(_ operation: BinaryOperation, _ a: Tensor, _ b: Tensor) throw
   return y
 }
 
-private typealias BinaryRule = (_ dy: Tensor, _ a: Tensor, _ b: Tensor, _ y: Tensor) throws -> (Tensor, Tensor)
+typealias BinaryRule = (_ dy: Tensor, _ a: Tensor, _ b: Tensor, _ y: Tensor) throws -> (Tensor, Tensor)
 
 /// Gradients of the differentiable binary operations; the others are piecewise constant.
-nonisolated(unsafe) private let binaryGradients: [BinaryOperation: BinaryRule] = [
+nonisolated(unsafe) let binaryGradients: [BinaryOperation: BinaryRule] = [
   .add: { dy, _, _, _ in (dy, dy) },
-  .subtract: { dy, _, _, _ in (dy, try evaluate(.negate, dy)) },
-  .multiply: { dy, a, b, _ in
-    (try evaluate(.multiply, dy, b, name: "multiply"), try evaluate(.multiply, dy, a, name: "multiply"))
-  },
+  .subtract: { dy, _, _, _ in (dy, try -dy) },
+  .multiply: { dy, a, b, _ in (try dy * b, try dy * a) },
   .divide: { dy, _, b, y in
-    let da = try evaluate(.divide, dy, b, name: "divide")
-    return (da, try evaluate(.negate, try evaluate(.multiply, da, y, name: "divide")))
+    let da = try dy / b
+    return (da, try -(da * y))
   },
   .power: { dy, a, b, y in
-    let exponent = try evaluate(.subtract, b, try scalar(1, like: b), name: "power")
-    let slope = try evaluate(.multiply, b, try evaluate(.power, a, exponent, name: "power"), name: "power")
-    let db = try evaluate(.multiply, y, try evaluate(.log, a), name: "power")
-    return (try evaluate(.multiply, dy, slope, name: "power"), try evaluate(.multiply, dy, db, name: "power"))
+    let slope = try b * evaluate(.power, a, -1 + b, name: "power")
+    return (try dy * slope, try dy * (y * evaluate(.log, a)))
   },
   .maximum: { dy, a, b, _ in try route(dy, first: .greaterEqual, second: .less, a, b) },
   .minimum: { dy, a, b, _ in try route(dy, first: .lessEqual, second: .greater, a, b) },
@@ -89,10 +85,7 @@ nonisolated(unsafe) private let binaryGradients: [BinaryOperation: BinaryRule] =
 private func route(
   _ dy: Tensor, first: BinaryOperation, second: BinaryOperation, _ a: Tensor, _ b: Tensor
 ) throws -> (Tensor, Tensor) {
-  (
-    try evaluate(.multiply, dy, try evaluate(first, a, b, name: "select"), name: "select"),
-    try evaluate(.multiply, dy, try evaluate(second, a, b, name: "select"), name: "select")
-  )
+  (try dy * evaluate(first, a, b, name: "select"), try dy * evaluate(second, a, b, name: "select"))
 }
 
 /// f(x) element by element, f32; other dtypes are converted to f32 first. Sign, floor, ceil and round have gradient 0.
@@ -103,46 +96,46 @@ public func unary(_ operation: UnaryOperation, _ x: Tensor) throws -> Tensor {
   guard isRecording(x) else { return y }
   let (input, output) = (x.detached(), y.detached())
   record(String(describing: operation), inputs: [x], output: y) { dy in
-    guard let slope = try slope(of: operation, x: input, y: output) else {
+    guard let slope = unarySlopes[operation] else {
       return [try Tensor(full: input.shape, value: 0, on: input.backend)]
     }
-    return [try evaluate(.multiply, dy, slope, name: String(describing: operation))]
+    return [try dy * slope(input, output)]
   }
   return y
 }
 
-/// dy/dx of a unary operation, nil where it is zero almost everywhere.
-private func slope(of operation: UnaryOperation, x: Tensor, y: Tensor) throws -> Tensor? {
-  func times(_ a: Tensor, _ b: Tensor) throws -> Tensor { try evaluate(.multiply, a, b, name: "slope") }
-  func plus(_ a: Tensor, _ b: Double) throws -> Tensor { try evaluate(.add, a, try scalar(b, like: a), name: "slope") }
-  func scaled(_ a: Tensor, _ b: Double) throws -> Tensor { try times(a, try scalar(b, like: a)) }
-  switch operation {
-  case .negate: return try scalar(-1, like: x)
-  case .abs: return try evaluate(.sign, x)
-  case .exp: return y
-  case .log: return try evaluate(.reciprocal, x)
-  case .sqrt: return try scaled(try evaluate(.reciprocal, y), 0.5)
-  case .rsqrt: return try scaled(try times(y, try times(y, y)), -0.5)
-  case .sin: return try evaluate(.cos, x)
-  case .cos: return try evaluate(.negate, try evaluate(.sin, x))
-  case .tanh: return try plus(try evaluate(.negate, try times(y, y)), 1)
-  case .sigmoid: return try times(y, try plus(try evaluate(.negate, y), 1))
-  case .silu:
+/// dy/dx of the unary operations; those that are not here have slope 0 almost everywhere.
+nonisolated(unsafe) let unarySlopes: [UnaryOperation: (_ x: Tensor, _ y: Tensor) throws -> Tensor] = [
+  .negate: { x, _ in try scalar(-1, like: x) },
+  .abs: { x, _ in try evaluate(.sign, x) },
+  .exp: { _, y in y },
+  .log: { x, _ in try evaluate(.reciprocal, x) },
+  .sqrt: { _, y in try 0.5 * evaluate(.reciprocal, y) },
+  .rsqrt: { _, y in try -0.5 * (y * (y * y)) },
+  .sin: { x, _ in try evaluate(.cos, x) },
+  .cos: { x, _ in try -evaluate(.sin, x) },
+  .tanh: { _, y in try 1 - y * y },
+  .sigmoid: { _, y in try y * (1 - y) },
+  .silu: { x, _ in
     let s = try evaluate(.sigmoid, x)
-    let bend = try plus(try times(x, try plus(try evaluate(.negate, s), 1)), 1)
-    return try times(s, bend)
-  case .relu: return try evaluate(.greater, x, try scalar(0, like: x), name: "relu")
-  case .gelu:
-    // d/dx of x * Phi(x) in the tanh form: 0.5 (1 + t) + 0.5 x (1 - t^2) c (1 + 3 * 0.044715 x^2)
-    let c = 0.7978845608028654
-    let square = try times(x, x)
-    let t = try evaluate(.tanh, try scaled(try times(x, try plus(try scaled(square, 0.044715), 1)), c))
-    let left = try scaled(try plus(t, 1), 0.5)
-    let bend = try plus(try evaluate(.negate, try times(t, t)), 1)
-    let right = try scaled(try times(try times(x, bend), try plus(try scaled(square, 3 * 0.044715), 1)), 0.5 * c)
-    return try evaluate(.add, left, right, name: "gelu")
-  case .square: return try scaled(x, 2)
-  case .reciprocal: return try evaluate(.negate, try times(y, y))
-  case .sign, .floor, .ceil, .round: return nil
-  }
-}
+    return try s * (1 + x * (1 - s))
+  },
+  .relu: { x, _ in try evaluate(.greater, x, try scalar(0, like: x), name: "relu") },
+  // Of x (1 + t) / 2 with t = tanh(c (x + 0.044715 x^3)), c = sqrt(2 / pi).
+  .gelu: { x, _ in
+    let (c, square) = (0.7978845608028654, try x * x)
+    let t = try evaluate(.tanh, c * (x * (1 + 0.044715 * square)))
+    return try 0.5 * (1 + t) + 0.5 * c * (x * (1 - t * t) * (1 + 3 * 0.044715 * square))
+  },
+  .square: { x, _ in try 2 * x },
+  .reciprocal: { _, y in try -(y * y) },
+]
+
+// Bare operations, not recorded, so that the tables read as formulas.
+private func * (a: Tensor, b: Tensor) throws -> Tensor { try evaluate(.multiply, a, b, name: "slope") }
+private func + (a: Tensor, b: Tensor) throws -> Tensor { try evaluate(.add, a, b, name: "slope") }
+private func * (a: Double, b: Tensor) throws -> Tensor { try scalar(a, like: b) * b }
+private func + (a: Double, b: Tensor) throws -> Tensor { try scalar(a, like: b) + b }
+private func - (a: Double, b: Tensor) throws -> Tensor { try a + -b }
+private func / (a: Tensor, b: Tensor) throws -> Tensor { try evaluate(.divide, a, b, name: "slope") }
+private prefix func - (a: Tensor) throws -> Tensor { try evaluate(.negate, a) }

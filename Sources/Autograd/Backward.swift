@@ -5,7 +5,7 @@ extension Tensor {
   ///
   /// The recorded operations are consumed: a second call needs a new forward pass.
   /// - Parameter seed: gradient of the outermost result; ones for a tensor with one element when omitted.
-  /// - Throws: `TensorError.noGraph` when nothing was recorded or another pass has consumed a part of it, `.notScalar`
+  /// - Throws: `TensorError.noGraph` when nothing was recorded, `.graphConsumed` when another pass has used a part of it, `.notScalar`
   ///   without a seed for a larger tensor, `.shapeMismatch` for a seed of another shape, `.otherDevice`,
   ///   `.outOfMemory`; `.spillFailed` and `.spillDamaged` with a `ActivationStore`; what a checkpointed body throws;
   ///   what the device reports.
@@ -19,7 +19,7 @@ extension Tensor {
     _ = try backend(for: "backward", with: seed)
     try GradientMode.disabled {
       guard let edge = producer as? GraphEdge else { return try deposit(seed) }
-      guard edge.node.backward != nil else { throw TensorError.noGraph(operation: "backward (second time)") }
+      guard edge.node.backward != nil else { throw TensorError.graphConsumed(operation: "backward") }
       edge.node.outputGradients[edge.index] = seed
       for node in reachable(from: edge.node) { try propagate(node) }
     }
@@ -52,7 +52,7 @@ private func reachable(from root: GraphNode) -> [GraphNode] {
 }
 
 private func propagate(_ node: GraphNode) throws {
-  guard let backward = node.backward else { throw TensorError.noGraph(operation: "backward (second time)") }
+  guard let backward = node.backward else { throw TensorError.graphConsumed(operation: "backward") }
   let gradients = try zip(node.outputGradients, node.outputTypes).map { gradient, type in
     try gradient.map { $0.dtype == type || !type.isFloat ? $0 : try $0.converted(to: type) }
   }

@@ -90,7 +90,7 @@ struct SavedInput {
 
   func value() throws -> Tensor {
     if let tensor { return tensor }
-    guard let tensor = try node?.recomputedOutput() else { throw TensorError.noGraph(operation: "backward") }
+    guard let tensor = try node?.recomputedOutput() else { throw TensorError.graphConsumed(operation: "backward") }
     return tensor
   }
 }

@@ -26,6 +26,8 @@ public enum TensorError: Error, Equatable, Sendable {
   case notScalar(operation: String, shape: [Int])
   /// A tensor without the graph that a backward pass needs.
   case noGraph(operation: String)
+  /// An earlier backward pass has used what the operations had recorded.
+  case graphConsumed(operation: String)
   /// A change in place of a tensor that takes part in a gradient computation.
   case inPlaceOnGraph(operation: String)
   /// A spill file that cannot be made, written or read, with the system's error code; `path` is its directory.
@@ -94,6 +96,8 @@ extension TensorError: CustomStringConvertible {
       "\(operation): expected a tensor with one element, got shape \(shape)"
     case .noGraph(let operation):
       "\(operation): this tensor was not computed from anything that wants a gradient"
+    case .graphConsumed(let operation):
+      "\(operation): an earlier backward pass has used what was recorded; a second one needs a new forward pass"
     case .inPlaceOnGraph(let operation):
       "\(operation): in-place change of a tensor that takes part in a gradient computation"
     case .spillFailed(let content, let path, .create, let code):
