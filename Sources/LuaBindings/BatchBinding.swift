@@ -90,7 +90,7 @@ extension Engine {
             + "no target, since nothing predicts it.",
           [
             Parameter("ids", .table, "token ids"),
-            Parameter("trained", .table, "list of { first, last } positions in ids, from 1"),
+            Parameter("trained", .table, "list of { first, last } positions in ids, from 1, ascending and apart"),
             Parameter("dropped", .integer, optional: true, "tokens that were cut off; default 0"),
           ], returns: "integer"
         ) { call in

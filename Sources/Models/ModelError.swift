@@ -17,6 +17,8 @@ public enum ModelError: Error, Equatable, Sendable {
   case tooLong(tokens: Int, limit: Int)
   /// No target counts in the loss.
   case noTrainedTokens
+  /// A trained range that starts before the one in front of it ends: its targets would count twice.
+  case overlappingRanges(first: Range<Int>, second: Range<Int>)
   /// A sample number outside 0..<`count`.
   case noSuchSample(number: Int, count: Int)
   /// A NaN or an infinity, at the flat `index`, in a tensor that is to be quantized.
@@ -115,6 +117,8 @@ extension ModelError: CustomStringConvertible {
       "\(module): its adapter gave an output of shape \(got), the layer has \(expected)"
     case .badReplacement(let module, let expected, let got):
       "hook on \(module): the tensor it returned has shape \(got), the output has \(expected); return nil to leave it"
+    case .overlappingRanges(let first, let second):
+      "trained ranges must ascend and not overlap: \(second) comes after \(first)"
     case .recursiveHook(let module):
       "hook on \(module): it runs the model again and so itself, without end; keep the tensor and compute afterwards"
     case .noSuchLayer(let layer, let count):

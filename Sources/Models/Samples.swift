@@ -50,8 +50,11 @@ public final class Samples {
   ///   - trained: ranges of positions in `ids`, ascending and disjoint; what lies outside is ignored.
   ///   - dropped: tokens that a limit on the length cut off.
   /// - Returns: its trained targets. The first token is never a target (`NextToken`).
-  /// - Throws: `TensorError.outOfMemory`.
+  /// - Throws: `ModelError.overlappingRanges`, `TensorError.outOfMemory`.
   public func append(_ ids: [Int32], trained: [Range<Int>], dropped: Int = 0) throws -> Int {
+    for (first, second) in zip(trained, trained.dropFirst()) where second.lowerBound < first.upperBound {
+      throw ModelError.overlappingRanges(first: first, second: second)
+    }
     let length = Int32(ids.count)
     let own = trained.map { $0.clamped(to: ids.indices) }.filter { !$0.isEmpty }.map {
       Int32($0.lowerBound)..<Int32($0.upperBound)

@@ -44,6 +44,17 @@ private func filled(_ count: Int, on backend: CPUBackend) throws -> (Samples, [[
     #expect(batch.segments == [0, 4, 8] && batch.positions == [0, 1, 2, 3, 0, 1, 2, 3])
   }
 
+  @Test func rangesThatOverlapAreRefused() throws {
+    let samples = Samples(on: CPUBackend(threadCount: 1))
+    for (first, second) in [(0..<3, 2..<4), (2..<4, 0..<2)] {
+      #expect(throws: ModelError.overlappingRanges(first: first, second: second)) {
+        try samples.append([5, 6, 7, 8], trained: [first, second])
+      }
+    }
+    #expect(samples.count == 0)
+    #expect(try samples.append([5, 6, 7, 8], trained: [0..<2, 2..<4]) == 3)
+  }
+
   @Test func windowsAreOneStreamAndSelectionsShareIt() throws {
     let backend = CPUBackend(threadCount: 1)
     let samples = Samples(on: backend)

@@ -123,7 +123,7 @@ function Model:without_adapters(body) end
 ---@class Model.attach_lora.options
 ---@field name string full dotted name of the module
 ---@field rank integer columns of B and rows of A
----@field alpha number the branch counts alpha / rank; default the rank
+---@field alpha number the branch counts alpha / rank
 ---@field dropout? number share of the branch's inputs that are dropped, below 1 (default 0)
 ---@field lr? number factor on the optimizer's learning rate (default 1)
 ---@field rslora? boolean scale by alpha / sqrt(rank) instead (default false)
@@ -211,7 +211,7 @@ function Model:free() end
 
 ---@class Model.add_lora.options
 ---@field select any a function of the module, a list of names, "all-linear" or a qlora.select helper
----@field alpha? number the branch counts alpha / rank; default the rank
+---@field alpha? number the branch counts alpha / rank
 ---@field dropout? number share of the branch's inputs that are dropped, below 1 (default 0)
 ---@field init? "default"|"gaussian" how A is drawn: Kaiming-uniform as PEFT, or normal (default "default")
 ---@field lr? number factor on the optimizer's learning rate (default 1)
@@ -847,7 +847,7 @@ local Samples = {}
 
 ---Adds a sample and returns its trained targets; one without any is not added and gives 0. The first token is no target, since nothing predicts it.
 ---@param ids table token ids
----@param trained table list of { first, last } positions in ids, from 1
+---@param trained table list of { first, last } positions in ids, from 1, ascending and apart
 ---@param dropped? integer tokens that were cut off; default 0
 ---@return integer
 function Samples:append(ids, trained, dropped) end
