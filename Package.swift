@@ -123,8 +123,8 @@ let package = Package(
   ],
   swiftLanguageModes: [.v6])
 
-// The engine stands without Lua: a copy of the tree without the folders of LuaBindings, LuaRuntime and qlora-run is a
-// package of what is left (Tests/engine-alone.sh builds and tests it).
+// The engine stands without Lua: a copy of the tree without the folders of LuaBindings, LuaRuntime and qlora-run and of
+// their tests is a package of what is left (Tests/engine-alone.sh builds and tests it).
 func isPresent(_ target: Target) -> Bool {
   let folder = (target.type == .test ? "Tests/" : "Sources/") + target.name
   return FileManager.default.fileExists(atPath: Context.packageDirectory + "/" + folder)

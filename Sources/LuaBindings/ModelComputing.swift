@@ -152,7 +152,10 @@ extension Engine {
   private func generate(_ call: Call) throws -> String {
     let model = try model(call)
     // A plan runs recipes without weights up to their first step; what they write before it is no result.
-    if self.options.plan, !model.isLoaded { return "" }
+    guard model.isLoaded else {
+      if self.options.plan { return "" }
+      throw ModelError.headerOnly(operation: "generate")
+    }
     let options = call.options("options")
     let prompt = try ids(call, "input", special: options.bool("special") ?? true)
     var generation = GenerationOptions(

@@ -197,8 +197,9 @@ extension Engine {
 
   private func numbers(_ value: LuaValue, of hyperparameter: Hyperparameter, _ call: Call) throws -> [Float] {
     if hyperparameter.count == 1, let number = value.asDouble { return [Float(number)] }
-    let numbers = (value.asTable?.elements ?? []).compactMap(\.asDouble)
-    guard hyperparameter.count > 1, numbers.count == hyperparameter.count else {
+    let elements = value.asTable?.elements ?? []
+    let numbers = elements.compactMap(\.asDouble)
+    guard hyperparameter.count > 1, elements.count == hyperparameter.count, numbers.count == elements.count else {
       throw call.invalid("\(hyperparameter.name) must be a list of \(hyperparameter.count) numbers")
     }
     return numbers.map { Float($0) }
@@ -208,9 +209,8 @@ extension Engine {
   var parameterNames: [ObjectIdentifier: (name: String, factor: Double)] {
     var names: [ObjectIdentifier: (name: String, factor: Double)] = [:]
     for model in models.compactMap(\.model) {
-      for (name, tensor) in model.trainableParameters { names[ObjectIdentifier(tensor)] = (name, 1) }
-      for adapter in model.adapters {
-        for (name, tensor, factor) in adapter.parameters { names[ObjectIdentifier(tensor)] = (name, factor) }
+      for parameter in model.optimizedParameters {
+        names[ObjectIdentifier(parameter.tensor)] = (parameter.name, parameter.learningRateFactor)
       }
     }
     return names

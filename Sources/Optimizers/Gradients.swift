@@ -22,13 +22,10 @@ public enum Gradients {
   }
 
   /// Scales the gradients themselves down where their norm is above the limit, for those who look at them afterwards.
-  /// - Returns: the norm before.
-  /// - Throws: as `scale`.
-  @discardableResult
-  /// Scales the gradients themselves down where their norm is above the limit, for those who look at them afterwards.
   /// - Returns: The norm before.
   /// - Throws: `OptimizerError.badGradientLimit` for a limit of 0 or less and for NaN; `TensorError.outOfMemory`; what
   ///   the device reports.
+  @discardableResult
   public static func clip(_ tensors: [Tensor], to limit: Double) throws -> Double {
     _ = try scale(norm: 0, limit: limit)  // a bad limit is told before any work
     let norm = try norm(of: tensors)

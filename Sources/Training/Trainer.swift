@@ -44,6 +44,7 @@ public final class Trainer {
   ///   unless the optimizer's own update failed on its way.
   @discardableResult
   public func step(_ parts: [MicroBatch], learningRate: Double? = nil) throws -> Report {
+    guard !parts.isEmpty else { throw TrainingError.noParts }
     optimizer.zeroGradients()
     var (loss, tokens) = (0.0, 0)
     for (number, part) in parts.enumerated() {
@@ -72,6 +73,8 @@ public final class Trainer {
 public enum TrainingError: Error, Equatable, Sendable {
   /// The loss of a part is NaN or infinite; `microBatch` counts from 1.
   case lossNotFinite(loss: Double, microBatch: Int)
+  /// A step over no part at all.
+  case noParts
   /// Trained tensors that the first step gave no gradient.
   case missingGradients([String])
   /// The norm of all gradients is NaN or infinite; `names` are the tensors whose gradients have such an element.
@@ -84,6 +87,7 @@ extension TrainingError: CustomStringConvertible {
     switch self {
     case .lossNotFinite(let loss, let microBatch):
       "training: the loss of micro-batch \(microBatch) is \(loss); the weights are those of the last step"
+    case .noParts: "training: a step needs at least one micro-batch"
     case .missingGradients(let names):
       "training: no gradient reaches \(names.prefix(3).joined(separator: ", "))\(names.count > 3 ? ", ..." : "") "
         + "(\(names.count) in all); what takes no part in the loss cannot be trained"

@@ -75,6 +75,10 @@ extension Invocation {
       }
       if try !takeRunFlag(argument, &rest) { scriptArguments.append(argument) }
     }
+    if let directory = options.resume, script == nil, actions.isEmpty {
+      throw UsageError(
+        description: "--resume \(directory) has no recipe to go on with; write --resume [DIR] RECIPE.lua")
+    }
   }
 
   /// Takes a flag that says how a recipe is run, and its value from `rest`.

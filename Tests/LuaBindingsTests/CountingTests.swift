@@ -40,7 +40,7 @@ import Testing
         """)
     let numbers = try found.map { try #require($0.asInt) }
     #expect(numbers[0] == 200 && numbers[1] > 1000)
-    #expect(numbers[2] == numbers[3] && numbers[2] >= 4 * numbers[1] && numbers[2] < 16 * numbers[1] + 65536)
+    #expect(numbers[2] == numbers[3] && numbers[2] >= 4 * numbers[1] && numbers[2] < 8 * numbers[1] + 16384)
   }
 
   /// Rows, batches and steps of a data set agree with each other.

@@ -89,6 +89,8 @@ import Testing
     #expect(try output(["--", "recipe.lua", "--plan"]) == "8\trun\t--plan\n")
     let wrong = try Program.run(["recipe.lua", "--threads", "none"], in: directory)
     #expect(wrong.code == 2 && wrong.errors.contains("--threads needs an integer"))
+    let alone = try Program.run(["--resume", "run"])
+    #expect(alone.code == 2 && alone.errors.contains("--resume run has no recipe to go on with"), "\(alone.errors)")
   }
 
   @Test func shippedRecipesRunByName() throws {

@@ -78,11 +78,22 @@ private func bits(_ model: LanguageModel) throws -> [[UInt32]] {
   @Test func whatTakesNoPartInTheLossIsNamed() throws {
     let model = try makeModel()
     let trainer = try Trainer(model, try optimizer(model))
-    let data = try samples(model)
-    model.usesAdapters = false
-    #expect(throws: (any Error).self) { try trainer.step(data.microBatches([0], size: 1, step: 1)) }
-    model.usesAdapters = true
-    try trainer.step(data.microBatches([0], size: 1, step: 1))
+    let parts = try samples(model).microBatches([0], size: 1, step: 1)
+    // B starts at zero; with A at zero too neither gets a gradient.
+    let idle = try #require(model.adapters.last)
+    let a = try idle.tensors[0].copied()
+    try model.backend.fill(idle.tensors[0], 0)
+    let before = try bits(model)
+    #expect(throws: TrainingError.missingGradients([idle.moduleName])) { try trainer.step(parts) }
+    try model.backend.fill(idle.tensors[1], .nan)
+    #expect { try trainer.step(parts) } throws: { error in
+      if case TrainingError.lossNotFinite(_, microBatch: 1)? = error as? TrainingError { true } else { false }
+    }
+    try model.backend.fill(idle.tensors[1], 0)
+    #expect(throws: TrainingError.noParts) { try trainer.step([]) }
+    #expect(try bits(model) == before && trainer.optimizer.stepCount == 0)
+    try model.backend.copy(a, into: idle.tensors[0])
+    try trainer.step(parts)
     #expect(try model.missingGradients() == [])
     let weight = try #require(model.trainableParameters.first)
     try model.backend.fill(try #require(weight.tensor.gradient), .nan)
