@@ -97,6 +97,14 @@ let package = Package(
       ]),
     .executableTarget(name: "qlora-run", dependencies: ["LuaBindings", "LuaRuntime", "CEdit"]),
 
+    // MARK: Benchmarks
+    .executableTarget(
+      name: "kernel-bench",
+      dependencies: ["CPUBackend", "Quantization", "Tensors"],
+      path: "Benchmarks/kernels/kernel-bench",
+      // The bandwidth limits are loops of this program.
+      swiftSettings: [.unsafeFlags(["-Xcc", "-march=native", "-enforce-exclusivity=unchecked"])]),
+
     // MARK: Tests
     tests("Numerics", ["Numerics"]),
     tests("CPUBackend", ["CPUBackend", "Tensors", "Numerics"], swiftSettings: optimised),
@@ -126,7 +134,7 @@ let package = Package(
 // The engine stands without Lua: a copy of the tree without the folders of LuaBindings, LuaRuntime and qlora-run and of
 // their tests is a package of what is left (Tests/engine-alone.sh builds and tests it).
 func isPresent(_ target: Target) -> Bool {
-  let folder = (target.type == .test ? "Tests/" : "Sources/") + target.name
+  let folder = target.path ?? (target.type == .test ? "Tests/" : "Sources/") + target.name
   return FileManager.default.fileExists(atPath: Context.packageDirectory + "/" + folder)
 }
 package.targets.removeAll { !isPresent($0) }

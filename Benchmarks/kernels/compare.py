@@ -2,7 +2,7 @@
 """kernel-bench against torch and bitsandbytes, interleaved A B A B on the same machine; prints a markdown table.
 
 usage: compare.py [--rounds 2] [--threads 2] [table...]
-Run Benchmarks/peers/prepare.sh and `swift build -c release` here first. Rates are the best of all rounds.
+Run Benchmarks/peers/prepare.sh and `swift build -c release --product kernel-bench` first. Rates are the best of all rounds.
 """
 import argparse
 import json
@@ -16,7 +16,7 @@ parser.add_argument("--rounds", type=int, default=2)
 parser.add_argument("--threads", default="2")
 parser.add_argument("tables", nargs="*")
 options = parser.parse_args()
-sides = {"engine": [os.path.join(here, ".build/release/kernel-bench"), "--json"],
+sides = {"engine": [os.path.join(here, "../../.build/release/kernel-bench"), "--json"],
          "peer": [python, os.path.join(here, "peer.py")]}
 best, limits, units = {"engine": {}, "peer": {}}, {}, {}
 for _ in range(options.rounds):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Draws where the kernels stand below the machine's limits: docs/roofline.svg.
 
-usage: roofline.py [--threads 2] [--results FILE] [OUTPUT.svg]   (run `swift build -c release` here first)
+usage: roofline.py [--threads 2] [--results FILE] [OUTPUT.svg]   (run `swift build -c release --product kernel-bench` first)
 
 Limits and kernels are measured in one run of kernel-bench; --results keeps its lines, or reads them where FILE exists.
 Intensity is the arithmetic of a kernel over the bytes it must move at least; an exponential counts 20 operations. The
@@ -61,7 +61,7 @@ def measured():
     if options.results and os.path.exists(options.results):
         lines = open(options.results).read().splitlines()
     else:
-        command = [os.path.join(here, ".build/release/kernel-bench"), "--json", "--seconds", "0.3", "--threads",
+        command = [os.path.join(here, "../../.build/release/kernel-bench"), "--json", "--seconds", "0.3", "--threads",
                    options.threads]
         lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
         if options.results:

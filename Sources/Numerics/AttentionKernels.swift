@@ -56,7 +56,7 @@ package struct AttentionTask: @unchecked Sendable {
 }
 
 /// The attention functions of one instruction-set build; each takes the address of an `AttentionTask`.
-package struct AttentionKernels: Sendable {
+public struct AttentionKernels: Sendable {
   package typealias Run = @convention(c) (UnsafeRawPointer) -> Void
 
   /// Attention of one head over query rows, blockwise with running softmax.
@@ -65,7 +65,7 @@ package struct AttentionKernels: Sendable {
   package var backward: Run
 
   /// Rows of a block of queries and of keys: S and P of a block are 16 KiB each, which stay in L1 with the operands.
-  package static let block = 64
+  @inlinable public static var block: Int { 64 }
 
   /// Floats of scratch: blocks of [64, headDim] and [64, 64], row statistics, and dQ of a whole sequence.
   package static func scratchCount(headDim: Int, queryCount: Int) -> Int {

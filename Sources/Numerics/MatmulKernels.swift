@@ -4,7 +4,7 @@
 /// (each lane contiguous along the contraction, `panelStride` words apart), the other in "column panels"
 /// (`columns` lanes next to each other for each step of the contraction). A word is a float, or with
 /// `pairsBF16` and bfloat16 precision a pair of bfloat16 values.
-package struct MatmulKernels: Sendable {
+public struct MatmulKernels: Sendable {
   /// Packs `lanes` x `k` elements: (source, type, source stride, contraction is contiguous, lanes, k, destination,
   /// lane stride, word stride, mode, scratch). One of the destination strides is 1.
   package typealias Pack =
@@ -66,11 +66,11 @@ package struct MatmulKernels: Sendable {
   package var pairsBF16: Bool
 
   /// Words between the lanes of a row panel, and the most words of one panel.
-  package static let panelStride = 256
+  @inlinable public static var panelStride: Int { 256 }
   /// Lanes that the buffer of a row panel has room for: packing writes 16 at a time.
-  package static let panelLanes = 16
+  @inlinable public static var panelLanes: Int { 16 }
   /// Floats that the scratch space of a kernel must hold: a decoded rectangle and two 16 x 16 blocks.
-  package static let scratchCount = 512 * 32 + 512
+  @inlinable public static var scratchCount: Int { 512 * 32 + 512 }
 
   package init(
     pack: Pack, multiply: Multiply, store: Store, packQuantized: PackQuantized, dots: Dots,
@@ -90,7 +90,7 @@ package struct MatmulKernels: Sendable {
 }
 
 /// How the words of a product are made. Raw values are what the kernels receive.
-package enum MatmulMode: Int32, Sendable {
+public enum MatmulMode: Int32, Sendable {
   /// Floats as they are.
   case float = 0
   /// Pairs of bfloat16 values.

@@ -33,7 +33,7 @@ enum PrintedCommands {
 
   static let substitutes: [Substitute] = [
     .init(text: "peers/prepare.sh", reason: "installs torch", form: .instead("sh -n Benchmarks/peers/prepare.sh")),
-    .init(text: "cd Benchmarks/kernels", reason: "a benchmark of minutes, and torch", form: .parsed),
+    .init(text: "--product kernel-bench", reason: "a benchmark of minutes, and torch", form: .parsed),
     .init(text: "python3 Benchmarks/", reason: "a benchmark of minutes", form: .parsed),
     .init(text: "make test", reason: "runs this test", form: .instead("make -n test")),
     .init(text: "make lint", reason: "needs luacheck", form: .instead("make -n lint")),
