@@ -32,83 +32,119 @@ public struct LinearLayer {
 /// - Throws: `TensorError.otherDevice`, `.innerDimensions`, `.badShape` for an x that is not contiguous,
 ///   `.shapeMismatch` for a bias that does not broadcast, `.outOfMemory`; what the device reports.
 public func linear(_ x: Tensor, _ layers: [LinearLayer], precision: DType) throws -> [Tensor] {
-  let backend = x.backend
   let x = try layers.reduce(x) { x, layer in
     _ = try x.backend(for: "linear", with: layer.weight.anchor, layer.branch?.a, layer.branch?.b)
     _ = try x.backend(for: "linear", with: layer.bias)
     return try x.contiguousRows(columns: layer.weight.shape[1], operation: "linear", other: layer.weight.shape)
   }
-  let tokens = x.shape[0]
-  let outputs = try layers.map { layer in
-    let y = try Tensor(empty: [tokens, layer.weight.shape[0]], dtype: x.dtype, on: backend)
-    if let bias = layer.bias { try backend.copy(try bias.broadcasted(to: y.shape), into: y) }
-    guard let branch = layer.branch else { return LinearOutput(y: y, addsToOld: layer.bias != nil) }
-    let low = try Tensor(empty: [tokens, layer.rank], dtype: .f32, on: backend)
-    if layer.isMasked {
-      try backend.matmul(
+  let outputs = try layers.map { try $0.output(of: x, precision: precision) }
+  try x.backend.linear(x, layers.map(\.operands), into: outputs, precision: precision)
+  guard GradientMode.isEnabled else { return outputs.map(\.y) }
+
+  let rule = LinearRule(x, layers, lows: outputs.map(\.low), precision: precision)
+  let inputs: [Tensor?] = [x] + layers.flatMap { [$0.trainedWeight, $0.bias, $0.branch?.a, $0.branch?.b] }
+  record("linear", inputs: inputs, outputs: outputs.map(\.y)) { try rule.gradients($0) }
+  return outputs.map(\.y)
+}
+
+extension LinearLayer {
+  /// Memory for the outputs of a product with x, with what is added to it or given to it already in place.
+  fileprivate func output(of x: Tensor, precision: DType) throws -> LinearOutput {
+    let y = try Tensor(empty: [x.shape[0], weight.shape[0]], dtype: x.dtype, on: x.backend)
+    if let bias { try x.backend.copy(try bias.broadcasted(to: y.shape), into: y) }
+    guard let branch else { return LinearOutput(y: y, addsToOld: bias != nil) }
+    let low = try Tensor(empty: [x.shape[0], rank], dtype: .f32, on: x.backend)
+    if isMasked {
+      try x.backend.matmul(
         try branch.masked(x), transposeA: false, branch.a, transposeB: true, alpha: branch.scaling, beta: 0, into: low,
         precision: precision)
     }
-    return LinearOutput(y: y, addsToOld: layer.bias != nil, low: low, lowIsGiven: layer.isMasked)
+    return LinearOutput(y: y, addsToOld: bias != nil, low: low, lowIsGiven: isMasked)
   }
-  try backend.linear(x, layers.map(\.operands), into: outputs, precision: precision)
-  guard GradientMode.isEnabled else { return outputs.map(\.y) }
+}
 
-  // The rule must not hold x or the outputs themselves.
-  let lows = outputs.map(\.low)
-  let (width, dtype, needsInput) = (x.shape[1], x.dtype, x.requiresGradient)
-  // The input is saved only for the gradients of weights; a frozen layer needs none of it.
-  let savedInput =
-    layers.contains { $0.branch != nil || $0.trainedWeight != nil } ? SavedInput(x) : nil
-  let inputs: [Tensor?] = [x] + layers.flatMap { [$0.trainedWeight, $0.bias, $0.branch?.a, $0.branch?.b] }
-  record("linear", inputs: inputs, outputs: outputs.map(\.y)) { gradients in
-    var results = [Tensor?](repeating: nil, count: 1 + 4 * layers.count)
-    let reached = layers.indices.filter { gradients[$0] != nil }
+/// The backward pass of `linear`. It must not hold x or the outputs themselves.
+private struct LinearRule {
+  let layers: [LinearLayer]
+  /// h = scaling * dropout(x) A^T of each layer with a branch.
+  let lows: [Tensor?]
+  let precision: DType
+  let backend: any Backend
+  let tokens: Int
+  /// Columns of dx, where it is wanted.
+  let inputWidth: Int?
+  let dtype: DType
+  /// Only for the gradients of weights; frozen layers need none of it.
+  let savedInput: SavedInput?
+
+  init(_ x: Tensor, _ layers: [LinearLayer], lows: [Tensor?], precision: DType) {
+    self.layers = layers
+    self.lows = lows
+    self.precision = precision
+    (backend, tokens, dtype) = (x.backend, x.shape[0], x.dtype)
+    inputWidth = x.requiresGradient ? x.shape[1] : nil
+    savedInput = layers.contains { $0.branch != nil || $0.trainedWeight != nil } ? SavedInput(x) : nil
+  }
+
+  /// Gradients of x and then of weight, bias, A and B of each layer, where one is wanted and one arrives.
+  func gradients(_ gradients: [Tensor?]) throws -> [Tensor?] {
     let dys = try gradients.map { try $0?.contiguous() }
-    // The gradients of all h side by side, so that those of all A are one product; masked branches come last.
-    let order = reached.filter { !layers[$0].isMasked } + reached.filter { layers[$0].isMasked }
-    let ranks = order.map { layers[$0].rank }
-    let dLow = try Tensor(empty: [tokens, ranks.reduce(0, +)], dtype: .f32, on: backend)
-    var column = 0
-    var slices: [Int: Range<Int>] = [:]
-    for (index, rank) in zip(order, ranks) where rank > 0 {
-      slices[index] = column..<column + rank
-      column += rank
-    }
-    let dLows = try layers.indices.map { index in try slices[index].map { try dLow.narrowed(1, $0) } }
-    let dx = needsInput ? try Tensor(empty: [tokens, width], dtype: dtype, on: backend) : nil
+    let reached = layers.indices.filter { dys[$0] != nil }
+    let low = try LowGradients(layers, reached, tokens: tokens, on: backend)
+    let dx = try inputWidth.map { try Tensor(empty: [tokens, $0], dtype: dtype, on: backend) }
     try backend.linearBackward(
-      reached.map { LinearGradient(dy: dys[$0]!, dLow: dLows[$0], reachesInput: !layers[$0].isMasked) },
+      reached.map { LinearGradient(dy: dys[$0]!, dLow: low.parts[$0], reachesInput: !layers[$0].isMasked) },
       reached.map { layers[$0].operands }, into: dx, precision: precision)
-    results[0] = dx
 
-    let shared = order.filter { !layers[$0].isMasked }.reduce(0) { $0 + layers[$1].rank }
-    let dA =
-      shared == 0
-      ? nil
-      : try savedInput.map {
-        try product(try dLow.narrowed(1, 0..<shared), transposed: true, $0.value(), precision: precision)
-      }
+    // x is read once for the A of all branches without a mask.
+    let dA = try low.unmasked.flatMap { low in
+      try savedInput.map { try product(low, transposed: true, $0.value(), precision: precision) }
+    }
+    var results = [Tensor?](repeating: nil, count: 1 + 4 * layers.count)
+    results[0] = dx
     for index in reached {
-      let (layer, dy) = (layers[index], dys[index]!)
-      let first = 1 + 4 * index
+      let (layer, dy, first) = (layers[index], dys[index]!, 1 + 4 * index)
       if layer.trainedWeight != nil, let savedInput {
         results[first] = try product(dy, transposed: true, savedInput.value(), precision: precision)
       }
       if let bias = layer.bias, bias.requiresGradient { results[first + 1] = try columnSums(dy) }
-      guard let branch = layer.branch, let low = lows[index], let slice = slices[index], let savedInput else {
-        continue
-      }
+      guard let branch = layer.branch, let h = lows[index], let dh = low.parts[index], let savedInput else { continue }
       results[first + 2] =
         layer.isMasked
-        ? try product(dLows[index]!, transposed: true, try branch.masked(savedInput.value()), precision: precision)
-        : try dA?.narrowed(0, slice)
-      results[first + 3] = try product(dy, transposed: true, low, precision: precision)
-      if layer.isMasked, let dx { try branch.addMasked(dLows[index]!, into: dx, precision: precision) }
+        ? try product(dh, transposed: true, try branch.masked(savedInput.value()), precision: precision)
+        : try dA?.narrowed(0, low.columns[index])
+      results[first + 3] = try product(dy, transposed: true, h, precision: precision)
+      if layer.isMasked, let dx { try branch.addMasked(dh, into: dx, precision: precision) }
     }
     return results
   }
-  return outputs.map(\.y)
+}
+
+/// The gradients of the h of all branches side by side, so that those of all A are one product; masked branches come
+/// last.
+private struct LowGradients {
+  /// [T, rank] by layer; none without a branch or without a gradient.
+  let parts: [Tensor?]
+  /// The columns of each layer.
+  let columns: [Range<Int>]
+  /// [T, ranks] of the branches without a mask.
+  let unmasked: Tensor?
+
+  init(_ layers: [LinearLayer], _ reached: [Int], tokens: Int, on backend: any Backend) throws {
+    var columns = [Range<Int>](repeating: 0..<0, count: layers.count)
+    var (count, shared) = (0, 0)
+    for isMasked in [false, true] {
+      for index in reached where layers[index].isMasked == isMasked {
+        columns[index] = count..<count + layers[index].rank
+        count += layers[index].rank
+      }
+      if !isMasked { shared = count }
+    }
+    let all = try Tensor(empty: [tokens, count], dtype: .f32, on: backend)
+    parts = try columns.map { $0.isEmpty ? nil : try all.narrowed(1, $0) }
+    unmasked = shared == 0 ? nil : try all.narrowed(1, 0..<shared)
+    self.columns = columns
+  }
 }
 
 /// `linear` of one layer.

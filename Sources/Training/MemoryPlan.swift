@@ -34,6 +34,9 @@ package struct PlanRequest: Sendable {
     self.streams = streams
     self.optimizer = optimizer
   }
+
+  /// Forward and backward passes of one step.
+  var passCount: Int { (batch + microBatch - 1) / microBatch }
 }
 
 /// Memory by category and by moment of a training step, disk, and arithmetic.
@@ -82,60 +85,69 @@ package struct MemoryPlan: Sendable {
     twin.checkpointing = request.checkpointing
     twin.checkpointInterval = request.checkpointInterval
     twin.activationStore = request.checkpointing && request.offloads ? ActivationStore() : nil
-    let trained = twin.trainableParameters
-    trainableCount = trained.reduce(0) { $0 + $1.tensor.elementCount }
+    let state = Optimizer.plannedState(twin.trainableParameters.map(\.tensor.elementCount), request.optimizer)
     parameterCount = model.modules.reduce(0) { $0 + $1.parameterCount }
-    adapterByteCount = twin.adapters.reduce(0) { $0 + $1.byteCount }
-    let state = Optimizer.plannedState(trained.map { $0.tensor.elementCount }, request.optimizer)
-    optimizerByteCount = state.spilled > 0 ? state.spilled : state.blocks.reduce(0, +)
-    spillByteCount = state.spilled
-    checkpointByteCount = 4 * trainableCount + adapterByteCount + optimizerByteCount
-    work = StepWork(twin, request)
+    count(twin, state, request)
+    streamedByteCount = request.passCount * rehearsal.streamedByteCount
 
-    let passes = (request.batch + request.microBatch - 1) / request.microBatch
-    streamedByteCount = passes * rehearsal.streamedByteCount
     peak = held + rehearsal.loadPeak
     categories = parts(backend, program: programByteCount, samples: samplesByteCount)
     var tensors: [String: Int] = [:]
-    func measure(_ name: String, _ body: () throws -> Void) rethrows {
+    try rehearse(twin, request, state.blocks, on: backend) { moment, body in
       backend.resetResidentPeak()
       backend.memory.resetPeak()
       try body()
-      tensors[name] = max(tensors[name] ?? 0, backend.memory.peak)
+      tensors[moment] = max(tensors[moment] ?? 0, backend.memory.peak)
       let reached = held + rehearsal.fileByteCount + backend.peakResidentByteCount
       guard reached > peak else { return }
       peak = reached
       categories = parts(backend, program: programByteCount, samples: samplesByteCount)
     }
+    activationByteCount = backend.memory.highest(.activations)
+    spillByteCount += twin.activationStore?.peakByteCount ?? 0
+    let base = held + backend.scratchByteCount
+    moments =
+      [("load", held + rehearsal.loadPeak)]
+      + ["forward", "backward", "optimizer", "checkpoint"].map { ($0, base + (tensors[$0] ?? 0)) }
+  }
+
+  /// What follows from the shapes alone.
+  private mutating func count(_ twin: LanguageModel, _ state: (blocks: [Int], spilled: Int), _ request: PlanRequest) {
+    trainableCount = twin.trainableParameters.reduce(0) { $0 + $1.tensor.elementCount }
+    adapterByteCount = twin.adapters.reduce(0) { $0 + $1.byteCount }
+    optimizerByteCount = state.spilled > 0 ? state.spilled : state.blocks.reduce(0, +)
+    spillByteCount = state.spilled
+    checkpointByteCount = 4 * trainableCount + adapterByteCount + optimizerByteCount
+    work = StepWork(twin, request)
+  }
+
+  /// Runs the moments of two steps, each under `measure`: the second one finds the blocks that the first one left, and
+  /// batches of other lengths leave others.
+  private func rehearse(
+    _ twin: LanguageModel, _ request: PlanRequest, _ stateBlocks: [Int], on backend: any Backend,
+    measure: (_ moment: String, _ body: () throws -> Void) throws -> Void
+  ) throws {
     func pass(_ batch: Batch) throws {
       var loss: Tensor?
       try measure("forward") { loss = try twin.loss(batch) }
       try measure("backward") { try loss?.backward() }
     }
-    func forget() { for parameter in trained { parameter.tensor.gradient = nil } }
+    func forget() { for parameter in twin.trainableParameters { parameter.tensor.gradient = nil } }
 
-    let accumulates = request.batch > request.microBatch
     let whole = try MemoryPlan.batch(request.microBatch, request.maxLength)
     let short = try MemoryPlan.batch(request.microBatch, max(2, request.maxLength * 3 / 4))
     try pass(whole)
-    if accumulates { try pass(whole) }
+    if request.passCount > 1 { try pass(whole) }
     var blocks: [Tensor] = []
     try measure("optimizer") {
-      blocks = try state.blocks.map { try Tensor(empty: [$0], dtype: .u8, category: .optimizer, on: backend) }
+      blocks = try stateBlocks.map { try Tensor(empty: [$0], dtype: .u8, category: .optimizer, on: backend) }
     }
-    // The next step finds the blocks that this one left, and batches of other lengths leave others.
     forget()
     try pass(short)
-    if !accumulates { forget() }
+    if request.passCount == 1 { forget() }
     try pass(whole)
-    measure("checkpoint") {}
-    activationByteCount = backend.memory.highest(.activations)
-    spillByteCount += twin.activationStore?.peakByteCount ?? 0
+    try measure("checkpoint") {}
     withExtendedLifetime(blocks) {}
-    let base = held + backend.scratchByteCount
-    moments =
-      [("load", held + rehearsal.loadPeak)]
-      + ["forward", "backward", "optimizer", "checkpoint"].map { ($0, base + (tensors[$0] ?? 0)) }
   }
 
   private static func batch(_ sequences: Int, _ length: Int) throws -> Batch {
