@@ -169,6 +169,7 @@
       }
     }
 
+    /// The backward pass on pairs of bfloat16, longer than a screen for the reason that `attentionBackward` gives.
     @inline(never)
     static func attentionBackwardPairs(_ task: AttentionTask) {
       guard let dOut = task.dOut, let dq = task.dq, let dk = task.dk, let dv = task.dv, let lse = task.lse else {

@@ -53,7 +53,8 @@ private func wordsAcross(
 extension Kernels {
   /// Packs `lanes` x `k` elements into words; see `MatmulKernels.Pack`. Missing words become zero up to a
   /// multiple of 16 where the destination is contiguous along the words or transposed into. Missing lanes hold
-  /// anything finite or not: their sums are never read.
+  /// anything finite or not: their sums are never read. One case for each pair of layouts of source and target
+  /// makes the function longer than a screen.
   @inline(never)
   static func pack(
     _ source: UnsafeRawPointer, _ type: Int32, _ stride: Int, _ contiguous: Bool, _ lanes: Int, _ k: Int,
