@@ -49,31 +49,44 @@ struct BPE: Sendable {
     UInt64(UInt32(bitPattern: left)) << 32 | UInt64(UInt32(bitPattern: right))
   }
 
-  /// Ids of one word.
-  func encode(_ word: [UInt8]) -> [Int32] {
-    if options.ignoreMerges, let id = vocabulary[UTF8Key(String(decoding: word, as: UTF8.self))] { return [id] }
+  /// A token of a word and the bytes that it stands for.
+  struct Symbol {
+    var id: Int32
+    var start: Int32
+    var end: Int32
+    var range: Range<Int> { Int(start)..<Int(end) }
+  }
+
+  /// The tokens of one word.
+  func encode(_ word: [UInt8]) -> [Symbol] {
+    if options.ignoreMerges, let id = vocabulary[UTF8Key(String(decoding: word, as: UTF8.self))] {
+      return [Symbol(id: id, start: 0, end: Int32(word.count))]
+    }
     return join(symbols(word))
   }
 
-  private func symbols(_ word: [UInt8]) -> [Int32] {
-    var out: [Int32] = []
+  private func symbols(_ word: [UInt8]) -> [Symbol] {
+    var out: [Symbol] = []
     out.reserveCapacity(word.count)
-    var pending: Int32?
+    var pending: Symbol?
     forEachScalar(word) { scalar, range in
       if let id = characters[scalar.value] {
         if let unknown = pending { out.append(unknown) }
         pending = nil
-        out.append(id)
+        out.append(Symbol(id: id, start: Int32(range.lowerBound), end: Int32(range.upperBound)))
         return
       }
       if options.byteFallback, range.allSatisfy({ bytes[Int(word[$0])] >= 0 }) {
         // A pending unknown stays pending, as in the tokenizers library.
-        for i in range { out.append(bytes[Int(word[i])]) }
+        for i in range { out.append(Symbol(id: bytes[Int(word[i])], start: Int32(i), end: Int32(i + 1))) }
         return
       }
       if let unknown = options.unknown {
-        if let earlier = pending, !options.fuseUnknown { out.append(earlier) }
-        pending = unknown
+        var symbol = Symbol(id: unknown, start: Int32(range.lowerBound), end: Int32(range.upperBound))
+        if let earlier = pending {
+          if options.fuseUnknown { symbol.start = earlier.start } else { out.append(earlier) }
+        }
+        pending = symbol
       }
     }
     if let unknown = pending { out.append(unknown) }
@@ -88,10 +101,10 @@ struct BPE: Sendable {
     static func < (a: Candidate, b: Candidate) -> Bool { (a.rank, a.position) < (b.rank, b.position) }
   }
 
-  private func join(_ symbols: [Int32]) -> [Int32] {
+  private func join(_ symbols: [Symbol]) -> [Symbol] {
     let count = symbols.count
     guard count > 1 else { return symbols }
-    var ids = symbols
+    var ids = symbols.map(\.id)
     // A doubly linked list over positions; a symbol that was joined to its left neighbour has id -1.
     var next = (0..<count).map { Int32($0 + 1) }
     var previous = (0..<count).map { Int32($0 - 1) }
@@ -121,7 +134,9 @@ struct BPE: Sendable {
         queue.push(Candidate(rank: merge.rank, position: Int32(at), id: merge.id))
       }
     }
-    return ids.filter { $0 >= 0 }
+    return ids.indices.compactMap { at in
+      ids[at] < 0 ? nil : Symbol(id: ids[at], start: symbols[at].start, end: symbols[Int(next[at]) - 1].end)
+    }
   }
 }
 

@@ -25,10 +25,13 @@ enum ByteLevel {
   static let pattern =
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 
-  static func encode(_ text: some Collection<UInt8>) -> [UInt8] {
-    var out: [UInt8] = []
-    out.reserveCapacity(text.count * 2)
-    for byte in text { out += spellings[Int(byte)] }
+  static func encode(_ piece: Piece) -> Piece {
+    var out = Piece(bytes: [], place: piece.place)
+    out.bytes.reserveCapacity(piece.bytes.count * 2)
+    for (i, byte) in piece.bytes.enumerated() {
+      out.bytes += spellings[Int(byte)]
+      if piece.isTraced { for _ in spellings[Int(byte)] { out.origins.append(piece.origins[i]) } }
+    }
     return out
   }
 

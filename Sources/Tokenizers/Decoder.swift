@@ -9,6 +9,7 @@ indirect enum Decoder: Sendable {
   static let supported = ["ByteLevel", "ByteFallback", "Fuse", "Replace", "Strip", "Metaspace", "Sequence"]
 
   init(_ fields: Fields) throws {
+    try fields.allow(TokenizerKeys.decoder)
     switch try fields.string("type") {
     case "ByteLevel": self = .byteLevel
     case "ByteFallback": self = .byteFallback
@@ -24,7 +25,12 @@ indirect enum Decoder: Sendable {
     }
   }
 
+  /// - Throws: `regexMatch`; `grows` for a text that becomes much longer than its tokens.
   func apply(_ tokens: [[UInt8]]) throws(TokenizerError) -> [[UInt8]] {
+    try apply(tokens, GrowthLimit(of: tokens.reduce(0) { $0 + $1.count }, part: "decoder"))
+  }
+
+  private func apply(_ tokens: [[UInt8]], _ limit: GrowthLimit) throws(TokenizerError) -> [[UInt8]] {
     switch self {
     case .byteLevel:
       var bytes: [UInt8] = []
@@ -34,7 +40,14 @@ indirect enum Decoder: Sendable {
     case .fuse: return [Array(tokens.joined())]
     case .replace(let pattern, let content):
       var out: [[UInt8]] = []
-      for token in tokens { out.append(try pattern.replace(in: token, by: content)) }
+      var total = 0
+      for token in tokens {
+        let found = try pattern.matches(in: token)
+        try limit.check(token, replacing: found, by: content)
+        out.append(Piece(bytes: token, place: .inner).replacing(found, by: content).bytes)
+        total += out[out.count - 1].count
+        try limit.check(total)
+      }
       return out
     case .strip(let content, let start, let stop):
       return tokens.map { token in
@@ -55,7 +68,7 @@ indirect enum Decoder: Sendable {
       return out
     case .sequence(let steps):
       var tokens = tokens
-      for step in steps { tokens = try step.apply(tokens) }
+      for step in steps { tokens = try step.apply(tokens, limit) }
       return tokens
     }
   }

@@ -5,6 +5,11 @@ struct Fields {
   let file: String
   let place: String
   let json: JSON
+  /// How many components this one stands in.
+  var depth = 0
+
+  /// Components in components, for a reader that calls itself; sound files have two or three.
+  static let depthLimit = 16
 
   func name(_ key: String) -> String { place.isEmpty ? key : place + "." + key }
 
@@ -18,9 +23,17 @@ struct Fields {
     return .unsupported(file: file, field: name(key), value: Fields.shorten(value), supported: supported)
   }
 
-  private static func shorten(_ value: JSON) -> String {
+  static func shorten(_ value: JSON) -> String {
     let text = value.text()
     return text.utf8.count <= 80 ? text : String(text.prefix(80)) + "..."
+  }
+
+  /// Checks the keys of a component, and that it is not buried in others.
+  func allow(_ keys: TokenizerKeys) throws {
+    guard depth <= Fields.depthLimit else {
+      throw TokenizerError.tooDeep(file: file, field: place, limit: Fields.depthLimit)
+    }
+    try keys.check(self)
   }
 
   func string(_ key: String) throws -> String {
@@ -57,7 +70,7 @@ struct Fields {
   /// The objects of an array field.
   func list(_ key: String) throws -> [Fields] {
     try array(key).enumerated().map { i, value in
-      Fields(file: file, place: "\(name(key))[\(i)]", json: value)
+      Fields(file: file, place: "\(name(key))[\(i)]", json: value, depth: depth + 1)
     }
   }
 
@@ -65,13 +78,16 @@ struct Fields {
   func optional(_ key: String) throws -> Fields? {
     guard let value = json[key], !value.isNull else { return nil }
     guard value.object != nil else { throw bad(key, "an object") }
-    return Fields(file: file, place: name(key), json: value)
+    return Fields(file: file, place: name(key), json: value, depth: depth + 1)
   }
 
   /// A `{"String": "..."}` or `{"Regex": "..."}` field.
   func pattern(_ key: String) throws -> Pattern {
     guard let value = json[key] else { throw TokenizerError.missingField(file: file, field: name(key)) }
-    if let literal = value["String"]?.string { return .literal(Array(literal.utf8)) }
+    if let literal = value["String"]?.string {
+      guard literal.utf8.count <= AddedToken.longest else { throw bad(key, "at most \(AddedToken.longest) bytes") }
+      return .literal(Array(literal.utf8))
+    }
     if let source = value["Regex"]?.string { return .regex(try Regex(source, file: file)) }
     throw unsupported(key, ["{\"String\": ...}", "{\"Regex\": ...}"])
   }

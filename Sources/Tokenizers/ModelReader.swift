@@ -11,12 +11,7 @@ struct ModelReader {
   init(_ fields: Fields, ranks: [Int32]?) throws {
     // Files older than tokenizers 0.9 do not name the type.
     if fields.json["type"] != nil, try fields.string("type") != "BPE" { throw fields.unsupported("type", ["BPE"]) }
-    if let dropout = fields.json["dropout"], !dropout.isNull, dropout.double != 0 {
-      throw fields.unsupported("dropout", ["null"])
-    }
-    for key in ["continuing_subword_prefix", "end_of_word_suffix"] {
-      if let text = try fields.optionalString(key), !text.isEmpty { throw fields.unsupported(key, ["null"]) }
-    }
+    try fields.allow(TokenizerKeys.model)
     guard let table = fields.json["vocab"]?.object else { throw fields.bad("vocab", "an object of ids") }
     var vocabulary: [UTF8Key: Int32] = [:]
     vocabulary.reserveCapacity(table.count)
@@ -40,7 +35,7 @@ struct ModelReader {
     self.spellings = spellings
   }
 
-  private static func checked(_ value: JSON?, _ file: String, _ field: String) throws -> Int32 {
+  static func checked(_ value: JSON?, _ file: String, _ field: String) throws -> Int32 {
     guard let id = value?.int, id >= 0, id <= largestID else {
       throw TokenizerError.badField(
         file: file, field: field, value: value?.text() ?? "absent", expected: "an id of 0 to \(largestID)")
@@ -77,12 +72,37 @@ struct ModelReader {
   static func addedTokens(_ fields: Fields) throws -> [AddedToken] {
     guard let list = fields.json["added_tokens"], !list.isNull else { return [] }
     return try fields.list("added_tokens").map { token in
-      AddedToken(
-        id: try checked(token.json["id"], fields.file, token.name("id")), content: try token.string("content"),
-        special: try token.bool("special", default: false),
-        normalized: try token.bool("normalized", default: true),
-        singleWord: try token.bool("single_word", default: false),
-        leftStrip: try token.bool("lstrip", default: false), rightStrip: try token.bool("rstrip", default: false))
+      try AddedToken(
+        token, id: try checked(token.json["id"], fields.file, token.name("id")), normalizedByDefault: true)
     }
+  }
+}
+
+extension AddedToken {
+  /// Most bytes of a token: searching a text looks that far from every place.
+  static let longest = 1024
+
+  /// An absent `normalized` means `normalizedByDefault`, or the opposite of `special` where that is nil.
+  init(_ fields: Fields, id: Int32, normalizedByDefault: Bool? = nil) throws {
+    try fields.allow(TokenizerKeys.addedToken)
+    let special = try fields.bool("special", default: false)
+    self.init(
+      id: id, content: try fields.string("content"), special: special,
+      normalized: try fields.bool("normalized", default: normalizedByDefault ?? !special),
+      singleWord: try fields.bool("single_word", default: false),
+      leftStrip: try fields.bool("lstrip", default: false), rightStrip: try fields.bool("rstrip", default: false))
+    guard content.utf8.count <= AddedToken.longest else {
+      throw TokenizerError.badField(
+        file: fields.file, field: fields.name("content"), value: "\(content.utf8.count) bytes",
+        expected: "at most \(AddedToken.longest)")
+    }
+  }
+
+  /// As tokenizer.json spells it.
+  var json: JSON {
+    [
+      "id": .int(Int(id)), "content": .string(content), "single_word": .bool(singleWord), "lstrip": .bool(leftStrip),
+      "rstrip": .bool(rightStrip), "normalized": .bool(normalized), "special": .bool(special),
+    ]
   }
 }

@@ -3,11 +3,15 @@ struct PostProcessor: Sendable {
   private(set) var before: [Int32] = []
   private(set) var after: [Int32] = []
 
+  /// Most tokens around a text; sound files have one or two.
+  static let longest = 1024
+
   static let supported = ["TemplateProcessing", "ByteLevel", "Sequence"]
 
   init() {}
 
   init(_ fields: Fields) throws {
+    try fields.allow(TokenizerKeys.postProcessor)
     switch try fields.string("type") {
     case "ByteLevel": break  // changes offsets only, which are not kept
     case "TemplateProcessing": try template(fields)
@@ -37,6 +41,9 @@ struct PostProcessor: Sendable {
           return id
         }
         if seen { after += ids } else { before += ids }
+        guard before.count + after.count <= PostProcessor.longest else {
+          throw fields.bad("single", "at most \(PostProcessor.longest) tokens around a text")
+        }
       } else {
         throw TokenizerError.unsupported(
           file: fields.file, field: element.place, value: element.json.text(), supported: ["Sequence", "SpecialToken"])

@@ -1,10 +1,3 @@
-/// A stretch of text between added tokens, or a word of it.
-struct Piece {
-  var bytes: [UInt8]
-  /// Whether it begins at the beginning of the whole text.
-  var first: Bool
-}
-
 /// Cuts normalized text into the words that the model sees. Matches the tokenizers library 0.23.
 indirect enum PreTokenizer: Sendable {
   case byteLevel(prefixSpace: Bool, regex: Regex?)
@@ -20,6 +13,7 @@ indirect enum PreTokenizer: Sendable {
   ]
 
   init(_ fields: Fields) throws {
+    try fields.allow(TokenizerKeys.preTokenizer)
     switch try fields.string("type") {
     case "ByteLevel":
       let useRegex = try fields.bool("use_regex", default: true)
@@ -63,13 +57,15 @@ indirect enum PreTokenizer: Sendable {
     let text = piece.bytes
     switch self {
     case .byteLevel(let prefixSpace, let regex):
-      let spaced = prefixSpace && text.first != 0x20 ? [0x20] + text : text
+      let spaced =
+        prefixSpace && piece.place != .continuedStart && text.first != 0x20 ? piece.prepending([0x20]) : piece
       guard let regex else {
-        out.append(Piece(bytes: ByteLevel.encode(spaced), first: piece.first))
+        out.append(ByteLevel.encode(spaced))
         return
       }
-      for range in SplitBehaviour.isolated.pieces(count: spaced.count, matches: try regex.matches(in: spaced)) {
-        out.append(Piece(bytes: ByteLevel.encode(spaced[range]), first: piece.first && range.lowerBound == 0))
+      let found = try regex.matches(in: spaced.bytes)
+      for range in SplitBehaviour.isolated.pieces(count: spaced.bytes.count, matches: found) {
+        out.append(ByteLevel.encode(spaced[range]))
       }
     case .split(let pattern, let behaviour, let invert):
       let found = try pattern.matches(in: text)
@@ -103,9 +99,7 @@ indirect enum PreTokenizer: Sendable {
   }
 
   private static func cut(_ piece: Piece, _ ranges: [Range<Int>], _ out: inout [Piece]) {
-    for range in ranges {
-      out.append(Piece(bytes: Array(piece.bytes[range]), first: piece.first && range.lowerBound == 0))
-    }
+    for range in ranges { out.append(piece[range]) }
   }
 }
 
@@ -150,15 +144,15 @@ struct Metaspace: Sendable {
   }
 
   func mark(_ piece: Piece) throws(TokenizerError) -> Piece {
-    var bytes = try Pattern.literal([0x20]).replace(in: piece.bytes, by: replacement)
-    if !bytes.starts(with: replacement), prepend == .always || (prepend == .first && piece.first) {
-      bytes = replacement + bytes
-    }
-    return Piece(bytes: bytes, first: piece.first)
+    let marked = piece.replacing(try Pattern.literal([0x20]).matches(in: piece.bytes), by: replacement)
+    let prepends =
+      prepend == .always && piece.place != .continuedStart || prepend == .first && piece.place == .textStart
+    return prepends && !marked.bytes.starts(with: replacement) ? marked.prepending(replacement) : marked
   }
 
   /// In the first token all marks vanish, as in the tokenizers library.
   func unmark(_ token: [UInt8], isFirst: Bool) throws(TokenizerError) -> [UInt8] {
-    try Pattern.literal(replacement).replace(in: token, by: isFirst && prepend != .never ? [] : [0x20])
+    let found = try Pattern.literal(replacement).matches(in: token)
+    return Piece(bytes: token, place: .inner).replacing(found, by: isFirst && prepend != .never ? [] : [0x20]).bytes
   }
 }

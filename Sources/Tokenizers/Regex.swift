@@ -24,13 +24,18 @@ final class Regex: @unchecked Sendable {
 
   deinit { pcre2_code_free_8(code) }
 
+  /// Steps that the first try of a match may take. A match that needs more is tried again with more.
+  private static let fewSteps: UInt32 = 4096
+  /// Steps that all tries together may take which need more than few: so many and some for each byte of the text.
+  private static let budget = 40_000_000
+
   /// All matches from left to right, as byte ranges; an empty match moves on by one character.
+  /// - Throws: `regexMatch`, also for a pattern that needs too many steps on this text, whatever the machine's speed.
   func matches(in text: [UInt8]) throws(TokenizerError) -> [Range<Int>] {
     guard !text.isEmpty else { return [] }
-    guard let data = pcre2_match_data_create_8(1, nil) else {
+    guard let data = pcre2_match_data_create_8(1, nil), let context = pcre2_match_context_create_8(nil) else {
       throw .regexMatch(pattern: source, problem: "out of memory")
     }
-    var context: OpaquePointer?
     var stack: OpaquePointer?
     defer {
       pcre2_match_data_free_8(data)
@@ -39,18 +44,25 @@ final class Regex: @unchecked Sendable {
     }
     var found: [Range<Int>] = []
     var failure: Int32 = 0
+    var left = Regex.budget + 100 * text.count
     text.withUnsafeBufferPointer { buffer in
       let vector = pcre2_get_ovector_pointer_8(data)!
       var at = 0
+      var steps = Regex.fewSteps
       while at <= buffer.count {
+        pcre2_set_match_limit_8(context, steps)
         // The bytes are valid UTF-8; checking them again at every match would take quadratic time.
         let count = pcre2_match_8(code, buffer.baseAddress, buffer.count, at, UInt32(PCRE2_NO_UTF_CHECK), data, context)
+        if count == PCRE2_ERROR_MATCHLIMIT, left > 0 {
+          steps = steps > UInt32(Int32.max) / 8 ? steps : steps * 8
+          left -= Int(steps)
+          continue
+        }
         if count == PCRE2_ERROR_NOMATCH { return }
         if count == PCRE2_ERROR_JIT_STACKLIMIT, stack == nil {
           // Rarely needed and dear to make: the standard stack has 32 KiB.
           stack = pcre2_jit_stack_create_8(32 << 10, 64 << 20, nil)
-          context = pcre2_match_context_create_8(nil)
-          if let stack, let context {
+          if let stack {
             pcre2_jit_stack_assign_8(context, nil, UnsafeMutableRawPointer(stack))
             continue
           }
@@ -59,6 +71,7 @@ final class Regex: @unchecked Sendable {
           failure = count
           return
         }
+        steps = Regex.fewSteps
         let start = vector[0], end = vector[1]
         guard start <= end, end <= buffer.count else { return }  // \K can put the start behind the end
         if end > start {
@@ -70,6 +83,9 @@ final class Regex: @unchecked Sendable {
           while at < buffer.count, buffer[at] & 0xC0 == 0x80 { at += 1 }
         }
       }
+    }
+    if failure == PCRE2_ERROR_MATCHLIMIT {
+      throw .regexMatch(pattern: source, problem: "takes too many steps on a text of \(text.count) bytes")
     }
     if failure != 0 { throw .regexMatch(pattern: source, problem: Regex.message(failure)) }
     return found
@@ -147,21 +163,6 @@ enum Pattern: Sendable {
       }
       return found
     }
-  }
-
-  func replace(in text: [UInt8], by content: [UInt8]) throws(TokenizerError) -> [UInt8] {
-    let found = try matches(in: text)
-    guard !found.isEmpty else { return text }
-    var out: [UInt8] = []
-    out.reserveCapacity(text.count)
-    var at = 0
-    for range in found {
-      out += text[at..<range.lowerBound]
-      out += content
-      at = range.upperBound
-    }
-    out += text[at...]
-    return out
   }
 }
 

@@ -22,6 +22,7 @@ struct SentencePieceModel {
   private var spacesAsSuffix = false
   private var normalizerName = ""
   private var characterMapBytes = 0
+  private var hasDenormalizer = false
 
   init(path: String) throws {
     self.path = path
@@ -46,6 +47,11 @@ struct SentencePieceModel {
           case 35: byteFallback = try trainer.varint(field) != 0
           default: break
           }
+        }
+      case 5:
+        var denormalizer = try message.message(field)
+        while let field = try denormalizer.next() {
+          if field.number == 2, try denormalizer.bytes(field).count > 0 { hasDenormalizer = true }
         }
       case 3:
         var normalizer = try message.message(field)
@@ -81,6 +87,11 @@ struct SentencePieceModel {
       default: break
       }
     }
+    guard piece.text.utf8.count <= AddedToken.longest else {
+      throw TokenizerError.badField(
+        file: path, field: "pieces[\(pieces.count)].piece", value: "\(piece.text.utf8.count) bytes",
+        expected: "at most \(AddedToken.longest)")
+    }
     guard !piece.score.isNaN else {
       throw TokenizerError.badField(
         file: path, field: "pieces[\(pieces.count)].score", value: "NaN", expected: "a number")
@@ -100,6 +111,10 @@ struct SentencePieceModel {
     guard characterMapBytes == 0 else {
       throw TokenizerError.unsupported(
         file: path, field: "normalizer_spec.name", value: normalizerName, supported: ["identity"])
+    }
+    guard !hasDenormalizer else {
+      throw TokenizerError.unsupported(
+        file: path, field: "denormalizer_spec.precompiled_charsmap", value: "of some bytes", supported: ["none"])
     }
     guard escapeSpaces, !spacesAsSuffix else {
       throw TokenizerError.unsupported(
@@ -125,14 +140,44 @@ struct SentencePieceModel {
       ], settings: settings)
     spec.useSentencePiece(
       scores: pieces.map(\.score), mergeable: pieces.map { $0.kind == .normal || $0.kind == .userDefined },
-      addPrefix: addPrefix, collapseSpaces: collapseSpaces)
+      prefix: try prefix(settings), collapseSpaces: collapseSpaces)
     let control = { (name: String) in pieces.first { $0.kind == .control && $0.text == name }?.text }
     spec.settings.bos = settings.bos ?? control("<s>")
     spec.settings.eos = settings.eos ?? control("</s>")
     spec.settings.unknown = settings.unknown ?? unknown
-    // transformers' Llama tokenizer begins every text with BOS unless its config says otherwise.
-    if settings.config?["add_bos_token"]?.bool ?? true, let bos = spec.settings.bos { spec.before = [bos] }
-    if settings.config?["add_eos_token"]?.bool ?? false, let eos = spec.settings.eos { spec.after = [eos] }
+    // Llama begins every text with BOS unless its config says otherwise.
+    let (addsBOS, addsEOS) = (try flag("add_bos_token", settings), try flag("add_eos_token", settings))
+    if addsBOS ?? (spec.settings.bos != nil) { spec.before = [try token(spec.settings.bos, "add_bos_token")] }
+    if addsEOS ?? false { spec.after = [try token(spec.settings.eos, "add_eos_token")] }
     return spec
   }
+
+  /// Where a mark is put before the text. A tokenizer_config.json decides as in transformers 5.23; a file alone is read
+  /// as sentencepiece reads it.
+  private func prefix(_ settings: TokenizerSettings) throws -> TokenizerSpec.PrefixMark {
+    guard settings.config != nil else { return addPrefix ? .sentencePiece : .none }
+    let name = settings.config?["tokenizer_class"]?.string ?? "LlamaTokenizer"
+    let legacy = try flag("legacy", settings), wanted = try flag("add_prefix_space", settings)
+    // Classes without these flags take what the model says.
+    if !name.contains("Llama"), legacy == nil, wanted == nil { return addPrefix ? .sentencePiece : .none }
+    guard wanted ?? addPrefix else { return .none }
+    return legacy ?? false ? .everyPart : .textStart
+  }
+
+  private func flag(_ key: String, _ settings: TokenizerSettings) throws -> Bool? {
+    guard let value = settings.config?[key], !value.isNull else { return nil }
+    guard let flag = value.bool else { throw wrong(key, value.text(), "true, false or null") }
+    return flag
+  }
+
+  private func token(_ name: String?, _ key: String) throws -> String {
+    guard let name else { throw wrong(key, "true", "false, since there is no such token") }
+    return name
+  }
+
+  private func wrong(_ key: String, _ value: String, _ expected: String) -> TokenizerError {
+    .badField(file: settingsPath, field: key, value: value, expected: expected)
+  }
+
+  private var settingsPath: String { path.replacing("tokenizer.model", with: "tokenizer_config.json") }
 }

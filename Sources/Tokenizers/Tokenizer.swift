@@ -7,27 +7,27 @@ public final class Tokenizer: Sendable {
   /// The tokenizer.json that this tokenizer was made from.
   let description: JSON
   let settings: TokenizerSettings
-  private let normalizer: Normalizer?
-  private let preTokenizer: PreTokenizer?
-  private let model: BPE
-  private let decoder: Decoder?
-  private let postProcessor: PostProcessor
+  let normalizer: Normalizer?
+  let preTokenizer: PreTokenizer?
+  let model: BPE
+  let decoder: Decoder?
+  let postProcessor: PostProcessor
   /// Matched in the text as it is, and in the normalized text.
-  private let rawTokens: AddedTokenMatcher
-  private let normalizedTokens: AddedTokenMatcher
-  private let spellings: [String?]
-  private let specialIDs: Set<Int32>
-  private let ids: [UTF8Key: Int32]
+  let rawTokens: AddedTokenMatcher
+  let normalizedTokens: AddedTokenMatcher
+  let spellings: [String?]
+  let specialIDs: Set<Int32>
+  let ids: [UTF8Key: Int32]
 
   /// - Parameters:
   ///   - description: a tokenizer.json.
-  ///   - settings: roles of tokens and the chat template.
+  ///   - settings: roles of tokens, tokens added beside the file and the chat template.
   ///   - file: named in errors only.
   ///   - ranks: the rank of each merge where it is not the merge's position.
   /// - Throws: `TokenizerError` naming the field.
   init(description: JSON, settings: TokenizerSettings, file: String, ranks: [Int32]? = nil) throws {
-    self.description = description
     let fields = Fields(file: file, place: "", json: description)
+    try fields.allow(TokenizerKeys.file)
     guard let model = try fields.optional("model") else {
       throw TokenizerError.missingField(file: file, field: "model")
     }
@@ -41,12 +41,16 @@ public final class Tokenizer: Sendable {
     var spellings = parsed.spellings
     var special: Set<Int32> = []
     var raw = AddedTokenMatcher(), normalized = AddedTokenMatcher()
-    for token in try ModelReader.addedTokens(fields) {
+    let own = try ModelReader.addedTokens(fields)
+    let next = own.reduce(Int32(spellings.count)) { max($0, $1.id + 1) }
+    let tokens = try settings.completed(own, vocabulary: ids, next: next)
+    for token in tokens {
       ids[UTF8Key(token.content)] = token.id
       while spellings.count <= Int(token.id) { spellings.append(nil) }
       if token.special { special.insert(token.id) }
       let bytes = Array(token.content.utf8)
-      let spelling = token.normalized ? try normalizer?.apply(bytes) ?? bytes : bytes
+      let whole = Piece(bytes: bytes, place: .textStart)
+      let spelling = token.normalized ? try normalizer?.apply(whole).bytes ?? bytes : bytes
       // Since tokenizers 0.23 such tokens are also spelled normalized when decoding.
       spellings[Int(token.id)] = String(decoding: spelling, as: UTF8.self)
       if token.normalized {
@@ -59,77 +63,15 @@ public final class Tokenizer: Sendable {
       throw TokenizerError.badField(
         file: file, field: "post_processor.special_tokens", value: "\(id)", expected: "ids below \(spellings.count)")
     }
+    var completed = description.object
+    if !tokens.isEmpty { completed?["added_tokens"] = .array(tokens.map(\.json)) }
+    self.description = completed.map { .object($0) } ?? description
     self.ids = ids
     self.spellings = spellings
     specialIDs = special
     rawTokens = raw
     normalizedTokens = normalized
     self.settings = settings
-  }
-
-  /// The ids of a text.
-  /// - Parameters:
-  ///   - text: less than 2^29 bytes of UTF-8.
-  ///   - special: whether to add the tokens that the model expects around a text (BOS, EOS).
-  ///   - literal: whether special tokens spelled in the text stay text.
-  ///   - continues: whether the text goes on after earlier text, so that a Prepend normalizer and a Metaspace of scheme
-  ///     `first` add no leading space. ByteLevel with `add_prefix_space` and Metaspace of scheme `always` still do.
-  /// - Returns: ids from 0 to `vocabularySize` - 1.
-  /// - Throws: `TokenizerError.tooLong`; `TokenizerError.regexMatch` where a pattern of the tokenizer fails.
-  public func encode(
-    _ text: String, special: Bool = true, literal: Bool = false, continues: Bool = false
-  ) throws -> [Int32] {
-    let bytes = Array(text.utf8)
-    guard bytes.count < 1 << 29 else { throw TokenizerError.tooLong(bytes: bytes.count) }
-    var out = special ? postProcessor.before : []
-    var known: [[UInt8]: [Int32]] = [:]
-    try rawTokens.forEachPart(bytes, literal: literal) { id, range in
-      if let id {
-        out.append(id)
-        return
-      }
-      let part = Array(bytes[range])
-      let normalized = try normalizer?.apply(part, continues: continues) ?? part
-      try normalizedTokens.forEachPart(normalized, literal: literal) { id, inner in
-        if let id {
-          out.append(id)
-          return
-        }
-        let first = range.lowerBound == 0 && inner.lowerBound == 0 && !continues
-        let piece = Piece(bytes: inner.count == normalized.count ? normalized : Array(normalized[inner]), first: first)
-        for word in try preTokenizer?.apply([piece]) ?? [piece] {
-          if let ids = known[word.bytes] {
-            out += ids
-          } else {
-            let ids = model.encode(word.bytes)
-            out += ids
-            // Long words hardly recur and would only fill the memory.
-            if word.bytes.count <= 64 { known[word.bytes] = ids }
-          }
-        }
-      }
-    }
-    return special ? out + postProcessor.after : out
-  }
-
-  /// The text of ids. Bytes that are not UTF-8 become U+FFFD.
-  /// - Parameters:
-  ///   - ids: an id without a token leaves no trace.
-  ///   - skipSpecial: whether special tokens leave no trace.
-  /// - Returns: the tokens as the decoder joins them, with spaces between them where the tokenizer has no decoder.
-  /// - Throws: `TokenizerError.idOutOfRange` for an id outside 0..<`vocabularySize`; `TokenizerError.regexMatch`.
-  public func decode(_ ids: [Int32], skipSpecial: Bool = false) throws -> String {
-    var tokens: [[UInt8]] = []
-    tokens.reserveCapacity(ids.count)
-    for id in ids {
-      guard id >= 0, Int(id) < spellings.count else {
-        throw TokenizerError.idOutOfRange(id: id, vocabulary: spellings.count)
-      }
-      guard let spelling = spellings[Int(id)], !(skipSpecial && specialIDs.contains(id)) else { continue }
-      tokens.append(Array(spelling.utf8))
-    }
-    guard let decoder else { return String(decoding: Array(tokens.joined(separator: [0x20])), as: UTF8.self) }
-    return String(decoding: Array(try decoder.apply(tokens).joined()), as: UTF8.self)
   }
 
   /// One more than the largest id.

@@ -14,6 +14,10 @@ public enum TokenizerError: Error, Sendable, Equatable {
   case regexSyntax(file: String, pattern: String, offset: Int, problem: String)
   /// Matching a pattern failed, for lack of memory or at a limit of the matcher.
   case regexMatch(pattern: String, problem: String)
+  /// Components of the file stand in more than `limit` others.
+  case tooDeep(file: String, field: String, limit: Int)
+  /// The normalizer or the decoder makes more than `limit` bytes of `bytes`.
+  case grows(part: String, bytes: Int, limit: Int)
   /// The id is outside 0..<`vocabulary`.
   case idOutOfRange(id: Int32, vocabulary: Int)
   /// A text of 2^29 bytes or more.
@@ -50,6 +54,9 @@ extension TokenizerError: CustomStringConvertible {
     case .regexSyntax(let file, let pattern, let offset, let problem):
       "\(file): regular expression \(pattern): \(problem) at byte \(offset)"
     case .regexMatch(let pattern, let problem): "regular expression \(pattern): \(problem)"
+    case .tooDeep(let file, let field, let limit): "\(file): \(field) stands in more than \(limit) components"
+    case .grows(let part, let bytes, let limit):
+      "the tokenizer's \(part) makes more than \(limit) bytes of a text of \(bytes) bytes"
     case .idOutOfRange(let id, let vocabulary):
       "token id \(id) is outside the vocabulary (ids are 0..\(vocabulary - 1))"
     case .tooLong(let bytes): "a text of \(bytes) bytes is too long to tokenize at once; split it"

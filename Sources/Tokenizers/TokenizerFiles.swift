@@ -1,16 +1,5 @@
 import Formats
 
-/// What stands beside the tokenizer proper: the roles of tokens and the chat template.
-struct TokenizerSettings: Sendable {
-  var bos: String?
-  var eos: String?
-  var pad: String?
-  var unknown: String?
-  var chatTemplate: String?
-  /// tokenizer_config.json as it was read, so that saving keeps what is not understood here.
-  var config: JSON?
-}
-
 extension Tokenizer {
   /// The tokenizer of a model directory: tokenizer.json, else tokenizer.model; nil when it has neither.
   /// - Throws: as `init(directory:)`.
@@ -21,15 +10,18 @@ extension Tokenizer {
     return try Tokenizer(directory: directory)
   }
 
-  /// Reads tokenizer.json (else tokenizer.model), tokenizer_config.json, special_tokens_map.json and
-  /// chat_template.jinja.
-  /// - Throws: `TokenizerError.noTokenizer`; `TokenizerError.unsupported`, `badField`, `missingField`, `badProtobuf` or
-  ///   `regexSyntax` naming the file; `FormatError.json`, `FormatError.system`, `FormatError.duplicate`.
+  /// Reads tokenizer.json (else tokenizer.model), and beside it tokenizer_config.json, special_tokens_map.json,
+  /// added_tokens.json and chat_template.jinja.
+  /// - Throws: `TokenizerError.noTokenizer`; `TokenizerError.unsupported`, `badField`, `missingField`, `badProtobuf`,
+  ///   `tooDeep`, `grows` or `regexSyntax` naming the file; `FormatError.json`, `FormatError.system`,
+  ///   `FormatError.duplicate`.
   public convenience init(directory: String) throws {
     let settings = try TokenizerSettings(directory: directory)
     let path = directory + "/tokenizer.json"
     if FileSystem.exists(path) {
-      try self.init(description: try JSON.read(path: path), settings: settings, file: path)
+      let description = try JSON.read(path: path)
+      try settings.checkPrefixSpace(of: description, file: directory + "/tokenizer_config.json")
+      try self.init(description: description, settings: settings, file: path)
       return
     }
     let model = directory + "/tokenizer.model"
@@ -59,32 +51,16 @@ extension Tokenizer {
 }
 
 extension TokenizerSettings {
-  init(directory: String) throws {
-    let map = directory + "/special_tokens_map.json"
-    if FileSystem.exists(map) { roles(try JSON.read(path: map)) }
-    let path = directory + "/tokenizer_config.json"
-    if FileSystem.exists(path) {
-      let json = try JSON.read(path: path)
-      config = json
-      roles(json)
-      chatTemplate = json["chat_template"]?.string
-      // Several named templates: the default one serves conversations.
-      for entry in json["chat_template"]?.array ?? [] where entry["name"]?.string == "default" {
-        chatTemplate = entry["template"]?.string
-      }
+  /// transformers' GPT-2 and Qwen2 classes take the flag of tokenizer_config.json, all others that of tokenizer.json.
+  fileprivate func checkPrefixSpace(of description: JSON, file: String) throws {
+    guard let wanted = config?["add_prefix_space"]?.bool, let name = config?["tokenizer_class"]?.string,
+      name.hasPrefix("GPT2Tokenizer") || name.hasPrefix("Qwen2Tokenizer")
+    else { return }
+    let whole = description["pre_tokenizer"]
+    let steps = whole?["pretokenizers"]?.array ?? whole.map { [$0] } ?? []
+    for step in steps where step["type"] == "ByteLevel" && step["add_prefix_space"]?.bool != wanted {
+      throw TokenizerError.badField(
+        file: file, field: "add_prefix_space", value: "\(wanted)", expected: "\(!wanted), as tokenizer.json has it")
     }
-    let template = directory + "/chat_template.jinja"
-    if FileSystem.exists(template) {
-      let file = try MappedFile(path: template)
-      chatTemplate = file.withBytes { String(decoding: $0, as: UTF8.self) }
-    }
-  }
-
-  private mutating func roles(_ json: JSON) {
-    func token(_ key: String) -> String? { json[key]?.string ?? json[key]?["content"]?.string }
-    bos = token("bos_token") ?? bos
-    eos = token("eos_token") ?? eos
-    pad = token("pad_token") ?? pad
-    unknown = token("unk_token") ?? unknown
   }
 }

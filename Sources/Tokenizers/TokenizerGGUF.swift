@@ -178,7 +178,7 @@ struct GGUFVocabulary {
       ])
     spec.useSentencePiece(
       scores: scores, mergeable: types.map { $0 == Kind.normal || $0 == Kind.userDefined },
-      addPrefix: try flag("add_space_prefix", default: true),
+      prefix: try flag("add_space_prefix", default: true) ? .sentencePiece : .none,
       collapseSpaces: try flag("remove_extra_whitespaces", default: false))
     return spec
   }

@@ -45,19 +45,11 @@ struct TokenizerSpec {
     return .object(
       JSONObject([
         ("version", "1.0"), ("truncation", nil), ("padding", nil),
-        ("added_tokens", .array(added.map(TokenizerSpec.json))),
+        ("added_tokens", .array(added.map(\.json))),
         ("normalizer", normalizer), ("pre_tokenizer", preTokenizer),
         ("post_processor", try template(ids, file: file)), ("decoder", decoder),
         ("model", .object(JSONObject(model))),
       ]))
-  }
-
-  private static func json(_ token: AddedToken) -> JSON {
-    [
-      "id": .int(Int(token.id)), "content": .string(token.content), "single_word": .bool(token.singleWord),
-      "lstrip": .bool(token.leftStrip), "rstrip": .bool(token.rightStrip), "normalized": .bool(token.normalized),
-      "special": .bool(token.special),
-    ]
   }
 
   private func template(_ ids: [UTF8Key: Int], file: String) throws -> JSON {

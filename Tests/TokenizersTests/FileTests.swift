@@ -16,10 +16,10 @@ import Testing
   @Test func rolesAndTemplatesComeFromTheFilesBeside() throws {
     try withFolder { folder in
       try FileManager.default.copyItem(atPath: Golden.folder + "llama3.json", toPath: folder + "/tokenizer.json")
-      try AtomicFile.write(folder + "/special_tokens_map.json", #"{"pad_token":"<|eos|>","eos_token":"x"}"#)
+      try AtomicFile.write(folder + "/special_tokens_map.json", #"{"pad_token":"<|eos|>","eos_token":"<|eos|>"}"#)
       try AtomicFile.write(
         folder + "/tokenizer_config.json",
-        #"{"bos_token":{"content":"<|bos|>"},"eos_token":"<|eos|>","model_max_length":77,"#
+        #"{"bos_token":{"content":"<|bos|>"},"eos_token":"<|bos|>","model_max_length":77,"#
           + #""chat_template":[{"name":"tools","template":"T"},{"name":"default","template":"D"}]}"#)
       let tokenizer = try #require(try Tokenizer.find(directory: folder))
       #expect(tokenizer.bos == 0 && tokenizer.eos == 1 && tokenizer.pad == 1 && tokenizer.unknown == nil)
