@@ -20,7 +20,9 @@ local prompt = table.concat({ ... }, " ")
 if prompt == "" then prompt = "In the morning," end
 local text = prompt
 if p.chat then
-  text = model.tokenizer:apply_chat({ { role = "user", content = prompt } }, { add_generation_prompt = true })
+  -- As ids, which begin as the model's template says.
+  text = model.tokenizer:apply_chat({ { role = "user", content = prompt } },
+    { add_generation_prompt = true, tokenize = true })
 end
 
 local sampling = {

@@ -87,7 +87,7 @@ extension Engine {
             Parameter("options", .options([Parameter("vocab_size", .integer, "most tokens")]), "the options below"),
           ], returns: "Tokenizer"
         ) { call in
-          let texts = try call.strings(try call.table("texts"), "texts")
+          let texts = try call.texts(try call.table("texts"), "texts")
           let size = call.options("options").int("vocab_size") ?? 1024
           return [
             .object(

@@ -7,9 +7,9 @@ import Tensors
 extension Engine {
   /// Ids of a text argument, or of a list.
   func ids(_ call: Call, _ name: String, special: Bool) throws -> [Int32] {
-    if let text = call[name].asString {
+    if call[name].asString != nil {
       guard let tokenizer = try model(call).tokenizer else { throw ModelError.noTokenizer(path: try model(call).path) }
-      return try tokenizer.encode(text, special: special)
+      return try tokenizer.encode(try call.text(name), special: special)
     }
     guard let list = call[name].asTable?.integers() else {
       throw call.invalid("text or a list of token ids expected, got \(call[name].typeName)")
@@ -166,8 +166,9 @@ extension Engine {
     ) { _ in !LuaState.isStopping }
     generation.stopTexts =
       try options["stop"].asString.map { [$0] } ?? options["stop"].asTable.map { try call.strings($0, "stop") } ?? []
+    let echo = options.bool("echo") ?? false, given = call["input"].asString
+    generation.echoes = echo && given == nil
     let text = try model.generateText(prompt, generation)
-    guard options.bool("echo") == true else { return text }
-    return try (call["input"].asString ?? model.tokenizer?.decode(prompt) ?? "") + text
+    return echo ? (given ?? "") + text : text
   }
 }

@@ -47,17 +47,73 @@ extension Engine {
         ) { call in
           let options = call.options("options")
           let ids = try call.receiver(as: Tokenizer.self).encode(
-            try call.string("text"), special: options.bool("special") ?? true,
+            try call.text("text"), special: options.bool("special") ?? true,
             literal: options.bool("literal") ?? false,
             continues: options.bool("continues") ?? false)
           return [.table(call.state.list(ids.map { .integer(Int($0)) }))]
         },
-        NativeFunction("decode", "The text of ids.", [Parameter("ids", .table, "token ids")], returns: "string") {
-          call in
+        NativeFunction(
+          "encode_parts",
+          "The ids of texts that follow one another, which are those of the whole text, and for each part the places of its "
+            + "first and last id, { n + 1, n } for none. An id across a border belongs to both sides.",
+          [
+            Parameter("parts", .table, "list of texts"),
+            Parameter(
+              "options",
+              .options([
+                Parameter("literal", .boolean, optional: true, "do not recognise special tokens in the texts")
+              ]), optional: true, "the options below"),
+          ], returns: "integer[], integer[][]"
+        ) { call in
+          let parts = try call.texts(try call.table("parts"), "parts")
+          let (ids, ranges) = try call.receiver(as: Tokenizer.self).encode(
+            parts: parts, literal: call.options("options").bool("literal") ?? false)
+          let list = ranges.map { range in
+            LuaValue.table(call.state.list([.integer(range.lowerBound + 1), .integer(range.upperBound)]))
+          }
+          return [.table(call.state.list(ids.map { .integer(Int($0)) })), .table(call.state.list(list))]
+        },
+        NativeFunction(
+          "decode", "The text of ids. Bytes that are no UTF-8 become U+FFFD.",
+          [
+            Parameter("ids", .table, "token ids"),
+            Parameter(
+              "options",
+              .options([
+                Parameter(
+                  "after", .table, optional: true,
+                  "ids that stand before: the text is what `ids` add to theirs, with the space between the two")
+              ]), optional: true, "the options below"),
+          ], returns: "string"
+        ) { call in
           let tokenizer = try call.receiver(as: Tokenizer.self)
           guard let list = try call.table("ids").integers() else { throw call.invalid("ids must be integers") }
-          return [.string(try tokenizer.decode(try self.tokenIDs(list, tokenizer.vocabularySize)))]
+          let ids = try self.tokenIDs(list, tokenizer.vocabularySize)
+          guard let after = call.options("options")["after"].asTable else {
+            return [.string(try tokenizer.decode(ids))]
+          }
+          guard let earlier = after.integers() else { throw call.invalid("after must be token ids") }
+          return [.string(try tokenizer.decode(ids, after: try self.tokenIDs(earlier, tokenizer.vocabularySize)))]
         },
       ])
+  }
+}
+
+extension Call {
+  /// A string that is text, for a tokenizer: other bytes would be changed to U+FFFD on the way.
+  func text(_ name: String) throws -> String { try text(try bytes(name), name) }
+
+  /// The texts of a list.
+  func texts(_ list: LuaTable, _ what: String) throws -> [String] {
+    try list.elements.enumerated().map { i, value in
+      guard let bytes = value.asBytes else { throw invalid("\(what) must be texts, got a \(value.typeName)") }
+      return try text(bytes, "\(what)[\(i + 1)]")
+    }
+  }
+
+  private func text(_ bytes: [UInt8], _ name: String) throws -> String {
+    if let text = String(validating: bytes, as: UTF8.self) { return text }
+    let good = zip(String(decoding: bytes, as: UTF8.self).utf8, bytes).prefix { $0 == $1 }.count
+    throw invalid("\(name) is no UTF-8 text from its byte \(good + 1) on; convert it, or read the file as what it is")
   }
 }

@@ -15,6 +15,8 @@ public struct GenerationOptions {
   public var stopTokens: Set<Int32>
   /// Texts of which the first to appear ends the text of `generateText`, which does not hold it.
   public var stopTexts: [String] = []
+  /// Whether the text of `generateText` begins with that of the prompt.
+  public var echoes = false
   /// Ids from here on are never drawn; a model may have more rows than its tokenizer has tokens. Below 1 counts as 1,
   /// nil limits nothing.
   public var vocabularyLimit: Int?
@@ -75,9 +77,11 @@ extension LanguageModel {
     }
     return generated
   }
-  /// Continues `prompt` and returns the new text, without `options.stopTexts` and what follows. Tokens outside the
+
+  /// Continues `prompt` and returns the new text, without `options.stopTexts` and what follows. Prompt and new ids are
+  /// decoded together, so that the text of the prompt and the new text make the text of all ids. Tokens outside the
   /// tokenizer's vocabulary are never drawn.
-  /// - Throws: as `generate`; `ModelError.noTokenizer`; `TokenizerError` where the new ids cannot be decoded.
+  /// - Throws: as `generate`; `ModelError.noTokenizer`; `TokenizerError` where the ids cannot be decoded.
   public func generateText(_ prompt: [Int32], _ options: GenerationOptions) throws -> String {
     guard isLoaded else { throw ModelError.headerOnly(operation: "generate") }
     guard let tokenizer else { throw ModelError.noTokenizer(path: path) }
@@ -88,13 +92,14 @@ extension LanguageModel {
       inner.onToken = { token in
         produced.append(token)
         if let onToken = options.onToken, try !onToken(token) { return false }
-        let text = try tokenizer.decode(produced)
+        let text = try tokenizer.decode(produced, after: prompt)
         return !options.stopTexts.contains { text.contains($0) }
       }
     }
-    let text = try tokenizer.decode(try generate(prompt, inner))
+    let (kept, text) = try tokenizer.joined(prompt, try generate(prompt, inner))
     let stops = options.stopTexts.compactMap { text.firstRange(of: $0)?.lowerBound }
-    return stops.min().map { String(text[..<$0]) } ?? text
+    let end = stops.min().map { String(text[..<$0]) } ?? text
+    return options.echoes ? kept + end : end
   }
 
   /// Continues a text, which is encoded as the model expects it; greedy unless `options` say otherwise.

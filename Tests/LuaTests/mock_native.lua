@@ -19,22 +19,33 @@ function native.extend(class, functions)
   for name, f in pairs(functions) do native.classes[class][name] = f end
 end
 
---- Byte tokenizer: id = byte + 3; 0 pad, 1 BOS, 2 EOS.
+--- Byte tokenizer: id = byte + 3; 0 pad, 1 BOS, 2 EOS. `markers` are texts that are tokens, written as bytes 3 and up.
 function native.byte_tokenizer(fields)
   local t = { vocab_size = 259, bos = 1, eos = 2, pad = 0, bos_token = "<s>", eos_token = "</s>", adds_bos = true }
   for key, value in pairs(fields or {}) do t[key] = value end
   function t:encode(text, o)
     local ids = o and o.special and self.adds_bos and { self.bos } or {}
     text = text:gsub("</s>", "\1"):gsub("<s>", "\2")
+    for i, marker in ipairs(self.markers or {}) do text = text:gsub(marker:gsub("%p", "%%%0"), string.char(2 + i)) end
     for i = 1, #text do
       local byte = text:byte(i)
       ids[#ids + 1] = byte == 1 and 2 or byte == 2 and 1 or byte + 3
     end
     return ids
   end
+  function t:encode_parts(parts)
+    local ids, ranges = {}, {}
+    for i, part in ipairs(parts) do
+      local piece = self:encode(part)
+      ranges[i] = { #ids + 1, #ids + #piece }
+      table.move(piece, 1, #piece, #ids + 1, ids)
+    end
+    return ids, ranges
+  end
   function t:decode(ids)
     local parts = {}
-    for i, id in ipairs(ids) do parts[i] = id == 1 and "<s>" or id == 2 and "</s>" or string.char(id - 3) end
+    for i, id in ipairs(ids) do parts[i] = id == 1 and "<s>" or id == 2 and "</s>"
+      or self.markers and self.markers[id - 5] or string.char(id - 3) end
     return table.concat(parts)
   end
   return setmetatable(t, { __index = function(_, key) return (native.classes.Tokenizer or {})[key] end })

@@ -4,7 +4,7 @@ package.path = here .. "/?.lua;" .. package.path
 
 local harness = require "harness"
 harness.directory = here
-for _, name in ipairs { "test_explore", "test_runs", "test_reference" } do
+for _, name in ipairs { "test_explore", "test_runs", "test_reference", "test_text" } do
   if #arg == 0 or table.concat(arg, " "):find(name, 1, true) then require(name) end
 end
 os.exit(harness.summary())

@@ -12,10 +12,10 @@ local function load(records, options)
   return qlora.data.load(records, options)
 end
 
-local function trained_text(sample)
+local function trained_text(sample, own)
   local ids = {}
   for i, label in ipairs(sample.labels) do if label ~= -100 then ids[#ids + 1] = sample.ids[i] end end
-  return tokenizer:decode(ids)
+  return (own or tokenizer):decode(ids)
 end
 
 local one = {
@@ -54,8 +54,8 @@ end)
 
 t.test("chats train assistant turns through the tokenizer's template", function()
   local record = { messages = { { role = "user", content = "q" }, { role = "assistant", content = "r" } } }
-  local chatml = native.byte_tokenizer { chat_template = "<|im_start|>" }
-  t.equal(trained_text(load({ record }, { format = "chat", tokenizer = chatml })[1]), "r<|im_end|>")
+  local chatml = native.byte_tokenizer { chat_template = "<|im_start|>", markers = { "<|im_start|>", "<|im_end|>" } }
+  t.equal(trained_text(load({ record }, { format = "chat", tokenizer = chatml })[1], chatml), "r<|im_end|>")
   t.equal(trained_text(load({ record }, { format = "chat", template = "zephyr" })[1]), "r</s>")
   t.raises(function() load({ record }, { format = "chat" }) end, "template =")
   t.equal(trained_text(load({ { conversations = { { from = "human", value = "q" }, { from = "gpt", value = "r" } } } },

@@ -267,10 +267,23 @@ local Tokenizer = {}
 ---@return integer[]
 function Tokenizer:encode(text, options) end
 
----The text of ids.
+---@class Tokenizer.encode_parts.options
+---@field literal? boolean do not recognise special tokens in the texts
+
+---The ids of texts that follow one another, which are those of the whole text, and the first and last id of each part, { 1, 0 } for none. An id that stands for the end of a part and the beginning of the next is in both.
+---@param parts table list of texts
+---@param options? Tokenizer.encode_parts.options the options below
+---@return integer[], integer[][]
+function Tokenizer:encode_parts(parts, options) end
+
+---@class Tokenizer.decode.options
+---@field after? table ids that stand before: the text is what `ids` add to theirs, with the space between the two
+
+---The text of ids. Bytes that are no UTF-8 become U+FFFD.
 ---@param ids table token ids
+---@param options? Tokenizer.decode.options the options below
 ---@return string
-function Tokenizer:decode(ids) end
+function Tokenizer:decode(ids, options) end
 
 ---Releases what the object holds at once, ahead of the collector.
 function Tokenizer:free() end
@@ -279,7 +292,7 @@ function Tokenizer:free() end
 ---@field add_generation_prompt? boolean end with the opening of an assistant message (default false)
 ---@field default_system? string system message when the messages have none; default the template's
 ---@field template? string|function template by name, or a function; default the tokenizer's own
----@field tokenize? boolean return token ids (default false)
+---@field tokenize? boolean return the ids that data.load trains on; those of the model's own template begin as it says (default false)
 
 ---The text of a conversation under the tokenizer's own template, or its ids.
 ---@param messages table[] { role =, content = } of each message
@@ -1112,7 +1125,7 @@ function qlora.chat.apply(name, messages, options) end
 ---@field add_generation_prompt? boolean end with the opening of an assistant message (default false)
 ---@field default_system? string system message when the messages have none; default the template's
 ---@field template? string|function template by name, or a function; default the tokenizer's own
----@field tokenize? boolean return token ids (default false)
+---@field tokenize? boolean return the ids that data.load trains on; those of the model's own template begin as it says (default false)
 
 ---The text of a conversation under the tokenizer's own template, or its ids.
 ---@param tokenizer Tokenizer the tokenizer; model.tokenizer:apply_chat(…) is the usual call
@@ -1211,7 +1224,7 @@ function qlora.data.batch(rows, options) end
 function qlora.data.from_records(records, options) end
 
 ---@class qlora.data.load.options
----@field bos? boolean begin samples with BOS; default as the tokenizer does
+---@field bos? boolean begin samples with BOS; default as the tokenizer does, but chats under the model's own template as that writes them
 ---@field default_system? string system message of chats that have none; default the template's
 ---@field eos? boolean end trained samples with EOS; default unless the template ends turns itself
 ---@field format? string|function name of a format, or a function record -> list of spans { text =, train = } (default "input_output")

@@ -1,6 +1,7 @@
 --- Chat templates as Lua functions: messages -> spans { text =, train = }. What the model is to say is trained, the
 --- rest is not, so no marker has to be searched for afterwards. Texts equal those of the Jinja templates the models
 --- ship with.
+local check_markers = require "qlora.chat_markers"
 local strict = require "qlora.strict"
 
 local chat = { templates = {} }
@@ -241,7 +242,8 @@ end
 local apply_schema = strict.declare("tokenizer:apply_chat", {
   template = { "string|callable", "template by name, or a function; default the tokenizer's own" },
   add_generation_prompt = { "boolean", "end with the opening of an assistant message", default = false },
-  tokenize = { "boolean", "return token ids", default = false },
+  tokenize = { "boolean", "return the ids that data.load trains on; those of the model's own template begin as it says",
+    default = false },
   default_system = { "string", "system message when the messages have none; default the template's" },
 })
 strict.declare("qlora.chat.apply_chat", apply_schema)
@@ -256,8 +258,9 @@ strict.declare("qlora.chat.apply_chat", apply_schema)
 --- assert(text == "<|im_start|>user\nHi<|im_end|>\n")
 function chat.apply_chat(tokenizer, messages, options)
   local o = strict.options("apply_chat", options, apply_schema)
-  local name, settings = chat.for_tokenizer(tokenizer)
-  name = o.template or name
+  local found, settings = chat.for_tokenizer(tokenizer)
+  local name = o.template or found
+  local own = name == found
   if not name then
     strict.fail("apply_chat: the model's chat template is not one of %s; name one with `template =`",
       table.concat(strict.sorted_keys(templates), ", "))
@@ -265,7 +268,12 @@ function chat.apply_chat(tokenizer, messages, options)
   settings.add_generation_prompt = o.add_generation_prompt
   settings.default_system = o.default_system or settings.default_system
   local text = chat.apply(name, messages, settings)
-  return o.tokenize and tokenizer:encode(text) or text
+  if not o.tokenize then return text end
+  check_markers("apply_chat", name, tokenizer)
+  local ids = tokenizer:encode(text, { special = false })
+  local bos = not own and tokenizer:encode("", { special = true })[1]
+  if bos and bos == tokenizer.bos and ids[1] ~= bos then table.insert(ids, 1, bos) end
+  return ids
 end
 
 return chat

@@ -18,6 +18,12 @@ local attention_schema = strict.declare("qlora.explore.attention", {
 --- A table that prints by `show`.
 local function shown(value, show) return setmetatable(value, { __name = "exploration", __tostring = show }) end
 
+--- The text that a token adds to those before its place: the first token of a text alone loses its space. Eight of them
+--- are more than a character has.
+local function added(tokenizer, id, ids, place)
+  return tokenizer:decode({ id }, { after = table.move(ids, math.max(place - 8, 1), place - 1, 1, {}) })
+end
+
 --- Token ids of a text (as the model reads it) or of a list, and each token's own text.
 local function tokens_of(name, model, input)
   local tokenizer = model.tokenizer
@@ -28,7 +34,7 @@ local function tokens_of(name, model, input)
   local ids = type(input) == "string" and tokenizer:encode(input, { special = true }) or input
   if #ids == 0 then strict.fail("%s: there are no tokens in the input", name) end
   local texts = {}
-  for i, id in ipairs(ids) do texts[i] = tokenizer:decode { id } end
+  for i, id in ipairs(ids) do texts[i] = added(tokenizer, id, ids, i) end
   return ids, texts
 end
 
@@ -61,7 +67,7 @@ function explore.next_tokens(model, input, options)
   local list = {}
   for i = 1, count do
     local place = places[i]:item() -- tensor positions count from 1, token ids from 0
-    list[i] = { id = place - 1, token = model.tokenizer:decode { place - 1 }, logit = values[i]:item(),
+    list[i] = { id = place - 1, token = added(model.tokenizer, place - 1, ids, position + 1), logit = values[i]:item(),
       probability = probabilities[place]:item() }
   end
   return shown(list, function(self)

@@ -3,6 +3,7 @@ local native = require "qlora.native"
 local strict = require "qlora.strict"
 local suggest = require "qlora.suggest"
 local chat = require "qlora.chat"
+local check_markers = require "qlora.chat_markers"
 local formats = require "qlora.data.formats"
 local options_of = require "qlora.data.options"
 local samples = require "qlora.data.samples"
@@ -117,7 +118,8 @@ function Dataset:preview(i)
   while from <= #ids do
     local to, on = from, labels[from] ~= -100
     while to < #ids and (labels[to + 1] ~= -100) == on do to = to + 1 end
-    local text = self.tokenizer:decode(table.move(ids, from, to, 1, {}))
+    local part, earlier = table.move(ids, from, to, 1, {}), table.move(ids, 1, from - 1, 1, {})
+    local text = self.tokenizer:decode(part, { after = earlier })
     if colour then parts[#parts + 1] = (on and "\27[32m" or "\27[2m") .. text .. "\27[0m"
     else parts[#parts + 1] = on and "[[" .. text .. "]]" or text end
     from = to + 1
@@ -146,7 +148,9 @@ local function chat_context(o, name)
     strict.fail("data.load: the tokenizer has no chat template known here; name one with `template =` (%s)",
       table.concat(strict.sorted_keys(chat.templates), ", "))
   end
-  return { template = template, chat = settings, tokenizer = o.tokenizer }
+  if formats.own_end[name] then check_markers("data.load", template, o.tokenizer) end
+  local is_own = template ~= nil and template == found
+  return { template = template, chat = settings, tokenizer = o.tokenizer, is_own = is_own }
 end
 
 local spans_are = "a list of spans such as { { text = prompt }, { text = answer, train = true } }"
@@ -215,12 +219,8 @@ function data.from_records(records, options)
   if native.options.plan then return planned(o) end
   if not o.tokenizer then strict.fail("data.load: option 'tokenizer' is missing; pass model.tokenizer") end
   local context = chat_context(o, name)
-  local bos, eos = samples.leading_bos(o.tokenizer), o.tokenizer.eos
-  if o.bos ~= nil then bos = o.bos and o.tokenizer.bos or nil end
-  -- A template of the model ends each turn itself; everything else must learn where to stop.
-  local ends = o.eos
-  if ends == nil then ends = not formats.own_end[name] end
-  local how = { tokenizer = o.tokenizer, bos = bos, eos = ends and eos or nil, train_on_source = o.train_on_source,
+  local bos, eos = samples.borders(o, formats.own_end[name], context.is_own)
+  local how = { tokenizer = o.tokenizer, bos = bos, eos = eos, train_on_source = o.train_on_source,
     source_max_length = o.source_max_length, target_max_length = o.target_max_length,
     max_length = name ~= "text" and o.max_length or nil }
   local limit = math.min(o.limit or #records, native.options.smoke and 8 or #records)

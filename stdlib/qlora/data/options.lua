@@ -16,7 +16,8 @@ options.load = strict.declare("qlora.data.load", {
   train = { "string", "which assistant messages of a chat are trained", choices = { "all", "last" } },
   default_system = { "string", "system message of chats that have none; default the template's" },
   eos = { "boolean", "end trained samples with EOS; default unless the template ends turns itself" },
-  bos = { "boolean", "begin samples with BOS; default as the tokenizer does" },
+  bos = { "boolean", "begin samples with BOS; default as the tokenizer does, but chats under the model's own "
+    .. "template as that writes them" },
   quiet = { "boolean", "do not print the counts", default = false },
 })
 

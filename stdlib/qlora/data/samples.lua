@@ -1,4 +1,6 @@
 --- Spans -> one training sample: token ids and which of them are trained. What is kept is native (`Samples`).
+local strict = require "qlora.strict"
+
 local samples = {}
 
 --- The BOS id the tokenizer itself puts in front of a text, or nil.
@@ -7,28 +9,70 @@ function samples.leading_bos(tokenizer)
   return first ~= nil and first == tokenizer.bos and first or nil
 end
 
+--- The BOS and EOS ids that samples get, nil for none. `ends`: the template ends each turn itself. `is_own`: it is the
+--- tokenizer's own, which is the whole text, as for apply_chat.
+function samples.borders(o, ends, is_own)
+  for _, key in ipairs { "bos", "eos" } do
+    if o[key] and not o.tokenizer[key] then
+      strict.fail("data.load: %s = true, but the tokenizer has no %s token", key, key:upper())
+    end
+  end
+  local bos, eos = samples.leading_bos(o.tokenizer), not ends
+  if ends and is_own then bos = nil end
+  if o.bos ~= nil then bos = o.bos and o.tokenizer.bos or nil end
+  if o.eos ~= nil then eos = o.eos end
+  return bos, eos and o.tokenizer.eos or nil
+end
+
 local function cut(ids, limit)
   if not limit or #ids <= limit then return ids, 0 end
   return table.move(ids, 1, limit, 1, {}), #ids - limit
 end
 
---- Tokenizes `spans`. `o`: tokenizer, bos (id or nil), eos (id or nil: written after a sample whose end is trained),
---- max_length, source_max_length, target_max_length, train_on_source. Returns { ids =, trained = { {first, last}, … },
---- cut = tokens dropped }.
+--- The spans from `first` on that make one text, with the ids of the whole: a span that is `separate` begins another.
+--- Returns the ids, the { first, last } id of each span, and the number of the next span.
+local function encoded(spans, first, o)
+  local parts, i = { spans[first].text }, first + 1
+  while spans[i] and not spans[i].separate do parts[#parts + 1], i = spans[i].text, i + 1 end
+  local ids, ranges = o.tokenizer:encode_parts(parts)
+  if first == 1 and o.bos and ids[1] ~= o.bos then
+    table.insert(ids, 1, o.bos)
+    for k, range in ipairs(ranges) do ranges[k] = { range[1] + (k == 1 and 0 or 1), range[2] + 1 } end
+  end
+  local last = spans[i - 1]
+  if i > #spans and o.eos and last.train and ids[#ids] ~= o.eos then
+    ids[#ids + 1] = o.eos
+    ranges[#ranges][2] = #ids
+  end
+  return ids, ranges, i
+end
+
+--- Tokenizes `spans`; those that go on after each other get the ids of their whole text. `o`: tokenizer, bos (id or
+--- nil), eos (id or nil: written after a sample whose end is trained), max_length, source_max_length,
+--- target_max_length, train_on_source. Returns { ids =, trained = { {first, last}, … }, cut = tokens dropped }. A token
+--- that stands for the end of one span and the beginning of the next is trained if one of the two is.
 function samples.from_spans(spans, o)
-  local ids, trained, dropped = {}, {}, 0
-  for i, span in ipairs(spans) do
-    local continues = i > 1 and not span.separate
-    local piece = o.tokenizer:encode(span.text, { special = false, continues = continues })
-    if i == 1 and o.bos and piece[1] ~= o.bos then table.insert(piece, 1, o.bos) end
-    if i == #spans and o.eos and span.train and piece[#piece] ~= o.eos then piece[#piece + 1] = o.eos end
-    local limit
-    if span.source then limit = o.source_max_length elseif span.train then limit = o.target_max_length end
-    local lost
-    piece, lost = cut(piece, limit)
-    dropped = dropped + lost
-    if (span.train or o.train_on_source) and #piece > 0 then trained[#trained + 1] = { #ids + 1, #ids + #piece } end
-    table.move(piece, 1, #piece, #ids + 1, ids)
+  local ids, trained, dropped, number = {}, {}, 0, 1
+  while spans[number] do
+    local first = number
+    local whole, ranges
+    whole, ranges, number = encoded(spans, first, o)
+    local seen, shared = 0, 0 -- ids of `whole` that are dealt with; the last of them, where it was kept
+    for k, range in ipairs(ranges) do
+      local span, from, to = spans[first + k - 1], range[1], range[2]
+      local limit
+      if span.source then limit = o.source_max_length elseif span.train then limit = o.target_max_length end
+      local kept = limit and math.min(to, from + limit - 1) or to
+      local start = #ids + 1
+      if from <= seen and shared > 0 then start = shared end
+      for at = math.max(from, seen + 1), kept do ids[#ids + 1] = whole[at] end
+      if to > kept then dropped = dropped + to - math.max(kept, seen) end
+      if to > seen then seen, shared = to, kept == to and #ids or 0 end
+      if (span.train or o.train_on_source) and #ids >= start then
+        local last = trained[#trained]
+        if last and last[2] >= start then last[2] = #ids else trained[#trained + 1] = { start, #ids } end
+      end
+    end
   end
   local lost
   ids, lost = cut(ids, o.max_length)

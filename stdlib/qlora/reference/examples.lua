@@ -214,6 +214,9 @@ model:loss(qlora.data.batch { data[1] }):backward()
 optimizer:step()
 assert(optimizer:state().step == 1)]],
   ["Optimizer:load_state"] = "optimizer:load_state(optimizer:state())",
+  ["Tokenizer:encode_parts"] = [[
+local ids, places = model.tokenizer:encode_parts { "The ba", "ker" }
+assert(#ids == 2 and places[2][2] == 2)]],
   ["Tokenizer:encode"] = 'assert(#model.tokenizer:encode("The baker", { special = false }) == 2)',
   ["Tokenizer:decode"] = [[
 local ids = model.tokenizer:encode("The baker", { special = false })

@@ -1,0 +1,136 @@
+--- Text on the real engine: what becomes of spaces, special tokens and bytes between a recipe and the ids.
+local t = require "harness"
+local qlora = require "qlora"
+local native = qlora.native
+
+--- A folder with a tokenizer of the fixtures and other files; true copies the tiny model's.
+local function folder(source, files)
+  local dir = os.tmpname() .. ".d"
+  native.mkdir(dir)
+  local target = source:find("%.model$") and "tokenizer.model" or "tokenizer.json"
+  local function copy(from, name) native.write_file(dir .. "/" .. name, assert(io.open(from, "rb")):read "a") end
+  copy(t.directory .. "/../Fixtures/tokenizers/" .. source, target)
+  for name, text in pairs(files) do
+    if text == true then copy(qlora.resource "models/tiny" .. "/" .. name, name)
+    else native.write_file(dir .. "/" .. name, text) end
+  end
+  return dir
+end
+
+local function load(config, more)
+  local files = { ["tokenizer_config.json"] = config }
+  for name, text in pairs(more or {}) do files[name] = text end
+  local dir = folder("spm.model", files)
+  local tokenizer = qlora.tokenizer.load(dir)
+  native.remove_tree(dir)
+  return tokenizer
+end
+
+local llama = '{"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "legacy": %s%s}'
+
+t.test("prompt and answer of generate are the text of all ids", function()
+  local dir = folder("spm.model", { ["config.json"] = true, ["model.safetensors"] = true,
+    ["tokenizer_config.json"] = llama:format("false", "") })
+  local model = qlora.load(dir, { compute = "f32" })
+  native.remove_tree(dir)
+  local tokenizer, spaces = model.tokenizer, 0
+  for i = 1, 60 do
+    local prompt = ("%d"):format(i)
+    local ids = tokenizer:encode(prompt)
+    local scores = model:logits(ids, { last = true })[1]:narrow(1, 1, tokenizer.vocab_size)
+    ids[#ids + 1] = scores:argmax():item() - 1
+    local whole = tokenizer:decode(ids):gsub("^<s> ?", "")
+    local options = { max_new_tokens = 1 }
+    t.equal(prompt .. model:generate(prompt, options), whole)
+    options.echo = true
+    t.equal(model:generate(prompt, options), whole)
+    t.equal((model:generate(tokenizer:encode(prompt), options):gsub("^<s> ?", "")), whole)
+    if whole:find(" ", 1, true) then spaces = spaces + 1 end
+    options.stop = " "
+    t.equal(model:generate(prompt, options), whole:match "^[^ ]*")
+  end
+  assert(spaces > 0, "no answer began with a space")
+end)
+
+local messages = { { role = "user", content = "Hi" }, { role = "assistant", content = "Hello." },
+  { role = "user", content = "Bye" }, { role = "assistant", content = "See you" } }
+
+t.test("a chat is trained on the ids of its whole text", function()
+  for _, legacy in ipairs { "true", "false" } do
+    local tokenizer = load(llama:format(legacy, ""))
+    for _, template in ipairs { "llama2", "mistral", "zephyr", "alpaca" } do
+      local data = qlora.data.from_records({ { messages = messages } },
+        { format = "chat", template = template, tokenizer = tokenizer, quiet = true })
+      local whole = tokenizer:encode(qlora.chat.apply(template, messages), { special = false })
+      if whole[1] ~= tokenizer.bos then table.insert(whole, 1, tokenizer.bos) end
+      t.equal(data[1].ids, whole, template .. " " .. legacy)
+      t.equal(tokenizer:apply_chat(messages, { template = template, tokenize = true }), whole)
+      local trained = {}
+      for i, label in ipairs(data[1].labels) do if label ~= -100 then trained[#trained + 1] = whole[i] end end
+      local text = tokenizer:decode(trained)
+      assert(text:find("Hello", 1, true) and text:find("See you", 1, true) and not text:find("Bye", 1, true), text)
+    end
+  end
+end)
+
+t.test("a chat under the tokenizer's own template begins as the template says", function()
+  local zephyr = load(llama:format("true", [[, "chat_template": "<|user|>"]]))
+  local options = { format = "chat", tokenizer = zephyr, quiet = true }
+  local whole = zephyr:encode(qlora.chat.apply("zephyr", messages), { special = false })
+  assert(whole[1] ~= zephyr.bos)
+  t.equal(qlora.data.from_records({ { messages = messages } }, options)[1].ids, whole)
+  t.equal(zephyr:apply_chat(messages, { tokenize = true }), whole)
+  options.bos = true
+  t.equal(qlora.data.from_records({ { messages = messages } }, options)[1].ids[1], zephyr.bos)
+end)
+
+t.test("markers of a template that are no tokens are errors", function()
+  local tokenizer = load(llama:format("false", ""))
+  local function try(template)
+    return qlora.data.from_records({ { messages = messages } },
+      { format = "chat", template = template, tokenizer = tokenizer, quiet = true })
+  end
+  t.raises(function() try "chatml" end, "<|im_start|>", "this tokenizer has no such token", "templates.chatml")
+  t.raises(function() try "llama3" end, "<|start_header_id|>")
+  t.equal(#try(qlora.chat.templates.chatml), 1)
+  t.raises(function() tokenizer:apply_chat(messages, { template = "chatml", tokenize = true }) end, "<|im_start|>")
+  local next = tokenizer.vocab_size
+  tokenizer = load(llama:format("false", ""),
+    { ["added_tokens.json"] = ('{"<|im_start|>": %d, "<|im_end|>": %d}'):format(next, next + 1) })
+  assert(#try "chatml" == 1)
+end)
+
+t.test("BOS and EOS that are asked for must be there", function()
+  local dir = folder("whitespace.json", {})
+  local tokenizer = qlora.tokenizer.load(dir)
+  native.remove_tree(dir)
+  for _, key in ipairs { "bos", "eos" } do
+    t.raises(function()
+      qlora.data.from_records({ { input = "a", output = "b" } }, { tokenizer = tokenizer, quiet = true, [key] = true })
+    end, key .. " = true, but the tokenizer has no " .. key:upper() .. " token")
+  end
+end)
+
+t.test("bytes that are no text are refused, not changed", function()
+  local tokenizer = load(llama:format("false", ""))
+  t.raises(function() tokenizer:encode "ab\xFFc" end, "text is no UTF-8 text from its byte 3 on")
+  t.raises(function() tokenizer:encode_parts { "a", "\xE2\x82" } end, "parts[2] is no UTF-8 text from its byte 1 on")
+  t.raises(function()
+    qlora.data.from_records({ { input = "a", output = "b\xC3" } }, { tokenizer = tokenizer, quiet = true })
+  end, "no UTF-8 text from its byte 2 on")
+  for _, text in ipairs { "a\r\nb", "\u{FEFF}x", "tab\tend \n", "nul\0byte" } do
+    t.equal(tokenizer:decode(tokenizer:encode(text, { special = false })), text)
+  end
+end)
+
+t.test("special tokens in a text are tokens unless they are to be text", function()
+  local tokenizer = load(llama:format("false", ""))
+  local function has_end(ids)
+    for _, id in ipairs(ids) do if id == tokenizer.eos then return true end end
+    return false
+  end
+  assert(has_end(tokenizer:encode "a</s>b") and not has_end(tokenizer:encode("a</s>b", { literal = true })))
+  assert(not has_end((tokenizer:encode_parts({ "a<", "/s>b" }, { literal = true }))))
+  tokenizer = load(llama:format("false", [[, "split_special_tokens": true]]))
+  assert(not has_end(tokenizer:encode "a</s>b"))
+end)
