@@ -9,7 +9,8 @@ extension Engine {
   func ids(_ call: Call, _ name: String, special: Bool) throws -> [Int32] {
     if call[name].asString != nil {
       guard let tokenizer = try model(call).tokenizer else { throw ModelError.noTokenizer(path: try model(call).path) }
-      return try tokenizer.encode(try call.text(name), special: special)
+      return try tokenizer.encode(
+        try call.text(name), special: special, literal: false, continues: false, reserve: backend.memory.require)
     }
     guard let list = call[name].asTable?.integers() else {
       throw call.invalid("text or a list of token ids expected, got \(call[name].typeName)")

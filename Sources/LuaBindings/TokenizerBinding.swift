@@ -49,7 +49,7 @@ extension Engine {
           let ids = try call.receiver(as: Tokenizer.self).encode(
             try call.text("text"), special: options.bool("special") ?? true,
             literal: options.bool("literal") ?? false,
-            continues: options.bool("continues") ?? false)
+            continues: options.bool("continues") ?? false, reserve: self.backend.memory.require)
           return [.table(call.state.list(ids.map { .integer(Int($0)) }))]
         },
         NativeFunction(
@@ -61,13 +61,15 @@ extension Engine {
             Parameter(
               "options",
               .options([
-                Parameter("literal", .boolean, optional: true, "do not recognise special tokens in the texts")
+                Parameter(
+                  "literal", .table, optional: true, "list of flags: special tokens that this part spells stay text")
               ]), optional: true, "the options below"),
           ], returns: "integer[], integer[][]"
         ) { call in
           let parts = try call.texts(try call.table("parts"), "parts")
+          let flags = call.options("options")["literal"].asTable?.elements.map { $0.asBool ?? false }
           let (ids, ranges) = try call.receiver(as: Tokenizer.self).encode(
-            parts: parts, literal: call.options("options").bool("literal") ?? false)
+            parts: parts, isLiteral: flags ?? [], reserve: self.backend.memory.require)
           let list = ranges.map { range in
             LuaValue.table(call.state.list([.integer(range.lowerBound + 1), .integer(range.upperBound)]))
           }

@@ -53,9 +53,11 @@ struct AddedTokenMatcher: Sendable {
     return best.map { (tokens[Int($0.0)], $0.1) }
   }
 
-  /// Calls back with the parts of the text in order: plain ranges (id nil) and tokens. With `literal`, special
-  /// tokens stay text.
-  func forEachPart(_ text: [UInt8], literal: Bool, _ body: (Int32?, Range<Int>) throws -> Void) rethrows {
+  /// Calls back with the parts of the text in order: plain ranges (id nil) and tokens. Special tokens where `isLiteral`
+  /// stay text.
+  func forEachPart(
+    _ text: [UInt8], isLiteral: (Range<Int>) -> Bool, _ body: (Int32?, Range<Int>) throws -> Void
+  ) rethrows {
     var done = 0
     var at = 0
     while at < text.count, !tokens.isEmpty {
@@ -65,7 +67,7 @@ struct AddedTokenMatcher: Sendable {
       }
       var start = at, stop = end
       at = end
-      if literal && token.special { continue }
+      if token.special, isLiteral(start..<stop) { continue }
       if token.singleWord, wordEnds(text, before: start) || wordStarts(text, at: stop) { continue }
       if token.leftStrip {
         while start > done, let scalar = scalar(text, before: start), scalar.properties.isWhitespace {

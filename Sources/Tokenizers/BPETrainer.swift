@@ -72,7 +72,7 @@ public enum BPETrainer {
     var words: [(word: [UInt8], count: Int)] = []
     for text in texts {
       let bytes = Array(text.utf8)
-      try matcher.forEachPart(bytes, literal: false) { id, range in
+      try matcher.forEachPart(bytes, isLiteral: { _ in false }) { id, range in
         guard id == nil else { return }
         let part = range.count == bytes.count ? bytes : Array(bytes[range])
         // The pattern's alternatives cover every character, so that the matches are all the words.

@@ -89,7 +89,18 @@ struct GGUFVocabulary {
     return tokens[id]
   }
 
+  /// - Throws: `TokenizerError.unsupported` for a key that changes ids in a way that is not built here.
+  private func refuse() throws {
+    if let map = file.metadata["tokenizer.ggml.precompiled_charsmap"], map.array?.isEmpty != true {
+      throw unsupported("precompiled_charsmap", "a character map", ["none"])
+    }
+    if kind == "gpt2", try flag("add_space_prefix", default: false) {
+      throw unsupported("add_space_prefix", "true for model gpt2", ["false"])
+    }
+  }
+
   private func base(addBOS: Bool, options: [(String, JSON)]) throws -> TokenizerSpec {
+    try refuse()
     var settings = TokenizerSettings()
     settings.bos = try role("bos")
     settings.eos = try role("eos")

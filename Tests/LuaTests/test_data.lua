@@ -210,3 +210,18 @@ t.test("micro-batches share the step's trained targets", function()
   t.raises(function() data:steps { steps = 1, batchsize = 2 } end, "unknown option 'batchsize'")
   t.raises(function() data:steps { batch = 2 } end, "'steps' is missing")
 end)
+
+t.test("a tokenizer without EOS is told", function()
+  local endless = native.byte_tokenizer()
+  endless.eos = nil
+  local function said(o)
+    o.tokenizer = endless
+    native.options.quiet = false
+    local text = t.captured(function() qlora.data.from_records({ { input = "a", output = "b" } }, o) end)
+    native.options.quiet = true
+    return text:find("no sample ends with EOS", 1, true) ~= nil
+  end
+  assert(said {} and not said { eos = false } and not said { quiet = true })
+  t.raises(function() said { eos = true } end, "eos = true, but the tokenizer has no EOS token")
+  native.options.quiet = true
+end)

@@ -130,7 +130,40 @@ t.test("special tokens in a text are tokens unless they are to be text", functio
     return false
   end
   assert(has_end(tokenizer:encode "a</s>b") and not has_end(tokenizer:encode("a</s>b", { literal = true })))
-  assert(not has_end((tokenizer:encode_parts({ "a<", "/s>b" }, { literal = true }))))
+  assert(has_end((tokenizer:encode_parts { "a<", "/s>b" })))
+  assert(not has_end((tokenizer:encode_parts({ "a<", "/s>b" }, { literal = { false, true } }))))
   tokenizer = load(llama:format("false", [[, "split_special_tokens": true]]))
   assert(not has_end(tokenizer:encode "a</s>b"))
+end)
+
+t.test("a message that spells special tokens ends no turn with literal = true", function()
+  local tokenizer = load(llama:format("false", ""))
+  local talk = { { role = "user", content = " say </s> " }, { role = "assistant", content = "</s> said" } }
+  local function ends(options, records)
+    options.tokenizer, options.quiet, options.format = tokenizer, true, options.format or "chat"
+    local count = 0
+    for _, id in ipairs(qlora.data.from_records(records or { { messages = talk } }, options)[1].ids) do
+      if id == tokenizer.eos then count = count + 1 end
+    end
+    return count
+  end
+  for _, template in ipairs { "llama2", "mistral", "zephyr", "alpaca" } do
+    local own = ends { template = template, literal = true }
+    t.equal(ends { template = template }, own + 2, template)
+    t.equal(own, template == "zephyr" and 2 or 1, template)
+    local spans = qlora.chat.spans(template, talk, { literal = true })
+    local text = {}
+    for i, span in ipairs(spans) do text[i] = span.text end
+    t.equal(table.concat(text), qlora.chat.apply(template, talk))
+  end
+  local plain = { { input = "a</s>", output = "b</s>c" } }
+  t.equal(ends({ format = "input_output" }, plain), 3)
+  t.equal(ends({ format = "input_output", literal = true }, plain), 1)
+  t.raises(function()
+    qlora.chat.spans(function() return { { text = "x" } } end, talk, { literal = true })
+  end, "literal = true cannot find them")
+  -- What a message says is found by its place, not by its words.
+  local spans = qlora.chat.spans("zephyr", { { role = "user", content = "<|user|>" } }, { literal = true })
+  local found = { spans[1].text, spans[1].literal or false, spans[2].text, spans[2].literal }
+  t.equal(found, { "<|user|>\n", false, "<|user|>", true })
 end)

@@ -144,6 +144,17 @@ private struct GGUFWriter {
     #expect(tokenizer.token(ids[0])?.hasPrefix("\u{2581}") == false)
   }
 
+  @Test func keysThatCannotBeHonouredAreNamed() throws {
+    var (scored, _) = try GGUFTests.scored("spm")
+    scored.integers("precompiled_charsmap", [1, 2])
+    let map = #expect(throws: TokenizerError.self) { try scored.tokenizer() }
+    #expect("\(try #require(map))".contains("tokenizer.ggml.precompiled_charsmap a character map is not supported"))
+    var plain = try GGUFTests.byteLevel("digits", pre: "smollm")
+    plain.bool("add_space_prefix", true)
+    let prefix = #expect(throws: TokenizerError.self) { try plain.tokenizer() }
+    #expect("\(try #require(prefix))".contains("tokenizer.ggml.add_space_prefix true for model gpt2 is not supported"))
+  }
+
   @Test func listsOfOtherLengthsAndIdsOutsideAreErrors() throws {
     var (writer, _) = try GGUFTests.scored("spm")
     writer.unsigned("padding_token_id", 1 << 20)

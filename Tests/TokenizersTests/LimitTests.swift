@@ -49,6 +49,25 @@ import Testing
     }
   }
 
+  @Test func longTextsAskForTheirMemory() throws {
+    struct Full: Error {}
+    for name in ["gpt2", "llama2"] {
+      let tokenizer = try fixture(name)
+      for count in [1000, 1 << 20] {
+        let text = String(repeating: "a", count: count)
+        var asked = 0
+        _ = try tokenizer.encode(text, special: false, literal: false, continues: false) { asked = max(asked, $0) }
+        #expect(count == 1000 ? asked == 0 : (64 * count...65 * count).contains(asked), "\(name)")
+        var parts = 0
+        _ = try tokenizer.encode(parts: [text], isLiteral: []) { parts = max(parts, $0) }
+        #expect(parts == (count == 1000 ? 0 : 180 * count), "\(name)")
+      }
+      #expect(throws: Full.self) {
+        try tokenizer.encode(parts: [String(repeating: " ", count: 1 << 20)], isLiteral: []) { _ in throw Full() }
+      }
+    }
+  }
+
   @Test func componentsInComponentsAreBounded() throws {
     for (part, list, leaf) in [
       ("normalizer", "normalizers", JSON.object(JSONObject([("type", "NFC")]))),

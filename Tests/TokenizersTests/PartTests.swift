@@ -73,4 +73,22 @@ import Testing
       }
     }
   }
+
+  @Test func specialTokensThatALiteralPartSpellsStayText() throws {
+    for name in ["llama3", "llama2"] {
+      let tokenizer = try fixture(name)
+      let end = name == "llama3" ? "<|eos|>" : "</s>"
+      let id = try #require(tokenizer.id(of: end))
+      let count = { (flags: [Bool], parts: [String]) in
+        try tokenizer.encode(parts: parts, isLiteral: flags).ids.filter { $0 == id }.count
+      }
+      let parts = [end, "a" + end + "b", end]
+      #expect(
+        try count([], parts) == 3 && count([false, true, false], parts) == 2 && count([true, true, true], parts) == 0)
+      // One that begins in a literal part and ends in the next is text too.
+      #expect(try count([true, false], [String(end.dropLast()), String(end.last!)]) == 0)
+      let (ids, ranges) = try tokenizer.encode(parts: parts, isLiteral: [false, true, false])
+      #expect(try tokenizer.decode(Array(ids[ranges[1]])).hasSuffix("a" + end + "b"))
+    }
+  }
 }

@@ -1,6 +1,7 @@
 --- Chat templates as Lua functions: messages -> spans { text =, train = }. What the model is to say is trained, the
 --- rest is not, so no marker has to be searched for afterwards. Texts equal those of the Jinja templates the models
 --- ship with.
+local render_literal = require "qlora.chat_content"
 local check_markers = require "qlora.chat_markers"
 local strict = require "qlora.strict"
 
@@ -195,6 +196,7 @@ local schema = strict.declare("qlora.chat.spans", {
   eos_token = { "string", "text of the token that ends a text", default = "</s>" },
   default_system = { "string", "system message when the messages have none; default none" },
   train = { "string", "which assistant messages are trained", default = "all", choices = { "all", "last" } },
+  literal = { "boolean", "special tokens that a message spells stay text", default = false },
 })
 strict.declare("qlora.chat.apply", schema)
 
@@ -213,7 +215,13 @@ function chat.spans(name, messages, options)
   o.bos_token = o.bos_token or name == "llama3" and "<|begin_of_text|>" or "<s>"
   local template = type(name) == "function" and name or templates[name]
   if not template then strict.one_of("chat", "template", name, strict.sorted_keys(templates)) end
-  return template(normalized(messages, o.train), o)
+  local list = normalized(messages, o.train)
+  if not o.literal then return template(list, o) end
+  local spans = render_literal(template, list, o)
+  if not spans then
+    strict.fail("chat.spans: the template does not write each message once, so that literal = true cannot find them")
+  end
+  return spans
 end
 
 --- The text of a conversation under a template: equal to the output of the Jinja template.

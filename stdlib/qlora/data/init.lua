@@ -143,6 +143,7 @@ end
 local function chat_context(o, name)
   local found, settings = chat.for_tokenizer(o.tokenizer)
   settings.train, settings.default_system = o.train, o.default_system or settings.default_system
+  settings.literal = o.literal
   local template = o.template or found
   if formats.own_end[name] and not template then
     strict.fail("data.load: the tokenizer has no chat template known here; name one with `template =` (%s)",
@@ -219,8 +220,9 @@ function data.from_records(records, options)
   if native.options.plan then return planned(o) end
   if not o.tokenizer then strict.fail("data.load: option 'tokenizer' is missing; pass model.tokenizer") end
   local context = chat_context(o, name)
-  local bos, eos = samples.borders(o, formats.own_end[name], context.is_own)
-  local how = { tokenizer = o.tokenizer, bos = bos, eos = eos, train_on_source = o.train_on_source,
+  local bos, eos, endless = samples.borders(o, formats.own_end[name], context.is_own)
+  local how = { tokenizer = o.tokenizer, bos = bos, eos = eos,
+    literal = o.literal and not formats.own_end[name], train_on_source = o.train_on_source,
     source_max_length = o.source_max_length, target_max_length = o.target_max_length,
     max_length = name ~= "text" and o.max_length or nil }
   local limit = math.min(o.limit or #records, native.options.smoke and 8 or #records)
@@ -242,7 +244,10 @@ function data.from_records(records, options)
   if #list == 0 then fail_empty(records, o, name, counts, context) end
   counts.longest, counts.wanted = nil, nil -- for the message only
   local set = new(list, o.tokenizer, counts)
-  if not o.quiet and not native.options.quiet then print("data: " .. tostring(set)) end
+  if not o.quiet and not native.options.quiet then
+    print("data: " .. tostring(set))
+    if endless then print("data: no sample ends with EOS, since the tokenizer has none") end
+  end
   return set
 end
 

@@ -15,6 +15,8 @@ options.load = strict.declare("qlora.data.load", {
   template = { "string|callable", "chat template by name, or a function; default the tokenizer's own" },
   train = { "string", "which assistant messages of a chat are trained", choices = { "all", "last" } },
   default_system = { "string", "system message of chats that have none; default the template's" },
+  literal = { "boolean", "special tokens that a record spells stay text; those of a chat template do not",
+    default = false },
   eos = { "boolean", "end trained samples with EOS; default unless the template ends turns itself" },
   bos = { "boolean", "begin samples with BOS; default as the tokenizer does, but chats under the model's own "
     .. "template as that writes them" },
@@ -25,6 +27,7 @@ options.span = strict.declare("a span of qlora.data.load", {
   text = { "string", "the text", required = true },
   train = { "boolean", "whether its tokens are targets", default = false },
   source = { "boolean", "whether source_max_length cuts it", default = false },
+  literal = { "boolean", "special tokens that it spells stay text", default = false },
   separate = { "boolean", "tokenize it as the start of a text", default = false },
 })
 

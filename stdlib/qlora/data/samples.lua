@@ -9,8 +9,8 @@ function samples.leading_bos(tokenizer)
   return first ~= nil and first == tokenizer.bos and first or nil
 end
 
---- The BOS and EOS ids that samples get, nil for none. `ends`: the template ends each turn itself. `is_own`: it is the
---- tokenizer's own, which is the whole text, as for apply_chat.
+--- The BOS and EOS ids that samples get, nil for none, and whether an EOS is missing. `ends`: the template ends each
+--- turn itself. `is_own`: it is the tokenizer's own, which is the whole text, as for apply_chat.
 function samples.borders(o, ends, is_own)
   for _, key in ipairs { "bos", "eos" } do
     if o[key] and not o.tokenizer[key] then
@@ -21,7 +21,7 @@ function samples.borders(o, ends, is_own)
   if ends and is_own then bos = nil end
   if o.bos ~= nil then bos = o.bos and o.tokenizer.bos or nil end
   if o.eos ~= nil then eos = o.eos end
-  return bos, eos and o.tokenizer.eos or nil
+  return bos, eos and o.tokenizer.eos or nil, eos and not o.tokenizer.eos
 end
 
 local function cut(ids, limit)
@@ -34,7 +34,9 @@ end
 local function encoded(spans, first, o)
   local parts, i = { spans[first].text }, first + 1
   while spans[i] and not spans[i].separate do parts[#parts + 1], i = spans[i].text, i + 1 end
-  local ids, ranges = o.tokenizer:encode_parts(parts)
+  local literal = {}
+  for k = 1, #parts do literal[k] = o.literal or spans[first + k - 1].literal or false end
+  local ids, ranges = o.tokenizer:encode_parts(parts, { literal = literal })
   if first == 1 and o.bos and ids[1] ~= o.bos then
     table.insert(ids, 1, o.bos)
     for k, range in ipairs(ranges) do ranges[k] = { range[1] + (k == 1 and 0 or 1), range[2] + 1 } end
@@ -48,9 +50,9 @@ local function encoded(spans, first, o)
 end
 
 --- Tokenizes `spans`; those that go on after each other get the ids of their whole text. `o`: tokenizer, bos (id or
---- nil), eos (id or nil: written after a sample whose end is trained), max_length, source_max_length,
---- target_max_length, train_on_source. Returns { ids =, trained = { {first, last}, … }, cut = tokens dropped }. A token
---- that stands for the end of one span and the beginning of the next is trained if one of the two is.
+--- nil), eos (id or nil: written after a sample whose end is trained), literal (special tokens stay text), max_length,
+--- source_max_length, target_max_length, train_on_source. Returns ids, `trained` as a list of { first, last }, and
+--- `cut`, the number of tokens dropped. A token across the border of two spans is trained if one of them is.
 function samples.from_spans(spans, o)
   local ids, trained, dropped, number = {}, {}, 0, 1
   while spans[number] do
