@@ -268,9 +268,9 @@ local Tokenizer = {}
 function Tokenizer:encode(text, options) end
 
 ---@class Tokenizer.encode_parts.options
----@field literal? boolean do not recognise special tokens in the texts
+---@field literal? table list of flags: special tokens that this part spells stay text
 
----The ids of texts that follow one another, which are those of the whole text, and the first and last id of each part, { 1, 0 } for none. An id that stands for the end of a part and the beginning of the next is in both.
+---The ids of texts that follow one another, which are those of the whole text, and for each part the places of its first and last id, { n + 1, n } for none. An id across a border belongs to both sides.
 ---@param parts table list of texts
 ---@param options? Tokenizer.encode_parts.options the options below
 ---@return integer[], integer[][]
@@ -1112,6 +1112,7 @@ qlora.chat = {}
 ---@field bos_token? string text of the token that opens a text; default the template's usual one
 ---@field default_system? string system message when the messages have none; default none
 ---@field eos_token? string text of the token that ends a text (default "</s>")
+---@field literal? boolean special tokens that a message spells stay text (default false)
 ---@field train? "all"|"last" which assistant messages are trained (default "all")
 
 ---The text of a conversation under a template: equal to the output of the Jinja template.
@@ -1149,6 +1150,7 @@ function qlora.chat.for_tokenizer(tokenizer) end
 ---@field bos_token? string text of the token that opens a text; default the template's usual one
 ---@field default_system? string system message when the messages have none; default none
 ---@field eos_token? string text of the token that ends a text (default "</s>")
+---@field literal? boolean special tokens that a message spells stay text (default false)
 ---@field train? "all"|"last" which assistant messages are trained (default "all")
 
 ---Spans of a conversation under a template.
@@ -1229,6 +1231,7 @@ function qlora.data.from_records(records, options) end
 ---@field eos? boolean end trained samples with EOS; default unless the template ends turns itself
 ---@field format? string|function name of a format, or a function record -> list of spans { text =, train = } (default "input_output")
 ---@field limit? integer most records; default all
+---@field literal? boolean special tokens that a record spells stay text; those of a chat template do not (default false)
 ---@field max_length? integer longer samples are cut; the window of format text, 1024 there when left out
 ---@field quiet? boolean do not print the counts (default false)
 ---@field source_max_length? integer longer prompts are cut, for formats with source and target
