@@ -36,7 +36,12 @@ local function encoded(spans, first, o)
   while spans[i] and not spans[i].separate do parts[#parts + 1], i = spans[i].text, i + 1 end
   local literal = {}
   for k = 1, #parts do literal[k] = o.literal or spans[first + k - 1].literal or false end
-  local ids, ranges = o.tokenizer:encode_parts(parts, { literal = literal })
+  local ids, ranges
+  if #parts > 1 then ids, ranges = o.tokenizer:encode_parts(parts, { literal = literal })
+  else -- without borders in it, a long text takes less memory
+    ids = o.tokenizer:encode(parts[1], { special = false, literal = literal[1] })
+    ranges = { { 1, #ids } }
+  end
   if first == 1 and o.bos and ids[1] ~= o.bos then
     table.insert(ids, 1, o.bos)
     for k, range in ipairs(ranges) do ranges[k] = { range[1] + (k == 1 and 0 or 1), range[2] + 1 } end
