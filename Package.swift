@@ -65,7 +65,7 @@ let package = Package(
     .target(name: "Tensors", swiftSettings: optimised),
     .target(name: "Autograd", dependencies: ["Tensors"]),
     .target(name: "Quantization", dependencies: ["Tensors", "Numerics"], swiftSettings: optimised),
-    .target(name: "Formats", dependencies: ["Tensors"], swiftSettings: optimised),
+    .target(name: "Formats", dependencies: ["Tensors", "CPlatform"], swiftSettings: optimised),
     .target(name: "Tokenizers", dependencies: ["Formats", "CPCRE2"], swiftSettings: optimised),
     .target(name: "Models", dependencies: ["Tensors", "Autograd", "Quantization", "Formats", "Tokenizers"]),
     .target(name: "Adapters", dependencies: ["Models", "Formats", "Tensors"]),

@@ -1,103 +1,33 @@
 import Glibc
 
-/// Questions about paths.
-package enum FileSystem {
-  static func mode(_ path: String) -> mode_t? {
-    var info = stat()
-    return stat(path, &info) == 0 ? info.st_mode & S_IFMT : nil
-  }
-  package static func exists(_ path: String) -> Bool { mode(path) != nil }
-  package static func isDirectory(_ path: String) -> Bool { mode(path) == S_IFDIR }
-
-  /// The names in a folder, sorted, without `.` and `..`.
-  package static func list(_ path: String) throws(FormatError) -> [String] {
-    guard let handle = opendir(path) else { throw .system(path: path, operation: "open folder", code: errno) }
-    defer { closedir(handle) }
-    var names: [String] = []
-    while let entry = readdir(handle) {
-      let name = withUnsafeBytes(of: &entry.pointee.d_name) { raw in
-        String(decoding: raw.prefix { $0 != 0 }, as: UTF8.self)
-      }
-      if name != "." && name != ".." { names.append(name) }
-    }
-    return names.sorted()
-  }
-
-  /// Creates a folder and its parents; an existing folder is no error.
-  package static func makeDirectory(_ path: String) throws(FormatError) {
-    if path.isEmpty || isDirectory(path) { return }
-    let parent = directoryName(path)
-    if parent != path { try makeDirectory(parent) }
-    guard mkdir(path, 0o777) == 0 || (errno == EEXIST && isDirectory(path)) else {
-      throw .system(path: path, operation: "create folder", code: errno)
-    }
-  }
-
-  /// Bytes that an ordinary user may still write to the file system that holds `path`, or its nearest existing parent.
-  package static func freeByteCount(_ path: String) throws(FormatError) -> Int {
-    var place = path
-    while !exists(place), place != directoryName(place) { place = directoryName(place) }
-    var info = statvfs()
-    guard statvfs(place.isEmpty ? "." : place, &info) == 0 else {
-      throw .system(path: path, operation: "ask for free space", code: errno)
-    }
-    return Int(info.f_bavail) * Int(info.f_frsize)
-  }
-
-  /// Copies a file whole.
-  package static func copy(_ source: String, to target: String) throws(FormatError) {
-    let file = try MappedFile(path: source)
-    let copy = try AtomicFile(path: target)
-    try file.withBytes { (bytes) throws(FormatError) in try copy.append(bytes) }
-    try copy.commit()
-  }
-
-  /// Removes a file, or a folder with its content; links are removed, not followed. An absent path is no error.
-  package static func remove(_ path: String) throws(FormatError) {
-    var info = stat()
-    guard lstat(path, &info) == 0 else {
-      if errno == ENOENT { return }
-      throw .system(path: path, operation: "remove", code: errno)
-    }
-    if info.st_mode & S_IFMT == S_IFDIR {
-      for name in try list(path) { try remove(path + "/" + name) }
-      guard rmdir(path) == 0 else { throw .system(path: path, operation: "remove folder", code: errno) }
-    } else {
-      guard unlink(path) == 0 else { throw .system(path: path, operation: "remove", code: errno) }
-    }
-  }
-
-  static func directoryName(_ path: String) -> String {
-    var trimmed = path[...]
-    while trimmed.count > 1, trimmed.hasSuffix("/") { trimmed = trimmed.dropLast() }
-    guard let slash = trimmed.lastIndex(of: "/") else { return "." }
-    return slash == trimmed.startIndex ? "/" : String(trimmed[..<slash])
-  }
-
-  static func synchronize(_ path: String) throws(FormatError) {
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else { throw .system(path: path, operation: "open", code: errno) }
-    defer { close(descriptor) }
-    // Some file systems cannot sync a folder; the rename itself is still atomic there.
-    guard fsync(descriptor) == 0 || errno == EINVAL else {
-      throw .system(path: path, operation: "sync", code: errno)
-    }
-  }
-}
-
 /// A file that appears whole or not at all: written under a temporary name beside it, synced, renamed.
-/// Dropping the object without `commit()` removes the temporary file.
+/// Dropping the object without `commit()` removes the temporary file; one of a process that is dead is removed by the
+/// next writer of the same file.
+///
+/// Links are followed: what they lead to is replaced. Only a file is, and keeps its permissions.
 package final class AtomicFile {
   package let path: String
+  private let place: String
   private let temporary: String
   private var descriptor: Int32
   package private(set) var byteCount = 0
+  /// What was written where, to compare it with what the file gives back.
+  private var pieces: [(start: Int, count: Int, sum: UInt64)] = []
 
   package init(path: String) throws(FormatError) {
     self.path = path
-    temporary = path + ".tmp-\(getpid())-\(UInt32.random(in: 0 ... .max))"
-    descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
+    place = try FileSystem.resolve(path)
+    var info = stat()
+    let exists = stat(place, &info) == 0
+    if exists || path.hasSuffix("/") {
+      let kind = exists ? FileKind(info.st_mode) : .folder
+      guard kind == .file else { throw .wrongKind(path: path, found: kind, wanted: .file) }
+    }
+    Leftovers.remove(of: place)
+    temporary = Leftovers.name(place, number: UInt32.random(in: 0 ... .max))
+    descriptor = open(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
     guard descriptor >= 0 else { throw .system(path: path, operation: "create", code: errno) }
+    if exists { _ = fchmod(descriptor, info.st_mode & 0o777) }
   }
 
   deinit {
@@ -121,6 +51,7 @@ package final class AtomicFile {
       done += count
     }
     byteCount = max(byteCount, offset + bytes.count)
+    pieces.append((offset, bytes.count, Self.sum(bytes)))
   }
 
   package func append(_ bytes: [UInt8]) throws(FormatError) {
@@ -130,12 +61,17 @@ package final class AtomicFile {
     try result.get()
   }
 
+  /// Reads back what was written, and makes the file visible if it is the same.
+  /// - Throws: `readsBackDifferently`, `system`; then the old file stays.
   package func commit() throws(FormatError) {
     guard fsync(descriptor) == 0 else { throw .system(path: path, operation: "sync", code: errno) }
-    guard rename(temporary, path) == 0 else { throw .system(path: path, operation: "rename", code: errno) }
+    for piece in pieces where try sum(at: piece.start, count: piece.count) != piece.sum {
+      throw .readsBackDifferently(path: path, what: "what begins at byte \(piece.start)")
+    }
+    guard rename(temporary, place) == 0 else { throw .system(path: path, operation: "rename", code: errno) }
     close(descriptor)
     descriptor = -1
-    try FileSystem.synchronize(FileSystem.directoryName(path))
+    try FileSystem.synchronize(FileSystem.directoryName(place))
   }
 
   package static func write(_ path: String, _ bytes: [UInt8]) throws(FormatError) {
@@ -145,54 +81,43 @@ package final class AtomicFile {
   }
 
   package static func write(_ path: String, _ text: String) throws(FormatError) { try write(path, Array(text.utf8)) }
-}
 
-/// A folder that appears complete or not at all. Files are written into `stage`; `commit()` renames it to `path`.
-package final class AtomicDirectory {
-  package let path: String
-  /// The temporary folder to write into.
-  package let stage: String
-  private var open = true
-
-  package init(path: String) throws(FormatError) {
-    // The stage lies beside the folder, also when its name ends in a slash.
-    var path = path
-    while path.count > 1, path.hasSuffix("/") { path.removeLast() }
-    self.path = path
-    stage = path + ".tmp-\(getpid())"
-    try FileSystem.makeDirectory(FileSystem.directoryName(path))
-    try FileSystem.remove(stage)
-    try FileSystem.makeDirectory(stage)
+  /// The checksum of a part of the file as it lies on the disk.
+  private func sum(at start: Int, count: Int) throws(FormatError) -> UInt64 {
+    var sum = Self.emptySum
+    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: min(count, 1 << 20), alignment: 8)
+    defer { buffer.deallocate() }
+    var done = 0
+    while done < count {
+      let wanted = min(buffer.count, count - done)
+      var got = 0
+      while got < wanted {
+        let read = pread(descriptor, buffer.baseAddress! + got, wanted - got, off_t(start + done + got))
+        if read < 0, errno == EINTR { continue }
+        guard read > 0 else { throw .system(path: path, operation: "read back", code: read < 0 ? errno : EIO) }
+        got += read
+      }
+      sum = Self.sum(UnsafeRawBufferPointer(rebasing: buffer[..<wanted]), after: sum)
+      done += wanted
+    }
+    return sum
   }
 
-  deinit {
-    if open { try? FileSystem.remove(stage) }
-  }
+  private static let emptySum: UInt64 = 0xCBF2_9CE4_8422_2325
 
-  /// Makes the folder visible. An existing folder of that name is replaced only if `replacing`.
-  package func commit(replacing: Bool = false) throws(FormatError) {
-    try synchronizeTree(stage)
-    let old = path + ".old-\(getpid())"
-    let exists = FileSystem.exists(path)
-    if exists {
-      guard replacing else { throw .system(path: path, operation: "create folder", code: EEXIST) }
-      guard rename(path, old) == 0 else { throw .system(path: path, operation: "rename", code: errno) }
+  /// Eight bytes at a time (FNV-1a with a wider step); each byte that differs gives another sum.
+  private static func sum(_ bytes: UnsafeRawBufferPointer, after start: UInt64 = emptySum) -> UInt64 {
+    var sum = start
+    var offset = 0
+    func add(_ word: UInt64) {
+      sum = (sum ^ word) &* 0x100_0000_01B3
+      sum ^= sum >> 32
     }
-    guard rename(stage, path) == 0 else {
-      let code = errno
-      if exists { _ = rename(old, path) }
-      throw .system(path: path, operation: "rename", code: code)
+    while offset + 8 <= bytes.count {
+      add(bytes.loadUnaligned(fromByteOffset: offset, as: UInt64.self))
+      offset += 8
     }
-    open = false
-    try FileSystem.synchronize(FileSystem.directoryName(path))
-    if exists { try FileSystem.remove(old) }
-  }
-
-  private func synchronizeTree(_ folder: String) throws(FormatError) {
-    for name in try FileSystem.list(folder) {
-      let item = folder + "/" + name
-      if FileSystem.isDirectory(item) { try synchronizeTree(item) } else { try FileSystem.synchronize(item) }
-    }
-    try FileSystem.synchronize(folder)
+    for byte in bytes[offset...] { add(UInt64(byte)) }
+    return sum
   }
 }

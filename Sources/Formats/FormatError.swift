@@ -34,6 +34,14 @@ public enum FormatError: Error, Sendable, Equatable {
   case notCached(name: String, looked: [String])
   /// A record of a data file is malformed; `line` counts from 1.
   case record(path: String, line: Int, problem: String)
+  /// What is to be replaced is of another kind.
+  case wrongKind(path: String, found: FileKind, wanted: FileKind)
+  /// A folder that is to be replaced as a whole holds something that does not belong to it.
+  case foreign(path: String, name: String)
+  /// Something in the folder would be read in the place of what is saved, or together with it.
+  case conflict(path: String, name: String)
+  /// A file that was written does not read back as it was; `what` is the first part that differs.
+  case readsBackDifferently(path: String, what: String)
   /// The output exists already.
   case alreadyExists(path: String)
   /// The file system has fewer free bytes than are to be written.
@@ -118,6 +126,15 @@ extension FormatError: CustomStringConvertible {
     case .notCached(let name, let looked):
       "model \(name) is not on this machine: no folder of this name, and nothing in the cache; looked in \(looked.joined(separator: ", "))"
     case .record(let path, let line, let problem): "\(path): line \(line): \(problem)"
+    case .wrongKind(let path, let found, let wanted):
+      "\(path): is a \(found.rawValue), and a \(wanted.rawValue) is to be written there; name another place"
+    case .foreign(let path, let name):
+      "\(path): holds \(name), which does not belong to what is saved there; name another folder"
+    case .conflict(let path, let name):
+      "\(path): holds \(name), which readers would take in the place of what is saved, or together with it; remove it "
+        + "or name another folder"
+    case .readsBackDifferently(let path, let what):
+      "\(path): was written, but \(what) reads back differently; check the disk and save again"
     case .alreadyExists(let path): "\(path): already exists; remove it or name another place"
     case .diskTooSmall(let path, let needed, let free):
       "\(path): \(needed) bytes are to be written, but the disk has \(free) free; make room or name another place"

@@ -12,7 +12,7 @@ private let arrows: [String: Set<String>] = [
   ],
   "Autograd": ["Tensors"],
   "Quantization": ["Tensors", "Numerics"],
-  "Formats": ["Tensors"],
+  "Formats": ["Tensors", "CPlatform"],
   "Tokenizers": ["Formats", "CPCRE2"],
   "Models": ["Tensors", "Autograd", "Quantization", "Formats", "Tokenizers"],
   "Adapters": ["Models", "Formats", "Tensors"],

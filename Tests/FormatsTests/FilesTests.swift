@@ -46,7 +46,7 @@ import Testing
       try make("0", commit: false)
       #expect(!FileSystem.exists(path))
       try make("1", commit: true)
-      #expect(throws: FormatError.system(path: path, operation: "create folder", code: EEXIST)) {
+      #expect(throws: FormatError.alreadyExists(path: try FileSystem.resolve(path))) {
         try make("2", commit: true)
       }
       #expect(try String(contentsOfFile: path + "/x", encoding: .utf8) == "1")

@@ -1,4 +1,4 @@
-// What Swift cannot spell: processor features, thread affinity, a pause instruction.
+// What Swift cannot spell: processor features, thread affinity, a pause instruction, two names exchanged.
 // Header-only, so that each kernel target compiles it with its own -march.
 #pragma once
 #include <stdint.h>
@@ -37,3 +37,5 @@ CP_INLINE void cp_pause(void) {
 int cp_pin_to_allowed_processor(int index);
 /// Number of processors this process may run on.
 int cp_allowed_processor_count(void);
+/// Gives each of two paths what the other one names, in one step; 0 on success, else -1 and errno.
+int cp_exchange(const char *one, const char *other);

@@ -1,0 +1,89 @@
+import CPlatform
+import Glibc
+
+/// A folder that appears complete or not at all. Files are written into `stage`; `commit()` puts it in the place of
+/// `path` in one step: a reader sees the old folder or the new one. A link is followed, and stays.
+///
+/// What a dead process left half-written under this name is removed by the next writer.
+package final class AtomicDirectory {
+  package let path: String
+  /// The temporary folder to write into.
+  package let stage: String
+  private let owns: (String) -> Bool
+  private var open = true
+
+  /// - Parameters:
+  ///   - path: parents are made where absent.
+  ///   - owns: whether a name belongs to what is saved; an existing folder with others is not replaced.
+  /// - Throws: `wrongKind` where something other than a folder is at `path`, `foreign`, `system`.
+  package init(path: String, owns: @escaping (String) -> Bool = { _ in true }) throws(FormatError) {
+    // The stage lies beside the folder that is meant, so that one rename reaches it.
+    self.path = try FileSystem.resolve(path)
+    self.owns = owns
+    stage = Leftovers.name(self.path)
+    try FileSystem.makeDirectory(FileSystem.directoryName(self.path))
+    Leftovers.remove(of: self.path)
+    if let kind = FileSystem.kind(self.path) {
+      guard kind == .folder else { throw .wrongKind(path: path, found: kind, wanted: .folder) }
+      try checkOwned()
+    }
+    try FileSystem.remove(stage)
+    try FileSystem.makeDirectory(stage)
+  }
+
+  deinit {
+    if open { try? FileSystem.remove(stage) }
+  }
+
+  /// Makes the folder visible. An existing folder of that name is replaced only if `replacing`. Where the file system
+  /// cannot exchange two folders, that takes two steps; one who dies between them leaves the old folder under another
+  /// name, and the next writer puts it back.
+  package func commit(replacing: Bool = false) throws(FormatError) {
+    if try exchange(replacing: replacing) { return }
+    let old = Leftovers.oldName(path)
+    guard rename(path, old) == 0 else { throw .system(path: path, operation: "rename", code: errno) }
+    guard rename(stage, path) == 0 else {
+      let code = errno
+      _ = rename(old, path)
+      throw .system(path: path, operation: "rename", code: code)
+    }
+    open = false
+    try FileSystem.synchronize(FileSystem.directoryName(path))
+    try FileSystem.remove(old)
+  }
+
+  /// As `commit`, but false where the file system cannot exchange these two folders: then nothing has changed.
+  func exchange(replacing: Bool) throws(FormatError) -> Bool {
+    try synchronizeTree(stage)
+    if FileSystem.exists(path) {
+      guard replacing else { throw .alreadyExists(path: path) }
+      try checkOwned()
+      var info = stat()
+      if stat(path, &info) == 0 { _ = chmod(stage, info.st_mode & 0o7777) }
+      guard cp_exchange(stage, path) == 0 else {
+        if [EBUSY, EXDEV, EINVAL, ENOSYS].contains(errno) { return false }
+        throw .system(path: path, operation: "replace folder", code: errno)
+      }
+    } else {
+      guard rename(stage, path) == 0 else { throw .system(path: path, operation: "rename", code: errno) }
+    }
+    open = false
+    try FileSystem.synchronize(FileSystem.directoryName(path))
+    try FileSystem.remove(stage)
+    return true
+  }
+
+  private func checkOwned() throws(FormatError) {
+    if let foreign = try FileSystem.list(path).first(where: { !owns($0) && !Leftovers.isOne($0) }) {
+      throw .foreign(path: path, name: foreign)
+    }
+  }
+
+  private func synchronizeTree(_ folder: String) throws(FormatError) {
+    for name in try FileSystem.list(folder) {
+      let item = folder + "/" + name
+      if FileSystem.isDirectory(item) { try synchronizeTree(item) } else { try FileSystem.synchronize(item) }
+    }
+    try FileSystem.synchronize(folder)
+  }
+}

@@ -1,0 +1,118 @@
+import Glibc
+
+/// Which files of a folder belong to a thing that is saved there: an adapter, a model.
+package struct FolderFormat: Sendable {
+  /// The file that every reader opens first.
+  let key: String
+  /// What stands in it while the others are replaced: text in which every reader finds that the save was interrupted.
+  let interrupted: String
+  /// Whether a save replaces or removes the file of a name.
+  let owns: @Sendable (String) -> Bool
+  /// Whether a file of a name would be read in the place of what is saved, or together with it.
+  let conflicts: @Sendable (String) -> Bool
+
+  package init(
+    key: String, interrupted: JSON, owns: @escaping @Sendable (String) -> Bool,
+    conflicts: @escaping @Sendable (String) -> Bool
+  ) {
+    self.key = key
+    self.interrupted = interrupted.text(.python) + "\n"
+    self.owns = owns
+    self.conflicts = conflicts
+  }
+}
+
+/// Files that belong together, saved into a folder that may hold other things, which stay. They are written into
+/// `stage`; `commit()` brings them in.
+///
+/// A folder that holds nothing else, or is not there yet, is exchanged as a whole. In any other the key file is made to
+/// say that the save was interrupted, then files of an earlier save that have no successor are removed, the new ones
+/// renamed into their places, and the key file last. So at every moment a reader finds the old, the new or that word.
+/// Links are followed, those of the folder and those of its files.
+package final class FolderSave {
+  /// The temporary folder to write into.
+  package let stage: String
+  private let folder: String
+  private let format: FolderFormat
+  /// The folder as a whole; nil when it holds other things.
+  private let whole: AtomicDirectory?
+  private var open = true
+
+  /// - Throws: `wrongKind` where a folder or a file is to be and something else is, `conflict`, `system`.
+  package init(path: String, format: FolderFormat) throws(FormatError) {
+    self.format = format
+    folder = try FileSystem.resolve(path)
+    if let kind = FileSystem.kind(folder) {
+      guard kind == .folder else { throw .wrongKind(path: path, found: kind, wanted: .folder) }
+      Leftovers.remove(of: folder + "/" + Self.stageName)
+    }
+    try Self.check(folder, format)
+    if try Self.isAlone(folder, format), let whole = try? AtomicDirectory(path: folder) {
+      self.whole = whole
+      stage = whole.stage
+      return
+    }
+    whole = nil
+    try FileSystem.makeDirectory(folder)
+    stage = Leftovers.name(folder + "/" + Self.stageName)
+    try FileSystem.remove(stage)
+    try FileSystem.makeDirectory(stage)
+  }
+
+  deinit {
+    if whole == nil, open { try? FileSystem.remove(stage) }
+  }
+
+  private static let stageName = ".saving"
+
+  /// Brings the files of the stage into the folder. Where this fails half-way, the folder says so to its readers.
+  package func commit() throws(FormatError) {
+    if let whole {
+      if try Self.isAlone(folder, format), try whole.exchange(replacing: true) { return }
+    }
+    try Self.check(folder, format)
+    let names = try FileSystem.list(stage)
+    let hasKey = FileSystem.exists("\(folder)/\(format.key)")
+    if hasKey { try AtomicFile.write("\(folder)/\(format.key)", format.interrupted) }
+    for name in try FileSystem.list(folder) where format.owns(name) && !names.contains(name) && name != format.key {
+      try FileSystem.remove("\(folder)/\(name)")
+    }
+    for name in names where name != format.key { try bring(name) }
+    try FileSystem.synchronize(folder)
+    try bring(format.key)
+    try FileSystem.synchronize(folder)
+    open = false
+    try FileSystem.remove(stage)
+  }
+
+  /// Renames a file into its place, or copies it there where the place is a link to another file system.
+  private func bring(_ name: String) throws(FormatError) {
+    let (source, target) = ("\(stage)/\(name)", "\(folder)/\(name)")
+    let place = try FileSystem.resolve(target)
+    if rename(source, place) == 0 { return }
+    guard errno == EXDEV else { throw .system(path: target, operation: "rename", code: errno) }
+    try FileSystem.copy(source, to: target)
+  }
+
+  /// Whether nothing is lost when the folder is exchanged as a whole: it is not there, or holds files of this format
+  /// alone and is nobody's current folder that we know of.
+  private static func isAlone(_ folder: String, _ format: FolderFormat) throws(FormatError) -> Bool {
+    var (info, here) = (stat(), stat())
+    guard stat(folder, &info) == 0 else { return true }
+    if stat(".", &here) == 0, here.st_dev == info.st_dev, here.st_ino == info.st_ino { return false }
+    return try FileSystem.list(folder).allSatisfy { name in
+      var info = stat()
+      return lstat("\(folder)/\(name)", &info) == 0 && info.st_mode & S_IFMT == S_IFREG && format.owns(name)
+    }
+  }
+
+  private static func check(_ folder: String, _ format: FolderFormat) throws(FormatError) {
+    guard FileSystem.exists(folder) else { return }
+    for name in try FileSystem.list(folder) {
+      if format.conflicts(name) { throw .conflict(path: folder, name: name) }
+      if format.owns(name), let kind = FileSystem.kind("\(folder)/\(name)"), kind != .file {
+        throw .wrongKind(path: "\(folder)/\(name)", found: kind, wanted: .file)
+      }
+    }
+  }
+}
