@@ -20,7 +20,8 @@ extension Engine {
               .options([
                 Parameter(
                   "quant", .oneOf([.string, .boolean]), default: "false", choices: ["nf4", "fp4", "int4", "false"],
-                  "4-bit type of the linear layers; false keeps 16 bits"),
+                  "4-bit type of the linear layers; false keeps what the file has. What a file holds in 4 bits stays as it "
+                    + "is: another type, block or double_quant is an error"),
                 Parameter("module_quant", .table, optional: true, "name -> type or false, where it differs from quant"),
                 Parameter("block", .count, default: "64", "elements that share a scale"),
                 Parameter("double_quant", .boolean, default: "true", "quantize the scales too"),
@@ -137,7 +138,7 @@ extension Engine {
   private func loadModel(_ call: Call) throws -> LanguageModel {
     let options = call.options("options")
     var load = LoadOptions(
-      blockSize: options.int("block") ?? 64, doubleQuantization: options.bool("double_quant") ?? true,
+      blockSize: options.int("block"), doubleQuantization: options.bool("double_quant"),
       headerOnly: options.bool("header_only") ?? false, smoke: options.bool("smoke") ?? false)
     if let name = options.string("quant") { load.quantization = try fourBitKind(name, call) }
     for (key, value) in options["module_quant"].asTable?.pairs ?? [] {

@@ -6,10 +6,10 @@ public struct LoadOptions: Sendable {
   public var quantization: FourBitKind?
   /// Modules with a choice of their own, by name: a 4-bit type, or nil to stay in 16 or 32 bits.
   public var moduleQuantization: [String: FourBitKind?] = [:]
-  /// Elements that share a scale in 4 bits: one of `FourBit.blockSizes`.
-  public var blockSize: Int
-  /// Whether the scales are stored in 8 bits, as in QLoRA (Dettmers et al. 2023).
-  public var doubleQuantization: Bool
+  /// Elements that share a scale in 4 bits, one of `FourBit.blockSizes`; nil is 64, or what a 4-bit file has.
+  public var wantedBlockSize: Int?
+  /// Whether the scales are stored in 8 bits, as in QLoRA (Dettmers et al. 2023); nil is true, or what a 4-bit file has.
+  public var wantsDoubleQuantization: Bool?
   /// f32 or bf16: dtype of activations and rounding of products.
   public var computeType: DType
   /// Whether only the configuration is read (`--plan`).
@@ -25,20 +25,20 @@ public struct LoadOptions: Sendable {
   /// Unquantized and computed in bf16 unless said otherwise; `load` checks the values.
   /// - Parameters:
   ///   - quantization: 4-bit type of the linear layers; nil for none.
-  ///   - blockSize: elements that share a scale.
-  ///   - doubleQuantization: whether scales are stored in 8 bits.
+  ///   - blockSize: elements that share a scale; nil for 64.
+  ///   - doubleQuantization: whether scales are stored in 8 bits; nil for true.
   ///   - computeType: f32 or bf16.
   ///   - headerOnly: reads the configuration only.
   ///   - smoke: makes a small random model instead.
   ///   - smokeTokenizer: directory of a tokenizer for it.
   public init(
-    quantization: FourBitKind? = nil, blockSize: Int = 64, doubleQuantization: Bool = true,
+    quantization: FourBitKind? = nil, blockSize: Int? = nil, doubleQuantization: Bool? = nil,
     computeType: DType = .bf16, headerOnly: Bool = false, smoke: Bool = false,
     smokeTokenizer: String? = nil
   ) {
     self.quantization = quantization
-    self.blockSize = blockSize
-    self.doubleQuantization = doubleQuantization
+    wantedBlockSize = blockSize
+    wantsDoubleQuantization = doubleQuantization
     self.computeType = computeType
     self.headerOnly = headerOnly
     self.smoke = smoke
@@ -47,6 +47,11 @@ public struct LoadOptions: Sendable {
 }
 
 extension LoadOptions {
+  /// Elements that share a scale where weights are quantized while loading.
+  public var blockSize: Int { wantedBlockSize ?? 64 }
+  /// Whether scales are stored in 8 bits where weights are quantized while loading.
+  public var doubleQuantization: Bool { wantsDoubleQuantization ?? true }
+
   /// The 4-bit type a module is loaded in: its own choice, else the model's for linear layers other than `lm_head`.
   public func quantization(of module: Module) -> FourBitKind? {
     if let own = moduleQuantization[module.name] { return own }

@@ -7,6 +7,8 @@ public enum ModelError: Error, Equatable, Sendable {
   case notLoaded(module: String)
   /// The model was read from its header only; `operation` needs weights.
   case headerOnly(operation: String)
+  /// A model with adapters is to be saved, which holds none; `count` modules have one.
+  case adaptersAttached(count: Int)
   /// No module has this name; `nearest` are names like it, if any.
   case unknownModule(name: String, nearest: [String])
   /// A token id outside 0..<`vocabulary`.
@@ -65,6 +67,8 @@ public enum ModelError: Error, Equatable, Sendable {
     case alreadyQuantized(FourBitKind)
     /// Where another type is asked for.
     case storedAs(FourBitKind)
+    /// Where another form is asked for: both values of the option.
+    case storedWith(option: String, stored: String, asked: String)
   }
 
   /// Why a quantized module cannot be compared with the weights it was made from.
@@ -88,6 +92,8 @@ extension ModelError: CustomStringConvertible {
       "\(module): this module has no weights; the model was read from its header only"
     case .headerOnly(let operation):
       "\(operation): the model was read from its header only; load the weights to compute"
+    case .adaptersAttached(let count):
+      "save: \(count) modules have adapters, and a saved model holds the base alone"
     case .unknownModule(let name, let nearest):
       "no module is called '\(name)'" + (nearest.isEmpty ? "" : "; nearest: \(nearest.joined(separator: ", "))")
     case .tokenOutOfRange(let id, let vocabulary):
@@ -150,6 +156,9 @@ extension ModelError.QuantizationProblem: CustomStringConvertible {
     case .field(let name, let value, let expected): "\(name) is \(value), expected \(expected)"
     case .alreadyQuantized(let kind): "is already in 4 bits (\(kind.rawValue)); give the original checkpoint"
     case .storedAs(let kind): "is stored in 4 bits (\(kind.rawValue)), so another type cannot be chosen while loading"
+    case .storedWith(let option, let stored, let asked):
+      "is stored in 4 bits with \(option) \(stored), and \(option) \(asked) is asked for; what is stored in 4 bits "
+        + "stays as it is: leave \(option) out, or load the original checkpoint"
     }
   }
 }

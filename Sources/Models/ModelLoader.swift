@@ -18,8 +18,8 @@ public struct ModelLoader {
 
   /// Reads configuration, weights and tokenizer, and decides whether the base is streamed; see `LoadOptions`.
   ///
-  /// A matrix that the file holds in bitsandbytes' 4 bits stays so, whatever `quantization` says. Norms and biases
-  /// become f32.
+  /// A matrix that the file holds in bitsandbytes' 4 bits stays so; options that ask for another form are errors. Norms
+  /// and biases become f32.
   /// - Parameter path: a directory, a `.gguf` file or a hub name; with `headerOnly` also a config.json or the name of
   ///   a well-known model.
   /// - Returns: the model; with `headerOnly` without weights and tokenizer, with `smoke` a small random one.
@@ -44,7 +44,10 @@ public struct ModelLoader {
     }
     let location = try ModelLocation(path, allowsKnownNames: options.headerOnly)
     let model = try LanguageModel(try location.spec(), origin: .file(path), options: options, backend: backend)
-    if options.headerOnly { return model }
+    if options.headerOnly {
+      try options.check(model.spec.quantizationConfig, path: path)
+      return model
+    }
     let source = try location.weights()
     for module in model.modules { try read(module, of: model, from: source) }
     model.isLoaded = true
@@ -64,10 +67,7 @@ public struct ModelLoader {
     if module.kind == .linear,
       let stored = try PrequantizedWeight(source, weightName, shape: module.weightShape, backend)
     {
-      if let own = options.moduleQuantization[module.name], own != stored.operand.kind {
-        throw ModelError.badQuantization(
-          tensor: weightName, path: source.path, problem: .storedAs(stored.operand.kind))
-      }
+      try options.check(stored.operand, weightName, of: module, path: source.path)
       module.quantized = stored.operand
       return
     }

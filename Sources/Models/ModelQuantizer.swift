@@ -44,7 +44,8 @@ package struct ModelQuantizer {
   ///   - output: a folder that does not exist yet.
   ///   - progress: called with each module's name, how many are done and how many there are.
   /// - Returns: bytes of the tensors written.
-  /// - Throws: `FormatError` or `ModelError`; then nothing is left at `output`.
+  /// - Throws: `FormatError` or `ModelError`; then nothing is left at `output`. Every byte is read back, and the
+  ///   configuration and the form of each matrix are compared with what was to be written.
   @discardableResult
   package func convert(
     _ input: String, to output: String, progress: (String, Int, Int) throws -> Void = { _, _, _ in }
@@ -80,6 +81,7 @@ package struct ModelQuantizer {
       progress: { try progress($0.name, $1, modules.count) },
       written: { source.release($0.name + ".weight") })
     try writeConfiguration(location, spec, writer, stage: target.stage)
+    try check(target.stage, spec, modules, path: output)
     try target.commit()
     return needed
   }
@@ -105,28 +107,40 @@ package struct ModelQuantizer {
 
   // MARK: Other files
 
-  /// config.json with `quantization_config`, and the tokenizer: copied file by file, or made from GGUF metadata.
+  /// config.json with `quantization_config`, and what lies beside the weights.
   private func writeConfiguration(
     _ location: ModelLocation, _ spec: DecoderSpec, _ writer: FourBitModelWriter, stage: String
   ) throws {
     var members = spec.toJSON().object ?? JSONObject()
     if case .directory(let folder) = location {
-      if let own = try JSON.read(path: folder + "/config.json").object { members = own }
-      let copied = [".json", ".model", ".txt", ".jinja"]
-      for name in try FileSystem.list(folder) where copied.contains(where: { name.hasSuffix($0) }) {
-        let isWeights = name == "config.json" || name.hasSuffix(".index.json")
-        if !isWeights, !FileSystem.isDirectory("\(folder)/\(name)") {
-          try FileSystem.copy("\(folder)/\(name)", to: "\(stage)/\(name)")
-        }
-      }
+      if let own = try JSON.read(path: "\(folder)/\(ModelFolder.configName)").object { members = own }
+      try ModelFolder.writeCompanions(of: location, nil, into: stage)
     } else {
-      try location.tokenizer()?.save(directory: stage)
+      try ModelFolder.writeCompanions(of: nil, try location.tokenizer(), into: stage)
     }
-    let key = members["dtype"] != nil ? "dtype" : "torch_dtype"
-    if members[key] == nil || options.denseType != nil {
-      members[key] = .string(FourBitModelWriter.torchName(writer.modelType))
+    // Old and new name of the same field; what it said of the source may be untrue of these tensors.
+    let names = ["dtype", "torch_dtype"].filter { members[$0] != nil }
+    for name in names.isEmpty ? ["torch_dtype"] : names {
+      members[name] = .string(FourBitModelWriter.torchName(writer.modelType))
     }
     members["quantization_config"] = writer.configuration
-    try AtomicFile.write("\(stage)/config.json", JSON.object(members).text(.pythonUnsorted) + "\n")
+    try AtomicFile.write(
+      "\(stage)/\(ModelFolder.configName)", JSON.object(members).text(.pythonUnsorted) + "\n")
+  }
+
+  /// Reads the checkpoint as loading does, matrix by matrix; the bytes were compared when they were written.
+  private func check(_ stage: String, _ spec: DecoderSpec, _ modules: [Module], path: String) throws {
+    try ModelFolder.check(stage, describes: spec, path: path)
+    let written = try ModelLocation.directory(stage).weights()
+    for module in modules {
+      let name = module.name + ".weight"
+      let stored = try PrequantizedWeight(written, name, shape: module.weightShape, backend)?.operand
+      let isRight =
+        FourBitModelWriter.isQuantized(module)
+        ? stored?.kind == options.kind && stored?.blockSize == options.blockSize
+          && (stored?.nested != nil) == options.doubleQuantization
+        : stored == nil && written.contains(name)
+      guard isRight else { throw FormatError.readsBackDifferently(path: path, what: name) }
+    }
   }
 }

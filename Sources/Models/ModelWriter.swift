@@ -3,31 +3,41 @@ import Quantization
 import Tensors
 
 extension LanguageModel {
-  /// Writes the model as a Hugging Face directory: config.json, model.safetensors in bf16, and the tokenizer. Whole or
-  /// not at all; an existing directory is replaced. Adapters are not written: merge them or save them apart.
+  /// Writes the model as a Hugging Face folder: config.json, model.safetensors in bf16, and the tokenizer and generation
+  /// settings of the folder it came from. One tensor is converted at a time, 4-bit matrices through their dequantized
+  /// values.
   ///
-  /// One tensor is converted at a time, 4-bit matrices through their dequantized values.
-  /// - Throws: `ModelError.headerOnly`, `.notLoaded`; `FormatError.system` when a file cannot be written;
-  ///   `TensorError.outOfMemory`.
+  /// Other things in an existing folder stay; see `FolderSave`. What was written is read back before it takes the place
+  /// of an older model: every byte, the configuration, and the logits of a few tokens, of which rounding to bf16 may
+  /// change a quarter at most. For these the saved weights are read layer by layer.
+  /// - Throws: `ModelError.headerOnly`, `.adaptersAttached`, `.notLoaded`; `FormatError.conflict`, `.wrongKind`,
+  ///   `.readsBackDifferently` and `.system`; `TokenizerError`; `TensorError.outOfMemory`.
   public func save(directory: String) throws {
     guard isLoaded else { throw ModelError.headerOnly(operation: "save") }
-    let target = try AtomicDirectory(path: directory)
-    try AtomicFile.write("\(target.stage)/config.json", spec.toJSON().text(.pythonUnsorted) + "\n")
-    var items: [SafetensorsWriter.Item] = []
-    for module in modules {
-      items.append(
-        item(module.name + ".weight", shape: module.weightShape) {
-          if let quantized = module.quantized { return try quantized.dequantized(to: .bf16) }
-          guard let weight = module.weight else { throw ModelError.notLoaded(module: module.name) }
-          return try weight.converted(to: .bf16)
-        })
-      if let bias = module.bias {
-        items.append(item(module.name + ".bias", shape: bias.shape) { try bias.converted(to: .bf16) })
+    guard adapters.isEmpty || !usesAdapters else { throw ModelError.adaptersAttached(count: adapters.count) }
+    let target = try FolderSave(path: directory, format: ModelFolder.format)
+    // What the source said of its own tensors is not true of these.
+    var saved = spec
+    (saved.storedType, saved.quantizationConfig) = ("bfloat16", nil)
+    try AtomicFile.write("\(target.stage)/\(ModelFolder.configName)", saved.toJSON().text(.pythonUnsorted) + "\n")
+    try SafetensorsWriter.write(path: "\(target.stage)/\(ModelFolder.weightsName)", items())
+    let location = origin.isRandom ? nil : try ModelLocation(path, allowsKnownNames: false)
+    try ModelFolder.writeCompanions(of: location, tokenizer, into: target.stage)
+    try ModelFolder.check(target.stage, describes: saved, path: directory)
+    try compareLogits(target.stage, path: directory)
+    try target.commit()
+  }
+
+  private func items() -> [SafetensorsWriter.Item] {
+    modules.flatMap { module in
+      let weight = item(module.name + ".weight", shape: module.weightShape) {
+        if let quantized = module.quantized { return try quantized.dequantized(to: .bf16) }
+        guard let weight = module.weight else { throw ModelError.notLoaded(module: module.name) }
+        return try weight.converted(to: .bf16)
       }
+      guard let bias = module.bias else { return [weight] }
+      return [weight, item(module.name + ".bias", shape: bias.shape) { try bias.converted(to: .bf16) }]
     }
-    try SafetensorsWriter.write(path: "\(target.stage)/model.safetensors", items)
-    try tokenizer?.save(directory: target.stage)
-    try target.commit(replacing: true)
   }
 
   /// One tensor, made when its turn comes.
@@ -36,6 +46,27 @@ extension LanguageModel {
   ) -> SafetensorsWriter.Item {
     SafetensorsWriter.Item(name: name, dtype: .bf16, shape: shape) { sink in
       try make().withHostBytes { try sink($0) }
+    }
+  }
+
+  /// Ids from all over the vocabulary, to compare models with.
+  package var probe: [Int32] { (0..<8).map { Int32($0 * (spec.vocabularySize - 1) / 7) } }
+
+  private func compareLogits(_ stage: String, path: String) throws {
+    // A hook may give other logits than the weights, and what it does is not for us to repeat.
+    guard modules.allSatisfy(\.hooks.isEmpty) else { return }
+    let own = try logits(Array(probe.prefix(spec.maxPositions))).floats()
+    guard own.allSatisfy(\.isFinite) else { return }
+    let reader = ModelLoader(backend: backend, options: LoadOptions(computeType: computeType))
+    let saved = try reader.load(stage)
+    if saved.canStream { try saved.setStreaming(true) }
+    let read = try saved.logits(Array(probe.prefix(spec.maxPositions))).floats()
+    let (error, size) = zip(own, read).reduce((0.0, 0.0)) { sums, pair in
+      let difference = Double(pair.0 - pair.1)
+      return (sums.0 + difference * difference, sums.1 + Double(pair.0) * Double(pair.0))
+    }
+    guard error <= size / 16 else {
+      throw FormatError.readsBackDifferently(path: path, what: "the logits of a few tokens")
     }
   }
 }

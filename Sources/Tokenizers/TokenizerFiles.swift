@@ -10,6 +10,11 @@ extension Tokenizer {
     return try Tokenizer(directory: directory)
   }
 
+  /// Whether both were made from the same description and settings.
+  package func isSame(as other: Tokenizer) -> Bool {
+    description == other.description && settings == other.settings
+  }
+
   /// Reads tokenizer.json (else tokenizer.model), and beside it tokenizer_config.json, special_tokens_map.json,
   /// added_tokens.json and chat_template.jinja.
   /// - Throws: `TokenizerError.noTokenizer`; `TokenizerError.unsupported`, `badField`, `missingField`, `badProtobuf`,

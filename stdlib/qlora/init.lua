@@ -48,6 +48,12 @@ local function quantization_by_module(path, o)
   return chosen
 end
 
+--- Whether a checkpoint says that it is stored in 4 bits; how, the engine compares with the options.
+local function is_stored_quantized(path)
+  local found, header = pcall(native.load_model, path, { header_only = true })
+  return found and header.config.quantization_config ~= nil
+end
+
 --- A model from a directory, a .gguf file or a hub name in the local cache; a table { name = tensor } from a
 --- .safetensors file. With `header_only` nothing but the configuration is read: for selections and plans of models
 --- that are not here; `path` may then be a config.json or a known name such as "llama-65b".
@@ -63,7 +69,7 @@ function qlora.load(path, options)
   end
   if path:match("%.safetensors$") then return native.load_tensors(path) end
   local o = strict.options("qlora.load", options, load_schema)
-  if (o.block or o.double_quant ~= nil) and not o.quant and not o.modules then
+  if (o.block or o.double_quant ~= nil) and not o.quant and not o.modules and not is_stored_quantized(path) then
     strict.fail('qlora.load: block and double_quant say how to quantize; set quant = "nf4", "fp4" or "int4" too')
   end
   o.smoke, o.header_only = native.options.smoke or nil, native.options.plan or o.header_only
