@@ -4,11 +4,14 @@ import Tensors
 extension PEFTFiles {
   /// Reads back what `save` wrote and compares the logits of a few tokens with the model's own, bit for bit: the tensors
   /// are stored in f32, so nothing may be lost. A header-only model has nothing to compare.
+  /// - Parameters:
+  ///   - directory: holds the files.
+  ///   - model: has the adapters that were written; they are off for a moment.
+  ///   - path: named in the error in the place of `directory`.
   /// - Throws: `AdapterError.readsBackDifferently`, or what reading the files throws.
-  public static func check(_ directory: String, against model: LanguageModel) throws {
+  public static func check(_ directory: String, against model: LanguageModel, path: String? = nil) throws {
     guard model.isLoaded else { return }
-    let vocabulary = model.spec.vocabularySize
-    let probe = (0..<8).map { Int32($0 * (vocabulary - 1) / 7) }
+    let probe = model.probe
     let own = model.modules.map(\.adapter)
     let expected = try model.logits(probe).floats()
     model.removeAdapters()
@@ -19,7 +22,7 @@ extension PEFTFiles {
     guard !pairs.isEmpty else { return }
     let culprit = try zip(model.modules, own).first { module, adapter in try !isSame(module.adapter, adapter) }
     throw AdapterError.readsBackDifferently(
-      path: directory, module: culprit?.0.name ?? "none",
+      path: path ?? directory, module: culprit?.0.name ?? "none",
       difference: pairs.reduce(0) { max($0, Double(abs($1.0 - $1.1))) })
   }
 

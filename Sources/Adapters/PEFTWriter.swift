@@ -10,12 +10,24 @@ public enum PEFTFiles {
   /// PEFT wraps the model twice, so every key starts with this.
   static let keyPrefix = "base_model.model."
 
-  /// Writes the adapters of `model` into `directory`, whole or not at all; an existing directory is replaced.
-  /// - Throws: as `write`.
+  /// The files that a saved adapter replaces: those in which PEFT stores one.
+  static let format = FolderFormat(
+    key: configName,
+    interrupted: [
+      "peft_type":
+        "INTERRUPTED: a save into this folder did not end. Save again; the new files are in .saving.tmp-* here"
+    ],
+    owns: { $0 == configName || $0.hasPrefix("adapter_model.") || $0.hasPrefix("adapter_model-") },
+    conflicts: { _ in false })
+
+  /// Writes the adapters of `model` into `directory` and reads them back; see `check`. Other things in the directory
+  /// stay, an older adapter is replaced once the new one is complete; see `FolderSave`.
+  /// - Throws: as `write` and `check`; `FormatError.wrongKind` where something other than a folder is at `directory`.
   public static func save(_ model: LanguageModel, directory: String) throws {
-    let target = try AtomicDirectory(path: directory)
+    let target = try FolderSave(path: directory, format: format)
     try write(model, into: target.stage)
-    try target.commit(replacing: true)
+    try check(target.stage, against: model, path: directory)
+    try target.commit()
   }
 
   /// Writes the two files into a directory that exists, the tensors as f32. Each file appears whole or not at all.

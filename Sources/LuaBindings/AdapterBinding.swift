@@ -34,13 +34,23 @@ extension Engine {
         call in [.integer(try self.model(call).removeAdapters())]
       },
       NativeFunction(
-        "save_adapter", "Writes the adapters as PEFT does, reads them back and compares the logits of a few tokens.",
-        [directory], errors: "when there are no adapters, or the files read back give other logits"
+        "save_adapter",
+        "Writes the adapters as PEFT does, reads them back and compares the logits of a few tokens. In an existing "
+          + "directory an older adapter is replaced, everything else stays. Returns, and prints as a warning, what vLLM "
+          + "and llama.cpp's converter would scale wrongly.",
+        [directory], returns: "string|nil",
+        errors: "when there are no adapters, the directory is a file, or the files read back give other logits"
       ) { call in
         let (model, path) = (try self.model(call), try call.string("directory"))
         try PEFTFiles.save(model, directory: path)
-        try PEFTFiles.check(path, against: model)
-        return []
+        let apart = try PEFTFiles.modulesScaledApart(model)
+        guard let first = apart.first else { return [.nil] }
+        let warning =
+          "\(path): \(apart.count) modules, \(first) the first, are scaled by another factor than lora_alpha / r "
+          + "(alpha_pattern, rank_pattern, use_rslora). PEFT reads that; vLLM and llama.cpp's converter would scale "
+          + "them wrongly: for those call model:merge() and model:save(directory)"
+        Warnings.show("save_adapter: " + warning)
+        return [.string(warning)]
       },
       NativeFunction(
         "add_adapter", "Reads adapters that PEFT or save_adapter wrote; returns how many modules got one.",
@@ -62,7 +72,15 @@ extension Engine {
         try self.model(call).mergeAdapters()
         return []
       },
-      NativeFunction("save", "Writes config.json, model.safetensors (bf16) and the tokenizer.", [directory]) { call in
+      NativeFunction(
+        "save",
+        "Writes config.json, model.safetensors (bf16), and the tokenizer and generation settings that the model came "
+          + "with, reads them back and compares. In an existing directory an older model is replaced, everything else "
+          + "stays. Inside model:without_adapters it saves the base alone.",
+        [directory],
+        errors: "when adapters are attached (merge them or save them apart), or the directory is a file, or holds an "
+          + "adapter or weights of another form"
+      ) { call in
         try self.model(call).save(directory: try call.string("directory"))
         return []
       },

@@ -50,6 +50,9 @@ enum Remedy {
 
   private static func text(_ error: ModelError) -> String {
     switch error {
+    case .adaptersAttached:
+      "; call model:merge() first, or model:save_adapter to save them apart (in model:without_adapters the base alone "
+        + "is saved)"
     case .headerOnly: " (--plan and header_only = true leave them out)"
     case .tooLong: " or lower max_length"
     case .cannotStream: "; run `qlora-run quantize.lua IN OUT` once and load OUT with stream = true"

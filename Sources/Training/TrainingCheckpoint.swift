@@ -22,7 +22,11 @@ public enum TrainingCheckpoint {
   public static func save(
     _ directory: String, model: LanguageModel, optimizer: Optimizer?, state: JSON
   ) throws {
-    let target = try AtomicDirectory(path: directory)
+    // Only a folder that holds a checkpoint and nothing else is replaced.
+    let parts: Set<String> = [weightsName, optimizerName, stateName, "adapter"]
+    let target = try AtomicDirectory(path: directory, owns: parts.contains)
+    // What killed runs left half-written beside it has other numbers.
+    Leftovers.remove(in: FileSystem.directoryName(target.path), prefix: "checkpoint-")
     let stage = target.stage
     let items = model.trainableParameters.map { name, tensor in
       SafetensorsWriter.Item(name: name, dtype: tensor.dtype, shape: tensor.shape) { sink in

@@ -83,22 +83,24 @@ private let recipe = """
     return try adapter(directory)
   }()
 
-  /// The compiled shim, or nil where there is no C compiler.
-  static let library: String? = try? {
-    let directory = try Program.temporaryDirectory()
+  static let library = compiled(shim)
+
+  /// A C program as a library to load before others, or nil where there is no C compiler.
+  static func compiled(_ text: String) -> String? {
+    guard let directory = try? Program.temporaryDirectory() else { return nil }
     let (source, library) = (directory.appendingPathComponent("shim.c"), directory.appendingPathComponent("shim.so"))
-    try shim.write(to: source, atomically: true, encoding: .utf8)
+    guard (try? text.write(to: source, atomically: true, encoding: .utf8)) != nil else { return nil }
     for compiler in ["cc", "clang", "gcc"] {
       let process = Process()
       process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
       process.arguments = [compiler, "-shared", "-fPIC", "-O1", "-o", library.path, source.path, "-ldl"]
       process.standardError = FileHandle.nullDevice
-      try process.run()
+      guard (try? process.run()) != nil else { continue }
       process.waitUntilExit()
       if process.terminationStatus == 0 { return library.path }
     }
     return nil
-  }()
+  }
 
   /// A folder with the recipe and the tiny model in NF4, as a file to stream from.
   private static func folderWithModel() throws -> URL {

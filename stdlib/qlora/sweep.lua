@@ -205,10 +205,10 @@ return function(options)
   local variants = expanded(o.variants)
   local known = keys_of(variants)
   local base, rows = bases(o.base, known), setmetatable({ lowest = o.lowest }, Table)
-  local quiet, file = native.options.quiet, nil
+  local quiet, stored = native.options.quiet, nil
   if o.dir and not native.options.plan and not native.options.smoke then
     native.mkdir(o.dir)
-    file = assert(io.open(o.dir .. "/sweep.jsonl", "w"))
+    stored = {}
   end
   if native.options.plan then print(("sweep: the plan is that of the first of %d variants"):format(#variants)) end
   for i, variant in ipairs(variants) do
@@ -223,15 +223,14 @@ return function(options)
     row.seconds = native.clock() - began
     rows[i] = row
     rows.columns = o.columns or columns_of(known, rows)
-    if file then
-      file:write(json.encode(storable(row)), "\n")
-      file:flush()
+    if stored then -- whole after each row, so that a reader never finds half of one
+      stored[i] = json.encode(storable(row)) .. "\n"
+      native.write_file(o.dir .. "/sweep.jsonl", table.concat(stored))
     end
     if not quiet then print(("variant %d of %d done in %s"):format(i, #variants, format.seconds(row.seconds))) end
   end
   if not quiet then print(rows) end
-  if file then
-    file:close()
+  if stored then
     native.write_file(o.dir .. "/sweep.txt", tostring(rows) .. "\n")
     if not quiet then print("stored in " .. o.dir) end
   end
