@@ -102,12 +102,13 @@ private let recipe = """
 @Suite(.serialized) struct SaveKillTests {
   private static let library = FaultTests.compiled(shim)
 
+  /// The files of a folder by name, without what is still being written.
   private func files(_ folder: URL) throws -> [String: Data] {
     var found: [String: Data] = [:]
     for case let url as URL in FileManager.default.enumerator(at: folder, includingPropertiesForKeys: nil) ?? .init() {
       var isFolder: ObjCBool = false
       _ = FileManager.default.fileExists(atPath: url.path, isDirectory: &isFolder)
-      if !isFolder.boolValue { found[url.lastPathComponent] = try Data(contentsOf: url) }
+      if !isFolder.boolValue, !url.path.contains(".tmp-") { found[url.lastPathComponent] = try Data(contentsOf: url) }
     }
     return found
   }
