@@ -90,7 +90,7 @@ function native.memory() end
 function native.cpu() end
 
 ---@class qlora.native.load_model.options
----@field quant? string|boolean 4-bit type of the linear layers; false keeps 16 bits (default false)
+---@field quant? string|boolean 4-bit type of the linear layers; false keeps what the file has. What a file holds in 4 bits stays as it is: another type, block or double_quant is an error (default false)
 ---@field module_quant? table name -> type or false, where it differs from quant
 ---@field block? integer elements that share a scale (default 64)
 ---@field double_quant? boolean quantize the scales too (default true)
