@@ -12,7 +12,9 @@ extension Tokenizer {
 
   /// Whether both were made from the same description and settings.
   package func isSame(as other: Tokenizer) -> Bool {
-    description == other.description && settings == other.settings
+    let (a, b) = (settings, other.settings)
+    return description == other.description && a.config == b.config && a.chatTemplate == b.chatTemplate
+      && [a.bos, a.eos, a.pad, a.unknown] == [b.bos, b.eos, b.pad, b.unknown]
   }
 
   /// Reads tokenizer.json (else tokenizer.model), and beside it tokenizer_config.json, special_tokens_map.json,

@@ -1,7 +1,7 @@
 import Formats
 
 /// What stands beside the tokenizer proper: the roles of tokens, tokens added later and the chat template.
-struct TokenizerSettings: Sendable, Equatable {
+struct TokenizerSettings: Sendable {
   var bos: String?
   var eos: String?
   var pad: String?
