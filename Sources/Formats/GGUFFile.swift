@@ -120,7 +120,14 @@ package final class GGUFFile: Sendable {
       }
       elements = product
     }
-    if record.dims.contains(0) { elements = 0 }
+    if record.dims.contains(0) {
+      guard record.dims.allSatisfy({ $0 <= emptyExtentLimit }) else {
+        throw .badField(
+          path: path, field: "shape of \(record.name)", value: "\(record.dims)",
+          expected: "sizes up to 2^31 beside a size of 0")
+      }
+      elements = 0
+    }
     guard record.offset % UInt64(alignment) == 0 else {
       throw .badField(
         path: path, field: "offset of \(record.name)", value: "\(record.offset)",

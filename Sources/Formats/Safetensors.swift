@@ -40,6 +40,9 @@ package enum SafetensorsType: String, Sendable, CaseIterable {
   }
 }
 
+/// Largest size of a shape without elements, which no number of bytes bounds.
+let emptyExtentLimit = 1 << 31
+
 /// One safetensors file, header completely validated on opening, data mapped.
 package final class SafetensorsFile: Sendable {
   package struct Entry: Sendable {
@@ -129,7 +132,13 @@ package final class SafetensorsFile: Sendable {
       }
       size = product
     }
-    if shape.contains(0) { size = 0 }
+    if shape.contains(0) {
+      guard shape.allSatisfy({ $0 <= emptyExtentLimit }) else {
+        throw .badField(
+          path: path, field: "shape of \(name)", value: "\(shape)", expected: "sizes up to 2^31 beside a size of 0")
+      }
+      size = 0
+    }
     guard size == end - begin else {
       throw .badField(
         path: path, field: "data_offsets of \(name)", value: "[\(begin), \(end)]",
