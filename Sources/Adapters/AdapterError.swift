@@ -32,6 +32,8 @@ public enum AdapterError: Error, Equatable, Sendable {
   case missingTensor(path: String, name: String)
   /// The file holds a tensor that belongs to no linear module or to no parameter of its method.
   case unknownTensor(path: String, name: String)
+  /// The file holds an adapter of a module that `target_modules` does not mean.
+  case notTargeted(path: String, module: String)
   /// A stored tensor does not fit its module.
   case shapeMismatch(path: String, tensor: String, expected: [Int], got: [Int])
 }
@@ -73,6 +75,9 @@ extension AdapterError: CustomStringConvertible {
       "\(path): tensor '\(name)' is missing"
     case .unknownTensor(let path, let name):
       "\(path): tensor '\(name)' belongs to no module of this model"
+    case .notTargeted(let path, let module):
+      "\(path): there are tensors for \(module), but target_modules (with exclude_modules and layers_to_transform) "
+        + "leaves it out"
     case .shapeMismatch(let path, let tensor, let expected, let got):
       "\(path): \(tensor) has shape \(got), expected \(expected)"
     }

@@ -5,8 +5,8 @@ import Tensors
 extension PEFTFiles {
   /// Attaches the adapters stored in a PEFT directory.
   ///
-  /// Which method it is says `peft_type`; which modules carry an adapter is read from the tensors. What a configuration
-  /// asks for and the method does not compute is an error, never ignored.
+  /// Which method it is says `peft_type`. The modules that `target_modules` means must be those whose tensors are in the
+  /// file. What a configuration asks for and the method does not compute is an error, never ignored.
   /// - Parameters:
   ///   - directory: holds adapter_config.json and adapter_model.safetensors.
   ///   - model: none of the modules in the file may have an adapter; left as it is when an error is thrown.
@@ -26,10 +26,16 @@ extension PEFTFiles {
       throw AdapterError.unsupported(path: path, field: "modules_to_save", value: value.text())
     }
     let makeMethod = try method.reader(configuration, path: path)
+    let targets = try PEFTTargets(configuration, path: path)
     let file = try SafetensorsFile(path: "\(directory)/\(weightsName)")
     let groups = try tensorsByModule(file, model)
     guard !groups.isEmpty else { throw AdapterError.missingTensor(path: file.path, name: keyPrefix + "*") }
+    let stored = Set(groups.map(\.module.name))
+    for module in model.modules where try !stored.contains(module.name) && targets.contains(module) {
+      throw AdapterError.missingTensor(path: file.path, name: keyPrefix + module.name + ".*")
+    }
     let made = try groups.map { module, shapes in
+      guard try targets.contains(module) else { throw AdapterError.notTargeted(path: path, module: module.name) }
       guard module.adapter == nil else { throw AdapterError.alreadyAttached(module: module.name) }
       let prefix = keyPrefix + module.name + "."
       let method = try makeMethod(module, shapes)

@@ -28,6 +28,8 @@ public enum FormatError: Error, Sendable, Equatable {
   case rows(path: String, tensor: String, rows: Range<Int>, available: Int)
   /// A field of a model configuration has a value that is not implemented.
   case unsupportedModel(path: String, field: String, value: String, supported: [String])
+  /// A field that no table of the engine has and that may change what is computed.
+  case unknownField(path: String, field: String, value: String)
   /// Records in a kind of file that cannot be read.
   case unsupportedFile(path: String, ending: String, supported: [String])
   /// A model name that is no folder and is in none of the cache folders in `looked`.
@@ -121,6 +123,8 @@ extension FormatError: CustomStringConvertible {
       "\(path): rows \(rows.lowerBound)..<\(rows.upperBound) of tensor \(tensor) wanted, it has \(available)"
     case .unsupportedModel(let path, let field, let value, let supported):
       "\(path): \(field) \(value) is not supported; supported: \(supported.joined(separator: ", "))"
+    case .unknownField(let path, let field, let value):
+      "\(path): \(field) = \(value) is a field that this program does not know and that may change the arithmetic"
     case .unsupportedFile(let path, let ending, let supported):
       "\(path): files that end in .\(ending) cannot be read; supported: \(supported.joined(separator: ", "))"
     case .notCached(let name, let looked):

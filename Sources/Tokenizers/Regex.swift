@@ -4,11 +4,11 @@ import CPCRE2
 ///
 /// Tokenizer files hold patterns for Oniguruma (tokenizers) or Rust's regex. PCRE2 differs from both in what
 /// `\s` and `\w` mean (`\s` has U+180E and not U+0085; `\w` no marks), so these are spelled out before compiling.
-final class Regex: @unchecked Sendable {
+package final class Regex: @unchecked Sendable {
   let source: String
   private let code: OpaquePointer
 
-  init(_ source: String, file: String) throws(TokenizerError) {
+  package init(_ source: String, file: String) throws(TokenizerError) {
     self.source = source
     let translated = Array(Regex.translate(source).utf8)
     var problem: Int32 = 0
@@ -31,7 +31,7 @@ final class Regex: @unchecked Sendable {
 
   /// All matches from left to right, as byte ranges; an empty match moves on by one character.
   /// - Throws: `regexMatch`, also for a pattern that needs too many steps on this text, whatever the machine's speed.
-  func matches(in text: [UInt8]) throws(TokenizerError) -> [Range<Int>] {
+  package func matches(in text: [UInt8]) throws(TokenizerError) -> [Range<Int>] {
     guard !text.isEmpty else { return [] }
     guard let data = pcre2_match_data_create_8(1, nil), let context = pcre2_match_context_create_8(nil) else {
       throw .regexMatch(pattern: source, problem: "out of memory")

@@ -15,7 +15,7 @@ private let arrows: [String: Set<String>] = [
   "Formats": ["Tensors", "CPlatform"],
   "Tokenizers": ["Formats", "CPCRE2"],
   "Models": ["Tensors", "Autograd", "Quantization", "Formats", "Tokenizers"],
-  "Adapters": ["Models", "Formats", "Tensors"],
+  "Adapters": ["Models", "Tokenizers", "Formats", "Tensors"],
   "Optimizers": ["Tensors", "Formats", "Numerics"],
   "Training": ["Optimizers", "Adapters", "Models", "Formats", "Quantization", "Autograd", "Tensors"],
   "QLoRA": [
