@@ -8,6 +8,16 @@ package struct WeightFiles: Sendable {
   /// All tensors: by file, then in data order.
   package let names: [String]
 
+  /// What is to be said about the folder: weights beside those that are read.
+  package var said: [String] {
+    let read = Set(files.map(\.path))
+    let others = ((try? FileSystem.list(path)) ?? []).filter { name in
+      name.hasPrefix("model") && name.hasSuffix(".safetensors") && !read.contains(path + "/" + name)
+    }
+    return others.isEmpty
+      ? [] : ["\(path): not read, since no index names it: \(others.sorted().joined(separator: ", "))"]
+  }
+
   /// Opens a folder, or one file.
   package init(directory: String) throws(FormatError) {
     if !FileSystem.isDirectory(directory) {
@@ -64,8 +74,9 @@ package struct WeightFiles: Sendable {
     for shard in shards.sorted() { files.append(try SafetensorsFile(path: directory + "/" + shard)) }
     try self.init(files: files, path: directory)
     for (tensor, value) in map {
-      guard owner[UTF8Key(tensor)] != nil else {
-        throw .missingTensor(path: directory + "/" + (value.string ?? ""), tensor: tensor)
+      let shard = directory + "/" + (value.string ?? "")
+      guard let at = owner[UTF8Key(tensor)], files[at].path == shard else {
+        throw .missingTensor(path: shard, tensor: tensor)
       }
     }
   }

@@ -39,6 +39,8 @@ package struct WeightSource: Sendable {
 
   package let path: String
   package let tensors: [Tensor]
+  /// Tensors of a GGUF file that its layout has no name for.
+  package let strangers: [String]
   let origin: Origin
   private let index: [UTF8Key: Int]
 
@@ -69,10 +71,10 @@ package struct WeightSource: Sendable {
         Tensor(name: $0.name, encoding: .plain($0.type), shape: $0.shape, byteCount: $0.byteCount, stored: $0.name)
       }
     }
-    self.init(path: files.path, tensors: tensors, origin: .safetensors(files))
+    self.init(path: files.path, tensors: tensors, strangers: [], origin: .safetensors(files))
   }
 
-  /// Tensors that the layout has no name for (`rope_freqs.weight`) are left out.
+  /// Tensors that the layout has no name for (`rope_freqs.weight`) are `strangers`.
   package init(gguf: GGUFFile, layout: (String) -> GGUFLayout?) throws(FormatError) {
     let architecture = gguf.metadata["general.architecture"]?.string ?? ""
     let layout = layout(architecture)
@@ -88,18 +90,24 @@ package struct WeightSource: Sendable {
       keyHeads = gguf.metadata[architecture + ".attention.head_count_kv"]?.int ?? heads
     }
     self.init(
-      path: gguf.path, tensors: tensors, origin: .gguf(gguf, queryHeads: heads, keyHeads: keyHeads))
+      path: gguf.path, tensors: tensors,
+      strangers: layout.map { layout in gguf.tensors.map(\.name).filter { layout.huggingFace($0) == nil } } ?? [],
+      origin: .gguf(gguf, queryHeads: heads, keyHeads: keyHeads))
   }
 
-  private init(path: String, tensors: [Tensor], origin: Origin) {
+  private init(path: String, tensors: [Tensor], strangers: [String], origin: Origin) {
     self.path = path
     self.tensors = tensors
+    self.strangers = strangers
     self.origin = origin
     index = Dictionary(uniqueKeysWithValues: tensors.enumerated().map { (UTF8Key($1.name), $0) })
   }
 
   /// The GGUF file behind this source, for its metadata (config, tokenizer).
   package var gguf: GGUFFile? { if case .gguf(let file, _, _) = origin { file } else { nil } }
+
+  /// What is to be said about the files.
+  package var said: [String] { if case .safetensors(let files) = origin { files.said } else { [] } }
 
   package func contains(_ name: String) -> Bool { index[UTF8Key(name)] != nil }
 

@@ -71,8 +71,8 @@ extension Engine {
           ], returns: "Model"
         ) { call in
           let options = call.options("options")
-          let spec = try DecoderSpec(
-            json: try call.state.json(options["config"], function: "new_model"), path: "config")
+          let config = try call.state.json(options["config"], function: "new_model")
+          let spec = try DecoderSpec(json: DecoderSpec.withoutTokens(config), path: "config")
           let model = try LanguageModel(
             random: spec, seed: UInt64(bitPattern: Int64(options.int("seed") ?? 0)),
             options: LoadOptions(computeType: .f32), trainsAllParameters: true,

@@ -20,6 +20,12 @@ extension Engine {
         NativeProperty("tokenizer", "Tokenizer|nil", "its tokenizer") { _, object in
           ((object as? LanguageModel)?.tokenizer).map { .object($0) } ?? .nil
         },
+        NativeProperty(
+          "notices", "string[]", "what there is to say about its files, such as fields that are passed over"
+        ) {
+          state, object in
+          .table(state.list(((object as? LanguageModel)?.notices ?? []).map { .string($0) }))
+        },
         NativeProperty("name", "string", "where it was read from") { _, object in
           .string((object as? LanguageModel)?.path ?? "")
         },

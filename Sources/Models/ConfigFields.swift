@@ -1,6 +1,7 @@
 import Formats
 
 /// Typed access to config.json: absent and null give nil, a value of another kind is an error that names the field.
+/// Where null is no value, `ConfigTable` refuses it.
 package struct ConfigFields {
   package let json: JSON
   package let path: String
@@ -28,6 +29,16 @@ package struct ConfigFields {
     return double
   }
 
+  /// One token id or a list of them; none when absent or null.
+  package func tokenIDs(_ name: String) throws(FormatError) -> [Int] {
+    guard let value = json[name], !value.isNull else { return [] }
+    let ids = (value.array ?? [value]).map(\.int)
+    guard !ids.contains(nil) else {
+      throw .badField(path: path, field: name, value: value.text(), expected: "a token id or a list of them")
+    }
+    return ids.compactMap { $0 }
+  }
+
   package func bool(_ name: String) throws(FormatError) -> Bool? {
     guard let value = json[name], !value.isNull else { return nil }
     guard let bool = value.bool else {
@@ -47,23 +58,11 @@ package struct ConfigFields {
     }
     return values
   }
-}
-
-/// Access to a GGUF file's metadata under the prefix of its architecture.
-package struct GGUFFields {
-  package let file: GGUFFile
-  package let architecture: String
-
-  package func integer(_ name: String) -> Int? { file.metadata["\(architecture).\(name)"]?.int }
-  package func double(_ name: String) -> Double? { file.metadata["\(architecture).\(name)"]?.double }
-  package func string(_ name: String) -> String? { file.metadata["\(architecture).\(name)"]?.string }
-
-  package func required(_ name: String) throws(FormatError) -> Int {
-    guard let value = integer(name) else {
-      throw .badField(
-        path: file.path, field: "\(architecture).\(name)",
-        value: file.metadata["\(architecture).\(name)"].map { "\($0)" } ?? "absent", expected: "an integer")
+  /// layer_types as whether each layer's attention slides; nil when absent or null. `attention` is the older name of
+  /// full_attention.
+  package func slidingLayers(count: Int) throws(FormatError) -> [Bool]? {
+    try perLayer("layer_types", count: count, expected: "sliding_attention or full_attention") { type in
+      ["sliding_attention": true, "full_attention": false, "attention": false][type.string ?? ""]
     }
-    return value
   }
 }

@@ -13,9 +13,7 @@ extension DecoderSpec {
         supported: Families.all.compactMap { $0.ggufArchitecture }.sorted())
     }
     let fields = GGUFFields(file: gguf, architecture: architecture)
-    if let experts = fields.integer("expert_count"), experts > 0 {
-      throw .unsupportedModel(path: path, field: "expert_count", value: "\(experts)", supported: ["0"])
-    }
+    try fields.check(family)
     let embedding = try gguf.tensor("token_embd.weight")
     guard embedding.shape.count == 2 else {
       throw .badField(
@@ -26,41 +24,65 @@ extension DecoderSpec {
     guard heads > 0 else {
       throw .badField(path: path, field: "attention.head_count", value: "\(heads)", expected: "at least 1")
     }
-    let dimension = fields.integer("attention.key_length") ?? hidden / heads
-    if let rotary = fields.integer("rope.dimension_count"), rotary != dimension {
-      throw .unsupportedModel(
-        path: path, field: "rope.dimension_count", value: "\(rotary)", supported: ["\(dimension)"])
+    let dimension = try fields.integer("attention.key_length") ?? hidden / heads
+    let same: [(String, Int)] = [
+      ("rope.dimension_count", dimension), ("attention.value_length", dimension), ("vocab_size", embedding.shape[0]),
+    ]
+    for (name, size) in same {
+      if let value = try fields.integer(name), value != size {
+        throw .unsupportedModel(path: path, field: name, value: "\(value)", supported: ["\(size)"])
+      }
     }
     self.init(
       family, hiddenSize: hidden, intermediateSize: try fields.required("feed_forward_length"),
       layerCount: try Self.checked(layerCount: try fields.required("block_count"), path: path), headCount: heads,
-      keyValueHeadCount: fields.integer("attention.head_count_kv") ?? heads, headDimension: dimension,
+      keyValueHeadCount: try fields.integer("attention.head_count_kv") ?? heads, headDimension: dimension,
       vocabularySize: embedding.shape[0], maxPositions: try fields.required("context_length"))
-    normEpsilon = fields.double("attention.layer_norm_rms_epsilon") ?? 1e-6
-    rope.theta = fields.double("rope.freq_base") ?? 10000
+    let epsilon = "attention.layer_norm_rms_epsilon"
+    normEpsilon = try fields.required(epsilon, try fields.double(epsilon))
+    rope.theta = try fields.double("rope.freq_base") ?? 10000
     tiesEmbeddings = !gguf.contains("output.weight")
     modules.setBiases(
       queryKeyValue: gguf.contains("blk.0.\(modules.query.gguf).bias"),
       output: gguf.contains("blk.0.\(modules.output.gguf).bias"),
       feedForward: gguf.contains("blk.0.\(modules.gate.gguf).bias"))
-    bosTokenID = gguf.metadata["tokenizer.ggml.bos_token_id"]?.int
-    eosTokenIDs = gguf.metadata["tokenizer.ggml.eos_token_id"]?.int.map { [$0] } ?? []
-    padTokenID = gguf.metadata["tokenizer.ggml.padding_token_id"]?.int
-    try validate(path: path)
-    switch fields.string("rope.scaling.type") ?? "none" {
-    case "none": break
-    case "linear":
-      let factor = fields.double("rope.scaling.factor") ?? 1
-      guard factor > 0, factor.isFinite else {
-        throw .badField(path: path, field: "rope.scaling.factor", value: "\(factor)", expected: "a positive number")
-      }
-      rope.scaling = factor == 1 ? .none : .linear(factor: factor)
-    case let other:
-      throw .unsupportedModel(path: path, field: "rope.scaling.type", value: other, supported: ["none", "linear"])
+    bosTokenID = try fields.integer("tokenizer.ggml.bos_token_id")
+    padTokenID = try fields.integer("tokenizer.ggml.padding_token_id")
+    // llama.cpp ends a text at each of these: the end of text, of a turn and of a message.
+    for name in ["eos", "eot", "eom"] {
+      guard let id = try fields.integer("tokenizer.ggml.\(name)_token_id"), !eosTokenIDs.contains(id) else { continue }
+      eosTokenIDs.append(id)
     }
-    if gguf.contains("rope_freqs.weight") { rope.scaling = try llama3Scaling(gguf) }
+    try validate(path: path)
+    rope.scaling = try linearScaling(fields)
+    if gguf.contains("rope_freqs.weight") {
+      let divisors = try llama3Scaling(gguf)
+      guard rope.scaling == .none || divisors == .none else {
+        throw .unsupportedModel(
+          path: path, field: "rope_freqs.weight", value: "beside linear scaling", supported: ["one of both"])
+      }
+      if divisors != .none { rope.scaling = divisors }
+    }
     try family.read(fields, into: &self)
     try validate(path: path)
+  }
+
+  /// A factor without a type is one of linear scaling, as in llama.cpp; with type `none` it is not used.
+  private func linearScaling(_ fields: GGUFFields) throws(FormatError) -> Rope.Scaling {
+    let type = try fields.string("rope.scaling.type") ?? "linear"
+    guard ["none", "linear"].contains(type) else {
+      throw .unsupportedModel(
+        path: fields.file.path, field: "rope.scaling.type", value: type, supported: ["none", "linear"])
+    }
+    let named = try fields.double("rope.scaling.factor"), older = try fields.double("rope.scale_linear")
+    let given = named ?? older ?? 1
+    // llama.cpp takes 0 for a factor that is not there.
+    let factor = given == 0 ? 1 : given
+    guard factor > 0, Float(factor).isFinite else {
+      throw .badField(
+        path: fields.file.path, field: "rope.scaling.factor", value: "\(given)", expected: "a positive number")
+    }
+    return factor == 1 || type == "none" ? .none : .linear(factor: factor)
   }
 
   /// llama.cpp replaces the parameters of llama3 scaling by their divisors per frequency. The published models use

@@ -5,8 +5,16 @@ extension DecoderSpec {
   /// - Throws: `unsupportedModel` for what the engine does not compute, `badField` for what makes no sense, `system`
   ///   and `json` for a file that cannot be read.
   public static func read(path: String) throws(FormatError) -> DecoderSpec {
+    try readWithNotices(path: path).spec
+  }
+
+  /// The same, with what is to be said about the file.
+  static func readWithNotices(path: String) throws(FormatError) -> (spec: DecoderSpec, said: [String]) {
     let file = FileSystem.isDirectory(path) ? path + "/config.json" : path
-    return try DecoderSpec(json: try JSON.read(path: file), path: file)
+    let json = try JSON.read(path: file)
+    let spec = try DecoderSpec(json: json, path: file)
+    guard let family = Families.named(spec.modelType) else { return (spec, []) }
+    return (spec, try ConfigFields(json: json, path: file).check(family))
   }
 
   /// Interprets a Hugging Face config of transformers 4 or 5; absent fields have the defaults of transformers.
@@ -19,14 +27,7 @@ extension DecoderSpec {
         path: path, field: "model_type", value: json["model_type"]?.text() ?? "absent",
         supported: Families.all.map { $0.modelType })
     }
-    if let activation = json["hidden_act"]?.string, activation != "silu" {
-      throw .unsupportedModel(path: path, field: "hidden_act", value: activation, supported: ["silu"])
-    }
-    if let rotary = json["partial_rotary_factor"]?.double ?? json["rope_parameters"]?["partial_rotary_factor"]?.double,
-      rotary != 1
-    {
-      throw .unsupportedModel(path: path, field: "partial_rotary_factor", value: "\(rotary)", supported: ["1.0"])
-    }
+    try fields.check(family)
     let defaults = family.defaults
     let heads = try fields.required("num_attention_heads")
     let hidden = try fields.required("hidden_size")
@@ -34,9 +35,12 @@ extension DecoderSpec {
     let keyHeads =
       json["num_key_value_heads"] == nil
       ? defaults.keyValueHeadCount ?? heads : try fields.integer("num_key_value_heads") ?? heads
-    var dimension = try fields.integer("head_dim") ?? 0
-    if json["head_dim"] == nil, let usual = defaults.headDimension { dimension = usual }
-    if dimension == 0 {
+    let dimension: Int
+    if let usual = defaults.headDimension {
+      dimension = json["head_dim"] == nil ? usual : try fields.required("head_dim")
+    } else if let given = try fields.integer("head_dim") {
+      dimension = given
+    } else {
       guard heads > 0, hidden % heads == 0 else {
         throw .badField(
           path: path, field: "hidden_size", value: "\(hidden)",
@@ -51,19 +55,28 @@ extension DecoderSpec {
       headDimension: dimension, vocabularySize: try fields.required("vocab_size"),
       maxPositions: try fields.integer("max_position_embeddings") ?? defaults.maxPositions)
     normEpsilon = try fields.double("rms_norm_eps") ?? defaults.normEpsilon
-    rope = try Rope(fields, defaultTheta: defaults.ropeTheta)
+    rope = try Rope(fields, maxPositions: maxPositions, defaultTheta: defaults.ropeTheta)
     tiesEmbeddings = try fields.bool("tie_word_embeddings") ?? defaults.tiesEmbeddings
-    bosTokenID = try fields.integer("bos_token_id")
-    padTokenID = try fields.integer("pad_token_id")
-    if let list = json["eos_token_id"]?.array {
-      eosTokenIDs = list.compactMap(\.int)
-    } else {
-      eosTokenIDs = try fields.integer("eos_token_id").map { [$0] } ?? []
-    }
+    bosTokenID = json["bos_token_id"] == nil ? defaults.bosTokenID : try fields.integer("bos_token_id")
+    padTokenID = json["pad_token_id"] == nil ? defaults.padTokenID : try fields.integer("pad_token_id")
+    eosTokenIDs = json["eos_token_id"] == nil ? defaults.eosTokenIDs : try fields.tokenIDs("eos_token_id")
     storedType = (json["dtype"] ?? json["torch_dtype"])?.string
     if let quantization = json["quantization_config"], !quantization.isNull { quantizationConfig = quantization }
     try family.read(fields, into: &self)
+    try checkLayerTypes(fields)
     try validate(path: path)
+  }
+
+  /// layer_types must say of each layer what it is: a layer that it calls sliding has a window.
+  private func checkLayerTypes(_ fields: ConfigFields) throws(FormatError) {
+    guard let sliding = try fields.slidingLayers(count: layerCount) else { return }
+    for (index, isSliding) in sliding.enumerated() where isSliding != (layers[index].window != nil) {
+      throw .badField(
+        path: fields.path, field: "layer_types", value: isSliding ? "sliding_attention" : "full_attention",
+        expected: isSliding
+          ? "full_attention: layer \(index) has no window (sliding_window, use_sliding_window)"
+          : "sliding_attention: layer \(index) has a window")
+    }
   }
 
   /// The configuration of a published model by its hub name, for plans without its files: sizes, RoPE and ties as in
@@ -71,7 +84,15 @@ extension DecoderSpec {
   /// `-chat` variants share the sizes of their base model. nil for names outside the families' tables.
   public static func known(name: String) throws(FormatError) -> DecoderSpec? {
     guard let json = Families.published(name) else { return nil }
-    return try DecoderSpec(json: json, path: name)
+    return try DecoderSpec(json: withoutTokens(json), path: name)
+  }
+
+  /// The same config with null for token ids that it leaves out: no token, where transformers would take those of the
+  /// published models.
+  public static func withoutTokens(_ json: JSON) -> JSON {
+    var members = json.object ?? JSONObject()
+    for key in ["bos_token_id", "eos_token_id", "pad_token_id"] where members[key] == nil { members[key] = .null }
+    return .object(members)
   }
 
   /// A config that transformers 4 and 5 read as the same model. Holds `storedType` and `quantizationConfig` unchanged.

@@ -27,6 +27,8 @@ public enum ModelError: Error, Equatable, Sendable {
   case nonFiniteWeight(tensor: String, index: Int, path: String)
   /// A tensor that the configuration asks for is not in the file.
   case missingTensor(name: String, path: String)
+  /// A tensor in the file that no module of the configuration reads.
+  case unknownTensor(name: String, path: String)
   /// A matrix that is stored in 4 bits cannot be used so, or must not be stored so.
   case badQuantization(tensor: String, path: String, problem: QuantizationProblem)
   /// An option of loading or quantizing has a value that is not allowed.
@@ -111,6 +113,8 @@ extension ModelError: CustomStringConvertible {
       "\(path): \(tensor): element \(index) is not finite, so the tensor cannot be quantized; the file is damaged"
     case .missingTensor(let name, let path):
       "\(path): tensor '\(name)' is missing"
+    case .unknownTensor(let name, let path):
+      "\(path): tensor '\(name)' belongs to no module of this configuration"
     case .badQuantization(let tensor, let path, let problem):
       "\(path): \(tensor): \(problem)"
     case .badOption(let name, let value, let expected):

@@ -24,8 +24,8 @@ public struct ModelLoader {
   ///   a well-known model.
   /// - Returns: the model; with `headerOnly` without weights and tokenizer, with `smoke` a small random one.
   /// - Throws: `ModelError.badOption` for a compute type or block size that is not allowed; `.unknownModule` for a name
-  ///   in `moduleQuantization`; `.unrecognisedPath`, `.missingTensor`, `.badQuantization`, `.nonFiniteWeight`,
-  ///   `.cannotStream`; `FormatError` for a file that is missing, damaged or not supported, such as `.notCached`,
+  ///   in `moduleQuantization`; `.unrecognisedPath`, `.missingTensor`, `.unknownTensor`, `.badQuantization`,
+  ///   `.nonFiniteWeight`, `.cannotStream`; `FormatError` for a file that is missing, damaged or not supported, such as `.notCached`,
   ///   `.missingFile`, `.json`, `.badField`, `.unsupportedModel`, `.unsupportedType`, `.shape`, `.outOfBounds`;
   ///   `TokenizerError` for a tokenizer that cannot be read; `TensorError.outOfMemory`, `.noThread`.
   public func load(_ path: String) throws -> LanguageModel {
@@ -43,12 +43,17 @@ public struct ModelLoader {
       return try smokeModel(try? ModelLocation(path, allowsKnownNames: true), path)
     }
     let location = try ModelLocation(path, allowsKnownNames: options.headerOnly)
-    let model = try LanguageModel(try location.spec(), origin: .file(path), options: options, backend: backend)
     if options.headerOnly {
-      try options.check(model.spec.quantizationConfig, path: path)
+      let (spec, said) = try location.specAndNotices()
+      let model = try LanguageModel(spec, origin: .file(path), options: options, backend: backend)
+      try options.check(spec.quantizationConfig, path: path)
+      model.notices = said
       return model
     }
-    let source = try location.weights()
+    let checkpoint = try Checkpoint(location)
+    let model = try LanguageModel(checkpoint.spec, origin: .file(path), options: options, backend: backend)
+    model.notices = checkpoint.said
+    let source = checkpoint.source
     for module in model.modules { try read(module, of: model, from: source) }
     model.isLoaded = true
     model.tokenizer = try location.tokenizer()

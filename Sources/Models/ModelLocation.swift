@@ -31,14 +31,27 @@ enum ModelLocation {
     }
   }
 
-  func spec() throws -> DecoderSpec {
+  func spec() throws -> DecoderSpec { try specAndNotices().spec }
+
+  /// The spec with the end tokens of generation_config.json too, and what is to be said about the files it is from.
+  func specAndNotices() throws -> (spec: DecoderSpec, said: [String]) {
     switch self {
-    case .directory(let path): return try DecoderSpec.read(path: path)
-    case .configuration(let path): return try DecoderSpec.read(path: path)
-    case .gguf(let file): return try DecoderSpec(gguf: file)
+    case .directory(let path):
+      var (spec, said) = try DecoderSpec.readWithNotices(path: path)
+      let generation = try GenerationFields.read(folder: path)
+      for id in generation.endTokens where !spec.eosTokenIDs.contains(id) { spec.eosTokenIDs.append(id) }
+      try spec.validate(path: path + "/" + GenerationFields.fileName)
+      return (spec, said + generation.said)
+    case .configuration(let path): return try DecoderSpec.readWithNotices(path: path)
+    case .gguf(let file):
+      let spec = try DecoderSpec(gguf: file)
+      guard let family = Families.named(spec.modelType), let architecture = family.ggufArchitecture else {
+        return (spec, [])
+      }
+      return (spec, try GGUFFields(file: file, architecture: architecture).check(family))
     case .known(let name):
       guard let spec = try DecoderSpec.known(name: name) else { throw ModelError.unrecognisedPath(path: name) }
-      return spec
+      return (spec, [])
     }
   }
 
@@ -76,8 +89,27 @@ struct LoadedSource {
 
   var path: String { source.path }
   func contains(_ name: String) -> Bool { source.contains(name) }
+  /// All tensors that have a Hugging Face name, and those of a GGUF file that have none.
+  var names: [String] { source.tensors.map(\.name) }
+  var strangers: [String] { source.strangers }
+  /// What is to be said about the files.
+  var said: [String] { source.said }
   func expect(_ name: String, shape: [Int]) throws { _ = try source.expect(name, shape: shape) }
   func rawBytes(_ name: String) throws -> (bytes: UnsafeRawBufferPointer, dtype: DType)? { try source.rawBytes(name) }
+
+  /// Whether two tensors of one shape hold the same numbers, read by blocks of rows.
+  func isSame(_ one: String, _ other: String) throws -> Bool {
+    let (rows, length) = (try source.tensor(one).rowCount, try source.tensor(one).rowLength)
+    let block = max(1, (1 << 16) / max(1, length))
+    var values = [Float](repeating: 0, count: block * length), others = values
+    for start in stride(from: 0, to: rows, by: block) {
+      let part = start..<min(start + block, rows)
+      try source.read(one, rows: part, into: &values)
+      try source.read(other, rows: part, into: &others)
+      if zip(values, others).prefix(part.count * length).contains(where: { $0 != $1 }) { return false }
+    }
+    return true
+  }
 
   /// Bytes of a tensor as it is stored.
   func byteCount(_ name: String) -> Int { (try? source.tensor(name).byteCount) ?? 0 }

@@ -52,8 +52,8 @@ package struct ModelQuantizer {
   ) throws -> Int {
     try options.check(output)
     let location = try ModelLocation(input, allowsKnownNames: false)
-    let spec = try location.spec()
-    let source = try location.weights()
+    let checkpoint = try Checkpoint(location)
+    let (spec, source) = (checkpoint.spec, checkpoint.source)
     let loader = ModelLoader(
       backend: backend,
       options: LoadOptions(

@@ -98,9 +98,11 @@ private let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent
   }
 
   /// The tensors are those of `target_modules`: no more and no fewer.
-  @Test(arguments: [
-    (["q_proj"] as JSON, "model.layers.0"), (["q_proj", "v_proj", "k_proj", "up_proj", "lm_head"], "lm_head"),
-  ]) func tensorsAndTargetsAreCompared(targets: JSON, named: String) throws {
+  @Test(
+    arguments: [
+      (["q_proj"], "model.layers.0"), (["q_proj", "v_proj", "k_proj", "up_proj", "lm_head"], "lm_head"),
+    ] as [(JSON, String)]) func tensorsAndTargetsAreCompared(targets: JSON, named: String) throws
+  {
     let folder = FileManager.default.temporaryDirectory.appendingPathComponent("qlora-\(UUID().uuidString)").path
     defer { try? FileManager.default.removeItem(atPath: folder) }
     try FileManager.default.copyItem(atPath: fixtures + "/models/ad1", toPath: folder)

@@ -107,7 +107,8 @@ import Testing
       config.rope_thetta = 5e5
       qlora.new_model { config = config }
       """)
-    #expect(outcome.errors.contains("config.rope_thetta is read by nobody; did you mean \"rope_theta\"?"))
+    #expect(outcome.errors.contains("rope_thetta ="))
+    #expect(outcome.errors.contains("does not know and that may change the arithmetic; did you mean \"rope_theta\"?"))
   }
 
   /// From the configuration alone: a known name, or a config.json, without --plan and in well under a second.

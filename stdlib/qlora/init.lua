@@ -36,7 +36,7 @@ local load_schema = strict.declare("qlora.load",
     { "quant", "block", "double_quant", "compute", "device", "stream", "adapter", "header_only" }),
   {
     modules = { "any", "a selection whose answers may carry `quant`, over the `quant` of the whole model" },
-    quiet = { "boolean", "do not print how many modules got which type", default = false },
+    quiet = { "boolean", "print neither how many modules got which type nor notes about the files", default = false },
   })
 
 --- Types of modules with a choice of their own, from the tree of a header-only (or smoke) model.
@@ -73,9 +73,13 @@ function qlora.load(path, options)
     strict.fail('qlora.load: block and double_quant say how to quantize; set quant = "nf4", "fp4" or "int4" too')
   end
   o.smoke, o.header_only = native.options.smoke or nil, native.options.plan or o.header_only
+  local quiet = o.quiet or native.options.quiet
   o.module_quant, o.modules, o.quiet = quantization_by_module(path, o), nil, nil
   local model = native.load_model(path, o)
   plan.last.model = model
+  if not quiet then
+    for _, text in ipairs(model.notices or {}) do print("note: " .. text) end
+  end
   if o.stream == nil and not native.options.quiet and model.streaming and model:streaming() then
     print(("base streamed from disk: its %s do not fit into %s (stream = true or false decides)"):format(
       format.bytes(model:streaming().bytes), format.bytes(native.memory().limit)))

@@ -13,6 +13,10 @@ package protocol DecoderFamily: SendableMetatype {
   static var ggufPairsHeads: Bool { get }
   static var modules: LayerModules { get }
   static var isParallel: Bool { get }
+  /// Keys of config.json that `read` reads besides those of every family; see `ConfigTable`.
+  static var ownKeys: [String: FieldDecision] { get }
+  /// Keys of GGUF metadata that `read` reads besides those of every family, without the architecture; see `GGUFTable`.
+  static var ownGGUFKeys: [String: FieldDecision] { get }
   /// What transformers takes where config.json says nothing.
   static var defaults: ConfigDefaults { get }
   /// Sizes of the small random model that stands for one of this family (`--smoke`).
@@ -38,6 +42,9 @@ package struct ConfigDefaults: Sendable {
   package var normEpsilon = 1e-6
   package var ropeTheta: Double = 10000
   package var tiesEmbeddings = false
+  package var bosTokenID: Int? = 1
+  package var eosTokenIDs = [2]
+  package var padTokenID: Int?
 }
 
 package struct SmokeSizes: Sendable {
@@ -56,6 +63,8 @@ extension DecoderFamily {
   package static var ggufPairsHeads: Bool { false }
   package static var modules: LayerModules { LayerModules() }
   package static var isParallel: Bool { false }
+  package static var ownKeys: [String: FieldDecision] { [:] }
+  package static var ownGGUFKeys: [String: FieldDecision] { [:] }
   package static var defaults: ConfigDefaults { ConfigDefaults() }
   package static var smokeSizes: SmokeSizes { SmokeSizes() }
   package static var published: [String: JSON] { [:] }

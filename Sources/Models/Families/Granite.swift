@@ -5,6 +5,13 @@ package enum Granite: DecoderFamily {
   package static let modelType = "granite"
   package static let className = "GraniteForCausalLM"
   package static let ggufPairsHeads = true
+  package static let ownKeys: [String: FieldDecision] = [
+    "attention_bias": .honoured, "mlp_bias": .honoured, "embedding_multiplier": .honoured,
+    "residual_multiplier": .honoured, "attention_multiplier": .honoured, "logits_scaling": .honoured,
+  ]
+  package static let ownGGUFKeys: [String: FieldDecision] = [
+    "embedding_scale": .honoured, "residual_scale": .honoured, "attention.scale": .honoured, "logit_scale": .honoured,
+  ]
 
   package static func read(_ fields: ConfigFields, into spec: inout DecoderSpec) throws(FormatError) {
     let attention = try fields.bool("attention_bias") ?? false
@@ -17,10 +24,14 @@ package enum Granite: DecoderFamily {
   }
 
   package static func read(_ fields: GGUFFields, into spec: inout DecoderSpec) throws(FormatError) {
-    spec.embeddingScale = fields.double("embedding_scale") ?? 1
-    spec.residualScale = fields.double("residual_scale") ?? 1
-    spec.attentionScale = fields.double("attention.scale")
-    spec.logitScale = 1 / (fields.double("logit_scale") ?? 1)
+    // llama.cpp takes 0 for a scale that is not there.
+    func scale(_ name: String) throws(FormatError) -> Double? {
+      try fields.double(name).flatMap { $0 == 0 ? nil : $0 }
+    }
+    spec.embeddingScale = try scale("embedding_scale") ?? 1
+    spec.residualScale = try scale("residual_scale") ?? 1
+    spec.attentionScale = try scale("attention.scale")
+    spec.logitScale = 1 / (try scale("logit_scale") ?? 1)
   }
 
   package static func write(_ spec: DecoderSpec, into json: inout JSONObject) {

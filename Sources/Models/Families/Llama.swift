@@ -5,6 +5,7 @@ package enum Llama: DecoderFamily {
   package static let modelType = "llama"
   package static let className = "LlamaForCausalLM"
   package static let ggufPairsHeads = true
+  package static let ownKeys: [String: FieldDecision] = ["attention_bias": .honoured, "mlp_bias": .honoured]
 
   package static func read(_ fields: ConfigFields, into spec: inout DecoderSpec) throws(FormatError) {
     let attention = try fields.bool("attention_bias") ?? false

@@ -1,19 +1,27 @@
 import Formats
 
-/// Mistral 7B (Jiang et al. 2023): Llama with a sliding window in every layer. GGUF files call it llama.
+/// Mistral 7B (Jiang et al. 2023): Llama with a sliding window in every layer, or, as in Ministral, in those that
+/// layer_types names. GGUF files call it llama.
 package enum Mistral: DecoderFamily {
   package static let modelType = "mistral"
   package static let className = "MistralForCausalLM"
   package static let ggufArchitecture: String? = nil
+  package static let ownKeys: [String: FieldDecision] = ["sliding_window": .nullable]
   package static let defaults = ConfigDefaults(keyValueHeadCount: 8, maxPositions: 131072)
 
   package static func read(_ fields: ConfigFields, into spec: inout DecoderSpec) throws(FormatError) {
     let window = fields.json["sliding_window"] == nil ? 4096 : try fields.integer("sliding_window")
-    for index in spec.layers.indices { spec.layers[index].window = window }
+    // With layer_types transformers computes Ministral, which differs from Mistral in nothing else.
+    let sliding = try fields.slidingLayers(count: spec.layerCount)
+    for index in spec.layers.indices { spec.layers[index].window = sliding?[index] ?? true ? window : nil }
   }
 
   package static func write(_ spec: DecoderSpec, into json: inout JSONObject) {
-    json["sliding_window"] = spec.layers.first?.window.map { .int($0) } ?? .null
+    let windows = spec.layers.map(\.window)
+    json["sliding_window"] = windows.lazy.compactMap { $0 }.first.map { .int($0) } ?? .null
+    if Set(windows).count > 1 {
+      json["layer_types"] = .array(windows.map { $0 == nil ? "full_attention" : "sliding_attention" })
+    }
   }
 
   package static let published: [String: JSON] = {

@@ -5,7 +5,9 @@ import Formats
 package enum OLMo2: DecoderFamily {
   package static let modelType = "olmo2"
   package static let className = "Olmo2ForCausalLM"
-  package static let defaults = ConfigDefaults(normEpsilon: 1e-5)
+  package static let ownKeys: [String: FieldDecision] = ["attention_bias": .honoured]
+  package static let defaults = ConfigDefaults(
+    normEpsilon: 1e-5, bosTokenID: nil, eosTokenIDs: [50279], padTokenID: 1)
 
   package static let modules: LayerModules = {
     var modules = LayerModules()

@@ -4,7 +4,12 @@ import Formats
 package enum Qwen2: DecoderFamily {
   package static let modelType = "qwen2"
   package static let className = "Qwen2ForCausalLM"
-  package static let defaults = ConfigDefaults(keyValueHeadCount: 32, maxPositions: 32768)
+  package static let ownKeys = windowKeys
+  package static let defaults = ConfigDefaults(
+    keyValueHeadCount: 32, maxPositions: 32768, bosTokenID: nil, eosTokenIDs: [])
+  static let windowKeys: [String: FieldDecision] = [
+    "use_sliding_window": .honoured, "max_window_layers": .honoured, "sliding_window": .nullable,
+  ]
 
   package static let modules: LayerModules = {
     var modules = LayerModules()
@@ -20,14 +25,14 @@ package enum Qwen2: DecoderFamily {
 
   /// `use_sliding_window` and what goes with it, as Qwen3 has it too.
   static func readWindows(_ fields: ConfigFields, into spec: inout DecoderSpec) throws(FormatError) {
-    guard try fields.bool("use_sliding_window") ?? false else { return }
-    let window = try fields.integer("sliding_window") ?? 4096
+    let uses = try fields.bool("use_sliding_window") ?? false
     let first = try fields.integer("max_window_layers") ?? 28
-    let types = try fields.perLayer(
-      "layer_types", count: spec.layerCount, expected: "sliding_attention or full_attention"
-    ) { type -> Bool? in ["sliding_attention": true, "full_attention": false][type.string ?? ""] }
+    // null is no window, also where use_sliding_window is true.
+    let window = fields.json["sliding_window"] == nil ? 4096 : try fields.integer("sliding_window")
+    guard uses else { return }
+    let sliding = try fields.slidingLayers(count: spec.layerCount)
     for index in spec.layers.indices {
-      spec.layers[index].window = types?[index] ?? (index >= first) ? window : nil
+      spec.layers[index].window = sliding?[index] ?? (index >= first) ? window : nil
     }
   }
 

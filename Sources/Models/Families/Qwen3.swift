@@ -4,7 +4,9 @@ import Formats
 package enum Qwen3: DecoderFamily {
   package static let modelType = "qwen3"
   package static let className = "Qwen3ForCausalLM"
-  package static let defaults = ConfigDefaults(keyValueHeadCount: 32, headDimension: 128, maxPositions: 32768)
+  package static let ownKeys = Qwen2.windowKeys.merging(["attention_bias": .honoured]) { own, _ in own }
+  package static let defaults = ConfigDefaults(
+    keyValueHeadCount: 32, headDimension: 128, maxPositions: 32768, bosTokenID: nil, eosTokenIDs: [])
 
   package static let modules: LayerModules = {
     var modules = LayerModules()

@@ -5,8 +5,13 @@ package enum SmolLM3: DecoderFamily {
   package static let modelType = "smollm3"
   package static let className = "SmolLM3ForCausalLM"
   package static let ggufPairsHeads = true
+  package static let ownKeys: [String: FieldDecision] = [
+    "attention_bias": .honoured, "mlp_bias": .honoured, "no_rope_layers": .nullable,
+    "no_rope_layer_interval": .honoured, "use_sliding_window": .honoured, "sliding_window": .nullable,
+  ]
   package static let defaults = ConfigDefaults(
-    keyValueHeadCount: 4, maxPositions: 32768, ropeTheta: 2_000_000, tiesEmbeddings: true)
+    keyValueHeadCount: 4, maxPositions: 32768, ropeTheta: 2_000_000, tiesEmbeddings: true, bosTokenID: 128000,
+    eosTokenIDs: [128001], padTokenID: 128004)
   private static let interval = 4
 
   package static func read(_ fields: ConfigFields, into spec: inout DecoderSpec) throws(FormatError) {
@@ -24,11 +29,9 @@ package enum SmolLM3: DecoderFamily {
     guard try fields.bool("use_sliding_window") ?? false, let window = try fields.integer("sliding_window") else {
       return
     }
-    let types = try fields.perLayer(
-      "layer_types", count: spec.layerCount, expected: "sliding_attention or full_attention"
-    ) { type -> Bool? in ["sliding_attention": true, "full_attention": false][type.string ?? ""] }
+    let sliding = try fields.slidingLayers(count: spec.layerCount)
     for index in spec.layers.indices {
-      spec.layers[index].window = types?[index] ?? (spec.layers[index].rotation == .none) ? window : nil
+      spec.layers[index].window = sliding?[index] ?? (spec.layers[index].rotation == .none) ? window : nil
     }
   }
 

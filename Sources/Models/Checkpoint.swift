@@ -1,0 +1,67 @@
+import Formats
+import Tensors
+
+/// A checkpoint that is open for reading: its spec, its weights, and what is to be said about its files. Every tensor in
+/// it has a fate: a module reads it, it is a known leftover, or it is an error.
+struct Checkpoint {
+  private(set) var spec: DecoderSpec
+  let source: LoadedSource
+  private(set) var said: [String]
+
+  /// Opens the files and compares configuration and tensors.
+  /// - Throws: `ModelError.unknownTensor` for a tensor that nothing reads; `FormatError`.
+  init(_ location: ModelLocation) throws {
+    (spec, said) = try location.specAndNotices()
+    source = try location.weights()
+    said += source.said
+    try settleHead()
+    settleQuantization()
+    try checkFates()
+  }
+
+  /// A tied model whose file has an output matrix of its own: where the values differ, the file is not tied, whatever
+  /// config.json says; so it is in transformers.
+  private mutating func settleHead() throws {
+    let (head, embedding) = ("lm_head.weight", "model.embed_tokens.weight")
+    guard spec.tiesEmbeddings, source.contains(head), source.contains(embedding) else { return }
+    let shape = [spec.vocabularySize, spec.hiddenSize]
+    for name in [head, embedding] { try source.expect(name, shape: shape) }
+    guard try !source.isSame(head, embedding) else { return }
+    spec.tiesEmbeddings = false
+    said.append(
+      "\(source.path): config.json ties the output matrix to the embedding, but lm_head.weight has other values; it is "
+        + "used, as in transformers")
+  }
+
+  /// quantization_config belongs to weights in 4 bits; without any it is a leftover of the model they came from.
+  private mutating func settleQuantization() {
+    guard spec.quantizationConfig != nil, !source.names.contains(where: { Self.stem(of: $0) != nil }) else { return }
+    spec.quantizationConfig = nil
+    said.append("\(source.path): config.json speaks of weights in 4 bits, but they are stored wide and read so")
+  }
+
+  private func checkFates() throws {
+    var read: Set<String> = []
+    for module in ModuleTree(spec).modules {
+      read.insert(module.name + ".weight")
+      if module.hasBias { read.insert(module.name + ".bias") }
+    }
+    for name in source.names where !read.contains(name) {
+      if let stem = Self.stem(of: name), read.contains(stem) { continue }
+      // What old checkpoints store of the rotation follows from config.json.
+      if name.hasSuffix(".rotary_emb.inv_freq") || spec.tiesEmbeddings && name == "lm_head.weight" { continue }
+      throw ModelError.unknownTensor(name: name, path: source.path)
+    }
+    for name in source.strangers where name != "rope_freqs.weight" {
+      throw ModelError.unknownTensor(name: name, path: source.path)
+    }
+  }
+
+  /// The weight of whose 4-bit form this tensor is a part; nil for other tensors.
+  private static func stem(of name: String) -> String? {
+    let suffixes =
+      [".absmax", ".quant_map", ".nested_absmax", ".nested_quant_map"]
+      + FourBitKind.allCases.map { ".quant_state.bitsandbytes__\($0.rawValue)" }
+    return suffixes.first { name.hasSuffix(".weight" + $0) }.map { String(name.dropLast($0.count)) }
+  }
+}

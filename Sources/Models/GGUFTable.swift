@@ -1,0 +1,143 @@
+import Formats
+
+/// The metadata of GGUF files: the keys of llama.cpp (gguf-py 0.19, constants.py). `{arch}` stands for the value of
+/// general.architecture.
+package enum GGUFTable {
+  package static let table = FieldTable(
+    [
+      row(["general.architecture", "general.alignment"], .honoured),
+      row(["general.type"], .only(["model"], "a model, no adapter and no matrix of importances")),
+      row(["split.count"], .only([0, 1], "a model in one file; join parts with llama-gguf-split --merge")),
+      row(["split.no", "split.tensors.count"], .harmless("counts only with split.count")),
+      row(["general.sampling.*"], .harmless("options of llama.cpp's sampler; model:generate has its own")),
+      row(["general.*"], .harmless("notes about the file; each tensor says its own type")),
+      row(["quantize.*", "imatrix.*"], .harmless("notes of the quantizer")),
+      row(
+        [
+          "tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id",
+          "tokenizer.ggml.bos_token_id", "tokenizer.ggml.padding_token_id",
+        ], .honoured),
+      row(["tokenizer.*"], .harmless("the tokenizer's; it checks them itself")),
+
+      row(
+        [
+          "{arch}.vocab_size", "{arch}.context_length", "{arch}.embedding_length", "{arch}.block_count",
+          "{arch}.feed_forward_length", "{arch}.attention.head_count", "{arch}.attention.head_count_kv",
+          "{arch}.attention.key_length", "{arch}.attention.value_length", "{arch}.attention.layer_norm_rms_epsilon",
+          "{arch}.rope.dimension_count", "{arch}.rope.freq_base", "{arch}.rope.scaling.type",
+          "{arch}.rope.scaling.factor", "{arch}.rope.scale_linear",
+        ], .honoured),
+      row(["{arch}.tensor_data_layout"], .harmless("llama.cpp reads it nowhere")),
+      row(
+        [
+          "{arch}.rope.scaling.original_context_length", "{arch}.rope.scaling.finetuned",
+          "{arch}.rope.scaling.yarn_*",
+        ], .harmless("of yarn, which is refused")),
+      row(["{arch}.rope.scaling.alpha"], .only([0], "of dynamic scaling")),
+      row(["{arch}.rope.scaling.attn_factor"], .only([0, 1], "of yarn and longrope")),
+      row(["{arch}.attention.causal"], .only([true], "a decoder")),
+      row(["{arch}.use_parallel_residual"], .only([false], "attention and feed-forward layer one after the other")),
+      row(["{arch}.pooling_type"], .only([0], "a model of text, not of embeddings")),
+      row(
+        ["{arch}.logit_scale", "{arch}.embedding_scale", "{arch}.residual_scale"],
+        .only([0, 1], "this family multiplies by 1")),
+      row(["{arch}.attention.scale"], .only([0], "products are divided by the root of the head's width")),
+      row(["{arch}.expert_*"], .only([0, false], "dense layers")),
+      row(
+        [
+          "{arch}.attention.sliding_window", "{arch}.attention.sliding_window_pattern",
+          "{arch}.attention.shared_kv_layers", "{arch}.attention.clamp_kqv", "{arch}.attention.max_alibi_bias",
+          "{arch}.attn_logit_softcapping", "{arch}.final_logit_softcapping", "{arch}.nextn_predict_layers",
+          "{arch}.leading_dense_block_count", "{arch}.moe_every_n_layers", "{arch}.interleave_moe_layer_step",
+          "{arch}.attention.temperature_length", "{arch}.attention.temperature_scale",
+          "{arch}.attention.output_scale",
+        ], .only([0, false], "the families read here have none")),
+    ], unknown: .said(except: [place]))
+
+  /// A word of every key under `{arch}.`: what stands there is about the architecture.
+  private static let place = "arch"
+
+  private static func row(_ keys: [String], _ decision: FieldDecision) -> FieldTable.Row {
+    FieldTable.Row(keys, decision)
+  }
+}
+
+/// Access to a GGUF file's metadata under the prefix of its architecture: absent gives nil, a value of another kind is
+/// an error that names the key.
+package struct GGUFFields {
+  package let file: GGUFFile
+  package let architecture: String
+
+  private func name(_ name: String) -> String { name.hasPrefix("tokenizer.") ? name : "\(architecture).\(name)" }
+
+  private func value<T>(
+    _ name: String, _ expected: String, _ read: (GGUFValue) -> T?
+  ) throws(FormatError) -> T? {
+    guard let value = file.metadata[self.name(name)] else { return nil }
+    guard let found = read(value) else {
+      throw .badField(path: file.path, field: self.name(name), value: value.json.text(), expected: expected)
+    }
+    return found
+  }
+
+  package func integer(_ name: String) throws(FormatError) -> Int? { try value(name, "an integer", \.int) }
+  package func string(_ name: String) throws(FormatError) -> String? { try value(name, "a text", \.string) }
+  package func double(_ name: String) throws(FormatError) -> Double? {
+    try value(name, "a finite number") { $0.double.flatMap { $0.isFinite ? $0 : nil } }
+  }
+
+  package func required<T>(_ name: String, _ value: T?) throws(FormatError) -> T {
+    guard let value else {
+      throw .badField(path: file.path, field: self.name(name), value: "absent", expected: "a number")
+    }
+    return value
+  }
+
+  package func required(_ name: String) throws(FormatError) -> Int { try required(name, try integer(name)) }
+
+  /// Checks every key.
+  /// - Returns: what is to be said about the file.
+  @discardableResult
+  package func check(_ family: any DecoderFamily.Type) throws(FormatError) -> [String] {
+    let prefix = architecture + "."
+    let keys = file.metadata.keys.sorted()
+    let general = keys.map { $0.hasPrefix(prefix) ? "{arch}." + $0.dropFirst(prefix.count) : $0 }
+    let values = Dictionary(zip(general, keys), uniquingKeysWith: { first, _ in first })
+    do {
+      return try GGUFTable.table.check(
+        general, path: file.path,
+        own: Dictionary(uniqueKeysWithValues: family.ownGGUFKeys.map { ("{arch}." + $0.key, $0.value) })
+      ) {
+        values[$0].flatMap { file.metadata[$0]?.json } ?? .null
+      }
+    } catch {
+      throw error.renaming("{arch}.", prefix)
+    }
+  }
+}
+
+extension FormatError {
+  /// The same error about a field whose name begins otherwise.
+  fileprivate func renaming(_ old: String, _ new: String) -> FormatError {
+    func name(_ field: String) -> String { field.hasPrefix(old) ? new + field.dropFirst(old.count) : field }
+    return switch self {
+    case .unsupportedModel(let path, let field, let value, let supported):
+      .unsupportedModel(path: path, field: name(field), value: value, supported: supported)
+    case .unknownField(let path, let field, let value): .unknownField(path: path, field: name(field), value: value)
+    default: self
+    }
+  }
+}
+
+extension GGUFValue {
+  /// The value as JSON, for errors and comparisons; long lists are cut.
+  var json: JSON {
+    switch self {
+    case .unsigned, .signed: int.map { .int($0) } ?? .number(.infinity)
+    case .float32, .float64: .number(double ?? .nan)
+    case .bool(let value): .bool(value)
+    case .string(let text): .string(text)
+    case .array(let values): .array(values.prefix(8).map(\.json))
+    }
+  }
+}

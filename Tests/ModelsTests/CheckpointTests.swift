@@ -1,0 +1,131 @@
+import CPUBackend
+import Formats
+import Foundation
+import Tensors
+import Testing
+
+@testable import Models
+
+/// Every tensor of a file has a fate, and two truths about one thing are compared.
+@Suite struct CheckpointTests {
+  private func load(_ folder: URL) throws -> LanguageModel {
+    try ModelLoader(backend: CPUBackend(threadCount: 1), options: LoadOptions(computeType: .f32)).load(folder.path)
+  }
+
+  private typealias Values = [(name: String, shape: [Int], values: [Float])]
+
+  /// A folder with the model `name` of the fixtures, changed.
+  private func changed<R>(
+    _ name: String, config: [(String, JSON)] = [], tensors: (inout Values) -> Void = { _ in },
+    _ body: (URL) throws -> R
+  ) throws -> R {
+    try withFolder { folder in
+      let from = modelFixtures + "/" + name
+      var json = try JSON.read(path: from + "/config.json").object ?? JSONObject()
+      for (key, value) in config { json[key] = value }
+      try JSON.object(json).text().write(toFile: folder.path + "/config.json", atomically: true, encoding: .utf8)
+      let source = try WeightSource(path: from + "/model.safetensors")
+      var values: Values = try source.tensors.map { ($0.name, $0.shape, try source.read($0.name)) }
+      tensors(&values)
+      try write(values, folder.path + "/model.safetensors")
+      return try body(folder)
+    }
+  }
+
+  private func write(_ values: Values, _ path: String) throws {
+    try SafetensorsWriter.write(
+      path: path,
+      values.map { entry in
+        SafetensorsWriter.Item(name: entry.name, dtype: .f32, shape: entry.shape) { sink in
+          try entry.values.withUnsafeBytes { try sink($0) }
+        }
+      })
+  }
+
+  @Test(arguments: [
+    "model.layers.7.mlp.up_proj.weight", "model.layers.0.self_attn.q_proj.bias", "score.weight", "lm_head.bias",
+    "model.layers.0.self_attn.q_norm.weight", "model.layers.0.mlp.up_proj.weight_scale",
+  ]) func aTensorThatNothingReadsIsNamed(name: String) throws {
+    let error = #expect(throws: ModelError.self) {
+      try changed("base", tensors: { $0.append((name, [4], [1, 2, 3, 4])) }, load)
+    }
+    guard case .unknownTensor(name, _)? = error else {
+      Issue.record("\(String(describing: error))")
+      return
+    }
+  }
+
+  @Test func leftoversOfOldCheckpointsArePassedOver() throws {
+    let model = try changed(
+      "base", tensors: { $0.append(("model.layers.0.self_attn.rotary_emb.inv_freq", [2], [1, 1])) }, load)
+    #expect(model.notices.isEmpty)
+  }
+
+  @Test func aTiedModelWithAHeadOfItsOwn() throws {
+    let ids: [Int32] = [1, 5, 9]
+    let plain = try changed("tied", load)
+    #expect(plain.spec.tiesEmbeddings && plain.notices.isEmpty)
+    func withHead(_ scale: Float) throws -> LanguageModel {
+      try changed(
+        "tied",
+        tensors: { values in
+          guard let embedding = values.first(where: { $0.name == "model.embed_tokens.weight" }) else { return }
+          values.append(("lm_head.weight", embedding.shape, embedding.values.map { $0 * scale }))
+        }, load)
+    }
+    let same = try withHead(1)
+    #expect(same.spec.tiesEmbeddings && same.notices.isEmpty)
+    let other = try withHead(2)
+    #expect(!other.spec.tiesEmbeddings && other.notices.count == 1)
+    let (a, b) = (try plain.logits(ids).floats(), try other.logits(ids).floats())
+    #expect(zip(a, b).allSatisfy { abs(2 * $0 - $1) <= 1e-4 * (1 + abs($1)) })
+    #expect(try same.logits(ids).floats() == a)
+  }
+
+  @Test func endTokensOfTheGenerationConfigCountToo() throws {
+    let text = #"{"eos_token_id": [2, 7], "temperature": 0.6, "top_k": 50, "transformers_version": "5"}"#
+    try changed("base") { folder in
+      let path = folder.path + "/generation_config.json"
+      try text.write(toFile: path, atomically: true, encoding: .utf8)
+      let model = try load(folder)
+      #expect(model.spec.eosTokenIDs == [2, 7])
+      #expect(model.notices.count == 1 && model.notices[0].contains("temperature = 0.6:"))
+      #expect(model.spec.toJSON()["eos_token_id"] == [2, 7])
+      for bad in [#"{"eos_token_id": "</s>"}"#, "[]", #"{"eos_token_id": 99999999}"#, "{"] {
+        try bad.write(toFile: path, atomically: true, encoding: .utf8)
+        #expect(throws: FormatError.self) { try load(folder) }
+      }
+    }
+  }
+
+  @Test func aStaleQuantizationConfigIsSaidAndDropped() throws {
+    let stale: JSON = ["quant_method": "bitsandbytes", "load_in_4bit": true]
+    let model = try changed("base", config: [("quantization_config", stale)], load)
+    #expect(model.notices.count == 1 && model.spec.quantizationConfig == nil)
+  }
+
+  @Test func shardsAreThoseOfTheIndex() throws {
+    try changed("base") { folder in
+      let source = try WeightSource(path: folder.path + "/model.safetensors")
+      let values: Values = try source.tensors.map { ($0.name, $0.shape, try source.read($0.name)) }
+      let (a, b) = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+      try FileManager.default.removeItem(atPath: folder.path + "/model.safetensors")
+      try write(Array(values.prefix(4)), folder.path + "/" + a)
+      try write(Array(values.dropFirst(4)), folder.path + "/" + b)
+      func index(_ swapped: Bool) throws {
+        let map = values.enumerated().map { ($1.name, JSON.string(($0 < 4) != swapped ? a : b)) }
+        try JSON.object(JSONObject([("weight_map", .object(JSONObject(map)))])).text().write(
+          toFile: folder.path + "/model.safetensors.index.json", atomically: true, encoding: .utf8)
+      }
+      try index(false)
+      #expect(try load(folder).notices.isEmpty)
+      try write([("x", [1], [0])], folder.path + "/model-00003-of-00003.safetensors")
+      #expect(try load(folder).notices.map { $0.contains("model-00003-of-00003") } == [true])
+      try index(true)
+      #expect(throws: FormatError.self) { try load(folder) }
+      try index(false)
+      try write(Array(values.dropFirst(3)), folder.path + "/" + b)
+      #expect(throws: FormatError.self) { try load(folder) }
+    }
+  }
+}

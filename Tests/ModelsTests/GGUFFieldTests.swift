@@ -1,0 +1,91 @@
+import Formats
+import Foundation
+import Testing
+
+@testable import Models
+
+/// Metadata of GGUF files acts as in llama.cpp, or is an error that names the key.
+@Suite struct GGUFFieldTests {
+  private func spec(
+    _ architecture: String = "llama", _ changes: [String: GGUFBytes.Value] = [:], without: String? = nil,
+    _ tensors: [(String, [UInt64], [Float])] = []
+  ) throws -> DecoderSpec {
+    var metadata: [String: GGUFBytes.Value] = [
+      "general.architecture": .text(architecture), "tokenizer.ggml.eos_token_id": .integer(7),
+    ]
+    let sizes: [(String, UInt32)] = [
+      ("embedding_length", 16), ("feed_forward_length", 24), ("block_count", 1), ("attention.head_count", 4),
+      ("attention.head_count_kv", 2), ("context_length", 64), ("attention.key_length", 4),
+    ]
+    for (name, size) in sizes { metadata["\(architecture).\(name)"] = .integer(size) }
+    metadata["\(architecture).attention.layer_norm_rms_epsilon"] = .float(1e-5)
+    metadata.merge(changes) { $1 }
+    if let without { metadata[without] = nil }
+    return try withFolder { folder in
+      let embedding = ("token_embd.weight", [16, 3] as [UInt64], [Float](repeating: 1, count: 48))
+      try GGUFBytes.make(metadata, [embedding] + tensors).write(to: folder.appendingPathComponent("m.gguf"))
+      return try DecoderSpec(gguf: GGUFFile(path: folder.path + "/m.gguf"))
+    }
+  }
+
+  @Test func endsOfTurnsAndMessagesEndATextToo() throws {
+    let ends = try spec(
+      "llama", ["tokenizer.ggml.eot_token_id": .integer(9), "tokenizer.ggml.eom_token_id": .integer(7)])
+    #expect(ends.eosTokenIDs == [7, 9])
+  }
+
+  /// llama-model.cpp: the type is linear unless said; `none` uses no factor; 0 is no factor; `scale_linear` is the older
+  /// name.
+  @Test func linearScalingAsLlamaCppReadsIt() throws {
+    #expect(try spec("llama", ["llama.rope.scaling.factor": .float(4)]).rope.scaling == .linear(factor: 4))
+    #expect(try spec("llama", ["llama.rope.scale_linear": .float(2)]).rope.scaling == .linear(factor: 2))
+    #expect(try spec("llama", ["llama.rope.scaling.factor": .float(0)]).rope.scaling == .none)
+    let none =
+      ["llama.rope.scaling.type": .text("none"), "llama.rope.scaling.factor": .float(4)] as [String: GGUFBytes.Value]
+    #expect(try spec("llama", none).rope.scaling == .none)
+    let ones: (String, [UInt64], [Float]) = ("rope_freqs.weight", [2], [1, 1])
+    #expect(try spec("llama", ["llama.rope.scaling.factor": .float(4)], [ones]).rope.scaling == .linear(factor: 4))
+  }
+
+  @Test func scalesOfZeroAreNone() throws {
+    let granite = try spec("granite", ["granite.attention.scale": .float(0), "granite.logit_scale": .float(8)])
+    #expect(granite.attentionScale == nil && granite.logitScale == 0.125)
+  }
+
+  @Test(
+    arguments: [
+      ("llama.attention.sliding_window", .integer(16)), ("llama.logit_scale", .float(8)),
+      ("llama.attention.scale", .float(0.5)), ("llama.final_logit_softcapping", .float(30)),
+      ("llama.attention.value_length", .integer(8)), ("llama.vocab_size", .integer(4)), ("split.count", .integer(2)),
+      ("general.type", .text("adapter")), ("llama.attention.clamp_kqv", .float(8)), ("llama.something", .integer(1)),
+      ("llama.attention.head_count_kv", .text("two")), ("llama.rope.freq_base", .text("high")),
+      ("llama.rope.freq_base", .float(.nan)), ("llama.rope.freq_base", .float(0)),
+      ("llama.expert_used_count", .integer(2)),
+      ("llama.rope.scaling.attn_factor", .float(2)), ("llama.rope.scaling.factor", .float(-1)),
+      ("tokenizer.ggml.eos_token_id", .text("</s>")), ("llama.rope.dimension_count", .integer(2)),
+    ] as [(String, GGUFBytes.Value)]) func whatIsNotComputedIsRefusedByName(key: String, value: GGUFBytes.Value)
+  {
+    let error = #expect(throws: FormatError.self) { try spec("llama", [key: value]) }
+    let last = key.split(separator: ".").last.map(String.init) ?? key
+    let said = error?.description ?? ""
+    #expect(said.contains(last) || said.contains("rope_theta"), "\(said)")
+  }
+
+  @Test func whatLlamaCppRequiresIsRequired() {
+    for key in ["llama.attention.layer_norm_rms_epsilon", "llama.context_length", "llama.embedding_length"] {
+      #expect(throws: FormatError.self, "\(key)") { try spec("llama", without: key) }
+    }
+  }
+
+  @Test func tensorsWithoutAModuleAreNamed() throws {
+    try withFolder { folder in
+      let path = folder.path + "/m.gguf"
+      let embedding = ("token_embd.weight", [16, 3] as [UInt64], [Float](repeating: 1, count: 48))
+      let stranger = ("rope_factors_long.weight", [2] as [UInt64], [1, 1] as [Float])
+      try GGUFBytes.make(["general.architecture": .text("llama")], [embedding, stranger]).write(
+        to: folder.appendingPathComponent("m.gguf"))
+      let source = try WeightSource(gguf: GGUFFile(path: path), layout: Families.layout)
+      #expect(source.strangers == ["rope_factors_long.weight"])
+    }
+  }
+}
