@@ -161,8 +161,8 @@ public struct DecoderSpec: Sendable, Equatable {
     for (field, value) in scales where !(value > 0 && value.isFinite) {
       throw .badField(path: path, field: field, value: "\(value)", expected: "a positive number")
     }
-    for window in layers.compactMap(\.window) where window < 1 {
-      throw .badField(path: path, field: "sliding_window", value: "\(window)", expected: "at least 1")
+    for window in layers.compactMap(\.window) where window < 1 || window > 1 << 30 {
+      throw .badField(path: path, field: "sliding_window", value: "\(window)", expected: "1 to 2^30")
     }
     for id in [bosTokenID, padTokenID].compactMap({ $0 }) + eosTokenIDs where id < -1 || id >= 1 << 24 {
       throw .badField(path: path, field: "token id", value: "\(id)", expected: "below 2^24")

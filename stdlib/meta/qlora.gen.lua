@@ -5,6 +5,7 @@
 ---@class Model
 ---@field config table sizes and constants, as in config.json
 ---@field tokenizer Tokenizer|nil its tokenizer
+---@field notices string[] what there is to say about its files, such as fields that are passed over
 ---@field name string where it was read from
 local Model = {}
 
@@ -947,7 +948,7 @@ local qlora = {}
 ---@field header_only? boolean read the configuration only, for plans (default false)
 ---@field modules? any a selection whose answers may carry `quant`, over the `quant` of the whole model
 ---@field quant? string|boolean 4-bit type of the linear layers; false keeps 16 bits (default false)
----@field quiet? boolean do not print how many modules got which type (default false)
+---@field quiet? boolean print neither how many modules got which type nor notes about the files (default false)
 ---@field stream? boolean true leaves the base on disk, false keeps it in memory; without it the base is streamed when it does not fit the limit and its file allows that
 
 ---A model from a directory, a .gguf file or a hub name in the local cache; a table { name = tensor } from a .safetensors file. With `header_only` nothing but the configuration is read: for selections and plans of models that are not here; `path` may then be a config.json or a known name such as "llama-65b".
