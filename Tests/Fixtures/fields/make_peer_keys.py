@@ -17,7 +17,7 @@ def fields(cls):
 
 
 def gguf_keys(*classes):
-    return sorted(v for c in classes for v in vars(c).values() if isinstance(v, str) and ("{arch}" in v or v.count(".")))
+    return sorted(v for c in classes for n, v in vars(c).items() if isinstance(v, str) and not n.startswith("_"))
 
 
 # Groups of other architectures: state space models, vision, and keys that name an architecture's own parts.
