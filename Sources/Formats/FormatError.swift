@@ -48,6 +48,16 @@ public enum FormatError: Error, Sendable, Equatable {
   case alreadyExists(path: String)
   /// The file system has fewer free bytes than are to be written.
   case diskTooSmall(path: String, needed: Int, free: Int)
+  /// A file, or its line in the list of checksums beside it, is not what was written.
+  case checksum(path: String, list: String)
+  /// A file that a list of checksums does not know.
+  case unlisted(path: String, list: String)
+  /// Another process holds the lock; `owner` is who it says it is.
+  case locked(path: String, owner: String)
+  /// A stored tensor has another element type than the reader expects.
+  case dtype(path: String, tensor: String, expected: String, actual: String)
+  /// The file has a tensor that nothing takes.
+  case unexpectedTensor(path: String, tensor: String)
 }
 
 /// Why a JSON text cannot be parsed.
@@ -142,6 +152,14 @@ extension FormatError: CustomStringConvertible {
     case .alreadyExists(let path): "\(path): already exists; remove it or name another place"
     case .diskTooSmall(let path, let needed, let free):
       "\(path): \(needed) bytes are to be written, but the disk has \(free) free; make room or name another place"
+    case .checksum(let path, let list):
+      "\(path): the bytes are not those that were written, by their checksum in \(list); one of the two is damaged"
+    case .unlisted(let path, let list):
+      "\(path): a file that was not written with the others, by \(list); move it elsewhere"
+    case .locked(let path, let owner): "\(path): in use by \(owner)"
+    case .dtype(let path, let tensor, let expected, let actual):
+      "\(path): tensor \(tensor) is \(actual), expected \(expected)"
+    case .unexpectedTensor(let path, let tensor): "\(path): nothing takes tensor \(tensor)"
     }
   }
 }
