@@ -10,6 +10,8 @@ package struct RunOptions: Sendable {
   package var overrides: [(key: String, value: String)] = []
   /// `--resume` alone is an empty string, else the directory.
   package var resume: String?
+  /// What `--resume` may find changed, by name.
+  package var acceptedChanges: [String] = []
   package var plan = false
   package var smoke = false
   package var memoryLimit: Int?
@@ -32,6 +34,8 @@ package final class Engine {
   private var backends: [String: any Backend] = [:]
   package private(set) lazy var backend: any Backend = backend(on: devices[0])
   package var seed: UInt64
+  /// The directories that this program has taken, by their paths.
+  var locks: [String: FileLock] = [:]
   /// Where spill files go that name no directory of their own: the disk of the run once there is one.
   var spillDirectory = getenv("TMPDIR").map { String(cString: $0) } ?? "/var/tmp"
   /// Opens a prompt inside a running step; returns whether to go on. Nil where no terminal is.

@@ -6,7 +6,7 @@ import Tensors
 import Tokenizers
 import Training
 
-package let qloraVersion = "0.1.0"
+package let qloraVersion = engineVersion
 
 extension Engine {
   /// What the library needs of the machine and its files.
@@ -69,6 +69,10 @@ extension Engine {
           return []
         },
         NativeFunction(
+          "checksum", "SHA-256 of a text, as hexadecimal digits.", [Parameter("text", .string, "any bytes")],
+          returns: "string", example: "assert(qlora.native.checksum('abc'):sub(1, 8) == 'ba7816bf')"
+        ) { call in [.string(try call.bytes("text").withUnsafeBytes { SHA256.hash($0) })] },
+        NativeFunction(
           "read_records", "The records of a data file: .json, .jsonl, .csv, .tsv, .txt.",
           [
             path,
@@ -110,43 +114,6 @@ extension Engine {
         ) { call in
           if let path = call["path"].asString { self.spillDirectory = path }
           return [.string(self.spillDirectory)]
-        },
-        NativeFunction(
-          "save_checkpoint", "Writes a checkpoint, complete or not at all.",
-          [
-            Parameter("directory", .string, "checkpoint directory"),
-            Parameter(
-              "content",
-              .options([
-                Parameter("model", .object("Model"), "its trained parameters"),
-                Parameter("optimizer", .object("Optimizer"), optional: true, "its state"),
-                Parameter("state", .table, "what the loop needs to go on"),
-              ]), "the options below"),
-          ]
-        ) { call in
-          let content = call.options("content")
-          guard case .object(let object) = content["model"], let model = object as? LanguageModel else { return [] }
-          var optimizer: OptimizerObject?
-          if case .object(let object) = content["optimizer"] { optimizer = object as? OptimizerObject }
-          try TrainingCheckpoint.save(
-            try call.string("directory"), model: model, optimizer: try optimizer?.optimizer(),
-            state: try call.state.json(content["state"], function: "save_checkpoint"))
-          return []
-        },
-        NativeFunction(
-          "load_checkpoint", "Restores a checkpoint and returns the loop's state.",
-          [
-            Parameter("directory", .string, "checkpoint directory"),
-            Parameter("model", .object("Model"), "with the same adapters"),
-            Parameter("optimizer", .object("Optimizer"), optional: true, "of the same kind"),
-          ], returns: "table", errors: "when adapters or optimizer are not those that were saved"
-        ) { call in
-          var optimizer: OptimizerObject?
-          if case .object(let object) = call["optimizer"] { optimizer = object as? OptimizerObject }
-          let state = try TrainingCheckpoint.load(
-            try call.string("directory"), model: try call.object("model", as: LanguageModel.self),
-            optimizer: try optimizer?.optimizer())
-          return [call.state.value(state)]
         },
       ])
   }

@@ -11,7 +11,8 @@ extension Engine {
 
   package var modules: [NativeModule] {
     [
-      tensorModule, modelModule, optimizerModule, machineModule, runsModule, promptModule, referenceModule,
+      tensorModule, modelModule, optimizerModule, machineModule, checkpointModule, runsModule,
+      promptModule, referenceModule,
     ]
   }
 
@@ -33,6 +34,7 @@ extension Engine {
     for (key, value) in options.overrides { overrides[key] = .string(value) }
     table["set"] = .table(overrides)
     if let resume = options.resume { table["resume"] = resume.isEmpty ? .bool(true) : .string(resume) }
+    table["accept_changed"] = .table(state.list(options.acceptedChanges.map { .string($0) }))
     table["smoke"] = .bool(options.smoke)
     table["plan"] = .bool(options.plan)
     table["quiet"] = .bool(options.quiet)

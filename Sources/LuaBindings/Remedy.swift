@@ -2,6 +2,7 @@ import Adapters
 import Formats
 import Models
 import Tensors
+import Training
 
 /// What a recipe or the command line can do about an error of the engine, which says what happened and where but knows
 /// neither. One line per case; a case that is not here needs no remedy, or none in those words.
@@ -13,6 +14,7 @@ enum Remedy {
     case let error as ModelError: text(error)
     case let error as AdapterError: text(error)
     case let error as FormatError: text(error)
+    case let error as TrainingError: text(error)
     default: ""
     }
   }
@@ -82,6 +84,15 @@ enum Remedy {
     case .unknownField(_, let field, _):
       nearestName(to: field, among: ConfigTable.table.keys + PEFTTable.table.keys).map { "; did you mean \"\($0)\"?" }
         ?? ""
+    default: ""
+    }
+  }
+
+  private static func text(_ error: TrainingError) -> String {
+    switch error {
+    case .changed(_, let differences):
+      "; put it back, or accept it with --accept-changed "
+        + Array(Set(differences.compactMap(\.path.first))).sorted().joined(separator: ",")
     default: ""
     }
   }

@@ -22,6 +22,8 @@ public final class Samples {
   private var free: Range<Int32> = 0..<0
   private var ranges: [Range<Int32>] = []
   private var entries: [Entry] = []
+  /// What `contentHash` gave, and for how many samples.
+  var knownHash: (count: Int, text: String)?
 
   /// No samples yet; their ids will lie in memory of `backend`.
   /// - Parameters:

@@ -22,8 +22,12 @@ extension Optimizer {
   }
 
   /// Restores what `checkpointItems` wrote; everything is checked before anything is changed.
-  /// - Throws: `OptimizerError.stateMismatch`, `FormatError`.
+  /// - Throws: `OptimizerError.stateMismatch`, `FormatError`, which is `.unexpectedTensor` for one that is not taken.
   package func restore(from file: SafetensorsFile, stepCount: Int) throws {
+    let names = Set(checkpointItems().map(\.name))
+    for entry in file.entries where !names.contains(entry.name) {
+      throw FormatError.unexpectedTensor(path: file.path, tensor: entry.name)
+    }
     try restore(stepCount: stepCount, source: file.path) { name in
       guard let entry = file.entry(name) else { return nil }
       return StoredArray(dtype: entry.type.dtype, shape: entry.shape) { range, target in
@@ -35,7 +39,7 @@ extension Optimizer {
   }
 
   /// Restores copies of the arrays, as `stateTensors` gives them.
-  /// - Throws: `OptimizerError.stateMismatch`.
+  /// - Throws: `OptimizerError.stateMismatch`, `.badOption` for a number of steps that none can have.
   package func restore(from tensors: [String: Tensor], stepCount: Int) throws {
     try restore(stepCount: stepCount, source: "state") { name in
       tensors[name].map { tensor in
@@ -71,6 +75,10 @@ extension Optimizer {
   }
 
   private func restore(stepCount: Int, source: String, find: (String) throws -> StoredArray?) throws {
+    // Steps are counted on from here.
+    guard (0...1 << 53).contains(stepCount) else {
+      throw OptimizerError.badOption(name: "step", value: "\(stepCount)", expected: "a whole number from 0 to 2^53")
+    }
     for index in parameters.indices {
       for array in arrays(index) {
         let name = "\(parameters[index].name).\(array.name)"

@@ -68,32 +68,3 @@ public final class Trainer {
     return Report(loss: loss, gradientNorm: norm, tokens: tokens)
   }
 }
-
-/// What a training step must not do in silence, as data.
-public enum TrainingError: Error, Equatable, Sendable {
-  /// The loss of a part is NaN or infinite; `microBatch` counts from 1.
-  case lossNotFinite(loss: Double, microBatch: Int)
-  /// A step over no part at all.
-  case noParts
-  /// Trained tensors that the first step gave no gradient.
-  case missingGradients([String])
-  /// The norm of all gradients is NaN or infinite; `names` are the tensors whose gradients have such an element.
-  case gradientsNotFinite(norm: Double, names: [String])
-}
-
-extension TrainingError: CustomStringConvertible {
-  /// The problem in one sentence, with the first names.
-  public var description: String {
-    switch self {
-    case .lossNotFinite(let loss, let microBatch):
-      "training: the loss of micro-batch \(microBatch) is \(loss); the weights are those of the last step"
-    case .noParts: "training: a step needs at least one micro-batch"
-    case .missingGradients(let names):
-      "training: no gradient reaches \(names.prefix(3).joined(separator: ", "))\(names.count > 3 ? ", ..." : "") "
-        + "(\(names.count) in all); what takes no part in the loss cannot be trained"
-    case .gradientsNotFinite(let norm, let names):
-      "training: the gradient norm is \(norm); \(names.count) gradients are not finite, the first that of "
-        + "\(names.first ?? "none"); the weights are those of the last step"
-    }
-  }
-}

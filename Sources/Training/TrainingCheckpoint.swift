@@ -4,27 +4,44 @@ import Models
 import Optimizers
 import Tensors
 
-/// A directory from which a run continues with the same bits: adapters (or all trained weights), optimizer state, and what
-/// the training loop keeps. Complete or absent.
+/// A directory from which a run continues with the same bits: adapters (or all trained weights), optimizer state, what
+/// the training loop keeps, the identity of the run, and a checksum of each file. Complete or absent.
 public enum TrainingCheckpoint {
   private static let weightsName = "trained.safetensors"
   private static let optimizerName = "optimizer.safetensors"
   private static let stateName = "state.json"
+  private static let adapterName = "adapter"
+  private static let parts: Set = [weightsName, optimizerName, stateName, adapterName, Checksums.listName]
+  private static let format = 2
+
+  /// What a checkpoint gave back.
+  public struct Restored: Sendable {
+    /// What the loop stored.
+    public let state: JSON
+    /// What decides the run and is not what it was, as far as it was accepted.
+    public let changes: [RunIdentity.Difference]
+  }
 
   /// Writes the checkpoint; an existing one of that name is replaced only once the new one is complete.
   /// - Parameters:
   ///   - directory: parents are made where absent.
   ///   - model: its trained weights are stored in their dtype, its adapters in PEFT's form too.
   ///   - optimizer: its state is stored; nil stores none.
+  ///   - identity: what decides how the run goes on; nil takes what model and optimizer tell.
   ///   - state: what the loop needs to go on (step, data position); stored as JSON.
-  /// - Throws: `FormatError.system`; `AdapterError.mixedMethods`, `AdapterError.mixedScaling`; `TensorError` when the
-  ///   device or the spill file of a paged optimizer fails.
+  /// - Throws: `FormatError.foreign`, `.wrongKind` and `.alreadyExists` for a name that something else than a checkpoint
+  ///   has; `FormatError.system`;
+  ///   `AdapterError.mixedMethods`, `AdapterError.mixedScaling`; `TensorError` when the device or the spill file of a
+  ///   paged optimizer fails.
   public static func save(
-    _ directory: String, model: LanguageModel, optimizer: Optimizer?, state: JSON
+    _ directory: String, model: LanguageModel, optimizer: Optimizer?, identity: RunIdentity? = nil, state: JSON
   ) throws {
+    let identity = try identity ?? RunIdentity(model, optimizer?.options)
     // Only a folder that holds a checkpoint and nothing else is replaced.
-    let parts: Set<String> = [weightsName, optimizerName, stateName, "adapter"]
     let target = try AtomicDirectory(path: directory, owns: parts.contains)
+    guard !FileSystem.exists(directory) || isCheckpoint(directory) else {
+      throw FormatError.alreadyExists(path: directory)
+    }
     // What killed runs left half-written beside it has other numbers.
     Leftovers.remove(in: FileSystem.directoryName(target.path), prefix: "checkpoint-")
     let stage = target.stage
@@ -36,51 +53,136 @@ public enum TrainingCheckpoint {
     try SafetensorsWriter.write(path: "\(stage)/\(weightsName)", items)
     // The adapter is also there as PEFT knows it, so that a checkpoint can be used as it is.
     if !model.adapters.isEmpty {
-      try FileSystem.makeDirectory("\(stage)/adapter")
-      try PEFTFiles.write(model, into: "\(stage)/adapter")
+      try FileSystem.makeDirectory("\(stage)/\(adapterName)")
+      try PEFTFiles.write(model, into: "\(stage)/\(adapterName)")
     }
     if let optimizer {
       try SafetensorsWriter.write(path: "\(stage)/\(optimizerName)", optimizer.checkpointItems())
     }
     let content: JSON = [
-      "format": 1, "optimizer_step": .int(optimizer?.stepCount ?? 0), "dropout_step": .int(model.dropoutStep),
-      "seed": .string(String(model.seed)), "loop": state,
+      "format": .int(format), "optimizer_step": .int(optimizer?.stepCount ?? 0),
+      "dropout_step": .int(model.dropoutStep), "seed": .string(String(model.seed)),
+      "identity": .object(identity.values), "loop": state,
     ]
     try AtomicFile.write("\(stage)/\(stateName)", content.text(.python) + "\n")
+    try Checksums.write(stage)
     try target.commit(replacing: true)
   }
 
-  /// Restores model and optimizer, and returns the loop's state. Shapes and names are checked before anything changes.
-  ///
-  /// Without an optimizer its stored state is not read. A tensor of the file that the model does not train is ignored.
-  /// - Throws: `FormatError`, `OptimizerError.stateMismatch` naming file and tensor.
-  public static func load(_ directory: String, model: LanguageModel, optimizer: Optimizer?) throws -> JSON {
-    let path = "\(directory)/\(stateName)"
-    let content = try JSON.read(path: path)
-    guard content["format"]?.int == 1, let step = content["optimizer_step"]?.int, step >= 0,
-      let dropoutStep = content["dropout_step"]?.int, let seed = content["seed"]?.string.flatMap({ UInt64($0) })
-    else {
-      throw FormatError.badField(
-        path: path, field: "format", value: content.text(), expected: "a checkpoint of this version")
-    }
+  /// Restores model and optimizer. Checksums, the identity of the run, names, types and shapes are checked before
+  /// anything changes.
+  /// - Parameters:
+  ///   - directory: a checkpoint.
+  ///   - model: trains what the checkpoint's did.
+  ///   - optimizer: gets its state; without one the stored state is not read.
+  ///   - identity: of the run that goes on; nil takes what model and optimizer tell.
+  ///   - accepted: names from the identity, such as "lr", whose change is no error.
+  /// - Returns: the loop's state and what changed.
+  /// - Throws: `FormatError.checksum`, `.unlisted` and `.missingFile` for a damaged checkpoint; `TrainingError.changed`
+  ///   and `.unknownPart`; other `FormatError`s and `OptimizerError.stateMismatch` naming file and tensor.
+  public static func load(
+    _ directory: String, model: LanguageModel, optimizer: Optimizer?, identity: RunIdentity? = nil,
+    accepting accepted: Set<String> = []
+  ) throws -> Restored {
+    try verify(directory)
+    let state = try StoredState(path: "\(directory)/\(stateName)", format: format)
+    let changes = try compare(state, directory, model, optimizer, identity, accepted)
     let file = try SafetensorsFile(path: "\(directory)/\(weightsName)")
     let parameters = model.trainableParameters
-    for (name, tensor) in parameters {
-      guard let entry = file.entry(name) else { throw FormatError.missingTensor(path: file.path, tensor: name) }
-      guard entry.shape == tensor.shape, entry.type.dtype == tensor.dtype else {
-        throw FormatError.shape(path: file.path, tensor: name, expected: tensor.shape, actual: entry.shape)
-      }
-    }
+    try check(file, parameters)
     if let optimizer {
-      try optimizer.restore(from: try SafetensorsFile(path: "\(directory)/\(optimizerName)"), stepCount: step)
+      try optimizer.restore(
+        from: try SafetensorsFile(path: "\(directory)/\(optimizerName)"), stepCount: state.optimizerStep)
     }
     for (name, tensor) in parameters {
       let bytes = try file.bytes(of: name)
       // The bytes are the file's mapping.
       try withExtendedLifetime(file) { try tensor.write(bytes) }
     }
-    model.dropoutStep = dropoutStep
-    model.seed = seed
-    return content["loop"] ?? .null
+    model.dropoutStep = state.dropoutStep
+    model.seed = state.seed
+    return Restored(state: state.loop, changes: changes)
+  }
+
+  /// Reads every file of a checkpoint and compares it with its checksum.
+  /// - Throws: `FormatError.checksum`, `.unlisted`, `.missingFile`, `.system`.
+  public static func verify(_ directory: String) throws(FormatError) { try Checksums.verify(directory) }
+
+  /// Deletes a checkpoint, unless it holds what `save` did not write.
+  /// - Returns: whether it is gone.
+  /// - Throws: `FormatError.system`.
+  public static func remove(_ directory: String) throws(FormatError) -> Bool {
+    guard isCheckpoint(directory) else { return false }
+    try FileSystem.remove(directory)
+    return true
+  }
+
+  /// Whether a folder holds nothing but files of a checkpoint.
+  private static func isCheckpoint(_ directory: String) -> Bool {
+    guard FileSystem.isDirectory(directory), let names = try? FileSystem.list(directory) else { return false }
+    return names.contains(stateName) && parts.isSuperset(of: names)
+  }
+
+  private static func compare(
+    _ state: StoredState, _ directory: String, _ model: LanguageModel, _ optimizer: Optimizer?,
+    _ identity: RunIdentity?, _ accepted: Set<String>
+  ) throws -> [RunIdentity.Difference] {
+    let own = try identity ?? RunIdentity(model, optimizer?.options)
+    let known = Set(own.values.keys + state.identity.keys + RunIdentity.parts)
+    for name in accepted.sorted() where !known.contains(name.split(separator: ".").first.map(String.init) ?? "") {
+      throw TrainingError.unknownPart(name: name, known: known.sorted())
+    }
+    let changes = own.differences(from: state.identity)
+    let refused = changes.filter { change in
+      !change.path.indices.contains { accepted.contains(change.path[...$0].joined(separator: ".")) }
+    }
+    guard refused.isEmpty else { throw TrainingError.changed(checkpoint: directory, refused) }
+    return changes
+  }
+
+  private static func check(_ file: SafetensorsFile, _ parameters: [(name: String, tensor: Tensor)]) throws {
+    for (name, tensor) in parameters {
+      guard let entry = file.entry(name) else { throw FormatError.missingTensor(path: file.path, tensor: name) }
+      guard entry.type.dtype == tensor.dtype else {
+        throw FormatError.dtype(
+          path: file.path, tensor: name, expected: tensor.dtype.name, actual: entry.type.rawValue.lowercased())
+      }
+      guard entry.shape == tensor.shape else {
+        throw FormatError.shape(path: file.path, tensor: name, expected: tensor.shape, actual: entry.shape)
+      }
+    }
+    let names = Set(parameters.map(\.name))
+    for entry in file.entries where !names.contains(entry.name) {
+      throw FormatError.unexpectedTensor(path: file.path, tensor: entry.name)
+    }
+  }
+}
+
+/// `state.json`, each field checked.
+private struct StoredState {
+  let optimizerStep: Int
+  let dropoutStep: Int
+  let seed: UInt64
+  let identity: JSONObject
+  let loop: JSON
+
+  init(path: String, format: Int) throws(FormatError) {
+    let content = try JSON.read(path: path)
+    func field<Value>(_ name: String, _ expected: String, _ read: (JSON) -> Value?) throws(FormatError) -> Value {
+      guard let stored = content[name], let value = read(stored) else {
+        throw .badField(path: path, field: name, value: content[name]?.text() ?? "absent", expected: expected)
+      }
+      return value
+    }
+    // Counters are added to, so that the largest integers are none.
+    func counter(_ name: String) throws(FormatError) -> Int {
+      try field(name, "a whole number from 0 to 2^53") { $0.int.flatMap { (0...1 << 53).contains($0) ? $0 : nil } }
+    }
+    _ = try field("format", "\(format), as this version writes it") { $0.int == format ? format : nil }
+    optimizerStep = try counter("optimizer_step")
+    dropoutStep = try counter("dropout_step")
+    seed = try field("seed", "a whole number below 2^64, as text") { $0.string.flatMap { UInt64($0) } }
+    identity = try field("identity", "an object") { $0.object }
+    loop = try field("loop", "what the training loop stored") { $0 }
   }
 }

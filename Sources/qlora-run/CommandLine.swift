@@ -42,7 +42,9 @@ let usage = """
     --plan            say what a recipe would train and need, without weights; exit 3 if over --memory
     --smoke           run with tiny random models and little data
     --set KEY=VALUE   override a field of qlora.params
-    --resume [DIR]    continue from the last complete checkpoint
+    --resume [DIR]    continue from the last complete checkpoint, or from DIR/checkpoint-000004
+    --accept-changed NAME,NAME
+                      what may differ from the checkpoint: lr, schedule, data, …
     --memory SIZE     most memory of the process ("12GB")
     --threads N       worker threads             --seed N     seed
     --quiet           no progress                --traceback  with errors
@@ -75,6 +77,9 @@ extension Invocation {
       }
       if try !takeRunFlag(argument, &rest) { scriptArguments.append(argument) }
     }
+    if !options.acceptedChanges.isEmpty, options.resume == nil {
+      throw UsageError(description: "--accept-changed says what --resume may find changed; give both")
+    }
     if let directory = options.resume, script == nil, actions.isEmpty {
       throw UsageError(
         description: "--resume \(directory) has no recipe to go on with; write --resume [DIR] RECIPE.lua")
@@ -101,6 +106,10 @@ extension Invocation {
       let directory = rest.first.flatMap { $0.hasPrefix("-") || $0.hasSuffix(".lua") ? nil : $0 }
       if directory != nil { rest.removeFirst() }
       options.resume = directory ?? ""
+    case "--accept-changed":
+      let names = try value(of: flag, &rest).split(separator: ",").map(String.init)
+      guard !names.isEmpty else { throw UsageError(description: "--accept-changed needs names such as lr,schedule") }
+      options.acceptedChanges += names
     case "--memory":
       let text = try value(of: flag, &rest)
       guard let bytes = parseByteCount(text), bytes > 0 else {

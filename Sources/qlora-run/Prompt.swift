@@ -71,6 +71,7 @@ struct Prompt {
     var pending = ""
     while true {
       fflush(nil)
+      if Interrupts.ending != 0 { return isBreak ? .leaves : .exit(Interrupts.exitCode) }
       // What Ctrl-C meant to the statement before does not concern the next.
       LuaState.forgetInterrupts()
       LuaState.setPolling(false)
@@ -83,6 +84,7 @@ struct Prompt {
         pending = ""
       case .end:
         if isatty(0) == 1 { print("") }
+        if Interrupts.ending != 0 { continue }
         if !pending.isEmpty { _ = feed(session, pending, isLast: true) }
         return isBreak ? .goesOn : .exit(ExitCode.success)
       case .text(let line):

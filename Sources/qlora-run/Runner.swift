@@ -7,7 +7,6 @@ enum ExitCode {
   static let success: Int32 = 0
   static let recipeError: Int32 = 1
   static let usage: Int32 = 2
-  static let interrupted: Int32 = 130
 }
 
 /// Runs what an invocation asks for in one Lua state.
@@ -34,7 +33,9 @@ struct Runner {
     Interrupts.installForRecipe()
     guard isatty(0) == 1, isatty(1) == 1 else { return }
     engine.breakPrompt = { [state, editor, showsTraceback = invocation.showsTraceback] environment in
-      try Prompt(state, editor: editor.value, showsTraceback: showsTraceback).breakIn(environment)
+      // Who sends SIGTERM or SIGHUP waits for the end, not for a prompt.
+      try Interrupts.ending == 0
+        && Prompt(state, editor: editor.value, showsTraceback: showsTraceback).breakIn(environment)
     }
   }
 
@@ -153,9 +154,10 @@ struct Runner {
     if let error = error as? LuaError {
       if case .table(let table) = error.value, let wanted = table["exit_code"].asInt {
         code = Int32(truncatingIfNeeded: wanted & 255)
+        if code == 128 + SIGINT { code = Interrupts.exitCode }
         if table["silent"].asBool == true { return code }
       } else if error.message.hasSuffix("interrupted") {
-        code = ExitCode.interrupted
+        code = Interrupts.exitCode
       }
       message = error.message
     }

@@ -54,7 +54,7 @@ func makeState(_ options: RunOptions = RunOptions()) throws -> (LuaState, Engine
     local native, makers, fields = ...
     -- Functions that leave, wait or delete are not called, nor those that write where an argument says.
     local skip = { exit = true, remove_tree = true, write_file = true, mkdir = true, save_tensors = true, save = true,
-      save_adapter = true, save_checkpoint = true }
+      save_adapter = true, save_checkpoint = true, lock_directory = true, remove_checkpoint = true }
     -- What ends an object is called on a new one each time.
     local ends = { __gc = true, __close = true, free = true, close = true, remove = true }
     local tensor, model = makers.Tensor, makers.Model()

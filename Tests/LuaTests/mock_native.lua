@@ -411,13 +411,28 @@ local function copy(value)
 end
 function native.save_checkpoint(dir, o)
   native.mkdir(dir)
-  saved[dir] = { weights = copy(o.model.weights), momentum = copy(o.optimizer.momentum), state = copy(o.state) }
+  saved[dir] = { weights = copy(o.model.weights), momentum = copy(o.optimizer.momentum), state = copy(o.state),
+    loop = copy(o.loop) }
 end
-function native.load_checkpoint(dir, model, optimizer_)
-  local c = saved[dir]
+function native.load_checkpoint(dir, model, optimizer_, o)
+  local c, changes, accepted = saved[dir], {}, {}
+  for _, name in ipairs(o and o.accept or {}) do accepted[name] = true end
+  for name, now in pairs(o and o.loop or {}) do
+    local was = c.loop[name]
+    if was ~= now and not accepted[name] then
+      error(("%s was %s and is %s now"):format(name, was, now), 0)
+    end
+    if was ~= now then changes[#changes + 1] = { name = name, was = tostring(was), now = tostring(now) } end
+  end
   for id = 0, 258 do model.weights[id], optimizer_.momentum[id] = c.weights[id], c.momentum[id] end
-  return copy(c.state)
+  return copy(c.state), changes
 end
+function native.verify_checkpoint() end
+function native.remove_checkpoint(dir) native.remove_tree(dir); return true end
+function native.lock_directory() return true end
+function native.unlock_directory() end
+function native.locked_place(dir) return dir end
+function native.checksum(text) return ("%016x"):format(#text) end
 
 -- The second result is for the test that compares the names of methods with what the engine declares.
 return native, { Model = Model, Samples = Samples, Optimizer = optimizer({ native.mock_model() }, { lr = 1.0 }),

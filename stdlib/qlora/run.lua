@@ -1,9 +1,10 @@
 --- Run directories: everything needed to know, repeat and continue a run.
----   recipe.lua  params.json  journal.jsonl  events.out.tfevents.*  checkpoint-000250/  summary.json  report.html
+---   recipe.lua  params.json  journal.jsonl  events.out.tfevents.*  checkpoint-000250/  summary.json  report.html  lock
 --- The directory that holds them has an index, runs.sqlite (see qlora.runs).
 local native = require "qlora.native"
 local json = require "qlora.json"
 local params = require "qlora.params"
+local place = require "qlora.run_place"
 local report = require "qlora.report"
 local runs = require "qlora.runs"
 local strict = require "qlora.strict"
@@ -19,44 +20,9 @@ Run.__index = Run
 
 local run = {}
 
---- "runs/guanaco" for recipes/guanaco.lua.
-local function default_dir()
-  local script = native.options.script or "session"
-  return "runs/" .. (script:match("([^/]+)%.lua$") or script:match("[^/]+$"))
-end
-
---- The numbers of the checkpoints in `dir`, ascending. A checkpoint directory is complete or absent.
-local function checkpoints(dir)
-  local numbers = {}
-  for _, name in ipairs(native.list_dir(dir)) do
-    local digits = name:match("^checkpoint%-(%d+)$")
-    if digits then numbers[#numbers + 1] = tonumber(digits) end
-  end
-  table.sort(numbers)
-  return numbers
-end
-
---- A run never writes over an earlier one: the first of dir, dir-2, dir-3 … that is free, or the last that exists when
---- resuming.
-local function place(dir, resume)
-  if type(resume) == "string" then
-    if not native.exists(resume) then error(("--resume %s: no such directory"):format(resume), 0) end
-    return resume
-  end
-  local last, number, candidate = nil, 1, dir
-  while native.exists(candidate) do
-    last, number = candidate, number + 1
-    candidate = dir .. "-" .. number
-  end
-  if not resume then return candidate end
-  if not last then error(("--resume: there is no run in %s"):format(dir), 0) end
-  return last
-end
-
---- A run that goes on is not finished, and what it appends starts on a line of its own.
+--- What a run appends that goes on starts on a line of its own.
 local function reopen(self)
-  local summary, path = self.dir .. "/summary.json", self.dir .. "/journal.jsonl"
-  if native.exists(summary) then native.remove_tree(summary) end
+  local path = self.dir .. "/journal.jsonl"
   local file = io.open(path, "r+b")
   if not file then return end
   if file:seek "end" > 0 then
@@ -92,10 +58,39 @@ local function describe(self)
   native.write_file(self.dir .. "/params.json", json.encode(self.params) .. "\n")
 end
 
+--- Tells the user of this program; a run goes on.
+local function tell(format, ...) io.stderr:write(("qlora.run: " .. format .. "\n"):format(...)) end
+
+--- Opens the journal for what is to come.
+local function open_journal(self) self.journal = assert(io.open(self.dir .. "/journal.jsonl", "a")) end
+
+--- Follows a directory that was moved, and makes one anew that was removed: what is trained is not lost at the end.
+local function settle(self)
+  if self.is_finished then return end
+  local now = native.locked_place(self.dir)
+  if now == self.dir then return end
+  local was = self.dir
+  if now then
+    self.dir = now
+    tell("the directory %s was moved while the run goes on; it goes on in %s", was, now)
+  else
+    self.dir = place.new(was)
+    tell("the directory %s was removed while the run goes on; journal and checkpoints begin again in %s", was, self.dir)
+    self.written, self.events, self.is_bare = nil, nil, true
+    self.journal:close()
+    describe(self)
+    self.params.settings = self.given
+    native.write_file(self.dir .. "/params.json", json.encode(self.params) .. "\n")
+    open_journal(self)
+  end
+  if native.spill_directory() == was then native.spill_directory(self.dir) end
+end
+
 --- Adds what a training loop runs with, so that reports and the index know it without the recipe's help.
 --- @param settings table values by name
 --- @example qlora.run({ dir = "runs/a" }):settings { rank = 8 }
 function Run:settings(settings)
+  self.given = settings
   if not self.params then return end -- resumed: the first session wrote them
   self.params.settings = settings
   native.write_file(self.dir .. "/params.json", json.encode(self.params) .. "\n")
@@ -107,6 +102,7 @@ end
 --- @throws when the disk is full
 --- @example qlora.run({ dir = "runs/a" }):log { step = 1, loss = 3.5 }
 function Run:log(entry)
+  settle(self)
   local ok, message = self.journal:write(json.encode(entry), "\n")
   if ok then ok, message = self.journal:flush() end
   if not ok then
@@ -123,45 +119,86 @@ function Run:log(entry)
   end
 end
 
---- Saves a checkpoint, complete or not at all, and removes the oldest beyond `keep`.
+--- Saves a checkpoint, complete or not at all. Of those before it the latest `keep` stay; those after it, of a course
+--- that a resumed run has left, go.
 --- @param model Model its trained parameters
 --- @param optimizer Optimizer its state
 --- @param state table what the loop needs to go on, with `step`
+--- @param deciding? table what else decides the run: samples = data.samples, loop = { seed =, batch =, … }
 --- @return string the directory of the checkpoint
 --- @throws when the disk is full; the checkpoints before it stay whole
 --- @example
 --- local run = qlora.run { dir = "runs/a" }
 --- assert(run:checkpoint(model, optimizer, { step = 1 }) == "runs/a/checkpoint-000001")
-function Run:checkpoint(model, optimizer, state)
-  local dir = ("%s/checkpoint-%06d"):format(self.dir, state.step)
-  if not native.exists(dir) then
-    local ok, message = pcall(native.save_checkpoint, dir, { model = model, optimizer = optimizer, state = state })
+function Run:checkpoint(model, optimizer, state, deciding)
+  settle(self)
+  local dir = place.checkpoint(self.dir, state.step)
+  if self.written ~= state.step then
+    deciding = deciding or {}
+    local ok, message = pcall(native.save_checkpoint, dir, { model = model, optimizer = optimizer, state = state,
+      samples = deciding.samples, loop = deciding.loop })
     if not ok then
       error(("%s (the checkpoint of step %d is not written, those before it are whole; go on with --resume %s)"):format(
         message, state.step, self.dir), 0)
     end
+    self.written, self.is_bare = state.step, nil
   end
-  local numbers = checkpoints(self.dir)
-  for i = 1, #numbers - self.keep do
-    native.remove_tree(("%s/checkpoint-%06d"):format(self.dir, numbers[i]))
+  local steps = place.checkpoints(self.dir)
+  local latest = #steps
+  while steps[latest] and steps[latest] > state.step do latest = latest - 1 end
+  for i, step in ipairs(steps) do
+    if i <= latest - self.keep or i > latest then native.remove_checkpoint(place.checkpoint(self.dir, step)) end
   end
   return dir
 end
 
---- Loads the latest checkpoint under --resume.
+--- Loads a checkpoint; of a damaged one says which one before it is whole.
+local function load_checkpoint(self, steps, index, model, optimizer, deciding)
+  local dir = place.checkpoint(self.dir, steps[index])
+  local accept = { table.unpack(native.options.accept_changed or {}) }
+  if deciding.loop and deciding.loop.steps then accept[#accept + 1] = "steps" end -- more of them is no other run
+  local ok, state, changes = pcall(native.load_checkpoint, dir, model, optimizer,
+    { samples = deciding.samples, loop = deciding.loop, accept = accept })
+  if ok then return state, changes, dir end
+  local message = tostring(state)
+  if pcall(native.verify_checkpoint, dir) then error(message, 0) end
+  for i = index - 1, 1, -1 do
+    local before = place.checkpoint(self.dir, steps[i])
+    if pcall(native.verify_checkpoint, before) then
+      error(("%s; the one before it is whole: --resume %s"):format(message, before), 0)
+    end
+  end
+  error(message .. "; no checkpoint before it is whole: start again without --resume", 0)
+end
+
+--- Loads the checkpoint that --resume means, the latest or the one it names.
 --- @param model Model a model with the same adapters
 --- @param optimizer Optimizer an optimizer of the same kind
+--- @param deciding? table what else decides the run, as in `run:checkpoint`
 --- @return table|nil the loop's state; nil without --resume
---- @throws when the directory holds no complete checkpoint
+--- @throws when the directory holds no checkpoint, when it is damaged, or when something that decides the run is not
+---   what it was and --accept-changed does not name it
 --- @example assert(qlora.run({ dir = "runs/a" }):restore(model, optimizer) == nil)
-function Run:restore(model, optimizer)
+function Run:restore(model, optimizer, deciding)
   if not self.resuming then return nil end
-  local numbers = checkpoints(self.dir)
-  if #numbers == 0 then error(("--resume: %s holds no complete checkpoint"):format(self.dir), 0) end
-  local dir = ("%s/checkpoint-%06d"):format(self.dir, numbers[#numbers])
-  local state = native.load_checkpoint(dir, model, optimizer)
-  self.resumed_at = state.step
-  self:log { resumed_from = dir, at = state.step }
+  local steps = place.checkpoints(self.dir)
+  local index = #steps
+  while self.from and steps[index] and steps[index] ~= self.from do index = index - 1 end
+  if index == 0 then
+    local which = self.from and " of step " .. self.from or ""
+    error(("--resume: %s holds no complete checkpoint%s"):format(self.dir, which), 0)
+  end
+  local state, changes, dir = load_checkpoint(self, steps, index, model, optimizer, deciding or {})
+  if state.step ~= steps[index] then
+    error(("--resume: %s holds the state of step %s"):format(dir, tostring(state.step)), 0)
+  end
+  self.resumed_at, self.written = state.step, state.step
+  local summary = self.dir .. "/summary.json" -- a run that goes on is not finished
+  if native.exists(summary) then native.remove_tree(summary) end
+  self:log { resumed_from = dir, at = state.step, changed = changes[1] and changes }
+  for _, change in ipairs(changes) do
+    tell("goes on with another %s: %s, was %s", change.name, change.now, change.was)
+  end
   return state
 end
 
@@ -173,6 +210,7 @@ end
 --- run:finish { steps = 1, tokens = 10, seconds = 1.0, first_loss = 3.5, last_loss = 3.5 }
 --- assert(qlora.native.exists "runs/a/report.html")
 function Run:finish(result)
+  settle(self)
   self.journal:close()
   if self.events then self.events.file:close() end
   native.write_file(self.dir .. "/summary.json", json.encode {
@@ -182,6 +220,8 @@ function Run:finish(result)
   } .. "\n")
   report.write(self.dir)
   update_index(self)
+  self.is_finished = true
+  native.unlock_directory(self.dir)
 end
 
 local schema = strict.declare("qlora.run", {
@@ -193,17 +233,21 @@ strict.declare("qlora.run.new", schema)
 
 --- Starts a run directory, or reopens one under --resume.
 --- @return Run the run
---- @throws when --resume finds no run
+--- @throws when --resume finds no run, or another program writes into it
 --- @example assert(qlora.run.new({ dir = "runs/a" }).dir == "runs/a")
 function run.new(options)
   local o = strict.options("qlora.run", options, schema)
-  local wanted, resume = o.dir or default_dir(), native.options.resume
+  local wanted, resume = o.dir or place.default(), native.options.resume
   if native.options.smoke then wanted, resume = wanted .. "-smoke", nil end
   local self = setmetatable({ keep = o.keep, resuming = resume ~= nil and resume ~= false }, Run)
-  self.dir = place(wanted, self.resuming and resume or nil)
-  native.mkdir(self.dir)
-  if self.resuming then reopen(self) else describe(self) end
-  self.journal = assert(io.open(self.dir .. "/journal.jsonl", "a"))
+  if self.resuming then
+    self.dir, self.from = place.resumed(wanted, resume)
+    reopen(self)
+  else
+    self.dir = place.new(wanted)
+    describe(self)
+  end
+  open_journal(self)
   self.wants_events = o.tensorboard
   update_index(self)
   return self
@@ -211,6 +255,6 @@ end
 
 --- Starts a run directory, or reopens one under --resume.
 --- @return Run the run
---- @throws when --resume finds no run
+--- @throws when --resume finds no run, or another program writes into it
 --- @example assert(qlora.run({ dir = "runs/a" }).dir == "runs/a")
 return setmetatable(run, { __call = function(_, options) return run.new(options) end })

@@ -1,5 +1,6 @@
 --- Reads what a run directory tells: parameters, journal, summary, recipe. A run that was killed at any moment reads as
---- far as it came: a half-written line is skipped and counted.
+--- far as it came: a half-written line is skipped and counted. What is whole and of a wrong type is an error that names
+--- file and line.
 local native = require "qlora.native"
 local json = require "qlora.json"
 
@@ -13,10 +14,44 @@ local function text_of(path)
   return text
 end
 
-local function object_of(path)
+--- Raises where a field is not of the type that `kinds` says; an absent one is none.
+local function check(place, object, kinds)
+  if type(object) ~= "table" then error(("%s: an object expected, got a %s"):format(place, type(object)), 0) end
+  for key, kind in pairs(kinds) do
+    local value = object[key]
+    if value ~= nil and type(value) ~= kind then
+      error(("%s: %s must be a %s, got a %s"):format(place, key, kind, type(value)), 0)
+    end
+  end
+  return object
+end
+
+--- The object in a file, an empty one without the file.
+local function object_of(path, kinds)
   local text = text_of(path)
-  local ok, value = pcall(json.decode, text or "")
-  return ok and type(value) == "table" and value or {}
+  if not text then return {} end
+  local ok, value = pcall(json.decode, text)
+  if not ok then error(("%s: %s"):format(path, value), 0) end
+  return check(path, value, kinds)
+end
+
+local kinds = {
+  params = { params = "table", settings = "table", started = "string", recipe = "string", version = "string",
+    seed = "number", command = "string" },
+  summary = { finished = "string", steps = "number", tokens = "number", seconds = "number", peak_memory = "number",
+    tokens_per_second = "number", first_loss = "number", last_loss = "number" },
+  entry = { step = "number", loss = "number", lr = "number", norm = "number", tokens = "number", seconds = "number",
+    memory = "number", eval_loss = "number", perplexity = "number", spill_written = "number", spill_read = "number",
+    adapter_norms = "table", samples = "table", resumed_from = "string", at = "number" },
+  sample = { prompt = "string", text = "string" },
+}
+
+--- Checks a line of the journal.
+local function check_entry(place, entry)
+  check(place, entry, kinds.entry)
+  for name, norm in pairs(entry.adapter_norms or {}) do check(place, { [name] = norm }, { [name] = "number" }) end
+  for _, sample in pairs(entry.samples or {}) do check(place .. ": samples", sample, kinds.sample) end
+  return entry
 end
 
 -- Fields of a step that have a place of their own in reports; any other number that a loop logs gets a curve too.
@@ -65,24 +100,30 @@ local function take(record, entry)
 end
 
 --- A run as { dir, name, params, settings, started, recipe, steps, evaluations, norms, samples, extra, resumed,
---- summary, finished, broken }. Raises when `dir` is no run directory.
+--- summary, finished, broken }. Raises when `dir` is no run directory, or a file in it has another form.
 function journal.read(dir)
   dir = dir:gsub("(.)/+$", "%1")
   local described = text_of(dir .. "/params.json")
   if not described then
     error(("%s is no run directory: it has no params.json"):format(dir), 0)
   end
-  local description = object_of(dir .. "/params.json")
+  local description = object_of(dir .. "/params.json", kinds.params)
   local record = {
     dir = dir, name = dir:match("[^/]+$"), params = description.params or {}, settings = description.settings or {},
     started = description.started, script = description.recipe, version = description.version,
     seed = description.seed, recipe = text_of(dir .. "/recipe.lua"), steps = {}, evaluations = {}, norms = {},
-    samples = {}, extra = {}, resumed = {}, broken = 0, summary = object_of(dir .. "/summary.json"),
+    samples = {}, extra = {}, resumed = {}, broken = 0, summary = object_of(dir .. "/summary.json", kinds.summary),
     finished = native.exists(dir .. "/summary.json"),
   }
-  for line in (text_of(dir .. "/journal.jsonl") or ""):gmatch("[^\n]+") do
+  local path, number = dir .. "/journal.jsonl", 0
+  for line in (text_of(path) or ""):gmatch("([^\n]*)\n?") do
+    number = number + 1
     local ok, entry = pcall(json.decode, line)
-    if ok and type(entry) == "table" then take(record, entry) else record.broken = record.broken + 1 end
+    if ok then
+      take(record, check_entry(("%s: line %d"):format(path, number), entry))
+    elseif line:find "%S" then
+      record.broken = record.broken + 1
+    end
   end
   return record
 end

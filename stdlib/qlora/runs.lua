@@ -110,7 +110,14 @@ local function refresh(parent)
   if #stale + #gone == 0 then return end
   change(parent, function(database)
     for _, name in ipairs(gone) do database:query("DELETE FROM runs WHERE name = ?", { name }) end
-    for _, name in ipairs(stale) do insert(database, journal.read(parent .. "/" .. name)) end
+    for _, name in ipairs(stale) do
+      local ok, record = pcall(journal.read, parent .. "/" .. name)
+      if ok then
+        insert(database, record)
+      else -- the others are listed all the same
+        io.stderr:write(("qlora.runs: not listed: %s\n"):format(record))
+      end
+    end
   end)
 end
 

@@ -1,4 +1,5 @@
 --- Learning-rate schedules: functions from the step (1 is the first) to a factor on the optimizer's rate.
+local native = require "qlora.native"
 local strict = require "qlora.strict"
 
 local schedule = {}
@@ -6,6 +7,39 @@ local schedule = {}
 local floor_schema = { floor = { "number", "the factor at the end", default = 0.0 } }
 local linear_schema = strict.declare("qlora.schedule.linear", floor_schema)
 local cosine_schema = strict.declare("qlora.schedule.cosine", floor_schema)
+
+-- What the schedules made here are, by their functions.
+local texts = setmetatable({}, { __mode = "k" })
+
+local function named(schedule_function, format, ...)
+  texts[schedule_function] = format:format(...)
+  return schedule_function
+end
+
+--- Steps at which a schedule of the recipe's own is compared with an earlier one: all at first, then ever fewer.
+local function probes()
+  local list, step = {}, 1
+  while step < 1 << 24 do
+    list[#list + 1] = step
+    step = step + math.max(1, step // 16)
+  end
+  return list
+end
+
+--- A schedule as text, so that a run can tell whether it goes on with the one it had: the call that made it, or the
+--- factors that a function of the recipe's own gives at some hundred steps.
+--- @param schedule_function function the schedule
+--- @return string the text
+--- @example assert(qlora.schedule.describe(qlora.schedule.cosine(10)) == "cosine(10, floor 0.0)")
+function schedule.describe(schedule_function)
+  if texts[schedule_function] then return texts[schedule_function] end
+  local factors = {}
+  for i, step in ipairs(probes()) do
+    local ok, factor = pcall(schedule_function, step)
+    factors[i] = ok and tostring(factor) or "error"
+  end
+  return native.checksum(table.concat(factors, " ")):sub(1, 16)
+end
 
 local function count(name, value)
   if type(value) ~= "number" or not math.tointeger(value) or value < 1 then
@@ -18,7 +52,7 @@ end
 --- @return fun(step:integer):number the schedule
 --- @example assert(qlora.schedule.constant()(77) == 1)
 function schedule.constant()
-  return function() return 1.0 end
+  return named(function() return 1.0 end, "constant()")
 end
 
 --- A factor that falls from 1 at the first step towards `floor`, which step `steps` + 1 would reach: as transformers'
@@ -29,10 +63,10 @@ end
 function schedule.linear(steps, options)
   steps = count("linear", steps)
   local floor = strict.options("schedule.linear", options, linear_schema).floor
-  return function(step)
+  return named(function(step)
     local done = math.min((step - 1) / steps, 1.0)
     return floor + (1.0 - floor) * (1.0 - done)
-  end
+  end, "linear(%d, floor %s)", steps, floor + 0.0)
 end
 
 --- A factor that falls over half a cosine wave from 1 to `floor`, as transformers' "cosine".
@@ -42,10 +76,10 @@ end
 function schedule.cosine(steps, options)
   steps = count("cosine", steps)
   local floor = strict.options("schedule.cosine", options, cosine_schema).floor
-  return function(step)
+  return named(function(step)
     local done = math.min((step - 1) / steps, 1.0)
     return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * done))
-  end
+  end, "cosine(%d, floor %s)", steps, floor + 0.0)
 end
 
 --- A factor that rises as step / steps during the first `steps` steps and then follows `after` from its own step 1.
@@ -57,10 +91,10 @@ end
 function schedule.warmup(steps, after)
   steps = count("warmup", steps)
   after = after or schedule.constant()
-  return function(step)
+  return named(function(step)
     if step <= steps then return step / steps * after(1) end
     return after(step - steps)
-  end
+  end, "warmup(%d, %s)", steps, schedule.describe(after))
 end
 
 return strict.namespace("qlora.schedule", schedule)

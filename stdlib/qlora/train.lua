@@ -45,19 +45,11 @@ local schema = strict.declare("qlora.train", {
   samples = { "table", "prompts to continue on the way: { \"text\", …, every =, max_new_tokens = }" },
 })
 
---- What has to be equal for a resumed run to go on exactly where it stood.
-local function fingerprint(o)
-  return { seed = o.seed, batch = o.batch, micro_batch = o.micro_batch, samples = #o.data,
-    group_by_length = o.group_by_length }
-end
-
-local function check_fingerprint(saved, now)
-  for _, key in ipairs(strict.sorted_keys(now)) do
-    if saved[key] ~= now[key] then
-      strict.fail("--resume: %s was %s when the checkpoint was written and is %s now; the run could not go on exactly",
-        key, tostring(saved[key]), tostring(now[key]))
-    end
-  end
+--- What decides how a run goes on besides model and optimizer, which the checkpoint keeps too.
+local function deciding(o)
+  return { samples = o.data.samples, loop = { seed = o.seed, batch = o.batch, micro_batch = o.micro_batch,
+    steps = o.steps, shuffle = o.shuffle, group_by_length = o.group_by_length,
+    max_grad_norm = o.max_grad_norm or "none", schedule = schedules.describe(o.schedule) } }
 end
 
 local Interrupted = { __name = "interrupted", __tostring = function(self) return self.message end }
@@ -72,7 +64,7 @@ local function interrupted(o, run, step, state)
   o.optimizer:zero_grad() -- the unfinished step leaves no trace; it will be repeated whole
   local message = ("interrupted at step %d"):format(step)
   if run and state.step > 0 then
-    local dir = run:checkpoint(o.model, o.optimizer, state)
+    local dir = run:checkpoint(o.model, o.optimizer, state, o.deciding)
     message = ("%s; checkpoint in %s, go on with --resume %s"):format(message, dir, run.dir)
   end
   error(setmetatable({ exit_code = 130, message = message }, Interrupted), 0)
@@ -200,10 +192,10 @@ return function(options)
   if o.checkpointing ~= nil or o.offload ~= nil then
     model:checkpointing(o.checkpointing == nil or o.checkpointing, { offload = o.offload })
   end
-  local state = { step = 0, tokens = 0, history = history, eval_losses = {}, fingerprint = fingerprint(o) }
-  local restored = run and run:restore(model, optimizer)
+  local state = { step = 0, tokens = 0, history = history, eval_losses = {} }
+  o.deciding = run and deciding(o)
+  local restored = run and run:restore(model, optimizer, o.deciding)
   if restored then
-    check_fingerprint(restored.fingerprint, state.fingerprint)
     state.step, state.tokens = restored.step, restored.tokens
     table.move(restored.history, 1, #restored.history, 1, history)
     state.eval_losses = restored.eval_losses
@@ -243,8 +235,8 @@ return function(options)
       local given = setmetatable({ model = model, optimizer = optimizer, history = history }, { __index = entry })
       bar:aside(function() stop = o.on_step(given) == false end)
     end
-    if run and (o.save_every and step % o.save_every == 0 or step == total or stop) then
-      run:checkpoint(model, optimizer, state)
+    if run and (o.save_every and step % o.save_every == 0 or step == total or stop or run.is_bare) then
+      run:checkpoint(model, optimizer, state, o.deciding)
     end
     if stop then break end
   end

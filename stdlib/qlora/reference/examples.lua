@@ -75,11 +75,33 @@ assert(qlora.ones(1):double():item() == 2)]],
   resource = 'assert(qlora.resource("models/tiny"):find "models/tiny$")',
   spill_directory = 'assert(qlora.native.spill_directory "." == ".")',
   save_checkpoint = [[
-qlora.native.save_checkpoint("checkpoint", { model = model, optimizer = optimizer, state = { step = 3 } })
+qlora.native.save_checkpoint("checkpoint", { model = model, optimizer = optimizer, samples = data.samples,
+  loop = { seed = 1 }, state = { step = 3 } })
 assert(qlora.native.load_checkpoint("checkpoint", model, optimizer).step == 3)]],
   load_checkpoint = [[
+local function deciding(batch) return { samples = data.samples, loop = { batch = batch }, accept = { "batch" } } end
+qlora.native.save_checkpoint("checkpoint", { model = model, optimizer = optimizer, samples = data.samples,
+  loop = { batch = 16 }, state = { step = 3 } })
+local state, changes = qlora.native.load_checkpoint("checkpoint", model, optimizer, deciding(8))
+assert(state.step == 3 and changes[1].name == "batch" and changes[1].was == "16")]],
+  verify_checkpoint = [[
 qlora.native.save_checkpoint("checkpoint", { model = model, state = { step = 3 } })
-assert(qlora.native.load_checkpoint("checkpoint", model).step == 3)]],
+qlora.native.verify_checkpoint "checkpoint"]],
+  remove_checkpoint = [[
+qlora.native.save_checkpoint("checkpoint", { model = model, state = { step = 3 } })
+assert(qlora.native.remove_checkpoint "checkpoint" and not qlora.native.remove_checkpoint ".")]],
+  lock_directory = [[
+qlora.native.mkdir "shared"
+assert(qlora.native.lock_directory "shared")]],
+  unlock_directory = [[
+qlora.native.mkdir "shared"
+assert(qlora.native.lock_directory "shared")
+qlora.native.unlock_directory "shared"]],
+  locked_place = [[
+qlora.native.mkdir "shared"
+qlora.native.lock_directory "shared"
+os.rename("shared", "elsewhere")
+assert(qlora.native.locked_place "shared":find "elsewhere$")]],
   open_database = [[
 local database <close> = qlora.native.open_database("notes.sqlite", { create = true })
 database:query "CREATE TABLE notes (text TEXT)"]],

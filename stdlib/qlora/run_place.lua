@@ -1,0 +1,81 @@
+--- Where a run directory lies: the name of a new one, the one that --resume means, its checkpoints. A run that goes on
+--- has its directory locked, so that no two programs write into one.
+local native = require "qlora.native"
+
+local place = {}
+
+--- "runs/guanaco" for recipes/guanaco.lua.
+function place.default()
+  local script = native.options.script or "session"
+  return "runs/" .. (script:match("([^/]+)%.lua$") or script:match("[^/]+$"))
+end
+
+--- The path of the checkpoint of a step.
+function place.checkpoint(dir, step) return ("%s/checkpoint-%06d"):format(dir, step) end
+
+--- The steps of the checkpoints in `dir`, ascending. A checkpoint directory is complete or absent.
+function place.checkpoints(dir)
+  local steps = {}
+  for _, name in ipairs(native.list_dir(dir)) do
+    local digits = name:match("^checkpoint%-(%d+)$")
+    local step = digits and math.tointeger(tonumber(digits))
+    if step and place.checkpoint(dir, step) == dir .. "/" .. name then steps[#steps + 1] = step end
+  end
+  table.sort(steps)
+  return steps
+end
+
+--- Makes and locks the first of dir, dir-2, dir-3 … that is free. A run never writes over an earlier one, and of two
+--- programs that start at once each gets its own.
+function place.new(dir)
+  local number, candidate = 1, dir
+  while true do
+    if not native.exists(candidate) then
+      native.mkdir(candidate)
+      if native.lock_directory(candidate) then
+        if not native.exists(candidate .. "/params.json") then return candidate end
+        native.unlock_directory(candidate)
+      end
+    end
+    number = number + 1
+    candidate = dir .. "-" .. number
+  end
+end
+
+--- The last that exists of dir, dir-2, dir-3 …
+local function latest(dir)
+  local last, number, candidate = nil, 1, dir
+  while native.exists(candidate) do
+    last, number = candidate, number + 1
+    candidate = dir .. "-" .. number
+  end
+  return last or error(("--resume: there is no run in %s"):format(dir), 0)
+end
+
+--- Locks the directory that `--resume` means: the one it names, also by one of its checkpoints, or the last that
+--- exists of `dir`, dir-2 … Returns it and the step of a checkpoint that was named.
+function place.resumed(dir, resume)
+  local step
+  if type(resume) == "string" then
+    if not native.exists(resume) then error(("--resume %s: no such directory"):format(resume), 0) end
+    dir = resume:gsub("(.)/+$", "%1")
+    local parent, digits = dir:match("^(.-)/?checkpoint%-(%d+)$")
+    if digits then
+      if parent == "" then parent = dir:sub(1, 1) == "/" and "/" or "." end
+      dir, step = parent, math.tointeger(tonumber(digits))
+    end
+  else
+    dir = latest(dir)
+  end
+  if not native.exists(dir .. "/params.json") then
+    error(("--resume: %s is no run directory: it has no params.json"):format(dir), 0)
+  end
+  local ok, owner = native.lock_directory(dir)
+  if not ok then
+    error(("--resume %s: %s is writing there; wait for its end, or start a run of its own without --resume"):format(dir,
+      owner), 0)
+  end
+  return dir, step
+end
+
+return place
