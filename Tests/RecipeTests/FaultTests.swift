@@ -1,78 +1,6 @@
 import Foundation
 import Testing
 
-/// Makes one kind of system call fail from a number of bytes on, for files whose path holds a word: full disks and failing
-/// ones, without either. Loaded into the program with LD_PRELOAD.
-private let shim = """
-  #define _GNU_SOURCE
-  #include <dlfcn.h>
-  #include <errno.h>
-  #include <pthread.h>
-  #include <stdatomic.h>
-  #include <stdio.h>
-  #include <stdlib.h>
-  #include <string.h>
-  #include <sys/mman.h>
-  #include <unistd.h>
-
-  static atomic_long seen;
-
-  static int fails(const char *call, int file, long count) {
-    const char *wanted = getenv("FAULT_CALL");
-    if (!wanted || strcmp(wanted, call)) return 0;
-    if (file >= 0) {
-      char link[64], path[4096] = "";
-      snprintf(link, sizeof link, "/proc/self/fd/%d", file);
-      if (readlink(link, path, sizeof path - 1) < 0 || !strstr(path, getenv("FAULT_PATH"))) return 0;
-    }
-    if (atomic_fetch_add(&seen, count) + count <= atol(getenv("FAULT_AFTER"))) return 0;
-    errno = atoi(getenv("FAULT_CODE"));
-    return 1;
-  }
-
-  #define TRANSFER(name, type) \\
-    ssize_t name(int file, type bytes, size_t count, off_t offset) { \\
-      static ssize_t (*next)(int, type, size_t, off_t); \\
-      if (!next) *(void **)&next = dlsym(RTLD_NEXT, #name); \\
-      return fails(strncmp(#name, "pread", 5) ? "pwrite" : "pread", file, count) ? -1 : next(file, bytes, count, offset); \\
-    }
-  TRANSFER(pwrite, const void *)
-  TRANSFER(pwrite64, const void *)
-  TRANSFER(pread, void *)
-  TRANSFER(pread64, void *)
-
-  int madvise(void *address, size_t count, int advice) {
-    static int (*next)(void *, size_t, int);
-    if (!next) *(void **)&next = dlsym(RTLD_NEXT, "madvise");
-    return advice == 22 && fails("madvise", -1, 1) ? -1 : next(address, count, advice);
-  }
-
-  int pthread_create(pthread_t *thread, const pthread_attr_t *settings, void *(*body)(void *), void *argument) {
-    static int (*next)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
-    if (!next) *(void **)&next = dlsym(RTLD_NEXT, "pthread_create");
-    return fails("pthread_create", -1, 1) ? EAGAIN : next(thread, settings, body, argument);
-  }
-  """
-
-private let recipe = """
-  local qlora = require "qlora"
-  local world = require "qlora.world"
-  local p = qlora.params { model = qlora.resource "models/tiny", quant = "nf4", stream = false, at = 0, command = "" }
-  local model = qlora.load(p.model, { quant = p.quant ~= "" and p.quant, compute = "f32", stream = p.stream })
-  model:add_lora { select = "all-linear", rank = 4, alpha = 8, dropout = 0.1 }
-  local data = qlora.data.load(world.scenes(64, 1), {
-    format = function(s) return { { text = s.sentence .. "\\n" }, { text = s.who, train = true } } end,
-    tokenizer = model.tokenizer, max_length = 64,
-  })
-  qlora.train {
-    model = model, data = data, steps = 12, batch = 4, micro_batch = 2, seed = 3, save_every = 2, dir = "run",
-    checkpointing = true, offload = true,
-    optimizer = qlora.optim.adamw(model:trainable(), { lr = 1e-3, bits = 8, paged = true, budget = "128KiB" }),
-    on_step = function(s) if s.step == p.at then os.execute(p.command) end end,
-  }
-  model:save_adapter "adapter"
-  """
-
 /// Every fault ends the program with exit code 1 and a message that says what, where and what to do; checkpoints stay
 /// whole, and the run goes on to the bits of one that met no fault.
 @Suite(.serialized) struct FaultTests {
@@ -83,7 +11,11 @@ private let recipe = """
     return try adapter(directory)
   }()
 
-  static let library = compiled(shim)
+  static let library: String? = {
+    guard let text = try? String(contentsOf: Program.root.appendingPathComponent("Fuzz/faults.c"), encoding: .utf8)
+    else { return nil }
+    return compiled(text)
+  }()
 
   /// A C program as a library to load before others, or nil where there is no C compiler.
   static func compiled(_ text: String) -> String? {
@@ -113,7 +45,8 @@ private let recipe = """
 
   private static func folder() throws -> URL {
     let directory = try Program.temporaryDirectory()
-    try recipe.write(to: directory.appendingPathComponent("r.lua"), atomically: true, encoding: .utf8)
+    try FileManager.default.copyItem(
+      at: Program.root.appendingPathComponent("Fuzz/faults.lua"), to: directory.appendingPathComponent("r.lua"))
     return directory
   }
 
@@ -146,16 +79,16 @@ private let recipe = """
 
   private static let faults = [
     Fault(
-      call: "pwrite", path: "run/qlora-", code: ENOSPC, after: 2_500_000,
+      call: "write", path: "run/qlora-", code: ENOSPC, after: 2_500_000,
       messages: ["to the spill file in run: No space left on device", "on another disk", "go on with --resume"]),
     Fault(
-      call: "pwrite", path: "run/qlora-", code: EIO, after: 3_000_000,
+      call: "write", path: "run/qlora-", code: EIO, after: 3_000_000,
       messages: ["to the spill file in run: Input/output error", "is unharmed"]),
     Fault(
-      call: "pread", path: "run/qlora-", code: EIO, after: 2_500_000,
+      call: "read", path: "run/qlora-", code: EIO, after: 2_500_000,
       messages: ["from the spill file in run: Input/output error", "from the last checkpoint with --resume"]),
     Fault(
-      call: "pwrite", path: "checkpoint-", code: ENOSPC, after: 2_000_000,
+      call: "write", path: "checkpoint-", code: ENOSPC, after: 2_000_000,
       messages: [
         "No space left on device", "the checkpoint of step", "those before it are whole; go on with --resume run",
       ]),
@@ -175,6 +108,34 @@ private let recipe = """
     let left = try checkpoints(directory)
     #expect(!left.isEmpty && left.allSatisfy { $0.count == "checkpoint-000002".count }, "\(left)")
     try resumes(directory)
+  }
+
+  /// A sample of what Fuzz/faults.py tries whole: of all writes, syncs, renames, mappings and reads of the run, one fails.
+  @Test(.enabled(if: library != nil, "no C compiler"), arguments: 0..<8)
+  func aCallThatFailsOnceLosesNothing(part: Int) throws {
+    let (library, directory) = (try #require(Self.library), try Self.folder())
+    let place = directory.resolvingSymlinksInPath().path
+    var environment = ["LD_PRELOAD": library, "FAULT_CALL": "write,fsync,rename,mmap,read", "FAULT_PATH": place]
+    environment["FAULT_LOG"] = directory.appendingPathComponent("calls.txt").path
+    let calm = try Program.run(["--quiet", "r.lua"], in: directory, environment: environment)
+    #expect(calm.code == 0, "\(calm.errors)")
+    let calls = try String(contentsOf: directory.appendingPathComponent("calls.txt"), encoding: .utf8)
+      .split(separator: "\n")
+    #expect(calls.count > 200)
+    for kind in ["write", "fsync", "rename", "mmap", "read"] { #expect(calls.contains { $0.hasPrefix(kind) }) }
+    for name in ["run", "adapter", "runs.sqlite"] {
+      try? FileManager.default.removeItem(at: directory.appendingPathComponent(name))
+    }
+    environment["FAULT_LOG"] = nil
+    environment["FAULT_NTH"] = String(1 + (2 * part + 1) * calls.count / 16)
+    environment["FAULT_CODE"] = String(part % 2 == 0 ? ENOSPC : EIO)
+    let outcome = try Program.run(["--quiet", "r.lua"], in: directory, environment: environment)
+    #expect(outcome.code == 0 || outcome.code == 1 && outcome.errors.hasPrefix("qlora-run: "), "\(outcome)")
+    if outcome.code == 0 {
+      #expect(try Self.adapter(directory) == Self.wanted)
+    } else if try !checkpoints(directory).isEmpty {
+      try resumes(directory)
+    }
   }
 
   /// Cut through the descriptor, since the file has no name; it grows again, with zeros where pages were.
