@@ -1,5 +1,6 @@
 import Adapters
 import Formats
+import Glibc
 import Models
 import Optimizers
 import Tensors
@@ -113,7 +114,12 @@ public enum TrainingCheckpoint {
   /// - Throws: `FormatError.system`.
   public static func remove(_ directory: String) throws(FormatError) -> Bool {
     guard isCheckpoint(directory) else { return false }
-    try FileSystem.remove(directory)
+    // Whoever is ended on the way leaves no half of a checkpoint under the name of a whole one.
+    let old = "\(directory).old-\(getpid())"
+    guard rename(directory, old) == 0 else {
+      throw .system(path: directory, operation: "rename", code: errno)
+    }
+    try FileSystem.remove(old)
     return true
   }
 

@@ -56,6 +56,7 @@ private let recipe = """
           }
         }
         process.waitUntilExit()
+        try checkpointsAreWhole(directory.appendingPathComponent("run").path)
         if process.terminationReason == .exit {
           let errors = try String(contentsOf: log, encoding: .utf8)
           #expect(process.terminationStatus == 0, "\(errors)")
@@ -66,5 +67,19 @@ private let recipe = """
       try FileManager.default.removeItem(at: directory)
     }
     try FileManager.default.removeItem(at: calm)
+  }
+
+  /// Also one that was being deleted has no name of a checkpoint any more.
+  private func checkpointsAreWhole(_ run: String) throws {
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: run)) ?? []
+    for name in names where name.hasPrefix("checkpoint-") && !name.contains(".") {
+      let check = Process()
+      check.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+      check.arguments = ["sha256sum", "--check", "--status", "--strict", "SHA256SUMS"]
+      check.currentDirectoryURL = URL(fileURLWithPath: "\(run)/\(name)")
+      try check.run()
+      check.waitUntilExit()
+      #expect(check.terminationStatus == 0, "\(name)")
+    }
   }
 }

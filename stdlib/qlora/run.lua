@@ -20,8 +20,14 @@ Run.__index = Run
 
 local run = {}
 
---- What a run appends that goes on starts on a line of its own.
+--- What a run appends that goes on starts on a line of its own. What writers left that were killed goes: the directory
+--- is locked, so that there are none now.
 local function reopen(self)
+  for _, name in ipairs(native.list_dir(self.dir)) do
+    if name:find "^checkpoint%-%d+%.%a+%-%d+" or name:find "^%a+%.%a+%.tmp%-%d+%-%d+$" then
+      native.remove_tree(self.dir .. "/" .. name)
+    end
+  end
   local path = self.dir .. "/journal.jsonl"
   local file = io.open(path, "r+b")
   if not file then return end
