@@ -22,13 +22,9 @@ extension Optimizer {
   }
 
   /// Restores what `checkpointItems` wrote; everything is checked before anything is changed.
-  /// - Throws: `OptimizerError.stateMismatch`, `FormatError`, which is `.unexpectedTensor` for one that is not taken.
+  /// - Throws: `OptimizerError.stateMismatch`, also for an array that nothing takes; `FormatError`.
   package func restore(from file: SafetensorsFile, stepCount: Int) throws {
-    let names = Set(checkpointItems().map(\.name))
-    for entry in file.entries where !names.contains(entry.name) {
-      throw FormatError.unexpectedTensor(path: file.path, tensor: entry.name)
-    }
-    try restore(stepCount: stepCount, source: file.path) { name in
+    try restore(stepCount: stepCount, source: file.path, names: file.entries.map(\.name)) { name in
       guard let entry = file.entry(name) else { return nil }
       return StoredArray(dtype: entry.type.dtype, shape: entry.shape) { range, target in
         let bytes = try file.bytes(of: name)
@@ -41,7 +37,7 @@ extension Optimizer {
   /// Restores copies of the arrays, as `stateTensors` gives them.
   /// - Throws: `OptimizerError.stateMismatch`, `.badOption` for a number of steps that none can have.
   package func restore(from tensors: [String: Tensor], stepCount: Int) throws {
-    try restore(stepCount: stepCount, source: "state") { name in
+    try restore(stepCount: stepCount, source: "state", names: tensors.keys.sorted()) { name in
       tensors[name].map { tensor in
         StoredArray(dtype: tensor.dtype, shape: tensor.shape) { range, target in
           try target.backend.copy(try tensor.narrowed(0, range), into: target)
@@ -74,7 +70,9 @@ extension Optimizer {
     let copy: (Range<Int>, Tensor) throws -> Void
   }
 
-  private func restore(stepCount: Int, source: String, find: (String) throws -> StoredArray?) throws {
+  private func restore(
+    stepCount: Int, source: String, names: [String], find: (String) throws -> StoredArray?
+  ) throws {
     // Steps are counted on from here.
     guard (0...1 << 53).contains(stepCount) else {
       throw OptimizerError.badOption(name: "step", value: "\(stepCount)", expected: "a whole number from 0 to 2^53")
@@ -92,6 +90,10 @@ extension Optimizer {
             got: "\(stored.dtype?.name ?? "another type") \(stored.shape)")
         }
       }
+    }
+    let taken = Set(checkpointItems().map(\.name))
+    for name in names where !taken.contains(name) {
+      throw OptimizerError.stateMismatch(path: source, what: name, expected: "absent", got: "present")
     }
     for (number, page) in pages.enumerated() {
       try withPage(number, isDirty: true) { arrays in

@@ -184,6 +184,14 @@ private struct Setup {
     for step in [-1, Int.max] {
       #expect(throws: OptimizerError.self) { try optimizer.restore(from: state, stepCount: step) }
     }
+    var more = state
+    more["extra"] = state.values.first
+    #expect {
+      try optimizer.restore(from: more, stepCount: 7)
+    } throws: { error in
+      error as? OptimizerError
+        == .stateMismatch(path: "state", what: "extra", expected: "absent", got: "present")
+    }
     try optimizer.restore(from: state, stepCount: 7)
     #expect(optimizer.stepCount == 7)
   }
