@@ -47,7 +47,8 @@ private func scalar(_ value: Double, like x: Tensor) throws -> Tensor { try Tens
 
 /// a (operation) b with broadcasting, f32; other dtypes are converted to f32 first.
 ///
-/// Comparisons give 0 or 1 and no gradient. Of equal operands of a maximum or minimum the first gets the gradient.
+/// Comparisons give 0 or 1 and no gradient. Equal operands of a maximum or minimum get half the gradient each, a power
+/// has slope 0 in a base to the exponent 0 and in the exponent of a base 0, as in PyTorch.
 /// - Throws: `TensorError.shapeMismatch`, `.otherDevice`, `.outOfMemory`; what the device reports.
 public func binary(_ operation: BinaryOperation, _ a: Tensor, _ b: Tensor) throws -> Tensor {
   let name = String(describing: operation)
@@ -74,18 +75,27 @@ nonisolated(unsafe) let binaryGradients: [BinaryOperation: BinaryRule] = [
     return (da, try -(da * y))
   },
   .power: { dy, a, b, y in
-    let slope = try b * evaluate(.power, a, -1 + b, name: "power")
-    return (try dy * slope, try dy * (y * evaluate(.log, a)))
+    let zero = try scalar(0, like: a)
+    // b a^(b - 1) is 0 for b = 0, also where a^-1 is infinite, and a^b ln a is 0 for a = 0 unless a^b is infinite: both
+    // products take another factor there that is finite.
+    let exponent = try b + evaluate(.equal, b, zero, name: "power")
+    let slope = try b * evaluate(.power, a, -1 + exponent, name: "power")
+    let isZero = try evaluate(.equal, a, zero, name: "power")
+    let base = try a + isZero * evaluate(.greaterEqual, b, zero, name: "power")
+    return (try dy * slope, try dy * (y * evaluate(.log, base)))
   },
-  .maximum: { dy, a, b, _ in try route(dy, first: .greaterEqual, second: .less, a, b) },
-  .minimum: { dy, a, b, _ in try route(dy, first: .lessEqual, second: .greater, a, b) },
+  .maximum: { dy, a, b, _ in try route(dy, awayFrom: .less, a, b) },
+  .minimum: { dy, a, b, _ in try route(dy, awayFrom: .greater, a, b) },
 ]
 
-/// Sends the gradient to the operand that was chosen; ties go to the first.
+/// Sends the gradient to the operand that was chosen, half of it to each of equal ones, and all of it to both where one
+/// is NaN. The first loses where `loses(a, b)`.
 private func route(
-  _ dy: Tensor, first: BinaryOperation, second: BinaryOperation, _ a: Tensor, _ b: Tensor
+  _ dy: Tensor, awayFrom loses: BinaryOperation, _ a: Tensor, _ b: Tensor
 ) throws -> (Tensor, Tensor) {
-  (try dy * evaluate(first, a, b, name: "select"), try dy * evaluate(second, a, b, name: "select"))
+  let half = try 0.5 * evaluate(.equal, a, b, name: "select")
+  func share(_ lost: Tensor) throws -> Tensor { try dy * (1 - (lost + half)) }
+  return (try share(evaluate(loses, a, b, name: "select")), try share(evaluate(loses, b, a, name: "select")))
 }
 
 /// f(x) element by element, f32; other dtypes are converted to f32 first. Sign, floor, ceil and round have gradient 0.
@@ -102,6 +112,15 @@ public func unary(_ operation: UnaryOperation, _ x: Tensor) throws -> Tensor {
     return [try dy * slope(input, output)]
   }
   return y
+}
+
+/// GELU by the error function, x (1 + erf(x / sqrt(2))) / 2, as PyTorch computes it unless told otherwise; `unary` has
+/// the tanh form, which is that of the models here.
+/// - Throws: `TensorError.outOfMemory`; what the device reports.
+public func exactGELU(_ x: Tensor) throws -> Tensor {
+  let half = try binary(.multiply, x, try scalar(0.5, like: x))
+  let error = try unary(.erf, try binary(.multiply, x, try scalar(0.5.squareRoot(), like: x)))
+  return try binary(.multiply, half, try binary(.add, error, try scalar(1, like: x)))
 }
 
 /// dy/dx of the unary operations; those that are not here have slope 0 almost everywhere.
@@ -127,6 +146,7 @@ nonisolated(unsafe) let unarySlopes: [UnaryOperation: (_ x: Tensor, _ y: Tensor)
     let t = try evaluate(.tanh, c * (x * (1 + 0.044715 * square)))
     return try 0.5 * (1 + t) + 0.5 * c * (x * (1 - t * t) * (1 + 3 * 0.044715 * square))
   },
+  .erf: { x, _ in try 1.1283791670955126 * evaluate(.exp, -(x * x)) },
   .square: { x, _ in try 2 * x },
   .reciprocal: { _, y in try -(y * y) },
 ]

@@ -13,19 +13,20 @@ private let rowsPerChunk = 128
 /// - Parameters:
 ///   - hidden: [T, D] f32 or bf16, contiguous.
 ///   - head: [V, D].
-///   - labels: i32 [T], the target of each row, below V; neither dtype nor bound is checked.
+///   - labels: i32 [T], the target of each row, below V.
 ///   - scale: what multiplies the sum.
 ///   - softCap: logits become softCap * tanh(logits / softCap) (Gemma 2); 0 leaves them as they are.
 ///   - precision: bf16 rounds the operands of the products; f32 does not.
 /// - Returns: f32 [1].
-/// - Throws: `TensorError.otherDevice`, `.badIndex` for fewer labels than rows, `.outOfMemory`; what the device
-///   reports.
+/// - Throws: `TensorError.badDType` for labels that are not i32, `.shapeMismatch` for another number of them than rows,
+///   `.badIndex` for one that is not below V; `.otherDevice`, `.outOfMemory`; what the device reports.
 public func linearCrossEntropy(
   _ hidden: Tensor, head: LinearWeight, labels: Tensor, scale: Float, softCap: Float = 0, precision: DType
 ) throws -> Tensor {
   let backend = try hidden.backend(for: "linear_cross_entropy", with: head.anchor, labels)
   let tokens = hidden.shape[0]
   let vocabulary = head.shape[0]
+  try checkTargets(labels, rows: tokens, classes: vocabulary, operation: "linear_cross_entropy")
   var denseHead: Tensor?
   if case .dense(let matrix) = head, matrix.requiresGradient { denseHead = matrix }
   let recording = isRecording(hidden, denseHead)
@@ -71,4 +72,19 @@ public func linearCrossEntropy(
     return [dHidden, dHead]
   }
   return loss
+}
+
+/// A target that is no class would be read and written beside its row.
+func checkTargets(_ labels: Tensor, rows: Int, classes: Int, operation: String) throws {
+  guard labels.dtype == .i32 else {
+    throw TensorError.badDType(operation: operation, got: labels.dtype, expected: [.i32])
+  }
+  guard labels.shape == [rows] else {
+    throw TensorError.shapeMismatch(operation: operation, lhs: [rows], rhs: labels.shape)
+  }
+  // A rehearsal computes nothing, and there is nothing in its memory.
+  if let backend = labels.backend as? any RehearsalBackend, backend.isRehearsal { return }
+  for label in try labels.integers() where label >= classes {
+    throw TensorError.badIndex(operation: operation, index: label, count: classes)
+  }
 }

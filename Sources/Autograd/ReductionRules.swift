@@ -5,7 +5,7 @@ import Tensors
 /// Splits a shape around `axis` into [outer, n, inner].
 private func split(_ x: Tensor, _ axis: Int, _ operation: String) throws -> (outer: Int, count: Int, inner: Int) {
   guard x.shape.indices.contains(axis) else {
-    throw TensorError.badDimension(operation: operation, dimension: axis + 1, rank: x.rank)
+    throw TensorError.badDimension(operation: operation, dimension: axis, rank: x.rank)
   }
   return (x.shape[..<axis].reduce(1, *), x.shape[axis], x.shape[(axis + 1)...].reduce(1, *))
 }
@@ -13,15 +13,21 @@ private func split(_ x: Tensor, _ axis: Int, _ operation: String) throws -> (out
 /// Sum, mean, maximum, minimum or argmax (i64, 0-based) over a dimension (0-based), which disappears, or over all
 /// elements to shape [1].
 ///
-/// x is converted to f32, and results but argmax are f32. Of an extremum every element that equals it gets the whole
-/// gradient; argmax has none.
+/// x is converted to f32, and results but argmax are f32. As in PyTorch the gradient of an extremum over a dimension goes
+/// to the first element that equals it, that over all elements to all of them in equal parts; argmax has none.
 /// - Throws: `TensorError.badDimension`, `.badShape` when nothing is there to reduce and the operation is not a sum,
 ///   `.outOfMemory`; what the device reports.
 public func reduce(_ operation: Reduction, _ x: Tensor, axis: Int? = nil) throws -> Tensor {
-  let name = String(describing: operation)
   guard let axis else {
-    return try reduce(operation, try reshape(try x.isContiguous ? x : packed(x), [1, -1]), axis: 1)
+    let flat = try reshape(try x.isContiguous ? x : packed(x), [1, x.elementCount])
+    return try reduce(operation, flat, axis: 1, shared: true)
   }
+  return try reduce(operation, x, axis: axis, shared: false)
+}
+
+/// `shared` tells whether equal extrema share the gradient.
+private func reduce(_ operation: Reduction, _ x: Tensor, axis: Int, shared: Bool) throws -> Tensor {
+  let name = String(describing: operation)
   let x = try x.dtype == .f32 ? x : convert(x, to: .f32)
   let (outer, count, inner) = try split(x, axis, name)
   if count == 0, operation != .sum {
@@ -46,11 +52,33 @@ public func reduce(_ operation: Reduction, _ x: Tensor, axis: Int? = nil) throws
       try dx.backend.accumulate(dx, scale: 1 / Float(count), into: dx, scale: 0)
       return [dx]
     case .maximum, .minimum:
-      let chosen = try evaluate(.equal, saved, try result.viewed(kept), name: name)
-      return [try evaluate(.multiply, chosen, spread, name: name)]
+      // Where the extremum is NaN, every NaN is one.
+      let chosen = try evaluate(
+        .maximum, try evaluate(.equal, saved, try result.viewed(kept), name: name),
+        try evaluate(.notEqual, saved, saved, name: name), name: name)
+      guard shared else { return [try first(of: chosen, outer: outer, count: count, inner: inner, times: dy)] }
+      let parts = try evaluate(.divide, spread, try sumKeeping(chosen, axis: axis), name: name)
+      return [try evaluate(.multiply, chosen, parts, name: name)]
     }
   }
   return y
+}
+
+/// `gradient` [outer, inner] at the first of the `chosen` [outer, count, inner], which are 1 among zeros; else 0.
+private func first(
+  of chosen: Tensor, outer: Int, count: Int, inner: Int, times gradient: Tensor
+) throws -> Tensor {
+  let positions = try Tensor(empty: [outer, inner], dtype: .i64, on: chosen.backend)
+  try chosen.backend.reduce(.argmax, chosen, outer: outer, count: count, inner: inner, into: positions)
+  let (places, values) = (try positions.integers(), try gradient.floats())
+  let result = try Tensor(full: chosen.shape, value: 0, on: chosen.backend)
+  try result.withMutableHostBytes { bytes in
+    let elements = bytes.bindMemory(to: Float.self)
+    for index in places.indices {
+      elements[(index / inner * count + places[index]) * inner + index % inner] = values[index]
+    }
+  }
+  return result
 }
 
 /// A packed copy that passes gradients through.
@@ -84,25 +112,27 @@ public func softmax(_ x: Tensor, logarithm: Bool = false) throws -> Tensor {
 /// a [.., M, K] b [.., K, N]; leading dimensions agree or b is a matrix. Products and sums in f32, and so the result.
 ///
 /// A vector a is a row and a vector b a column, whose dimension disappears from the result.
+/// Without elements to contract the product is 0.
 /// - Throws: `TensorError.innerDimensions`, `.shapeMismatch` for leading dimensions that differ, `.badDType` for
-///   integers, `.elementCount` for an empty contraction, `.otherDevice`, `.outOfMemory`; what the device reports.
+///   integers, `.otherDevice`, `.outOfMemory`; what the device reports.
 public func matmul(_ a: Tensor, _ b: Tensor) throws -> Tensor {
   guard a.rank >= 1, b.rank >= 1 else {
     throw TensorError.innerDimensions(operation: "matmul", lhs: a.shape, rhs: b.shape)
   }
   if a.rank == 1 {
-    let y = try matmul(try reshape(a, [1, -1]), b)
+    let y = try matmul(try reshape(a, [1, a.shape[0]]), b)
     return try reshape(y, Array(y.shape.dropLast(2)) + Array(y.shape.suffix(b.rank == 1 ? 0 : 1)))
   }
   if b.rank == 1 {
-    let y = try matmul(a, try reshape(b, [-1, 1]))
+    let y = try matmul(a, try reshape(b, [b.shape[0], 1]))
     return try reshape(y, Array(y.shape.dropLast()))
   }
   guard a.shape[a.rank - 1] == b.shape[b.rank - 2] else {
     throw TensorError.innerDimensions(operation: "matmul", lhs: a.shape, rhs: b.shape)
   }
   if b.rank == 2 {
-    let rows = try matrixProduct(try reshape(a, [-1, a.shape[a.rank - 1]]), b)
+    let count = a.shape.dropLast().reduce(1, *)
+    let rows = try matrixProduct(try reshape(a, [count, a.shape[a.rank - 1]]), b)
     return try reshape(rows, Array(a.shape.dropLast()) + [b.shape[1]])
   }
   guard a.rank == b.rank, a.shape.dropLast(2) == b.shape.dropLast(2) else {
@@ -127,6 +157,8 @@ private func matrixProduct(_ a: Tensor, _ b: Tensor) throws -> Tensor {
   let backend = try a.backend(for: "matmul", with: b)
   let (left, right) = (try a.contiguous(), try b.contiguous())
   func multiply(_ x: Tensor, _ tx: Bool, _ y: Tensor, _ ty: Bool, _ shape: [Int]) throws -> Tensor {
+    // A sum over nothing; the kernels take at least one of each.
+    guard !x.shape.contains(0), !y.shape.contains(0) else { return try Tensor(full: shape, value: 0, on: backend) }
     let c = try Tensor(empty: shape, dtype: .f32, on: backend)
     try backend.matmul(x, transposeA: tx, y, transposeB: ty, alpha: 1, beta: 0, into: c, precision: .f32)
     return c
@@ -147,10 +179,12 @@ private func matrixProduct(_ a: Tensor, _ b: Tensor) throws -> Tensor {
 
 /// scale * sum of the cross-entropies of rows of logits [T, V] against i32 targets [T] (negative: not counted).
 ///
-/// The result is f32 [1]. Dtype, number and bound of the targets are not checked.
-/// - Throws: `TensorError.otherDevice`, `.outOfMemory`; what the device reports.
+/// The result is f32 [1].
+/// - Throws: `TensorError.badDType` for targets that are not i32, `.shapeMismatch` for another number of them than rows,
+///   `.badIndex` for one that is not below V; `.otherDevice`, `.outOfMemory`; what the device reports.
 public func crossEntropy(_ logits: Tensor, labels: Tensor, scale: Float) throws -> Tensor {
   let backend = try logits.backend(for: "cross_entropy", with: labels)
+  try checkTargets(labels, rows: logits.shape[0], classes: logits.shape[1], operation: "cross_entropy")
   let rows = logits.shape[0]
   // The kernel turns logits into their gradient in place, so it works on a copy.
   let work = try logits.converted(to: .f32, category: .workspace)

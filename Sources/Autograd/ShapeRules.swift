@@ -57,17 +57,18 @@ public func select(_ x: Tensor, _ axis: Int, _ index: Int) throws -> Tensor {
 
 /// A copy of tensors joined along a dimension (0-based); dtypes and all other dimensions agree.
 /// - Throws: `TensorError.badValue` without tensors, `.badDimension`, `.shapeMismatch`, `.dtypeMismatch`,
-///   `.outOfMemory`; what the device reports.
+///   `.otherDevice`, `.outOfMemory`; what the device reports.
 public func concatenate(_ parts: [Tensor], axis: Int) throws -> Tensor {
   guard let first = parts.first else {
     throw TensorError.badValue(operation: "cat", name: "list", value: "empty", expected: "at least one tensor")
   }
   guard first.shape.indices.contains(axis) else {
-    throw TensorError.badDimension(operation: "cat", dimension: axis + 1, rank: first.rank)
+    throw TensorError.badDimension(operation: "cat", dimension: axis, rank: first.rank)
   }
   var shape = first.shape
   shape[axis] = 0
   for part in parts {
+    _ = try first.backend(for: "cat", with: part)
     var expected = part.shape
     guard expected.count == shape.count else {
       throw TensorError.shapeMismatch(operation: "cat", lhs: first.shape, rhs: part.shape)
@@ -102,7 +103,7 @@ public func gatherRows(_ table: Tensor, _ ids: Tensor) throws -> Tensor {
     throw TensorError.badShape(operation: "gather", shape: table.shape, problem: .notAMatrix)
   }
   for id in try ids.integers() where id < 0 || id >= table.shape[0] {
-    throw TensorError.badIndex(operation: "gather", index: id + 1, count: table.shape[0])
+    throw TensorError.badIndex(operation: "gather", index: id, count: table.shape[0])
   }
   return try embedding(table, ids: try ids.converted(to: .i32), dtype: table.dtype)
 }

@@ -151,6 +151,7 @@ private func apply(_ operation: UnaryOperation, _ x: Float) -> Float {
   case .silu: x / (1 + expf(-x))
   case .relu: x > 0 ? x : x.isNaN ? x : 0
   case .gelu: 0.5 * x * (1 + tanhf(0.797_884_56 * (x + 0.044_715 * x * x * x)))
+  case .erf: erff(x)
   case .square: x * x
   case .reciprocal: 1 / x
   case .sign: x > 0 ? 1 : x < 0 ? -1 : x

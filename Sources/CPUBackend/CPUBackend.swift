@@ -43,6 +43,8 @@ public final class CPUBackend: RehearsalBackend, @unchecked Sendable {
 
   /// The name of the instruction set, such as "avx2".
   public var kernelName: String { String(describing: instructionSet) }
+  /// Whether nothing is computed.
+  package var isRehearsal: Bool { pool.isRehearsal }
   /// Threads that compute, the caller among them.
   public var threadCount: Int { pool.threadCount }
 

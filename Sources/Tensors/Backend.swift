@@ -70,7 +70,7 @@ public protocol Backend: AnyObject, Sendable {
   /// - Throws: what the device reports.
   func fill(_ target: Tensor, _ value: Double) throws
   /// Element i = low + (high - low) * u with u in [0, 1) the upper 24 bits of word i of the Philox stream, then rounded
-  /// to the dtype, which may give `high`.
+  /// to the dtype, or the largest number of the dtype below `high` where that would give `high`.
   /// - Throws: what the device reports.
   func fillUniform(_ target: Tensor, low: Double, high: Double, stream: RandomStream) throws
   /// Elements 2i and 2i + 1 are normal, by Box-Muller from words 2i and 2i + 1 of the Philox stream: mean + deviation *
@@ -158,8 +158,8 @@ public protocol Backend: AnyObject, Sendable {
   /// - Throws: what the device reports.
   func embeddingBackward(_ dRows: Tensor, ids: Tensor, into dTable: Tensor) throws
   /// y = x * rstd * (offset + weight) with rstd = 1 / sqrt(mean(x^2) + eps), kept in `rstd` [T],
-  /// f32; y has the dtype of x. The CPU rounds x * rstd to that dtype before the weight when the offset is 0, as
-  /// transformers' LlamaRMSNorm.
+  /// f32; y has the dtype of x. In bf16 x * rstd is rounded before the weight when the offset is 0, as in transformers'
+  /// LlamaRMSNorm.
   /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; what the device reports.
   func rmsNorm(_ x: Tensor, weight: Tensor, offset: Float, epsilon: Float, into y: Tensor, rstd: Tensor) throws
   /// dx += (or =) the gradient; dWeight f32 [D] += when given.
@@ -172,7 +172,7 @@ public protocol Backend: AnyObject, Sendable {
   /// - Throws: what the device reports.
   func rope(
     _ x: Tensor, heads: Int, headDim: Int, cosine: Tensor, sine: Tensor, positions: Tensor, inverse: Bool) throws
-  /// y = a(gate) * up with the activation a, elementwise.
+  /// y = a(gate) * up with the activation a, elementwise. In bf16 a(gate) is rounded before the product.
   /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; what the device reports.
   func gated(_ activation: GateActivation, gate: Tensor, up: Tensor, into y: Tensor) throws
   /// dGate = dy * a'(gate) * up and dUp = dy * a(gate), elementwise.
@@ -294,10 +294,11 @@ public enum GateActivation: Int32, Sendable, CaseIterable {
   case geluTanh
 }
 
-/// Functions of one f32 element. `gelu` is the tanh form, `round` takes halves to even, `sign` keeps 0 and NaN, `relu`
+/// Functions of one f32 element. `gelu` is the tanh form, `erf` the error function, `round` takes halves to even, `sign` keeps 0 and NaN, `relu`
 /// keeps NaN, `silu` is x sigmoid(x), `rsqrt` is 1 / sqrt(x).
 public enum UnaryOperation: Int32, Sendable, CaseIterable {
-  case negate, abs, exp, log, sqrt, rsqrt, sin, cos, tanh, sigmoid, silu, relu, gelu, square, reciprocal, sign, floor,
+  case negate, abs, exp, log, sqrt, rsqrt, sin, cos, tanh, sigmoid, silu, relu, gelu, erf, square, reciprocal, sign,
+    floor,
     ceil, round
 }
 

@@ -88,6 +88,7 @@ private func definition(_ operation: UnaryOperation, _ x: Double) -> Double {
   case .silu: x / (1 + exp(-x))
   case .relu: max(0, x)
   case .gelu: 0.5 * x * (1 + tanh((2 / Double.pi).squareRoot() * (x + 0.044715 * x * x * x)))
+  case .erf: erf(x)
   case .square: x * x
   case .reciprocal: 1 / x
   case .sign: x > 0 ? 1 : -1
