@@ -69,11 +69,11 @@ final class BlockAllocator: Sendable {
       for number in first..<min(first + 3, state.cache.count) {
         if let block = state.cache[number].popLast() {
           state.cachedByteCount -= block.size
-          Self.count(block.size, &state)
+          state.liveByteCount += block.size
           return (block, [])
         }
       }
-      Self.count(size, &state)
+      state.liveByteCount += size
       return (nil, Self.evict(&state))
     }
     for block in stale { release(block) }
@@ -90,19 +90,14 @@ final class BlockAllocator: Sendable {
       state.withLock { $0.liveByteCount -= size }
       return nil
     }
-    if touched > before {
-      block.touched = touched
-      state.withLock { state in
-        state.resident += touched - before
-        state.residentPeak = max(state.residentPeak, state.resident)
-      }
+    block.touched = touched
+    state.withLock { state in
+      // Only now: what was refused was never there.
+      state.peakByteCount = max(state.peakByteCount, state.liveByteCount)
+      state.resident += touched - before
+      state.residentPeak = max(state.residentPeak, state.resident)
     }
     return block
-  }
-
-  private static func count(_ size: Int, _ state: inout State) {
-    state.liveByteCount += size
-    state.peakByteCount = max(state.peakByteCount, state.liveByteCount)
   }
 
   func give(_ block: Block) {
@@ -128,7 +123,8 @@ final class BlockAllocator: Sendable {
   /// Picks cached blocks to release so that live and cached bytes stay within the allowance; largest first, since
   /// few calls then suffice. Those of the heap stay: freed among others that live on, they would be holes in it.
   private static func evict(_ state: inout State) -> [Block] {
-    let allowed = state.peakByteCount / slackDenominator * slackNumerator + freeAllowance
+    let highest = max(state.peakByteCount, state.liveByteCount)
+    let allowed = highest / slackDenominator * slackNumerator + freeAllowance
     var stale: [Block] = []
     guard state.liveByteCount + state.cachedByteCount > allowed else { return stale }
     for number in (sizeClass(mappingThreshold)..<state.cache.count).reversed() {
@@ -170,6 +166,9 @@ final class BlockAllocator: Sendable {
 
   /// Bytes written in blocks that are in use or cached, and the highest since `resetResidentPeak`.
   var resident: (now: Int, peak: Int) { state.withLock { ($0.resident, $0.residentPeak) } }
+
+  /// The highest sum of the blocks in use at once.
+  var peak: Int { state.withLock { $0.peakByteCount } }
 
   func resetResidentPeak() { state.withLock { $0.residentPeak = $0.resident } }
 

@@ -60,6 +60,26 @@ func storeElement(_ p: UnsafeMutableRawPointer, _ dtype: DType, _ index: Int, _ 
   }
 }
 
+/// The largest number of a dtype that is less than `bound`.
+private func largest(of dtype: DType, below bound: Double) -> Double {
+  guard dtype.isFloat else { return bound.rounded(.up) - 1 }
+  // Rounding goes to a neighbour, so that number is the rounded bound or the one below it.
+  let rounded = Float(bound)
+  switch dtype {
+  case .f16:
+    let half = Float16(rounded)
+    return Double(Double(half) < bound ? half : half.nextDown)
+  case .bf16:
+    let bits = bfloat16(rounded)
+    let value = Double(Float(bitPattern: UInt32(bits) << 16))
+    guard value >= bound else { return value }
+    // Of positive numbers the one with a smaller pattern is below, of negative ones that with a larger; 0 has one of each.
+    let below: UInt16 = bits & 0x7FFF == 0 ? 0x8001 : bits < 0x8000 ? bits - 1 : bits + 1
+    return Double(Float(bitPattern: UInt32(below) << 16))
+  default: return Double(Double(rounded) < bound ? rounded : rounded.nextDown)
+  }
+}
+
 private func bfloat16(_ value: Float) -> UInt16 {
   let bits = value.bitPattern
   if value.isNaN { return UInt16(truncatingIfNeeded: bits >> 16) | 0x40 }
@@ -155,16 +175,17 @@ extension CPUBackend {
 
   /// low + (high - low) * u in double precision, with u the upper 24 bits of word i of the stream, times 2^-24.
   ///
-  /// The target is contiguous. One Philox block gives four elements, so the values do not depend on the threads.
-  /// Rounding to the dtype may give `high` itself.
+  /// The target is contiguous. One Philox block gives four elements, so the values do not depend on the threads. Where
+  /// rounding to the dtype would give `high`, the element is the largest number of the dtype below.
   /// - Throws: Nothing.
   public func fillUniform(_ target: Tensor, low: Double, high: Double, stream: RandomStream) throws {
     let to = Shared(target.address)
     let dtype = target.dtype
+    let most = largest(of: dtype, below: high)
     forEachRandomBlock(of: target, stream, grain: 4096) { range, words in
       for (index, word) in zip(range, 0..<4) {
         let u = Double(words[word] >> 8) * 0x1p-24
-        storeElement(to.value, dtype, index, low + (high - low) * u)
+        storeElement(to.value, dtype, index, min(most, low + (high - low) * u))
       }
     }
   }

@@ -7,7 +7,7 @@ import Synchronization
 /// workers came. Which worker runs a chunk is not determined: a body must compute the same bits whoever runs it.
 ///
 /// Workers spin for a short while after a region, giving way to other threads, and then sleep. Regions do not nest: a
-/// body that calls `run` again executes it serially. One caller at a time.
+/// body that calls `run` again executes it serially, as the worker that it runs on. One caller at a time.
 package final class ThreadPool: @unchecked Sendable {
   package let threadCount: Int
   /// Regions end at once and run nothing; see `CPUBackend.init`.
@@ -23,7 +23,7 @@ package final class ThreadPool: @unchecked Sendable {
   private var body: (@Sendable (_ chunk: Int, _ worker: Int) -> Void)?
   private var chunkCount = 0
   private var isRunning = false
-  private var threads: [pthread_t] = []
+  private var threads: [(thread: pthread_t, worker: Int)] = []
   private var mutex = pthread_mutex_t()
   private var condition = pthread_cond_t()
   /// Pauses before a worker sleeps, about 0.2 ms; waking costs 50 us, so short gaps between regions are spun through.
@@ -44,7 +44,7 @@ package final class ThreadPool: @unchecked Sendable {
           seat.pool.work(seat.worker)
           return nil
         }, seat.toOpaque())
-      if status == 0 { threads.append(thread) } else { seat.release() }
+      if status == 0 { threads.append((thread, worker)) } else { seat.release() }
     }
   }
 
@@ -62,7 +62,8 @@ package final class ThreadPool: @unchecked Sendable {
   package func run(_ chunkCount: Int, _ body: @Sendable (_ chunk: Int, _ worker: Int) -> Void) {
     if isRehearsal { return }
     if threads.isEmpty || chunkCount <= 1 || isRunning {
-      for chunk in 0..<max(0, chunkCount) { body(chunk, 0) }
+      let worker = isRunning ? currentWorker : 0
+      for chunk in 0..<max(0, chunkCount) { body(chunk, worker) }
       return
     }
     withoutActuallyEscaping(body) { escaping in
@@ -96,6 +97,12 @@ package final class ThreadPool: @unchecked Sendable {
     run(count == 0 ? 0 : chunks) { chunk, worker in
       body(count * chunk / chunks..<count * (chunk + 1) / chunks, worker)
     }
+  }
+
+  /// The worker whose thread this is; the scratch of another one is in use.
+  private var currentWorker: Int {
+    let current = pthread_self()
+    return threads.first { pthread_equal($0.thread, current) != 0 }?.worker ?? 0
   }
 
   private func drain(_ body: @Sendable (Int, Int) -> Void, worker: Int) {
@@ -148,6 +155,6 @@ package final class ThreadPool: @unchecked Sendable {
     pthread_mutex_lock(&mutex)
     pthread_cond_broadcast(&condition)
     pthread_mutex_unlock(&mutex)
-    for thread in threads { pthread_join(thread, nil) }
+    for (thread, _) in threads { pthread_join(thread, nil) }
   }
 }

@@ -7,7 +7,8 @@ extension Backend {
   ///   the device reports.
   public func scale(_ x: Tensor, by factor: Tensor) throws { try copy(try evaluated(.multiply, x, factor), into: x) }
 
-  /// The product x * rstd stays f32 until it is stored; intermediate results are workspace.
+  /// Without an offset the product x * rstd is rounded to bf16 where that is the dtype of y, as on the CPU; otherwise it
+  /// stays f32 until it is stored. Intermediate results are workspace.
   /// - Throws: `TensorError.outOfMemory`; `TensorError.shapeMismatch` or `TensorError.elementCount` when shapes do not
   ///   fit; what the device reports.
   public func rmsNorm(
@@ -16,7 +17,10 @@ extension Backend {
     let rows = try x.rows(of: weight.elementCount)
     let means = try reducedRows(.mean, try evaluated(.square, rows))
     try unary(.rsqrt, try evaluated(.add, means, try scalar(epsilon)), into: rstd)
-    let result = try evaluated(.multiply, try normalised(rows, rstd), try evaluated(.add, weight, try scalar(offset)))
+    let normal = try normalised(rows, rstd)
+    let result = try evaluated(
+      .multiply, offset == 0 ? try rounded(normal, to: y.dtype) : normal,
+      try evaluated(.add, weight, try scalar(offset)))
     try copy(try result.viewed(y.shape), into: y)
   }
 
@@ -41,10 +45,10 @@ extension Backend {
     try self.accumulate(sums, scale: 1, into: dWeight, scale: 1)
   }
 
-  /// The activated gate and the product are f32 workspace.
+  /// The activated gate, rounded to bf16 where that is the dtype of y as on the CPU, and the product are workspace.
   /// - Throws: `TensorError.outOfMemory`; `TensorError.shapeMismatch` when shapes do not fit; what the device reports.
   public func gated(_ activation: GateActivation, gate: Tensor, up: Tensor, into y: Tensor) throws {
-    try copy(try evaluated(.multiply, try activated(activation, gate), up), into: y)
+    try copy(try evaluated(.multiply, try rounded(try activated(activation, gate), to: y.dtype), up), into: y)
   }
 
   /// dGate = dy * a'(gate) * up and dUp = dy * a(gate), both computed before either is stored.
@@ -110,6 +114,11 @@ extension Backend {
 
   private func normalised(_ rows: Tensor, _ rstd: Tensor) throws -> Tensor {
     try evaluated(.multiply, rows, try rstd.viewed([rows.shape[0], 1]))
+  }
+
+  /// A factor as the kernels of the CPU keep it before the next product: bf16 for activations in bf16, else f32.
+  private func rounded(_ x: Tensor, to dtype: DType) throws -> Tensor {
+    try dtype == .bf16 ? x.converted(to: .bf16, category: .workspace) : x
   }
 
   private func activated(_ activation: GateActivation, _ gate: Tensor) throws -> Tensor {

@@ -39,3 +39,30 @@ struct BlockAllocatorTests {
     }
   }
 }
+
+/// What is refused leaves no trace on the books.
+struct RefusedBlockTests {
+  private struct Refused: Error {}
+
+  /// The peak says what may be kept for reuse: were it that of a refused request, nothing would be given back.
+  @Test func aRefusedRequestDoesNotRaiseThePeak() throws {
+    let allocator = BlockAllocator()
+    let size = BlockAllocator.roundedByteCount(1 << 20)
+    #expect(throws: Refused.self) {
+      try allocator.take(BlockAllocator.roundedByteCount(1 << 33), touching: 1 << 33) { _ in throw Refused() }
+    }
+    #expect(allocator.resident.now == 0 && allocator.peak == 0)
+    let block = try #require(try allocator.take(size, touching: size) { _ in })
+    #expect(allocator.peak == size && allocator.resident.now == size)
+    allocator.give(block)
+    // Also one that would have been served from the cache.
+    #expect(throws: Refused.self) {
+      let bare = BlockAllocator()
+      bare.give(try #require(try bare.take(size, touching: 0) { _ in }))
+      let before = bare.peak
+      defer { #expect(bare.peak == before && bare.resident.now == 0) }
+      _ = try bare.take(size, touching: size) { _ in throw Refused() }
+    }
+    allocator.releaseCache()
+  }
+}
