@@ -59,7 +59,7 @@ public struct LoRA: LowRankMethod {
     guard (1...limit).contains(rank) else { throw AdapterError.badRank(module: module.name, rank: rank, limit: limit) }
     let numbers = [
       ("alpha", alpha, alpha.isFinite && alpha > 0, "a positive number"),
-      ("dropout", dropout, dropout >= 0 && dropout < 1, "a number in [0, 1)"),
+      ("dropout", dropout, dropout >= 0 && Float(dropout) < 1, "a number in [0, 1)"),
       ("lr", learningRateFactor, learningRateFactor.isFinite && learningRateFactor >= 0, "a factor of at least 0"),
     ]
     for (name, value, isGood, expected) in numbers where !isGood {

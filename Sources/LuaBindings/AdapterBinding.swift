@@ -8,7 +8,7 @@ extension Engine {
     Parameter("name", .string, "full dotted name of the module"),
     Parameter("rank", .count, "columns of B and rows of A"),
     Parameter("alpha", .positive, "the branch counts alpha / rank"),
-    Parameter("dropout", .number, default: "0", "share of the branch's inputs that are dropped, below 1"),
+    Parameter("dropout", .real(.rate), default: "0", "share of the branch's inputs that are dropped"),
     Parameter("lr", .positive, default: "1", "factor on the optimizer's learning rate"),
     Parameter("rslora", .boolean, default: "false", "scale by alpha / sqrt(rank) instead"),
     Parameter(

@@ -49,10 +49,10 @@ extension Engine {
       return (ids, labels)
     }
     let options = call.options("options")
-    if let denominator = options.int("denominator"), denominator < 1 {
-      throw call.invalid("denominator is \(denominator), expected at least 1")
+    guard options["micro"].isNil || options.int("step") != nil else {
+      throw call.invalid("micro counts the batches of a step; give step too")
     }
-    let masks = options.int("step").map { MaskNumber(step: $0, microBatch: options.int("micro") ?? 0) }
+    let masks = try options.int("step").map { try MaskNumber(step: $0, microBatch: options.int("micro") ?? 0) }
     return BatchObject(MicroBatch(try Batch(rows), denominator: options.int("denominator"), masks: masks))
   }
 
@@ -74,7 +74,7 @@ extension Engine {
       return try list.map { try self.sampleIndex($0, samples(call), call) }
     }
     let which = Parameter("numbers", .table, "list of sample numbers, from 1")
-    let number = Parameter("number", .integer, "of the sample, from 1")
+    let number = Parameter("number", .count, "of the sample, from 1")
     return NativeClass(
       "Samples",
       "Tokenized samples, packed: four bytes a token, and the ranges that are trained. Recipes use data sets.",
@@ -91,7 +91,7 @@ extension Engine {
           [
             Parameter("ids", .table, "token ids"),
             Parameter("trained", .table, "list of { first, last } positions in ids, from 1, ascending and apart"),
-            Parameter("dropped", .integer, optional: true, "tokens that were cut off; default 0"),
+            Parameter("dropped", .amount, default: "0", "tokens that were cut off"),
           ], returns: "integer"
         ) { call in
           let ids = try self.ids32(call["ids"], "ids", call)
@@ -128,11 +128,9 @@ extension Engine {
         },
         NativeFunction(
           "windows", "All tokens as one stream cut into samples of a length, every token trained.",
-          [Parameter("length", .integer, "tokens of a sample, at least 2")], returns: "Samples"
+          [Parameter("length", .whole(2...ParameterType.counts.upperBound), "tokens of a sample")], returns: "Samples"
         ) { call in
-          let length = try call.int("length")
-          guard length > 1 else { throw call.invalid("length is \(length), expected at least 2") }
-          return [.object(try samples(call).windows(length))]
+          [.object(try samples(call).windows(try call.int("length")))]
         },
         NativeFunction("batch", "The samples of a list of numbers as one batch.", [which], returns: "Batch") { call in
           [.object(BatchObject(MicroBatch(try samples(call).batch(try numbers(call)))))]
@@ -142,13 +140,12 @@ extension Engine {
           "A step over the samples of a list of numbers, in parts whose losses add up to the mean over all its trained "
             + "targets.",
           [
-            which, Parameter("size", .integer, "most samples of a part, at least 1"),
-            Parameter("step", .integer, "keys the dropout masks, with the number of the part"),
+            which, Parameter("size", .count, "most samples of a part"),
+            Parameter("step", .whole(MaskNumber.steps), "keys the dropout masks, with the number of the part"),
           ], returns: "Batch[]"
         ) { call in
-          let size = try call.int("size")
-          guard size > 0 else { throw call.invalid("size is \(size), expected at least 1") }
-          let parts = try samples(call).microBatches(try numbers(call), size: size, step: try call.int("step"))
+          let parts = try samples(call).microBatches(
+            try numbers(call), size: try call.int("size"), step: try call.int("step"))
           return [.table(call.state.list(parts.map { .object(BatchObject($0)) }))]
         },
       ],

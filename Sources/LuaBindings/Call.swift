@@ -120,11 +120,12 @@ extension NativeFunction {
       let value = index < arguments.count ? arguments[index] : .nil
       if value.isNil, parameter.isOptional { continue }
       guard parameter.type.accepts(value) else {
-        let got = index < arguments.count ? value.typeName : "no value"
-        // What a class holds is not said by its name, what a number is, is.
+        // A number out of its range needs a name; what a class holds is not said by its name.
+        let got = value.asDouble == nil ? value.typeName : "\(parameter.name) = \(value.shown)"
         let hint = if case .object = parameter.type { "\(parameter.name) is \(parameter.doc)" } else { "" }
         throw BindingError.badArgument(
-          number: index + 1, function: name, expected: parameter.type.name, got: got, hint: hint)
+          number: index + 1, function: name, expected: parameter.type.expected(insteadOf: value),
+          got: index < arguments.count ? got : "no value", hint: hint)
       }
       if case .options(let fields) = parameter.type, let table = value.asTable {
         try table.check(fields, function: name)
@@ -139,7 +140,6 @@ extension NativeFunction {
     return try body(
       Call(state: state, function: name, parameters: parameters, arguments: arguments, receiver: receiver))
   }
-
 }
 
 extension LuaTable {
@@ -154,7 +154,7 @@ extension LuaTable {
       }
       guard field.type.accepts(value) else {
         throw BindingError.badOption(
-          function: function, option: name, expected: field.type.name, got: value.typeName)
+          function: function, option: name, expected: field.type.expected(insteadOf: value), got: value.shown)
       }
       if case .options(let inner) = field.type, let nested = value.asTable {
         try nested.check(inner, function: function)

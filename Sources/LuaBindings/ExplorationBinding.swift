@@ -65,7 +65,7 @@ extension Engine {
       },
       NativeFunction(
         "attention", "Attention weights of a layer, f32 [heads, T, T], row = query; quadratic in T.",
-        [input, Parameter("layer", .integer, "number in the tensor names, from 0")], returns: "Tensor"
+        [input, Parameter("layer", .amount, "number in the tensor names, from 0")], returns: "Tensor"
       ) { call in
         let model = try call.receiver(as: LanguageModel.self)
         let ids = try self.ids(call, "input", special: true)
@@ -151,7 +151,7 @@ extension Engine {
     [
       NativeFunction(
         "topk", "The k largest elements of the last dimension, descending, and their positions from 1, i64.",
-        [Parameter("k", .integer, "how many")], returns: "Tensor, Tensor", example: "qlora.tensor{3, 1, 2}:topk(2)"
+        [Parameter("k", .count, "how many")], returns: "Tensor, Tensor", example: "qlora.tensor{3, 1, 2}:topk(2)"
       ) { call in
         let (values, positions) = try call.receiver(as: Tensor.self).largest(try call.int("k"))
         let places = try Tensor(integers: positions, shape: values.shape, on: self.backend).shifted(by: 1)
@@ -163,7 +163,7 @@ extension Engine {
           Parameter(
             "options",
             .options([
-              Parameter("bins", .integer, optional: true, "1 to 4096; default 20"),
+              Parameter("bins", .whole(1...4096), default: "20", "how many"),
               Parameter("low", .number, optional: true, "lower border; default the smallest element"),
               Parameter("high", .number, optional: true, "upper border; default the largest element"),
             ]), optional: true, "the options below")
@@ -172,10 +172,7 @@ extension Engine {
         let options = call.options("options")
         let (low, high) = (options.double("low"), options.double("high"))
         let bins = options.int("bins") ?? 20
-        guard (1...4096).contains(bins) else { throw call.invalid("bins must be 1 to 4096, got \(bins)") }
-        guard [low, high].allSatisfy({ $0?.isFinite ?? true }), (low ?? -.infinity) < (high ?? .infinity) else {
-          throw call.invalid("low and high must be finite and low below high")
-        }
+        if let low, let high, low >= high { throw call.invalid("low is \(low), expected a number below high, \(high)") }
         let histogram = try call.receiver(as: Tensor.self).histogram(bins: bins, low: low, high: high)
         let table = call.state.newTable()
         table["low"] = .number(histogram.low)
@@ -186,7 +183,7 @@ extension Engine {
       },
       NativeFunction(
         "pooled", "A matrix as means over at most rows x columns cells, f32; for drawing large ones.",
-        [Parameter("rows", .integer, "at most"), Parameter("columns", .integer, "at most")], returns: "Tensor",
+        [Parameter("rows", .count, "at most"), Parameter("columns", .count, "at most")], returns: "Tensor",
         example: "qlora.randn(100, 50):pooled(10, 10)"
       ) { call in
         let tensor = try call.receiver(as: Tensor.self)

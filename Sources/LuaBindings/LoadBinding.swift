@@ -52,7 +52,7 @@ extension Engine {
                 Parameter("block", .count, default: "64", "elements that share a scale"),
                 Parameter("double_quant", .boolean, default: "true", "quantize the scales too"),
                 Parameter("dtype", .string, optional: true, "of what stays in floating point; default as stored"),
-                Parameter("shard_bytes", .integer, optional: true, "most bytes of one file; default 5e9"),
+                Parameter("shard_bytes", .whole(1...(1 << 60)), default: "5000000000", "most bytes of one file"),
                 Parameter("on_module", .function, optional: true, "called with name, modules done, modules in all"),
               ]), optional: true, "the options below"),
           ], returns: "integer"
@@ -85,7 +85,8 @@ extension Engine {
           "tokenizer.train", "A byte-level BPE tokenizer from texts.",
           [
             Parameter("texts", .table, "list of texts"),
-            Parameter("options", .options([Parameter("vocab_size", .integer, "most tokens")]), "the options below"),
+            Parameter(
+              "options", .options([Parameter("vocab_size", .whole(1...1 << 24), "most tokens")]), "the options below"),
           ], returns: "Tokenizer"
         ) { call in
           let texts = try call.texts(try call.table("texts"), "texts")
@@ -113,9 +114,10 @@ extension Engine {
             Parameter(
               "options",
               .options([
-                Parameter("denominator", .integer, optional: true, "divides the loss instead of the batch's own count"),
-                Parameter("step", .integer, optional: true, "keys the dropout masks"),
-                Parameter("micro", .integer, optional: true, "number of the batch inside the step"),
+                Parameter("denominator", .count, optional: true, "divides the loss instead of the batch's own count"),
+                Parameter("step", .whole(MaskNumber.steps), optional: true, "keys the dropout masks"),
+                Parameter(
+                  "micro", .whole(MaskNumber.microBatches), default: "0", "number of the batch inside the step"),
               ]), optional: true, "the options below"),
           ], returns: "Batch", errors: "when a row is empty or its labels have another length"
         ) { call in [.object(try self.makeBatch(call))] },
@@ -197,9 +199,6 @@ extension Engine {
       options.denseType = dtype
     }
     options.shardByteCount = given.int("shard_bytes") ?? options.shardByteCount
-    guard options.shardByteCount > 0 else {
-      throw call.invalid("shard_bytes is \(options.shardByteCount), expected at least 1")
-    }
     return options
   }
 

@@ -21,7 +21,8 @@ extension Engine {
           return [.number(Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9)]
         },
         NativeFunction(
-          "isatty", "Whether a descriptor is a terminal.", [Parameter("fd", .integer, "1 or 2")], returns: "boolean"
+          "isatty", "Whether a descriptor is a terminal.", [Parameter("fd", .whole(0...Int(Int32.max)), "1 or 2")],
+          returns: "boolean"
         ) {
           call in [.bool(isatty(Int32(truncatingIfNeeded: try call.int("fd"))) == 1)]
         },
@@ -38,10 +39,13 @@ extension Engine {
           LuaState.setPolling(true)
           return [.bool(LuaState.takeInterrupt())]
         },
-        NativeFunction("exit", "Leaves the recipe with an exit code.", [Parameter("code", .integer, "0 to 255")]) {
+        NativeFunction(
+          "exit", "Leaves the recipe with an exit code.",
+          [Parameter("code", .whole(0...255), "what the program ends with")]
+        ) {
           call in
           let value = call.state.newTable()
-          value["exit_code"] = .integer(try call.int("code") & 255)
+          value["exit_code"] = .integer(try call.int("code"))
           value["silent"] = .bool(true)
           throw LuaError(message: "exit", value: .table(value))
         },
@@ -77,7 +81,7 @@ extension Engine {
           [
             path,
             Parameter(
-              "options", .options([Parameter("limit", .integer, optional: true, "most records")]), optional: true,
+              "options", .options([Parameter("limit", .amount, optional: true, "most records")]), optional: true,
               "the options below"
             ),
           ],

@@ -79,7 +79,7 @@ extension Engine {
       },
       NativeFunction(
         "tree", "The modules as text, with parameters, bytes and adapters.",
-        [Parameter("depth", .integer, optional: true, "levels shown, counted in parts of the names; default 5, all")],
+        [Parameter("depth", .count, default: "5", "levels shown, counted in parts of the names")],
         returns: "string"
       ) { call in [.string(try self.model(call).treeText(depth: call["depth"].asInt ?? 5))] },
       NativeFunction("parameters", "All tensors by name.", returns: "table<string, Tensor>") { call in

@@ -72,10 +72,14 @@ extension Engine {
           Parameter(
             "options",
             .options([
-              Parameter("max_new_tokens", .integer, default: "128", "most tokens to write"),
-              Parameter("temperature", .number, default: "0", "divides the logits; 0 takes the likeliest token"),
-              Parameter("top_k", .integer, default: "0", "keep the k likeliest tokens; 0 keeps all"),
-              Parameter("top_p", .number, default: "1", "keep the likeliest tokens of this probability"),
+              Parameter("max_new_tokens", .amount, default: "128", "most tokens to write"),
+              Parameter(
+                "temperature", .real(SamplingOptions.temperatures), default: "0",
+                "divides the logits; 0 takes the likeliest token"),
+              Parameter("top_k", .amount, default: "0", "keep the k likeliest tokens; 0 keeps all"),
+              Parameter(
+                "top_p", .real(SamplingOptions.probabilities), default: "1",
+                "keep the likeliest tokens of this probability"),
               Parameter("seed", .integer, default: "0", "seed of the draws"),
               Parameter("stop", .oneOf([.string, .table]), optional: true, "text or texts that end it"),
               Parameter("echo", .boolean, default: "false", "return the prompt too"),
@@ -160,7 +164,7 @@ extension Engine {
     let options = call.options("options")
     let prompt = try ids(call, "input", special: options.bool("special") ?? true)
     var generation = GenerationOptions(
-      maxTokens: max(0, options.int("max_new_tokens") ?? 128),
+      maxTokens: options.int("max_new_tokens") ?? 128,
       sampling: SamplingOptions(
         temperature: options.double("temperature") ?? 0, topK: options.int("top_k") ?? 0,
         topP: options.double("top_p") ?? 1, seed: UInt64(bitPattern: Int64(options.int("seed") ?? 0)))

@@ -18,7 +18,7 @@ extension Engine {
 
   /// Installs the classes and makes `require "qlora.native"` give the functions.
   package func install(in state: LuaState) {
-    state.wording = { "\($0)" + Remedy.text(for: $0) }
+    state.wording = { Remedy.words(for: $0) }
     for declared in classes { state.install(declared) }
     let native = state.newTable()
     for module in modules { state.install(module, into: native) }

@@ -30,7 +30,7 @@ package final class OptimizerObject: LuaObject {
   /// The rate of steps that name none.
   /// - Throws: `BindingError.invalid` for what is no rate.
   func setLearningRate(_ rate: Double) throws {
-    guard Hyperparameter.learningRate.range.contains(Float(rate)) else {
+    guard Hyperparameter.learningRate.range.contains(Double(Float(rate))) else {
       throw BindingError.invalid(
         function: "Optimizer.lr",
         message: "\(rate) is no learning rate; a number \(Hyperparameter.learningRate.range) expected")
@@ -67,9 +67,9 @@ extension Engine {
             Parameter(
               "options",
               .options([
-                Parameter("lr", .number, optional: true, "learning rate of this step"),
+                Parameter("lr", .real(.amount), optional: true, "learning rate of this step"),
                 Parameter(
-                  "grad_scale", .number, default: "1", "multiplies the gradients, as gradient_norm gives it"),
+                  "grad_scale", .real(.amount), default: "1", "multiplies the gradients, as gradient_norm gives it"),
               ]), optional: true, "the options below")
           ]
         ) { call in
@@ -132,6 +132,7 @@ extension Engine {
 
   var optimizerModule: NativeModule {
     let parameters = Parameter("parameters", .table, "list of tensors, from model:trainable()")
+    let limit = Parameter("max", .real(.limit), "largest norm; math.huge only measures")
     return NativeModule(
       "Optimizers.",
       OptimizerRule.all.map { rule in
@@ -142,13 +143,13 @@ extension Engine {
       } + [
         NativeFunction(
           "clip_grad_norm", "Norm of all gradients together; they are scaled down to `max` when it is larger.",
-          [parameters, Parameter("max", .number, "largest norm, above 0; math.huge only measures")], returns: "number"
+          [parameters, limit], returns: "number"
         ) { call in [.number(try Gradients.clip(try self.tensors(call), to: try call.double("max")))] },
         NativeFunction(
           "gradient_norm",
           "Norm of all gradients together, and the factor that brings it down to `max`, 1 when it is not larger. "
             + "`optimizer:step { grad_scale = factor }` applies it, which saves a pass over the gradients.",
-          [parameters, Parameter("max", .number, "largest norm, above 0; math.huge only measures")],
+          [parameters, limit],
           returns: "number, number"
         ) { call in
           let norm = try Gradients.norm(of: try self.tensors(call))

@@ -6,7 +6,8 @@ extension OptimizerRule {
   var luaOptions: [Parameter] {
     hyperparameters.map(\.luaOption) + (widths.count > 1 ? [widthOption] : []) + [
       Parameter("paged", .boolean, default: "false", "keep state within the budget, the rest in a file"),
-      Parameter("budget", .oneOf([.string, .integer]), optional: true, "bytes of resident state, \"256MiB\""),
+      Parameter(
+        "budget", .oneOf([.string, .whole(1...(1 << 60))]), optional: true, "bytes of resident state, \"256MiB\""),
       Parameter(
         "spill", .string, optional: true,
         "directory of the spill file; default the run directory, else TMPDIR, else /var/tmp"),
@@ -27,9 +28,7 @@ extension Hyperparameter {
       value == value.rounded() ? String(Int(value)) : String(value).replacing("e-0", with: "e-")
     }
     let standard = defaults.map { $0.map(text).joined(separator: ", ") }.map { count == 1 ? $0 : "{ \($0) }" }
-    let numbers = count == 1 ? "a number" : "\(count) numbers"
-    return Parameter(
-      name, count > 1 ? .table : .number, default: standard,
-      "\(meaning) (\(numbers) \(range))")
+    guard count > 1 else { return Parameter(name, .real(range), default: standard, meaning) }
+    return Parameter(name, .table, default: standard, "\(meaning) (\(count) numbers \(range))")
   }
 }

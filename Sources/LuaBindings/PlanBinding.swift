@@ -16,9 +16,10 @@ extension Engine {
           Parameter(
             "options",
             .options([
-              Parameter("batch", .count, "sequences of a step"),
-              Parameter("length", .count, "tokens of a sequence"),
-              Parameter("micro_batch", .count, optional: true, "sequences of a forward pass; default batch"),
+              Parameter("batch", .whole(1...1 << 20), "sequences of a step"),
+              Parameter("length", .whole(1...1 << 20), "tokens of a sequence"),
+              Parameter(
+                "micro_batch", .whole(1...1 << 20), optional: true, "sequences of a forward pass; default batch"),
               Parameter(
                 "checkpointing", .oneOf([.boolean, .count]), optional: true,
                 "recompute layers, so many together; default as the model is set"),
@@ -93,11 +94,6 @@ extension Engine {
 
   private func planRequest(_ call: Call, _ model: LanguageModel) throws -> PlanRequest {
     let options = call.options("options")
-    for name in ["micro_batch", "length", "batch"] {
-      if let value = options.int(name), !(1...1 << 20).contains(value) {
-        throw call.invalid("\(name) is \(value), expected 1 to \(1 << 20)")
-      }
-    }
     let (batch, length) = (options.int("batch") ?? 1, options.int("length") ?? 1)
     let microBatch = options.int("micro_batch") ?? batch
     guard microBatch <= batch else {

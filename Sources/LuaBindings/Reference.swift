@@ -60,13 +60,14 @@ extension Engine {
     case .rows(let declared): (fields, isList) = (state.records(declared) { record($0, state) }, true)
     default: break
     }
-    return state.record([
-      ("name", .string(parameter.name)), ("kinds", .string(parameter.type.kinds)),
-      ("optional", .bool(parameter.isOptional)), ("doc", .string(parameter.doc)),
-      ("initial", parameter.initial.map { .string($0) } ?? .nil),
-      ("choices", parameter.choices.isEmpty ? .nil : .table(state.list(parameter.choices.map { .string($0) }))),
-      ("fields", fields), ("is_list", .bool(isList)),
-    ])
+    return state.record(
+      parameter.type.bounds + [
+        ("name", .string(parameter.name)), ("kinds", .string(parameter.type.kinds)),
+        ("optional", .bool(parameter.isOptional)), ("doc", .string(parameter.doc)),
+        ("initial", parameter.initial.map { .string($0) } ?? .nil),
+        ("choices", parameter.choices.isEmpty ? .nil : .table(state.list(parameter.choices.map { .string($0) }))),
+        ("fields", fields), ("is_list", .bool(isList)),
+      ])
   }
 }
 
@@ -74,10 +75,37 @@ extension ParameterType {
   /// The kinds by which the library's own options are checked (stdlib/qlora/strict.lua), joined by "|".
   fileprivate var kinds: String {
     switch self {
-    case .count: "count"
-    case .positive: "positive"
+    case .real(.positive): "positive"
+    case .real, .element: "number"
+    case .whole(let range) where Self.isCount(range): "count"
+    case .whole: "integer"
     case .oneOf(let types): types.map(\.kinds).joined(separator: "|")
     default: name
+    }
+  }
+
+  private static func isCount(_ range: ClosedRange<Int>) -> Bool {
+    range.lowerBound == 1 && range.upperBound <= counts.upperBound
+  }
+
+  /// What bounds a number, where its kind does not say it: as in stdlib/qlora/strict.lua.
+  fileprivate var bounds: [(String, LuaValue)] {
+    switch self {
+    case .real(.finite), .real(.positive), .whole(Self.counts): []
+    case .real(let range):
+      [
+        (range.includesLower ? "at_least" : "above", range.lower.isFinite ? .number(range.lower) : .nil),
+        (range.includesUpper ? "at_most" : "below", range.upper.isFinite ? .number(range.upper) : .nil),
+        ("infinite", range.includesUpper && !range.upper.isFinite ? .bool(true) : .nil),
+      ]
+    case .whole(let range):
+      [
+        ("at_least", range.lowerBound == .min || Self.isCount(range) ? .nil : .integer(range.lowerBound)),
+        ("at_most", [.max, Self.counts.upperBound].contains(range.upperBound) ? .nil : .integer(range.upperBound)),
+      ]
+    case .element: [("infinite", .bool(true))]
+    case .oneOf(let types): types.flatMap(\.bounds)
+    default: []
     }
   }
 }

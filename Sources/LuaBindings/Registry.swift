@@ -3,59 +3,6 @@ import LuaRuntime
 // The bound API is data: each native function is declared once, and argument checks, help texts, the reference and the
 // annotations for editors are made from that declaration.
 
-/// What an argument or an option may be.
-package indirect enum ParameterType: Sendable {
-  case number
-  case integer
-  /// An integer of at least 1.
-  case count
-  /// A number above 0.
-  case positive
-  case string
-  case boolean
-  case table
-  case function
-  case any
-  /// An object of a bound class.
-  case object(String)
-  /// A table with named fields; any other key is an error.
-  case options([Parameter])
-  /// A list of tables with these fields, which the function checks as it reads them.
-  case rows([Parameter])
-  case oneOf([ParameterType])
-
-  /// The name in messages and in the reference.
-  package var name: String {
-    switch self {
-    case .number: "number"
-    case .integer: "integer"
-    case .count: "positive integer"
-    case .positive: "positive number"
-    case .string: "string"
-    case .boolean: "boolean"
-    case .table, .options, .rows: "table"
-    case .function: "function"
-    case .any: "any"
-    case .object(let name): name
-    case .oneOf(let types): types.map(\.name).joined(separator: "|")
-    }
-  }
-
-  func accepts(_ value: LuaValue) -> Bool {
-    switch (self, value) {
-    case (.any, _), (.string, .string), (.string, .bytes), (.boolean, .bool), (.table, .table), (.options, .table),
-      (.rows, .table), (.function, .function), (.number, .integer), (.number, .number):
-      true
-    case (.integer, _): value.asInt != nil
-    case (.count, _): (value.asInt ?? 0) >= 1
-    case (.positive, _): (value.asDouble ?? 0) > 0
-    case (.object(let name), .object(let object)): type(of: object).luaClassName == name
-    case (.oneOf(let types), _): types.contains { $0.accepts(value) }
-    default: false
-    }
-  }
-}
-
 /// One parameter of a function, or one field of an options table.
 package struct Parameter: Sendable {
   package let name: String
@@ -184,6 +131,10 @@ package enum BindingError: Error, CustomStringConvertible {
   case readOnly(className: String, field: String)
   /// A value that a field does not take.
   case badField(className: String, field: String, expected: String, got: String)
+  /// An index outside 1...count, as the program gave it.
+  case badIndex(operation: String, index: Int, count: Int)
+  /// A dimension that a tensor of `rank` dimensions does not have, as the program gave it.
+  case badDimension(operation: String, dimension: Int, rank: Int)
   case invalid(function: String, message: String)
 
   package var description: String {
@@ -210,6 +161,10 @@ package enum BindingError: Error, CustomStringConvertible {
       "\(className).\(field) cannot be assigned"
     case .badField(let className, let field, let expected, let got):
       "\(className).\(field) must be \(withArticle(expected)), got \(got)"
+    case .badIndex(let operation, let index, let count):
+      "\(operation): index \(index) is outside 1..\(count)\(index == 0 ? "; tensors count from 1, as Lua does" : "")"
+    case .badDimension(let operation, let dimension, let rank):
+      "\(operation): dimension \(dimension) does not exist, the tensor has \(rank)"
     case .invalid(let function, let message):
       "\(function): \(message)"
     }

@@ -7,8 +7,19 @@ import Training
 /// What a recipe or the command line can do about an error of the engine, which says what happened and where but knows
 /// neither. One line per case; a case that is not here needs no remedy, or none in those words.
 enum Remedy {
+  /// An error as Lua programs read it: the engine's words and the remedy. Lua counts from 1, the engine from 0.
+  static func words(for error: any Error) -> String {
+    switch error as? TensorError {
+    case .badIndex(let operation, let index, let count):
+      "\(BindingError.badIndex(operation: operation, index: index &+ 1, count: count))"
+    case .badDimension(let operation, let dimension, let rank):
+      "\(BindingError.badDimension(operation: operation, dimension: dimension &+ 1, rank: rank))"
+    default: "\(error)" + text(for: error)
+    }
+  }
+
   /// What follows the engine's words, with the sign that joins it; empty for an error without a remedy.
-  static func text(for error: any Error) -> String {
+  private static func text(for error: any Error) -> String {
     switch error {
     case let error as TensorError: text(error)
     case let error as ModelError: text(error)
@@ -21,7 +32,6 @@ enum Remedy {
 
   private static func text(_ error: TensorError) -> String {
     switch error {
-    case .badIndex(_, index: 0, _): "; tensors count from 1, as Lua does"
     case .dtypeMismatch(_, let lhs, _): "; convert one with :to(\"\(lhs.name)\")"
     case .outOfMemory(_, _, let limit):
       (limit == nil ? "" : " (--memory, or the machine's)")

@@ -20,7 +20,7 @@ extension Engine {
             Parameter("quant", .string, default: "\"nf4\"", choices: ["nf4", "fp4"], "4-bit type"),
             Parameter("block", .count, default: "64", "elements that share a scale"),
             Parameter("double_quant", .boolean, default: "true", "quantize the scales too"),
-            Parameter("shard_bytes", .integer, optional: true, "most bytes of one file; default 5e9"),
+            Parameter("shard_bytes", .whole(1...(1 << 60)), default: "5000000000", "most bytes of one file"),
             Parameter("seed", .integer, default: "0", "seed of the weights"),
             Parameter("on_module", .function, optional: true, "called with name, modules done, modules in all"),
           ]), "the options below"),

@@ -51,8 +51,8 @@ extension Engine {
         let target = try self.indexed(tensor, call.arguments.first ?? .nil, call)
         try self.requireLeaf(tensor, "index assignment")
         let value = call.arguments.count > 1 ? call.arguments[1] : .nil
-        if let number = value.asDouble {
-          try self.backend.fill(target, number)
+        if value.asDouble != nil {
+          try self.fill(target, value, "index assignment")
         } else if case .object(let object) = value, let source = object as? Tensor {
           try self.backend.copy(try source.broadcasted(to: target.shape), into: target)
         } else {
@@ -69,6 +69,24 @@ extension Engine {
     guard tensor.producer == nil else { throw TensorError.inPlaceOnGraph(operation: operation) }
   }
 
+  /// Sets all elements to a Lua number, exactly where the tensor holds integers.
+  func fill(_ target: Tensor, _ value: LuaValue, _ operation: String) throws {
+    guard let range = target.dtype.integers else { return try backend.fill(target, value.asDouble ?? 0) }
+    let number = try integer(value, in: range, of: target.dtype, operation)
+    try backend.copy(try Tensor(integers: [number], shape: [], on: backend).broadcasted(to: target.shape), into: target)
+  }
+
+  /// A number that a tensor of integers can hold.
+  func integer(_ value: LuaValue, in range: ClosedRange<Int>, of dtype: DType, _ operation: String) throws -> Int {
+    guard let number = value.asInt, range.contains(number) else {
+      throw BindingError.invalid(
+        function: operation,
+        message: "\(value.shown) is no \(dtype.name); a whole number from \(range.lowerBound) to \(range.upperBound) "
+          + "expected")
+    }
+    return number
+  }
+
   // MARK: Indexing
 
   /// x[i], x[{i, j}], x[{ {2, 4}, {} }].
@@ -78,7 +96,7 @@ extension Engine {
       throw call.invalid("an index is an integer or a table, got \(key.typeName)")
     }
     guard parts.count <= tensor.rank else {
-      throw TensorError.badDimension(operation: "index", dimension: parts.count, rank: tensor.rank)
+      throw BindingError.badDimension(operation: "index", dimension: parts.count, rank: tensor.rank)
     }
     var result = tensor
     var axis = 0
@@ -94,7 +112,7 @@ extension Engine {
         let first = try position(bounds[0], result.shape[axis])
         let last = try position(bounds[1], result.shape[axis])
         guard first <= last else {
-          throw TensorError.badIndex(operation: "index", index: bounds[1], count: result.shape[axis])
+          throw BindingError.badIndex(operation: "index", index: bounds[1], count: result.shape[axis])
         }
         result = try narrow(result, axis, first..<last + 1)
       }
@@ -105,7 +123,7 @@ extension Engine {
 
   private func element(_ tensor: Tensor, _ axis: Int, _ index: Int) throws -> Tensor {
     guard tensor.shape.indices.contains(axis) else {
-      throw TensorError.badDimension(operation: "index", dimension: axis + 1, rank: tensor.rank)
+      throw BindingError.badDimension(operation: "index", dimension: axis + 1, rank: tensor.rank)
     }
     return try select(tensor, axis, try position(index, tensor.shape[axis]))
   }
@@ -114,7 +132,7 @@ extension Engine {
   private func position(_ index: Int, _ count: Int) throws -> Int {
     let position = index > 0 ? index - 1 : count + index
     guard index != 0, position >= 0, position < count else {
-      throw TensorError.badIndex(operation: "index", index: index, count: count)
+      throw BindingError.badIndex(operation: "index", index: index, count: count)
     }
     return position
   }
@@ -149,7 +167,7 @@ extension Engine {
     let dimension = value.asInt ?? 0
     let axis = dimension > 0 ? dimension - 1 : rank + dimension
     guard dimension != 0, axis >= 0, axis < rank else {
-      throw TensorError.badDimension(operation: operation, dimension: dimension, rank: rank)
+      throw BindingError.badDimension(operation: operation, dimension: dimension, rank: rank)
     }
     return axis
   }

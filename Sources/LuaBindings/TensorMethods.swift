@@ -83,12 +83,19 @@ extension Engine {
       method("detach", "The same elements without a place in the gradient graph.") { tensor, _ in tensor.detached() },
       method(
         "narrow", "Elements first..first+length-1 of a dimension.",
-        [dimension, Parameter("first", .integer, "from 1"), Parameter("length", .integer, "how many")]
+        [
+          dimension, Parameter("first", .whole(1 ... .max), "from 1"),
+          Parameter("length", .whole(0 ... .max), "how many"),
+        ]
       ) { tensor, call in
         let axis = try self.axis(call["dimension"], tensor.rank, "narrow")
         let (first, length) = (try call.int("first"), try call.int("length"))
-        guard first >= 1, length >= 0, first <= tensor.shape[axis], length <= tensor.shape[axis] - first + 1 else {
-          throw TensorError.badIndex(operation: "narrow", index: first, count: tensor.shape[axis])
+        guard first <= tensor.shape[axis] else {
+          throw BindingError.badIndex(operation: "narrow", index: first, count: tensor.shape[axis])
+        }
+        let most = tensor.shape[axis] - first + 1
+        guard length <= most else {
+          throw call.invalid("length is \(length), expected 0 to \(most) from element \(first) on")
         }
         return try narrow(tensor, axis, first - 1..<first - 1 + length)
       },
@@ -105,7 +112,7 @@ extension Engine {
   }
 
   var arithmeticMethods: [NativeFunction] {
-    let other = Parameter("other", .oneOf([.object("Tensor"), .number]), "a tensor that broadcasts, or a number")
+    let other = Parameter("other", .oneOf([.object("Tensor"), .element]), "a tensor that broadcasts, or a number")
     let named: [(String, BinaryOperation)] = [
       ("add", .add), ("sub", .subtract), ("mul", .multiply), ("div", .divide), ("pow", .power), ("maximum", .maximum),
       ("minimum", .minimum), ("eq", .equal), ("ne", .notEqual), ("lt", .less), ("le", .lessEqual), ("gt", .greater),
@@ -113,7 +120,7 @@ extension Engine {
     ]
     let unaries: [(String, UnaryOperation)] = [
       ("neg", .negate), ("abs", .abs), ("exp", .exp), ("log", .log), ("sqrt", .sqrt), ("rsqrt", .rsqrt), ("sin", .sin),
-      ("cos", .cos), ("tanh", .tanh), ("sigmoid", .sigmoid), ("silu", .silu), ("relu", .relu), ("gelu", .gelu),
+      ("cos", .cos), ("tanh", .tanh), ("sigmoid", .sigmoid), ("silu", .silu), ("relu", .relu), ("erf", .erf),
       ("square", .square), ("reciprocal", .reciprocal), ("sign", .sign), ("floor", .floor), ("ceil", .ceil),
       ("round", .round),
     ]
@@ -128,17 +135,33 @@ extension Engine {
         method("matmul", "Matrix product in f32.", [Parameter("other", .object("Tensor"), "right factor")]) {
           tensor, call in
           try matmul(tensor, try call.object("other", as: Tensor.self))
-        }
+        },
+        method(
+          "gelu",
+          "Element by element GELU, f32: the tanh form 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), as the models "
+            + "compute it, or x (1 + erf(x / sqrt(2))) / 2 for \"none\", which is PyTorch's default.",
+          [
+            Parameter(
+              "approximate", .string, default: "\"tanh\"", choices: ["tanh", "none"], "how it is approximated")
+          ]
+        ) { tensor, call in
+          switch call["approximate"].asString ?? "tanh" {
+          case "tanh": return try unary(.gelu, tensor)
+          case "none": return try exactGELU(tensor)
+          case let other: throw call.invalid("approximate must be \"tanh\" or \"none\", got \"\(other)\"")
+          }
+        },
       ]
   }
 
   var reductionMethods: [NativeFunction] {
     let dimension = Parameter("dimension", .integer, optional: true, "counted from 1; all elements when omitted")
-    let reductions: [(String, Reduction)] = [
-      ("sum", .sum), ("mean", .mean), ("max", .maximum), ("min", .minimum),
+    let ties = " Of equal elements the first along a dimension gets the gradient, of all elements each its part."
+    let reductions: [(name: String, operation: Reduction, more: String)] = [
+      ("sum", .sum, ""), ("mean", .mean, ""), ("max", .maximum, ties), ("min", .minimum, ties),
     ]
-    return reductions.map { name, operation in
-      method(name, "\(name) over a dimension or over all elements.", [dimension]) { tensor, call in
+    return reductions.map { name, operation, more in
+      method(name, "\(name) over a dimension or over all elements.\(more)", [dimension]) { tensor, call in
         let axis = try call["dimension"].isNil ? nil : self.axis(call["dimension"], tensor.rank, name)
         return try reduce(operation, tensor, axis: axis)
       }
@@ -163,13 +186,15 @@ extension Engine {
         return []
       },
       NativeFunction(
-        "quantize", "Blockwise 4-bit quantization with the bytes of bitsandbytes.",
+        "quantize",
+        "Blockwise 4-bit quantization with the bytes of bitsandbytes; with `double` each scale gets the nearest code, which "
+          + "its CPU kernel misses now and then.",
         [
           Parameter(
             "options",
             .options([
               Parameter("type", .string, default: "\"nf4\"", choices: ["nf4", "fp4", "int4"], "4-bit type"),
-              Parameter("block", .integer, default: "64", "elements that share a scale, 32 to 4096"),
+              Parameter("block", .whole(32...4096), default: "64", "elements that share a scale, a power of two"),
               Parameter("double", .boolean, default: "true", "quantize the scales too"),
             ]), optional: true, "the options below")
         ], returns: "QuantizedTensor", example: "qlora.randn(64, 64):quantize{ type = \"nf4\" }"
@@ -190,10 +215,14 @@ extension Engine {
     let operations: [(String, BinaryOperation)] = [
       ("add_", .add), ("sub_", .subtract), ("mul_", .multiply), ("div_", .divide),
     ]
-    let other = Parameter("other", .oneOf([.object("Tensor"), .number]), "a tensor that broadcasts, or a number")
+    let other = Parameter("other", .oneOf([.object("Tensor"), .element]), "a tensor that broadcasts, or a number")
     return operations.map { name, operation in
       method(name, "\(name.dropLast()) in place; returns the tensor.", [other]) { tensor, call in
         try self.requireLeaf(tensor, name)
+        // The result is f32, which would round integers.
+        guard tensor.dtype.isFloat else {
+          throw TensorError.badDType(operation: name, got: tensor.dtype, expected: [.f32, .bf16, .f16])
+        }
         let result = try GradientMode.disabled { try binary(operation, tensor, try self.operand("other", of: call)) }
         guard result.shape == tensor.shape else {
           throw TensorError.shapeMismatch(operation: name, lhs: tensor.shape, rhs: result.shape)
@@ -202,10 +231,10 @@ extension Engine {
         return tensor
       }
     } + [
-      method("fill_", "Sets every element; returns the tensor.", [Parameter("value", .number, "the value")]) {
+      method("fill_", "Sets every element; returns the tensor.", [Parameter("value", .element, "the value")]) {
         tensor, call in
         try self.requireLeaf(tensor, "fill_")
-        try self.backend.fill(tensor, try call.double("value"))
+        try self.fill(tensor, call["value"], "fill_")
         return tensor
       },
       method("copy_", "Copies the elements of another tensor.", [Parameter("source", .object("Tensor"), "from where")])

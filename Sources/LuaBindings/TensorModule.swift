@@ -20,7 +20,7 @@ extension Engine {
         NativeFunction(
           "tensor", "A tensor from nested tables of numbers.",
           [
-            Parameter("values", .oneOf([.table, .number]), "numbers, or tables of equal length"),
+            Parameter("values", .oneOf([.table, .element]), "numbers, or tables of equal length"),
             Parameter(
               "options",
               .options([
@@ -40,7 +40,7 @@ extension Engine {
         },
         NativeFunction(
           "full", "All one value, f32.",
-          [Parameter("sizes", .table, "list of sizes"), Parameter("value", .number, "the value")],
+          [Parameter("sizes", .table, "list of sizes"), Parameter("value", .element, "the value")],
           returns: "Tensor", example: "qlora.full({2, 2}, 7)"
         ) { call in
           let tensor = try Tensor(empty: try self.shape(call), on: self.backend)
@@ -62,7 +62,7 @@ extension Engine {
           return [self.value(try Tensor(from: start, to: stop, by: step, on: self.backend), call.state)]
         },
         NativeFunction(
-          "eye", "The unit matrix, f32.", [Parameter("size", .integer, "number of rows")], returns: "Tensor",
+          "eye", "The unit matrix, f32.", [Parameter("size", .whole(0...32768), "number of rows")], returns: "Tensor",
           example: "qlora.eye(3)"
         ) { call in
           [self.value(try Tensor(identity: try call.int("size"), on: self.backend), call.state)]
@@ -128,10 +128,9 @@ extension Engine {
         },
         NativeFunction(
           "threads", "Number of worker threads; sets it first when given.",
-          [Parameter("count", .integer, optional: true, "1 to 1024")], returns: "integer"
+          [Parameter("count", .whole(1...1024), optional: true, "the new number")], returns: "integer"
         ) { call in
           if let count = call["count"].asInt {
-            guard (1...1024).contains(count) else { throw call.invalid("count must be 1 to 1024, got \(count)") }
             try self.backend.setThreadCount(count)
           }
           return [.integer(self.backend.threadCount)]
@@ -155,20 +154,25 @@ extension Engine {
   private func tensor(_ call: Call) throws -> Tensor {
     let name = call.options("options").string("dtype") ?? "f32"
     guard let dtype = DType(name: name) else { throw call.invalid("unknown dtype '\(name)'") }
-    var shape: [Int] = []
-    var values: [Double] = []
+    var (shape, floats, integers): ([Int], [Float], [Int]) = ([], [], [])
+    func add(_ value: LuaValue, _ number: Double) throws {
+      if let range = dtype.integers {
+        integers.append(try integer(value, in: range, of: dtype, call.function))
+      } else {
+        floats.append(Float(number))
+      }
+    }
     func visit(_ value: LuaValue, _ depth: Int) throws {
       if let number = value.asDouble {
         guard depth == shape.count else { throw call.invalid("rows have different depths") }
-        values.append(number)
-        return
+        return try add(value, number)
       }
       guard let list = value.asTable, depth < 8 else {
         throw call.invalid("a table of numbers expected, got \(value.typeName)")
       }
       let elements = list.elements
       if depth == shape.count {
-        guard values.isEmpty else { throw call.invalid("rows have different depths") }
+        guard floats.isEmpty, integers.isEmpty else { throw call.invalid("rows have different depths") }
         shape.append(elements.count)
       }
       guard shape[depth] == elements.count else {
@@ -177,8 +181,11 @@ extension Engine {
       for element in elements { try visit(element, depth + 1) }
     }
     try visit(call["values"], 0)
-    let wide = try Tensor(values.map { Float($0) }, shape: shape.isEmpty ? [1] : shape, on: backend)
-    return dtype == .f32 ? wide : try wide.converted(to: dtype)
+    let wanted = shape.isEmpty ? [1] : shape
+    let wide =
+      try dtype.isFloat
+      ? Tensor(floats, shape: wanted, on: backend) : Tensor(integers: integers, shape: wanted, on: backend)
+    return dtype == wide.dtype ? wide : try wide.converted(to: dtype)
   }
 
   private func join(_ call: Call, stacks: Bool) throws -> Tensor {

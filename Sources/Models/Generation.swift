@@ -7,7 +7,7 @@ extension Double {
 
 /// When generation stops and what it tells on the way.
 public struct GenerationOptions {
-  /// Most new tokens; 0 or less gives none.
+  /// Most new tokens, at least 0.
   public var maxTokens: Int
   /// How a token is drawn.
   public var sampling: SamplingOptions
@@ -17,8 +17,8 @@ public struct GenerationOptions {
   public var stopTexts: [String] = []
   /// Whether the text of `generateText` begins with that of the prompt.
   public var echoes = false
-  /// Ids from here on are never drawn; a model may have more rows than its tokenizer has tokens. Below 1 counts as 1,
-  /// nil limits nothing.
+  /// Ids from here on are never drawn, at least 1; a model may have more rows than its tokenizer has tokens. nil limits
+  /// nothing.
   public var vocabularyLimit: Int?
   /// Go on after an end-of-sequence token of the model, as if it were any other.
   public var ignoresEndOfSequence: Bool
@@ -49,26 +49,28 @@ public struct GenerationOptions {
 extension LanguageModel {
   /// Continues `prompt` token by token with a key-value cache.
   /// - Returns: the new ids; a stop token is not among them. Ends early at the model's last position.
-  /// - Throws: `ModelError.tooLong` when the prompt leaves no position for a new token; `.headerOnly`, `.emptyInput`,
-  ///   `.tokenOutOfRange`; `.unreadableWeights` when streamed; `.badReplacement`, `.recursiveHook` and what a hook
+  /// - Throws: `TensorError.badValue` for a number of the options that is out of its range; `ModelError.tooLong` when the
+  ///   prompt leaves no position for a new token; `.headerOnly`, `.emptyInput`, `.tokenOutOfRange`; `.unreadableWeights` when streamed; `.badReplacement`, `.recursiveHook` and what a hook
   ///   throws; `.badAdapterOutput` and what an adapter's method throws; what `onToken` throws;
   ///   `TensorError.outOfMemory`, and `.noThread` when streaming starts.
   public func generate(_ prompt: [Int32], _ options: GenerationOptions) throws -> [Int32] {
     guard isLoaded else { throw ModelError.headerOnly(operation: "generate") }
     let ends = options.ignoresEndOfSequence ? [] : spec.eosTokenIDs.map { Int32($0) }
     let stops = options.stopTokens.union(ends)
+    try (0 ... .max).require(options.maxTokens, "max_new_tokens", operation: "generate")
+    if let limit = options.vocabularyLimit { try (1 ... .max).require(limit, "vocabularyLimit", operation: "generate") }
     guard options.maxTokens <= 0 || prompt.count < spec.maxPositions else {
       throw ModelError.tooLong(tokens: prompt.count + 1, limit: spec.maxPositions)
     }
     let room = min(options.maxTokens, spec.maxPositions - prompt.count)
     let cache = try KeyValueCache(self, capacity: prompt.count + max(0, room))
-    var sampler = Sampler(options.sampling)
+    var sampler = try Sampler(options.sampling)
     var generated: [Int32] = []
     var pending = prompt
     while generated.count < room {
       let token = try step(pending, cache: cache).withHostBytes { bytes in
         let logits = bytes.bindMemory(to: Float.self)
-        return Int32(sampler.next(.init(rebasing: logits.prefix(max(1, options.vocabularyLimit ?? logits.count)))))
+        return Int32(try sampler.next(.init(rebasing: logits.prefix(options.vocabularyLimit ?? logits.count))))
       }
       if stops.contains(token) { break }
       generated.append(token)

@@ -99,27 +99,28 @@ public final class LanguageModel {
   /// - Parameters:
   ///   - batch: sequences of at most `spec.maxPositions` tokens each.
   ///   - denominator: divides the sum instead of the batch's own count, for exact accumulation over several batches of
-  ///     one step; below 1 counts as 1.
+  ///     one step; at least 1.
   ///   - masks: the dropout masks; nil takes those not used yet.
   ///   - isTraining: whether dropout is active.
   /// - Returns: f32 [1].
   /// - Throws: `ModelError.headerOnly`, `.noTrainedTokens`, `.tokenOutOfRange`, `.tooLong`; `.unreadableWeights` when
   ///   streamed; `.badReplacement`, `.recursiveHook` and what a hook throws; `.badAdapterOutput` and what an adapter's
-  ///   method throws; `TensorError.outOfMemory`, `.noThread` when streaming starts, and `.spillFailed` with a
-  ///   `activationStore`.
+  ///   method throws; `TensorError.badValue` for a denominator or a `checkpointInterval` below 1, `.outOfMemory`,
+  ///   `.noThread` when streaming starts, and `.spillFailed` with a `activationStore`.
   public func loss(
     _ batch: Batch, denominator: Int? = nil, masks: MaskNumber? = nil, isTraining: Bool = true
   ) throws -> Tensor {
     guard isLoaded else { throw ModelError.headerOnly(operation: "loss") }
     let trained = batch.trainedTokenCount
     guard trained > 0 else { throw ModelError.noTrainedTokens }
+    if let denominator { try (1 ... .max).require(denominator, "denominator", operation: "loss") }
     let context = isTraining ? context(masks: masks ?? nextMasks()) : evaluation
     let hidden = try finished(try hiddenStates(batch, context))
     let head = outputModule
     guard let weight = head.linearWeight else { throw ModelError.notLoaded(module: head.name) }
     try check(batch.targets.filter { $0 != -100 })
     let targets = try Tensor(ids: batch.targets, on: backend)
-    let scale = 1 / Float(max(1, denominator ?? trained))
+    let scale = 1 / Float(denominator ?? trained)
     // Hooks see the logits and the gradients of an adapter need them, so they are kept whole then.
     if head.kind == .linear, !head.hooks.isEmpty || head.adapter != nil && context.usesAdapters {
       return try crossEntropy(try head(hidden, context), labels: targets, scale: scale)
@@ -155,7 +156,7 @@ public final class LanguageModel {
 
   private func nextMasks() -> MaskNumber {
     dropoutStep += 1
-    return MaskNumber(dropoutStep)
+    return MaskNumber(unnamed: dropoutStep)
   }
 
   private func context(masks: MaskNumber) -> ForwardContext {
@@ -213,8 +214,9 @@ public final class LanguageModel {
       }
     }
     if checkpointing || stream != nil {
+      try (1 ... .max).require(checkpointInterval, "checkpointInterval", operation: "forward")
       for start in stride(from: 0, to: spec.layerCount, by: checkpointInterval) {
-        let layers = start..<min(start + checkpointInterval, spec.layerCount)
+        let layers = start..<start + min(checkpointInterval, spec.layerCount - start)
         hidden = try checkpointed(hidden, in: activationStore) { try pass(layers, $0) }
       }
     } else {

@@ -23,12 +23,21 @@ public struct MaskNumber: Sendable, Equatable {
   /// The step of `RandomStream`.
   public let value: Int
 
-  init(_ value: Int) { self.value = value }
+  /// What a step may be.
+  package static let steps = 0...(1 << 32) - 1
+  /// What the number of a micro-batch may be.
+  package static let microBatches = 0...(1 << 30) - 1
 
-  /// The masks of a micro-batch, counted from 1, of a step; no two share theirs for steps below 2^32.
-  public init(step: Int, microBatch: Int) {
+  /// The masks of the n-th loss that names none, from 1. They are below 0, where no step has any.
+  init(unnamed n: Int) { value = -n }
+
+  /// The masks of a micro-batch, counted from 1, of a step; no two share theirs.
+  /// - Throws: `TensorError.badValue` for a step outside 0..<2^32 and a micro-batch outside 0..<2^30.
+  public init(step: Int, microBatch: Int) throws(TensorError) {
+    try Self.steps.require(step, "step", operation: "batch")
+    try Self.microBatches.require(microBatch, "micro", operation: "batch")
     // Twelve bits for the micro-batch as ever, so that runs go on with their masks; what is beyond lies above the step.
-    value = (step &* 4096) &+ (microBatch & 4095) &+ 1 &+ ((microBatch >> 12) &<< 44)
+    value = step * 4096 + (microBatch & 4095) + 1 + (microBatch >> 12) << 44
   }
 }
 

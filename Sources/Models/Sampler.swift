@@ -2,11 +2,11 @@ import Tensors
 
 /// How the next token is chosen from logits.
 public struct SamplingOptions: Sendable {
-  /// Divides the logits; 0 or less is greedy.
+  /// Divides the logits, at least 0; 0 is greedy.
   public var temperature: Double
-  /// Keep the k most likely tokens; 0 or less keeps all.
+  /// Keep the k most likely tokens, at least 0; 0 keeps all.
   public var topK: Int
-  /// Keep the smallest set of tokens whose probability reaches this; 1 or more keeps all, 0 or less the likeliest.
+  /// Keep the smallest set of tokens whose probability reaches this, in [0, 1]; 1 keeps all, 0 the likeliest.
   public var topP: Double
   /// Fixes all draws.
   public var seed: UInt64
@@ -18,6 +18,19 @@ public struct SamplingOptions: Sendable {
     self.topP = topP
     self.seed = seed
   }
+
+  /// What a temperature may be.
+  package static let temperatures = NumberRange.amount
+  /// What `topP` may be.
+  package static let probabilities = NumberRange.share
+
+  /// Checks the numbers.
+  /// - Throws: `TensorError.badValue` with the name, the value and the range of one that is out of it.
+  public func check() throws(TensorError) {
+    try Self.temperatures.require(temperature, "temperature", operation: "generate")
+    try (0 ... .max).require(topK, "top_k", operation: "generate")
+    try Self.probabilities.require(topP, "top_p", operation: "generate")
+  }
 }
 
 /// Draws tokens from logits; the i-th draw of a seed is always the same.
@@ -28,14 +41,18 @@ public struct Sampler {
   private var state: UInt64
 
   /// Starts the draws of the seed anew.
-  public init(_ options: SamplingOptions) {
+  /// - Throws: `TensorError.badValue` for options that are out of their ranges.
+  public init(_ options: SamplingOptions) throws(TensorError) {
+    try options.check()
     self.options = options
     self.state = options.seed &+ 0x9E37_79B9_7F4A_7C15
   }
 
-  /// The next token's index in [V] logits, of which there must be one at least. A NaN is not drawn unless all are NaN:
-  /// then 0. Equal logits come in the order of their indices. Each call takes one draw, also when greedy.
-  public mutating func next(_ logits: UnsafeBufferPointer<Float>) -> Int {
+  /// The next token's index in [V] logits. A NaN is not drawn unless all are NaN: then 0. Equal logits come in the order
+  /// of their indices. Each call takes one draw, also when greedy.
+  /// - Throws: `ModelError.emptyInput` without logits.
+  public mutating func next(_ logits: UnsafeBufferPointer<Float>) throws(ModelError) -> Int {
+    guard !logits.isEmpty else { throw .emptyInput(operation: "sample") }
     let draw = uniform()
     let best = argmax(logits)
     let temperature = options.temperature
@@ -47,7 +64,8 @@ public struct Sampler {
     // vocabulary takes longer than computing its logits.
     var reach = 8.0
     while true {
-      let isWhole = reach * temperature > 1e4
+      // Weights beyond that reach are 0, however small the temperature.
+      let isWhole = reach * temperature > 1e4 || reach > 1e3
       let least = isWhole ? -Float.infinity : Float(top - reach * temperature)
       var candidates = logits.indices.filter { logits[$0] >= least }
       candidates.sort { logits[$0] > logits[$1] || logits[$0] == logits[$1] && $0 < $1 }

@@ -154,10 +154,10 @@ public final class Samples {
   }
 
   /// All tokens as one stream cut into samples of `length`, every token trained. The last sample holds the rest. A rest
-  /// of one token is left out, since it would have nothing to predict. So a length of 1 gives no samples; below 1
-  /// nothing is cut.
-  /// - Throws: `TensorError.outOfMemory`.
+  /// of one token is left out, since it would have nothing to predict.
+  /// - Throws: `TensorError.badValue` for a length below 2; `TensorError.outOfMemory`.
   public func windows(_ length: Int) throws -> Samples {
+    try (2 ... .max).require(length, "length", operation: "windows")
     let cut = Samples(on: backend, tokenizer: tokenizer)
     var window: [Int32] = []
     for number in indices {
@@ -184,17 +184,19 @@ public final class Samples {
   /// trained targets of the step, however it is cut.
   /// - Parameters:
   ///   - numbers: the samples of the step, in this order.
-  ///   - size: most samples in a part; below 1 counts as 1.
+  ///   - size: most samples in a part, at least 1.
   ///   - step: counted from 1; with the number of the part it keys the dropout masks.
   /// - Returns: the parts, ceil(numbers / size) of them; none for no numbers.
-  /// - Throws: `ModelError.noSuchSample`.
+  /// - Throws: `ModelError.noSuchSample`; `TensorError.badValue` for a size below 1 or a step outside 0..<2^32.
   public func microBatches(_ numbers: some Collection<Int>, size: Int, step: Int) throws -> [MicroBatch] {
+    try (1 ... .max).require(size, "size", operation: "micro_batches")
     let numbers = Array(numbers)
     let denominator = try numbers.reduce(0) { $0 + (try trainedTargets($1)) }
-    return try stride(from: 0, to: numbers.count, by: max(1, size)).enumerated().map { position, start in
+    return try stride(from: 0, to: numbers.count, by: min(size, max(1, numbers.count))).enumerated().map {
+      position, start in
       MicroBatch(
-        try batch(numbers[start..<min(start + max(1, size), numbers.count)]), denominator: denominator,
-        masks: MaskNumber(step: step, microBatch: position + 1))
+        try batch(numbers[start..<start + min(size, numbers.count - start)]), denominator: denominator,
+        masks: try MaskNumber(step: step, microBatch: position + 1))
     }
   }
 }

@@ -107,9 +107,9 @@ public final class Optimizer {
   public func step(learningRate: Double? = nil, gradientScale: Float = 1) throws {
     let rate = learningRate ?? Double(options.learningRate)
     for (name, value) in [("lr", Float(rate)), ("gradient scale", gradientScale)]
-    where !HyperparameterRange.amount.contains(value) {
+    where !NumberRange.amount.contains(Double(value)) {
       throw OptimizerError.badOption(
-        name: name, value: String(value), expected: "a number \(HyperparameterRange.amount)")
+        name: name, value: String(value), expected: "a number \(NumberRange.amount)")
     }
     for parameter in parameters {
       guard let gradient = parameter.tensor.gradient else { continue }

@@ -29,6 +29,16 @@ public enum DType: Int32, Sendable, CaseIterable {
   /// Whether it is f32, bf16 or f16.
   public var isFloat: Bool { self == .f32 || self == .bf16 || self == .f16 }
 
+  /// What an integer type holds; nil for floats.
+  public var integers: ClosedRange<Int>? {
+    switch self {
+    case .i64: .min ... .max
+    case .i32: Int(Int32.min)...Int(Int32.max)
+    case .u8: 0...255
+    case .f32, .bf16, .f16: nil
+    }
+  }
+
   /// The type with that `name`; nil for any other text.
   public init?(name: String) {
     guard let match = DType.allCases.first(where: { $0.name == name }) else { return nil }

@@ -3,22 +3,23 @@ package enum Shape {
   /// More elements than this are refused; it keeps every byte count far inside 64 bits.
   package static let maximumElementCount = 1 << 46
 
-  /// The product of the dimensions.
+  /// The product of the dimensions. Those that are not 0 have no larger product than `maximumElementCount` either, so
+  /// that strides and the counts of a part of the dimensions never overflow, whether or not there are elements.
   /// - Throws: `badShape` for a negative dimension, more than eight of them, or an absurd product.
   package static func elementCount(_ shape: [Int], operation: String) throws -> Int {
     guard shape.count <= 8 else {
       throw TensorError.badShape(operation: operation, shape: shape, problem: .tooManyDimensions(limit: 8))
     }
-    var count = 1
+    var (count, extent) = (1, 1)
     for dimension in shape {
       guard dimension >= 0 else {
         throw TensorError.badShape(operation: operation, shape: shape, problem: .negativeDimension)
       }
-      let (product, overflow) = count.multipliedReportingOverflow(by: dimension)
+      let (product, overflow) = extent.multipliedReportingOverflow(by: max(1, dimension))
       guard !overflow, product <= maximumElementCount else {
         throw TensorError.badShape(operation: operation, shape: shape, problem: .tooManyElements)
       }
-      count = product
+      (count, extent) = (count * dimension, product)
     }
     return count
   }

@@ -4,9 +4,10 @@ extension Tensor {
   /// values in order of position, NaN last.
   package func largest(_ count: Int) throws -> (values: Tensor, positions: [Int]) {
     let width = shape.last ?? 1
-    guard rank >= 1, count >= 1, count <= width else {
-      throw TensorError.badIndex(operation: "topk", index: count, count: width)
+    guard rank >= 1, width > 0 else {
+      throw TensorError.badShape(operation: "topk", shape: shape, problem: .noLastDimension)
     }
+    try (1...width).require(count, "k", operation: "topk")
     let elements = try floats()
     var values: [Float] = []
     var positions: [Int] = []

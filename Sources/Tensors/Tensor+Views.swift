@@ -50,10 +50,10 @@ extension Tensor {
   }
 
   /// A view with two dimensions (0-based) exchanged.
-  /// - Throws: `TensorError.badDimension`, which counts from 1.
+  /// - Throws: `TensorError.badDimension`.
   public func transposed(_ a: Int, _ b: Int) throws -> Tensor {
     for axis in [a, b] where !shape.indices.contains(axis) {
-      throw TensorError.badDimension(operation: "transpose", dimension: axis + 1, rank: rank)
+      throw TensorError.badDimension(operation: "transpose", dimension: axis, rank: rank)
     }
     var shape = shape
     var strides = strides
@@ -63,13 +63,15 @@ extension Tensor {
   }
 
   /// A view of elements `range` of dimension `axis` (both 0-based).
-  /// - Throws: `TensorError.badDimension`; `TensorError.badIndex` when the range leaves it; both count from 1.
+  /// - Throws: `TensorError.badDimension`; `TensorError.badIndex` with the first index of the range that is outside the
+  ///   dimension.
   public func narrowed(_ axis: Int, _ range: Range<Int>) throws -> Tensor {
     guard shape.indices.contains(axis) else {
-      throw TensorError.badDimension(operation: "narrow", dimension: axis + 1, rank: rank)
+      throw TensorError.badDimension(operation: "narrow", dimension: axis, rank: rank)
     }
     guard range.lowerBound >= 0, range.upperBound <= shape[axis] else {
-      throw TensorError.badIndex(operation: "narrow", index: range.upperBound, count: shape[axis])
+      let outside = range.lowerBound < 0 ? range.lowerBound : max(range.lowerBound, shape[axis])
+      throw TensorError.badIndex(operation: "narrow", index: outside, count: shape[axis])
     }
     let first = offset + range.lowerBound * (axis == 0 ? rowStride : strides[axis])
     var shape = shape
@@ -79,13 +81,13 @@ extension Tensor {
   }
 
   /// A view of element `index` of dimension `axis` (both 0-based), with that dimension removed.
-  /// - Throws: `TensorError.badDimension`, `TensorError.badIndex`; both count from 1.
+  /// - Throws: `TensorError.badDimension`, `TensorError.badIndex`.
   public func selected(_ axis: Int, _ index: Int) throws -> Tensor {
     guard shape.indices.contains(axis) else {
-      throw TensorError.badDimension(operation: "select", dimension: axis + 1, rank: rank)
+      throw TensorError.badDimension(operation: "select", dimension: axis, rank: rank)
     }
     guard index >= 0, index < shape[axis] else {
-      throw TensorError.badIndex(operation: "select", index: index + 1, count: shape[axis])
+      throw TensorError.badIndex(operation: "select", index: index, count: shape[axis])
     }
     var shape = shape
     var strides = strides

@@ -91,8 +91,8 @@ public final class Tensor: @unchecked Sendable {
 
   /// Elements from one index to the next along each dimension.
   public var strides: [Int] { ownStrides ?? Shape.rowMajorStrides(shape) }
-  /// Elements from one row to the next, whatever lies in a row: the stride of the first dimension.
-  public var rowStride: Int { ownStrides?[0] ?? shape.dropFirst().reduce(1) { $0 * max(1, $1) } }
+  /// Elements from one row to the next, whatever lies in a row: the stride of the first dimension, 1 without any.
+  public var rowStride: Int { ownStrides?.first ?? shape.dropFirst().reduce(1) { $0 * max(1, $1) } }
 
   /// Whether the elements lie packed in row-major order.
   public var isContiguous: Bool {

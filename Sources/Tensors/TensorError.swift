@@ -10,9 +10,9 @@ public enum TensorError: Error, Equatable, Sendable {
   case badShape(operation: String, shape: [Int], problem: ShapeProblem)
   /// A shape for another number of elements than there are.
   case elementCount(operation: String, from: [Int], to: [Int])
-  /// A dimension, from 1, that a tensor of `rank` dimensions does not have.
+  /// A dimension, from 0, that a tensor of `rank` dimensions does not have.
   case badDimension(operation: String, dimension: Int, rank: Int)
-  /// An index, from 1, outside 1...count.
+  /// An index, from 0, outside 0..<count.
   case badIndex(operation: String, index: Int, count: Int)
   /// A dtype that the operation does not take.
   case badDType(operation: String, got: DType, expected: [DType])
@@ -50,7 +50,7 @@ public enum TensorError: Error, Equatable, Sendable {
     case tooManyDimensions(limit: Int)
     /// A dimension below 0.
     case negativeDimension
-    /// More than 2^46 elements.
+    /// More than 2^46 elements, or so many if the dimensions of size 0 were left out.
     case tooManyElements
     /// Another number of dimensions than 2.
     case notAMatrix
@@ -76,11 +76,11 @@ extension TensorError: CustomStringConvertible {
     case .badShape(let operation, let shape, let problem):
       "\(operation): shape \(shape) \(problem)"
     case .elementCount(let operation, let from, let to):
-      "\(operation): cannot view \(from) as \(to): \(from.reduce(1, *)) elements against \(to.reduce(1, &*))"
+      "\(operation): cannot view \(from) as \(to): \(from.reduce(1, &*)) elements against \(to.reduce(1, &*))"
     case .badDimension(let operation, let dimension, let rank):
-      "\(operation): dimension \(dimension) does not exist, the tensor has \(rank)"
+      "\(operation): dimension \(dimension) does not exist, the tensor has \(rank), counted from 0"
     case .badIndex(let operation, let index, let count):
-      "\(operation): index \(index) is outside 1..\(count)"
+      "\(operation): index \(index) is outside 0..<\(count)"
     case .badDType(let operation, let got, let expected):
       "\(operation): dtype \(got.name) is not supported, expected \(expected.map(\.name).joined(separator: " or "))"
     case .dtypeMismatch(let operation, let lhs, let rhs):

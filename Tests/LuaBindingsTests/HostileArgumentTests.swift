@@ -221,16 +221,18 @@ private func tellUndeclared() {
     """
 
   @Test(arguments: [
-    ("optimizer { lr = 1, paged = true, budget = -1000000 }", "budget is -1000000"),
-    ("optimizer { lr = 1, paged = true, budget = 0 }", "budget is 0"),
+    (
+      "optimizer { lr = 1, paged = true, budget = -1000000 }", "option 'budget' must be a string|whole number from 1 to"
+    ),
+    ("optimizer { lr = 1, paged = true, budget = 0 }", "option 'budget' must be a string|whole number from 1 to"),
     ("optimizer { lr = 1, betas = { 0.9, 1.5 } }", "betas[2] is 1.5"),
-    ("native.optim.sgd(model():trainable(), { lr = 1, momentum = 2 })", "momentum is 2.0"),
-    ("optimizer { lr = 0 / 0 }", "nan, expected a number above 0"),
-    ("optimizer { lr = 1, eps = 0 / 0 }", "nan, expected a number above 0"),
-    ("optimizer { lr = 1, weight_decay = -1 }", "weight_decay is -1.0, expected a number of at least 0"),
+    ("native.optim.sgd(model():trainable(), { lr = 1, momentum = 2 })", "must be a number in [0, 1), got 2"),
+    ("optimizer { lr = 0 / 0 }", "option 'lr' must be a number above 0, got nan"),
+    ("optimizer { lr = 1, eps = 0 / 0 }", "option 'eps' must be a number above 0, got nan"),
+    ("optimizer { lr = 1, weight_decay = -1 }", "'weight_decay' must be a number of at least 0, got -1"),
     ("optimizer { lr = 1, betas = { 0.9 } }", "betas must be a list of 2 numbers"),
     ("optimizer { lr = 1, bits = 16 }", "bits is 16, expected 32 or 8"),
-    ("optimizer { lr = 1 }:step { lr = 0 / 0 }", "nan, expected a number of at least 0"),
+    ("optimizer { lr = 1 }:step { lr = 0 / 0 }", "option 'lr' must be a number of at least 0, got nan"),
     (
       "native.optim.sgd(model():trainable(), { lr = 1, bits = 8 })",
       "unknown option 'bits'; valid: budget, lr, momentum"
@@ -238,7 +240,10 @@ private func tellUndeclared() {
     ("qlora.optim.sgd(model():trainable(), { lr = 1, bits = 8 })", "valid: budget, lr, momentum, paged, spill"),
     ("qlora.optim.lion(model():trainable(), { lr = 1, eps = 1 })", "valid: betas, bits, budget, lr, paged, spill"),
     ("(function() optimizer { lr = 1 }.lr = 0 / 0 end)()", "nan is no learning rate; a number above 0 expected"),
-    ("attach { name = name, rank = 2, alpha = 1, dropout = 'x' }", "option 'dropout' must be a number, got string"),
+    (
+      "attach { name = name, rank = 2, alpha = 1, dropout = 'x' }",
+      "option 'dropout' must be a number in [0, 1), got string"
+    ),
     ("attach { name = name, rank = 2, alpha = 1, rslora = 1 }", "option 'rslora' must be a boolean"),
     ("attach { name = name, rank = 2, alpha = 1, lrr = 1 }", "did you mean 'lr'?"),
     ("attach { name = name, alpha = 1 }", "option 'rank' is missing"),
@@ -246,7 +251,7 @@ private func tellUndeclared() {
     ("native.batch { { ids = { 1 }, labels = 1 } }", "option 'labels' must be a table"),
     ("native.batch { { labels = { 1 } } }", "option 'ids' is missing"),
     ("native.load_model('x', { module_quant = { a = 4 } })", "module_quant of a must be a type or false, got a number"),
-    ("native.quantize_checkpoint('x', 'y', { shard_bytes = 0 })", "shard_bytes is 0"),
+    ("native.quantize_checkpoint('x', 'y', { shard_bytes = 0 })", "'shard_bytes' must be a whole number from 1 to"),
     ("native.tokenizer.train({ 'a', {} }, { vocab_size = 300 })", "texts must be texts, got a table"),
     ("model():generate('a', { stop = { 'b', 1 } })", "stop must be texts, got a number"),
   ]) func areErrors(code: String, message: String) throws {
@@ -306,10 +311,10 @@ private func tellUndeclared() {
     let cases = [
       ("n.zeros()", "bad argument #1 to 'zeros' (integer|table expected, got no value)"),
       ("n.full({1}, 'x')", "bad argument #2 to 'full' (number expected, got string)"),
-      ("n.ones(2):narrow(1, 'a', 1)", "bad argument #2 to 'narrow' (integer expected, got string)"),
+      ("n.ones(2):narrow(1, 'a', 1)", "bad argument #2 to 'narrow' (whole number of at least 1 expected, got string)"),
       ("n.ones(2).sum(3)", "calling 'sum' on bad self (Tensor expected, got number)"),
       ("n.ones(2):quantize{ tipe = 'nf4' }", "unknown option 'tipe' (did you mean 'type'?)"),
-      ("n.ones(2):quantize{ block = 'x' }", "option 'block' must be an integer, got string"),
+      ("n.ones(2):quantize{ block = 'x' }", "option 'block' must be a whole number from 32 to 4096, got string"),
       ("n.optim.adamw({ n.ones(2) }, {})", "option 'lr' is missing"),
       ("n.ones(2).shap", "Tensor has no field 'shap' (did you mean 'shape'?)"),
       ("n.ones(2)[3]", "index 3 is outside 1..2"),

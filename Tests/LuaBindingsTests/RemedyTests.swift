@@ -10,11 +10,16 @@ import Testing
 /// What a Lua program reads is what the engine says and what can be done about it, in Lua's or the shell's words.
 @Suite struct RemedyTests {
   private static let cases: [(error: any Error & Sendable, text: String)] = [
+    (TensorError.badIndex(operation: "gather", index: 2, count: 2), "gather: index 3 is outside 1..2"),
     (
-      TensorError.badIndex(operation: "index", index: 0, count: 2),
+      TensorError.badDimension(operation: "select", dimension: 1, rank: 1),
+      "select: dimension 2 does not exist, the tensor has 1"
+    ),
+    (
+      BindingError.badIndex(operation: "index", index: 0, count: 2),
       "index: index 0 is outside 1..2; tensors count from 1, as Lua does"
     ),
-    (TensorError.badIndex(operation: "index", index: 3, count: 2), "index: index 3 is outside 1..2"),
+    (BindingError.badIndex(operation: "index", index: -3, count: 2), "index: index -3 is outside 1..2"),
     (
       TensorError.dtypeMismatch(operation: "cat", lhs: .f32, rhs: .bf16),
       "cat: dtypes differ: f32 and bf16; convert one with :to(\"f32\")"

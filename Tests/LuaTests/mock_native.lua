@@ -366,17 +366,20 @@ local function declared(name, text, is_list)
     parameters = { { name = "options", kinds = "table", optional = true, doc = "the options below",
       fields = fields(text), is_list = is_list } } }
 end
-local optimizer_options = "lr:number! weight_decay:number paged:boolean budget:string|integer spill:string"
+local optimizer_options = "lr:positive! weight_decay:number paged:boolean budget:string|integer spill:string"
 
 function native.declarations()
   local load = declared("load_model", "quant:string|boolean block:count double_quant:boolean compute:string "
     .. "device:string stream:boolean adapter:string header_only:boolean")
   load.parameters[1].fields[1].choices = { "nf4", "fp4", "int4", "false" }
+  local lora = declared("attach_lora", "rank:count! alpha:positive! dropout:number lr:positive rslora:boolean init:string",
+    true)
+  lora.parameters[1].fields[3].at_least, lora.parameters[1].fields[3].below = 0, 1
   return {
     modules = { { doc = "Made up.", functions = {
       load, declared("new_model", "config:table! tokenizer:Tokenizer seed:integer"),
-      declared("batch", "denominator:integer step:integer micro:integer"),
-      declared("optim.adamw", optimizer_options .. " bits:integer betas:table eps:number"),
+      declared("batch", "denominator:count step:integer micro:integer"),
+      declared("optim.adamw", optimizer_options .. " bits:integer betas:table eps:positive"),
       declared("optim.lion", optimizer_options .. " bits:integer betas:table"),
       declared("optim.sgd", optimizer_options .. " momentum:number"),
       { name = "zeros", doc = "All zeros.", returns = "Tensor", errors = "",
@@ -384,14 +387,14 @@ function native.declarations()
     } } },
     classes = {
       { name = "Model", doc = "A model.", properties = {}, methods = {
-        declared("attach_lora", "rank:count! alpha:positive! dropout:number lr:positive rslora:boolean init:string", true),
+        lora,
         declared("plan_step", "batch:count! length:count! micro_batch:count checkpointing:boolean|count offload:boolean "
           .. "stream:boolean optimizer:Optimizer"),
         declared("generate", "max_new_tokens:integer temperature:number top_k:integer top_p:number seed:integer "
           .. "stop:string|table echo:boolean special:boolean"),
       } },
       { name = "Tensor", doc = "A tensor.", properties = {}, methods = {
-        declared("histogram", "bins:integer low:number high:number") } },
+        declared("histogram", "bins:count low:number high:number") } },
     },
   }
 end

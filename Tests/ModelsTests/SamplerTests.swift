@@ -64,36 +64,36 @@ private struct SamplerTwin {
   }
 
   @Test(arguments: [1, 15, 16, 33, 3001], [Float(0), 4, 60, 1e5])
-  func drawsWhatTheDefinitionDraws(count: Int, spread: Float) {
+  func drawsWhatTheDefinitionDraws(count: Int, spread: Float) throws {
     for options in Self.settings {
-      var (sampler, twin) = (Sampler(options), SamplerTwin(options))
+      var (sampler, twin) = (try Sampler(options), SamplerTwin(options))
       for round in 0..<4 {
         let logits = Self.logits(count, spread: spread, seed: round + count)
-        let got = logits.withUnsafeBufferPointer { sampler.next($0) }
+        let got = try logits.withUnsafeBufferPointer { try sampler.next($0) }
         #expect(got == twin.next(logits), "\(options), \(count) logits of spread \(spread)")
       }
     }
   }
 
-  @Test func neitherNaNNorInfinityIsDrawn() {
+  @Test func neitherNaNNorInfinityIsDrawn() throws {
     var logits = Self.logits(50, spread: 4, seed: 1)
     for index in stride(from: 0, to: 50, by: 2) { logits[index] = index % 4 == 0 ? .nan : -.infinity }
     for options in Self.settings {
-      var sampler = Sampler(options)
+      var sampler = try Sampler(options)
       for _ in 0..<50 {
-        let token = logits.withUnsafeBufferPointer { sampler.next($0) }
+        let token = try logits.withUnsafeBufferPointer { try sampler.next($0) }
         #expect(logits[token].isFinite, "\(options)")
       }
       let nothing = [Float](repeating: .nan, count: 20)
-      #expect(nothing.withUnsafeBufferPointer { sampler.next($0) } == 0)
+      #expect(try nothing.withUnsafeBufferPointer { try sampler.next($0) } == 0)
     }
   }
 
-  @Test func drawsFollowTheWeights() {
+  @Test func drawsFollowTheWeights() throws {
     let logits: [Float] = [log(1), log(2), log(5)]
-    var sampler = Sampler(SamplingOptions(temperature: 1, seed: 3))
+    var sampler = try Sampler(SamplingOptions(temperature: 1, seed: 3))
     var counts = [0, 0, 0]
-    for _ in 0..<8000 { counts[logits.withUnsafeBufferPointer { sampler.next($0) }] += 1 }
+    for _ in 0..<8000 { counts[try logits.withUnsafeBufferPointer { try sampler.next($0) }] += 1 }
     for (count, share) in zip(counts, [1000.0, 2000, 5000]) { #expect(abs(Double(count) - share) < 200) }
   }
 }

@@ -166,9 +166,10 @@ private let signDescent = OptimizerRule(
     for hyperparameter in rule.hyperparameters {
       #expect(!hyperparameter.meaning.isEmpty)
       if let defaults = hyperparameter.defaults {
-        #expect(defaults.count == hyperparameter.count && defaults.allSatisfy(hyperparameter.range.contains))
+        #expect(
+          defaults.count == hyperparameter.count && defaults.allSatisfy { hyperparameter.range.contains(Double($0)) })
       }
-      for bad in [Float.nan, .infinity, -.infinity, -1, hyperparameter.range.upper] {
+      for bad in [Float.nan, .infinity, -.infinity, -1, Float(hyperparameter.range.upper)] {
         for place in 0..<hyperparameter.count {
           var numbers = [Float](repeating: 0.5, count: hyperparameter.count)
           numbers[place] = bad

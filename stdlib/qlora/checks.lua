@@ -44,10 +44,14 @@ function checks.gradients(model)
   end
 end
 
-local function is_finite(value) return value == value and value ~= math.huge and value ~= -math.huge end
+local is_finite, named = strict.is_finite, strict.show
 
---- "nan", "inf" or "-inf": the sign of a NaN says nothing.
-local function named(value) return value ~= value and "nan" or tostring(value) end
+--- The answer of a schedule must be a factor: any other would train away from the minimum, or into NaN.
+function checks.factor(value, step)
+  if is_finite(value) and value >= 0 then return value end
+  return strict.fail("train: the schedule's factor at step %d is %s, expected a finite number of at least 0", step,
+    strict.show(value))
+end
 
 --- The first module, in the order of the forward pass, whose output on `batch` is not finite; nil when all are.
 function checks.first_nonfinite(model, batch)

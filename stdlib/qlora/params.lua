@@ -16,7 +16,7 @@ local function convert(key, text, default)
   end
   if kind == "integer" or kind == "float" then
     local number = tonumber(text)
-    if not number then
+    if not strict.is_finite(number) then
       strict.fail("--set %s=%s: expected a number (the default is %s)", key, text, tostring(default))
     end
     if kind == "float" then return number + 0.0 end

@@ -16,6 +16,17 @@ local function finite(values)
   return low, high
 end
 
+--- `values`, all of which are numbers, NaN too.
+local function numbers(name, values)
+  if type(values) ~= "table" then strict.fail("%s: expected a list of numbers, got %s", name, strict.show(values)) end
+  for i, value in ipairs(values) do
+    if type(value) ~= "number" then
+      strict.fail("%s: value %d is %s, expected a number", name, i, strict.show(value))
+    end
+  end
+  return values
+end
+
 --- Mean of the values that fall into each of `width` equal stretches.
 local function resample(values, width)
   if #values <= width then return values end
@@ -35,7 +46,10 @@ end
 --- @return string the line
 --- @example assert(qlora.plot.sparkline({ 1, 2, 3 }) == "▁▅█")
 function plot.sparkline(values, width)
-  values = resample(values, width or 40)
+  if width ~= nil and not strict.is_count(width) then
+    strict.fail("plot.sparkline: width must be a whole number of at least 1, got %s", strict.show(width))
+  end
+  values = resample(numbers("plot.sparkline", values), width or 40)
   local low, high = finite(values)
   local parts = {}
   for i, value in ipairs(values) do
@@ -55,8 +69,8 @@ local function number(value)
 end
 
 local size = {
-  width = { "count", "characters across", default = 60 },
-  height = { "count", "lines of characters", default = 10 },
+  width = { "count", "characters across", default = 60, at_most = 1000 },
+  height = { "count", "lines of characters", default = 10, at_most = 1000 },
   title = { "string", "line above the plot; default none" },
 }
 local lines_schema = strict.declare("qlora.plot.lines", size, {
@@ -73,7 +87,7 @@ strict.declare("qlora.plot.loss", lines_schema)
 function plot.lines(values, options)
   local o = strict.options("plot.lines", options, lines_schema)
   local width, height = o.width, o.height
-  local low, high = finite(values)
+  local low, high = finite(numbers("plot.lines", values))
   if low > high then return (o.title or "") .. " (nothing to plot)" end
   if low == high then low, high = low - 0.5, high + 0.5 end
   local cells, columns, rows = {}, width * 2, height * 4

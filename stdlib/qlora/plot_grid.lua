@@ -50,6 +50,9 @@ local function range(values, o)
     end
   end
   low, high = o.low or low, o.high or high
+  if o.low and o.high and o.low >= o.high then
+    strict.fail("plot.heatmap: low is %s, expected a number below high, %s", strict.show(o.low), strict.show(o.high))
+  end
   if low > high then low, high = 0.0, 1.0 end
   return low, high > low and high or low + 1
 end
@@ -92,8 +95,8 @@ local map_schema = strict.declare("qlora.plot.heatmap", {
   title = { "string", "line above the plot; default none" },
   rows = { "table", "names of the rows; default their numbers" },
   columns = { "table", "names of the columns; default none" },
-  width = { "count", "most cells across; larger matrices are averaged", default = 64 },
-  height = { "count", "most rows of cells", default = 40 },
+  width = { "count", "most cells across; larger matrices are averaged", default = 64, at_most = 1000 },
+  height = { "count", "most rows of cells", default = 40, at_most = 1000 },
   low = { "number", "lower end of the scale; default the smallest element" },
   high = { "number", "upper end of the scale; default the largest element" },
   file = { "string", "also writes this .svg or .png file" },
@@ -169,7 +172,7 @@ end
 
 local histogram_schema = strict.declare("qlora.plot.histogram", strict.native "Tensor:histogram", {
   title = { "string", "line above the plot; default none" },
-  width = { "count", "characters of the longest bar", default = 50 },
+  width = { "count", "characters of the longest bar", default = 50, at_most = 1000 },
   file = { "string", "also writes this .svg file" },
 })
 

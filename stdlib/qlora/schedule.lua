@@ -4,7 +4,7 @@ local strict = require "qlora.strict"
 
 local schedule = {}
 
-local floor_schema = { floor = { "number", "the factor at the end", default = 0.0 } }
+local floor_schema = { floor = { "number", "the factor at the end", default = 0.0, at_least = 0, at_most = 1 } }
 local linear_schema = strict.declare("qlora.schedule.linear", floor_schema)
 local cosine_schema = strict.declare("qlora.schedule.cosine", floor_schema)
 
@@ -42,8 +42,9 @@ function schedule.describe(schedule_function)
 end
 
 local function count(name, value)
-  if type(value) ~= "number" or not math.tointeger(value) or value < 1 then
-    strict.fail("schedule.%s: the number of steps must be a whole number of at least 1, got %s", name, tostring(value))
+  if not strict.is_count(value) then
+    strict.fail("schedule.%s: the number of steps must be a whole number of at least 1, got %s", name,
+      strict.show(value))
   end
   return math.tointeger(value)
 end
@@ -91,6 +92,10 @@ end
 function schedule.warmup(steps, after)
   steps = count("warmup", steps)
   after = after or schedule.constant()
+  if type(after) ~= "function" and not (getmetatable(after) or {}).__call then
+    strict.fail("schedule.warmup: expected a schedule that follows, such as qlora.schedule.cosine(steps), got %s",
+      strict.show(after))
+  end
   return named(function(step)
     if step <= steps then return step / steps * after(1) end
     return after(step - steps)

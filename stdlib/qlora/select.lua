@@ -196,6 +196,10 @@ function select.by_score(scores, options)
     sum, count = sum + score, count + 1
   end
   if sum <= 0 then strict.fail("select.by_score: all %d scores are 0, so nothing can be ranked by them", count) end
+  if sum == math.huge then strict.fail("select.by_score: the scores add up to infinity; give smaller ones") end
+  if o.min > (o.max or 4 * o.rank) then
+    strict.fail("select.by_score: min is %d, expected at most max, which is %d", o.min, o.max or 4 * o.rank)
+  end
   return new(("by score of %d modules"):format(count), function(module)
     local score = scores[module.name]
     if not score then return false end

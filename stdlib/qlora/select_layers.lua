@@ -16,6 +16,12 @@ local function chosen_layers(o, count)
   local set, any = {}, false
   local function add(from, to)
     any = true
+    for _, layer in ipairs { from, to } do
+      if layer < 0 or layer >= count then
+        strict.fail("select.layers: layer %d does not exist; the model has layers 0 to %d (numbered from 0, as in the "
+          .. "tensor names)", layer, count - 1)
+      end
+    end
     for layer = from, to do set[layer] = true end
   end
   if o.first then add(0, math.min(o.first, count) - 1) end
@@ -24,10 +30,6 @@ local function chosen_layers(o, count)
   for _, layer in ipairs(o.only or {}) do add(layer, layer) end
   if not any then add(0, count - 1) end
   for layer in pairs(set) do
-    if layer < 0 or layer >= count then
-      strict.fail("select.layers: layer %d does not exist; the model has layers 0 to %d (numbered from 0, as in the "
-        .. "tensor names)", layer, count - 1)
-    end
     if o.every and layer % o.every ~= 0 then set[layer] = nil end
   end
   return set
@@ -62,15 +64,16 @@ return function(select, new)
   --- assert(report.modules == 3)
   function select.layers(options)
     local o = strict.options("select.layers", options, layers_schema)
+    local function is_layer(value) return type(value) == "number" and math.tointeger(value) end
     for _, layer in ipairs(o.between or {}) do
-      if not math.tointeger(layer) then o.between = {} end
+      if not is_layer(layer) then o.between = {} end
     end
     if o.between and (#o.between ~= 2 or o.between[1] > o.between[2]) then
       strict.fail("select.layers: between needs two layer numbers, the smaller first, such as { 4, 7 }")
     end
     for _, layer in ipairs(o.only or {}) do
-      if not math.tointeger(layer) then
-        strict.fail("select.layers: only needs layer numbers such as { 0, 5 }, got %s", tostring(layer))
+      if not is_layer(layer) then
+        strict.fail("select.layers: only needs layer numbers such as { 0, 5 }, got %s", strict.show(layer))
       end
     end
     local parts = {}

@@ -10,7 +10,6 @@ local selection = {}
 local settings_schema = strict.native("Model:attach_lora", { "rank", "alpha", "dropout", "lr", "rslora", "init" })
 settings_schema.rank.required, settings_schema.alpha.required = nil, nil -- a rule may leave them to add_lora
 settings_schema.rank.hint = "such as rank = 16"
-settings_schema.dropout.at_least, settings_schema.dropout.below = 0, 1
 settings_schema.dropout.hint = "it is a probability such as 0.05"
 settings_schema.quant = { "boolean|string", "the module's 4-bit type, for qlora.load's `modules`; false is 16 bits",
   choices = { "nf4", "fp4", "int4", "true", "false" } }

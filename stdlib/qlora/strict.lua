@@ -3,10 +3,19 @@ local declarations = require "qlora.declarations"
 local suggest = require "qlora.suggest"
 
 --- An option is declared once, as `name = { kinds, sentence, … }`, with fields that it needs: `default` (filled in
---- here), `initial` (a default that is filled in elsewhere, as text), `choices`, `at_least`, `below`, `required` and
---- `hint` (what to write; it ends the message when the option is missing or wrong). Checks, help, completion, the
---- reference and the annotations for editors read these declarations.
+--- here), `initial` (a default that is filled in elsewhere, as text), `choices`, the bounds `at_least`, `above`,
+--- `at_most` and `below` of a number, `infinite` (it need not be finite), `required` and `hint` (what to write; it ends
+--- the message when the option is missing or wrong). Checks, help, completion, the reference and the annotations for
+--- editors read these declarations.
 local strict = {}
+
+-- The bounds of a number in the order of messages, each with its test.
+strict.bounds = {
+  { "at_least", "at least %s", function(value, bound) return value >= bound end },
+  { "above", "above %s", function(value, bound) return value > bound end },
+  { "at_most", "at most %s", function(value, bound) return value <= bound end },
+  { "below", "below %s", function(value, bound) return value < bound end },
+}
 
 -- What the functions of the library take, by the name under which a recipe calls them.
 strict.declared = {}
@@ -27,8 +36,10 @@ function strict.native(name, keys)
   for _, key in ipairs(keys or {}) do wanted[key] = true end
   for _, field in ipairs(declarations.fields(name)) do
     if not keys or wanted[field.name] then
-      schema[field.name] = { field.kinds, field.doc, initial = field.initial, choices = field.choices,
-        required = not field.optional or nil }
+      local option = { field.kinds, field.doc, initial = field.initial, choices = field.choices,
+        required = not field.optional or nil, infinite = field.infinite }
+      for _, bound in ipairs(strict.bounds) do option[bound[1]] = field[bound[1]] end
+      schema[field.name] = option
       wanted[field.name] = nil
     end
   end
@@ -86,14 +97,28 @@ local function is_object(value, class)
   return type(value) == "userdata" and getmetatable(value) == class
 end
 
---- Whether `value` is of a kind named in `kinds` ("integer|string"). Besides Lua's types: integer, positive (a number >
---- 0), count (an integer >= 1), callable, and the name of a class.
-local function matches(value, kinds)
+--- Whether a value is a number that is neither NaN nor infinite.
+function strict.is_finite(value)
+  return type(value) == "number" and value == value and value ~= math.huge and value ~= -math.huge
+end
+local is_finite = strict.is_finite
+
+-- What can be counted, as in the engine: the product of two of these is still an integer.
+local most = 0x7fffffff
+
+--- Whether a value is a whole number of at least 1 that the engine can count to.
+function strict.is_count(value)
+  return type(value) == "number" and math.tointeger(value) and value >= 1 and value <= most or false
+end
+
+--- Whether `value` is of a kind named in `kinds` ("integer|string"). Besides Lua's types: number (a finite one, unless
+--- `infinite`), integer, positive (a finite number > 0), count (an integer >= 1), callable, and the name of a class.
+local function matches(value, kinds, infinite)
   for kind in kinds:gmatch("[^|]+") do
-    if kind == type(value)
+    if kind == type(value) and (kind ~= "number" or infinite or is_finite(value))
       or kind == "integer" and math.tointeger(value) and type(value) == "number"
-      or kind == "positive" and type(value) == "number" and value > 0
-      or kind == "count" and type(value) == "number" and math.tointeger(value) and value >= 1
+      or kind == "positive" and is_finite(value) and value > 0
+      or kind == "count" and strict.is_count(value)
       or kind == "callable" and (type(value) == "function" or (getmetatable(value) or {}).__call ~= nil)
       or kind:find "^%u" and is_object(value, kind) then
       return true
@@ -107,15 +132,24 @@ local wording = {
   integer = "a whole number", Optimizer = "an Optimizer",
 }
 
-local function describe(kinds)
+--- What is expected instead of `value`.
+local function describe(kinds, value)
   local words = {}
-  for kind in kinds:gmatch("[^|]+") do words[#words + 1] = wording[kind] or ("a " .. kind) end
+  for kind in kinds:gmatch("[^|]+") do
+    local word = wording[kind] or ("a " .. kind)
+    if type(value) == "number" then
+      if kind == "count" and value > most then word = "a whole number from 1 to " .. most end
+      if kind == "number" or kind == "positive" and value == math.huge then word = word:gsub("^a ", "a finite ") end
+    end
+    words[#words + 1] = word
+  end
   return table.concat(words, " or ")
 end
 
 --- What a value is, for messages: `"text"`, `5`, `nil`, `a table`, `a Model`.
 function strict.show(value)
   if type(value) == "string" then return ("%q"):format(value) end
+  if value ~= value then return "nan" end -- its sign says nothing
   if type(value) == "number" or type(value) == "boolean" or value == nil then return tostring(value) end
   local meta = getmetatable(value)
   local name = type(meta) == "string" and meta or type(meta) == "table" and rawget(meta, "__name") or type(value)
@@ -155,11 +189,22 @@ end
 
 local function check_range(name, key, option, value)
   if type(value) ~= "number" then return end
-  local low, high = option.at_least, option.below
-  if low and not (value >= low) or high and not (value < high) then
-    strict.fail("%s: option '%s' must be %s%s%s, got %s%s", name, key, low and ("at least %g"):format(low) or "",
-      low and high and " and " or "", high and ("below %g"):format(high) or "", show(value), hint(option))
+  for _, bound in ipairs(strict.bounds) do
+    local limit = option[bound[1]]
+    if limit and not bound[3](value, limit) then
+      strict.fail("%s: option '%s' must be %s, got %s%s", name, key, strict.range(option), show(value), hint(option))
+    end
   end
+end
+
+--- The bounds of an option as text, "at least 0 and below 1"; nil where there are none.
+function strict.range(option)
+  local words = {}
+  for _, bound in ipairs(strict.bounds) do
+    local limit = option[bound[1]]
+    if limit then words[#words + 1] = bound[2]:format(math.tointeger(limit) or limit) end
+  end
+  return words[1] and table.concat(words, " and ") or nil
 end
 
 --- Checks `options` against `schema`, the declared options. Returns a copy with the defaults filled in.
@@ -180,8 +225,9 @@ function strict.options(name, options, schema)
       copy[key] = option.default
     else
       local kinds = option[1]
-      if kinds ~= "any" and not matches(value, kinds) then
-        strict.fail("%s: option '%s' must be %s, got %s%s", name, key, describe(kinds), show(value), hint(option))
+      if kinds ~= "any" and not matches(value, kinds, option.infinite) then
+        strict.fail("%s: option '%s' must be %s, got %s%s", name, key, describe(kinds, value), show(value),
+          hint(option))
       end
       if option.choices and type(value) ~= "function" then strict.one_of(name, key, value, option.choices) end
       check_range(name, key, option, value)

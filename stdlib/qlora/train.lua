@@ -215,7 +215,7 @@ return function(options)
     if step == 1 then checks.gradients(model) end
     local norm, scale = native.gradient_norm(params, o.max_grad_norm or math.huge)
     checks.gradient_norm(norm, model, step)
-    local lr = optimizer.lr * o.schedule(step)
+    local lr = optimizer.lr * checks.factor(o.schedule(step), step)
     optimizer:step { lr = lr, grad_scale = scale }
     local spilled = observe.spilled(o, spilled_before)
 

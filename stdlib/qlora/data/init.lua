@@ -86,8 +86,9 @@ end
 --- assert(#train + #held_out == #data)
 function Dataset:split(at, seed)
   if native.options.plan then return self, self end
-  if type(at) ~= "number" or at <= 0 or at >= #self then
-    strict.fail("data:split: expected a fraction below 1 or a number of samples below %d, got %s", #self, tostring(at))
+  if not (strict.is_finite(at) and at > 0 and at < #self) then
+    strict.fail("data:split: expected a fraction below 1 or a number of samples below %d, got %s", #self,
+      strict.show(at))
   end
   if seed ~= nil and math.type(seed) ~= "integer" then
     strict.fail("data:split: the second argument is a seed, a whole number; got %s", strict.show(seed))

@@ -1,6 +1,7 @@
 --- Annotations for the Lua language server from the entries of the reference, so that editors complete and check
 --- recipes.
 local reference = require "qlora.reference"
+local strict = require "qlora.strict"
 
 local kinds = { count = "integer", positive = "number", callable = "function" }
 
@@ -20,7 +21,8 @@ local function safe(name) return reserved[name] or name end
 
 local function described(field)
   local default = field.initial and (" (default %s)"):format(field.initial) or ""
-  return ((field.doc or "") .. default):gsub("\n", " ")
+  local range = field.range or strict.range(field)
+  return ((field.doc or "") .. (range and (" (%s)"):format(range) or "") .. default):gsub("\n", " ")
 end
 
 --- A class of the options of a function; returns its name.

@@ -11,14 +11,6 @@ local reference = {}
 
 local function literal(value) return type(value) == "string" and ("%q"):format(value) or tostring(value) end
 
---- The range of numbers an option may be, as text.
-local function range(option)
-  local parts = {}
-  if option.at_least then parts[#parts + 1] = ("at least %g"):format(option.at_least) end
-  if option.below then parts[#parts + 1] = ("below %g"):format(option.below) end
-  return parts[1] and table.concat(parts, ", ")
-end
-
 --- Declared options as fields, the required ones first.
 local function fields_of(schema)
   local list = {}
@@ -27,7 +19,7 @@ local function fields_of(schema)
     local initial = option.initial
     if option.default ~= nil then initial = literal(option.default) end
     list[#list + 1] = { name = key, kinds = option[1], doc = option[2], optional = not option.required,
-      initial = initial, choices = option.choices, range = range(option) }
+      initial = initial, choices = option.choices, range = strict.range(option) }
   end
   table.sort(list, function(a, b)
     if a.optional ~= b.optional then return b.optional end
@@ -233,7 +225,8 @@ local words = { count = "integer of at least 1", positive = "number above 0", ca
 function reference.type_text(field)
   local text = (field.kinds or "any"):gsub("[^|]+", words)
   if field.choices then text = text .. ", one of " .. table.concat(field.choices, ", ") end
-  if field.range then text = text .. ", " .. field.range end
+  local range = field.range or strict.range(field)
+  if range then text = text .. ", " .. range end
   if field.initial then return text .. ", default " .. field.initial end
   return field.optional and text .. ", optional" or text
 end
