@@ -158,6 +158,8 @@ import Testing
   @Test(arguments: [
     ("qlora.plot.sparkline({ 1, 2 }, 0)", "width must be a whole number of at least 1, got 0"),
     ("qlora.plot.sparkline({ 1, 'a' })", "value 2 is \"a\", expected a number"),
+    ("qlora.plot.curves { { name = 'a', points = { { nan, 1 } } } }", "point 1 of a is { nan, 1 }, expected { x, y }"),
+    ("qlora.plot.lines({ 1, 'x' })", "value 2 is \"x\", expected a number"),
     ("qlora.plot.lines({ 1, 2 }, { width = most })", "'width' must be a whole number from 1 to 2147483647"),
     ("qlora.plot.lines({ 1, 2 }, { height = 100000 })", "'height' must be at most 1000, got 100000"),
     ("qlora.plot.lines({ 1, 2 }, { from = nan })", "'from' must be a finite number, got nan"),

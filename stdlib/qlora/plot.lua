@@ -16,15 +16,17 @@ local function finite(values)
   return low, high
 end
 
---- `values`, all of which are numbers, NaN too.
+--- `values` as floats, whose differences do not wrap around; all are numbers, NaN too.
 local function numbers(name, values)
   if type(values) ~= "table" then strict.fail("%s: expected a list of numbers, got %s", name, strict.show(values)) end
+  local floats = {}
   for i, value in ipairs(values) do
     if type(value) ~= "number" then
       strict.fail("%s: value %d is %s, expected a number", name, i, strict.show(value))
     end
+    floats[i] = value + 0.0
   end
-  return values
+  return floats
 end
 
 --- Mean of the values that fall into each of `width` equal stretches.
@@ -87,7 +89,8 @@ strict.declare("qlora.plot.loss", lines_schema)
 function plot.lines(values, options)
   local o = strict.options("plot.lines", options, lines_schema)
   local width, height = o.width, o.height
-  local low, high = finite(numbers("plot.lines", values))
+  values = numbers("plot.lines", values)
+  local low, high = finite(values)
   if low > high then return (o.title or "") .. " (nothing to plot)" end
   if low == high then low, high = low - 0.5, high + 0.5 end
   local cells, columns, rows = {}, width * 2, height * 4
@@ -130,9 +133,13 @@ end
 local function extent(curves)
   local x0, x1, values = math.huge, -math.huge, {}
   for _, curve in ipairs(curves) do
-    for _, point in ipairs(curve.points) do
-      x0, x1 = math.min(x0, point[1]), math.max(x1, point[1])
-      values[#values + 1] = point[2]
+    for i, point in ipairs(curve.points) do
+      if not (strict.is_finite(point[1]) and type(point[2]) == "number") then
+        strict.fail("plot.curves: point %d of %s is { %s, %s }, expected { x, y } with a finite x", i, curve.name,
+          strict.show(point[1]), strict.show(point[2]))
+      end
+      x0, x1 = math.min(x0, point[1] + 0.0), math.max(x1, point[1] + 0.0)
+      values[#values + 1] = point[2] + 0.0
     end
   end
   local low, high = finite(values)
