@@ -82,6 +82,10 @@ public enum JSONProblem: Error, Sendable, Equatable {
   case numberOutOfRange
   /// Something but white space follows the value.
   case trailingContent
+  /// An object has a key twice, where that is refused.
+  case repeatedKey(String)
+  /// An integer beyond 64 bits would lose digits, where that is refused.
+  case inexactInteger
 }
 
 extension JSONProblem: CustomStringConvertible {
@@ -100,6 +104,8 @@ extension JSONProblem: CustomStringConvertible {
     case .badNumber: "malformed number"
     case .numberOutOfRange: "number too large for a double"
     case .trailingContent: "content after the end of the value"
+    case .repeatedKey(let key): "the key \"\(key)\" occurs twice in an object"
+    case .inexactInteger: "an integer beyond 64 bits would lose digits; write it in quotes"
     }
   }
 }

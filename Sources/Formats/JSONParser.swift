@@ -13,9 +13,7 @@ extension JSON {
     do throws(JSONProblem) {
       return try parser.document()
     } catch {
-      let end = min(parser.at, bytes.count)
-      let line = 1 + bytes[0..<end].reduce(0) { $0 + ($1 == 0x0A ? 1 : 0) }
-      throw .json(path: path, line: line, offset: end, problem: error)
+      throw parser.located(error, path: path)
     }
   }
 
@@ -40,17 +38,47 @@ extension JSON {
 struct JSONParser {
   private let bytes: UnsafeRawBufferPointer
   private(set) var at = 0
+  /// Whether keys that occur twice and integers beyond 64 bits are errors; else the last value and the nearest double
+  /// are taken, as Python does.
+  private let losesNothing: Bool
 
-  init(_ bytes: UnsafeRawBufferPointer) { self.bytes = bytes }
+  init(_ bytes: UnsafeRawBufferPointer, losesNothing: Bool = false) {
+    self.bytes = bytes
+    self.losesNothing = losesNothing
+  }
 
   mutating func document() throws(JSONProblem) -> JSON {
+    skipMark()
+    let result = try value(depth: 0)
+    try end()
+    return result
+  }
+
+  /// The elements of a document that is an array, each with the offset of its first byte.
+  mutating func elements() throws(JSONProblem) -> [(value: JSON, offset: Int)] {
+    skipMark()
+    var elements: [(value: JSON, offset: Int)] = []
+    try list(depth: 0) { elements.append((value: $0, offset: $1)) }
+    try end()
+    return elements
+  }
+
+  /// A problem found at `at`, with its line.
+  func located(_ problem: JSONProblem, path: String?) -> FormatError {
+    let end = min(at, bytes.count)
+    let line = 1 + bytes[0..<end].reduce(0) { $0 + ($1 == 0x0A ? 1 : 0) }
+    return .json(path: path, line: line, offset: end, problem: problem)
+  }
+
+  private mutating func skipMark() {
     // A byte order mark is what some Windows editors put before the text.
     if bytes.count >= 3, bytes[0] == 0xEF, bytes[1] == 0xBB, bytes[2] == 0xBF { at = 3 }
     skipSpace()
-    let result = try value(depth: 0)
+  }
+
+  private mutating func end() throws(JSONProblem) {
     skipSpace()
     if at != bytes.count { throw .trailingContent }
-    return result
   }
 
   private mutating func skipSpace() {
@@ -91,21 +119,30 @@ struct JSONParser {
   }
 
   private mutating func array(depth: Int) throws(JSONProblem) -> JSON {
-    at += 1
     var elements: [JSON] = []
+    try list(depth: depth) { value, _ in elements.append(value) }
+    return .array(elements)
+  }
+
+  /// Reads an array from its bracket on and calls `take` with each element and its offset.
+  private mutating func list(depth: Int, take: (JSON, Int) -> Void) throws(JSONProblem) {
+    let bracket = try peek()
+    guard bracket == UInt8(ascii: "[") else { throw .unexpectedByte(bracket) }
+    at += 1
     skipSpace()
     if try peek() == UInt8(ascii: "]") {
       at += 1
-      return .array(elements)
+      return
     }
     while true {
       skipSpace()
-      elements.append(try value(depth: depth + 1))
+      let offset = at
+      take(try value(depth: depth + 1), offset)
       skipSpace()
       let c = try peek()
       if c == UInt8(ascii: "]") {
         at += 1
-        return .array(elements)
+        return
       }
       guard c == UInt8(ascii: ",") else { throw .unexpectedByte(c) }
       at += 1
@@ -124,7 +161,12 @@ struct JSONParser {
       skipSpace()
       let quote = try peek()
       guard quote == UInt8(ascii: "\"") else { throw .unexpectedByte(quote) }
+      let start = at
       let key = try string()
+      if losesNothing, members.position(of: key) != nil {
+        at = start
+        throw .repeatedKey(key)
+      }
       skipSpace()
       let colon = try peek()
       guard colon == UInt8(ascii: ":") else { throw .unexpectedByte(colon) }
@@ -240,7 +282,13 @@ struct JSONParser {
       if at < bytes.count, bytes[at] == UInt8(ascii: "+") || bytes[at] == UInt8(ascii: "-") { at += 1 }
       try digits()
     }
-    if isInteger, let exact = integer(start..<at) { return .int(exact) }
+    if isInteger {
+      if let exact = integer(start..<at) { return .int(exact) }
+      guard !losesNothing else {
+        at = start
+        throw .inexactInteger
+      }
+    }
     guard let double = Double(String(decoding: bytes[start..<at], as: UTF8.self)) else { throw .badNumber }
     guard double.isFinite else { throw .numberOutOfRange }
     return .number(double)

@@ -1,16 +1,29 @@
-/// Data sets as lists of JSON objects. The kind is taken from the file's ending and, for `.json`, its content.
+/// A record of a data file: a JSON object and where it begins.
+package struct Record {
+  /// The fields.
+  package let value: JSON
+  /// The line of its first byte, counted from 1.
+  package let line: Int
+}
+
+/// Data sets as lists of JSON objects. The kind is taken from the file's ending and, for `.json`, its content. Nothing
+/// is lost on the way: a key that occurs twice and an integer beyond 64 bits are errors.
 package enum Records {
   /// - `.json`: an array of objects, or JSON lines
   /// - `.jsonl`, `.ndjson`: one object a line, empty lines skipped
   /// - `.csv`, `.tsv`: RFC 4180 with a header row; all values are strings
   /// - `.txt`: one record `{"text": whole file}`
-  package static func read(path: String) throws(FormatError) -> [JSON] {
+  /// - Throws: `FormatError.json` and `.record` with the line, `.system`, `.unsupportedFile`.
+  package static func read(path: String) throws(FormatError) -> [Record] {
     try MappedFile(path: path).withBytes { bytes throws(FormatError) in try records(bytes, path: path) }
   }
 
-  private static func records(_ file: UnsafeRawBufferPointer, path: String) throws(FormatError) -> [JSON] {
+  private static func records(_ file: UnsafeRawBufferPointer, path: String) throws(FormatError) -> [Record] {
     var bytes = file
     if bytes.starts(with: [0xEF, 0xBB, 0xBF]) { bytes = UnsafeRawBufferPointer(rebasing: bytes[3...]) }
+    if bytes.starts(with: [0xFF, 0xFE]) || bytes.starts(with: [0xFE, 0xFF]) {
+      throw .record(path: path, line: 1, problem: "UTF-16 text; save it as UTF-8")
+    }
     let kind = path.split(separator: "/").last?.split(separator: ".").last?.lowercased() ?? ""
     switch kind {
     case "json":
@@ -19,43 +32,65 @@ package enum Records {
     case "jsonl", "ndjson": return try lines(bytes, path: path)
     case "csv": return try table(bytes, separator: UInt8(ascii: ","), path: path)
     case "tsv": return try table(bytes, separator: 0x09, path: path)
-    case "txt":
-      guard let text = String(validating: bytes, as: UTF8.self) else {
-        throw .record(path: path, line: 1, problem: "not valid UTF-8")
-      }
-      return [["text": .string(text)]]
+    case "txt": return [Record(value: ["text": .string(try text(bytes, path: path))], line: 1)]
     default:
       throw .unsupportedFile(path: path, ending: kind, supported: ["json", "jsonl", "ndjson", "csv", "tsv", "txt"])
     }
   }
 
-  private static func array(_ bytes: UnsafeRawBufferPointer, path: String) throws(FormatError) -> [JSON] {
-    let values = try JSON.parse(bytes, path: path).array ?? []
-    for (i, value) in values.enumerated() where value.object == nil {
-      throw .badField(path: path, field: "record \(i + 1)", value: value.text(), expected: "an object")
-    }
-    return values
+  private static func text(_ bytes: UnsafeRawBufferPointer, path: String) throws(FormatError) -> String {
+    if let text = String(validating: bytes, as: UTF8.self) { return text }
+    // No character of UTF-8 holds the byte of a line's end, so each line is valid by itself or not.
+    let lines = bytes.split(separator: 0x0A, omittingEmptySubsequences: false)
+    let bad = lines.firstIndex { String(validating: $0, as: UTF8.self) == nil } ?? 0
+    throw .record(path: path, line: bad + 1, problem: "not valid UTF-8")
   }
 
-  /// A `.json` file that does not start with `[`: JSON lines, where one object alone is one record.
-  private static func object(_ bytes: UnsafeRawBufferPointer, path: String) throws(FormatError) -> [JSON] {
+  private static func array(_ bytes: UnsafeRawBufferPointer, path: String) throws(FormatError) -> [Record] {
+    var parser = JSONParser(bytes, losesNothing: true)
+    let elements: [(value: JSON, offset: Int)]
+    do throws(JSONProblem) { elements = try parser.elements() } catch { throw parser.located(error, path: path) }
+    var (line, counted) = (1, 0)
+    return try elements.map { element throws(FormatError) in
+      for byte in bytes[counted..<element.offset] where byte == 0x0A { line += 1 }
+      counted = element.offset
+      guard element.value.object != nil else { throw .record(path: path, line: line, problem: "not a JSON object") }
+      return Record(value: element.value, line: line)
+    }
+  }
+
+  private static func parse(_ bytes: UnsafeRawBufferPointer, path: String) throws(FormatError) -> JSON {
+    var parser = JSONParser(bytes, losesNothing: true)
+    do throws(JSONProblem) { return try parser.document() } catch { throw parser.located(error, path: path) }
+  }
+
+  /// A `.json` file that does not start with `[`: JSON lines, or one object over several lines, which is one record.
+  private static func object(_ bytes: UnsafeRawBufferPointer, path: String) throws(FormatError) -> [Record] {
     do throws(FormatError) { return try lines(bytes, path: path) } catch let linesError {
-      // A pretty-printed single object fails as lines, but is a valid record.
-      guard let value = try? JSON.parse(bytes, path: path), value.object != nil else { throw linesError }
-      return [value]
+      do throws(FormatError) {
+        let value = try parse(bytes, path: path)
+        guard value.object != nil else { throw linesError }
+        return [Record(value: value, line: 1)]
+      } catch let wholeError {
+        // The reading that came further is the one that was meant.
+        guard case .json(_, _, let end, _) = linesError, case .json(_, _, let wholeEnd, _) = wholeError else {
+          throw linesError
+        }
+        throw wholeEnd > end ? wholeError : linesError
+      }
     }
   }
 
-  private static func lines(_ bytes: UnsafeRawBufferPointer, path: String) throws(FormatError) -> [JSON] {
-    var records: [JSON] = []
+  private static func lines(_ bytes: UnsafeRawBufferPointer, path: String) throws(FormatError) -> [Record] {
+    var records: [Record] = []
     var number = 0
     for part in bytes.split(separator: 0x0A, omittingEmptySubsequences: false) {
       number += 1
       if part.allSatisfy({ $0 == 0x20 || $0 == 0x0D || $0 == 0x09 }) { continue }
       do throws(FormatError) {
-        let value = try JSON.parse(UnsafeRawBufferPointer(rebasing: part), path: path)
+        let value = try parse(UnsafeRawBufferPointer(rebasing: part), path: path)
         guard value.object != nil else { throw .record(path: path, line: number, problem: "not a JSON object") }
-        records.append(value)
+        records.append(Record(value: value, line: number))
       } catch {
         guard case .json(_, _, let offset, let problem) = error else { throw error }
         throw .json(path: path, line: number, offset: part.startIndex + offset, problem: problem)
@@ -66,9 +101,9 @@ package enum Records {
 
   private static func table(
     _ bytes: UnsafeRawBufferPointer, separator: UInt8, path: String
-  ) throws(FormatError) -> [JSON] {
+  ) throws(FormatError) -> [Record] {
     var header: [String]?
-    var records: [JSON] = []
+    var records: [Record] = []
     var at = 0
     var line = 1
     while at < bytes.count {
@@ -86,7 +121,8 @@ package enum Records {
         throw .record(
           path: path, line: start, problem: "\(row.count) fields, but the header has \(names.count) columns")
       }
-      records.append(.object(JSONObject(zip(names, row).map { ($0, .string($1)) })))
+      records.append(
+        Record(value: .object(JSONObject(zip(names, row).map { ($0, .string($1)) })), line: start))
     }
     return records
   }

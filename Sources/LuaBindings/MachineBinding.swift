@@ -77,7 +77,8 @@ extension Engine {
           returns: "string", example: "assert(qlora.native.checksum('abc'):sub(1, 8) == 'ba7816bf')"
         ) { call in [.string(try call.bytes("text").withUnsafeBytes { SHA256.hash($0) })] },
         NativeFunction(
-          "read_records", "The records of a data file: .json, .jsonl, .csv, .tsv, .txt.",
+          "read_records",
+          "The records of a data file (.json, .jsonl, .csv, .tsv, .txt), and the line where each begins.",
           [
             path,
             Parameter(
@@ -85,11 +86,15 @@ extension Engine {
               "the options below"
             ),
           ],
-          returns: "table[]", errors: "when there is no such file, or it is not what its ending says"
+          returns: "table[], integer[]", errors: "when there is no such file, or it is not what its ending says"
         ) { call in
           let records = try Records.read(path: try call.string("path"))
           let limit = call.options("options").int("limit").map { max(0, $0) } ?? records.count
-          return [.table(call.state.list(records.prefix(limit).map { call.state.value($0) }))]
+          let taken = records.prefix(limit)
+          return [
+            .table(call.state.list(taken.map { call.state.value($0.value) })),
+            .table(call.state.list(taken.map { .integer($0.line) })),
+          ]
         },
         NativeFunction(
           "regex_full_match", "Whether a Python-style regular expression matches the whole text.",
