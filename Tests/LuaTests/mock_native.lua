@@ -322,10 +322,10 @@ end
 
 function native.spill_directory(path) return path end
 
-native.records = {}
+native.records, native.record_lines = {}, {}
 function native.read_records(path, o)
   local list = native.records[path] or error("no mock records for " .. path, 0)
-  return table.move(list, 1, math.min(o and o.limit or #list, #list), 1, {})
+  return table.move(list, 1, math.min(o and o.limit or #list, #list), 1, {}), native.record_lines[path]
 end
 
 local now = 0.0

@@ -84,15 +84,18 @@ t.test("samples without a trained token are counted, none at all is an error", f
   local data = load({ { input = "abcdef", output = "x" }, { input = "a", output = "x" }, { input = "no answer" } },
     { max_length = 4 })
   t.equal({ #data, data:stats().untrained, data:stats().incomplete }, { 1, 1, 1 })
-  assert(tostring(data):find("1 samples without a trained token left out", 1, true))
+  assert(tostring(data):find("left out 2 of 3 records: 1 without 'output', 1 without any trained token", 1, true))
   t.raises(function() load({ { input = "abcdef", output = "x" } }, { max_length = 4 })
     end, "nothing to train on", "max_length = 4 cuts the answers off", "9 tokens")
-  t.raises(function() load({ { question = "x" } }, { format = "alpaca" }) end, "'instruction'",
-    "the first has question")
+  t.raises(function() load({ { question = "x" } }, { format = "alpaca" }) end, "record 1", "needs 'instruction'",
+    "the record has question")
+  t.raises(function() load({ { instruction = "x" } }, { format = "alpaca" }) end, "nothing to train on",
+    "left out 1 of 1 records: 1 without 'output'", "the first has instruction")
   t.raises(function() load({ { prompt = "x", completion = "y" } }, { format = "alpaca" }) end,
     "fits format completion or self_instruct")
   t.raises(function() load({ 1 }, { format = function() return { text = "x", train = true } end }) end,
     "gave one span for record 1", "train = true")
+  t.raises(function() load({}, {}) end, "there are no records")
   t.raises(function() load("nowhere.jsonl", { format = "alpaca" }) end, "there is no file nowhere.jsonl")
   t.raises(function() return data[0] end, "samples are counted from 1")
   t.raises(function() return data:lenght(1) end, "data has no 'lenght'", '"length"')

@@ -3,6 +3,7 @@
 --- ship with.
 local render_literal = require "qlora.chat_content"
 local check_markers = require "qlora.chat_markers"
+local messages_of = require "qlora.messages"
 local strict = require "qlora.strict"
 
 local chat = { templates = {} }
@@ -164,38 +165,13 @@ function chat.detect(jinja)
   return nil
 end
 
-local roles = { human = "user", prompter = "user", gpt = "assistant", bot = "assistant", model = "assistant" }
-
---- Messages with the field's role names, each marked as trained or not: assistant turns are, unless the message says
---- otherwise.
-local function normalized(messages, which)
-  if type(messages) ~= "table" or #messages == 0 then strict.fail("chat: expected a list of messages, got none") end
-  local last_assistant = 0
-  local list = {}
-  for i, message in ipairs(messages) do
-    local role = message.role or message.from
-    role = roles[role] or role
-    local content = message.content or message.value
-    if type(role) ~= "string" or type(content) ~= "string" then
-      strict.fail("chat: message %d needs a role and a content", i)
-    end
-    if role == "assistant" then last_assistant = i end
-    list[i] = { role = role, content = content, train = message.train }
-  end
-  for i, message in ipairs(list) do
-    if message.train == nil then
-      message.train = message.role == "assistant" and (which ~= "last" or i == last_assistant)
-    end
-  end
-  return list
-end
-
 local schema = strict.declare("qlora.chat.spans", {
   add_generation_prompt = { "boolean", "end with the opening of an assistant message", default = false },
   bos_token = { "string", "text of the token that opens a text; default the template's usual one" },
   eos_token = { "string", "text of the token that ends a text", default = "</s>" },
   default_system = { "string", "system message when the messages have none; default none" },
   train = { "string", "which assistant messages are trained", default = "all", choices = { "all", "last" } },
+  ignore = { "table", "names of message fields that are left unread on purpose" },
   literal = { "boolean", "special tokens that a message spells stay text", default = false },
 })
 strict.declare("qlora.chat.apply", schema)
@@ -205,7 +181,8 @@ strict.declare("qlora.chat.apply", schema)
 --- @param messages table[] { role =, content =, train = } of each message; train decides against `train` of the
 ---   options
 --- @return table[] spans { text =, train = }
---- @throws when the list is empty, a message lacks its role or content, or the template is unknown
+--- @throws when the list is empty, a message lacks its role or content or has a field that the template cannot say, or
+---   the template is unknown
 --- @example
 --- local spans = qlora.chat.spans("chatml", {
 ---   { role = "user", content = "Hi" }, { role = "assistant", content = "Hello" } }, { train = "last" })
@@ -215,7 +192,9 @@ function chat.spans(name, messages, options)
   o.bos_token = o.bos_token or name == "llama3" and "<|begin_of_text|>" or "<s>"
   local template = type(name) == "function" and name or templates[name]
   if not template then strict.one_of("chat", "template", name, strict.sorted_keys(templates)) end
-  local list = normalized(messages, o.train)
+  local is_own = true
+  for _, known in pairs(templates) do is_own = is_own and known ~= template end
+  local list = messages_of.normalized(messages, o.train, o.ignore, is_own)
   if not o.literal then return template(list, o) end
   local spans = render_literal(template, list, o)
   if not spans then

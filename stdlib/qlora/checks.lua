@@ -44,6 +44,23 @@ function checks.gradients(model)
   end
 end
 
+--- Samples longer than the model reads, found before the first step. `what` is the function that was called.
+function checks.lengths(model, data, what)
+  local limit = model.config.max_position_embeddings
+  local samples = type(data) == "table" and rawget(data, "samples")
+  if not limit or not samples then return end
+  local count, first, longest = 0, nil, 0
+  for i, length in ipairs(samples:lengths()) do
+    if length > limit then count, first, longest = count + 1, first or i, math.max(longest, length) end
+  end
+  if count == 0 then return end
+  local lengths = samples:lengths()
+  strict.fail("%s: %s has %d tokens, but the model reads at most %d%s; load the data with max_length = %d, which cuts "
+    .. "longer samples, or with too_long = \"leave_out\" beside it, which leaves them out", what, data:where(first),
+    lengths[first], limit, count > 1 and ("; %d samples are longer, the longest has %d"):format(count, longest) or "",
+    limit)
+end
+
 local is_finite, named = strict.is_finite, strict.show
 
 --- The answer of a schedule must be a factor: any other would train away from the minimum, or into NaN.

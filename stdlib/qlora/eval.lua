@@ -1,5 +1,7 @@
 --- Measures of a model: perplexity, agreement of two models, MMLU as qlora.py runs it.
+local checks = require "qlora.checks"
 local native = require "qlora.native"
+local reading = require "qlora.data.reading"
 local strict = require "qlora.strict"
 
 local eval = {}
@@ -23,6 +25,7 @@ function eval.perplexity(model, data, options)
   if native.options.smoke then last = math.min(last, 4) end
   if native.options.plan then return 0 / 0, 0 / 0, 0 end -- a plan has neither weights nor data
   if last == 0 then strict.fail("eval.perplexity: the data set is empty") end
+  checks.lengths(model, data, "eval.perplexity")
   local sum, count = 0.0, 0
   for from = 1, last, size do
     local numbers = {}
@@ -53,6 +56,7 @@ local compare_schema = strict.declare("qlora.eval.compare", { limit = { "count",
 --- assert(distance.agreement == 1) -- fresh adapters add nothing
 function eval.compare(a, b, data, options)
   local o = strict.options("eval.compare", options, compare_schema)
+  checks.lengths(a, data, "eval.compare")
   local kl, agree, rows = 0.0, 0, 0
   for i = 1, math.min(o.limit or #data, #data) do
     local ids = data[i].ids
@@ -87,9 +91,11 @@ function eval.mmlu(model, path, options)
   for i, letter in ipairs(letters) do answer_ids[i] = tokenizer:encode(letter, { special = false })[1] end
   local limit = native.options.smoke and math.min(o.limit or 4, 4) or o.limit
   local right, total, order, questions = {}, {}, {}, 0
-  for index, record in ipairs(native.read_records(path, { limit = limit })) do
-    if type(record.input) ~= "string" or type(record.output) ~= "string" or not record.subject then
-      strict.fail("eval.mmlu: record %d of %s needs subject, input and output", index, path)
+  local records, lines = native.read_records(path, { limit = limit })
+  for index, record in ipairs(records) do
+    if type(record.input) ~= "string" or type(record.output) ~= "string" or type(record.subject) ~= "string" then
+      strict.fail("eval.mmlu: %s needs subject, input and output, all texts",
+        reading.place({ path = path, lines = lines }, index))
     end
     local ids = tokenizer:encode(record.input, { special = true })
     if #ids > o.max_length then ids = table.move(ids, 1, o.max_length, 1, {}) end

@@ -179,6 +179,8 @@ return function(options)
   local model, optimizer, history = o.model, o.optimizer, {}
   if native.options.plan then plan.stop(o) end
   checks.optimizer(model, optimizer)
+  checks.lengths(model, o.data, "train")
+  if o.eval_data then checks.lengths(model, o.eval_data, "train: eval_data") end
   local run = o.run
   if not run and (o.dir or o.save_every or native.options.resume) then
     run = run_directory { dir = o.dir, keep = o.keep }

@@ -4,13 +4,19 @@ local strict = require "qlora.strict"
 local options = {}
 
 options.load = strict.declare("qlora.data.load", {
-  format = { "string|callable", "name of a format, or a function record -> list of spans { text =, train = }",
-    default = "input_output" },
+  format = { "string|callable", "name of a format, or a function record -> list of spans { text =, train = }; default "
+    .. "the one that the fields of all records fit" },
   tokenizer = { "Tokenizer", "the model's tokenizer; only a plan does without" },
-  max_length = { "count", "longer samples are cut; the window of format text, 1024 there when left out" },
+  max_length = { "count", "longer samples are cut, or left out (too_long); the window of format text, 1024 there when "
+    .. "left out" },
   source_max_length = { "count", "longer prompts are cut, for formats with source and target" },
   target_max_length = { "count", "longer answers are cut, for formats with source and target" },
   train_on_source = { "boolean", "train the prompts too", default = false },
+  too_long = { "string", "what happens to samples above a length: cut them, or leave them out",
+    choices = { "cut", "leave_out" }, default = "cut" },
+  skip_invalid = { "boolean", "leave wrong records out and count them instead of ending with the first",
+    default = false },
+  ignore = { "table", "names of fields, of records and messages, that are left unread on purpose" },
   limit = { "count", "most records; default all" },
   template = { "string|callable", "chat template by name, or a function; default the tokenizer's own" },
   train = { "string", "which assistant messages of a chat are trained", choices = { "all", "last" } },

@@ -35,7 +35,10 @@ local function encoded(spans, first, o)
   local parts, i = { spans[first].text }, first + 1
   while spans[i] and not spans[i].separate do parts[#parts + 1], i = spans[i].text, i + 1 end
   local literal = {}
-  for k = 1, #parts do literal[k] = o.literal or spans[first + k - 1].literal or false end
+  for k = 1, #parts do
+    literal[k] = spans[first + k - 1].literal
+    if literal[k] == nil then literal[k] = o.literal or false end -- the end of a turn in a history says false
+  end
   local ids, ranges
   if #parts > 1 then ids, ranges = o.tokenizer:encode_parts(parts, { literal = literal })
   else -- without borders in it, a long text takes less memory

@@ -1,12 +1,13 @@
---- Records that stand in for a data file that is not there under --smoke: every field that a format reads.
+--- Records that stand in for a data file that is not there under --smoke: with the fields of a format.
+local fields = require "qlora.data.fields"
 local smoke = {}
 
---- Eight made-up records with the fields of all formats.
-function smoke.records()
+--- Eight made-up records: what the format `name` reads, or the fields of all formats for a function (nil).
+function smoke.records(name)
   local list = {}
   for i = 1, 8 do
     local question, answer = ("What is %d plus %d?"):format(i, i), ("It is %d."):format(2 * i)
-    list[i] = {
+    local all = {
       instruction = question, input = "", output = answer,
       text = "### Human: " .. question .. "### Assistant: " .. answer,
       prompt = question, completion = answer, question = question, answer = answer, subject = "arithmetic",
@@ -15,6 +16,8 @@ function smoke.records()
       conversations = { { from = "human", value = question }, { from = "gpt", value = answer } },
       instances = { { input = "", output = answer } },
     }
+    list[i] = name and {} or all
+    for _, field in ipairs(name and fields.formats[name][1] or {}) do list[i][field[1]] = all[field[1]] end
   end
   return list
 end

@@ -1,0 +1,151 @@
+--- Data sets: token samples with a mask of what is trained, and where each came from.
+local native = require "qlora.native"
+local batching = require "qlora.data.batching"
+local random = require "qlora.data.random"
+local reading = require "qlora.data.reading"
+local strict = require "qlora.strict"
+local suggest = require "qlora.suggest"
+
+local Dataset = strict.class("Dataset", { __name = "dataset" }, {
+  doc = "Token samples with a mask of what is trained: `#data` counts them, `data[i]` is { ids =, labels = }, printing "
+    .. "it shows the counts.", receiver = "data",
+  fields = { { "tokenizer", "Tokenizer", "the tokenizer they were made with" } },
+})
+
+function Dataset:__len() return #self.samples end
+
+--- Sample `i` as { ids =, labels = }, nil after the last; other keys are methods.
+function Dataset:__index(key)
+  if type(key) == "number" then
+    if key < 1 then strict.fail("data[%d]: samples are counted from 1, as lists in Lua; there are %d", key, #self) end
+    if key > #self then return nil end
+    local ids, labels = self.samples:row(key)
+    return { ids = ids, labels = labels }
+  end
+  if Dataset[key] == nil then
+    strict.fail("data has no '%s'%s", tostring(key), suggest.phrase(tostring(key), strict.sorted_keys(Dataset)))
+  end
+  return Dataset[key]
+end
+
+local dataset = {}
+
+--- Counts of a data set that is all there.
+dataset.nothing_left_out = { incomplete = 0, untrained = 0, invalid = 0, too_long = 0, records = 0 }
+
+--- `source` = { numbers = of the record of each sample, origin = where records were read }; nil for text, whose windows
+--- have no record.
+function dataset.new(list, tokenizer, counts, source)
+  return setmetatable({ samples = list, tokenizer = tokenizer, counts = counts, source = source }, Dataset)
+end
+
+--- The number of tokens of a sample.
+--- @param i integer number of the sample, from 1
+--- @return integer its tokens
+--- @example assert(data:length(1) == #data[1].ids)
+function Dataset:length(i) return self.samples:lengths()[i] end
+
+--- Names a sample and the record that it was made of.
+--- @param i integer number of the sample, from 1
+--- @return string such as "sample 7 (record 9, train.jsonl:12)"
+--- @example assert(data:where(2):find "facts.jsonl:2")
+function Dataset:where(i)
+  local source = rawget(self, "source")
+  local number = source and source.numbers[i]
+  if not number then return ("sample %d"):format(i) end
+  local line = source.origin and source.origin.lines and source.origin.lines[number]
+  return ("sample %d (record %d%s)"):format(i, number, line and (", %s:%d"):format(source.origin.path, line) or "")
+end
+
+Dataset.steps = batching.steps
+
+--- Samples as one batch, for model:loss and model:nll.
+--- @param numbers integer[] numbers of the samples, from 1
+--- @return Batch the batch
+--- @throws when there is no such sample
+--- @example assert(data:batch({ 1, 2 }).rows == 2)
+function Dataset:batch(numbers) return self.samples:batch(numbers) end
+
+--- Counts of the data set.
+--- @return table samples, tokens, trained, longest, mean, truncated; records, and how many were left out: incomplete
+---   (without an answer), untrained (without a trained token), too_long, invalid (wrong)
+--- @example assert(data:stats().samples == #data)
+function Dataset:stats()
+  local s = self.samples:stats()
+  s.samples = #self
+  s.mean = s.samples > 0 and s.tokens / s.samples or 0
+  for key in pairs(dataset.nothing_left_out) do s[key] = self.counts[key] end
+  return s
+end
+
+function Dataset:__tostring()
+  local s = self:stats()
+  local text = ("%d samples, %d tokens (%d trained), longest %d, mean %.0f"):format(
+    s.samples, s.tokens, s.trained, s.longest, s.mean)
+  if s.truncated > 0 then text = text .. ("; %d truncated"):format(s.truncated) end
+  local left_out = reading.left_out(self.counts)
+  if left_out then text = text .. "; " .. left_out end
+  return text
+end
+
+--- Two data sets of these samples, drawn at random.
+--- @param at number fraction (below 1) or number of samples of the second one
+--- @param seed? integer seed of the draw; 0 when left out
+--- @return Dataset, Dataset the first and the second part
+--- @throws when one of them would be empty
+--- @example
+--- local train, held_out = data:split(0.2)
+--- assert(#train + #held_out == #data)
+function Dataset:split(at, seed)
+  if native.options.plan then return self, self end
+  if not (strict.is_finite(at) and at > 0 and at < #self) then
+    strict.fail("data:split: expected a fraction below 1 or a number of samples below %d, got %s", #self,
+      strict.show(at))
+  end
+  if seed ~= nil and math.type(seed) ~= "integer" then
+    strict.fail("data:split: the second argument is a seed, a whole number; got %s", strict.show(seed))
+  end
+  local count = at < 1 and math.max(1, math.floor(#self * at + 0.5)) or math.floor(at)
+  local first, second = {}, {}
+  for position, index in ipairs(random.permutation(#self, seed or 0, 0x5eed)) do
+    local side = position <= #self - count and first or second
+    side[#side + 1] = index
+  end
+  local source = rawget(self, "source")
+  local function part(chosen, counts)
+    local numbers = {}
+    for i, index in ipairs(chosen) do numbers[i] = source and source.numbers[index] end
+    return dataset.new(self.samples:select(chosen), self.tokenizer, counts,
+      source and { numbers = numbers, origin = source.origin })
+  end
+  return part(first, self.counts), part(second, dataset.nothing_left_out)
+end
+
+--- Prints a sample with trained tokens in green and the others dimmed; without a terminal, trained parts in [[…]].
+--- @param i? integer number of the sample; 1 when left out
+--- @throws when there is no such sample
+--- @example data:preview(1)
+function Dataset:preview(i)
+  if native.options.plan then return end
+  local number = i or 1
+  if math.type(number) ~= "integer" or number < 1 or number > #self then
+    strict.fail("data:preview: no sample %s; there are %d", tostring(i), #self)
+  end
+  local ids, labels = self.samples:row(number)
+  local colour, parts, from = native.isatty(1), {}, 1
+  while from <= #ids do
+    local to, on = from, labels[from] ~= -100
+    while to < #ids and (labels[to + 1] ~= -100) == on do to = to + 1 end
+    local part, earlier = table.move(ids, from, to, 1, {}), table.move(ids, 1, from - 1, 1, {})
+    local text = self.tokenizer:decode(part, { after = earlier })
+    if colour then parts[#parts + 1] = (on and "\27[32m" or "\27[2m") .. text .. "\27[0m"
+    else parts[#parts + 1] = on and "[[" .. text .. "]]" or text end
+    from = to + 1
+  end
+  local left_out = number == 1 and reading.left_out(self.counts)
+  if left_out then print(left_out) end
+  print(("sample %d: %d tokens, %d trained"):format(number, #ids, self.samples:trained(number)))
+  print(table.concat(parts))
+end
+
+return dataset

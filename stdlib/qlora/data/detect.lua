@@ -1,0 +1,70 @@
+--- The format of records that name none: the one whose fields all of them have.
+local strict = require "qlora.strict"
+local fields = require "qlora.data.fields"
+
+local detect = {}
+
+-- Fields that tell a format; `without` are fields that belong to another one.
+local shapes = {
+  { "chat", { "messages" } }, { "sharegpt", { "conversations" } }, { "alpaca", { "instruction", "output" } },
+  { "self_instruct", { "instances" } }, { "completion", { "prompt", "completion" } },
+  { "input_output", { "input", "output" }, without = { "instruction" } },
+}
+
+local function has_all(record, names)
+  for _, name in ipairs(names) do if record[name] == nil then return false end end
+  return true
+end
+
+--- The formats whose fields a record has, in the order of `shapes`.
+local function fitting(record)
+  local found = {}
+  for _, shape in ipairs(shapes) do
+    local foreign = false
+    for _, name in ipairs(shape.without or {}) do foreign = foreign or not fields.is_empty(record[name]) end
+    if not foreign and has_all(record, shape[2]) then found[#found + 1] = shape end
+  end
+  return found
+end
+
+local function names(found)
+  local list = {}
+  for i, shape in ipairs(found) do list[i] = ("%s (%s)"):format(shape[1], table.concat(shape[2], ", ")) end
+  return table.concat(list, " or ")
+end
+
+local function ask(record, place)
+  local more = ""
+  if record.chosen ~= nil then more = "; to train what was chosen: format = \"hh_rlhf\" (there is no training on pairs)"
+  elseif record.text ~= nil then
+    more = "; each text a sample: format = \"completion\"; one stream cut into windows: format = \"text\""
+  end
+  strict.fail("data.load: no format is named, and the fields of %s (%s) tell none%s; name one with format =, or give a "
+    .. "function record -> spans", place, fields.names(record), more)
+end
+
+--- The format that the first `count` records fit, and the fields that tell it. Records that fit none do not count,
+--- unless none does: an answer may be missing. `place(i)` names a record.
+function detect.format(records, count, place)
+  local chosen, first
+  for i = 1, count do
+    local found = type(records[i]) == "table" and fitting(records[i]) or {}
+    if #found > 1 then
+      strict.fail("data.load: no format is named, and %s fits %s; name one with format =", place(i), names(found))
+    end
+    if found[1] and chosen and found[1] ~= chosen then
+      strict.fail("data.load: no format is named; %s fits %s, but %s %s; name one with format =", place(first),
+        names { chosen }, place(i), names(found))
+    end
+    if found[1] and not chosen then chosen, first = found[1], i end
+  end
+  if not chosen then
+    if type(records[1]) ~= "table" then
+      strict.fail("data.load: %s is %s, expected a table of fields", place(1), fields.shown(records[1]))
+    end
+    ask(records[1], place(1))
+  end
+  return chosen[1], chosen[2]
+end
+
+return detect

@@ -1,0 +1,150 @@
+--- Records -> samples. A record that has nothing to learn from is left out and counted; a wrong one is an error that
+--- names it and where it stands, or with skip_invalid left out and counted too.
+local native = require "qlora.native"
+local strict = require "qlora.strict"
+local fields = require "qlora.data.fields"
+local formats = require "qlora.data.formats"
+local options_of = require "qlora.data.options"
+local samples = require "qlora.data.samples"
+
+local traceback, here = debug.traceback, debug.getinfo(1, "S").short_src
+local library = here:match "^(.*)data/reading%.lua$" or here
+
+local reading = {}
+
+--- Names a record: `record 7 (train.jsonl:9)`; `origin` = { path =, lines = of each record }, nil for a table.
+function reading.place(origin, number)
+  local line = origin and origin.lines and origin.lines[number]
+  return line and ("record %d (%s:%d)"):format(number, origin.path, line) or ("record %d"):format(number)
+end
+
+local spans_are = "a list of spans such as { { text = prompt }, { text = answer, train = true } }"
+
+--- `place()` names the record.
+local function check_spans(spans, place)
+  local is_span = type(spans) == "table" and spans.text ~= nil
+  if is_span or not fields.is_list(spans) then
+    strict.fail("data.load: the format gave %s for %s, expected %s",
+      is_span and "one span" or strict.show(spans), place(), spans_are)
+  end
+  for i, span in ipairs(spans) do
+    if type(span) ~= "table" or type(span.text) ~= "string" then
+      strict.fail("data.load: span %d of %s needs a text, expected %s", i, place(), spans_are)
+    end
+    for key, value in pairs(span) do
+      local option = options_of.span[key]
+      if not option or type(value) ~= option[1] then
+        strict.options(("data.load: span %d of %s"):format(i, place()), span, options_of.span)
+      end
+    end
+  end
+end
+
+--- Whether an error is not about the record: a program that ends, Ctrl-C, no memory left.
+local function ends_all(message)
+  return type(message) ~= "string" or message:find "interrupted$" ~= nil
+    or message:find("not enough memory", 1, true) ~= nil
+end
+
+--- What a message handler makes of an error inside a format: with a function of the recipe, where it came from.
+local function explained(message, is_own)
+  if ends_all(message) or not is_own then return message end
+  local frames, is_recipe = {}, false
+  for frame in traceback("", 2):gmatch "\n\t([^\n]*)" do
+    if frame:sub(1, #here) == here then break end -- below are this library and the recipe's call of it
+    if frame:sub(1, #library) ~= library then
+      frames[#frames + 1], is_recipe = "\n\t" .. frame, is_recipe or frame:sub(1, 3) ~= "[C]"
+    end
+  end
+  return is_recipe and message .. "\nstack traceback:" .. table.concat(frames) or message
+end
+
+--- An error without the place of the caller in front, which is put there again.
+local function without_caller(message)
+  local position = strict.caller()
+  return message:sub(1, #position) == position and message:sub(#position + 1) or message
+end
+
+--- Fills `list` with the samples of the first `count` records. `how` as in samples.from_spans. Returns the counts of
+--- what was left out, the numbers of the records taken, and how many records have each field that was not read.
+function reading.append(list, records, count, o)
+  local format, name, context = o.format, o.name, o.context
+  local counts = { records = count, incomplete = 0, untrained = 0, invalid = 0, too_long = 0, longest = 0, lacks = {} }
+  local numbers, unread = {}, {}
+  local i
+  local function place() return reading.place(o.origin, i) end
+  local function one()
+    local spans, lacks = format(records[i], context)
+    if not spans then return nil, lacks end
+    check_spans(spans, place)
+    return samples.from_spans(spans, o.how)
+  end
+  local function handler(message) return explained(message, not name) end
+  for number = 1, count do
+    i = number
+    local ok, sample, lacks = xpcall(one, handler)
+    if not ok then
+      if ends_all(sample) then error(sample, 0) end
+      sample = without_caller(sample)
+      -- what check_spans says names the record itself
+      local text = sample:find("^data%.load: ") and sample or ("data.load: %s: %s"):format(place(), sample)
+      if not o.skip_invalid then strict.fail("%s", text) end
+      counts.invalid = counts.invalid + 1
+      counts.first_invalid = counts.first_invalid or text:match "^data%.load: ([^\n]*)"
+    elseif not sample then
+      lacks = type(lacks) == "string" and lacks or "an answer"
+      counts.incomplete, counts.lacks[lacks] = counts.incomplete + 1, (counts.lacks[lacks] or 0) + 1
+    else
+      if name then fields.note_unread(name, records[i], context.ignored, unread) end
+      if sample.cut > 0 then counts.longest = math.max(counts.longest, #sample.ids + sample.cut) end
+      if sample.cut > 0 and o.leave_out_long then counts.too_long = counts.too_long + 1
+      elseif list:append(sample.ids, sample.trained, sample.cut) == 0 then counts.untrained = counts.untrained + 1
+      else numbers[#numbers + 1] = i end
+    end
+  end
+  return counts, numbers, unread
+end
+
+local function add(parts, count, text) if count > 0 then parts[#parts + 1] = ("%d %s"):format(count, text) end end
+
+--- What was left out and why: `left out 3 of 1000 records: 2 without 'output', 1 without any trained token`; nil when
+--- nothing was.
+function reading.left_out(counts)
+  local parts = {}
+  for _, field in ipairs(strict.sorted_keys(counts.lacks or {})) do
+    add(parts, counts.lacks[field], "without " .. (field == "an answer" and field or ("'%s'"):format(field)))
+  end
+  add(parts, counts.untrained, "without any trained token")
+  add(parts, counts.too_long or 0, "longer than the limit")
+  add(parts, counts.invalid or 0, ("wrong (the first: %s)"):format(counts.first_invalid or ""))
+  if #parts == 0 then return nil end
+  local total = counts.incomplete + counts.untrained + (counts.too_long or 0) + (counts.invalid or 0)
+  return ("left out %d of %d records: %s"):format(total, counts.records, table.concat(parts, ", "))
+end
+
+--- Why nothing is left to train on, and what to do.
+function reading.fail_empty(records, counts, o)
+  if #records == 0 then strict.fail("data.load: there are no records") end
+  local limit = o.max_length or o.target_max_length
+  local more = ""
+  if counts.incomplete > 0 and type(records[1]) == "table" then
+    more = "; the first has " .. fields.names(records[1])
+  end
+  if counts.untrained > 0 and counts.longest == 0 then more = more .. "; mark what is trained with train = true" end
+  if counts.longest > 0 then
+    more = more .. ("; max_length = %s cuts the answers off: raise it, the longest sample has %d tokens"):format(
+      tostring(limit), counts.longest)
+  end
+  strict.fail("data.load: nothing to train on: %s%s", reading.left_out(counts) or "no record has two tokens", more)
+end
+
+--- The line that names fields nobody read; nil when there are none.
+function reading.unread_line(name, unread)
+  local list = strict.sorted_keys(unread)
+  if #list == 0 then return nil end
+  local shown = table.concat(list, ", ", 1, math.min(8, #list))
+  return ("data: format %s does not read %s%s"):format(name, shown, #list > 8 and (" and %d more"):format(#list - 8)
+    or "")
+end
+
+return reading
