@@ -151,6 +151,7 @@ t.test("a marked record is left out, a wrong mark is an error", function()
   local data = load({ { input = "a", output = "b", weight = 0 }, { input = "c", output = "d", weight = 1 } })
   t.equal({ #data, data:stats().untrained, data:stats().records }, { 1, 1, 2 })
   t.raises(function() load { { input = "a", output = "b", weight = 0.3 } } end, "record 1: 'weight' is 0.3")
+  t.equal(#load { { input = "a", output = "b", weight = "" } }, 1)
 end)
 
 t.test("one wrong record of a thousand is named, or left out and counted", function()
@@ -242,6 +243,8 @@ t.test("an error inside a format function names the record and keeps the traceba
   local message = t.raises(function() load(records, { format = format }) end, "data.load: record 2: ", "loud",
     "stack traceback:", "in upvalue 'loud'")
   assert(not message:find("reading.lua", 1, true), message)
+  message = t.raises(function() load(records, { format = function(r) return r.x.y end }) end, "record 1: ", "nil value")
+  assert(message:find "stack traceback:\n\t[^\n]*test_records.lua:%d+: in ", message)
   t.equal(#load(records, { format = format, skip_invalid = true }), 1)
   local ok, value = pcall(load, records, { format = function() error { exit_code = 3 } end, skip_invalid = true })
   t.equal({ ok, value.exit_code }, { false, 3 }) -- what is no text is no matter of the record
@@ -270,6 +273,13 @@ t.test("a template that is a function gets every field of a message", function()
   t.raises(function() said({ user, with(answer, { tool_calls = { "call" } }) }, nil,
     { template = qlora.chat.templates.chatml }) end, "'tool_calls'") -- one of ours, passed itself
   t.raises(function() said({ user, answer }, nil, { template = function(m) return m.x.y end }) end, "record 1: ")
+end)
+
+t.test("half of a surrogate pair is no text", function()
+  t.equal(qlora.json.decode '"\\ud83d\\ude00"', "\u{1F600}")
+  for _, half in ipairs { '"\\ud83d"', '"\\ud83dx"', '"\\ude00"', '"\\ud83d\\u0041"' } do
+    t.raises(function() qlora.json.decode(half) end, "both halves of a surrogate pair expected at byte 2")
+  end
 end)
 
 t.test("docs/records.md says what the tables say", function()

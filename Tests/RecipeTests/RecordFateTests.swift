@@ -107,6 +107,6 @@ import Testing
       outcome.errors.contains(
         "recipe.lua:4: data.load: record 2 (x.jsonl:3): recipe.lua:3: attempt to concatenate a nil value (field 'a')"),
       "\(outcome.errors)")
-    #expect(outcome.errors.contains("recipe.lua:3: in function <recipe.lua:3>"), "\(outcome.errors)")
+    #expect(outcome.errors.contains("stack traceback:\n\trecipe.lua:3: in "), "\(outcome.errors)")
   }
 }

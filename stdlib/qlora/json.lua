@@ -82,6 +82,7 @@ local function decode_string(text, at)
       if code >= 0xd800 and code < 0xdc00 and low and low >= 0xdc00 and low < 0xe000 then -- surrogates, one character
         code, at = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00), stop + 12
       end
+      if code >= 0xd800 and code < 0xe000 then bad(stop, "both halves of a surrogate pair") end
       parts[#parts + 1] = utf8.char(code)
     else
       parts[#parts + 1] = unescaped[escape] or bad(stop + 1, "escape")
