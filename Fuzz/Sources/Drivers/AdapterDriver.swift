@@ -1,0 +1,26 @@
+import Adapters
+import Formats
+import Models
+import Tensors
+
+/// Attaches the adapters of a PEFT folder to a small model and computes with them.
+final class AdapterDriver: Driver {
+  private let model: LanguageModel
+
+  init(memory: Int) throws {
+    let config: JSON = [
+      "model_type": "llama", "hidden_act": "silu", "vocab_size": 64, "hidden_size": 16, "intermediate_size": 32,
+      "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8,
+      "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": true,
+    ]
+    model = try LanguageModel(
+      random: try DecoderSpec(json: config, path: "config"), seed: 1, options: LoadOptions(computeType: .f32),
+      trainsAllParameters: false, backend: limitedBackend(memory))
+  }
+
+  func read(_ folder: String, _ input: Input, _ random: inout Random) throws {
+    defer { model.removeAdapters() }
+    try PEFTFiles.load(folder, into: model, trainable: random.once(in: 2))
+    _ = try model.logits([1, 2, 3]).floats()
+  }
+}
