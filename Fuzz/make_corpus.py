@@ -199,6 +199,11 @@ def tokenizers():
     write("tokenizer/punctuation/special_tokens_map.json", {"bos_token": "<s>", "pad_token": {"content": "</s>"}})
     write("tokenizer/punctuation/added_tokens.json", {"<extra>": 400})
     write("tokenizer/qwen/chat_template.jinja", template)
+    grows = json.loads((fixtures / "tokenizers/punctuation.json").read_text())
+    twice = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
+    grows["normalizer"] = {"type": "Sequence", "normalizers": [
+        twice, {"type": "Replace", "pattern": {"Regex": "(a|b)+"}, "content": "ab"}, {"type": "NFKC"}, twice]}
+    write("tokenizer/grows/tokenizer.json", grows)
     for path in sorted((fixtures / "tokenizers").glob("*.model")):
         write(f"tokenizer/{path.stem}/tokenizer.model", path.read_bytes())
         write(f"tokenizer/{path.stem}/tokenizer_config.json", settings)
@@ -210,6 +215,7 @@ def patterns():
         "llama3": (r"(?i:'s|'t)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+", "Hi\n 12345"),
         "words": (r"(\w+)\s(?P<next>[\w-]+)\s*(?:of|in)?", "a word of é"), "nested": (r"(a|b(c|d)*)+", "abcdcdab"),
         "names": (r"model\.layers\.\d+\.(q|k|v)_proj", "model.layers.10.q_proj"), "empty": (r"x*", "aaa"),
+        "slow": (r"(a+)+$", "a" * 30 + "!"), "slower": (r"(.*)*(a|aa)+b", "a" * 40),
         "look": (r"(?<=a)b(?!c)\b", "ab abc"), "classes": (r"[[:alpha:]\S&&[^0-9]]+", "abc1")}
     for name, (pattern, text) in texts.items():
         write(f"regex/{name}.regex", f"{pattern}\n{text}")

@@ -25,9 +25,17 @@ table.sort(objects)
 
 local value
 
+--- A list of anything, or of one kind: token ids, extents, tensors, texts.
 local function list(depth)
-  local items = {}
-  for i = 1, random(0, 4) do items[i] = value(depth + 1) end
+  local kind, items = random(6), {}
+  for i = 1, random(0, kind == 1 and 20 or 4) do
+    if kind == 1 then items[i] = random(0, 63)
+    elseif kind == 2 then items[i] = random(0, 5)
+    elseif kind == 3 then items[i] = random(3) == 1 and 0 or pick(integers)
+    elseif kind == 4 then items[i] = hostile.makers.Tensor()
+    elseif kind == 5 then items[i] = pick(texts)
+    else items[i] = value(depth + 1) end
+  end
   return items
 end
 
@@ -60,14 +68,16 @@ local function fitting(parameter)
   if parameter.fields then
     if not parameter.is_list then return fields_of(parameter, fitting) end
     local rows = {}
-    for i = 1, random(0, 3) do rows[i] = fields_of(parameter, fitting) end
+    for i = 1, random(3) do rows[i] = fields_of(parameter, fitting) end
     return rows
   end
   if parameter.choices and random(3) > 1 then return pick(parameter.choices) end
   local kinds = {}
   for kind in parameter.kinds:gmatch "[^|]+" do kinds[#kinds + 1] = kind end
   local kind = pick(kinds)
-  if kind == "integer" or kind == "count" then return pick(integers) end
+  local border = random(2) == 1 and parameter.at_least or parameter.at_most
+  if border and random(3) == 1 then return border + random(-1, 1) end
+  if kind == "integer" or kind == "count" then return random(2) == 1 and random(-1, 8) or pick(integers) end
   if kind == "number" or kind == "positive" then return random(2) == 1 and pick(numbers) or pick(integers) end
   if kind == "string" then return pick(texts) end
   if kind == "boolean" then return random(2) == 1 end

@@ -13,7 +13,7 @@ return {
     math.randomseed(choice)
     for _, name in ipairs(native.list_dir(folder)) do
       local format = formats[math.random(#formats)]
-      if math.random(2) == 1 then format = name:match "^([%a_]+)" end
+      if math.random(2) == 1 then format = name:match "^([%w_]+)" end
       local data = qlora.data.load(folder .. "/" .. name, { format = format, tokenizer = tokenizer,
         template = templates[math.random(#templates)], max_length = math.random(4, 64), quiet = true })
       data:stats()

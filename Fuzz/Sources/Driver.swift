@@ -36,7 +36,7 @@ extension DriverKind {
   /// The drivers, in the order of a run.
   static let all: [DriverKind] = [
     DriverKind(name: "safetensors", reads: "safetensors: header, index, shards, tensors", share: 200) { _, place in
-      (SafetensorsDriver(), try place.corpus("safetensors"))
+      (SafetensorsDriver(memory: place.memory), try place.corpus("safetensors"))
     },
     DriverKind(name: "gguf", reads: "GGUF: header, tensors, config, tokenizer, forward pass", share: 100) { _, place in
       (GGUFDriver(memory: place.memory), try place.corpus("gguf"))

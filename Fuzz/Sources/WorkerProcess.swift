@@ -83,8 +83,10 @@ final class WorkerProcess {
       return .failed("no end within \(Int(timeout)) s")
     }
     var status: Int32 = 0
-    guard waitpid(pid, &status, WNOHANG) == pid else { return .running }
+    var used = rusage()
+    guard wait4(pid, &status, WNOHANG, &used) == pid else { return .running }
     isRunning = false
+    peak = max(peak, used.ru_maxrss << 10)
     if status & 0x7F != 0 { return .failed("signal \(status & 0x7F)") }
     let code = (status >> 8) & 0xFF
     return code == 0 ? .ended : .failed("exit code \(code)")

@@ -58,15 +58,10 @@ end
 -- What ends an object is called on a new one each time.
 hostile.ends = { __gc = true, __close = true, free = true, close = true, remove = true }
 
---- The metatables of all bound classes, by name. The registry grows while objects are made, so they are made first.
+--- The metatables of all bound classes, by name.
 function hostile.metatables()
-  for _, make in pairs(hostile.makers) do make() end
   local found = {}
-  for class, metatable in pairs(debug.getregistry()) do
-    if type(class) == "string" and type(metatable) == "table" and rawget(metatable, "methods") then
-      found[class] = metatable
-    end
-  end
+  for class, make in pairs(hostile.makers) do found[class] = debug.getmetatable(make()) end
   return found
 end
 

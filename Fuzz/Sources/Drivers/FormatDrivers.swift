@@ -4,15 +4,22 @@ import Models
 import Tensors
 import Tokenizers
 
-/// Opens files and folders of safetensors and reads every tensor.
+/// Opens files and folders of safetensors and reads every tensor, as weights and as a recipe's `load_tensors` does.
 final class SafetensorsDriver: Driver {
+  private let backend: any Backend
+
+  init(memory: Int) { backend = limitedBackend(memory) }
+
   func read(_ folder: String, _ input: Input, _ random: inout Random) throws {
     let source = try WeightSource(path: folder)
-    for tensor in source.tensors {
-      if let raw = try source.rawBytes(tensor.name) { _ = raw.bytes.reduce(0, &+) }
-      if case .plain(let type) = tensor.encoding, type.dtype?.isFloat == true { _ = try source.read(tensor.name) }
+    for stored in source.tensors {
+      guard let (bytes, dtype) = try source.rawBytes(stored.name) else { continue }
+      if dtype.isFloat { _ = try source.read(stored.name) }
+      let tensor = try Tensor(empty: stored.shape, dtype: dtype, on: backend)
+      try tensor.write(bytes)
+      if stored.shape.count > 1 { _ = try tensor.transposed(0, 1).contiguous() }
+      if dtype.isFloat { _ = try tensor.converted(to: .f32).floats() }
     }
-    if let first = source.tensors.first { _ = try? source.read(first.name) }
     source.releaseAll()
   }
 }
@@ -52,7 +59,7 @@ final class ModelDriver: Driver {
     let model = try ModelLoader(backend: backend, options: options).load(path)
     var ids: [Int32] = [0, 1, 2]
     if let tokenizer = model.tokenizer { ids += try tokenizer.encode("In the morning").prefix(8) }
-    ids = ids.filter { Int($0) < model.spec.vocabularySize }
+    ids = ids.filter { Int($0) < model.spec.vocabularySize }.prefix(model.spec.maxPositions).map { $0 }
     if !ids.isEmpty { _ = try model.logits(ids).floats() }
   }
 }
@@ -70,7 +77,7 @@ final class ConfigDriver: Driver {
     precondition(again.toJSON() == spec.toJSON(), "a configuration that was written reads differently")
     let header = try ModelLoader(backend: backend, options: LoadOptions(headerOnly: true)).load(folder + "/config.json")
     let count = header.modules.reduce(0) { $0 + Double($1.outFeatures) * Double($1.inFeatures) }
-    guard count < 200_000, spec.vocabularySize > 2 else { return }
+    guard count < 100_000, spec.vocabularySize > 2, spec.maxPositions > 2 else { return }
     let model = try LanguageModel(
       random: spec, seed: 1, options: LoadOptions(computeType: .f32), trainsAllParameters: false, backend: backend)
     _ = try model.logits([0, 1, 2]).floats()
