@@ -36,6 +36,8 @@ enum PrintedCommands {
     .init(text: "--product kernel-bench", reason: "a benchmark of minutes, and torch", form: .parsed),
     .init(text: "python3 Benchmarks/", reason: "a benchmark of minutes", form: .parsed),
     .init(text: "make test", reason: "runs this test", form: .instead("make -n test")),
+    .init(text: "make fuzz", reason: "builds", form: .instead("make -n fuzz fuzz-asan SECONDS=600")),
+    .init(text: "fuzz --replay", reason: "needs an input that failed", form: .instead("test -f Fuzz/make_corpus.py")),
     .init(text: "make lint", reason: "needs luacheck", form: .instead("make -n lint")),
     .init(text: "swift test", reason: "builds; runs this test", form: .instead("test -d Tests/QuantizationTests")),
     .init(text: "swift run", reason: "builds the engine", form: .instead("test -f Examples/FineTune/Package.swift")),
