@@ -23,6 +23,28 @@ local objects = {}
 for class in pairs(hostile.makers) do objects[#objects + 1] = class end
 table.sort(objects)
 
+-- Objects that calls have returned, by class: a batch with an extreme number meets a model only when it is kept. The
+-- first model has adapters with dropout, whose masks depend on numbers of batch and step.
+local returned = {}
+for _, class in ipairs(objects) do returned[class] = {} end
+returned.Model[1] = hostile.makers.Model()
+returned.Model[1]:add_lora { select = { "q_proj", "up_proj" }, rank = 2, alpha = 4, dropout = 0.1, quiet = true }
+
+local function keep(...)
+  for i = 1, select("#", ...) do
+    local object = select(i, ...)
+    local list = type(object) == "userdata" and returned[(debug.getmetatable(object) or {}).__name]
+    if list then
+      if #list >= 4 then list[random(#list)] = object else list[#list + 1] = object end
+    end
+  end
+end
+
+local function object_of(class)
+  local list = returned[class]
+  return #list > 0 and random(2) == 1 and pick(list) or hostile.makers[class]()
+end
+
 local value
 
 --- A list of anything, or of one kind: token ids, extents, tensors, texts.
@@ -32,7 +54,7 @@ local function list(depth)
     if kind == 1 then items[i] = random(0, 63)
     elseif kind == 2 then items[i] = random(0, 5)
     elseif kind == 3 then items[i] = random(3) == 1 and 0 or pick(integers)
-    elseif kind == 4 then items[i] = hostile.makers.Tensor()
+    elseif kind == 4 then items[i] = object_of "Tensor"
     elseif kind == 5 then items[i] = pick(texts)
     else items[i] = value(depth + 1) end
   end
@@ -46,7 +68,7 @@ function value(depth)
   if kind == 6 then return pick(integers) end
   if kind == 7 then return pick(numbers) end
   if kind == 8 then return pick(texts) end
-  if kind == 9 then return hostile.makers[pick(objects)]() end
+  if kind == 9 then return object_of(pick(objects)) end
   if kind == 10 then return function(...) return ... end end
   if depth > 2 then return {} end
   if kind == 11 then return list(depth) end
@@ -83,7 +105,7 @@ local function fitting(parameter)
   if kind == "boolean" then return random(2) == 1 end
   if kind == "function" then return pick { print, function() return value(1) end, function() error "boom" end, error } end
   if kind == "table" then return list(0) end
-  if hostile.makers[kind] then return hostile.makers[kind]() end
+  if hostile.makers[kind] then return object_of(kind) end
   return value(0)
 end
 
@@ -176,19 +198,12 @@ local function describe(target, receiver, made)
   return ("%s(%s)%s"):format(target.name, table.concat(parts, ", "), receiver == nil and "" or " of " .. show(receiver, 0))
 end
 
-local kept = {}
-
---- An object of a class: the one of the last calls, as often a new one, sometimes one that was freed.
+--- An object of a class: a new one where the call ends it, and sometimes one that was freed.
 local function receiver_of(target)
-  local class = target.class
-  local ends = hostile.ends[target.name:match "[^:.]+$"]
-  if kept[class] == nil or ends or random(4) == 1 then kept[class] = hostile.makers[class]() end
-  local object = kept[class]
-  if ends then kept[class] = nil end
-  if random(60) == 1 then
-    kept[class] = nil
-    object:free()
-  end
+  if hostile.ends[target.name:match "[^:.]+$"] then return hostile.makers[target.class]() end
+  if random(60) > 1 then return object_of(target.class) end
+  local object = hostile.makers[target.class]()
+  object:free()
   return object
 end
 
@@ -200,11 +215,11 @@ return {
     local made = arguments(target.parameters)
     note(describe(target, receiver, made))
     debug.sethook(function() error("stopped after too many instructions", 2) end, "", most_instructions)
-    local ok, message
-    if target.class then ok, message = pcall(target.call, receiver, table.unpack(made, 1, made.n))
-    else ok, message = pcall(target.call, table.unpack(made, 1, made.n)) end
+    local result = target.class and table.pack(pcall(target.call, receiver, table.unpack(made, 1, made.n)))
+      or table.pack(pcall(target.call, table.unpack(made, 1, made.n)))
     debug.sethook()
     if random(500) == 1 then collectgarbage() end
-    if not ok then error(message, 0) end
+    if not result[1] then error(result[2], 0) end
+    keep(table.unpack(result, 2, result.n))
   end,
 }

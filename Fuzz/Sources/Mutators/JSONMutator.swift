@@ -28,7 +28,9 @@ enum JSONMutator {
     switch random.below(14) {
     case 0...3: return replaced(text, span.value, Array(random.pick(hostile).utf8))
     case 4: return removed(text, span)
-    case 5: return inserted(text, at: span.whole.lowerBound, Array(text[span.whole]) + [0x2C])
+    case 5:
+      let copies = repeatElement(Array(text[span.whole]) + [0x2C], count: random.pick([1, 1, 2, 40]))
+      return inserted(text, at: span.whole.lowerBound, Array(copies.joined()))
     case 6:  // the value of another seed, of the same key where there is one
       let others = JSONMutator.spans(other)
       let key = span.key.map { Array(text[$0]) }
