@@ -82,4 +82,4 @@ struct Settings {
   }
 }
 
-struct UsageError: Error { let description: String }
+struct UsageError: Error, CustomStringConvertible { let description: String }

@@ -16,9 +16,14 @@ final class Supervisor {
     scratch = try Self.scratch("run")
   }
 
-  /// A folder in memory for one process.
+  /// A folder in memory for one process; those of processes that were killed are removed.
   static func scratch(_ name: String) throws -> String {
     let base = FileSystem.isDirectory("/dev/shm") ? "/dev/shm" : "/tmp"
+    for old in try FileSystem.list(base) where old.hasPrefix("qlora-fuzz-") {
+      if let owner = old.split(separator: "-").dropFirst(2).first.flatMap({ pid_t($0) }), kill(owner, 0) != 0 {
+        try? FileSystem.remove("\(base)/\(old)")
+      }
+    }
     let path = "\(base)/qlora-fuzz-\(getpid())-\(name)"
     try FileSystem.makeDirectory(path)
     return path

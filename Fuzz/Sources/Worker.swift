@@ -12,10 +12,13 @@ struct Worker {
   let place: Place
 
   func run() throws {
-    guard let record = place.record else { return }
+    guard let record = place.record else { throw UsageError(description: "\(scratch) holds no record to write to") }
+    let supervisor = getppid()
     let (driver, corpus) = try kind.make(scratch, place)
     let folder = try Folder(scratch + "/input")
-    for number in Swift.stride(from: first, to: end, by: stride) where Record.now < deadline {
+    for number in Swift.stride(from: first, to: end, by: stride) {
+      // Nobody counts what a worker does whose supervisor is gone.
+      guard Record.now < deadline, getppid() == supervisor else { return }
       var random = Random(driver: kind.name, seed: seed, number: number)
       let input =
         corpus.seeds.isEmpty ? Input(serialized: UnsafeRawBufferPointer(start: nil, count: 0)) : corpus.input(&random)

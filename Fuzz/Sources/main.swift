@@ -11,7 +11,7 @@ func start(_ arguments: [String]) -> Int32 {
   do {
     settings = try Settings(arguments)
   } catch {
-    fputs("fuzz: \((error as? UsageError)?.description ?? "\(error)")\n\(Settings.usage)\n", stderr)
+    fputs("fuzz: \(error)\n\(Settings.usage)\n", stderr)
     return 2
   }
   do {

@@ -3,7 +3,10 @@ import Testing
 
 /// The drivers of Fuzz on a few inputs each: they start, their seeds are read, and no input ends them.
 @Suite struct FuzzTests {
-  private static let program = Program.executable.deletingLastPathComponent().appendingPathComponent("fuzz").path
+  private static let program: String = {
+    let builds = ["release", "debug"].map { Program.root.appendingPathComponent(".build/\($0)/fuzz").path }
+    return builds.first { FileManager.default.isExecutableFile(atPath: $0) } ?? builds[0]
+  }()
 
   private func fuzz(_ arguments: [String], seconds: Double = 240) throws -> Program.Outcome {
     try Program.run(["--root", Program.root.path] + arguments, seconds: seconds, program: Self.program)
