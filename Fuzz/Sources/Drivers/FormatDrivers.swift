@@ -88,7 +88,7 @@ final class ConfigDriver: Driver {
 final class RecordsDriver: Driver {
   func read(_ folder: String, _ input: Input, _ random: inout Random) throws {
     for file in input.files {
-      for record in try Records.read(path: "\(folder)/\(file.name)") { _ = try JSON.parse(record.text(.compact)) }
+      for record in try Records.read(path: "\(folder)/\(file.name)") { _ = try JSON.parse(record.value.text(.compact)) }
     }
   }
 }
