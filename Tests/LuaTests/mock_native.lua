@@ -420,12 +420,12 @@ end
 function native.load_checkpoint(dir, model, optimizer_, o)
   local c, changes, accepted = saved[dir], {}, {}
   for _, name in ipairs(o and o.accept or {}) do accepted[name] = true end
-  for name, now in pairs(o and o.loop or {}) do
+  for name, is in pairs(o and o.loop or {}) do
     local was = c.loop[name]
-    if was ~= now and not accepted[name] then
-      error(("%s was %s and is %s now"):format(name, was, now), 0)
+    if was ~= is and not accepted[name] then
+      error(("%s was %s and is %s now"):format(name, was, is), 0)
     end
-    if was ~= now then changes[#changes + 1] = { name = name, was = tostring(was), now = tostring(now) } end
+    if was ~= is then changes[#changes + 1] = { name = name, was = tostring(was), now = tostring(is) } end
   end
   for id = 0, 258 do model.weights[id], optimizer_.momentum[id] = c.weights[id], c.momentum[id] end
   return copy(c.state), changes

@@ -2,7 +2,7 @@
 --- rest is not, so no marker has to be searched for afterwards. Texts equal those of the Jinja templates the models
 --- ship with.
 local render_literal = require "qlora.chat_content"
-local check_markers = require "qlora.chat_markers"
+local missing_marker = require "qlora.chat_markers"
 local messages_of = require "qlora.messages"
 local strict = require "qlora.strict"
 
@@ -256,7 +256,8 @@ function chat.apply_chat(tokenizer, messages, options)
   settings.default_system = o.default_system or settings.default_system
   local text = chat.apply(name, messages, settings)
   if not o.tokenize then return text end
-  check_markers("apply_chat", name, tokenizer)
+  local missing = own and missing_marker(name, tokenizer)
+  if missing then strict.fail("apply_chat: the tokenizer's own %s; name another with template =", missing) end
   local ids = tokenizer:encode(text, { special = false })
   local bos = not own and tokenizer:encode("", { special = true })[1]
   if bos and bos == tokenizer.bos and ids[1] ~= bos then table.insert(ids, 1, bos) end

@@ -1,5 +1,4 @@
---- The tokens that chat templates mark turns with, and the check that a tokenizer has them.
-local strict = require "qlora.strict"
+--- The tokens that chat templates mark turns with, and whether a tokenizer has them.
 
 --- By template; "bos" and "eos" are what the tokenizer itself names so.
 local markers = {
@@ -7,19 +6,17 @@ local markers = {
   llama3 = { "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>" }, alpaca = { "eos" },
 }
 
---- Checks that each marker of a template is one token of the tokenizer; else the model would see it as some pieces of
---- text, and nothing would end a turn. `caller` names the function in the message; a template that is a function is not
---- checked.
-return function(caller, name, tokenizer)
+--- What is wrong when a marker of a template is not one token of the tokenizer: the model sees it as some pieces of
+--- text, and nothing ends a turn. nil when all are, and for a template that is a function.
+return function(name, tokenizer)
   for _, marker in ipairs(markers[name] or {}) do
     local role = (marker == "bos" or marker == "eos") and marker
     local ids = {}
     if not role then ids = tokenizer:encode(marker, { special = false })
     elseif tokenizer[role] then ids = { tokenizer[role] } end
     if #ids ~= 1 then
-      strict.fail("%s: template %s marks turns with %s, but this tokenizer has no such token%s; name another template, "
-        .. "or pass qlora.chat.templates.%s itself to train on its pieces", caller, name,
-        role and role:upper() or marker, #ids > 0 and (" and makes %d of it"):format(#ids) or "", name)
+      return ("template %s marks turns with %s, but this tokenizer has no such token%s"):format(name,
+        role and role:upper() or marker, #ids > 0 and (" and makes %d of it"):format(#ids) or "")
     end
   end
 end

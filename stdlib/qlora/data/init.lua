@@ -3,7 +3,7 @@ local native = require "qlora.native"
 local strict = require "qlora.strict"
 local suggest = require "qlora.suggest"
 local chat = require "qlora.chat"
-local check_markers = require "qlora.chat_markers"
+local missing_marker = require "qlora.chat_markers"
 local dataset = require "qlora.data.dataset"
 local detect = require "qlora.data.detect"
 local fields = require "qlora.data.fields"
@@ -35,10 +35,14 @@ local function chat_context(o, name)
     strict.fail("data.load: the tokenizer has no chat template known here; name one with `template =` (%s)",
       table.concat(strict.sorted_keys(chat.templates), ", "))
   end
-  if formats.own_end[name] then check_markers("data.load", template, o.tokenizer) end
+  local missing = formats.own_end[name] and missing_marker(template, o.tokenizer)
+  -- A template that the recipe names is the recipe's choice, and is said; the tokenizer's own contradicts the tokenizer.
+  if missing and not o.template then
+    strict.fail("data.load: the tokenizer's own %s; name another with template =", missing)
+  end
   settings.ignore = o.ignore
   return { template = template, chat = settings, tokenizer = o.tokenizer, ignored = fields.set(o.ignore),
-    is_own = template ~= nil and template == found }
+    is_own = template ~= nil and template == found, missing = missing }
 end
 
 --- A plan needs no data file, only the length of its samples.
@@ -101,6 +105,7 @@ local function build(records, options, origin)
   local not_read = name and reading.unread_line(name, unread)
   if not_read then say(not_read) end
   say("data: " .. tostring(set))
+  if context.missing then say("data: " .. context.missing .. ": the model reads it as pieces of text") end
   if endless then say "data: no sample ends with EOS, since the tokenizer has none" end
   return set
 end

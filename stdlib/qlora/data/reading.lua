@@ -1,9 +1,7 @@
 --- Records -> samples. A record that has nothing to learn from is left out and counted; a wrong one is an error that
 --- names it and where it stands, or with skip_invalid left out and counted too.
-local native = require "qlora.native"
 local strict = require "qlora.strict"
 local fields = require "qlora.data.fields"
-local formats = require "qlora.data.formats"
 local options_of = require "qlora.data.options"
 local samples = require "qlora.data.samples"
 
