@@ -7,7 +7,7 @@ package enum GGUFTable {
     [
       row(["general.architecture", "general.alignment"], .honoured),
       row(["general.type"], .only(["model"], "a model, no adapter and no matrix of importances")),
-      row(["split.count"], .only([0, 1], "a model in one file; join parts with llama-gguf-split --merge")),
+      row(["split.count"], .only([0, 1], "a model in one file; join the parts with llama-gguf-split")),
       row(["split.no", "split.tensors.count"], .harmless("counts only with split.count")),
       row(["general.sampling.*"], .harmless("options of llama.cpp's sampler; model:generate has its own")),
       row(["general.*"], .harmless("notes about the file; each tensor says its own type")),
