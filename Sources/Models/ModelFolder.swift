@@ -48,9 +48,10 @@ enum ModelFolder {
     try tokenizer.save(directory: stage)
   }
 
-  /// Reads config.json back; it must describe the model that was saved, whatever is said of stored types.
+  /// Reads the configuration back as loading does; it must describe the model that was saved, whatever is said of stored
+  /// types.
   static func check(_ stage: String, describes spec: DecoderSpec, path: String) throws {
-    var (saved, own) = (try DecoderSpec.read(path: stage), spec)
+    var (saved, own) = (try ModelLocation.directory(stage).spec(), spec)
     (saved.storedType, own.storedType) = (nil, nil)
     (saved.quantizationConfig, own.quantizationConfig) = (nil, nil)
     guard saved == own else {

@@ -124,6 +124,10 @@ package struct ModelQuantizer {
       members[name] = .string(FourBitModelWriter.torchName(writer.modelType))
     }
     members["quantization_config"] = writer.configuration
+    // A head of its own beside a flag that ties it was read as what it is.
+    if members["tie_word_embeddings"] != nil || !spec.tiesEmbeddings {
+      members["tie_word_embeddings"] = .bool(spec.tiesEmbeddings)
+    }
     try AtomicFile.write(
       "\(stage)/\(ModelFolder.configName)", JSON.object(members).text(.pythonUnsorted) + "\n")
   }

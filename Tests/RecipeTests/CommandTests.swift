@@ -142,7 +142,7 @@ struct Stage {
       try change(String(contentsOf: file, encoding: .utf8)).write(to: file, atomically: true, encoding: .utf8)
     }
     try edit("tokenizer_config.json") {
-      $0.replacing("{", with: #"{"chat_template": "{{ '<|im_start|>' }}","#, maxReplacements: 1)
+      $0.replacing("{", with: #"{"chat_template": "{{ '<|user|>' }}","#, maxReplacements: 1)
     }
     try edit("config.json") {
       $0.replacing(/"max_position_embeddings": *\d+/, with: "\"max_position_embeddings\": 2048")

@@ -36,7 +36,7 @@ local function chat_context(o, name)
       table.concat(strict.sorted_keys(chat.templates), ", "))
   end
   local missing = formats.own_end[name] and missing_marker(template, o.tokenizer)
-  -- A template that the recipe names is the recipe's choice, and is said; the tokenizer's own contradicts the tokenizer.
+  -- A template that the recipe names is its choice, and is said; the tokenizer's own contradicts the tokenizer.
   if missing and not o.template then
     strict.fail("data.load: the tokenizer's own %s; name another with template =", missing)
   end
