@@ -64,11 +64,17 @@ package final class Engine {
     if let backend = backends[device.name] { return backend }
     let backend = device.open(options.threads)
     // Without --memory a request beyond the machine is an error too, not a case for the kernel's killer.
-    backend.memory.limit = options.memoryLimit ?? ProcessMemory.available
+    backend.memory.limit = memoryLimit
     backend.memory.measure(program: program.byteCount)
     backends[device.name] = backend
     return backend
   }
+
+  /// The most the process may have: `--memory`, else what the machine or its control group has.
+  private(set) lazy var memoryLimit = options.memoryLimit ?? ProcessMemory.available
+
+  /// The books of the first device once it is in use.
+  var openedMemory: MemoryLedger? { backends[devices[0].name]?.memory }
 
   /// A tensor as a Lua value, its bytes told to the collector.
   func value(_ tensor: Tensor, _ state: LuaState) -> LuaValue {
@@ -109,6 +115,7 @@ extension LuaState {
     case .number(let number): return .number(number)
     case .string, .bytes: return .string(value.asString ?? "")
     case .table(let table):
+      try checkMemory()
       guard depth < 100 else { throw BindingError.invalid(function: function, message: "table nested too deeply") }
       let pairs = table.pairs
       let count = table.count

@@ -88,7 +88,10 @@ extension Engine {
           ],
           returns: "table[], integer[]", errors: "when there is no such file, or it is not what its ending says"
         ) { call in
-          let records = try Records.read(path: try call.string("path"))
+          let path = try call.string("path")
+          // The texts twice, in Swift and in Lua.
+          try call.state.require(2 * (try MappedFile(path: path).byteCount))
+          let records = try Records.read(path: path)
           let limit = call.options("options").int("limit").map { max(0, $0) } ?? records.count
           let taken = records.prefix(limit)
           return [
@@ -135,6 +138,7 @@ extension Engine {
     table["rss"] = .integer(ProcessMemory.read("VmRSS"))
     table["peak_rss"] = .integer(ProcessMemory.read("VmHWM"))
     table["limit"] = backend.memory.limit.map { .integer($0) } ?? .nil
+    table["lua"] = .integer(state.byteCount)
     table["program"] = .integer(program.byteCount(backend: backend.residentByteCount))
     for category in MemoryCategory.allCases { table[category.name] = .integer(backend.memory.live(category)) }
     return .table(table)

@@ -18,6 +18,7 @@ extension Engine {
 
   /// Installs the classes and makes `require "qlora.native"` give the functions.
   package func install(in state: LuaState) {
+    state.limitMemory { [weak self] growth in self?.admitsLua(growth) ?? true }
     state.wording = { Remedy.words(for: $0) }
     for declared in classes { state.install(declared) }
     let native = state.newTable()

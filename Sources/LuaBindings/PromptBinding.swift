@@ -27,6 +27,19 @@ extension Engine {
           return [.table(table)]
         },
         NativeFunction(
+          "methods", "The methods of a class by name, those that Lua added too; empty when there is no such class.",
+          [Parameter("class", .string, "Model, Tensor, …")], returns: "table<string, function>",
+          example: "assert(qlora.native.methods('Tensor').view)"
+        ) { call in
+          let name = try call.string("class")
+          let table = call.state.newTable()
+          guard self.classes.contains(where: { $0.name == name }) else { return [.table(table)] }
+          for (key, method) in call.state.metatable(name)["methods"].asTable?.pairs ?? [] {
+            if let name = key.asString { table[name] = method }
+          }
+          return [.table(table)]
+        },
+        NativeFunction(
           "classes", "Names of the bound classes.", returns: "string[]", example: "qlora.native.classes()"
         ) { call in [.table(call.state.list(self.classes.map { .string($0.name) }))] },
       ])

@@ -1,5 +1,6 @@
 import Adapters
 import Formats
+import LuaRuntime
 import Models
 import Tensors
 import Training
@@ -26,6 +27,7 @@ enum Remedy {
     case let error as AdapterError: text(error)
     case let error as FormatError: text(error)
     case let error as TrainingError: text(error)
+    case let error as LuaLimit: text(error)
     default: ""
     }
   }
@@ -104,6 +106,12 @@ enum Remedy {
       "; put it back, or accept it with --accept-changed "
         + Array(Set(differences.compactMap(\.path.first))).sorted().joined(separator: ",")
     default: ""
+    }
+  }
+
+  private static func text(_ error: LuaLimit) -> String {
+    switch error {
+    case .memory: " (--memory, or the machine's); drop what is not needed, or read and use data in parts"
     }
   }
 }

@@ -54,6 +54,8 @@ extension Engine {
       NativeFunction("totable", "Nested tables of the elements.", returns: "table") { call in
         let tensor = try call.receiver(as: Tensor.self)
         guard tensor.elementCount <= 1 << 24 else { throw call.invalid("too many elements for a table") }
+        // A Swift value and a slot of Lua's table for each.
+        try call.state.require(tensor.elementCount * (MemoryLayout<LuaValue>.stride + 16))
         return [try self.nested(tensor, call.state)]
       },
       method("to", "A copy in another dtype.", [Parameter("dtype", .string, "f32, bf16, f16, i64, i32 or u8")]) {

@@ -108,7 +108,7 @@ package final class LuaTable: LuaReference {
       return state.value(at: -1)
     }
     set {
-      guard state.hasRoom(4) else { return }
+      guard state.hasRoom(4), !state.isShort else { return }
       push()
       state.pushString(key)
       state.push(newValue)
@@ -126,7 +126,7 @@ package final class LuaTable: LuaReference {
       return state.value(at: -1)
     }
     set {
-      guard state.hasRoom(3) else { return }
+      guard state.hasRoom(3), !state.isShort else { return }
       push()
       state.push(newValue)
       lua_rawseti(state.L, -2, lua_Integer(index))
@@ -143,11 +143,23 @@ package final class LuaTable: LuaReference {
   }
 
   /// Elements 1...count.
-  package var elements: [LuaValue] { (0..<count).map { self[$0 + 1] } }
+  package var elements: [LuaValue] {
+    let count = count
+    guard hasRoom(for: count, of: LuaValue.self) else { return [] }
+    return (0..<count).map { self[$0 + 1] }
+  }
+
+  /// Asks for the memory of a long Swift array; without it the native function ends in an error.
+  private func hasRoom<Element>(for count: Int, of type: Element.Type) -> Bool {
+    count < 10_000 || state.reserves(count * MemoryLayout<Element>.stride)
+  }
 
   /// All pairs in Lua's order.
   package var pairs: [(key: LuaValue, value: LuaValue)] {
     guard state.hasRoom(5) else { return [] }
+    // A finalizer may change the table, which would end the traversal in an error over Swift's frames.
+    let collects = ql_pause_collection(state.L) != 0
+    defer { if collects { ql_resume_collection(state.L) } }
     var found: [(LuaValue, LuaValue)] = []
     push()
     lua_pushnil(state.L)
@@ -165,6 +177,7 @@ package final class LuaTable: LuaReference {
     push()
     defer { ql_pop(state.L, 1) }
     let count = Int(lua_rawlen(state.L, -1))
+    guard hasRoom(for: count, of: Int.self) else { return nil }
     var result = [Int]()
     result.reserveCapacity(count)
     for index in 0..<count {
@@ -184,14 +197,6 @@ package final class LuaFunction: LuaReference {
   /// Calls the function; errors of the callee are thrown.
   @discardableResult
   package func call(_ arguments: [LuaValue] = []) throws -> [LuaValue] {
-    guard state.hasRoom(arguments.count + 4) else { throw LuaError(message: "stack overflow") }
-    let base = lua_gettop(state.L)
-    push()
-    for argument in arguments { state.push(argument) }
-    let status = ql_pcall(state.L, Int32(arguments.count), LUA_MULTRET, 0)
-    guard status == LUA_OK else { throw state.takeError() }
-    defer { lua_settop(state.L, base) }
-    let count = lua_gettop(state.L) - base
-    return count <= 0 ? [] : (1...count).map { state.value(at: base + $0) }
+    try state.call(self, arguments, traceback: false)
   }
 }

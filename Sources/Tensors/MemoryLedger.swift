@@ -59,15 +59,28 @@ public final class MemoryLedger: Sendable {
   /// - Throws: `TensorError.outOfMemory` when the limit would be exceeded.
   public func require(_ byteCount: Int) throws {
     let now = counts.withLock { $0 }
-    guard let limit = now.limit else { return }
+    if let used = use(now, without: byteCount, program: now.program) {
+      throw TensorError.outOfMemory(byteCount: byteCount, used: used, limit: now.limit)
+    }
+  }
+
+  /// Whether the process may grow by `byteCount`, where the program's part is what `program` measures instead, given
+  /// the backend's. What the backend keeps for reuse is given up first.
+  package func admits(_ byteCount: Int, program: (_ backend: Int) -> Int) -> Bool {
+    use(counts.withLock { $0 }, without: byteCount, program: program) == nil
+  }
+
+  /// The bytes in use when the limit does not let another `byteCount` be; nil when it does.
+  private func use(_ now: Counts, without byteCount: Int, program: (Int) -> Int) -> Int? {
+    guard let limit = now.limit else { return nil }
     func used() -> Int {
       let blocks = now.backend()
-      return blocks + now.live[MemoryCategory.file.rawValue] + now.program(blocks)
+      return blocks + now.live[MemoryCategory.file.rawValue] + program(blocks)
     }
-    if byteCount <= limit - used() { return }
+    if byteCount <= limit - used() { return nil }
     now.reclaim()
     let used = used()
-    if byteCount > limit - used { throw TensorError.outOfMemory(byteCount: byteCount, used: used, limit: limit) }
+    return byteCount > limit - used ? used : nil
   }
 
   /// How to measure what blocks and scratch of the backend occupy, and how to make it give up what it keeps for reuse.

@@ -68,7 +68,11 @@ package final class ProgramMemory: Sendable {
   /// The highest so far, since what is freed in the heap stays with the process; for `MemoryLedger.measure(program:)`;
   /// `backend` are the bytes of blocks and scratch of the backend.
   package func byteCount(backend: Int) -> Int {
-    let own = max(0, ProcessMemory.read("RssAnon") - backend)
-    return codeByteCount + highest.max(own, ordering: .relaxed).newValue
+    codeByteCount + highest.max(own(backend), ordering: .relaxed).newValue
   }
+
+  /// What it is now: for memory that comes and goes, as an interpreter's does.
+  package func presentByteCount(backend: Int) -> Int { codeByteCount + own(backend) }
+
+  private func own(_ backend: Int) -> Int { max(0, ProcessMemory.read("RssAnon") - backend) }
 }

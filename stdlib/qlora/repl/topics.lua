@@ -56,10 +56,7 @@ function topics.natives()
 end
 
 --- The methods of a bound class: { name = function }, those that Lua added too.
-function topics.methods(class)
-  local meta = debug.getregistry()[class]
-  return meta and meta.methods or {}
-end
+function topics.methods(class) return native.methods(class) end
 
 --- Every name that help takes, sorted.
 function topics.names()

@@ -1,0 +1,306 @@
+// The record of an interpreter: its memory, its running thread, its interrupts and its limits.
+#include "machine.h"
+#include <limits.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Memory */
+
+enum { stride = 1 << 20 }; // bytes of growth between two questions
+static char library_prefix[4096];
+
+void ql_set_library_prefix(const char *prefix) { strncpy(library_prefix, prefix, sizeof library_prefix - 1); }
+
+/* The innermost Lua function outside the library, or the innermost one. Allocates nothing. */
+static int find_position(lua_State *L, int level, lua_Debug *ar) {
+  lua_Debug first;
+  int found = 0;
+  size_t prefix = strlen(library_prefix);
+  for (; lua_getstack(L, level, ar); level++) {
+    lua_getinfo(L, "Sl", ar);
+    if (ar->currentline <= 0) continue;
+    if (prefix == 0 || strncmp(ar->source, library_prefix, prefix) != 0) return 1;
+    if (!found) first = *ar;
+    found = 1;
+  }
+  if (found) *ar = first;
+  return found;
+}
+
+void ql_push_position(lua_State *L, int level) {
+  lua_Debug ar;
+  if (find_position(L, level, &ar)) lua_pushfstring(L, "%s:%d: ", ar.short_src, ar.currentline);
+  else lua_pushliteral(L, "");
+}
+
+static void note_position(ql_machine *machine) {
+  lua_Debug ar;
+  lua_State *L = machine->running ? machine->running : machine->main;
+  machine->position[0] = 0;
+  if (find_position(L, 0, &ar))
+    snprintf(machine->position, sizeof machine->position, "%s:%d: ", ar.short_src, ar.currentline);
+}
+
+static int admits(ql_machine *machine, long long growth) {
+  if (!machine->admit(machine->context, growth + stride)) {
+    if (!machine->admit(machine->context, growth)) return 0;
+    machine->admitted = machine->held + growth;
+    return 1;
+  }
+  machine->admitted = machine->held + growth + stride;
+  return 1;
+}
+
+/* Lua collects and asks again where NULL is returned, then raises an error. Under Swift code memory is given first and
+   missed afterwards: the trampoline raises when the native function returns. */
+static void *allocate(void *record, void *block, size_t before, size_t after) {
+  ql_machine *machine = record;
+  long long growth = (long long)after - (long long)(block ? before : 0);
+  if (after == 0) {
+    free(block);
+  } else {
+    if (growth > 0 && machine->held + growth > machine->admitted && !machine->is_over && !machine->is_short
+        && !admits(machine, growth)) {
+      if (machine->native) {
+        machine->is_over = 1;
+      } else {
+        note_position(machine);
+        return NULL;
+      }
+    }
+    void *moved = realloc(block, after);
+    if (moved == NULL) {
+      if (!machine->native) return NULL;
+      static const char text[] = "qlora-run: not enough memory for Lua\n";
+      if (write(2, text, sizeof text - 1) < 0) _exit(1);
+      _exit(1);
+    }
+    block = moved;
+  }
+  machine->held += growth;
+  if (machine->admit && machine->admitted > machine->held + stride) machine->admitted = machine->held + stride;
+  return after == 0 ? NULL : block;
+}
+
+void ql_set_admission(lua_State *L, int (*admit)(void *context, long long growth)) {
+  ql_machine *machine = ql_machine_of(L);
+  machine->admit = admit;
+  machine->admitted = machine->held;
+}
+
+void ql_trim_heap(void) { malloc_trim(0); }
+long long ql_held(lua_State *L) { return ql_machine_of(L)->held; }
+const char *ql_memory_position(lua_State *L) { return ql_machine_of(L)->position; }
+
+int ql_is_short(lua_State *L) {
+  ql_machine *machine = ql_machine_of(L);
+  if (machine->is_short || !machine->is_over) return machine->is_short;
+  lua_gc(L, LUA_GCCOLLECT);
+  machine->is_over = 0;
+  machine->admitted = machine->held;
+  machine->is_short = !machine->admit(machine->context, 0);
+  return machine->is_short;
+}
+
+int ql_reserve(lua_State *L, long long bytes) {
+  ql_machine *machine = ql_machine_of(L);
+  if (!machine->admit || machine->admit(machine->context, bytes)) return 1;
+  lua_gc(L, LUA_GCCOLLECT);
+  if (machine->admit(machine->context, bytes)) return 1;
+  machine->is_short = 1;
+  return 0;
+}
+
+int ql_take_shortage(lua_State *L) {
+  int is_short = ql_is_short(L);
+  ql_machine_of(L)->is_short = 0;
+  return is_short;
+}
+
+/* Birth and death */
+
+static ql_machine *volatile active; // whom an interrupt stops
+
+/* Interrupts: all that came, those that were asked about, those that were raised as an error. */
+static volatile sig_atomic_t interrupts, taken, raised, polls;
+
+lua_State *ql_new_state(void) {
+  lua_State *L = luaL_newstate();
+  ql_machine *machine = L ? calloc(1, sizeof *machine) : NULL;
+  if (machine == NULL) return NULL;
+  machine->main = L;
+  machine->native = 1;
+  machine->admitted = LLONG_MAX;
+  machine->held = (long long)lua_gc(L, LUA_GCCOUNT) * 1024 + lua_gc(L, LUA_GCCOUNTB);
+  *(ql_machine **)lua_getextraspace(L) = machine;
+  lua_setallocf(L, allocate, machine);
+  active = machine;
+  polls = 0; // what interrupts meant to the state before does not concern this one
+  taken = raised = interrupts;
+  luaL_openlibs(L);
+  return L;
+}
+
+void ql_close(lua_State *L) {
+  ql_machine *machine = ql_machine_of(L);
+  if (active == machine) active = NULL;
+  lua_close(L);
+  free(machine);
+}
+
+void *ql_context(lua_State *L) { return ql_machine_of(L)->context; }
+void ql_set_context(lua_State *L, void *context) { ql_machine_of(L)->context = context; }
+
+/* Interrupts and instructions */
+
+enum { instruction_stride = 10000 };
+
+static void hook(lua_State *L, lua_Debug *ar);
+
+/* The hook of a thread that no interrupt stops. */
+static void rest(lua_State *L) {
+  int counts = ql_machine_of(L)->instruction_limit != 0;
+  lua_sethook(L, counts ? hook : NULL, counts ? LUA_MASKCOUNT : 0, counts ? instruction_stride : 0);
+}
+
+static int is_pending(void) { return interrupts - taken > (polls ? 1 : 0); }
+
+int ql_is_stopping(void) { return is_pending() && interrupts != raised; }
+
+int ql_stop(lua_State *L, int level) {
+  raised = interrupts;
+  // A second interrupt also stops code that catches the error of the first and goes on: the hook stays.
+  if (interrupts - taken < 2) rest(L);
+  ql_push_position(L, level);
+  lua_pushliteral(L, "interrupted");
+  lua_concat(L, 2);
+  return lua_error(L);
+}
+
+static void hook(lua_State *L, lua_Debug *ar) {
+  ql_machine *machine = ql_machine_of(L);
+  if (machine->native) return; // it stays armed, and the trampoline looks
+  if (machine->instruction_limit && ar->event == LUA_HOOKCOUNT) {
+    machine->instructions += lua_gethookcount(L);
+    if (machine->instructions > machine->instruction_limit) {
+      lua_sethook(L, hook, LUA_MASKCOUNT, 1); // code that catches the error does not go on
+      ql_push_position(L, 0);
+      lua_pushfstring(L, "the recipe took more than %I instructions", (LUAI_UACINT)machine->instruction_limit);
+      lua_concat(L, 2);
+      lua_error(L);
+    }
+  }
+  if (is_pending() && (interrupts != raised || interrupts - taken > 1)) ql_stop(L, 0);
+  else if (lua_gethookmask(L) != LUA_MASKCOUNT) rest(L);
+}
+
+void ql_limit_instructions(lua_State *L, long long count) {
+  ql_machine_of(L)->instruction_limit = count;
+  rest(L);
+}
+
+void ql_set_polling(int polling) { polls = polling; }
+
+int ql_interrupt(void) {
+  interrupts = interrupts + 1;
+  int pending = interrupts - taken;
+  if (polls && pending < 2) return pending;
+  ql_machine *machine = active;
+  if (machine)
+    lua_sethook(machine->running ? machine->running : machine->main, hook,
+                LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
+  return pending;
+}
+
+int ql_take_interrupt(void) {
+  if (interrupts == taken) return 0;
+  taken = interrupts;
+  return 1;
+}
+
+void ql_forget_interrupts(void) {
+  taken = raised = interrupts;
+  if (!active) return;
+  rest(active->main);
+  if (active->running) rest(active->running);
+}
+
+/* Coroutines: resume and wrap that record the running thread */
+
+static int resume(lua_State *L, lua_State *co, int arguments) {
+  if (!lua_checkstack(co, arguments)) {
+    lua_pushliteral(L, "too many arguments to resume");
+    return -1;
+  }
+  if (lua_status(co) == LUA_OK && lua_gettop(co) == 0) {
+    lua_pushliteral(L, "cannot resume dead coroutine");
+    return -1;
+  }
+  lua_xmove(L, co, arguments);
+  ql_machine *machine = ql_machine_of(L);
+  lua_State *before = machine->running;
+  machine->running = co;
+  int results;
+  int status = lua_resume(co, L, arguments, &results);
+  machine->running = before;
+  if (status == LUA_ERRMEM) { // the text that Lua has for it names no line
+    lua_pushfstring(L, "%snot enough memory for Lua", machine->position);
+    return -1;
+  }
+  if (status != LUA_OK && status != LUA_YIELD) {
+    lua_xmove(co, L, 1);
+    return -1;
+  }
+  if (!lua_checkstack(L, results + 1)) {
+    lua_pop(co, results);
+    lua_pushliteral(L, "too many results to resume");
+    return -1;
+  }
+  lua_xmove(co, L, results);
+  return results;
+}
+
+static int coroutine_resume(lua_State *L) {
+  lua_State *co = lua_tothread(L, 1);
+  luaL_argexpected(L, co, 1, "coroutine");
+  int results = resume(L, co, lua_gettop(L) - 1);
+  lua_pushboolean(L, results >= 0);
+  lua_insert(L, results >= 0 ? -(results + 1) : -2);
+  return results >= 0 ? results + 1 : 2;
+}
+
+static int wrapped(lua_State *L) {
+  lua_State *co = lua_tothread(L, lua_upvalueindex(1));
+  int results = resume(L, co, lua_gettop(L));
+  if (results >= 0) return results;
+  int status = lua_status(co);
+  if (status != LUA_OK && status != LUA_YIELD) lua_resetthread(co);
+  if (status != LUA_ERRMEM && lua_type(L, -1) == LUA_TSTRING) {
+    luaL_where(L, 1);
+    lua_insert(L, -2);
+    lua_concat(L, 2);
+  }
+  return lua_error(L);
+}
+
+static int coroutine_wrap(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  lua_State *co = lua_newthread(L);
+  lua_pushvalue(L, 1);
+  lua_xmove(L, co, 1);
+  lua_pushcclosure(L, wrapped, 1);
+  return 1;
+}
+
+void ql_install_coroutines(lua_State *L) {
+  lua_getglobal(L, "coroutine");
+  lua_pushcfunction(L, coroutine_resume);
+  lua_setfield(L, -2, "resume");
+  lua_pushcfunction(L, coroutine_wrap);
+  lua_setfield(L, -2, "wrap");
+  lua_pop(L, 1);
+}

@@ -1,0 +1,26 @@
+// What the C files of this target share: the record of one interpreter, reached from each of its threads.
+#pragma once
+#include "trampoline.h"
+
+typedef struct {
+  void *context; // the Swift object behind the interpreter
+  lua_State *main;
+  lua_State *volatile running; // the coroutine that runs; NULL for the main thread
+  /* Swift code runs. Nothing may jump over its frames then: no hook raises and no allocation is refused. */
+  int native;
+  long long held;     // bytes of Lua's heap
+  long long admitted; // what `held` may become before `admit` is asked again
+  int (*admit)(void *context, long long growth);
+  int is_over;  // under a native function the heap grew beyond what is admitted; a collection may make room
+  int is_short; // it did not: what the function builds is not whole, and it ends in an error
+  char position[LUA_IDSIZE + 32]; // where memory ran out, "recipe.lua:3: "
+  long long instructions, instruction_limit; // 0 for none
+  int (*gate)(void *context, const char *path, int use);
+} ql_machine;
+
+static inline ql_machine *ql_machine_of(lua_State *L) { return *(ql_machine **)lua_getextraspace(L); }
+
+/// Pushes "file:line: " of the innermost Lua function from `level` on that is not the library's.
+void ql_push_position(lua_State *L, int level);
+/// Raises "interrupted".
+int ql_stop(lua_State *L, int level);
