@@ -21,28 +21,45 @@ package final class Database {
 
   package let path: String
   private var handle: OpaquePointer?
+  private let allows: (_ path: String, _ writes: Bool) -> Bool
+  private let isStopping: () -> Bool
 
   /// Waits this long for other programs, in milliseconds.
   private static let patience: Int32 = 2000
 
+  /// - Parameters:
+  ///   - path: a file, or `:memory:`; never a URI.
+  ///   - access: what statements may do.
+  ///   - allows: whether a file may be read or written: this one, and those that statements attach.
+  ///   - isStopping: asked while a statement runs; true ends it.
   /// - Throws: `cannotOpen`, `damaged`, `locked`.
-  package init(path: String, access: Access) throws {
+  package init(
+    path: String, access: Access, allows: @escaping (_ path: String, _ writes: Bool) -> Bool = { _, _ in true },
+    isStopping: @escaping () -> Bool = { false }
+  ) throws {
     guard !path.isEmpty, !path.utf8.contains(0) else {
       throw DatabaseError.cannotOpen(path: path, reason: "not a file name")
     }
     self.path = path
+    self.allows = allows
+    self.isStopping = isStopping
+    let isFile = path != ":memory:"
+    guard !isFile || allows(path, access != .read) else {
+      throw DatabaseError.cannotOpen(path: path, reason: "this sandbox does not allow it")
+    }
     let flags: Int32 =
       switch access {
       case .read: SQLITE_OPEN_READONLY
       case .write: SQLITE_OPEN_READWRITE
       case .create: SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE
       }
-    let code = sqlite3_open_v2(path, &handle, flags, nil)
+    let code = sqlite3_open_v2(isFile && !path.hasPrefix("/") ? "./" + path : path, &handle, flags, nil)
     guard code == SQLITE_OK, handle != nil else {
       defer { close() }
       throw DatabaseError.cannotOpen(path: path, reason: message(code))
     }
     sqlite3_busy_timeout(handle, Database.patience)
+    watch()
     do {
       // SQLite opens lazily; a damaged file shows at the first read.
       try query("PRAGMA schema_version")
@@ -53,6 +70,38 @@ package final class Database {
   }
 
   deinit { close() }
+
+  /// Makes SQLite ask before it attaches a file, and while it works.
+  private func watch() {
+    let context = Unmanaged.passUnretained(self).toOpaque()
+    sqlite3_set_authorizer(
+      handle,
+      { context, action, first, _, _, _ in
+        guard let context else { return SQLITE_DENY }
+        let database = Unmanaged<Database>.fromOpaque(context).takeUnretainedValue()
+        return database.permits(action, first.map { String(cString: $0) }) ? SQLITE_OK : SQLITE_DENY
+      }, context)
+    sqlite3_progress_handler(
+      handle, 10_000,
+      { context in
+        guard let context else { return 0 }
+        return Unmanaged<Database>.fromOpaque(context).takeUnretainedValue().isStopping() ? 1 : 0
+      }, context)
+  }
+
+  /// Whether a statement may do what it asks for; `first` is the file that it attaches, or the name of a pragma.
+  private func permits(_ action: Int32, _ first: String?) -> Bool {
+    switch action {
+    case SQLITE_ATTACH:
+      // Nil is an expression, whose value nobody knows yet; VACUUM attaches a file without a name.
+      guard let first else { return false }
+      return first.isEmpty || first == ":memory:" || !first.hasPrefix("file:") && allows(first, true)
+    case SQLITE_PRAGMA:
+      // They say where files of the whole process go.
+      return !["temp_store_directory", "data_store_directory"].contains(first?.lowercased() ?? "")
+    default: return true
+    }
+  }
 
   package func close() {
     sqlite3_close_v2(handle)

@@ -1,5 +1,6 @@
 import CPlatform
 import Glibc
+import Tensors
 
 /// A folder that appears complete or not at all. Files are written into `stage`; `commit()` puts it in the place of
 /// `path` in one step: a reader sees the old folder or the new one. A link is followed, and stays.
@@ -17,6 +18,7 @@ package final class AtomicDirectory {
   ///   - owns: whether a name belongs to what is saved; an existing folder with others is not replaced.
   /// - Throws: `wrongKind` where something other than a folder is at `path`, `foreign`, `system`.
   package init(path: String, owns: @escaping (String) -> Bool = { _ in true }) throws(FormatError) {
+    try FileGate.check(path, .write)
     // The stage lies beside the folder that is meant, so that one rename reaches it.
     self.path = try FileSystem.resolve(path)
     self.owns = owns

@@ -1,4 +1,5 @@
 import Glibc
+import Tensors
 
 /// A file that appears whole or not at all: written under a temporary name beside it, synced, renamed.
 /// Dropping the object without `commit()` removes the temporary file; one of a process that is dead is removed by the
@@ -16,6 +17,7 @@ package final class AtomicFile {
 
   package init(path: String) throws(FormatError) {
     self.path = path
+    try FileGate.check(path, .write)
     place = try FileSystem.resolve(path)
     var info = stat()
     let exists = stat(place, &info) == 0

@@ -1,4 +1,5 @@
 import Glibc
+import Tensors
 
 /// A lock on a file, made where it is absent: no other process can take it until this object or this process is gone,
 /// however that ends. The file holds the process and the machine that took it last.
@@ -18,6 +19,7 @@ package final class FileLock {
 
   /// - Throws: `FormatError.locked` when another process holds it, `.system`.
   package init(path: String) throws(FormatError) {
+    try FileGate.check(path, .write)
     descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0o666)
     guard descriptor >= 0 else { throw .system(path: path, operation: "open", code: errno) }
     if flock(descriptor, LOCK_EX | LOCK_NB) != 0 {

@@ -1,9 +1,11 @@
 import Glibc
+import Tensors
 
 /// Questions about paths.
 package enum FileSystem {
   /// What a path leads to; links are followed.
   static func kind(_ path: String) -> FileKind? {
+    guard FileGate.allows(path, .read) else { return nil }
     var info = stat()
     return stat(path, &info) == 0 ? FileKind(info.st_mode) : nil
   }
@@ -39,6 +41,7 @@ package enum FileSystem {
 
   /// The names in a folder, sorted, without `.` and `..`.
   package static func list(_ path: String) throws(FormatError) -> [String] {
+    try FileGate.check(path, .read)
     guard let handle = opendir(path) else { throw .system(path: path, operation: "open folder", code: errno) }
     defer { closedir(handle) }
     var names: [String] = []
@@ -53,7 +56,10 @@ package enum FileSystem {
 
   /// Creates a folder and its parents; an existing folder is no error.
   package static func makeDirectory(_ path: String) throws(FormatError) {
-    if path.isEmpty || isDirectory(path) { return }
+    var info = stat()
+    // The folder may be one that a confined program does not see.
+    if path.isEmpty || stat(path, &info) == 0 && FileKind(info.st_mode) == .folder { return }
+    try FileGate.check(path, .write)
     let parent = directoryName(path)
     if parent != path { try makeDirectory(parent) }
     guard mkdir(path, 0o777) == 0 || (errno == EEXIST && isDirectory(path)) else {
@@ -82,6 +88,7 @@ package enum FileSystem {
 
   /// Removes a file, or a folder with its content; links are removed, not followed. An absent path is no error.
   package static func remove(_ path: String) throws(FormatError) {
+    try FileGate.check(path, .entry)
     var info = stat()
     guard lstat(path, &info) == 0 else {
       if errno == ENOENT { return }
@@ -116,6 +123,13 @@ package enum FileSystem {
     guard fsync(descriptor) == 0 || errno == EINVAL else {
       throw .system(path: path, operation: "sync", code: errno)
     }
+  }
+}
+
+extension FileGate {
+  /// - Throws: `confined` where a path may not be used so.
+  package static func check(_ path: String, _ use: FileUse) throws(FormatError) {
+    if !allows(path, use) { throw .confined(path: path, use: use == .read ? "read" : "written") }
   }
 }
 

@@ -1,4 +1,5 @@
 import Glibc
+import Tensors
 
 /// Which files of a folder belong to a thing that is saved there: an adapter, a model.
 package struct FolderFormat: Sendable {
@@ -89,6 +90,7 @@ package final class FolderSave {
   private func bring(_ name: String) throws(FormatError) {
     let (source, target) = ("\(stage)/\(name)", "\(folder)/\(name)")
     let place = try FileSystem.resolve(target)
+    try FileGate.check(place, .write)
     if rename(source, place) == 0 { return }
     guard errno == EXDEV else { throw .system(path: target, operation: "rename", code: errno) }
     try FileSystem.copy(source, to: target)

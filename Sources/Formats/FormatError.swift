@@ -44,6 +44,8 @@ public enum FormatError: Error, Sendable, Equatable {
   case conflict(path: String, name: String)
   /// A file that was written does not read back as it was; `what` is the first part that differs.
   case readsBackDifferently(path: String, what: String)
+  /// A confined program may not use the path so.
+  case confined(path: String, use: String)
   /// The output exists already.
   case alreadyExists(path: String)
   /// The file system has fewer free bytes than are to be written.
@@ -155,6 +157,7 @@ extension FormatError: CustomStringConvertible {
         + "or name another folder"
     case .readsBackDifferently(let path, let what):
       "\(path): was written, but \(what) reads back differently; check the disk and save again"
+    case .confined(let path, let use): "\(path): this sandbox does not let it be \(use)"
     case .alreadyExists(let path): "\(path): already exists; remove it or name another place"
     case .diskTooSmall(let path, let needed, let free):
       "\(path): \(needed) bytes are to be written, but the disk has \(free) free; make room or name another place"

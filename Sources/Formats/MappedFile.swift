@@ -12,6 +12,7 @@ package final class MappedFile: @unchecked Sendable {
 
   package init(path: String) throws(FormatError) {
     self.path = path
+    try FileGate.check(path, .read)
     // Without O_NONBLOCK the opening of a named pipe would wait for a writer.
     let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     guard descriptor >= 0 else { throw .system(path: path, operation: "open", code: errno) }

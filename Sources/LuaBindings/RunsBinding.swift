@@ -1,5 +1,6 @@
 import Database
 import LuaRuntime
+import Tensors
 
 extension Database: LuaObject {
   package static var luaClassName: String { "Database" }
@@ -52,7 +53,12 @@ extension Engine {
           let options = call.options("options")
           let access: Database.Access =
             options.bool("create") == true ? .create : options.bool("write") == true ? .write : .read
-          return [.object(try Database(path: try call.string("path"), access: access))]
+          return [
+            .object(
+              try Database(
+                path: try call.string("path"), access: access, allows: { FileGate.allows($0, $1 ? .write : .read) },
+                isStopping: { LuaState.isStopping }))
+          ]
         }
       ])
   }

@@ -28,6 +28,9 @@ package final class SpillFile: Sendable {
   private let read = Atomic<Int>(0)
 
   package init(directory: String, content: SpillContent) throws(TensorError) {
+    guard FileGate.allows(directory, .spill) else {
+      throw .spillFailed(content: content, path: directory, operation: .create, code: EACCES)
+    }
     self.directory = directory
     self.content = content
     var template = Array("\(directory)/qlora-XXXXXX.spill".utf8CString)

@@ -114,6 +114,7 @@ public enum TrainingCheckpoint {
   /// - Throws: `FormatError.system`.
   public static func remove(_ directory: String) throws(FormatError) -> Bool {
     guard isCheckpoint(directory) else { return false }
+    try FileGate.check(directory, .entry)
     // Whoever is ended on the way leaves no half of a checkpoint under the name of a whole one.
     let old = "\(directory).old-\(getpid())"
     guard rename(directory, old) == 0 else {
