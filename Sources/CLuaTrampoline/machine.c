@@ -242,6 +242,8 @@ static int resume(lua_State *L, lua_State *co, int arguments) {
   }
   lua_xmove(L, co, arguments);
   ql_machine *machine = ql_machine_of(L);
+  // A new thread counts from 0, so that many short ones would never be counted.
+  if (lua_status(co) == LUA_OK) machine->instructions += instruction_stride;
   lua_State *before = machine->running;
   machine->running = co;
   int results;

@@ -26,6 +26,12 @@ extension Engine {
         ) {
           call in [.bool(isatty(Int32(truncatingIfNeeded: try call.int("fd"))) == 1)]
         },
+        NativeFunction(
+          "has_colours", "Whether the terminal has colours and NO_COLOR does not refuse them.", returns: "boolean"
+        ) { _ in
+          let terminal = getenv("TERM").map { String(cString: $0) } ?? ""
+          return [.bool(terminal != "dumb" && getenv("NO_COLOR") == nil)]
+        },
         NativeFunction("terminal_width", "Columns of the terminal; 80 when unknown.", returns: "integer") { _ in
           var size = winsize()
           let known = ioctl(1, UInt(TIOCGWINSZ), &size) == 0 && size.ws_col > 0

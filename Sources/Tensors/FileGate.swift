@@ -27,7 +27,7 @@ package struct FileRules: Sendable {
   package func allows(_ path: String, _ use: FileUse) -> Bool {
     guard let place = Self.resolve(path) else { return false }
     switch use {
-    case .read: return (readable + writable).contains { Self.holds($0, place) }
+    case .read: return readable.contains { Self.holds($0, place) } || isWritable(place)
     case .write: return isWritable(place)
     case .entry: return isWritable(place) && Self.entry(path).map(isWritable) == true
     case .spill: return isWritable(place) || spill.contains(place)

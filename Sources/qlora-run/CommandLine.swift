@@ -20,6 +20,9 @@ struct Invocation {
   var warns = false
   var showsTraceback = false
   var lists = false
+  /// Runs the recipe as a stranger's.
+  var isSandboxed = false
+  var sandbox = SandboxFlags()
   var copy: (name: String, destination: String?)?
 }
 
@@ -47,6 +50,11 @@ let usage = """
                       what may differ from the checkpoint: lr, schedule, data, …
     --memory SIZE     most memory of the process ("12GB")
     --threads N       worker threads             --seed N     seed
+    --sandbox         run a stranger's recipe: files of its folder and of runs/ only
+    --allow-read P    in a sandbox: read this file or folder, too (repeatable)
+    --allow-write P   in a sandbox: read and write this file or folder, too (repeatable)
+    --instructions N  in a sandbox: most instructions of Lua (default 1e11)
+    --lua-memory SIZE in a sandbox: most memory of Lua's values (default 4GB)
     --quiet           no progress                --traceback  with errors
 
     --list            recipes that ship          --copy NAME [DEST]
@@ -66,6 +74,7 @@ extension Invocation {
       interpreterArguments.append(rest.removeFirst())
       script = rest.popFirst()
       scriptArguments = Array(rest)
+      try checkSandbox()
       return
     }
     script = rest.popFirst()
@@ -73,6 +82,7 @@ extension Invocation {
     while let argument = rest.popFirst() {
       if argument == "--" {
         scriptArguments += rest
+        try checkSandbox()
         return
       }
       if try !takeRunFlag(argument, &rest) { scriptArguments.append(argument) }
@@ -80,6 +90,7 @@ extension Invocation {
     if !options.acceptedChanges.isEmpty, options.resume == nil {
       throw UsageError(description: "--accept-changed says what --resume may find changed; give both")
     }
+    try checkSandbox()
     if let directory = options.resume, script == nil, actions.isEmpty {
       throw UsageError(
         description: "--resume \(directory) has no recipe to go on with; write --resume [DIR] RECIPE.lua")
@@ -121,8 +132,36 @@ extension Invocation {
       guard (1...1024).contains(count) else { throw UsageError(description: "--threads needs 1 to 1024") }
       options.threads = count
     case "--seed": options.seed = try number(of: flag, &rest)
+    default: return try takeSandboxFlag(flag, &rest)
+    }
+    return true
+  }
+
+  /// Takes a flag of the sandbox.
+  /// - Returns: false when `flag` is none.
+  /// - Throws: `UsageError` when the value is missing or unreadable.
+  private mutating func takeSandboxFlag(_ flag: String, _ rest: inout ArraySlice<String>) throws -> Bool {
+    switch flag {
+    case "--sandbox":
+      isSandboxed = true
+      return true
+    case "--allow-read": sandbox.reading.append(try value(of: flag, &rest))
+    case "--allow-write": sandbox.writing.append(try value(of: flag, &rest))
+    case "--instructions":
+      let text = try value(of: flag, &rest)
+      guard let count = Double(text).flatMap({ Int(exactly: $0.rounded()) }), count > 0 else {
+        throw UsageError(description: "--instructions needs a positive number, got '\(text)'")
+      }
+      sandbox.instructions = count
+    case "--lua-memory":
+      let text = try value(of: flag, &rest)
+      guard let bytes = parseByteCount(text), bytes > 0 else {
+        throw UsageError(description: "--lua-memory needs a size such as 4GB, got '\(text)'")
+      }
+      sandbox.luaMemory = bytes
     default: return false
     }
+    sandbox.first = sandbox.first ?? flag
     return true
   }
 

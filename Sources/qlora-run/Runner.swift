@@ -30,8 +30,9 @@ struct Runner {
     engine.install(in: state)
     LuaState.setLibraryPrefix("@\(root)/stdlib/qlora/")
     setPaths()
+    if invocation.isSandboxed { engine.confine(state, to: invocation.confinement) }
     Interrupts.installForRecipe()
-    guard isatty(0) == 1, isatty(1) == 1 else { return }
+    guard isatty(0) == 1, isatty(1) == 1, !invocation.isSandboxed else { return }
     engine.breakPrompt = { [state, editor, showsTraceback = invocation.showsTraceback] environment in
       // Who sends SIGTERM or SIGHUP waits for the end, not for a prompt.
       try Interrupts.ending == 0
@@ -43,7 +44,7 @@ struct Runner {
   private func setPaths() {
     guard let package = state.globals["package"].asTable else { return }
     let beside = invocation.script.map { $0 == "-" ? "." : Resources.parent($0) } ?? "."
-    let standard = package["path"].asString ?? ""
+    let standard = invocation.isSandboxed ? "" : package["path"].asString ?? ""
     package["path"] = .string(
       "\(beside)/?.lua;\(beside)/?/init.lua;\(root)/stdlib/?.lua;\(root)/stdlib/?/init.lua;\(standard)")
   }
@@ -51,7 +52,7 @@ struct Runner {
   /// - Returns: the exit code.
   func run() -> Int32 {
     setArguments()
-    if !invocation.ignoresEnvironment, let code = runInitialisation() { return code }
+    if !invocation.ignoresEnvironment, !invocation.isSandboxed, let code = runInitialisation() { return code }
     for action in invocation.actions {
       let code: Int32
       switch action {

@@ -14,7 +14,7 @@ local line_colours = { 33, 214, 78, 205, 141, 45, 180, 246 }
 
 --- Whether colours reach a terminal that shows them.
 function grid.has_colour()
-  return native.isatty(1) and os.getenv "NO_COLOR" == nil and os.getenv "TERM" ~= "dumb"
+  return native.isatty(1) and native.has_colours()
 end
 
 --- `text` in the colour of curve `number`.

@@ -53,6 +53,7 @@ optimizer:step { grad_scale = factor }]],
   -- Files, clock, terminal
   clock = "assert(qlora.native.clock() <= qlora.native.clock())",
   isatty = "local colour = qlora.native.isatty(1)",
+  has_colours = "local colour = qlora.native.has_colours()",
   terminal_width = "assert(qlora.native.terminal_width() > 0)",
   interrupted = "if qlora.native.interrupted() then return end",
   exit = [[
