@@ -46,7 +46,7 @@ function native.full(sizes, value) end
 function native.arange(start, stop, step) end
 
 ---The unit matrix, f32.
----@param size integer number of rows
+---@param size integer number of rows (at least 0 and at most 32768)
 ---@return Tensor
 function native.eye(size) end
 
@@ -77,7 +77,7 @@ function native.save_tensors(path, tensors) end
 function native.seed(seed) end
 
 ---Number of worker threads; sets it first when given.
----@param count? integer 1 to 1024
+---@param count? integer the new number (at most 1024)
 ---@return integer
 function native.threads(count) end
 
@@ -112,7 +112,7 @@ function native.load_model(path, options) end
 ---@field block? integer elements that share a scale (default 64)
 ---@field double_quant? boolean quantize the scales too (default true)
 ---@field dtype? string of what stays in floating point; default as stored
----@field shard_bytes? integer most bytes of one file; default 5e9
+---@field shard_bytes? integer most bytes of one file (at least 1 and at most 1152921504606846976) (default 5000000000)
 ---@field on_module? function called with name, modules done, modules in all
 
 ---Writes a checkpoint in the 4-bit form of bitsandbytes, tensor by tensor, whole or not at all; returns its bytes.
@@ -128,7 +128,7 @@ function native.quantize_checkpoint(input, output, options) end
 ---@field quant? "nf4"|"fp4" 4-bit type (default "nf4")
 ---@field block? integer elements that share a scale (default 64)
 ---@field double_quant? boolean quantize the scales too (default true)
----@field shard_bytes? integer most bytes of one file; default 5e9
+---@field shard_bytes? integer most bytes of one file (at least 1 and at most 1152921504606846976) (default 5000000000)
 ---@field seed? integer seed of the weights (default 0)
 ---@field on_module? function called with name, modules done, modules in all
 
@@ -151,7 +151,7 @@ function native.new_model(options) end
 native.tokenizer = {}
 
 ---@class qlora.native.tokenizer.train.options
----@field vocab_size integer most tokens
+---@field vocab_size integer most tokens (at most 16777216)
 
 ---A byte-level BPE tokenizer from texts.
 ---@param texts table list of texts
@@ -170,8 +170,8 @@ function native.tokenizer.load(path) end
 
 ---@class qlora.native.batch.options
 ---@field denominator? integer divides the loss instead of the batch's own count
----@field step? integer keys the dropout masks
----@field micro? integer number of the batch inside the step
+---@field step? integer keys the dropout masks (at least 0 and at most 4294967295)
+---@field micro? integer number of the batch inside the step (at least 0 and at most 1073741823) (default 0)
 
 ---Packs sequences into one batch.
 ---@param rows qlora.native.batch.options[] the sequences
@@ -192,13 +192,13 @@ function native.compare_logits(a, b) end
 native.optim = {}
 
 ---@class qlora.native.optim.adamw.options
----@field lr number learning rate (a number above 0)
+---@field lr number learning rate
 ---@field betas? table decay rates of the mean of gradients and of that of their squares (2 numbers in [0, 1)) (default { 0.9, 0.999 })
----@field eps? number what is added to the root of the mean of squares (a number above 0) (default 1e-8)
----@field weight_decay? number decoupled decay: each step takes lr * weight_decay of every weight (a number of at least 0) (default 0)
+---@field eps? number what is added to the root of the mean of squares (default 1e-8)
+---@field weight_decay? number decoupled decay: each step takes lr * weight_decay of every weight (at least 0) (default 0)
 ---@field bits? integer width of the state; 8 keeps codes of exp_avg (signed map), exp_avg_sq (unsigned map) in blocks of 256 (default 32)
 ---@field paged? boolean keep state within the budget, the rest in a file (default false)
----@field budget? string|integer bytes of resident state, "256MiB"
+---@field budget? string|integer bytes of resident state, "256MiB" (at least 1 and at most 1152921504606846976)
 ---@field spill? string directory of the spill file; default the run directory, else TMPDIR, else /var/tmp
 
 ---AdamW as in torch: the mean of gradients over the root of the mean of their squares.
@@ -208,12 +208,12 @@ native.optim = {}
 function native.optim.adamw(parameters, options) end
 
 ---@class qlora.native.optim.lion.options
----@field lr number learning rate (a number above 0)
+---@field lr number learning rate
 ---@field betas? table decay rates of the mean whose sign moves the weights and of the mean that is kept (2 numbers in [0, 1)) (default { 0.9, 0.99 })
----@field weight_decay? number decoupled decay: each step takes lr * weight_decay of every weight (a number of at least 0) (default 0)
+---@field weight_decay? number decoupled decay: each step takes lr * weight_decay of every weight (at least 0) (default 0)
 ---@field bits? integer width of the state; 8 keeps codes of exp_avg (signed map) in blocks of 256 (default 32)
 ---@field paged? boolean keep state within the budget, the rest in a file (default false)
----@field budget? string|integer bytes of resident state, "256MiB"
+---@field budget? string|integer bytes of resident state, "256MiB" (at least 1 and at most 1152921504606846976)
 ---@field spill? string directory of the spill file; default the run directory, else TMPDIR, else /var/tmp
 
 ---Lion: the sign of a mean of gradients; take a tenth to a third of AdamW's rate.
@@ -223,11 +223,11 @@ function native.optim.adamw(parameters, options) end
 function native.optim.lion(parameters, options) end
 
 ---@class qlora.native.optim.sgd.options
----@field lr number learning rate (a number above 0)
----@field momentum? number decay rate of the running sum of gradients (a number in [0, 1)) (default 0)
----@field weight_decay? number decay: the gradient grows by weight_decay times the weight (a number of at least 0) (default 0)
+---@field lr number learning rate
+---@field momentum? number decay rate of the running sum of gradients (at least 0 and below 1) (default 0)
+---@field weight_decay? number decay: the gradient grows by weight_decay times the weight (at least 0) (default 0)
 ---@field paged? boolean keep state within the budget, the rest in a file (default false)
----@field budget? string|integer bytes of resident state, "256MiB"
+---@field budget? string|integer bytes of resident state, "256MiB" (at least 1 and at most 1152921504606846976)
 ---@field spill? string directory of the spill file; default the run directory, else TMPDIR, else /var/tmp
 
 ---Gradient descent with momentum.
@@ -238,13 +238,13 @@ function native.optim.sgd(parameters, options) end
 
 ---Norm of all gradients together; they are scaled down to `max` when it is larger.
 ---@param parameters table list of tensors, from model:trainable()
----@param max number largest norm, above 0; math.huge only measures
+---@param max number largest norm; math.huge only measures (above 0)
 ---@return number
 function native.clip_grad_norm(parameters, max) end
 
 ---Norm of all gradients together, and the factor that brings it down to `max`, 1 when it is not larger. `optimizer:step { grad_scale = factor }` applies it, which saves a pass over the gradients.
 ---@param parameters table list of tensors, from model:trainable()
----@param max number largest norm, above 0; math.huge only measures
+---@param max number largest norm; math.huge only measures (above 0)
 ---@return number, number
 function native.gradient_norm(parameters, max) end
 
@@ -253,9 +253,13 @@ function native.gradient_norm(parameters, max) end
 function native.clock() end
 
 ---Whether a descriptor is a terminal.
----@param fd integer 1 or 2
+---@param fd integer 1 or 2 (at least 0)
 ---@return boolean
 function native.isatty(fd) end
+
+---Whether the terminal has colours and NO_COLOR does not refuse them.
+---@return boolean
+function native.has_colours() end
 
 ---Columns of the terminal; 80 when unknown.
 ---@return integer
@@ -266,7 +270,7 @@ function native.terminal_width() end
 function native.interrupted() end
 
 ---Leaves the recipe with an exit code.
----@param code integer 0 to 255
+---@param code integer what the program ends with (at least 0 and at most 255)
 function native.exit(code) end
 
 ---Makes a directory with its parents.
@@ -292,13 +296,18 @@ function native.remove_tree(path) end
 ---@param text string contents, any bytes
 function native.write_file(path, text) end
 
----@class qlora.native.read_records.options
----@field limit? integer most records
+---SHA-256 of a text, as hexadecimal digits.
+---@param text string any bytes
+---@return string
+function native.checksum(text) end
 
----The records of a data file: .json, .jsonl, .csv, .tsv, .txt.
+---@class qlora.native.read_records.options
+---@field limit? integer most records (at least 0)
+
+---The records of a data file (.json, .jsonl, .csv, .tsv, .txt), and the line where each begins.
 ---@param path string a path
 ---@param options? qlora.native.read_records.options the options below
----@return table[]
+---@return table[], integer[]
 function native.read_records(path, options) end
 
 ---Whether a Python-style regular expression matches the whole text.
@@ -326,18 +335,49 @@ function native.spill_directory(path) end
 ---@field model Model its trained parameters
 ---@field optimizer? Optimizer its state
 ---@field state table what the loop needs to go on
+---@field samples? Samples what is trained on
+---@field loop? table what the loop decides by, by name: { seed = 1, batch = 16 }
 
 ---Writes a checkpoint, complete or not at all.
 ---@param directory string checkpoint directory
 ---@param content qlora.native.save_checkpoint.options the options below
 function native.save_checkpoint(directory, content) end
 
----Restores a checkpoint and returns the loop's state.
+---@class qlora.native.load_checkpoint.options
+---@field samples? Samples what is trained on
+---@field loop? table what the loop decides by, by name: { seed = 1, batch = 16 }
+---@field accept? table names whose change is no error, such as "lr"
+
+---Restores a checkpoint. Returns the loop's state, and what decides the run and is not what it was: a list of { name =, was =, now = }.
 ---@param directory string checkpoint directory
 ---@param model Model with the same adapters
 ---@param optimizer? Optimizer of the same kind
----@return table
-function native.load_checkpoint(directory, model, optimizer) end
+---@param options? qlora.native.load_checkpoint.options the options below
+---@return table, table[]
+function native.load_checkpoint(directory, model, optimizer, options) end
+
+---Compares every file of a checkpoint with its checksum.
+---@param directory string checkpoint directory
+function native.verify_checkpoint(directory) end
+
+---Deletes a checkpoint, unless it holds other files too; returns whether it did.
+---@param directory string checkpoint directory
+---@return boolean
+function native.remove_checkpoint(directory) end
+
+---Takes a directory for this program, until it ends or unlocks it. Returns false and who has it where another program does.
+---@param directory string an existing directory
+---@return boolean, string|nil
+function native.lock_directory(directory) end
+
+---Gives a locked directory back.
+---@param directory string an existing directory
+function native.unlock_directory(directory) end
+
+---The path of a locked directory, also when it was moved; nil when it was removed.
+---@param directory string an existing directory
+---@return string|nil
+function native.locked_place(directory) end
 
 ---@class qlora.native.open_database.options
 ---@field write? boolean allow statements that change it
@@ -358,6 +398,11 @@ function native.break_prompt(env) end
 ---@param class_name string Model, Tensor, …
 ---@return table|nil
 function native.members(class_name) end
+
+---The methods of a class by name, those that Lua added too; empty when there is no such class.
+---@param class_name string Model, Tensor, …
+---@return table<string, function>
+function native.methods(class_name) end
 
 ---Names of the bound classes.
 ---@return string[]

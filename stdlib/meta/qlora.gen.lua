@@ -24,7 +24,7 @@ function Model:module(name) end
 function Model:find(pattern) end
 
 ---The modules as text, with parameters, bytes and adapters.
----@param depth? integer levels shown, counted in parts of the names; default 5, all
+---@param depth? integer levels shown, counted in parts of the names (default 5)
 ---@return string
 function Model:tree(depth) end
 
@@ -89,10 +89,10 @@ function Model:logits(input, options) end
 function Model:forward(input) end
 
 ---@class Model.generate.options
----@field max_new_tokens? integer most tokens to write (default 128)
----@field temperature? number divides the logits; 0 takes the likeliest token (default 0)
----@field top_k? integer keep the k likeliest tokens; 0 keeps all (default 0)
----@field top_p? number keep the likeliest tokens of this probability (default 1)
+---@field max_new_tokens? integer most tokens to write (at least 0) (default 128)
+---@field temperature? number divides the logits; 0 takes the likeliest token (at least 0) (default 0)
+---@field top_k? integer keep the k likeliest tokens; 0 keeps all (at least 0) (default 0)
+---@field top_p? number keep the likeliest tokens of this probability (at least 0 and at most 1) (default 1)
 ---@field seed? integer seed of the draws (default 0)
 ---@field stop? string|table text or texts that end it
 ---@field echo? boolean return the prompt too (default false)
@@ -125,7 +125,7 @@ function Model:without_adapters(body) end
 ---@field name string full dotted name of the module
 ---@field rank integer columns of B and rows of A
 ---@field alpha number the branch counts alpha / rank
----@field dropout? number share of the branch's inputs that are dropped, below 1 (default 0)
+---@field dropout? number share of the branch's inputs that are dropped (at least 0 and below 1) (default 0)
 ---@field lr? number factor on the optimizer's learning rate (default 1)
 ---@field rslora? boolean scale by alpha / sqrt(rank) instead (default false)
 ---@field init? "default"|"gaussian" how A is drawn: Kaiming-uniform as PEFT, or normal (default "default")
@@ -139,8 +139,9 @@ function Model:attach_lora(list) end
 ---@return integer
 function Model:remove_adapters() end
 
----Writes the adapters as PEFT does, reads them back and compares the logits of a few tokens.
+---Writes the adapters as PEFT does, reads them back and compares the logits of a few tokens. In an existing directory an older adapter is replaced, everything else stays. Returns, and prints as a warning, what vLLM and llama.cpp's converter would scale wrongly.
 ---@param directory string path of the adapter's directory
+---@return string|nil
 function Model:save_adapter(directory) end
 
 ---@class Model.add_adapter.options
@@ -155,7 +156,7 @@ function Model:add_adapter(directory, options) end
 ---Adds the adapters into the weights, which become dense; the adapters are removed.
 function Model:merge() end
 
----Writes config.json, model.safetensors (bf16) and the tokenizer.
+---Writes config.json, model.safetensors (bf16), and the tokenizer and generation settings that the model came with, reads them back and compares. In an existing directory an older model is replaced, everything else stays. Inside model:without_adapters it saves the base alone.
 ---@param directory string path of the adapter's directory
 function Model:save(directory) end
 
@@ -172,7 +173,7 @@ function Model:token_losses(input) end
 
 ---Attention weights of a layer, f32 [heads, T, T], row = query; quadratic in T.
 ---@param input string|table text or token ids
----@param layer integer number in the tensor names, from 0
+---@param layer integer number in the tensor names, from 0 (at least 0)
 ---@return Tensor
 function Model:attention(input, layer) end
 
@@ -191,9 +192,9 @@ function Model:adapter_norms() end
 function Model:adapter_spectrum(name) end
 
 ---@class Model.plan_step.options
----@field batch integer sequences of a step
----@field length integer tokens of a sequence
----@field micro_batch? integer sequences of a forward pass; default batch
+---@field batch integer sequences of a step (at most 1048576)
+---@field length integer tokens of a sequence (at most 1048576)
+---@field micro_batch? integer sequences of a forward pass; default batch (at most 1048576)
 ---@field checkpointing? boolean|integer recompute layers, so many together; default as the model is set
 ---@field offload? boolean kept inputs in a file; default as the model is set
 ---@field stream? boolean leave the base on disk; default as the model is set
@@ -213,7 +214,7 @@ function Model:free() end
 ---@class Model.add_lora.options
 ---@field select any a function of the module, a list of names, "all-linear" or a qlora.select helper
 ---@field alpha? number the branch counts alpha / rank
----@field dropout? number share of the branch's inputs that are dropped, below 1 (default 0)
+---@field dropout? number share of the branch's inputs that are dropped (at least 0 and below 1) (default 0)
 ---@field init? "default"|"gaussian" how A is drawn: Kaiming-uniform as PEFT, or normal (default "default")
 ---@field lr? number factor on the optimizer's learning rate (default 1)
 ---@field quant? boolean|string the module's 4-bit type, for qlora.load's `modules`; false is 16 bits
@@ -227,10 +228,10 @@ function Model:free() end
 function Model:add_lora(options) end
 
 ---@class Model.plan.options
----@field batch integer sequences of a step
----@field length integer tokens of a sequence
+---@field batch integer sequences of a step (at most 1048576)
+---@field length integer tokens of a sequence (at most 1048576)
 ---@field checkpointing? boolean|integer recompute layers, so many together; default as the model is set
----@field micro_batch? integer sequences of a forward pass; default batch
+---@field micro_batch? integer sequences of a forward pass; default batch (at most 1048576)
 ---@field offload? boolean kept inputs in a file; default as the model is set
 ---@field optimizer? Optimizer for its state; default AdamW in 32 bits
 ---@field stream? boolean leave the base on disk; default as the model is set
@@ -344,14 +345,19 @@ function Dataset:stats() end
 ---@return fun():integer,Batch[],integer[]
 function Dataset:steps(options) end
 
+---Names a sample and the record that it was made of.
+---@param i integer number of the sample, from 1
+---@return string
+function Dataset:where(i) end
+
 ---AdamW, Lion, SGD over trained tensors.
 ---@class Optimizer
 ---@field lr number base learning rate; may be assigned
 local Optimizer = {}
 
 ---@class Optimizer.step.options
----@field lr? number learning rate of this step
----@field grad_scale? number multiplies the gradients, as gradient_norm gives it (default 1)
+---@field lr? number learning rate of this step (at least 0)
+---@field grad_scale? number multiplies the gradients, as gradient_norm gives it (at least 0) (default 1)
 
 ---One update of every parameter that has a gradient.
 ---@param options? Optimizer.step.options the options below
@@ -402,12 +408,13 @@ local Training = {}
 ---@field resuming boolean whether it was opened by --resume
 local Run = {}
 
----Saves a checkpoint, complete or not at all, and removes the oldest beyond `keep`.
+---Saves a checkpoint, complete or not at all. Of those before it the latest `keep` stay; those after it, of a course that a resumed run has left, go.
 ---@param model Model its trained parameters
 ---@param optimizer Optimizer its state
 ---@param state table what the loop needs to go on, with `step`
+---@param deciding? table what else decides the run: samples = data.samples, loop = { seed =, batch =, … }
 ---@return string
-function Run:checkpoint(model, optimizer, state) end
+function Run:checkpoint(model, optimizer, state, deciding) end
 
 ---Writes summary.json and report.html and closes the files.
 ---@param result Training what qlora.train returned
@@ -417,11 +424,12 @@ function Run:finish(result) end
 ---@param entry table values by name, with `step` for those of a step
 function Run:log(entry) end
 
----Loads the latest checkpoint under --resume.
+---Loads the checkpoint that --resume means, the latest or the one it names.
 ---@param model Model a model with the same adapters
 ---@param optimizer Optimizer an optimizer of the same kind
+---@param deciding? table what else decides the run, as in `run:checkpoint`
 ---@return table|nil
-function Run:restore(model, optimizer) end
+function Run:restore(model, optimizer, deciding) end
 
 ---Adds what a training loop runs with, so that reports and the index know it without the recipe's help.
 ---@param settings table values by name
@@ -499,8 +507,8 @@ function Tensor:detach() end
 
 ---Elements first..first+length-1 of a dimension.
 ---@param dimension integer counted from 1, or from the end when negative
----@param first integer from 1
----@param length integer how many
+---@param first integer from 1 (at least 1)
+---@param length integer how many (at least 0)
 ---@return Tensor
 function Tensor:narrow(dimension, first, length) end
 
@@ -617,9 +625,9 @@ function Tensor:silu() end
 ---@return Tensor
 function Tensor:relu() end
 
----Element by element gelu, f32.
+---Element by element erf, f32.
 ---@return Tensor
-function Tensor:gelu() end
+function Tensor:erf() end
 
 ---Element by element square, f32.
 ---@return Tensor
@@ -650,6 +658,11 @@ function Tensor:round() end
 ---@return Tensor
 function Tensor:matmul(other) end
 
+---Element by element GELU, f32: the tanh form 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), as the models compute it, or x (1 + erf(x / sqrt(2))) / 2 for "none", which is PyTorch's default.
+---@param approximate? "tanh"|"none" how it is approximated (default "tanh")
+---@return Tensor
+function Tensor:gelu(approximate) end
+
 ---sum over a dimension or over all elements.
 ---@param dimension? integer counted from 1; all elements when omitted
 ---@return Tensor
@@ -660,12 +673,12 @@ function Tensor:sum(dimension) end
 ---@return Tensor
 function Tensor:mean(dimension) end
 
----max over a dimension or over all elements.
+---max over a dimension or over all elements. Of equal elements the first along a dimension gets the gradient, of all elements each its part.
 ---@param dimension? integer counted from 1; all elements when omitted
 ---@return Tensor
 function Tensor:max(dimension) end
 
----min over a dimension or over all elements.
+---min over a dimension or over all elements. Of equal elements the first along a dimension gets the gradient, of all elements each its part.
 ---@param dimension? integer counted from 1; all elements when omitted
 ---@return Tensor
 function Tensor:min(dimension) end
@@ -693,10 +706,10 @@ function Tensor:backward(seed) end
 
 ---@class Tensor.quantize.options
 ---@field type? "nf4"|"fp4"|"int4" 4-bit type (default "nf4")
----@field block? integer elements that share a scale, 32 to 4096 (default 64)
+---@field block? integer elements that share a scale, a power of two (at least 32 and at most 4096) (default 64)
 ---@field double? boolean quantize the scales too (default true)
 
----Blockwise 4-bit quantization with the bytes of bitsandbytes.
+---Blockwise 4-bit quantization with the bytes of bitsandbytes; with `double` each scale gets the nearest code, which its CPU kernel misses now and then.
 ---@param options? Tensor.quantize.options the options below
 ---@return QuantizedTensor
 function Tensor:quantize(options) end
@@ -737,7 +750,7 @@ function Tensor:copy_(source) end
 function Tensor:topk(k) end
 
 ---@class Tensor.histogram.options
----@field bins? integer 1 to 4096; default 20
+---@field bins? integer how many (at most 4096) (default 20)
 ---@field low? number lower border; default the smallest element
 ---@field high? number upper border; default the largest element
 
@@ -862,7 +875,7 @@ local Samples = {}
 ---Adds a sample and returns its trained targets; one without any is not added and gives 0. The first token is no target, since nothing predicts it.
 ---@param ids table token ids
 ---@param trained table list of { first, last } positions in ids, from 1, ascending and apart
----@param dropped? integer tokens that were cut off; default 0
+---@param dropped? integer tokens that were cut off (at least 0) (default 0)
 ---@return integer
 function Samples:append(ids, trained, dropped) end
 
@@ -890,7 +903,7 @@ function Samples:stats() end
 function Samples:select(numbers) end
 
 ---All tokens as one stream cut into samples of a length, every token trained.
----@param length integer tokens of a sample, at least 2
+---@param length integer tokens of a sample (at least 2)
 ---@return Samples
 function Samples:windows(length) end
 
@@ -901,8 +914,8 @@ function Samples:batch(numbers) end
 
 ---A step over the samples of a list of numbers, in parts whose losses add up to the mean over all its trained targets.
 ---@param numbers table list of sample numbers, from 1
----@param size integer most samples of a part, at least 1
----@param step integer keys the dropout masks, with the number of the part
+---@param size integer most samples of a part
+---@param step integer keys the dropout masks, with the number of the part (at least 0 and at most 4294967295)
 ---@return Batch[]
 function Samples:micro_batches(numbers, size, step) end
 
@@ -947,7 +960,7 @@ local qlora = {}
 ---@field double_quant? boolean quantize the scales too (default true)
 ---@field header_only? boolean read the configuration only, for plans (default false)
 ---@field modules? any a selection whose answers may carry `quant`, over the `quant` of the whole model
----@field quant? string|boolean 4-bit type of the linear layers; false keeps 16 bits (default false)
+---@field quant? string|boolean 4-bit type of the linear layers; false keeps what the file has. What a file holds in 4 bits stays as it is: another type, block or double_quant is an error (default false)
 ---@field quiet? boolean print neither how many modules got which type nor notes about the files (default false)
 ---@field stream? boolean true leaves the base on disk, false keeps it in memory; without it the base is streamed when it does not fit the limit and its file allows that
 
@@ -1033,7 +1046,7 @@ function qlora.cat(tensors, dimension) end
 
 ---Norm of all gradients together; they are scaled down to `max` when it is larger.
 ---@param parameters table list of tensors, from model:trainable()
----@param max number largest norm, above 0; math.huge only measures
+---@param max number largest norm; math.huge only measures (above 0)
 ---@return number
 function qlora.clip_grad_norm(parameters, max) end
 
@@ -1042,7 +1055,7 @@ function qlora.clip_grad_norm(parameters, max) end
 function qlora.cpu() end
 
 ---The unit matrix, f32.
----@param size integer number of rows
+---@param size integer number of rows (at least 0 and at most 32768)
 ---@return Tensor
 function qlora.eye(size) end
 
@@ -1096,7 +1109,7 @@ function qlora.stack(tensors, dimension) end
 function qlora.tensor(values, options) end
 
 ---Number of worker threads; sets it first when given.
----@param count? integer 1 to 1024
+---@param count? integer the new number (at most 1024)
 ---@return integer
 function qlora.threads(count) end
 
@@ -1113,6 +1126,7 @@ qlora.chat = {}
 ---@field bos_token? string text of the token that opens a text; default the template's usual one
 ---@field default_system? string system message when the messages have none; default none
 ---@field eos_token? string text of the token that ends a text (default "</s>")
+---@field ignore? table names of message fields that are left unread on purpose
 ---@field literal? boolean special tokens that a message spells stay text (default false)
 ---@field train? "all"|"last" which assistant messages are trained (default "all")
 
@@ -1151,6 +1165,7 @@ function qlora.chat.for_tokenizer(tokenizer) end
 ---@field bos_token? string text of the token that opens a text; default the template's usual one
 ---@field default_system? string system message when the messages have none; default none
 ---@field eos_token? string text of the token that ends a text (default "</s>")
+---@field ignore? table names of message fields that are left unread on purpose
 ---@field literal? boolean special tokens that a message spells stay text (default false)
 ---@field train? "all"|"last" which assistant messages are trained (default "all")
 
@@ -1211,8 +1226,8 @@ function qlora.data.alpaca_prompt(instruction, input) end
 
 ---@class qlora.data.batch.options
 ---@field denominator? integer divides the loss instead of the batch's own count
----@field micro? integer number of the batch inside the step
----@field step? integer keys the dropout masks
+---@field micro? integer number of the batch inside the step (at least 0 and at most 1073741823) (default 0)
+---@field step? integer keys the dropout masks (at least 0 and at most 4294967295)
 
 ---A batch from token ids.
 ---@param rows table list of { ids = {…}, labels = {…} }; labels default to the ids, -100 is not trained
@@ -1230,15 +1245,18 @@ function qlora.data.from_records(records, options) end
 ---@field bos? boolean begin samples with BOS; default as the tokenizer does, but chats under the model's own template as that writes them
 ---@field default_system? string system message of chats that have none; default the template's
 ---@field eos? boolean end trained samples with EOS; default unless the template ends turns itself
----@field format? string|function name of a format, or a function record -> list of spans { text =, train = } (default "input_output")
+---@field format? string|function name of a format, or a function record -> list of spans { text =, train = }; default the one that the fields of all records fit
+---@field ignore? table names of fields, of records and messages, that are left unread on purpose
 ---@field limit? integer most records; default all
 ---@field literal? boolean special tokens that a record spells stay text; those of a chat template do not (default false)
----@field max_length? integer longer samples are cut; the window of format text, 1024 there when left out
+---@field max_length? integer longer samples are cut, or left out (too_long); the window of format text, 1024 there when left out
 ---@field quiet? boolean do not print the counts (default false)
+---@field skip_invalid? boolean leave wrong records out and count them instead of ending with the first (default false)
 ---@field source_max_length? integer longer prompts are cut, for formats with source and target
 ---@field target_max_length? integer longer answers are cut, for formats with source and target
 ---@field template? string|function chat template by name, or a function; default the tokenizer's own
 ---@field tokenizer? Tokenizer the model's tokenizer; only a plan does without
+---@field too_long? "cut"|"leave_out" what happens to samples above a length: cut them, or leave them out (default "cut")
 ---@field train? "all"|"last" which assistant messages of a chat are trained
 ---@field train_on_source? boolean train the prompts too (default false)
 
@@ -1251,12 +1269,13 @@ function qlora.data.load(path, options) end
 ---How records become samples: the formats of qlora.data.load by name, each a function record -> spans.
 qlora.data.formats = {}
 
----Stanford Alpaca: instruction, input and output, under its prompt.
+---Stanford Alpaca: instruction, input and output, under its prompt. `system` takes the place of the prompt's first sentences; the answers in `history` are trained too, as LLaMA-Factory does, unless `train` is "last".
 ---@param record table the record
+---@param context? table { chat = options of qlora.chat.spans, eos_text = what ends an answer in history }
 ---@return table[]|nil, string
-function qlora.data.formats.alpaca(record) end
+function qlora.data.formats.alpaca(record, context) end
 
----A conversation: messages, under the model's chat template.
+---A conversation: messages, under the model's chat template; `system` beside them is the first message.
 ---@param record table the record
 ---@param context table { template = name or function, chat = options of qlora.chat.spans }
 ---@return table[]|nil, string
@@ -1264,40 +1283,47 @@ function qlora.data.formats.chat(record, context) end
 
 ---LAION OIG chip2: one text with <human>: and <bot>: marks.
 ---@param record table the record
+---@param context? table read from it: `ignored`, a set of fields left unread
 ---@return table[]|nil, string
-function qlora.data.formats.chip2(record) end
+function qlora.data.formats.chip2(record, context) end
 
 ---prompt and completion, or a text to be continued (trained as a whole).
 ---@param record table the record
+---@param context? table read from it: `ignored`, a set of fields left unread
 ---@return table[]|nil, string
-function qlora.data.formats.completion(record) end
+function qlora.data.formats.completion(record, context) end
 
 ---Anthropic HH: `chosen` is the whole conversation, all of it trained.
 ---@param record table the record
+---@param context? table read from it: `ignored`, a set of fields left unread
 ---@return table[]|nil, string
-function qlora.data.formats.hh_rlhf(record) end
+function qlora.data.formats.hh_rlhf(record, context) end
 
 ---input and output, nothing added.
 ---@param record table the record
+---@param context? table read from it: `ignored`, a set of fields left unread
 ---@return table[]|nil, string
-function qlora.data.formats.input_output(record) end
+function qlora.data.formats.input_output(record, context) end
 
 ---LongForm: input and output.
 ---@param record table the record
+---@param context? table read from it: `ignored`, a set of fields left unread
 ---@return table[]|nil, string
-function qlora.data.formats.longform(record) end
+function qlora.data.formats.longform(record, context) end
 
 ---OpenAssistant as qlora.py trains it: `text` is the whole conversation, prompts included.
 ---@param record table the record
+---@param context? table read from it: `ignored`, a set of fields left unread
 ---@return table[]|nil, string
-function qlora.data.formats.oasst1(record) end
+function qlora.data.formats.oasst1(record, context) end
 
----Self-Instruct: prompt and completion, or the seed tasks' instruction with instances.
+---Self-Instruct: prompt and completion, or the seed tasks' instruction with one of instances.
 ---@param record table the record
+---@param context? table read from it: `ignored`, a set of fields left unread
 ---@return table[]|nil, string
-function qlora.data.formats.self_instruct(record) end
+function qlora.data.formats.self_instruct(record, context) end
 
----ShareGPT: conversations (or messages), under the model's chat template.
+---ShareGPT: conversations (or messages), under the model's chat template; `system` beside them is the first message.
 ---@param record table the record
 ---@param context table { template = name or function, chat = options of qlora.chat.spans }
 ---@return table[]|nil, string
@@ -1305,8 +1331,9 @@ function qlora.data.formats.sharegpt(record, context) end
 
 ---Raw text, one long stream cut into windows of max_length.
 ---@param record table the record
+---@param context? table read from it: `ignored`, a set of fields left unread
 ---@return table[]|nil, string
-function qlora.data.formats.text(record) end
+function qlora.data.formats.text(record, context) end
 
 ---Measures of a model: perplexity, agreement of two models, MMLU as qlora.py runs it.
 qlora.eval = {}
@@ -1435,14 +1462,14 @@ function qlora.json.encode(value) end
 qlora.optim = {}
 
 ---@class qlora.optim.adamw.options
----@field lr number learning rate (a number above 0)
+---@field lr number learning rate
 ---@field betas? table decay rates of the mean of gradients and of that of their squares (2 numbers in [0, 1)) (default { 0.9, 0.999 })
 ---@field bits? integer width of the state; 8 keeps codes of exp_avg (signed map), exp_avg_sq (unsigned map) in blocks of 256 (default 32)
----@field budget? string|integer bytes of resident state, "256MiB"
----@field eps? number what is added to the root of the mean of squares (a number above 0) (default 1e-8)
+---@field budget? string|integer bytes of resident state, "256MiB" (at least 1 and at most 1152921504606846976)
+---@field eps? number what is added to the root of the mean of squares (default 1e-8)
 ---@field paged? boolean keep state within the budget, the rest in a file (default false)
 ---@field spill? string directory of the spill file; default the run directory, else TMPDIR, else /var/tmp
----@field weight_decay? number decoupled decay: each step takes lr * weight_decay of every weight (a number of at least 0) (default 0)
+---@field weight_decay? number decoupled decay: each step takes lr * weight_decay of every weight (at least 0) (default 0)
 
 ---AdamW as in torch: the mean of gradients over the root of the mean of their squares.
 ---@param parameters table list of tensors, from model:trainable()
@@ -1451,13 +1478,13 @@ qlora.optim = {}
 function qlora.optim.adamw(parameters, options) end
 
 ---@class qlora.optim.lion.options
----@field lr number learning rate (a number above 0)
+---@field lr number learning rate
 ---@field betas? table decay rates of the mean whose sign moves the weights and of the mean that is kept (2 numbers in [0, 1)) (default { 0.9, 0.99 })
 ---@field bits? integer width of the state; 8 keeps codes of exp_avg (signed map) in blocks of 256 (default 32)
----@field budget? string|integer bytes of resident state, "256MiB"
+---@field budget? string|integer bytes of resident state, "256MiB" (at least 1 and at most 1152921504606846976)
 ---@field paged? boolean keep state within the budget, the rest in a file (default false)
 ---@field spill? string directory of the spill file; default the run directory, else TMPDIR, else /var/tmp
----@field weight_decay? number decoupled decay: each step takes lr * weight_decay of every weight (a number of at least 0) (default 0)
+---@field weight_decay? number decoupled decay: each step takes lr * weight_decay of every weight (at least 0) (default 0)
 
 ---Lion: the sign of a mean of gradients; take a tenth to a third of AdamW's rate.
 ---@param parameters table list of tensors, from model:trainable()
@@ -1466,12 +1493,12 @@ function qlora.optim.adamw(parameters, options) end
 function qlora.optim.lion(parameters, options) end
 
 ---@class qlora.optim.sgd.options
----@field lr number learning rate (a number above 0)
----@field budget? string|integer bytes of resident state, "256MiB"
----@field momentum? number decay rate of the running sum of gradients (a number in [0, 1)) (default 0)
+---@field lr number learning rate
+---@field budget? string|integer bytes of resident state, "256MiB" (at least 1 and at most 1152921504606846976)
+---@field momentum? number decay rate of the running sum of gradients (at least 0 and below 1) (default 0)
 ---@field paged? boolean keep state within the budget, the rest in a file (default false)
 ---@field spill? string directory of the spill file; default the run directory, else TMPDIR, else /var/tmp
----@field weight_decay? number decay: the gradient grows by weight_decay times the weight (a number of at least 0) (default 0)
+---@field weight_decay? number decay: the gradient grows by weight_decay times the weight (at least 0) (default 0)
 
 ---Gradient descent with momentum.
 ---@param parameters table list of tensors, from model:trainable()
@@ -1490,9 +1517,9 @@ function qlora.params.check_overrides() end
 qlora.plot = {}
 
 ---@class qlora.plot.curves.options
----@field height? integer lines of characters (default 10)
+---@field height? integer lines of characters (at most 1000) (default 10)
 ---@field title? string line above the plot; default none
----@field width? integer characters across (default 60)
+---@field width? integer characters across (at most 1000) (default 60)
 
 ---Several curves over one another, each in a colour on a terminal and as a letter elsewhere. Values that span orders of magnitude get a logarithmic axis.
 ---@param curves table[] { name =, points = { { x, y }, … } } of each curve
@@ -1503,12 +1530,12 @@ function qlora.plot.curves(curves, options) end
 ---@class qlora.plot.heatmap.options
 ---@field columns? table names of the columns; default none
 ---@field file? string also writes this .svg or .png file
----@field height? integer most rows of cells (default 40)
+---@field height? integer most rows of cells (at most 1000) (default 40)
 ---@field high? number upper end of the scale; default the largest element
 ---@field low? number lower end of the scale; default the smallest element
 ---@field rows? table names of the rows; default their numbers
 ---@field title? string line above the plot; default none
----@field width? integer most cells across; larger matrices are averaged (default 64)
+---@field width? integer most cells across; larger matrices are averaged (at most 1000) (default 64)
 
 ---A heat map of a matrix as text.
 ---@param x Tensor|number[][] the matrix
@@ -1517,12 +1544,12 @@ function qlora.plot.curves(curves, options) end
 function qlora.plot.heatmap(x, options) end
 
 ---@class qlora.plot.histogram.options
----@field bins? integer 1 to 4096; default 20
+---@field bins? integer how many (at most 4096) (default 20)
 ---@field file? string also writes this .svg file
 ---@field high? number upper border; default the largest element
 ---@field low? number lower border; default the smallest element
 ---@field title? string line above the plot; default none
----@field width? integer characters of the longest bar (default 50)
+---@field width? integer characters of the longest bar (at most 1000) (default 50)
 
 ---A histogram of a tensor's elements, or of a list of numbers, as text.
 ---@param x Tensor|number[] the numbers
@@ -1532,10 +1559,10 @@ function qlora.plot.histogram(x, options) end
 
 ---@class qlora.plot.lines.options
 ---@field from? number label of the first value; default 1
----@field height? integer lines of characters (default 10)
+---@field height? integer lines of characters (at most 1000) (default 10)
 ---@field title? string line above the plot; default none
 ---@field to? number label of the last value; default their number
----@field width? integer characters across (default 60)
+---@field width? integer characters across (at most 1000) (default 60)
 
 ---A curve of evenly spaced values.
 ---@param values number[] the values
@@ -1545,10 +1572,10 @@ function qlora.plot.lines(values, options) end
 
 ---@class qlora.plot.loss.options
 ---@field from? number label of the first value; default 1
----@field height? integer lines of characters (default 10)
+---@field height? integer lines of characters (at most 1000) (default 10)
 ---@field title? string line above the plot; default none
 ---@field to? number label of the last value; default their number
----@field width? integer characters across (default 60)
+---@field width? integer characters across (at most 1000) (default 60)
 
 ---Prints the loss curve of a run.
 ---@param what Training|number[] what qlora.train returned, or a list of numbers
@@ -1596,7 +1623,7 @@ function qlora.report.write(dir) end
 ---@field keep? integer checkpoints that are kept (default 3)
 ---@field tensorboard? boolean write TensorBoard event files (default true)
 
----Run directories: everything needed to know, repeat and continue a run. recipe.lua params.json journal.jsonl events.out.tfevents.* checkpoint-000250/ summary.json report.html The directory that holds them has an index, runs.sqlite (see qlora.runs).
+---Run directories: everything needed to know, repeat and continue a run. recipe.lua params.json journal.jsonl events.out.tfevents.* checkpoint-000250/ summary.json report.html lock The directory that holds them has an index, runs.sqlite (see qlora.runs).
 ---@overload fun(options?: qlora.run.options): Run
 qlora.run = {}
 
@@ -1651,7 +1678,7 @@ qlora.schedule = {}
 function qlora.schedule.constant() end
 
 ---@class qlora.schedule.cosine.options
----@field floor? number the factor at the end (default 0.0)
+---@field floor? number the factor at the end (at least 0 and at most 1) (default 0.0)
 
 ---A factor that falls over half a cosine wave from 1 to `floor`, as transformers' "cosine".
 ---@param steps integer steps of the run
@@ -1659,8 +1686,13 @@ function qlora.schedule.constant() end
 ---@return fun(step:integer):number
 function qlora.schedule.cosine(steps, options) end
 
+---A schedule as text, so that a run can tell whether it goes on with the one it had: the call that made it, or the factors that a function of the recipe's own gives at some hundred steps.
+---@param schedule_function function the schedule
+---@return string
+function qlora.schedule.describe(schedule_function) end
+
 ---@class qlora.schedule.linear.options
----@field floor? number the factor at the end (default 0.0)
+---@field floor? number the factor at the end (at least 0 and at most 1) (default 0.0)
 
 ---A factor that falls from 1 at the first step towards `floor`, which step `steps` + 1 would reach: as transformers' "linear".
 ---@param steps integer steps of the run
@@ -1765,7 +1797,7 @@ qlora.tokenizer = {}
 function qlora.tokenizer.load(path) end
 
 ---@class qlora.tokenizer.train.options
----@field vocab_size integer most tokens
+---@field vocab_size integer most tokens (at most 16777216)
 
 ---A byte-level BPE tokenizer from texts.
 ---@param texts table list of texts
