@@ -228,7 +228,7 @@ def adapters():
 
     base = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": "tiny", "r": 4, "lora_alpha": 8,
             "lora_dropout": 0.05, "bias": "none", "fan_in_fan_out": False, "inference_mode": True, "use_rslora": False,
-            "use_dora": False, "init_lora_weights": True, "target_modules": ["q_proj", "down_proj"],
+            "use_dora": False, "init_lora_weights": True, "target_modules": ["layers.0.self_attn.q_proj", "layers.1.mlp.down_proj"],
             "rank_pattern": {}, "alpha_pattern": {}, "modules_to_save": None, "layers_to_transform": None,
             "layers_pattern": None, "revision": None, "exclude_modules": None}
     q, down = "model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"

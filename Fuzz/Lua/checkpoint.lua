@@ -24,7 +24,8 @@ end
 
 --- Gives a damaged checkpoint the checksums of its damaged files, so that what comes after them is reached too.
 local function seal(folder)
-  os.execute(("cd '%s' && sha256sum adapter/* *.safetensors *.json > SHA256SUMS"):format(folder))
+  os.execute(("cd '%s' && find . -type f ! -name SHA256SUMS -printf '%%P\n' | LC_ALL=C sort | xargs -d '\n' "
+    .. "sha256sum > SHA256SUMS 2> /dev/null"):format(folder))
 end
 
 return {
