@@ -1,3 +1,4 @@
+import Foundation
 import LuaBindings
 
 /// What the flags say of a sandbox.
@@ -29,9 +30,11 @@ extension Invocation {
     let resumed = options.resume.flatMap { $0.isEmpty ? nil : $0 }.map { path in
       path.split(separator: "/").last?.hasPrefix("checkpoint-") == true ? Resources.parent(path) : path
     }
+    // A link of that name, which a stranger's folder may bring along, would open what it leads to.
+    let runs = (try? FileManager.default.destinationOfSymbolicLink(atPath: "runs")) == nil ? ["runs"] : []
     return Confinement(
       reading: (script.map { [Resources.parent($0)] } ?? []) + sandbox.reading,
-      writing: ["runs"] + (resumed.map { [$0] } ?? []) + sandbox.writing,
+      writing: runs + (resumed.map { [$0] } ?? []) + sandbox.writing,
       instructions: sandbox.instructions, luaMemory: sandbox.luaMemory)
   }
 }

@@ -331,6 +331,7 @@ end
 local now = 0.0
 function native.clock() now = now + 0.125; return now end
 function native.isatty() return native.terminal or false end
+function native.methods() return {} end
 function native.has_colours() return true end
 function native.terminal_width() return 100 end
 function native.interrupted()

@@ -3,6 +3,19 @@ import Testing
 
 /// A stranger's recipe under `--sandbox`: what it may do, and the ways out that it may not take.
 @Suite(.serialized) struct SandboxTests {
+  /// A folder that comes from a stranger may hold a link named `runs`.
+  @Test func aLinkNamedRunsOpensNothing() throws {
+    let (directory, files) = (try Program.temporaryDirectory(), FileManager.default)
+    let secret = directory.appendingPathComponent("secret")
+    try files.createDirectory(at: secret, withIntermediateDirectories: true)
+    try files.createSymbolicLink(atPath: directory.path + "/runs", withDestinationPath: "secret")
+    try "print(io.open('runs/x', 'w'))".write(
+      to: directory.appendingPathComponent("r.lua"), atomically: true, encoding: .utf8)
+    let outcome = try Program.run(["--sandbox", "r.lua"], in: directory)
+    #expect(outcome.output.contains("runs/x: this sandbox does not let it be written"), "\(outcome.output)")
+    #expect(try files.contentsOfDirectory(atPath: secret.path).isEmpty)
+  }
+
   /// A folder `work` to start in with the recipe in `work/recipe`, beside a folder `home` with what must stay.
   private struct Place {
     let root: URL
