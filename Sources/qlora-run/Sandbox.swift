@@ -1,4 +1,4 @@
-import Foundation
+import Glibc
 import LuaBindings
 
 /// What the flags say of a sandbox.
@@ -31,7 +31,9 @@ extension Invocation {
       path.split(separator: "/").last?.hasPrefix("checkpoint-") == true ? Resources.parent(path) : path
     }
     // A link of that name, which a stranger's folder may bring along, would open what it leads to.
-    let runs = (try? FileManager.default.destinationOfSymbolicLink(atPath: "runs")) == nil ? ["runs"] : []
+    var info = stat()
+    let isLink = lstat("runs", &info) == 0 && info.st_mode & S_IFMT == S_IFLNK
+    let runs = isLink ? [] : ["runs"]
     return Confinement(
       reading: (script.map { [Resources.parent($0)] } ?? []) + sandbox.reading,
       writing: runs + (resumed.map { [$0] } ?? []) + sandbox.writing,
