@@ -229,7 +229,7 @@ t.test("heat maps and histograms, in the terminal and as files", function()
   t.equal(bars, "h\n         0 │████ 2\n         1 │████ 2\n         2")
   assert(read(root .. "/h.svg"):find "</svg>")
   t.raises(function() qlora.plot.histogram {} end, "list of numbers")
-  t.raises(function() qlora.plot.histogram({ 1 }, { bins = 100000 }) end, "bins must be 1 to 4096")
+  t.raises(function() qlora.plot.histogram({ 1 }, { bins = 100000 }) end, "option 'bins' must be at most 4096")
   t.raises(function() qlora.plot.histogram({ 1 }, { low = 2, high = 1 }) end, "low below high")
 end)
 
