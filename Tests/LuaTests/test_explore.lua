@@ -230,7 +230,7 @@ t.test("heat maps and histograms, in the terminal and as files", function()
   assert(read(root .. "/h.svg"):find "</svg>")
   t.raises(function() qlora.plot.histogram {} end, "list of numbers")
   t.raises(function() qlora.plot.histogram({ 1 }, { bins = 100000 }) end, "option 'bins' must be at most 4096")
-  t.raises(function() qlora.plot.histogram({ 1 }, { low = 2, high = 1 }) end, "low below high")
+  t.raises(function() qlora.plot.histogram({ 1 }, { low = 2, high = 1 }) end, "low is 2.0, expected a number below high")
 end)
 
 qlora.native.remove_tree(root)
