@@ -166,12 +166,12 @@ private struct Setup {
     let path = FileManager.default.temporaryDirectory.appendingPathComponent("qlora-\(UUID().uuidString)").path
     func save() throws { try TrainingCheckpoint.save(path, model: made.model, optimizer: nil, state: [:]) }
     try "mine".write(toFile: path, atomically: true, encoding: .utf8)
-    #expect(throws: FormatError.alreadyExists(path: path)) { try save() }
+    #expect(throws: FormatError.wrongKind(path: path, found: .file, wanted: .folder)) { try save() }
     try FileManager.default.removeItem(atPath: path)
     try save()
     try save()
     try "mine".write(toFile: path + "/notes.txt", atomically: true, encoding: .utf8)
-    #expect(throws: FormatError.alreadyExists(path: path)) { try save() }
+    #expect(throws: FormatError.foreign(path: path, name: "notes.txt")) { try save() }
     #expect(try !TrainingCheckpoint.remove(path))
     #expect(try String(contentsOfFile: path + "/notes.txt", encoding: .utf8) == "mine")
     try FileManager.default.removeItem(atPath: path + "/notes.txt")
