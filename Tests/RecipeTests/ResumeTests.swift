@@ -222,6 +222,7 @@ private let recipe = """
     let params = directory.appendingPathComponent("run/params.json")
     for (content, message) in [
       (#"{"settings":5}"#, "settings must be a table"), ("{", "run/params.json"), ("7", "an object expected"),
+      (#"{"params":[5]}"#, "params: an object expected, got a list"), ("[5]", "an object expected, got a list"),
     ] {
       try content.write(to: params, atomically: true, encoding: .utf8)
       let said = try listing()

@@ -14,9 +14,12 @@ local function text_of(path)
   return text
 end
 
---- Raises where a field is not of the type that `kinds` says; an absent one is none.
+--- Raises where a field is not of the type that `kinds` says, or has no name; an absent one is none.
 local function check(place, object, kinds)
   if type(object) ~= "table" then error(("%s: an object expected, got a %s"):format(place, type(object)), 0) end
+  for key in pairs(object) do
+    if type(key) ~= "string" then error(("%s: an object expected, got a list"):format(place), 0) end
+  end
   for key, kind in pairs(kinds) do
     local value = object[key]
     if value ~= nil and type(value) ~= kind then
@@ -108,6 +111,9 @@ function journal.read(dir)
     error(("%s is no run directory: it has no params.json"):format(dir), 0)
   end
   local description = object_of(dir .. "/params.json", kinds.params)
+  for _, part in ipairs { "params", "settings" } do
+    check(("%s/params.json: %s"):format(dir, part), description[part] or {}, {})
+  end
   local record = {
     dir = dir, name = dir:match("[^/]+$"), params = description.params or {}, settings = description.settings or {},
     started = description.started, script = description.recipe, version = description.version,
