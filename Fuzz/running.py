@@ -53,7 +53,7 @@ class Folder:
 
     def leftovers(self):
         """Files of writers that are gone."""
-        return [str(p.relative_to(self.path)) for p in self.path.rglob("*") if re.search(r"\.(tmp|old)-", p.name)]
+        return [str(p.relative_to(self.path)) for p in self.path.rglob("*") if re.search(r"\.qlora-(tmp|old)-", p.name)]
 
     def resume(self):
         """Goes on to the end, or starts anew where there is no checkpoint."""

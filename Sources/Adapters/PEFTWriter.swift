@@ -7,6 +7,8 @@ import Tensors
 public enum PEFTFiles {
   static let configName = "adapter_config.json"
   static let weightsName = "adapter_model.safetensors"
+  /// What `write` leaves in a folder.
+  package static let fileNames: Set = [configName, weightsName]
   /// PEFT wraps the model twice, so every key starts with this.
   static let keyPrefix = "base_model.model."
 
@@ -15,7 +17,7 @@ public enum PEFTFiles {
     key: configName,
     interrupted: [
       "peft_type":
-        "INTERRUPTED: a save into this folder did not end. Save again; the new files are in .saving.tmp-* here"
+        "INTERRUPTED: a save into this folder did not end. Save again; the new files are in .saving.qlora-tmp-* here"
     ],
     owns: { $0 == configName || $0.hasPrefix("adapter_model.") || $0.hasPrefix("adapter_model-") },
     conflicts: { _ in false })

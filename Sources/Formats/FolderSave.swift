@@ -74,6 +74,8 @@ package final class FolderSave {
     try Self.check(folder, format)
     let names = try FileSystem.list(stage)
     let hasKey = FileSystem.exists("\(folder)/\(format.key)")
+    // From here on the stage stays where this fails: it may hold the only copy.
+    open = false
     if hasKey { try AtomicFile.write("\(folder)/\(format.key)", format.interrupted) }
     for name in try FileSystem.list(folder) where format.owns(name) && !names.contains(name) && name != format.key {
       try FileSystem.remove("\(folder)/\(name)")
@@ -82,7 +84,6 @@ package final class FolderSave {
     try FileSystem.synchronize(folder)
     try bring(format.key)
     try FileSystem.synchronize(folder)
-    open = false
     try FileSystem.remove(stage)
   }
 

@@ -1,15 +1,16 @@
 import Glibc
+import Tensors
 
-/// The temporary names under which files and folders are written, `NAME.tmp-PID` and `NAME.tmp-PID-NUMBER`, and what
-/// becomes of them when their process dies. `NAME.old-PID` is a folder whose new one is about to take its place.
+/// The temporary names under which files and folders are written, `NAME.qlora-tmp-PID` and `…-PID-NUMBER`, and what
+/// becomes of them when their process dies. `NAME.qlora-old-PID` is a folder whose new one is about to take its place.
 package enum Leftovers {
   /// The temporary name of `path` in this process.
-  static func name(_ path: String, number: UInt32? = nil) -> String {
-    path + ".tmp-\(getpid())" + (number.map { "-\($0)" } ?? "")
+  package static func name(_ path: String, number: UInt32? = nil) -> String {
+    path + FileGate.stageSign + "\(getpid())" + (number.map { "-\($0)" } ?? "")
   }
 
   /// The name of an old folder for the moment in which the new one takes its place.
-  static func oldName(_ path: String) -> String { path + ".old-\(getpid())" }
+  static func oldName(_ path: String) -> String { path + FileGate.oldSign + "\(getpid())" }
 
   /// Whether a name is a temporary one.
   static func isOne(_ name: String) -> Bool { parts(name) != nil }
@@ -49,7 +50,7 @@ package enum Leftovers {
   }
 
   private static func parts(_ name: String) -> Parts? {
-    for (sign, isOld) in [(".tmp-", false), (".old-", true)] {
+    for (sign, isOld) in [(FileGate.stageSign, false), (FileGate.oldSign, true)] {
       guard let at = name.lastRange(of: sign), at.lowerBound > name.startIndex else { continue }
       let numbers = name[at.upperBound...].split(separator: "-", omittingEmptySubsequences: false)
       guard numbers.count == 1 || numbers.count == 2 && !isOld,

@@ -22,7 +22,7 @@ enum ModelFolder {
     key: configName,
     interrupted: [
       "model_type":
-        "INTERRUPTED: a save into this folder did not end. Save again; the new files are in .saving.tmp-* here"
+        "INTERRUPTED: a save into this folder did not end. Save again; the new files are in .saving.qlora-tmp-* here"
     ],
     owns: { name in
       name == configName || name == weightsName || name == indexName || companions.contains(name)

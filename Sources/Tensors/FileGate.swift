@@ -36,7 +36,7 @@ package struct FileRules: Sendable {
 
   /// A folder that is saved whole is written beside its place first, under a temporary name of this process.
   private func isWritable(_ place: [UInt8]) -> Bool {
-    let ours = [".tmp-\(getpid())", ".old-\(getpid())"].map { Array($0.utf8) }
+    let ours = [FileGate.stageSign, FileGate.oldSign].map { $0 + "\(getpid())" }.map { Array($0.utf8) }
     return writable.contains { root in
       Self.holds(root, place) || ours.contains { Self.holds(root + $0, place) }
     }
@@ -97,6 +97,11 @@ package struct FileRules: Sendable {
 
 /// Where paths of a program become files: everything that opens one asks here. Open until it is closed.
 package enum FileGate {
+  /// What temporary names of a process hold before its number. Nobody types them, since what dead processes left under
+  /// them is removed.
+  package static let stageSign = ".qlora-tmp-"
+  package static let oldSign = ".qlora-old-"
+
   private static let rules = Mutex<FileRules?>(nil)
 
   /// From now on only what `rules` allow can be used, in the whole process.

@@ -115,8 +115,8 @@ public enum TrainingCheckpoint {
   public static func remove(_ directory: String) throws(FormatError) -> Bool {
     guard isCheckpoint(directory) else { return false }
     try FileGate.check(directory, .entry)
-    // Whoever is ended on the way leaves no half of a checkpoint under the name of a whole one.
-    let old = "\(directory).old-\(getpid())"
+    // Whoever is ended on the way leaves no half of a checkpoint under the name of a whole one, nor what is put back.
+    let old = Leftovers.name(directory)
     guard rename(directory, old) == 0 else {
       throw .system(path: directory, operation: "rename", code: errno)
     }
@@ -124,10 +124,14 @@ public enum TrainingCheckpoint {
     return true
   }
 
-  /// Whether a folder holds nothing but files of a checkpoint.
+  /// Whether a folder holds nothing but files of a checkpoint, its adapter's folder included.
   private static func isCheckpoint(_ directory: String) -> Bool {
-    guard FileSystem.isDirectory(directory), let names = try? FileSystem.list(directory) else { return false }
-    return names.contains(stateName) && parts.isSuperset(of: names)
+    let adapter = "\(directory)/\(adapterName)"
+    guard let names = try? FileSystem.list(directory), names.contains(stateName), parts.isSuperset(of: names) else {
+      return false
+    }
+    guard names.contains(adapterName) else { return true }
+    return (try? FileSystem.list(adapter)).map(PEFTFiles.fileNames.isSuperset) ?? false
   }
 
   private static func compare(

@@ -188,17 +188,17 @@ private func link(_ path: String, to target: String) throws {
     try Fixture.withFolder { folder in
       let dead = try deadProcess()
       // Process 1 lives. Names that only look like ours stay.
-      let kept = ["other.tmp-\(dead)", "out.tmp-1", "out.tmp-", "out.tmp-\(dead)x", "out.tmp-\(dead)-1-2", "out.tmp-0"]
-      for name in kept + ["out.tmp-\(dead)", "out.tmp-\(dead)-77"] {
+      let kept = ["out.old-20240101", "out.tmp-20240101", "other.qlora-tmp-\(dead)", "out.qlora-tmp-1", "out.qlora-tmp-", "out.qlora-tmp-\(dead)x", "out.qlora-tmp-\(dead)-1-2", "out.qlora-tmp-0"]
+      for name in kept + ["out.qlora-tmp-\(dead)", "out.qlora-tmp-\(dead)-77"] {
         try FileSystem.makeDirectory("\(folder)/\(name)/inside")
       }
-      try FileSystem.makeDirectory("\(folder)/out.old-\(dead)")
-      try AtomicFile.write("\(folder)/out.old-\(dead)/key.json", "old")
+      try FileSystem.makeDirectory("\(folder)/out.qlora-old-\(dead)")
+      try AtomicFile.write("\(folder)/out.qlora-old-\(dead)/key.json", "old")
       Leftovers.remove(of: folder + "/out")
       #expect(try FileSystem.list(folder) == (kept + ["out"]).sorted())
       #expect(try text(folder + "/out/key.json") == "old")
       // Where the new folder is there, the old one was on its way out.
-      try FileSystem.makeDirectory("\(folder)/out.old-\(dead)")
+      try FileSystem.makeDirectory("\(folder)/out.qlora-old-\(dead)")
       try save(folder + "/out", "new")
       #expect(try FileSystem.list(folder) == (kept + ["out"]).sorted())
     }
@@ -207,11 +207,11 @@ private func link(_ path: String, to target: String) throws {
   @Test func prefixesFindAllThatBeginSo() throws {
     try Fixture.withFolder { folder in
       let dead = try deadProcess()
-      for name in ["checkpoint-000004.tmp-\(dead)", "journal.tmp-\(dead)", "checkpoint-000002"] {
+      for name in ["checkpoint-000004.qlora-tmp-\(dead)", "journal.qlora-tmp-\(dead)", "checkpoint-000002"] {
         try FileSystem.makeDirectory("\(folder)/\(name)")
       }
       Leftovers.remove(in: folder, prefix: "checkpoint-")
-      #expect(try FileSystem.list(folder) == ["checkpoint-000002", "journal.tmp-\(dead)"])
+      #expect(try FileSystem.list(folder) == ["checkpoint-000002", "journal.qlora-tmp-\(dead)"])
     }
   }
 }

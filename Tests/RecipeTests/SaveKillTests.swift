@@ -108,7 +108,7 @@ private let recipe = """
     for case let url as URL in FileManager.default.enumerator(at: folder, includingPropertiesForKeys: nil) ?? .init() {
       var isFolder: ObjCBool = false
       _ = FileManager.default.fileExists(atPath: url.path, isDirectory: &isFolder)
-      if !isFolder.boolValue, !url.path.contains(".tmp-") { found[url.lastPathComponent] = try Data(contentsOf: url) }
+      if !isFolder.boolValue, !url.path.contains(".qlora-tmp-") { found[url.lastPathComponent] = try Data(contentsOf: url) }
     }
     return found
   }
@@ -185,7 +185,7 @@ private let recipe = """
     let names =
       try FileManager.default.contentsOfDirectory(atPath: parent.path)
       + FileManager.default.contentsOfDirectory(atPath: place.path)
-    #expect(!names.contains { $0.contains(".tmp-") || $0.contains(".old-") }, "\(names)")
+    #expect(!names.contains { $0.contains(".qlora-tmp-") || $0.contains(".qlora-old-") }, "\(names)")
     try FileManager.default.removeItem(at: directory)
   }
 

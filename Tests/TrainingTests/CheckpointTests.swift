@@ -175,6 +175,10 @@ private struct Setup {
     #expect(try !TrainingCheckpoint.remove(path))
     #expect(try String(contentsOfFile: path + "/notes.txt", encoding: .utf8) == "mine")
     try FileManager.default.removeItem(atPath: path + "/notes.txt")
+    // The adapter's folder may hold somebody's file, too.
+    try "mine".write(toFile: path + "/adapter/README.md", atomically: true, encoding: .utf8)
+    #expect(try !TrainingCheckpoint.remove(path))
+    try FileManager.default.removeItem(atPath: path + "/adapter/README.md")
     #expect(try TrainingCheckpoint.remove(path) && !FileManager.default.fileExists(atPath: path))
   }
 

@@ -24,7 +24,7 @@ local run = {}
 --- is locked, so that there are none now.
 local function reopen(self)
   for _, name in ipairs(native.list_dir(self.dir)) do
-    if name:find "^checkpoint%-%d+%.%a+%-%d+" or name:find "^%a+%.%a+%.tmp%-%d+%-%d+$" then
+    if name:find "^checkpoint%-%d+%.qlora%-tmp%-%d+$" or name:find "^%a+%.%a+%.qlora%-tmp%-%d+%-%d+$" then
       native.remove_tree(self.dir .. "/" .. name)
     end
   end
