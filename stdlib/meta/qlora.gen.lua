@@ -1686,7 +1686,7 @@ function qlora.schedule.constant() end
 ---@return fun(step:integer):number
 function qlora.schedule.cosine(steps, options) end
 
----A schedule as text, so that a run can tell whether it goes on with the one it had: the call that made it, or the factors that a function of the recipe's own gives at some hundred steps.
+---A schedule as text, so that a run can tell whether it goes on with the one it had: the call that made it, or for a function of the recipe's own a sum of its code and of the plain values it captures. It is never called for that.
 ---@param schedule_function function the schedule
 ---@return string
 function qlora.schedule.describe(schedule_function) end
