@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The engine without Lua: copies the tree without LuaBindings, LuaRuntime, qlora-run, what they need of C and their tests,
-# builds the product QLoRA, runs the engine's tests, and builds and runs the example for Swift against the copy.
+# builds the product QLoRA, runs the engine's tests, and builds and runs the example for Swift against the copy. Tests
+# compare tables with docs, so these are copied, too.
 #
 #   Tests/engine-alone.sh            about eight minutes on two cores
 set -euo pipefail
@@ -9,7 +10,7 @@ copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 
 mkdir "$copy/qlora"
-tar -C "$root" --exclude=.build -cf - Package.swift Sources Tests Examples models | tar -C "$copy/qlora" -xf -
+tar -C "$root" --exclude=.build -cf - Package.swift Sources Tests Examples docs models | tar -C "$copy/qlora" -xf -
 cd "$copy/qlora"
 rm -r Sources/{LuaBindings,LuaRuntime,qlora-run,CLua,CLuaTrampoline,CEdit}
 rm -r Tests/{LuaBindings,LuaRuntime,Recipe,Architecture}Tests
