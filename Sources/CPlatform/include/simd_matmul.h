@@ -13,6 +13,8 @@ typedef uint8_t mm_u8x16 __attribute__((ext_vector_type(16)));
 typedef uint16_t mm_u16x16 __attribute__((ext_vector_type(16)));
 typedef uint16_t mm_u16x8 __attribute__((ext_vector_type(8)));
 typedef float mm_f32x4 __attribute__((ext_vector_type(4)));
+typedef int32_t mm_i32x4 __attribute__((ext_vector_type(4)));
+typedef int32_t mm_i32x8 __attribute__((ext_vector_type(8)));
 typedef int32_t mm_i32x16 __attribute__((ext_vector_type(16)));
 
 CP_INLINE f32x16 mm_from_bf16(mm_u16x16 h) { return (f32x16)(__builtin_convertvector(h, u32x16) << 16); }
@@ -130,17 +132,39 @@ CP_INLINE void mm_store(void *p, int32_t type, f32x16 v) {
   memcpy(p, &h, 32);
 }
 
+/// `yes` where a comparison gave all ones, else `no`.
+CP_INLINE f32x16 mm_select(mm_i32x16 mask, f32x16 yes, f32x16 no) {
+  return (f32x16)(((u32x16)mask & (u32x16)yes) | (~(u32x16)mask & (u32x16)no));
+}
+
 /// low below `low`, high above `high`; NaN stays.
 CP_INLINE f32x16 mm_clamp(f32x16 v, float low, float high) {
 #if defined(__AVX512F__)
   return (f32x16)_mm512_min_ps(_mm512_set1_ps(high), _mm512_max_ps(_mm512_set1_ps(low), (__m512)v));
+#elif defined(__AVX__)
+  f32x8 a = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7);
+  f32x8 b = __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+  a = (f32x8)_mm256_min_ps(_mm256_set1_ps(high), _mm256_max_ps(_mm256_set1_ps(low), (__m256)a));
+  b = (f32x8)_mm256_min_ps(_mm256_set1_ps(high), _mm256_max_ps(_mm256_set1_ps(low), (__m256)b));
+  return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 #else
-  for (int i = 0; i < 16; i++) {
-    float x = v[i] < low ? low : v[i];
-    v[i] = x > high ? high : x;
-  }
-  return v;
+  f32x16 bottom = low, top = high;
+  v = mm_select(v < bottom, bottom, v);
+  return mm_select(v > top, top, v);
 #endif
+}
+
+/// The largest lane, of lanes that are no NaN.
+CP_INLINE float mm_largest(f32x16 v) {
+  f32x8 a = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7);
+  f32x8 b = __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+  mm_i32x8 more = b > a;
+  a = (f32x8)((more & (mm_i32x8)b) | (~more & (mm_i32x8)a));
+  mm_f32x4 c = __builtin_shufflevector(a, a, 0, 1, 2, 3), d = __builtin_shufflevector(a, a, 4, 5, 6, 7);
+  mm_i32x4 larger = d > c;
+  c = (mm_f32x4)((larger & (mm_i32x4)d) | (~larger & (mm_i32x4)c));
+  float x = c[0] < c[1] ? c[1] : c[0], y = c[2] < c[3] ? c[3] : c[2];
+  return x < y ? y : x;
 }
 
 /// Whether one of the values is subnormal, which the rounding instruction takes for zero: then `mm_round_bf16` is
