@@ -15,7 +15,7 @@ extension CPUBackend {
   package func runRegisterTile(bfloat16: Bool, repeats: Int) throws {
     let kernels = matmulState.kernels
     let mode = bfloat16 && kernels.pairsBF16 ? MatmulMode.pairs : .float
-    let rowPanel = Self.tileWords * MatmulKernels.panelLanes
+    let rowPanel = Self.tileWords * kernels.panelLanes
     let columnPanel = Self.tileWords * kernels.columns
     let scratch = try matmulState.workerBuffers(rowPanel + columnPanel + kernels.rows * kernels.columns)
     pool.run(pool.threadCount) { part, _ in

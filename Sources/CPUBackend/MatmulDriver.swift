@@ -89,6 +89,9 @@ struct MatmulDriver: @unchecked Sendable {
     ).run()
   }
 
+  /// Room for the few rows of `runDots`: packing that transposes completes them to 8, the kernels to a multiple of 4.
+  private static let dotLanes = 8
+
   /// Few rows of A against the rows of a long side, which is read once and not packed. Here `rows` are the few.
   func runDots() throws {
     let width = kernels.columns
@@ -97,9 +100,8 @@ struct MatmulDriver: @unchecked Sendable {
     // A row that will be split is packed as floats first.
     let packMode = split != nil && mode == .pairs ? .rounded : mode
     let pitch = ((packMode == .pairs ? tiling.words(k) : k) + 31) / 32 * 32
-    // Packing completes the lanes to 16.
-    let packed = UncheckedPointer(try state.packed(pitch * MatmulKernels.panelLanes))
-    let scratch = try state.workerBuffers(MatmulKernels.scratchCount + width * MatmulKernels.panelLanes)
+    let packed = UncheckedPointer(try state.packed(pitch * Self.dotLanes))
+    let scratch = try state.workerBuffers(MatmulKernels.scratchCount + width * Self.dotLanes)
     rows.pack(
       kernels, packMode, lanes: 0..<rows.lanes, steps: 0..<k, to: packed.value, laneStride: pitch, wordStride: 1,
       scratch: scratch[0])
@@ -136,7 +138,7 @@ struct MatmulDriver: @unchecked Sendable {
     let block = tiling.blockLanes(columns.lanes, panel: width, floatsPerLane: paddedWords)
     let packed = UncheckedPointer(try state.packed(paddedWords * block))
     let scratch = try state.workerBuffers(
-      MatmulKernels.scratchCount + MatmulTiling.rowPanelCount + tiling.tileCount * (block / width))
+      MatmulKernels.scratchCount + tiling.rowPanelCount + tiling.tileCount * (block / width))
     var first = 0
     while first < columns.lanes {
       let start = first
@@ -158,7 +160,7 @@ struct MatmulDriver: @unchecked Sendable {
       pool.run(jobs) { job, worker in
         let buffer = scratch[worker]
         let panel = buffer + MatmulKernels.scratchCount
-        let tiles = panel + MatmulTiling.rowPanelCount
+        let tiles = panel + tiling.rowPanelCount
         for index in rowPanels * job / jobs..<rowPanels * (job + 1) / jobs {
           let range = tiling.rowPanel(index, of: rows.lanes)
           for kBlock in 0..<blocks {

@@ -22,9 +22,8 @@ struct MatmulOperand: @unchecked Sendable {
     }
   }
 
-  /// Lanes that packing writes of a row panel with `lanes` lanes: lanes that do not lie along the contraction are
-  /// transposed sixteen at a time.
-  func writtenLanes(_ lanes: Int) -> Int { runsAlongSteps ? lanes : MatmulKernels.panelLanes }
+  /// Lanes that packing writes of a row panel: those that do not lie along the contraction are transposed, and fill it.
+  func writtenLanes(_ kernels: MatmulKernels) -> Int { runsAlongSteps ? kernels.rows : kernels.panelLanes }
 
   func pack(
     _ kernels: MatmulKernels, _ mode: MatmulMode, lanes: Range<Int>, steps: Range<Int>,

@@ -8,14 +8,14 @@ struct MatmulTiling {
 
   /// Words between the lanes of a row panel, which is the most words of a block.
   static let pitch = MatmulKernels.panelStride
-  /// Floats of a row panel.
-  static let rowPanelCount = MatmulKernels.panelStride * MatmulKernels.panelLanes
   /// Lanes of the resident side in one block; the sums of a block stay in the second-level cache.
   private static let residentLanes = 640
   /// Most floats of the packed side: a long contraction reduces the lanes of a block instead.
   private static let packedLimit = 8 << 20
 
   var stepsPerBlock: Int { mode == .pairs ? 2 * Self.pitch : Self.pitch }
+  /// Floats of a row panel.
+  var rowPanelCount: Int { Self.pitch * kernels.panelLanes }
   /// Floats of a tile of sums.
   var tileCount: Int { kernels.rows * kernels.columns }
 

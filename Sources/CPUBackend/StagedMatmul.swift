@@ -49,8 +49,8 @@ struct StagedMatmul: @unchecked Sendable {
     var part: Part
     var word: Int
     /// Where a block of a row panel begins.
-    func offset(block: Int, panel: Int, panels: Int) -> Int {
-      ((word / MatmulTiling.pitch + block) * panels + panel) * MatmulTiling.rowPanelCount + word % MatmulTiling.pitch
+    func offset(block: Int, panel: Int, panels: Int, _ panelCount: Int) -> Int {
+      ((word / MatmulTiling.pitch + block) * panels + panel) * panelCount + word % MatmulTiling.pitch
     }
   }
 
@@ -90,10 +90,10 @@ struct StagedMatmul: @unchecked Sendable {
     let block = tiling.blockLanes(lanes, panel: tiling.kernels.rows, floatsPerLane: blocks * MatmulTiling.pitch)
     let maximumPanels = block / tiling.kernels.rows
     let panels = blocks * maximumPanels
-    let writtenLanes = parts.map { $0.part.rows.writtenLanes(tiling.kernels.rows) }.max() ?? 0
+    let writtenLanes = parts.map { $0.part.rows.writtenLanes(tiling.kernels) }.max() ?? 0
     let packed = UncheckedPointer(
       try state.packed(
-        panels * MatmulTiling.rowPanelCount, written: panels * MatmulTiling.pitch * writtenLanes))
+        panels * tiling.rowPanelCount, written: panels * MatmulTiling.pitch * writtenLanes))
     for first in stride(from: 0, to: lanes, by: block) {
       let range = first..<min(lanes, first + block)
       var done = 0
@@ -120,7 +120,7 @@ struct StagedMatmul: @unchecked Sendable {
         placed.part.rows.pack(
           tiling.kernels, tiling.mode, lanes: tiling.rowPanel(panel, of: rows.count).shifted(by: rows.lowerBound),
           steps: tiling.steps(block, of: placed.part.k),
-          to: packed.value + placed.offset(block: block, panel: panel, panels: panels),
+          to: packed.value + placed.offset(block: block, panel: panel, panels: panels, tiling.rowPanelCount),
           laneStride: MatmulTiling.pitch, wordStride: 1, scratch: scratch[worker])
         return
       }
@@ -178,7 +178,7 @@ struct StagedMatmul: @unchecked Sendable {
         packColumns(term.columns, columns, steps, to: vectors, buffer)
         for panel in panels {
           tiling.kernels.multiply(
-            packed + placed.offset(block: block, panel: panel, panels: panelCount),
+            packed + placed.offset(block: block, panel: panel, panels: panelCount, tiling.rowPanelCount),
             tiling.rowPanel(panel, of: rows.count).count, vectors, columns.count, streamed, tiling.words(steps.count),
             tiles + (panel - panels.lowerBound) * present * tileCount, isFirst, tiling.mode.rawValue)
         }

@@ -115,7 +115,12 @@ extension Kernels {
                 scratch + w &* 16, wordsAcross(source, type, stride, step &+ w &* perWord, k, lane, present, mode))
             }
             for w in count..<16 { put(scratch + w &* 16, Vec16(repeating: 0)) }
-            mm_transpose16(scratch, 16, to, laneStride)
+            if present <= 8 {
+              mm_transpose8(scratch, 16, to, laneStride)
+              mm_transpose8(scratch + 128, 16, to + 8, laneStride)
+            } else {
+              mm_transpose16(scratch, 16, to, laneStride)
+            }
           }
         }
         word &+= 16
@@ -147,7 +152,12 @@ extension Kernels {
     var column = 0
     while column < columns {
       for lane in 0..<matmulRows { put(scratch + lane &* 16, load(tile + (lane &* matmulColumns &+ column))) }
-      mm_transpose16(scratch, 16, scratch + 256, 16)
+      if matmulRows <= 8 {
+        mm_transpose8(scratch, 16, scratch + 256, 16)
+        mm_transpose8(scratch + 8, 16, scratch + 384, 16)
+      } else {
+        mm_transpose16(scratch, 16, scratch + 256, 16)
+      }
       for c in 0..<min(16, columns &- column) {
         write(
           load(scratch + (256 &+ c &* 16)), alpha, beta, target + (column &+ c) &* stride &* size, type, lanes)

@@ -279,6 +279,8 @@ private func multiplyAdd(_ sum: Vec16, _ a: Vec16, _ b: Vec16) -> Vec16 {
     var next = b
     var word = 0
     while word < words {
+      // The row panel after this one, which has room for 8 lanes: half a cache line per word.
+      mm_prefetch(a + (8 &* lanePitch &+ word &* 8))
       tile.step(a + word, next)
       next += Kernels.matmulColumns
       word &+= 1

@@ -59,7 +59,7 @@ public struct MatmulKernels: Sendable {
   package var splitEvenOdd: SplitEvenOdd
   package var quantizedDots: QuantizedDots
   /// Lanes of a row panel; its buffer has room for `panelLanes`.
-  package var rows: Int
+  public var rows: Int
   /// Lanes of a column panel.
   package var columns: Int
   /// Whether bfloat16 products take pairs, so that a word covers two steps of the contraction.
@@ -67,8 +67,8 @@ public struct MatmulKernels: Sendable {
 
   /// Words between the lanes of a row panel, and the most words of one panel.
   @inlinable public static var panelStride: Int { 256 }
-  /// Lanes that the buffer of a row panel has room for: packing writes 16 at a time.
-  @inlinable public static var panelLanes: Int { 16 }
+  /// Lanes that the buffer of a row panel has room for: lanes that are transposed come 8 or 16 at a time.
+  @inlinable public var panelLanes: Int { rows <= 8 ? 8 : 16 }
   /// Floats that the scratch space of a kernel must hold: a decoded rectangle and two 16 x 16 blocks.
   @inlinable public static var scratchCount: Int { 512 * 32 + 512 }
 

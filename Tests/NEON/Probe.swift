@@ -64,7 +64,7 @@ private struct Probe {
   /// A row panel by the column panels of 40 lanes, of which the last is not full.
   mutating func product() {
     let words = 200
-    let a = numbers(MatmulKernels.panelLanes * MatmulKernels.panelStride)
+    let a = numbers(8 * MatmulKernels.panelStride)
     let b = numbers(3 * 16 * words)
     let c = take(3 * 16 * Kernels.matmulRows)
     Kernels.multiply(a, Kernels.matmulRows, b, 40, 16 * words, words, c, true, MatmulMode.float.rawValue)

@@ -97,6 +97,13 @@ CP_INLINE f32x16 mm_load(const void *p, int32_t type) {
   return type == 1 ? mm_from_bf16(h) : mm_from_f16(h);
 }
 
+#if defined(__AVX2__)
+/// All ones in the first `count` of eight lanes, none for a negative count.
+CP_INLINE __m256i mm_first8(long count) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+#endif
+
 /// The first `count` (0 to 16) elements; zeros follow. Reads nothing beyond them.
 CP_INLINE f32x16 mm_load_part(const void *p, int32_t type, long count) {
 #if defined(__AVX512BW__) && defined(__AVX512VL__)
@@ -104,11 +111,19 @@ CP_INLINE f32x16 mm_load_part(const void *p, int32_t type, long count) {
   mm_u16x16 h = (mm_u16x16)_mm256_maskz_loadu_epi16((__mmask16)((1u << count) - 1), p);
   return type == 1 ? mm_from_bf16(h) : mm_from_f16(h);
 #else
+#if defined(__AVX2__)
+  if (type == 0) {
+    f32x8 low = (f32x8)_mm256_maskload_ps((const float *)p, mm_first8(count));
+    f32x8 high = (f32x8)_mm256_maskload_ps((const float *)p + 8, mm_first8(count - 8));
+    return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  }
+#else
   if (type == 0) {
     float t[16] = {0};
     memcpy(t, p, 4 * (size_t)count);
     return mm_load(t, 0);
   }
+#endif
   uint16_t t[16] = {0};
   memcpy(t, p, 2 * (size_t)count);
   return mm_load(t, type);
@@ -205,6 +220,52 @@ CP_INLINE void mm_store_four(void *p, int32_t type, f32x16 a, f32x16 b, f32x16 c
   mm_store((char *)p + 3 * step, type, d);
 }
 
+/// The first `count` (0 to 15) lanes in pieces of 8, 4, 2 and 1: a masked store takes tens of cycles on some processors,
+/// and a copy of variable length is a call.
+CP_INLINE void mm_store_pieces32(void *p, f32x16 v, long count) {
+  float *to = p;
+  f32x8 a = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7);
+  if (count & 8) {
+    memcpy(to, &a, 32);
+    a = __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+    to += 8;
+  }
+  mm_f32x4 b = __builtin_shufflevector(a, a, 0, 1, 2, 3);
+  if (count & 4) {
+    memcpy(to, &b, 16);
+    b = __builtin_shufflevector(a, a, 4, 5, 6, 7);
+    to += 4;
+  }
+  if (count & 2) {
+    memcpy(to, &b, 8);
+    b = __builtin_shufflevector(b, b, 2, 3, 0, 1);
+    to += 2;
+  }
+  if (count & 1) *to = b[0];
+}
+
+CP_INLINE void mm_store_pieces16(void *p, mm_u16x16 v, long count) {
+  uint16_t *to = p;
+  mm_u16x8 a = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7);
+  if (count & 8) {
+    memcpy(to, &a, 16);
+    a = __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+    to += 8;
+  }
+  if (count & 4) {
+    memcpy(to, &a, 8);
+    a = __builtin_shufflevector(a, a, 4, 5, 6, 7, 0, 1, 2, 3);
+    to += 4;
+  }
+  if (count & 2) {
+    memcpy(to, &a, 4);
+    a = __builtin_shufflevector(a, a, 2, 3, 4, 5, 6, 7, 0, 1);
+    to += 2;
+  }
+  if (count & 1) *to = a[0];
+}
+
+/// The first `count` (0 to 15) lanes. Writes nothing beyond them.
 CP_INLINE void mm_store_part(void *p, int32_t type, f32x16 v, long count) {
 #if defined(__AVX512BW__) && defined(__AVX512VL__)
   __mmask16 m = (__mmask16)((1u << count) - 1);
@@ -215,11 +276,10 @@ CP_INLINE void mm_store_part(void *p, int32_t type, f32x16 v, long count) {
   _mm256_mask_storeu_epi16(p, m, (__m256i)(type == 1 ? mm_narrow_bf16(v) : mm_to_f16(v)));
 #else
   if (type == 0) {
-    memcpy(p, &v, 4 * (size_t)count);
-    return;
+    mm_store_pieces32(p, v, count);
+  } else {
+    mm_store_pieces16(p, type == 1 ? mm_narrow_bf16(v) : mm_to_f16(v), count);
   }
-  mm_u16x16 h = type == 1 ? mm_narrow_bf16(v) : mm_to_f16(v);
-  memcpy(p, &h, 2 * (size_t)count);
 #endif
 }
 
