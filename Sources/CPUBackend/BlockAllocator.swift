@@ -27,10 +27,11 @@ final class BlockAllocator: Sendable {
     var residentPeak = 0
   }
 
-  private let isRehearsal: Bool
+  /// Where large blocks come from when nothing is computed with them.
+  private let addresses: AddressArena?
 
-  /// - Parameter isRehearsal: blocks are address space that nobody writes.
-  init(isRehearsal: Bool = false) { self.isRehearsal = isRehearsal }
+  /// - Parameter isRehearsal: blocks are address space that hardly anybody writes.
+  init(isRehearsal: Bool = false) { addresses = isRehearsal ? AddressArena() : nil }
 
   // Blocks in use keep their allocator alive.
   deinit { releaseCache() }
@@ -145,21 +146,21 @@ final class BlockAllocator: Sendable {
   /// Large blocks are mappings of their own: the C library's heap would be fragmented by their many sizes, and would
   /// give nothing back.
   private func allocate(_ size: Int) -> UnsafeMutableRawPointer? {
-    guard AddressSpace.hasRoom(for: size) else { return nil }
     guard size >= Self.mappingThreshold else {
       var block: UnsafeMutableRawPointer?
-      return posix_memalign(&block, 64, size) == 0 ? block : nil
+      return AddressSpace.hasRoom(for: size) && posix_memalign(&block, 64, size) == 0 ? block : nil
     }
-    let flags = MAP_PRIVATE | MAP_ANONYMOUS | (isRehearsal ? MAP_NORESERVE : 0)
-    let block = mmap(nil, size, PROT_READ | PROT_WRITE, flags, -1, 0)
+    guard addresses != nil || AddressSpace.hasRoom(for: size) else { return nil }
+    if let addresses { return addresses.take(size) }
+    let block = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
     guard let block, block != MAP_FAILED else { return nil }
-    if size >= Self.hugeThreshold, !isRehearsal { madvise(block, size, Int32(MADV_HUGEPAGE)) }
+    if size >= Self.hugeThreshold { madvise(block, size, Int32(MADV_HUGEPAGE)) }
     return block
   }
 
   private func release(_ block: Block) {
     state.withLock { $0.resident -= block.touched }
-    if block.size >= Self.mappingThreshold { munmap(block.base, block.size) } else { free(block.base) }
+    if block.size < Self.mappingThreshold { free(block.base) } else if addresses == nil { munmap(block.base, block.size) }
   }
 
   // MARK: Resident memory

@@ -69,20 +69,27 @@ struct StagedMatmul: @unchecked Sendable {
 
   /// Panels per job with which the last worker ends first, the largest of those sizes.
   private func columnGroup(_ products: [Product]) -> Int {
-    var loads = [Int](repeating: 0, count: pool.threadCount)
-    func duration(_ size: Int) -> Int {
-      for worker in loads.indices { loads[worker] = 0 }
-      for product in products {
-        var left = tiling.count(product.columnCount, by: tiling.kernels.columns)
-        while left > 0 {
-          let first = loads.indices.min { loads[$0] < loads[$1] } ?? 0
-          loads[first] += min(left, size)
-          left -= size
-        }
-      }
-      return loads.max() ?? 0
+    withUnsafeTemporaryAllocation(of: Int.self, capacity: pool.threadCount) { loads in
+      (1...Self.columnGroup).min { (duration($0, products, loads), -$0) < (duration($1, products, loads), -$1) } ?? 1
     }
-    return (1...Self.columnGroup).min { (duration($0), -$0) < (duration($1), -$1) } ?? 1
+  }
+
+  /// Panels of the worker with the most, when jobs of `size` go to the one with the fewest; `loads` is working space.
+  private func duration(_ size: Int, _ products: [Product], _ loads: UnsafeMutableBufferPointer<Int>) -> Int {
+    loads.initialize(repeating: 0)
+    for product in products {
+      let panels = tiling.count(product.columnCount, by: tiling.kernels.columns)
+      // Loads differ by at most one job, so each worker gets one of as many full jobs as there are workers.
+      let rounds = panels / size / loads.count
+      for worker in loads.indices { loads[worker] += rounds * size }
+      var left = panels - rounds * size * loads.count
+      while left > 0 {
+        let first = loads.indices.min { loads[$0] < loads[$1] } ?? 0
+        loads[first] += min(left, size)
+        left -= size
+      }
+    }
+    return loads.max() ?? 0
   }
 
   func run() throws {

@@ -33,8 +33,8 @@ package struct MachineSpeed: Sendable {
 
   private mutating func measureProducts(of model: LanguageModel, _ bench: Bench) throws {
     let (backend, precision, tokens) = (bench.backend, bench.precision, MachineSpeed.tokens)
-    let width = min(2048, model.spec.hiddenSize)
-    let inner = min(2048, model.spec.intermediateSize)
+    let width = min(1024, model.spec.hiddenSize)
+    let inner = min(1024, model.spec.intermediateSize)
     let x = try bench.filled([tokens, width], precision)
     let y = try Tensor(empty: [tokens, inner], dtype: precision, category: .workspace, on: backend)
     let weight = try bench.filled([inner, width], precision)

@@ -75,7 +75,7 @@ local function choices(figures, plan_with)
   add("optimizer state", paged and "paged" or "in memory", state_bytes, { paged = not paged },
     "with paged = " .. tostring(not paged))
   add("activations", figures.offload and "offloaded" or recomputed and "checkpointed" or "kept", activation_bytes,
-    { checkpointing = not recomputed, stream = streamed and not recomputed },
+    streamed and { checkpointing = not recomputed, stream = not recomputed } or { checkpointing = not recomputed },
     ("with checkpointing = %s%s"):format(not recomputed, streamed and ", stream = false" or ""))
   if figures.reason then
     rows[#rows + 1] = ("  base %s: %s"):format(streamed and "streamed" or "resident", figures.reason)
@@ -143,9 +143,9 @@ local function merged(...)
 end
 
 --- The figures of a step with the base resident or streamed: as was asked for, else streamed where resident does not
---- fit the limit and streaming is possible.
-local function chosen(model, o)
-  local figures = model:plan_step(merged(o, { time = false }))
+--- fit the limit and streaming is possible. `time` false leaves out how long it takes.
+local function chosen(model, o, time)
+  local figures = model:plan_step(merged(o, { time = time }))
   figures.can_stream = model:can_stream()
   local asked = o.stream
   if asked == nil then asked = figures.stream_asked end
@@ -153,10 +153,10 @@ local function chosen(model, o)
   if asked ~= nil then
     figures.reason = "asked for"
   elseif figures.can_stream and o.checkpointing ~= false then
-    local resident = figures.stream and model:plan_step(merged(o, { stream = false, time = false })) or figures
+    local resident = figures.stream and model:plan_step(merged(o, { stream = false, time = time })) or figures
     local fits = resident.peak <= limit
     figures = fits and resident or figures.stream and figures
-      or model:plan_step(merged(o, { stream = true, time = false }))
+      or model:plan_step(merged(o, { stream = true, time = time }))
     figures.can_stream = true
     figures.reason = ("resident the run needs %s, %s the limit of %s"):format(format.bytes(resident.peak),
       fits and "within" or "more than", format.bytes(limit))
@@ -167,6 +167,19 @@ local function chosen(model, o)
   local group = math.type(o.checkpointing) and o.checkpointing > 1 and o.checkpointing
   figures.regrouped = figures.stream and group or nil
   return figures
+end
+
+--- A function that plans the step `o` with a change, each change once: choices and levers name some twice.
+local function planner(model, o)
+  local known = {}
+  return function(change)
+    local names = {}
+    for name, value in pairs(change) do names[#names + 1] = name .. "=" .. tostring(value) end
+    table.sort(names)
+    local key = table.concat(names, " ")
+    known[key] = known[key] or model:plan_step(merged(o, change))
+    return known[key]
+  end
 end
 
 --- What a training step of this model needs, told from shapes alone, with what each lever would change. Without
@@ -181,9 +194,8 @@ function plan.of(model, options)
     strict.fail("plan: call it with a colon, model:plan { batch = 8, length = 512 }; with a dot it gets no model")
   end
   local o = strict.options("plan", options, schema)
-  local figures = chosen(model, o)
-  local function plan_with(change) return model:plan_step(merged(o, { stream = figures.stream }, change)) end
-  figures.seconds_per_step = plan_with({}).seconds_per_step
+  local figures = chosen(model, o, true)
+  local plan_with = planner(model, merged(o, { stream = figures.stream }))
   figures.name = model.name or "the model"
   figures.choices = choices(figures, plan_with)
   figures.levers = {}
@@ -210,7 +222,7 @@ function plan.choose(o)
     optimizer = o.optimizer }
   step.checkpointing, step.offload = recomputation(o)
   -- A plan needs address space of its own; where there is none (ulimit -v) the first pass decides.
-  local planned, figures = pcall(chosen, model, step)
+  local planned, figures = pcall(chosen, model, step, false)
   if not planned then
     if tostring(figures):find("the system has no", 1, true) then return end
     error(figures, 0)
@@ -218,9 +230,7 @@ function plan.choose(o)
   if figures.regrouped and figures.stream_asked == nil then o.checkpointing = true end
   if figures.stream ~= (model:streaming() ~= nil) then model:set_streaming(figures.stream) end
   if native.options.quiet or not (limited or figures.stream) then return end
-  local function plan_with(change)
-    return model:plan_step(merged(step, { stream = figures.stream, time = false }, change))
-  end
+  local plan_with = planner(model, merged(step, { stream = figures.stream, time = false }))
   for _, row in ipairs(choices(figures, plan_with)) do print(row) end
   print(("  planned peak %s of %s"):format(format.bytes(figures.peak), format.bytes(native.memory().limit)))
 end
