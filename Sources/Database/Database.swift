@@ -23,6 +23,7 @@ package final class Database {
   private var handle: OpaquePointer?
   private let allows: (_ path: String, _ writes: Bool) -> Bool
   private let isStopping: () -> Bool
+  private let files: GatedFiles?
 
   /// Waits this long for other programs, in milliseconds.
   private static let patience: Int32 = 2000
@@ -43,6 +44,7 @@ package final class Database {
     self.path = path
     self.allows = allows
     self.isStopping = isStopping
+    files = GatedFiles(allows: allows)
     let isFile = path != ":memory:"
     guard !isFile || allows(path, access != .read) else {
       throw DatabaseError.cannotOpen(path: path, reason: "this sandbox does not allow it")
@@ -53,7 +55,7 @@ package final class Database {
       case .write: SQLITE_OPEN_READWRITE
       case .create: SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE
       }
-    let code = sqlite3_open_v2(isFile && !path.hasPrefix("/") ? "./" + path : path, &handle, flags, nil)
+    let code = sqlite3_open_v2(isFile && !path.hasPrefix("/") ? "./" + path : path, &handle, flags, files?.name)
     guard code == SQLITE_OK, handle != nil else {
       defer { close() }
       throw DatabaseError.cannotOpen(path: path, reason: message(code))
@@ -76,10 +78,11 @@ package final class Database {
     let context = Unmanaged.passUnretained(self).toOpaque()
     sqlite3_set_authorizer(
       handle,
-      { context, action, first, _, _, _ in
+      { context, action, first, second, _, _ in
         guard let context else { return SQLITE_DENY }
         let database = Unmanaged<Database>.fromOpaque(context).takeUnretainedValue()
-        return database.permits(action, first.map { String(cString: $0) }) ? SQLITE_OK : SQLITE_DENY
+        let name = action == SQLITE_FUNCTION ? second : first
+        return database.permits(action, name.map { String(cString: $0) }) ? SQLITE_OK : SQLITE_DENY
       }, context)
     sqlite3_progress_handler(
       handle, 10_000,
@@ -89,7 +92,8 @@ package final class Database {
       }, context)
   }
 
-  /// Whether a statement may do what it asks for; `first` is the file that it attaches, or the name of a pragma.
+  /// Whether a statement may do what it asks for; `first` is the file that it attaches, or the name of a
+  /// pragma or function.
   private func permits(_ action: Int32, _ first: String?) -> Bool {
     switch action {
     case SQLITE_ATTACH:
@@ -99,6 +103,9 @@ package final class Database {
     case SQLITE_PRAGMA:
       // They say where files of the whole process go.
       return !["temp_store_directory", "data_store_directory"].contains(first?.lowercased() ?? "")
+    case SQLITE_FUNCTION:
+      // It takes an address of code as a value, and gives one.
+      return first?.lowercased() != "fts3_tokenizer"
     default: return true
     }
   }
