@@ -115,7 +115,12 @@ extension Engine {
           "extend", "Adds Lua functions to the methods of a class.",
           [Parameter("class", .string, "name of a bound class"), Parameter("functions", .table, "functions by name")]
         ) { call in
-          call.state.extend(try call.string("class"), try call.table("functions"))
+          let name = try call.string("class")
+          // Lua keeps metatables and files of its own under such names.
+          guard self.classes.contains(where: { $0.name == name }) else {
+            throw call.invalid("there is no class '\(name)'")
+          }
+          call.state.extend(name, try call.table("functions"))
           return []
         },
         NativeFunction(
