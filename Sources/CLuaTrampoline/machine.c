@@ -231,6 +231,8 @@ void ql_forget_interrupts(void) {
 
 /* Coroutines: resume and wrap that record the running thread */
 
+enum { deepest_closing = 2 << 20 }; // bytes of C stack
+
 static int resume(lua_State *L, lua_State *co, int arguments) {
   if (!lua_checkstack(co, arguments)) {
     lua_pushliteral(L, "too many arguments to resume");
@@ -280,7 +282,13 @@ static int wrapped(lua_State *L) {
   int results = resume(L, co, lua_gettop(L));
   if (results >= 0) return results;
   int status = lua_status(co);
-  if (status != LUA_OK && status != LUA_YIELD) lua_resetthread(co);
+  if (status != LUA_OK && status != LUA_YIELD) {
+    // An error of a closing method takes the place of the first, which the methods are given.
+    lua_pushvalue(L, -1);
+    lua_xmove(L, co, 1);
+    lua_resetthread(co);
+    lua_xmove(co, L, 1);
+  }
   if (status != LUA_ERRMEM && lua_type(L, -1) == LUA_TSTRING) {
     luaL_where(L, 1);
     lua_insert(L, -2);
@@ -298,8 +306,24 @@ static int coroutine_wrap(lua_State *L) {
   return 1;
 }
 
+/* Lua's own, with the depth watched: Lua counts calls in C anew in each coroutine whose closing methods run. */
+static int coroutine_close(lua_State *L) {
+  lua_State *co = lua_tothread(L, 1);
+  luaL_argexpected(L, co, 1, "coroutine");
+  char here, *outermost = ql_machine_of(L)->stack;
+  if (outermost && outermost - &here > deepest_closing) return luaL_error(L, "C stack overflow");
+  lua_settop(L, 1);
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_insert(L, 1);
+  lua_call(L, 1, LUA_MULTRET);
+  return lua_gettop(L);
+}
+
 void ql_install_coroutines(lua_State *L) {
   lua_getglobal(L, "coroutine");
+  lua_getfield(L, -1, "close");
+  lua_pushcclosure(L, coroutine_close, 1);
+  lua_setfield(L, -2, "close");
   lua_pushcfunction(L, coroutine_resume);
   lua_setfield(L, -2, "resume");
   lua_pushcfunction(L, coroutine_wrap);

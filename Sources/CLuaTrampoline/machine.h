@@ -15,6 +15,7 @@ typedef struct {
   int is_short; // it did not: what the function builds is not whole, and it ends in an error
   char position[LUA_IDSIZE + 32]; // where memory ran out, "recipe.lua:3: "
   long long instructions, instruction_limit; // 0 for none
+  char *stack; // where the C stack was when Swift called Lua first
   int (*gate)(void *context, const char *path, int use);
 } ql_machine;
 

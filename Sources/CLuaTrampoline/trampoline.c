@@ -75,9 +75,12 @@ static int message_handler(lua_State *L) {
 static int protected_call(lua_State *L, int arguments, int results, int handler) {
   ql_machine *machine = ql_machine_of(L);
   int before = machine->native;
+  char here, *stack = machine->stack;
   machine->native = 0;
+  if (!stack) machine->stack = &here;
   int status = lua_pcall(L, arguments, results, handler);
   machine->native = before;
+  machine->stack = stack;
   return status;
 }
 

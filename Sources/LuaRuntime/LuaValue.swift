@@ -150,8 +150,9 @@ package final class LuaTable: LuaReference {
   }
 
   /// Asks for the memory of a long Swift array; without it the native function ends in an error.
+  /// The border of a table with holes may be any integer.
   private func hasRoom<Element>(for count: Int, of type: Element.Type) -> Bool {
-    count < 10_000 || state.reserves(count * MemoryLayout<Element>.stride)
+    count < 10_000 || state.reserves(min(count, 1 << 48) * MemoryLayout<Element>.stride)
   }
 
   /// All pairs in Lua's order.
