@@ -1,6 +1,7 @@
 """Lets each write, sync, rename, mapping and read of a run that saves checkpoints fail once, in turn.
 
-    python3 Fuzz/faults.py [--every N] [--from N] [--code ENOSPC,EIO] [--program PATH]
+    python3 Fuzz/faults.py [--calls write,fsync,rename] [--every N] [--from N] [--to N] [--code ENOSPC,EIO]
+        [--program PATH]
 
 First the run's calls are counted. Then the run is repeated for every N-th of them, which fails with each code. The
 program must not die by a signal nor hang; what it leaves must hold no damaged checkpoint, and must go on to the bits of a
@@ -9,7 +10,7 @@ run that met no fault. Prints a line for each violation and the figures; exit co
 import argparse, collections, errno, pathlib, subprocess, sys, tempfile, time
 from running import Folder, ROOT, program
 
-CALLS = "write,fsync,rename,mmap,read"
+KINDS = "write,fsync,rename,mmap,read"
 
 
 def library():
@@ -18,11 +19,11 @@ def library():
     return str(path)
 
 
-def count_calls(name, shim):
+def count_calls(name, shim, kinds):
     """The calls of a run without faults, its adapter."""
     folder = Folder(name, "steps=6", "save=1")
     log = folder.path / "calls.txt"
-    code, errors = folder.run(LD_PRELOAD=shim, FAULT_CALL=CALLS, FAULT_PATH=str(folder.path), FAULT_LOG=str(log))
+    code, errors = folder.run(LD_PRELOAD=shim, FAULT_CALL=kinds, FAULT_PATH=str(folder.path), FAULT_LOG=str(log))
     if code != 0:
         raise SystemExit(f"the run without faults ended with {code}: {errors}")
     calls = [line.split(" ")[0] for line in log.read_text().splitlines()]
@@ -31,11 +32,11 @@ def count_calls(name, shim):
     return calls, adapter
 
 
-def attempt(name, shim, wanted, nth, code):
+def attempt(name, shim, kinds, wanted, nth, code):
     """What was wrong, or None; and whether the run itself came to its end."""
     folder = Folder(name, "steps=6", "save=1")
     try:
-        ended, errors = folder.run(LD_PRELOAD=shim, FAULT_CALL=CALLS, FAULT_PATH=str(folder.path), FAULT_NTH=str(nth),
+        ended, errors = folder.run(LD_PRELOAD=shim, FAULT_CALL=kinds, FAULT_PATH=str(folder.path), FAULT_NTH=str(nth),
             FAULT_CODE=str(getattr(errno, code)))
         if ended not in (0, 1):
             return f"ended with {ended}: {errors[-300:]}", False
@@ -57,16 +58,18 @@ def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--every", type=int, default=1, help="try every N-th call only")
     options.add_argument("--from", type=int, default=1, dest="first", help="the first call to try")
+    options.add_argument("--to", type=int, dest="last", help="the last one")
+    options.add_argument("--calls", default=KINDS, help="the kinds of calls that are counted and fail")
     options.add_argument("--code", default="ENOSPC,EIO")
     options.add_argument("--program")
     o = options.parse_args()
     name, shim, began = program(o.program), library(), time.time()
-    calls, wanted = count_calls(name, shim)
+    calls, wanted = count_calls(name, shim, o.calls)
     print(f"{len(calls)} calls: " + ", ".join(f"{n} {c}" for c, n in collections.Counter(calls).most_common()), flush=True)
     tried = survived = wrong = 0
-    for nth in range(o.first, len(calls) + 1, o.every):
+    for nth in range(o.first, min(len(calls), o.last or len(calls)) + 1, o.every):
         for code in o.code.split(","):
-            problem, whole = attempt(name, shim, wanted, nth, code)
+            problem, whole = attempt(name, shim, o.calls, wanted, nth, code)
             tried, survived = tried + 1, survived + whole
             if problem:
                 wrong += 1

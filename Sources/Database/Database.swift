@@ -25,6 +25,9 @@ package final class Database {
   private let isStopping: () -> Bool
   private let files: GatedFiles?
 
+  /// Bytes of a value beside its text, with its column's name; memory is asked for in portions.
+  private static let valueByteCount = 64
+  private static let askedByteCount = 1 << 20
   /// Waits this long for other programs, in milliseconds.
   private static let patience: Int32 = 2000
 
@@ -115,22 +118,39 @@ package final class Database {
     handle = nil
   }
 
-  /// Runs one statement with `values` for its placeholders (`?`), in order.
-  /// - Throws: `statement` with SQLite's own words, `severalStatements`, `valueCount`, `locked`, `damaged`.
+  /// The most bytes that SQLite itself may hold, in all connections of the process; beyond, a statement ends in an error.
+  package static func limitMemory(_ byteCount: Int) { sqlite3_hard_heap_limit64(Int64(byteCount)) }
+
+  /// Runs one statement with `values` for its placeholders (`?`), in order. Before it takes memory for more rows it
+  /// calls `require` with their bytes.
+  /// - Throws: `statement` with SQLite's own words, `severalStatements`, `valueCount`, `locked`, `damaged`, and what
+  ///   `require` throws.
   @discardableResult
-  package func query(_ sql: String, _ values: [SQLValue] = []) throws -> [Row] {
+  package func query(
+    _ sql: String, _ values: [SQLValue] = [], require: (_ byteCount: Int) throws -> Void = { _ in }
+  ) throws -> [Row] {
     guard handle != nil else { throw DatabaseError.closed }
+    guard !sql.utf8.contains(0) else {
+      throw DatabaseError.statement(path: path, reason: "the statement holds a zero byte")
+    }
     let statement = try prepare(sql)
     defer { sqlite3_finalize(statement) }
     let expected = Int(sqlite3_bind_parameter_count(statement))
     guard expected == values.count else { throw DatabaseError.valueCount(expected: expected, got: values.count) }
     for (index, value) in values.enumerated() { bind(value, to: statement, at: Int32(index + 1)) }
     var rows: [Row] = []
+    var unasked = 0
     while true {
       let code = sqlite3_step(statement)
       if code == SQLITE_DONE { return rows }
       guard code == SQLITE_ROW else { throw failure(code) }
-      rows.append((0..<sqlite3_column_count(statement)).map { (columnName(statement, $0), read(statement, $0)) })
+      let columns = 0..<sqlite3_column_count(statement)
+      unasked += columns.reduce(0) { $0 + Self.valueByteCount + Int(sqlite3_column_bytes(statement, $1)) }
+      if unasked >= Self.askedByteCount {
+        try require(unasked)
+        unasked = 0
+      }
+      rows.append(columns.map { (columnName(statement, $0), read(statement, $0)) })
     }
   }
 

@@ -24,7 +24,8 @@ extension Engine {
         ) { call in
           let database = try call.receiver(as: Database.self)
           let values = try (call["values"].asTable?.elements ?? []).map { try self.sqlValue($0, call) }
-          let rows = try database.query(try call.string("sql"), values)
+          Database.limitMemory(max(1 << 20, self.memoryLimit - self.program.presentByteCount(backend: 0)))
+          let rows = try database.query(try call.string("sql"), values, require: call.state.require)
           return [.table(call.state.list(rows.map { .table(self.table($0, call.state)) }))]
         },
         NativeFunction("close", "Ends the connection; a second call does nothing.") { call in

@@ -63,4 +63,36 @@ private func temporary() -> String {
     try holder.query("BEGIN EXCLUSIVE")
     #expect(throws: DatabaseError.locked(path: other)) { try Database(path: other, access: .write) }
   }
+
+  @Test func memoryIsAskedForBeforeRowsAreTaken() throws {
+    struct Refused: Error {}
+    let database = try Database(path: ":memory:", access: .create)
+    let many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) SELECT i FROM n"
+    var asked = 0
+    #expect(throws: Refused.self) {
+      try database.query(many) {
+        asked += $0
+        if asked > 3 << 20 { throw Refused() }
+      }
+    }
+    #expect(try database.query("SELECT 1").count == 1)
+    #expect(try database.query(many).count == 100_000)
+  }
+
+  @Test func aStatementThatNeedsTooMuchMemoryEndsInAnError() throws {
+    let database = try Database(path: ":memory:", access: .create)
+    Database.limitMemory(16 << 20)
+    defer { Database.limitMemory(0) }
+    #expect(throws: DatabaseError.statement(path: ":memory:", reason: "out of memory")) {
+      try database.query("SELECT length(hex(zeroblob(50000000)))")
+    }
+    #expect(try database.query("SELECT 1").count == 1)
+  }
+
+  @Test func aZeroByteIsRefused() throws {
+    let database = try Database(path: ":memory:", access: .create)
+    #expect(throws: DatabaseError.statement(path: ":memory:", reason: "the statement holds a zero byte")) {
+      try database.query("SELECT 1\u{0} junk")
+    }
+  }
 }
