@@ -183,9 +183,10 @@ struct StagedMatmul: @unchecked Sendable {
       for block in 0..<tiling.blocks(placed.part.k) {
         let steps = tiling.steps(block, of: placed.part.k)
         packColumns(term.columns, columns, steps, to: vectors, buffer)
+        let first = packed + placed.offset(block: block, panel: 0, panels: panelCount, tiling.rowPanelCount)
         for panel in panels {
           tiling.kernels.multiply(
-            packed + placed.offset(block: block, panel: panel, panels: panelCount, tiling.rowPanelCount),
+            first + panel * tiling.rowPanelCount,
             tiling.rowPanel(panel, of: rows.count).count, vectors, columns.count, streamed, tiling.words(steps.count),
             tiles + (panel - panels.lowerBound) * present * tileCount, isFirst, tiling.mode.rawValue)
         }

@@ -101,6 +101,30 @@ private func put(_ p: UnsafeMutablePointer<Float>, _ v: Vec16, _ overwrite: Bool
     put(c + 5 &* ldc, c5, overwrite)
   }
 
+  /// Four rows of C against 16 columns, of which six leave a rest: 64 rows are ten times six and four.
+  @inline(__always)
+  private func rows4(
+    _ a: UnsafePointer<Float>, _ lda: Int, _ b: UnsafePointer<Float>, _ ldb: Int, _ k: Int,
+    _ c: UnsafeMutablePointer<Float>, _ ldc: Int, _ overwrite: Bool
+  ) {
+    var c0 = splat(0), c1 = splat(0), c2 = splat(0), c3 = splat(0)
+    var row = b
+    var i = 0
+    while i < k {
+      let v = loadFloats(row)
+      c0 = madd(splat(a[i]), v, c0)
+      c1 = madd(splat(a[lda &+ i]), v, c1)
+      c2 = madd(splat(a[2 &* lda &+ i]), v, c2)
+      c3 = madd(splat(a[3 &* lda &+ i]), v, c3)
+      row += ldb
+      i &+= 1
+    }
+    put(c, c0, overwrite)
+    put(c + ldc, c1, overwrite)
+    put(c + 2 &* ldc, c2, overwrite)
+    put(c + 3 &* ldc, c3, overwrite)
+  }
+
   /// Two rows of C against 16 columns: 8 accumulators of the baseline's 16 registers.
   @inline(__always)
   private func rows2(
@@ -177,6 +201,10 @@ private func row1(
         while row &+ 6 <= m {
           rows6(a + row &* lda, lda, b + column, ldb, k, c + (row &* ldc &+ column), ldc, overwrite)
           row &+= 6
+        }
+        if row &+ 4 <= m {
+          rows4(a + row &* lda, lda, b + column, ldb, k, c + (row &* ldc &+ column), ldc, overwrite)
+          row &+= 4
         }
       #endif
       while row &+ 2 <= m {

@@ -88,16 +88,22 @@ extension Kernels {
         let step = word &* perWord
         let to = target + (lane &* laneStride &+ word &* wordStride)
         if contiguous {
+          let isPlain = type == 0 && mode == 0 && present == 16 && k &- step >= 16
           for l in 0..<present {
             let row = source + (lane &+ l) &* stride &* size
-            put(scratch + l &* 16, wordsAlong(row, type, step, k &- step, mode))
+            if !isPlain { put(scratch + l &* 16, wordsAlong(row, type, step, k &- step, mode)) }
             // The panel after this one: its rows follow.
             let ahead = row + (lanes &* stride &+ step) &* size
             mm_prefetch(ahead)
             if mode == 1 && type == 0 { mm_prefetch(ahead + 64) }
           }
-          for l in present..<16 { put(scratch + l &* 16, Vec16(repeating: 0)) }
-          mm_transpose16(scratch, 16, to, wordStride)
+          if isPlain {
+            let from = (source + (lane &* stride &+ step) &* size).assumingMemoryBound(to: Float.self)
+            mm_transpose16(from, stride, to, wordStride)
+          } else {
+            for l in present..<16 { put(scratch + l &* 16, Vec16(repeating: 0)) }
+            mm_transpose16(scratch, 16, to, wordStride)
+          }
         } else {
           let count = min(16, words &- word)
           if laneStride == 1 {
