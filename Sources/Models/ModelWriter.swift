@@ -49,18 +49,18 @@ extension LanguageModel {
     }
   }
 
-  /// Ids from all over the vocabulary, to compare models with.
-  package var probe: [Int32] { (0..<8).map { Int32($0 * (spec.vocabularySize - 1) / 7) } }
+  /// Ids from all over the vocabulary, to compare models with; no more than the model has positions.
+  package var probe: [Int32] { (0..<min(8, spec.maxPositions)).map { Int32($0 * (spec.vocabularySize - 1) / 7) } }
 
   private func compareLogits(_ stage: String, path: String) throws {
     // A hook may give other logits than the weights, and what it does is not for us to repeat.
     guard modules.allSatisfy(\.hooks.isEmpty) else { return }
-    let own = try logits(Array(probe.prefix(spec.maxPositions))).floats()
+    let own = try logits(probe).floats()
     guard own.allSatisfy(\.isFinite) else { return }
     let reader = ModelLoader(backend: backend, options: LoadOptions(computeType: computeType))
     let saved = try reader.load(stage)
     if saved.canStream { try saved.setStreaming(true) }
-    let read = try saved.logits(Array(probe.prefix(spec.maxPositions))).floats()
+    let read = try saved.logits(probe).floats()
     let (error, size) = zip(own, read).reduce((0.0, 0.0)) { sums, pair in
       let difference = Double(pair.0 - pair.1)
       return (sums.0 + difference * difference, sums.1 + Double(pair.0) * Double(pair.0))
