@@ -60,7 +60,7 @@ extension AdapterError: CustomStringConvertible {
       "\(path): not an adapter; expected a folder with adapter_config.json, as PEFT writes it"
     case .readsBackDifferently(let path, let module, let difference):
       "\(path): the adapter was written, but read back it gives other logits (by up to \(difference)); the first "
-        + "module that differs is \(module). The file is not the model you trained: check the disk and save again"
+        + "module that differs is \(module). The files are not the model you trained, and were not put in place"
     case .mixedScaling(let modules):
       "\(modules.joined(separator: " and ")): one uses rslora, the other not; PEFT's files have one setting for all"
     case .mixedMethods(let modules, let names):

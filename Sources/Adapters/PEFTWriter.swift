@@ -14,12 +14,11 @@ public enum PEFTFiles {
 
   /// The files that a saved adapter replaces: those in which PEFT stores one.
   static let format = FolderFormat(
-    key: configName,
-    interrupted: [
-      "peft_type":
-        "INTERRUPTED: a save into this folder did not end. Save again; the new files are in .saving.qlora-tmp-* here"
-    ],
-    owns: { $0 == configName || $0.hasPrefix("adapter_model.") || $0.hasPrefix("adapter_model-") },
+    key: configName, kindField: "peft_type",
+    owns: { name in
+      let weights = /adapter_model(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?/
+      return name == configName || name.wholeMatch(of: weights) != nil
+    },
     conflicts: { _ in false })
 
   /// Writes the adapters of `model` into `directory` and reads them back; see `check`. Other things in the directory

@@ -37,6 +37,9 @@ package final class AtomicDirectory {
     if open { try? FileSystem.remove(stage) }
   }
 
+  /// The stage stays, also when this object goes.
+  func keepStage() { open = false }
+
   /// Makes the folder visible. An existing folder of that name is replaced only if `replacing`. Where the file system
   /// cannot exchange two folders, that takes two steps; one who dies between them leaves the old folder under another
   /// name, and the next writer puts it back.

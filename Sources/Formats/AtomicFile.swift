@@ -63,7 +63,8 @@ package final class AtomicFile {
     try result.get()
   }
 
-  /// Reads back what was written, and makes the file visible if it is the same.
+  /// Reads back what was written, and makes the file visible if it is the same. The system mostly answers from its
+  /// memory: what the engine, the memory or the file system garbled is found, not what the disk loses later.
   /// - Throws: `readsBackDifferently`, `system`; then the old file stays.
   package func commit() throws(FormatError) {
     guard fsync(descriptor) == 0 else { throw .system(path: path, operation: "sync", code: errno) }
@@ -84,7 +85,7 @@ package final class AtomicFile {
 
   package static func write(_ path: String, _ text: String) throws(FormatError) { try write(path, Array(text.utf8)) }
 
-  /// The checksum of a part of the file as it lies on the disk.
+  /// The checksum of a part of the file as the system gives it back.
   private func sum(at start: Int, count: Int) throws(FormatError) -> UInt64 {
     var sum = Self.emptySum
     let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: min(count, 1 << 20), alignment: 8)

@@ -54,6 +54,19 @@ package enum FileSystem {
     return names.sorted()
   }
 
+  /// The names in a folder, where those in one of `folders` in it are FOLDER/NAME.
+  package static func list(_ path: String, with folders: Set<String>) throws(FormatError) -> [String] {
+    var names: [String] = []
+    for name in try list(path) {
+      guard folders.contains(name), isDirectory("\(path)/\(name)") else {
+        names.append(name)
+        continue
+      }
+      for inner in try list("\(path)/\(name)") { names.append("\(name)/\(inner)") }
+    }
+    return names
+  }
+
   /// Creates a folder and its parents; an existing folder is no error.
   package static func makeDirectory(_ path: String) throws(FormatError) {
     var info = stat()

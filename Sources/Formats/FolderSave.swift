@@ -5,21 +5,30 @@ import Tensors
 package struct FolderFormat: Sendable {
   /// The file that every reader opens first.
   let key: String
-  /// What stands in it while the others are replaced: text in which every reader finds that the save was interrupted.
-  let interrupted: String
+  /// The field of it in which every reader finds, while the others are replaced, that the save was interrupted.
+  let kindField: String
+  /// Folders of which files belong too; these are called FOLDER/NAME.
+  let folders: Set<String>
   /// Whether a save replaces or removes the file of a name.
   let owns: @Sendable (String) -> Bool
   /// Whether a file of a name would be read in the place of what is saved, or together with it.
   let conflicts: @Sendable (String) -> Bool
 
   package init(
-    key: String, interrupted: JSON, owns: @escaping @Sendable (String) -> Bool,
+    key: String, kindField: String, folders: Set<String> = [], owns: @escaping @Sendable (String) -> Bool,
     conflicts: @escaping @Sendable (String) -> Bool
   ) {
     self.key = key
-    self.interrupted = interrupted.text(.python) + "\n"
+    self.kindField = kindField
+    self.folders = folders
     self.owns = owns
     self.conflicts = conflicts
+  }
+
+  /// What stands in the key file while the new files are brought from `stage`.
+  func interrupted(_ stage: String) -> String {
+    let word = "INTERRUPTED: a save into this folder did not end. Save again; the new files are in \(stage)"
+    return JSON.object(JSONObject([(kindField, .string(word))])).text(.python) + "\n"
   }
 }
 
@@ -45,6 +54,7 @@ package final class FolderSave {
     folder = try FileSystem.resolve(path)
     if let kind = FileSystem.kind(folder) {
       guard kind == .folder else { throw .wrongKind(path: path, found: kind, wanted: .folder) }
+      Leftovers.remove(of: folder)
       Leftovers.remove(of: folder + "/" + Self.stageName)
     }
     try Self.check(folder, format)
@@ -72,15 +82,20 @@ package final class FolderSave {
       if try Self.isAlone(folder, format), try whole.exchange(replacing: true) { return }
     }
     try Self.check(folder, format)
-    let names = try FileSystem.list(stage)
+    let names = try FileSystem.list(stage, with: format.folders)
     let hasKey = FileSystem.exists("\(folder)/\(format.key)")
     // From here on the stage stays where this fails: it may hold the only copy.
     open = false
-    if hasKey { try AtomicFile.write("\(folder)/\(format.key)", format.interrupted) }
-    for name in try FileSystem.list(folder) where format.owns(name) && !names.contains(name) && name != format.key {
+    whole?.keepStage()
+    if hasKey { try AtomicFile.write("\(folder)/\(format.key)", format.interrupted(stage)) }
+    for name in try FileSystem.list(folder, with: format.folders)
+    where format.owns(name) && !names.contains(name) && name != format.key {
       try FileSystem.remove("\(folder)/\(name)")
     }
     for name in names where name != format.key { try bring(name) }
+    for inner in format.folders where FileSystem.isDirectory("\(folder)/\(inner)") {
+      try FileSystem.synchronize("\(folder)/\(inner)")
+    }
     try FileSystem.synchronize(folder)
     try bring(format.key)
     try FileSystem.synchronize(folder)
@@ -90,6 +105,7 @@ package final class FolderSave {
   /// Renames a file into its place, or copies it there where the place is a link to another file system.
   private func bring(_ name: String) throws(FormatError) {
     let (source, target) = ("\(stage)/\(name)", "\(folder)/\(name)")
+    try FileSystem.makeDirectory(FileSystem.directoryName(target))
     let place = try FileSystem.resolve(target)
     try FileGate.check(place, .write)
     if rename(source, place) == 0 { return }
@@ -103,7 +119,8 @@ package final class FolderSave {
     var (info, here) = (stat(), stat())
     guard stat(folder, &info) == 0 else { return true }
     if stat(".", &here) == 0, here.st_dev == info.st_dev, here.st_ino == info.st_ino { return false }
-    return try FileSystem.list(folder).allSatisfy { name in
+    if format.folders.contains(where: { FileSystem.isLink("\(folder)/\($0)") }) { return false }
+    return try FileSystem.list(folder, with: format.folders).allSatisfy { name in
       var info = stat()
       return lstat("\(folder)/\(name)", &info) == 0 && info.st_mode & S_IFMT == S_IFREG && format.owns(name)
     }
@@ -111,8 +128,13 @@ package final class FolderSave {
 
   private static func check(_ folder: String, _ format: FolderFormat) throws(FormatError) {
     guard FileSystem.exists(folder) else { return }
-    for name in try FileSystem.list(folder) {
-      if format.conflicts(name) { throw .conflict(path: folder, name: name) }
+    let names = try FileSystem.list(folder, with: format.folders)
+    let conflicts = names.filter(format.conflicts)
+    guard conflicts.isEmpty else { throw .conflict(path: folder, names: conflicts) }
+    for name in names {
+      if format.folders.contains(name), let kind = FileSystem.kind("\(folder)/\(name)") {
+        throw .wrongKind(path: "\(folder)/\(name)", found: kind, wanted: .folder)
+      }
       if format.owns(name), let kind = FileSystem.kind("\(folder)/\(name)"), kind != .file {
         throw .wrongKind(path: "\(folder)/\(name)", found: kind, wanted: .file)
       }

@@ -40,9 +40,9 @@ public enum FormatError: Error, Sendable, Equatable {
   case wrongKind(path: String, found: FileKind, wanted: FileKind)
   /// A folder that is to be replaced as a whole holds something that does not belong to it.
   case foreign(path: String, name: String)
-  /// Something in the folder would be read in the place of what is saved, or together with it.
-  case conflict(path: String, name: String)
-  /// A file that was written does not read back as it was; `what` is the first part that differs.
+  /// These things in the folder would be read in the place of what is saved, or together with it.
+  case conflict(path: String, names: [String])
+  /// A file that was written does not read back as it was, from the system's memory or the disk; `what` is the first part that differs.
   case readsBackDifferently(path: String, what: String)
   /// A confined program may not use the path so.
   case confined(path: String, use: String)
@@ -152,11 +152,12 @@ extension FormatError: CustomStringConvertible {
       "\(path): is a \(found.rawValue), and a \(wanted.rawValue) is to be written there; name another place"
     case .foreign(let path, let name):
       "\(path): holds \(name), which does not belong to what is saved there; name another folder"
-    case .conflict(let path, let name):
-      "\(path): holds \(name), which readers would take in the place of what is saved, or together with it; remove it "
-        + "or name another folder"
+    case .conflict(let path, let names):
+      "\(path): holds \(names.joined(separator: ", ")), which readers would take in the place of what is saved, or "
+        + "together with it; remove \(names.count == 1 ? "it" : "them") or name another folder"
     case .readsBackDifferently(let path, let what):
-      "\(path): was written, but \(what) reads back differently; check the disk and save again"
+      "\(path): was written, but \(what) reads back differently, so it was not put in place; the memory, the "
+        + "file system or the engine is at fault"
     case .confined(let path, let use): "\(path): this sandbox does not let it be \(use)"
     case .alreadyExists(let path): "\(path): already exists; remove it or name another place"
     case .diskTooSmall(let path, let needed, let free):

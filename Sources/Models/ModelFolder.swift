@@ -7,9 +7,9 @@ enum ModelFolder {
   static let weightsName = "model.safetensors"
   static let indexName = "model.safetensors.index.json"
 
-  /// What transformers writes beside config and weights. A model is served with these files, so they go along
-  /// unchanged.
-  static let companions: Set<String> = tokenizerFiles.union(["generation_config.json"])
+  static let generationName = GenerationFields.fileName
+  /// Holds NAME.jinja for each chat template beside the default one.
+  static let templateFolder = "additional_chat_templates"
 
   private static let tokenizerFiles: Set<String> = [
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model",
@@ -17,34 +17,52 @@ enum ModelFolder {
     "chat_template.json",
   ]
 
-  /// The files that a saved model replaces, and those that would be taken for its weights or an adapter of it.
-  static let format = FolderFormat(
-    key: configName,
-    interrupted: [
-      "model_type":
-        "INTERRUPTED: a save into this folder did not end. Save again; the new files are in .saving.qlora-tmp-* here"
-    ],
-    owns: { name in
-      name == configName || name == weightsName || name == indexName || companions.contains(name)
-        || name.wholeMatch(of: /model-\d{5,}-of-\d{5,}\.safetensors/) != nil
-    },
-    conflicts: { name in
-      if name.hasPrefix("adapter_config.json") || name.hasPrefix("adapter_model.") { return true }
-      let isOurs = name == weightsName || name.wholeMatch(of: /model-\d{5,}-of-\d{5,}\.safetensors/) != nil
-      return name.hasSuffix(".safetensors") && !isOurs || name.hasPrefix("pytorch_model")
-    })
+  private static func isOfTokenizer(_ name: String) -> Bool {
+    tokenizerFiles.contains(name) || name.hasPrefix(templateFolder + "/") && name.hasSuffix(".jinja")
+  }
+
+  private static func isOfWeights(_ name: String) -> Bool {
+    name == weightsName || name.wholeMatch(of: /model-\d{5,}-of-\d{5,}\.safetensors/) != nil
+  }
+
+  /// What transformers writes beside config and weights. A model is served with these files, so they go along
+  /// unchanged.
+  private static func companions(of location: ModelLocation?) throws -> [String] {
+    guard case .directory(let folder) = location else { return [] }
+    return try FileSystem.list(folder, with: [templateFolder]).filter { isOfTokenizer($0) || $0 == generationName }
+  }
+
+  /// The files that a saved model replaces, and those that would be taken for its own: other weights, an adapter, and a
+  /// tokenizer or generation settings where the model has none to put in their place.
+  static func format(of location: ModelLocation?, _ tokenizer: Tokenizer?) throws -> FolderFormat {
+    let carried = try companions(of: location)
+    let hasTokenizer = tokenizer != nil || carried.contains(where: isOfTokenizer)
+    let hasGeneration = carried.contains(generationName)
+    return FolderFormat(
+      key: configName, kindField: "model_type", folders: [templateFolder],
+      owns: { name in
+        name == configName || name == indexName || isOfWeights(name)
+          || name == generationName && hasGeneration || isOfTokenizer(name) && hasTokenizer
+      },
+      conflicts: { name in
+        if name.hasPrefix("adapter_config.json") || name.hasPrefix("adapter_model.") { return true }
+        if name == generationName && !hasGeneration || isOfTokenizer(name) && !hasTokenizer { return true }
+        return name.hasSuffix(".safetensors") && !isOfWeights(name) || name.hasPrefix("pytorch_model")
+      })
+  }
 
   /// Puts tokenizer and generation settings into a folder: the files of the folder that the model came from, else made
   /// from the tokenizer in memory, also where that is not the folder's.
   static func writeCompanions(of location: ModelLocation?, _ tokenizer: Tokenizer?, into stage: String) throws {
     if case .directory(let folder) = location {
-      for name in try FileSystem.list(folder) where companions.contains(name) {
+      for name in try companions(of: location) {
+        try FileSystem.makeDirectory(FileSystem.directoryName("\(stage)/\(name)"))
         try FileSystem.copy("\(folder)/\(name)", to: "\(stage)/\(name)")
       }
     }
     guard let tokenizer else { return }
     if let copied = try? Tokenizer.find(directory: stage), copied.isSame(as: tokenizer) { return }
-    for name in tokenizerFiles { try FileSystem.remove("\(stage)/\(name)") }
+    for name in tokenizerFiles.union([templateFolder]) { try FileSystem.remove("\(stage)/\(name)") }
     try tokenizer.save(directory: stage)
   }
 

@@ -15,13 +15,13 @@ extension LanguageModel {
   public func save(directory: String) throws {
     guard isLoaded else { throw ModelError.headerOnly(operation: "save") }
     guard adapters.isEmpty || !usesAdapters else { throw ModelError.adaptersAttached(count: adapters.count) }
-    let target = try FolderSave(path: directory, format: ModelFolder.format)
+    let location = origin.isRandom ? nil : try ModelLocation(path, allowsKnownNames: false)
+    let target = try FolderSave(path: directory, format: ModelFolder.format(of: location, tokenizer))
     // What the source said of its own tensors is not true of these.
     var saved = spec
     (saved.storedType, saved.quantizationConfig) = ("bfloat16", nil)
     try AtomicFile.write("\(target.stage)/\(ModelFolder.configName)", saved.toJSON().text(.pythonUnsorted) + "\n")
     try SafetensorsWriter.write(path: "\(target.stage)/\(ModelFolder.weightsName)", items())
-    let location = origin.isRandom ? nil : try ModelLocation(path, allowsKnownNames: false)
     try ModelFolder.writeCompanions(of: location, tokenizer, into: target.stage)
     try ModelFolder.check(target.stage, describes: saved, path: directory)
     try compareLogits(target.stage, path: directory)

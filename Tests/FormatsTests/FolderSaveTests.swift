@@ -5,7 +5,7 @@ import Testing
 
 /// A thing of two files, `key.json` and `part-*`; `old.bin` beside it would be read in its place.
 private let format = FolderFormat(
-  key: "key.json", interrupted: ["kind": "interrupted"], owns: { $0 == "key.json" || $0.hasPrefix("part-") },
+  key: "key.json", kindField: "kind", owns: { $0 == "key.json" || $0.hasPrefix("part-") },
   conflicts: { $0 == "old.bin" })
 
 private func save(_ path: String, _ text: String, parts: [String] = ["part-1"]) throws {
@@ -94,7 +94,7 @@ private func link(_ path: String, to target: String) throws {
   @Test func whatWouldBeReadInsteadIsNamed() throws {
     try Fixture.withFolder { folder in
       try AtomicFile.write(folder + "/old.bin", "weights")
-      #expect(throws: FormatError.conflict(path: try FileSystem.resolve(folder), name: "old.bin")) {
+      #expect(throws: FormatError.conflict(path: try FileSystem.resolve(folder), names: ["old.bin"])) {
         try save(folder, "x")
       }
       #expect(try FileSystem.list(folder) == ["old.bin"])

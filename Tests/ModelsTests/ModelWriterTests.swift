@@ -92,12 +92,12 @@ private func text(_ path: String) throws -> String { try String(contentsOfFile: 
       options.shardByteCount = 20_000
       let out = folder + "/out"
       try ModelQuantizer(backend: CPUBackend(threadCount: 2), options: options).convert(folder + "/base", to: out)
-      try write(["chat_template.jinja": "old", "notes": "mine"], to: out)
+      try write(["notes": "mine"], to: out)
       let model = try opened(folder + "/base")
       try model.save(directory: out)
       let names = try FileSystem.list(out)
       #expect(names.filter { $0.hasPrefix("model") } == ["model.safetensors"])
-      #expect(names.contains("notes") && !names.contains("chat_template.jinja"))
+      #expect(names.contains("notes"))
       for name in ["adapter_config.json", "consolidated.safetensors", "pytorch_model.bin"] {
         try write([name: "{}"], to: out)
         #expect { try model.save(directory: out) } throws: { "\($0)".contains("holds \(name),") }
