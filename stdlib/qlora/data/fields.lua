@@ -97,14 +97,24 @@ function fields.is_list(value)
   return true
 end
 
+--- What a cell of a CSV or TSV file says where a number or a flag is meant; other texts stay what they are.
+local function from_cell(value)
+  local text = type(value) == "string" and value:match "^%s*(.-)%s*$":lower()
+  if text == "true" or text == "false" then return text == "true" end
+  return text and text:find "^[%d.eE+-]+$" and tonumber(text) or value
+end
+
 --- What the marks of a record or message say: true, false, or nil without a mark. 1 and true train, 0 and false do not.
-function fields.mark(holder, what, ignored)
+--- `has_cells`: the values are cells of a table, all of them texts.
+function fields.mark(holder, what, ignored, has_cells)
   local result, from
   for _, name in ipairs(fields.marks) do
     local value = holder[name]
     if value ~= nil and value ~= "" and not ignored[name] then -- "" is an empty cell of a table
-      local train = value == 1 or value == true
-      if not train and value ~= 0 and value ~= false then
+      local said = value
+      if has_cells then said = from_cell(value) end
+      local train = said == 1 or said == true
+      if not train and said ~= 0 and said ~= false then
         strict.fail("%s'%s' is %s, expected true or false, 1 or 0; a loss has no other weights here", what, name,
           fields.shown(value))
       end
@@ -218,7 +228,7 @@ function fields.check(format, record, context)
     for _, name in ipairs(entry[3]) do if name == format then return true end end
     return false
   end)
-  if fields.mark(record, "", ignored) == false then return false, {} end
+  if fields.mark(record, "", ignored, context and context.has_cells) == false then return false, {} end
   local first = variant[1]
   if first[2] == "answer" and fields.is_empty(record[first[1]]) then return false, nil, first[1] end
   return true

@@ -86,11 +86,12 @@ local function build(records, options, origin)
   if native.options.plan then return planned(o) end
   if not o.tokenizer then strict.fail("data.load: option 'tokenizer' is missing; pass model.tokenizer") end
   local function say(line) if not o.quiet and not native.options.quiet then print(line) end end
-  if #records == 0 then strict.fail("data.load: there are no records") end
+  if #records == 0 then reading.fail_empty(records, nil, o, origin) end
   local count = math.min(o.limit or #records, native.options.smoke and 8 or #records, #records)
   local format, name = format_of(o, records, count, origin, say)
   local context = chat_context(o, name)
   local bos, eos, endless = samples.borders(o, formats.own_end[name], context.is_own)
+  context.has_cells = origin ~= nil and reading.has_cells(origin.path)
   context.eos_text = eos and o.tokenizer.eos_token or ""
   local how = { tokenizer = o.tokenizer, bos = bos, eos = eos,
     literal = o.literal and not formats.own_end[name], train_on_source = o.train_on_source,
@@ -100,7 +101,7 @@ local function build(records, options, origin)
   local counts, numbers, unread = reading.append(list, records, count, { format = format, name = name, how = how,
     context = context, origin = origin, skip_invalid = o.skip_invalid, leave_out_long = o.too_long == "leave_out" })
   if name == "text" then list = list:windows(o.max_length or 1024) end
-  if #list == 0 then reading.fail_empty(records, counts, o) end
+  if #list == 0 then reading.fail_empty(records, counts, o, origin) end
   local set = dataset.new(list, o.tokenizer, counts, name ~= "text" and { numbers = numbers, origin = origin } or nil)
   local not_read = name and reading.unread_line(name, unread)
   if not_read then say(not_read) end

@@ -16,6 +16,12 @@ function reading.place(origin, number)
   return line and ("record %d (%s:%d)"):format(number, origin.path, line) or ("record %d"):format(number)
 end
 
+--- Whether the records of a file are rows of cells, which are all texts.
+function reading.has_cells(path)
+  local ending = path:lower():match "%.([^./]*)$"
+  return ending == "csv" or ending == "tsv"
+end
+
 local spans_are = "a list of spans such as { { text = prompt }, { text = answer, train = true } }"
 
 --- `place()` names the record.
@@ -120,9 +126,10 @@ function reading.left_out(counts)
   return ("left out %d of %d records: %s"):format(total, counts.records, table.concat(parts, ", "))
 end
 
---- Why nothing is left to train on, and what to do.
-function reading.fail_empty(records, counts, o)
-  if #records == 0 then strict.fail("data.load: there are no records") end
+--- Why nothing is left to train on, and what to do; `counts` is nil where there are no records.
+function reading.fail_empty(records, counts, o, origin)
+  local file = origin and origin.path .. ": " or ""
+  if #records == 0 then strict.fail("data.load: %sthere are no records", file) end
   local limit = o.max_length or o.target_max_length
   local more = ""
   if counts.incomplete > 0 and type(records[1]) == "table" then
@@ -133,7 +140,8 @@ function reading.fail_empty(records, counts, o)
     more = more .. ("; max_length = %s cuts the answers off: raise it, the longest sample has %d tokens"):format(
       tostring(limit), counts.longest)
   end
-  strict.fail("data.load: nothing to train on: %s%s", reading.left_out(counts) or "no record has two tokens", more)
+  local why = reading.left_out(counts) or "no record has two tokens"
+  strict.fail("data.load: %snothing to train on: %s%s", file, why, more)
 end
 
 --- The line that names fields nobody read; nil when there are none.
