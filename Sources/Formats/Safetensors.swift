@@ -116,6 +116,10 @@ package final class SafetensorsFile: Sendable {
         path: path, field: "shape of \(name)", value: value["shape"]?.text() ?? "absent",
         expected: "a list of sizes")
     }
+    guard shape.count <= Shape.maximumRank else {
+      throw .badField(
+        path: path, field: "shape of \(name)", value: "\(shape)", expected: "at most \(Shape.maximumRank) dimensions")
+    }
     guard let offsets = value["data_offsets"]?.array, offsets.count == 2, let begin = offsets[0].int,
       let end = offsets[1].int, begin >= 0, begin <= end
     else {
@@ -133,9 +137,10 @@ package final class SafetensorsFile: Sendable {
       size = product
     }
     if shape.contains(0) {
-      guard shape.allSatisfy({ $0 <= emptyExtentLimit }) else {
+      guard shape.allSatisfy({ $0 <= emptyExtentLimit }), size / type.byteCount <= Shape.maximumElementCount else {
         throw .badField(
-          path: path, field: "shape of \(name)", value: "\(shape)", expected: "sizes up to 2^31 beside a size of 0")
+          path: path, field: "shape of \(name)", value: "\(shape)",
+          expected: "sizes up to 2^31, and a product up to 2^46, beside a size of 0")
       }
       size = 0
     }

@@ -3,12 +3,15 @@ package enum Shape {
   /// More elements than this are refused; it keeps every byte count far inside 64 bits.
   package static let maximumElementCount = 1 << 46
 
+  /// More dimensions than this are refused.
+  package static let maximumRank = 8
+
   /// The product of the dimensions. Those that are not 0 have no larger product than `maximumElementCount` either, so
   /// that strides and the counts of a part of the dimensions never overflow, whether or not there are elements.
   /// - Throws: `badShape` for a negative dimension, more than eight of them, or an absurd product.
   package static func elementCount(_ shape: [Int], operation: String) throws -> Int {
-    guard shape.count <= 8 else {
-      throw TensorError.badShape(operation: operation, shape: shape, problem: .tooManyDimensions(limit: 8))
+    guard shape.count <= maximumRank else {
+      throw TensorError.badShape(operation: operation, shape: shape, problem: .tooManyDimensions(limit: maximumRank))
     }
     var (count, extent) = (1, 1)
     for dimension in shape {

@@ -14,9 +14,16 @@ import Testing
     return try SafetensorsFile(path: path)
   }
 
+  /// No tensor of the engine has more, and an error about the tensor would not name the file.
+  @Test func moreThanEightDimensionsAreRefused() throws {
+    #expect(try open("[0, 1, 1, 1, 1, 1, 1, 1]").entries[0].shape.count == 8)
+    let error = #expect(throws: FormatError.self) { try open("[0, 1, 1, 1, 1, 1, 1, 1, 1]") }
+    #expect(error?.description.contains("shape of t is [0, 1, 1, 1, 1, 1, 1, 1, 1], expected at most 8") ?? false)
+  }
+
   @Test func hugeSizesAreRefused() throws {
     #expect(try open("[0, 7]").entries[0].byteCount == 0)
-    for shape in ["[2305843009213693951, 0]", "[0, 4294967296]", "[0, 2147483649]"] {
+    for shape in ["[2305843009213693951, 0]", "[0, 4294967296]", "[0, 2147483649]", "[0, 2147483648, 65536]"] {
       let error = #expect(throws: FormatError.self) { try open(shape) }
       #expect(error?.description.contains("shape of t") ?? false)
     }

@@ -9,6 +9,7 @@ t.test("numbers read well", function()
   t.equal({ format.bytes(0.4), format.bytes(512.3) }, { "0 B", "512 B" })
   t.equal({ format.bytes(512), format.bytes(1536), format.bytes(5 << 30) }, { "512 B", "1.50 KiB", "5.00 GiB" })
   t.equal({ format.seconds(65.4), format.seconds(3725) }, { "1:05", "1:02:05" })
+  t.equal(format.seconds(3600 * 2.0 ^ 70), "1180591620717411303424:00:00")
   t.equal({ format.count(999), format.count(39976960), format.count(6.7e9) }, { "999", "40.0 M", "6.70 G" })
 end)
 

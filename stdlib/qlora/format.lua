@@ -19,7 +19,8 @@ end
 function format.seconds(seconds)
   local whole = math.floor(seconds + 0.5)
   local h, m, s = whole // 3600, whole // 60 % 60, whole % 60
-  return h > 0 and ("%d:%02d:%02d"):format(h, m, s) or ("%d:%02d"):format(m, s)
+  -- A file may say more seconds than an integer holds.
+  return h > 0 and ("%.0f:%02.0f:%02.0f"):format(h, m, s) or ("%.0f:%02.0f"):format(m, s)
 end
 
 --- A number in decimal thousands with three significant digits.
