@@ -36,12 +36,12 @@ extension Engine {
       NativeFunction(
         "save_adapter",
         "Writes the adapters as PEFT does, reads them back and compares the logits of a few tokens. In an existing "
-          + "directory an older adapter is replaced, everything else stays. Returns, and prints as a warning, what vLLM "
+          + "directory an older adapter is replaced, everything else stays; --smoke saves in DIRECTORY-smoke. Returns, and prints as a warning, what vLLM "
           + "and llama.cpp's converter would scale wrongly.",
         [directory], returns: "string|nil",
         errors: "when there are no adapters, the directory is a file, or the files read back give other logits"
       ) { call in
-        let (model, path) = (try self.model(call), try call.string("directory"))
+        let (model, path) = (try self.model(call), self.placeToSave(folder: try call.string("directory")))
         try PEFTFiles.save(model, directory: path)
         let apart = try PEFTFiles.modulesScaledApart(model)
         guard let first = apart.first else { return [.nil] }
@@ -62,9 +62,8 @@ extension Engine {
         ], returns: "integer", errors: "when the files do not fit the model"
       ) { call in
         let trainable = call.options("options").bool("trainable") ?? false
-        return [
-          .integer(try PEFTFiles.load(try call.string("directory"), into: try self.model(call), trainable: trainable))
-        ]
+        let path = self.placeToRead(folder: try call.string("directory"))
+        return [.integer(try PEFTFiles.load(path, into: try self.model(call), trainable: trainable))]
       },
       NativeFunction(
         "merge", "Adds the adapters into the weights, which become dense; the adapters are removed.", []
@@ -76,12 +75,12 @@ extension Engine {
         "save",
         "Writes config.json, model.safetensors (bf16), and the tokenizer and generation settings that the model came "
           + "with, reads them back and compares. In an existing directory an older model is replaced, everything else "
-          + "stays. Inside model:without_adapters it saves the base alone.",
+          + "stays; --smoke saves in DIRECTORY-smoke. Inside model:without_adapters it saves the base alone.",
         [directory],
         errors: "when adapters are attached (merge them or save them apart), or the directory is a file, or holds an "
-          + "adapter or weights of another form"
+          + "adapter or weights of another form, or a tokenizer where the model has none"
       ) { call in
-        try self.model(call).save(directory: try call.string("directory"))
+        try self.model(call).save(directory: self.placeToSave(folder: try call.string("directory")))
         return []
       },
     ]

@@ -89,7 +89,7 @@ extension Engine {
           returns: "table<string, Tensor>"
         ) {
           call in
-          let file = try SafetensorsFile(path: try call.string("path"))
+          let file = try SafetensorsFile(path: self.placeToRead(file: try call.string("path")))
           let table = call.state.newTable()
           for entry in file.entries {
             guard let dtype = entry.type.dtype else {
@@ -115,7 +115,7 @@ extension Engine {
               try tensor.contiguous().withHostBytes { try sink($0) }
             }
           }
-          try SafetensorsWriter.write(path: try call.string("path"), items)
+          try SafetensorsWriter.write(path: self.placeToSave(file: try call.string("path")), items)
           return []
         },
         NativeFunction(
