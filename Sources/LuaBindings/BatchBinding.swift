@@ -5,9 +5,24 @@ import Models
 package final class BatchObject: LuaObject {
   package static var luaClassName: String { "Batch" }
   let part: MicroBatch
+  /// The samples of its sequences, numbered from 1, and what words an error about one of them.
+  private let numbers: [Int]
+  private let explain: LuaFunction?
   var batch: Batch { part.batch }
 
-  init(_ part: MicroBatch) { self.part = part }
+  init(_ part: MicroBatch, numbers: [Int] = [], explain: LuaFunction? = nil) {
+    self.part = part
+    self.numbers = numbers
+    self.explain = explain
+  }
+
+  /// What the data set says of the first sample that is longer than a model reads; nil for a batch of no data set.
+  fileprivate func tooLong(limit: Int) throws -> String? {
+    for (number, (start, end)) in zip(numbers, zip(batch.segments, batch.segments.dropFirst())) where end - start > limit {
+      return try explain?.call([.integer(number), .integer(Int(end - start)), .integer(limit)]).first?.asString
+    }
+    return nil
+  }
 }
 
 extension Samples: LuaObject {
@@ -35,6 +50,14 @@ extension Engine {
         number("tokens", "tokens in all") { $0.tokenCount },
         number("trained", "targets that count in the loss") { $0.trainedTokenCount },
       ], methods: [])
+  }
+
+  /// What is computed of a batch; an error about a sample that is too long names it.
+  func compute<R>(_ object: BatchObject, _ call: Call, _ body: (MicroBatch) throws -> R) throws -> R {
+    do { return try body(object.part) } catch ModelError.tooLong(let tokens, let limit) {
+      guard let text = try object.tooLong(limit: limit) else { throw ModelError.tooLong(tokens: tokens, limit: limit) }
+      throw BindingError.invalid(function: call.function, message: text)
+    }
   }
 
   func makeBatch(_ call: Call) throws -> BatchObject {
@@ -75,6 +98,8 @@ extension Engine {
     }
     let which = Parameter("numbers", .table, "list of sample numbers, from 1")
     let number = Parameter("number", .count, "of the sample, from 1")
+    let explain = Parameter(
+      "explain", .function, optional: true, "words an error: explain(number, tokens, limit) for a sample too long")
     return NativeClass(
       "Samples",
       "Tokenized samples, packed: four bytes a token, and the ranges that are trained. Recipes use data sets.",
@@ -111,6 +136,10 @@ extension Engine {
           let samples = try samples(call)
           return [.integer(try samples.trainedTargets(try self.sampleIndex(try call.int("number"), samples, call)))]
         },
+        NativeFunction("length", "The tokens of a sample.", [number], returns: "integer") { call in
+          let samples = try samples(call)
+          return [.integer(try samples.length(try self.sampleIndex(try call.int("number"), samples, call)))]
+        },
         NativeFunction("lengths", "The tokens of each sample.", returns: "integer[]") { call in
           [.table(call.state.list(try samples(call).lengths.map { .integer($0) }))]
         },
@@ -132,8 +161,11 @@ extension Engine {
         ) { call in
           [.object(try samples(call).windows(try call.int("length")))]
         },
-        NativeFunction("batch", "The samples of a list of numbers as one batch.", [which], returns: "Batch") { call in
-          [.object(BatchObject(MicroBatch(try samples(call).batch(try numbers(call)))))]
+        NativeFunction("batch", "The samples of a list of numbers as one batch.", [which, explain], returns: "Batch") {
+          call in
+          let chosen = try numbers(call)
+          let part = MicroBatch(try samples(call).batch(chosen))
+          return [.object(BatchObject(part, numbers: chosen.map { $0 + 1 }, explain: call["explain"].asFunction))]
         },
         NativeFunction(
           "micro_batches",
@@ -142,11 +174,18 @@ extension Engine {
           [
             which, Parameter("size", .count, "most samples of a part"),
             Parameter("step", .whole(MaskNumber.steps), "keys the dropout masks, with the number of the part"),
+            explain,
           ], returns: "Batch[]"
         ) { call in
-          let parts = try samples(call).microBatches(
-            try numbers(call), size: try call.int("size"), step: try call.int("step"))
-          return [.table(call.state.list(parts.map { .object(BatchObject($0)) }))]
+          let (chosen, size) = (try numbers(call), try call.int("size"))
+          let parts = try samples(call).microBatches(chosen, size: size, step: try call.int("step"))
+          var rest = chosen.map { $0 + 1 }[...]
+          let objects = parts.map { part in
+            let own = Array(rest.prefix(size))
+            rest = rest.dropFirst(own.count)
+            return LuaValue.object(BatchObject(part, numbers: own, explain: call["explain"].asFunction))
+          }
+          return [.table(call.state.list(objects))]
         },
       ],
       metamethods: [

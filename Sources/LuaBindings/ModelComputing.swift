@@ -10,7 +10,7 @@ extension Engine {
     if call[name].asString != nil {
       guard let tokenizer = try model(call).tokenizer else { throw ModelError.noTokenizer(path: try model(call).path) }
       return try tokenizer.encode(
-        try call.text(name), special: special, literal: false, continues: false, reserve: backend.memory.require)
+        try call.text(name), special: special, literal: false, continues: false, reserve: reserveForText)
     }
     guard let list = call[name].asTable?.integers() else {
       throw call.invalid("text or a list of token ids expected, got \(call[name].typeName)")
@@ -33,17 +33,20 @@ extension Engine {
         [Parameter("batch", .object("Batch"), "what qlora.data.batch { row, … } or data:steps makes")],
         returns: "Tensor"
       ) { call in
-        let part = try call.object("batch", as: BatchObject.self).part
-        return [self.value(try self.model(call).loss(part), call.state)]
+        let model = try self.model(call)
+        let loss = try self.compute(try call.object("batch", as: BatchObject.self), call) { try model.loss($0) }
+        return [self.value(loss, call.state)]
       },
       NativeFunction(
         "nll", "Summed negative log-likelihood of the trained targets and their number; nothing is recorded.",
         [Parameter("batch", .object("Batch"), "from qlora.data.batch")], returns: "number, integer"
       ) { call in
-        let batch = try call.object("batch", as: BatchObject.self).batch
-        let count = batch.trainedTokenCount
+        let (object, model) = (try call.object("batch", as: BatchObject.self), try self.model(call))
+        let count = object.batch.trainedTokenCount
         guard count > 0 else { return [.number(0), .integer(0)] }
-        let mean = try GradientMode.disabled { try self.model(call).loss(batch, isTraining: false).item() }
+        let mean = try self.compute(object, call) { part in
+          try GradientMode.disabled { try model.loss(part.batch, isTraining: false).item() }
+        }
         return [.number(mean * Double(count)), .integer(count)]
       },
       NativeFunction(

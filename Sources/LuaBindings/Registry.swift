@@ -1,4 +1,5 @@
 import LuaRuntime
+import Tensors
 
 // The bound API is data: each native function is declared once, and argument checks, help texts, the reference and the
 // annotations for editors are made from that declaration.
@@ -136,6 +137,8 @@ package enum BindingError: Error, CustomStringConvertible {
   /// A dimension that a tensor of `rank` dimensions does not have, as the program gave it.
   case badDimension(operation: String, dimension: Int, rank: Int)
   case invalid(function: String, message: String)
+  /// The memory that encoding a long text takes.
+  case noMemoryForText(TensorError)
 
   package var description: String {
     switch self {
@@ -167,6 +170,8 @@ package enum BindingError: Error, CustomStringConvertible {
       "\(operation): dimension \(dimension) does not exist, the tensor has \(rank)"
     case .invalid(let function, let message):
       "\(function): \(message)"
+    case .noMemoryForText(let error):
+      "\(error) (--memory, or the machine's); encode a long text in parts, or drop what is not needed"
     }
   }
 

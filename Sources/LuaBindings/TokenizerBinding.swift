@@ -1,4 +1,5 @@
 import LuaRuntime
+import Tensors
 import Tokenizers
 
 extension Tokenizer: LuaObject {
@@ -6,6 +7,13 @@ extension Tokenizer: LuaObject {
 }
 
 extension Engine {
+  /// Asks for memory to encode a text in, where what helps training does not help.
+  func reserveForText(_ byteCount: Int) throws {
+    do { try backend.memory.require(byteCount) } catch let error as TensorError {
+      throw BindingError.noMemoryForText(error)
+    }
+  }
+
   var tokenizerClass: NativeClass {
     func id(_ name: String, _ doc: String, _ get: @escaping (Tokenizer) -> Int32?) -> NativeProperty {
       NativeProperty(name, "integer|nil", doc) { _, object in
@@ -49,7 +57,7 @@ extension Engine {
           let ids = try call.receiver(as: Tokenizer.self).encode(
             try call.text("text"), special: options.bool("special") ?? true,
             literal: options.bool("literal") ?? false,
-            continues: options.bool("continues") ?? false, reserve: self.backend.memory.require)
+            continues: options.bool("continues") ?? false, reserve: self.reserveForText)
           return [.table(call.state.list(ids.map { .integer(Int($0)) }))]
         },
         NativeFunction(
@@ -69,7 +77,7 @@ extension Engine {
           let parts = try call.texts(try call.table("parts"), "parts")
           let flags = call.options("options")["literal"].asTable?.elements.map { $0.asBool ?? false }
           let (ids, ranges) = try call.receiver(as: Tokenizer.self).encode(
-            parts: parts, isLiteral: flags ?? [], reserve: self.backend.memory.require)
+            parts: parts, isLiteral: flags ?? [], reserve: self.reserveForText)
           let list = ranges.map { range in
             LuaValue.table(call.state.list([.integer(range.lowerBound + 1), .integer(range.upperBound)]))
           }

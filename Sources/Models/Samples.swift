@@ -112,6 +112,10 @@ public final class Samples {
     return labels
   }
 
+  /// Tokens of a sample.
+  /// - Throws: `ModelError.noSuchSample`.
+  public func length(_ number: Int) throws -> Int { Int(try entry(number).count) }
+
   /// Tokens of each sample.
   public var lengths: [Int] { entries.map { Int($0.count) } }
 

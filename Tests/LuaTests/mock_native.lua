@@ -75,7 +75,7 @@ function Samples:row(i)
   end
   return sample.ids, labels
 end
-function Samples:batch(numbers, options)
+function Samples:batch(numbers, _, options)
   local rows = {}
   for i, number in ipairs(numbers) do
     local ids, labels = self:row(number)
@@ -84,6 +84,7 @@ function Samples:batch(numbers, options)
   return native.batch(rows, options)
 end
 function Samples:trained(i) return self:batch({ i }).trained end
+function Samples:length(i) return #self.list[i].ids end
 function Samples:append(ids, trained, dropped)
   self.list[#self.list + 1] = { ids = ids, trained = trained, dropped = dropped or 0 }
   local targets = self:trained(#self.list)
@@ -122,7 +123,7 @@ end
 function Samples:micro_batches(numbers, size, step)
   local denominator, parts = self:batch(numbers).trained, {}
   for from = 1, #numbers, size do
-    parts[#parts + 1] = self:batch(table.move(numbers, from, math.min(from + size - 1, #numbers), 1, {}),
+    parts[#parts + 1] = self:batch(table.move(numbers, from, math.min(from + size - 1, #numbers), 1, {}), nil,
       { denominator = denominator, step = step, micro = #parts + 1 })
   end
   return parts

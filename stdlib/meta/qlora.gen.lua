@@ -139,7 +139,7 @@ function Model:attach_lora(list) end
 ---@return integer
 function Model:remove_adapters() end
 
----Writes the adapters as PEFT does, reads them back and compares the logits of a few tokens. In an existing directory an older adapter is replaced, everything else stays. Returns, and prints as a warning, what vLLM and llama.cpp's converter would scale wrongly.
+---Writes the adapters as PEFT does, reads them back and compares the logits of a few tokens. In an existing directory an older adapter is replaced, everything else stays; --smoke saves in DIRECTORY-smoke. Returns, and prints as a warning, what vLLM and llama.cpp's converter would scale wrongly.
 ---@param directory string path of the adapter's directory
 ---@return string|nil
 function Model:save_adapter(directory) end
@@ -156,7 +156,7 @@ function Model:add_adapter(directory, options) end
 ---Adds the adapters into the weights, which become dense; the adapters are removed.
 function Model:merge() end
 
----Writes config.json, model.safetensors (bf16), and the tokenizer and generation settings that the model came with, reads them back and compares. In an existing directory an older model is replaced, everything else stays. Inside model:without_adapters it saves the base alone.
+---Writes config.json, model.safetensors (bf16), and the tokenizer and generation settings that the model came with, reads them back and compares. In an existing directory an older model is replaced, everything else stays; --smoke saves in DIRECTORY-smoke. Inside model:without_adapters it saves the base alone.
 ---@param directory string path of the adapter's directory
 function Model:save(directory) end
 
@@ -889,6 +889,11 @@ function Samples:row(number) end
 ---@return integer
 function Samples:trained(number) end
 
+---The tokens of a sample.
+---@param number integer of the sample, from 1
+---@return integer
+function Samples:length(number) end
+
 ---The tokens of each sample.
 ---@return integer[]
 function Samples:lengths() end
@@ -909,15 +914,17 @@ function Samples:windows(length) end
 
 ---The samples of a list of numbers as one batch.
 ---@param numbers table list of sample numbers, from 1
+---@param explain? function words an error: explain(number, tokens, limit) for a sample too long
 ---@return Batch
-function Samples:batch(numbers) end
+function Samples:batch(numbers, explain) end
 
 ---A step over the samples of a list of numbers, in parts whose losses add up to the mean over all its trained targets.
 ---@param numbers table list of sample numbers, from 1
 ---@param size integer most samples of a part
 ---@param step integer keys the dropout masks, with the number of the part (at least 0 and at most 4294967295)
+---@param explain? function words an error: explain(number, tokens, limit) for a sample too long
 ---@return Batch[]
-function Samples:micro_batches(numbers, size, step) end
+function Samples:micro_batches(numbers, size, step, explain) end
 
 ---Releases what the object holds at once, ahead of the collector.
 function Samples:free() end

@@ -44,21 +44,25 @@ function checks.gradients(model)
   end
 end
 
+--- What is wrong with a sample that is longer than the model reads; `place` names it, `more` tells of others.
+function checks.too_long(place, tokens, limit, more)
+  return ("%s has %d tokens, but the model reads at most %d%s; load the data with max_length = %d, which cuts longer "
+    .. "samples, or with too_long = \"leave_out\" beside it, which leaves them out"):format(place, tokens, limit,
+    more or "", limit)
+end
+
 --- Samples longer than the model reads, found before the first step. `what` is the function that was called.
 function checks.lengths(model, data, what)
   local limit = model.config.max_position_embeddings
   local samples = type(data) == "table" and rawget(data, "samples")
   if not limit or not samples then return end
-  local count, first, longest = 0, nil, 0
-  for i, length in ipairs(samples:lengths()) do
+  local count, first, longest, lengths = 0, nil, 0, samples:lengths()
+  for i, length in ipairs(lengths) do
     if length > limit then count, first, longest = count + 1, first or i, math.max(longest, length) end
   end
   if count == 0 then return end
-  local lengths = samples:lengths()
-  strict.fail("%s: %s has %d tokens, but the model reads at most %d%s; load the data with max_length = %d, which cuts "
-    .. "longer samples, or with too_long = \"leave_out\" beside it, which leaves them out", what, data:where(first),
-    lengths[first], limit, count > 1 and ("; %d samples are longer, the longest has %d"):format(count, longest) or "",
-    limit)
+  local more = count > 1 and ("; %d samples are longer, the longest has %d"):format(count, longest) or ""
+  strict.fail("%s: %s", what, checks.too_long(data:where(first), lengths[first], limit, more))
 end
 
 local is_finite, named = strict.is_finite, strict.show

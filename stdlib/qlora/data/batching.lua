@@ -91,7 +91,7 @@ function batching.steps(data, options)
     step = step + 1
     if step > last then return nil end
     local numbers = sample(step)
-    return step, data.samples:micro_batches(numbers, o.micro_batch, step), numbers
+    return step, data.samples:micro_batches(numbers, o.micro_batch, step, data.explain), numbers
   end
 end
 

@@ -1,5 +1,6 @@
 --- Data sets: token samples with a mask of what is trained, and where each came from.
 local native = require "qlora.native"
+local checks = require "qlora.checks"
 local batching = require "qlora.data.batching"
 local random = require "qlora.data.random"
 local reading = require "qlora.data.reading"
@@ -30,32 +31,40 @@ end
 
 local dataset = {}
 
+--- Names a sample and the record that it was made of.
+local function place(source, i)
+  local number = source and source.numbers[i]
+  if not number then return ("sample %d"):format(i) end
+  local line = source.origin and source.origin.lines and source.origin.lines[number]
+  return ("sample %d (record %d%s)"):format(i, number, line and (", %s:%d"):format(source.origin.path, line) or "")
+end
+
 --- Counts of a data set that is all there.
 dataset.nothing_left_out = { incomplete = 0, untrained = 0, invalid = 0, too_long = 0, records = 0 }
 
 --- `source` = { numbers = of the record of each sample, origin = where records were read }; nil for text, whose windows
 --- have no record.
 function dataset.new(list, tokenizer, counts, source)
-  return setmetatable({ samples = list, tokenizer = tokenizer, counts = counts, source = source }, Dataset)
+  -- A batch keeps this function, and must not keep the data set with it.
+  local function explain(number, tokens, limit)
+    return checks.too_long(place(source, number), tokens, limit)
+  end
+  return setmetatable({ samples = list, tokenizer = tokenizer, counts = counts, source = source, explain = explain },
+    Dataset)
 end
 
 --- The number of tokens of a sample.
 --- @param i integer number of the sample, from 1
 --- @return integer its tokens
+--- @throws when there is no such sample
 --- @example assert(data:length(1) == #data[1].ids)
-function Dataset:length(i) return self.samples:lengths()[i] end
+function Dataset:length(i) return self.samples:length(i) end
 
 --- Names a sample and the record that it was made of.
 --- @param i integer number of the sample, from 1
 --- @return string such as "sample 7 (record 9, train.jsonl:12)"
 --- @example assert(data:where(2):find "facts.jsonl:2")
-function Dataset:where(i)
-  local source = rawget(self, "source")
-  local number = source and source.numbers[i]
-  if not number then return ("sample %d"):format(i) end
-  local line = source.origin and source.origin.lines and source.origin.lines[number]
-  return ("sample %d (record %d%s)"):format(i, number, line and (", %s:%d"):format(source.origin.path, line) or "")
-end
+function Dataset:where(i) return place(rawget(self, "source"), i) end
 
 Dataset.steps = batching.steps
 
@@ -64,7 +73,7 @@ Dataset.steps = batching.steps
 --- @return Batch the batch
 --- @throws when there is no such sample
 --- @example assert(data:batch({ 1, 2 }).rows == 2)
-function Dataset:batch(numbers) return self.samples:batch(numbers) end
+function Dataset:batch(numbers) return self.samples:batch(numbers, self.explain) end
 
 --- Counts of the data set.
 --- @return table samples, tokens, trained, longest, mean, truncated; records, and how many were left out: incomplete

@@ -193,6 +193,7 @@ assert(samples:append({ 5, 6, 7 }, { { 2, 3 } }) == 2)]],
 local ids, labels = data.samples:row(1)
 assert(#ids == #labels)]],
   ["Samples:trained"] = "assert(data.samples:trained(1) > 0)",
+  ["Samples:length"] = "assert(data.samples:length(1) == data.samples:lengths()[1])",
   ["Samples:lengths"] = "assert(#data.samples:lengths() == #data)",
   ["Samples:stats"] = "assert(data.samples:stats().tokens > 0)",
   ["Samples:select"] = "assert(#data.samples:select({ 3, 1 }) == 2)",
