@@ -12,22 +12,28 @@ extension DecoderSpec {
   static func readWithNotices(path: String) throws(FormatError) -> (spec: DecoderSpec, said: [String]) {
     let file = FileSystem.isDirectory(path) ? path + "/config.json" : path
     let json = try JSON.read(path: file)
-    let spec = try DecoderSpec(json: json, path: file)
-    guard let family = Families.named(spec.modelType) else { return (spec, []) }
-    return (spec, try ConfigFields(json: json, path: file).check(family))
+    var said: [String] = []
+    let spec = try DecoderSpec(json: json, path: file, said: &said)
+    return (spec, said)
   }
 
   /// Interprets a Hugging Face config of transformers 4 or 5; absent fields have the defaults of transformers.
   /// `path` is named in errors.
   /// - Throws: `unsupportedModel`, `badField`.
   public init(json: JSON, path: String) throws(FormatError) {
+    var said: [String] = []
+    try self.init(json: json, path: path, said: &said)
+  }
+
+  /// `said` gets what is to be said about the file.
+  private init(json: JSON, path: String, said: inout [String]) throws(FormatError) {
     let fields = ConfigFields(json: json, path: path)
     guard let typeName = json["model_type"]?.string, let family = Families.named(typeName) else {
       throw .unsupportedModel(
         path: path, field: "model_type", value: json["model_type"]?.text() ?? "absent",
         supported: Families.all.map { $0.modelType })
     }
-    try fields.check(family)
+    said = try fields.check(family)
     let defaults = family.defaults
     let heads = try fields.required("num_attention_heads")
     let hidden = try fields.required("hidden_size")
