@@ -1,5 +1,6 @@
 import Glibc
 import Tensors
+import Tokenizers
 
 extension Double {
   static func exponential(_ x: Double) -> Double { exp(x) }
@@ -89,13 +90,12 @@ extension LanguageModel {
     guard let tokenizer else { throw ModelError.noTokenizer(path: path) }
     var inner = options
     inner.vocabularyLimit = min(options.vocabularyLimit ?? .max, tokenizer.vocabularySize)
-    var produced: [Int32] = []
     if !options.stopTexts.isEmpty {
+      var grown = try GrowingText(after: prompt, tokenizer)
       inner.onToken = { token in
-        produced.append(token)
         if let onToken = options.onToken, try !onToken(token) { return false }
-        let text = try tokenizer.decode(produced, after: prompt)
-        return !options.stopTexts.contains { text.contains($0) }
+        try grown.append(token)
+        return !grown.contains(options.stopTexts)
       }
     }
     let (kept, text) = try tokenizer.joined(prompt, try generate(prompt, inner))

@@ -25,12 +25,61 @@ indirect enum Decoder: Sendable {
     }
   }
 
+  /// - Parameters:
+  ///   - tokens: their spellings.
+  ///   - continues: whether text stands in front of theirs.
+  /// - Returns: texts, to be laid end to end.
   /// - Throws: `regexMatch`; `grows` for a text that becomes much longer than its tokens.
-  func apply(_ tokens: [[UInt8]]) throws(TokenizerError) -> [[UInt8]] {
-    try apply(tokens, GrowthLimit(of: tokens.reduce(0) { $0 + $1.count }, part: "decoder"))
+  func apply(_ tokens: [[UInt8]], continues: Bool = false) throws(TokenizerError) -> [[UInt8]] {
+    let limit = GrowthLimit(of: tokens.reduce(0) { $0 + $1.count }, part: "decoder")
+    var (tokens, isJoined) = (tokens, false)
+    for step in steps {
+      tokens = try step.apply(tokens, limit, continues: continues, isJoined: isJoined)
+      isJoined = isJoined || step.joins
+    }
+    return tokens
   }
 
-  private func apply(_ tokens: [[UInt8]], _ limit: GrowthLimit) throws(TokenizerError) -> [[UInt8]] {
+  /// The steps one after the other, without sequences.
+  private var steps: [Decoder] {
+    if case .sequence(let steps) = self { return steps.flatMap(\.steps) }
+    return [self]
+  }
+
+  /// Whether one text is left of all tokens.
+  private var joins: Bool {
+    switch self {
+    case .byteLevel, .fuse: true
+    default: false
+    }
+  }
+
+  /// Whether the text of a token and of those behind it is the same whatever text stands in front. What a step does to
+  /// the text of all tokens may depend on everything, but for the beginning of that text, which is not theirs.
+  /// - Throws: as `apply`.
+  func beginsAnew(_ token: [UInt8]) throws(TokenizerError) -> Bool {
+    var (token, isJoined) = (token, false)
+    for step in steps {
+      switch step {
+      case .byteLevel:
+        let first = (ByteLevel.decode(token) ?? token).first
+        guard !isJoined, let first, first & 0xC0 != 0x80 else { return false }
+      case .byteFallback: if isJoined || Decoder.byteToken(token) != nil { return false }
+      case .fuse, .sequence: break
+      case .strip(_, _, let stop) where isJoined: if stop > 0 { return false }
+      case .replace, .strip, .metaspace:
+        if isJoined { return false }
+        let limit = GrowthLimit(of: token.count, part: "decoder")
+        token = Array(try step.apply([token], limit, continues: true, isJoined: false).joined())
+      }
+      isJoined = isJoined || step.joins
+    }
+    return true
+  }
+
+  private func apply(
+    _ tokens: [[UInt8]], _ limit: GrowthLimit, continues: Bool, isJoined: Bool
+  ) throws(TokenizerError) -> [[UInt8]] {
     switch self {
     case .byteLevel:
       var bytes: [UInt8] = []
@@ -52,7 +101,8 @@ indirect enum Decoder: Sendable {
     case .strip(let content, let start, let stop):
       return tokens.map { token in
         var from = 0, to = token.count
-        for _ in 0..<start {
+        // What was stripped from the beginning of the text is not stripped again further on.
+        for _ in 0..<(isJoined && continues ? 0 : start) {
           guard from + content.count <= to, token[from..<from + content.count].elementsEqual(content) else { break }
           from += content.count
         }
@@ -64,12 +114,9 @@ indirect enum Decoder: Sendable {
       }
     case .metaspace(let metaspace):
       var out: [[UInt8]] = []
-      for (i, token) in tokens.enumerated() { out.append(try metaspace.unmark(token, isFirst: i == 0)) }
+      for (i, token) in tokens.enumerated() { out.append(try metaspace.unmark(token, isFirst: i == 0 && !continues)) }
       return out
-    case .sequence(let steps):
-      var tokens = tokens
-      for step in steps { tokens = try step.apply(tokens, limit) }
-      return tokens
+    case .sequence: return tokens
     }
   }
 

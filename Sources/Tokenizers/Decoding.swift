@@ -8,6 +8,11 @@ extension Tokenizer {
   /// - Throws: `TokenizerError.idOutOfRange` for an id outside 0..<`vocabularySize`; `TokenizerError.regexMatch`;
   ///   `TokenizerError.grows`.
   public func decode(_ ids: [Int32], skipSpecial: Bool = false) throws -> String {
+    try text(ids, skipSpecial: skipSpecial, continues: false)
+  }
+
+  /// The same, where `continues` says that text stands in front of that of the ids; the first of them must begin anew.
+  func text(_ ids: [Int32], skipSpecial: Bool = false, continues: Bool) throws -> String {
     var tokens: [[UInt8]] = []
     tokens.reserveCapacity(ids.count)
     for id in ids {
@@ -18,7 +23,13 @@ extension Tokenizer {
       tokens.append(Array(spelling.utf8))
     }
     guard let decoder else { return String(decoding: Array(tokens.joined(separator: [0x20])), as: UTF8.self) }
-    return String(decoding: Array(try decoder.apply(tokens).joined()), as: UTF8.self)
+    return String(decoding: Array(try decoder.apply(tokens, continues: continues).joined()), as: UTF8.self)
+  }
+
+  /// Whether the text of an id and of those behind it is the same whatever text stands in front.
+  func beginsAnew(_ id: Int32) -> Bool {
+    guard let decoder, id >= 0, Int(id) < spellings.count, let spelling = spellings[Int(id)] else { return false }
+    return (try? decoder.beginsAnew(Array(spelling.utf8))) ?? false
   }
 
   /// The text that ids add to that of the ids before them: both are decoded together and the earlier text is cut off, so
