@@ -18,7 +18,8 @@ package final class BatchObject: LuaObject {
 
   /// What the data set says of the first sample that is longer than a model reads; nil for a batch of no data set.
   fileprivate func tooLong(limit: Int) throws -> String? {
-    for (number, (start, end)) in zip(numbers, zip(batch.segments, batch.segments.dropFirst())) where end - start > limit {
+    for (number, (start, end)) in zip(numbers, zip(batch.segments, batch.segments.dropFirst()))
+    where end - start > limit {
       return try explain?.call([.integer(number), .integer(Int(end - start)), .integer(limit)]).first?.asString
     }
     return nil

@@ -20,7 +20,7 @@ import Testing
   private func contents(_ folder: URL) throws -> [String: Data] {
     var found: [String: Data] = [:]
     for case let name as String in FileManager.default.enumerator(atPath: folder.path) ?? .init() {
-      if let data = FileManager.default.contents(atPath: folder.appendingPathComponent(name).path) { found[name] = data }
+      found[name] = FileManager.default.contents(atPath: folder.appendingPathComponent(name).path)
     }
     return found
   }
