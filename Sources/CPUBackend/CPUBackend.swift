@@ -43,6 +43,8 @@ public final class CPUBackend: RehearsalBackend, @unchecked Sendable {
 
   /// The name of the instruction set, such as "avx2".
   public var kernelName: String { String(describing: instructionSet) }
+  /// Whether the kernels in use multiply pairs of bf16 values.
+  public var multipliesBFloat16: Bool { matmulState.kernels.pairsBF16 }
   /// Whether nothing is computed.
   package var isRehearsal: Bool { pool.isRehearsal }
   /// Threads that compute, the caller among them.

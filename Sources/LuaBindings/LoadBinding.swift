@@ -26,7 +26,9 @@ extension Engine {
                 Parameter("block", .count, default: "64", "elements that share a scale"),
                 Parameter("double_quant", .boolean, default: "true", "quantize the scales too"),
                 Parameter(
-                  "compute", .string, default: "\"bf16\"", choices: ["bf16", "f32"], "element type of activations"),
+                  "compute", .string, default: "\"auto\"", choices: ["auto", "bf16", "f32"],
+                  "element type of activations, and what products round to; auto is f32 where the processor has no bf16 "
+                    + "products, but bf16 with --memory or stream = true"),
                 Parameter(
                   "device", .string, optional: true, "where the model computes; default the first device, \"cpu\""),
                 Parameter(
@@ -150,17 +152,24 @@ extension Engine {
       }
       load.moduleQuantization[module] = .some(try value.asString.map { try fourBitKind($0, call) })
     }
-    if let name = options.string("compute") {
+    let device = try self.device(named: options.string("device"), call)
+    load.streams = options.bool("stream")
+    let name = options.string("compute") ?? "auto"
+    if name == "auto" {
+      load.computeType = LoadOptions.defaultComputeType(
+        on: backend(on: device), limitsMemory: self.options.memoryLimit != nil || load.streams == true)
+    } else {
       guard let dtype = DType(name: name) else {
-        throw call.invalid("compute must be \"bf16\" or \"f32\", got \"\(name)\"")
+        throw call.invalid("compute must be \"auto\", \"bf16\" or \"f32\", got \"\(name)\"")
       }
       load.computeType = dtype
     }
-    let device = try self.device(named: options.string("device"), call)
-    load.streams = options.bool("stream")
     load.smokeTokenizer = resourceRoot + "/models/tiny"
     let model = try ModelLoader(backend: backend(on: device), options: load).load(try call.string("path"))
     model.seed = seed
+    if name == "auto", load.computeType == .f32 {
+      model.notices.append("compute f32: this processor has no bf16 products (\"bf16\" takes less memory)")
+    }
     if let adapter = options.string("adapter"), model.isLoaded, !load.smoke { try PEFTFiles.load(adapter, into: model) }
     remember(model)
     return model

@@ -47,6 +47,15 @@ public struct LoadOptions: Sendable {
 }
 
 extension LoadOptions {
+  /// What to compute in where nothing is said: f32 on a device without bf16 products, unless memory is limited.
+  /// - Parameters:
+  ///   - backend: where the model computes.
+  ///   - limitsMemory: whether the program has a limit on memory, or the base stays on disk: bf16 activations need half.
+  /// - Returns: f32 or bf16.
+  public static func defaultComputeType(on backend: any Backend, limitsMemory: Bool) -> DType {
+    backend.multipliesBFloat16 || limitsMemory ? .bf16 : .f32
+  }
+
   /// Elements that share a scale where weights are quantized while loading.
   public var blockSize: Int { wantedBlockSize ?? 64 }
   /// Whether scales are stored in 8 bits where weights are quantized while loading.

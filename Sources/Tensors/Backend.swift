@@ -24,6 +24,8 @@ public protocol Backend: AnyObject, Sendable {
 
   /// The instructions its kernels were made for, as reports name them.
   var kernelName: String { get }
+  /// Whether products of bf16 values cost less than those of f32: false where their operands are rounded in software.
+  var multipliesBFloat16: Bool { get }
   /// Host threads that compute: 1 where the device has workers of its own.
   var threadCount: Int { get }
   /// Exchanges the threads; results do not depend on their number. Not while an operation runs.

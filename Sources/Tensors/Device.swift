@@ -20,6 +20,8 @@ package struct Device: Sendable {
 extension Backend {
   /// By default the name of the device.
   public var kernelName: String { name }
+  /// True: what computes beside the processor has such products.
+  public var multipliesBFloat16: Bool { true }
   /// 1: the device has workers of its own.
   public var threadCount: Int { 1 }
   /// By default the live bytes of the ledger.
