@@ -29,6 +29,9 @@ extension Engine {
         NativeProperty("name", "string", "where it was read from") { _, object in
           .string((object as? LanguageModel)?.path ?? "")
         },
+        NativeProperty("compute", "string", "\"f32\" or \"bf16\": what it computes in") { _, object in
+          .string((object as? LanguageModel)?.computeType.name ?? "")
+        },
       ],
       methods: treeMethods + computeMethods + adapterMethods + explorationMethods + planMethods,
       metamethods: [

@@ -70,6 +70,7 @@ extension Engine {
     ] {
       table[name] = .integer(value)
     }
+    table["compute"] = .string(model.computeType.name)
     table["checkpointing"] =
       request.checkpointing && request.checkpointInterval > 1
       ? .integer(request.checkpointInterval) : .bool(request.checkpointing)

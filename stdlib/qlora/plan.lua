@@ -19,6 +19,7 @@ local function text(figures)
     figures.micro_batch))
   line("parameters", format.count(figures.parameters))
   line("trainable", format.count(figures.trainable))
+  line("compute", figures.compute)
   title "Memory by category, at the peak"
   for _, category in ipairs(figures.categories) do line(category.name, format.bytes(category.bytes)) end
   title "Memory by moment"
