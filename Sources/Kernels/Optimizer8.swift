@@ -10,27 +10,17 @@ import Numerics
 private var stateBlock: Int { DynamicMap.stateBlockSize }
 
 extension Kernels {
-  /// The moments of a block as they were stored. A pass of its own: inside the update's arithmetic the compiler takes
-  /// these vectors apart.
+  /// Codes of moments in [-top, top].
   @inline(__always)
-  private static func decodeBlock(
-    _ codec: DynamicCodec, _ codes: UnsafePointer<UInt8>, _ absmax: Float, _ size: Int,
-    _ moments: UnsafeMutablePointer<Float>
+  private static func encodeMoments(
+    _ codec: DynamicCodec, isSigned: Bool, _ top: Float, _ m: UnsafePointer<Float>, _ size: Int,
+    _ codes: UnsafeMutablePointer<UInt8>
   ) {
-    forEachVector(size) { j, rest in
-      storeFloats(moments + j, decodeDynamic(codec, codes + j, rest) * splat(absmax))
+    if top > 0 {
+      encodeDynamic(DynamicRow(codec: codec, top: top, isMoment: true), isSigned: isSigned, m, size, codes)
+    } else {
+      codes.update(repeating: 0, count: size)
     }
-  }
-
-  /// Codes of moments in [-top, top]. A negative value that is nearest to zero gets the smallest negative entry: as in
-  /// bitsandbytes the code of a first moment keeps its sign.
-  @inline(__always)
-  private static func signedCodes(_ codec: DynamicCodec, _ m: Vec16, _ top: Float) -> Words16 {
-    guard top > 0 else { return Words16(repeating: 0) }
-    let codes = encodeDynamic(codec, m / splat(top))
-    let zero = Words16(repeating: 127)
-    let below = codes.replacing(with: Words16(repeating: 126), where: codes .== zero)
-    return codes.replacing(with: below, where: m .< splat(0))
   }
 
   @inline(never)
@@ -54,8 +44,8 @@ extension Kernels {
       while first < count {
         let size = min(stateBlock, count &- first)
         let block = first / stateBlock
-        decodeBlock(signed, codes1 + first, absmax1[block], size, m)
-        decodeBlock(unsigned, codes2 + first, absmax2[block], size, v)
+        decodeDynamic(signed, isSigned: true, codes1 + first, absmax1[block], size, m)
+        decodeDynamic(unsigned, isSigned: false, codes2 + first, absmax2[block], size, v)
         var (peak1, peak2) = (splat(0), splat(0))
         forEachVector(size) { j, rest in
           let i = first &+ j
@@ -72,12 +62,8 @@ extension Kernels {
         let (top1, top2) = (largest(peak1), largest(peak2))
         absmax1[block] = top1
         absmax2[block] = top2
-        forEachVector(size) { j, rest in
-          let i = first &+ j
-          qt_store_bytes(codes1 + i, signedCodes(signed, loadFloats(m + j), top1), rest)
-          let second = top2 > 0 ? encodeDynamic(unsigned, loadFloats(v + j) / splat(top2)) : Words16(repeating: 0)
-          qt_store_bytes(codes2 + i, second, rest)
-        }
+        encodeMoments(signed, isSigned: true, top1, m, size, codes1 + first)
+        encodeMoments(unsigned, isSigned: false, top2, v, size, codes2 + first)
         first &+= size
       }
     }
@@ -98,7 +84,7 @@ extension Kernels {
       while first < count {
         let size = min(stateBlock, count &- first)
         let block = first / stateBlock
-        decodeBlock(signed, codes + first, absmax[block], size, m)
+        decodeDynamic(signed, isSigned: true, codes + first, absmax[block], size, m)
         var peak = splat(0)
         forEachVector(size) { j, rest in
           let i = first &+ j
@@ -112,9 +98,7 @@ extension Kernels {
         }
         let top = largest(peak)
         absmax[block] = top
-        forEachVector(size) { j, rest in
-          qt_store_bytes(codes + (first &+ j), signedCodes(signed, loadFloats(m + j), top), rest)
-        }
+        encodeMoments(signed, isSigned: true, top, m, size, codes + first)
         first &+= size
       }
     }

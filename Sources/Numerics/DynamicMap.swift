@@ -30,7 +30,8 @@ public enum DynamicMap {
     return values.sorted()
   }
 
-  private static let scales: [Double] = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1]
+  /// The upper ends of the decades.
+  static let scales: [Double] = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1]
 }
 
 /// A dynamic map with the tables by which kernels find the nearest entry of a value in [-1, 1] without a search.
@@ -44,6 +45,8 @@ public struct DynamicCodec: @unchecked Sendable {
   package let map: UnsafePointer<Float>
   /// `cellCount` cells of positive values, then, in a signed map, as many of negative ones.
   package let cells: UnsafePointer<UInt32>
+  /// The map as lines; see `DynamicLines`.
+  package let lines: UnsafeRawPointer
   package let isSigned: Bool
 
   /// Upper half of the bit pattern of 2^-24, below which all values have the code of zero.
@@ -85,6 +88,7 @@ public struct DynamicCodec: @unchecked Sendable {
     }
     self.map = UnsafePointer(map)
     self.cells = UnsafePointer(cells)
+    self.lines = DynamicLines.table(values, isSigned: isSigned)
     self.isSigned = isSigned
   }
 
