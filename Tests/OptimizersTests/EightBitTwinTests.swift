@@ -127,6 +127,52 @@ private func nearest(_ s: Float, _ map: [Float]) -> UInt8 {
       }
     }
   }
+
+  /// Every code as state, then moments at the midpoints of both maps and beside them, with both signs.
+  @Test(arguments: [OptimizerUpdate.Kernel.adamW8, .lion8])
+  func codesAndMidpointsEqualTheTwin(kernel: OptimizerUpdate.Kernel) throws {
+    func values(_ map: [Float], _ gradient: (Double) -> Double) -> [Float] {
+      zip(map, map.dropFirst()).flatMap { below, above in
+        let middle = Float(gradient((Double(below) + Double(above)) / 2))
+        return (-6...6).flatMap { steps in
+          let near = Float(bitPattern: UInt32(Int(middle.bitPattern) + steps))
+          return [near, -near]
+        }
+      }
+    }
+    // Gradients are halved; the square of a gradient is the second moment.
+    let probes = values(DynamicMap.signed) { 2 * $0 } + values(DynamicMap.unsigned) { 2 * $0.squareRoot() }
+    // The largest moment of each block is 1.
+    let midpoints = probes.indices.map { $0 % 256 == 0 ? 2 : probes[$0] }
+    let (count, blocks) = (midpoints.count, (midpoints.count + 255) / 256)
+    let arrays = kernel == .adamW8 ? 2 : 1
+    for backend in Self.backends {
+      var wanted = State(
+        parameter: Array(repeating: 0, count: count),
+        codes: Array(repeating: (0..<count).map { UInt8($0 % 256) }, count: arrays),
+        maxima: Array(repeating: Array(repeating: 1, count: blocks), count: arrays))
+      let parameter = try Tensor(wanted.parameter, on: backend)
+      let codes = try wanted.codes.map { bytes in
+        let tensor = try Tensor(empty: [count], dtype: .u8, on: backend)
+        try bytes.withUnsafeBytes { try tensor.write($0) }
+        return tensor
+      }
+      let maxima = try wanted.maxima.map { try Tensor($0, on: backend) }
+      for (step, beta) in zip(1..., [Float(0.9), 0]) {
+        let update = OptimizerUpdate(
+          kernel, learningRate: 0.01, beta1: beta, beta2: beta, epsilon: 1e-8, weightDecay: 0)
+        let gradient = step == 1 ? Array(repeating: 0, count: count) : midpoints
+        wanted = twin(update, gradient, wanted, step: step)
+        try backend.update(
+          update, parameter: parameter, gradient: try Tensor(gradient, on: backend),
+          state: zip(codes, maxima).flatMap { [$0, $1] }, step: step, gradientScale: 0.5)
+        let got = State(
+          parameter: try parameter.floats(), codes: try codes.map { try $0.integers().map { UInt8($0) } },
+          maxima: try maxima.map { try $0.floats() })
+        #expect(got == wanted, "\(backend.instructionSet), step \(step)")
+      }
+    }
+  }
 }
 
 extension Double {
