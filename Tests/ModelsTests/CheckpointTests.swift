@@ -126,6 +126,10 @@ import Testing
       try index(false)
       try write(Array(values.dropFirst(3)), folder.path + "/" + b)
       #expect(throws: FormatError.self) { try load(folder) }
+      // Twice, of which the index names one.
+      try write(Array(values.dropFirst(4)), folder.path + "/" + b)
+      try write(Array(values.prefix(5)), folder.path + "/" + a)
+      #expect(throws: FormatError.duplicate(path: folder.path + "/" + b, name: values[4].name)) { try load(folder) }
     }
   }
 }

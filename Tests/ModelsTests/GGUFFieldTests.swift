@@ -30,8 +30,10 @@ import Testing
 
   @Test func endsOfTurnsAndMessagesEndATextToo() throws {
     let ends = try spec(
-      "llama", ["tokenizer.ggml.eot_token_id": .integer(9), "tokenizer.ggml.eom_token_id": .integer(7)])
-    #expect(ends.eosTokenIDs == [7, 9])
+      "llama", ["tokenizer.ggml.eot_token_id": .integer(9), "tokenizer.ggml.eom_token_id": .integer(11)])
+    #expect(ends.eosTokenIDs == [7, 9, 11])
+    let same = try spec("llama", ["tokenizer.ggml.eot_token_id": .integer(7)])
+    #expect(same.eosTokenIDs == [7])
   }
 
   /// llama-model.cpp: the type is linear unless said; `none` uses no factor; 0 is no factor; `scale_linear` is the older
@@ -59,7 +61,7 @@ import Testing
       ("llama.attention.value_length", .integer(8)), ("llama.vocab_size", .integer(4)), ("split.count", .integer(2)),
       ("general.type", .text("adapter")), ("llama.attention.clamp_kqv", .float(8)), ("llama.something", .integer(1)),
       ("llama.attention.head_count_kv", .text("two")), ("llama.rope.freq_base", .text("high")),
-      ("llama.rope.freq_base", .float(.nan)), ("llama.rope.freq_base", .float(0)),
+      ("llama.rope.freq_base", .float(0)),
       ("llama.expert_used_count", .integer(2)),
       ("llama.rope.scaling.attn_factor", .float(2)), ("llama.rope.scaling.factor", .float(-1)),
       ("tokenizer.ggml.eos_token_id", .text("</s>")), ("llama.rope.dimension_count", .integer(2)),
@@ -69,6 +71,17 @@ import Testing
     let last = key.split(separator: ".").last.map(String.init) ?? key
     let said = error?.description ?? ""
     #expect(said.contains(last) || said.contains("rope_theta"), "\(said)")
+  }
+
+  @Test(arguments: ["rope.freq_base", "rope.scaling.factor", "attention.layer_norm_rms_epsilon"])
+  func numbersAreFinite(name: String) {
+    for value in [Float.nan, .infinity, -.infinity] {
+      let error = #expect(throws: FormatError.self) { try spec("llama", ["llama." + name: .float(value)]) }
+      guard case .badField(_, "llama." + name, _, "a finite number")? = error else {
+        Issue.record("\(name) = \(value): \(String(describing: error))")
+        continue
+      }
+    }
   }
 
   @Test func whatLlamaCppRequiresIsRequired() {
