@@ -72,6 +72,19 @@ import Testing
     }
   }
 
+  @Test func textThatIsNotUTF8IsAnError() throws {
+    try withFolder { folder in
+      let path = folder + "/tokenizer.model"
+      // One piece of the byte FF.
+      try Data([0x0A, 0x03, 0x0A, 0x01, 0xFF]).write(to: URL(fileURLWithPath: path))
+      let error = #expect(throws: TokenizerError.self) { try Tokenizer(directory: folder) }
+      guard case .badProtobuf(path, _, "text is not UTF-8")? = error else {
+        Issue.record("\(String(describing: error))")
+        return
+      }
+    }
+  }
+
   @Test func aMillionEqualLettersTakeNoQuadraticTime() throws {
     for name in ["gpt2", "llama2"] {
       let tokenizer = try fixture(name)

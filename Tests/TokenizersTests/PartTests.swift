@@ -91,4 +91,19 @@ import Testing
       #expect(try tokenizer.decode(Array(ids[ranges[1]])).hasSuffix("a" + end + "b"))
     }
   }
+
+  /// One that is found behind the normalizer, too.
+  @Test func normalizedSpecialTokensThatALiteralPartSpellsStayText() throws {
+    var root = try #require(try JSON.read(path: Golden.folder + "whitespace.json").object)
+    root["normalizer"] = ["type": "Lowercase"]
+    root["added_tokens"] = [
+      ["id": 0, "content": "<unk>", "special": true, "normalized": false],
+      ["id": 187, "content": "with", "special": true, "normalized": true],
+    ]
+    let tokenizer = try Tokenizer(description: .object(root), settings: TokenizerSettings(), file: "f")
+    func count(_ isLiteral: [Bool]) throws -> Int {
+      try tokenizer.encode(parts: ["aWITHe", "aWITHe"], isLiteral: isLiteral).ids.filter { $0 == 187 }.count
+    }
+    #expect(try count([]) == 2 && count([true]) == 1)
+  }
 }
