@@ -177,6 +177,8 @@ private struct Setup {
     try FileManager.default.removeItem(atPath: path + "/notes.txt")
     // The adapter's folder may hold somebody's file, too.
     try "mine".write(toFile: path + "/adapter/README.md", atomically: true, encoding: .utf8)
+    #expect(throws: FormatError.alreadyExists(path: path)) { try save() }
+    #expect(try String(contentsOfFile: path + "/adapter/README.md", encoding: .utf8) == "mine")
     #expect(try !TrainingCheckpoint.remove(path))
     try FileManager.default.removeItem(atPath: path + "/adapter/README.md")
     #expect(try TrainingCheckpoint.remove(path) && !FileManager.default.fileExists(atPath: path))
