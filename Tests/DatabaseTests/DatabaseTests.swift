@@ -36,6 +36,17 @@ private func temporary() -> String {
     #expect(throws: DatabaseError.closed) { try database.query("SELECT 1") }
   }
 
+  /// SQLite may be built to take them for more than a name.
+  @Test func attachedFilesAreNoURIs() throws {
+    let path = temporary()
+    try Database(path: path, access: .create).query("CREATE TABLE t (a)")
+    let database = try Database(path: ":memory:", access: .create)
+    try database.query("ATTACH '\(path)' AS known")
+    #expect(throws: DatabaseError.self) { try database.query("ATTACH 'file:\(path)' AS other") }
+    #expect(throws: DatabaseError.self) { try database.query("ATTACH 'file:' || 'x' AS other") }
+    #expect(!FileManager.default.fileExists(atPath: "file:\(path)"))
+  }
+
   @Test func aReaderCannotWrite() throws {
     let path = temporary()
     try Database(path: path, access: .create).query("CREATE TABLE t (a)")
