@@ -188,7 +188,10 @@ private func link(_ path: String, to target: String) throws {
     try Fixture.withFolder { folder in
       let dead = try deadProcess()
       // Process 1 lives. Names that only look like ours stay.
-      let kept = ["out.old-20240101", "out.tmp-20240101", "other.qlora-tmp-\(dead)", "out.qlora-tmp-1", "out.qlora-tmp-", "out.qlora-tmp-\(dead)x", "out.qlora-tmp-\(dead)-1-2", "out.qlora-tmp-0"]
+      let kept = [
+        "out.old-20240101", "out.tmp-20240101", "other.qlora-tmp-\(dead)", "out.qlora-tmp-1", "out.qlora-tmp-",
+        "out.qlora-tmp-\(dead)x", "out.qlora-tmp-\(dead)-1-2", "out.qlora-tmp-0",
+      ]
       for name in kept + ["out.qlora-tmp-\(dead)", "out.qlora-tmp-\(dead)-77"] {
         try FileSystem.makeDirectory("\(folder)/\(name)/inside")
       }
