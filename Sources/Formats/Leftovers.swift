@@ -29,7 +29,8 @@ package enum Leftovers {
     for (name, found) in dead(in: folder) where isMeant(found.base) {
       // An old folder whose new one is there was replaced; one without is all there is.
       if found.isOld, !FileSystem.exists("\(folder)/\(found.base)") {
-        _ = rename("\(folder)/\(name)", "\(folder)/\(found.base)")
+        let (old, place) = ("\(folder)/\(name)", "\(folder)/\(found.base)")
+        if FileGate.allows(old, .entry), FileGate.allows(place, .entry) { _ = rename(old, place) }
       } else {
         try? FileSystem.remove("\(folder)/\(name)")
       }
