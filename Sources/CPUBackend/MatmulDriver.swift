@@ -96,8 +96,8 @@ struct MatmulDriver: @unchecked Sendable {
   func runDots() throws {
     let width = kernels.columns
     var split: QuantizedWeightPointers?
-    if rows.lanes == 1, case .quantized(let weight, _) = columns.source { split = weight.pointee }
-    // A row that will be split is packed as floats first.
+    if case .quantized(let weight, _) = columns.source { split = weight.pointee }
+    // Rows that will be split are packed as floats first.
     let packMode = split != nil && mode == .pairs ? .rounded : mode
     let pitch = ((packMode == .pairs ? tiling.words(k) : k) + 31) / 32 * 32
     let packed = UncheckedPointer(try state.packed(pitch * Self.dotLanes))
@@ -105,7 +105,11 @@ struct MatmulDriver: @unchecked Sendable {
     rows.pack(
       kernels, packMode, lanes: 0..<rows.lanes, steps: 0..<k, to: packed.value, laneStride: pitch, wordStride: 1,
       scratch: scratch[0])
-    if let split { kernels.splitEvenOdd(packed.value, pitch, mode.rawValue, split.hasWideSteps) }
+    if let split {
+      for lane in 0..<rows.lanes {
+        kernels.splitEvenOdd(packed.value + lane * pitch, pitch, mode.rawValue, split.hasWideSteps)
+      }
+    }
     // A worker takes neighbouring rows of the long side, which it then reads as one stream.
     let panels = tiling.count(columns.lanes, by: width)
     let jobs = min(panels, 8 * pool.threadCount)

@@ -24,7 +24,8 @@ extension CPUBackend {
       let left = MatmulOperand(source: .dense(x, type: xType, stride: xRowStride, contiguous: true), lanes: rows)
       let right = MatmulOperand(
         source: .quantized(address, lanesAreRows: !transposed), lanes: transposed ? weight.in : weight.out)
-      if !transposed, rows <= Self.dotRows, weight.in % 32 == 0, weight.blockSize % 32 == 0 {
+      let isDot = rows == 1 ? weight.in % 32 == 0 && weight.blockSize % 32 == 0 : weight.hasWideSteps
+      if !transposed, rows <= Self.dotRows, isDot {
         try multiplyRows(
           left, right, k: weight.in, alpha: alpha, beta: beta, c: y, cType: yType, cRowStride: yRowStride,
           precision: precision)

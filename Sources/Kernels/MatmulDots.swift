@@ -1,8 +1,8 @@
 import CPlatform
 import Numerics
 
-// Products with few rows, as in generation: every weight is read or decoded once and multiplied in registers by one or
-// by four rows of x, without packing it. The rows of x are packed words, `pitch` apart.
+// Products with few rows, as in generation: every weight is read once and multiplied in registers by one or by four
+// rows of x, without packing it. The rows of x are packed words, `pitch` apart.
 
 @inline(__always)
 private func load(_ p: UnsafePointer<Float>) -> Vec16 { UnsafeRawPointer(p).loadUnaligned(as: Vec16.self) }
@@ -115,11 +115,6 @@ private func weights(_ p: UnsafeRawPointer, _ type: Int32, count: Int, _ mode: I
     mode)
 }
 
-@inline(__always)
-private func decoded(_ table: Vec16, _ codes: UnsafePointer<UInt8>, _ scale: Vec16, _ mode: Int32) -> Weights {
-  Weights(mm_decode16(table, codes) * scale, mm_decode16(table, codes + 8) * scale, mode)
-}
-
 /// Products of `outs` dense rows with one row (`four` false) or four rows of x.
 @inline(__always)
 private func denseRows(
@@ -151,51 +146,6 @@ private func denseRows(
   }
 }
 
-/// Products of `outs` rows with four rows of x, for rows of a quantized matrix whose width and block size are multiples
-/// of 32.
-@inline(__always)
-private func quantizedRows(
-  _ weight: UnsafePointer<QuantizedWeightPointers>, _ firstOut: Int, _ outs: Int, _ x: UnsafePointer<Float>,
-  _ pitch: Int, _ tile: UnsafeMutablePointer<Float>, _ mode: Int32
-) {
-  let table = UnsafeRawPointer(weight.pointee.codebook).loadUnaligned(as: Vec16.self)
-  let k = weight.pointee.in
-  let blockSize = weight.pointee.blockSize
-  let shift = mode == 1 ? 1 : 0
-  let start = firstOut &* k
-  var block = start / blockSize
-  var left = (block &+ 1) &* blockSize &- start  // elements of the block that are still to come
-  var scale = Vec16(repeating: Kernels.blockScale(weight, block))
-  var codes = weight.pointee.codes + (start &>> 1)
-  for out in 0..<outs {
-    var rows = FourSums()
-    var i = 0
-    while i < k {
-      if left == 0 {
-        block &+= 1
-        left = blockSize
-        scale = Vec16(repeating: Kernels.blockScale(weight, block))
-      }
-      let words = x + (i &>> shift)
-      if left >= 64 && i &+ 64 <= k {
-        let w = decoded(table, codes, scale, mode)
-        let v = decoded(table, codes + 16, scale, mode)
-        rows.step(w, v, words, pitch, mode)
-        i &+= 64
-        left &-= 64
-        codes += 32
-      } else {
-        let w = decoded(table, codes, scale, mode)
-        rows.last(w, 32, words, pitch, mode)
-        i &+= 32
-        left &-= 32
-        codes += 16
-      }
-    }
-    rows.put(tile + out, Kernels.matmulColumns)
-  }
-}
-
 extension Kernels {
   /// See `MatmulKernels.Dots`. The mode is made a constant of each loop.
   @inline(never)
@@ -219,27 +169,6 @@ extension Kernels {
       case 0: denseRows(weight, type, stride, outs, k, from, pitch, to, 0, four: true)
       case 1: denseRows(weight, type, stride, outs, k, from, pitch, to, 1, four: true)
       default: denseRows(weight, type, stride, outs, k, from, pitch, to, 2, four: true)
-      }
-      row &+= 4
-    }
-  }
-
-  /// See `MatmulKernels.QuantizedDots`.
-  @inline(never)
-  static func quantizedDots(
-    _ address: UnsafeRawPointer, _ firstOut: Int, _ outs: Int, _ x: UnsafePointer<Float>, _ rows: Int, _ pitch: Int,
-    _ tile: UnsafeMutablePointer<Float>, _ mode: Int32
-  ) {
-    let weight = address.assumingMemoryBound(to: QuantizedWeightPointers.self)
-    if rows == 1 { return quantizedDot(weight, firstOut, outs, x, tile, mode) }
-    var row = 0
-    while row < rows {
-      let from = x + row &* pitch
-      let to = tile + row &* matmulColumns
-      switch mode {
-      case 0: quantizedRows(weight, firstOut, outs, from, pitch, to, 0)
-      case 1: quantizedRows(weight, firstOut, outs, from, pitch, to, 1)
-      default: quantizedRows(weight, firstOut, outs, from, pitch, to, 2)
       }
       row &+= 4
     }

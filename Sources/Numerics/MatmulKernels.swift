@@ -39,16 +39,16 @@ public struct MatmulKernels: Sendable {
     @convention(c) (
       UnsafeRawPointer, Int32, Int, Int, Int, UnsafePointer<Float>, Int, Int, UnsafeMutablePointer<Float>, Int32
     ) -> Void
-  /// The same with rows of a quantized matrix, whose width and block size must be multiples of 32: (address of a
-  /// `QuantizedWeightPointers`, first row, rows, x, rows of x, words between them, tile, mode). A single row of x is
-  /// arranged by `splitEvenOdd`.
+  /// The same with rows of a quantized matrix that has wide steps, or whose width and block size are multiples of 32
+  /// if x has one row: (address of a `QuantizedWeightPointers`, first row, rows, x, rows of x, words between them,
+  /// tile, mode). The rows of x are arranged by `splitEvenOdd`; x and the tile have room for eight.
   package typealias QuantizedDots =
     @convention(c) (
       UnsafeRawPointer, Int, Int, UnsafePointer<Float>, Int, Int, UnsafeMutablePointer<Float>, Int32
     ) -> Void
 
-  /// Brings the elements of each group of 32, or of 64 for pairs with `hasWideSteps`, into the order even, odd, and
-  /// makes words of them: (floats, count, mode, `hasWideSteps`).
+  /// Brings the elements of each group of 32, or of 64 with `hasWideSteps`, into the order even, odd (and those into the
+  /// order in which this build looks codes up), and makes words of them: (floats, count, mode, `hasWideSteps`).
   package typealias SplitEvenOdd = @convention(c) (UnsafeMutablePointer<Float>, Int, Int32, Bool) -> Void
 
   package var pack: Pack

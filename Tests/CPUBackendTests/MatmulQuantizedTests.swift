@@ -108,6 +108,8 @@ private struct QuantizedProduct {
     let shapes = [
       (70, 128, 64), (33, 192, 64), (64, 64, 128), (31, 576, 64), (20, 96, 64), (45, 37, 32), (3, 1001, 64),
       (70, 80, 4096), (9, 7, 32), (140, 33, 64), (1, 1, 32), (45, 576, 64), (50, 96, 256),
+      // Longer than the strips of x that few rows take, with blocks that lie in two rows.
+      (9, 4288, 128),
     ]
     // From 256 rows on the weight's rows are turned while they are decoded.
     let turned = [(70, 128, 64), (33, 192, 64), (20, 96, 64), (45, 37, 32), (33, 576, 64), (50, 96, 256)]
@@ -144,8 +146,11 @@ private struct QuantizedProduct {
   @Test(arguments: instructionSets)
   func decodedValuesAreExact(instructionSet: InstructionSet) {
     let backend = CPUBackend(threadCount: 1, instructionSet: instructionSet)
-    for (columns, rows) in [(64, 64), (33, 33), (128, 1), (96, 2), (288, 288)] {
-      let product = QuantizedProduct(rows: rows, out: 50, columns: columns, blockSize: 32, doubleQuantized: true)
+    for (columns, rows, blockSize) in [
+      (64, 64, 32), (33, 33, 32), (128, 1, 32), (96, 2, 32), (288, 288, 32), (320, 1, 64), (320, 3, 64), (320, 7, 64),
+    ] {
+      let product = QuantizedProduct(
+        rows: rows, out: 50, columns: columns, blockSize: blockSize, doubleQuantized: true)
       let weight = product.fixture
       let x = GuardedMatrix(rows, columns, .f32, seed: 1)
       for r in 0..<rows {
@@ -156,7 +161,7 @@ private struct QuantizedProduct {
       let y = product.run(on: backend, weight, x)
       var mismatches = 0
       for r in 0..<rows { for o in 0..<50 where y[r, o] != weight[o, r] { mismatches += 1 } }
-      #expect(mismatches == 0, "\(instructionSet) \(columns) columns, \(rows) rows")
+      #expect(mismatches == 0, "\(instructionSet) \(columns) columns, \(rows) rows, blocks of \(blockSize)")
     }
   }
 }

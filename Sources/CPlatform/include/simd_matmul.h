@@ -445,3 +445,70 @@ CP_INLINE f32x16 mm_lookup16(f32x16 table, u32x16 index) {
   return v;
 #endif
 }
+
+#if defined(__AVX2__) && !defined(__AVX512F__)
+// Look-ups of sixteen floats by their bytes. The byte shuffle looks 32 codes up at once and runs twice a cycle, in its
+// half of the register; permutations of whole floats cross the halves, take eight codes, and a table needs two of them.
+
+typedef uint8_t mm_u8x32 __attribute__((ext_vector_type(32)));
+typedef uint8_t mm_u8x64 __attribute__((ext_vector_type(64)));
+
+#define MM_PLANE(k)                                                                                                 \
+  __builtin_shufflevector(b, b, k, k + 4, k + 8, k + 12, k + 16, k + 20, k + 24, k + 28, k + 32, k + 36, k + 40,    \
+                          k + 44, k + 48, k + 52, k + 56, k + 60, k, k + 4, k + 8, k + 12, k + 16, k + 20, k + 24,  \
+                          k + 28, k + 32, k + 36, k + 40, k + 44, k + 48, k + 52, k + 56, k + 60)
+
+/// Byte `k` of each of sixteen floats, in both halves.
+CP_INLINE mm_u8x32 mm_plane(f32x16 table, int32_t k) {
+  mm_u8x64 b = (mm_u8x64)table;
+  return k == 0 ? MM_PLANE(0) : k == 1 ? MM_PLANE(1) : k == 2 ? MM_PLANE(2) : MM_PLANE(3);
+}
+
+/// The codes in the upper and in the lower halves of 32 bytes.
+CP_INLINE mm_u8x32 mm_upper_codes(const void *p) {
+  return (mm_u8x32)_mm256_and_si256(_mm256_srli_epi16(_mm256_loadu_si256((const __m256i *)p), 4),
+                                    _mm256_set1_epi8(15));
+}
+CP_INLINE mm_u8x32 mm_lower_codes(const void *p) {
+  return (mm_u8x32)_mm256_and_si256(_mm256_loadu_si256((const __m256i *)p), _mm256_set1_epi8(15));
+}
+
+CP_INLINE f32x16 mm_join(__m256i low, __m256i high) {
+  return __builtin_shufflevector((f32x8)low, (f32x8)high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+}
+
+/// What 32 codes stand for, given the four planes of the table: of codes 0 to 7 and 16 to 23 (the shuffles of both
+/// functions are shared when both are called).
+CP_INLINE f32x16 mm_lookup_first(mm_u8x32 p0, mm_u8x32 p1, mm_u8x32 p2, mm_u8x32 p3, mm_u8x32 codes) {
+  __m256i i = (__m256i)codes;
+  __m256i low = _mm256_unpacklo_epi8(_mm256_shuffle_epi8((__m256i)p0, i), _mm256_shuffle_epi8((__m256i)p1, i));
+  __m256i high = _mm256_unpacklo_epi8(_mm256_shuffle_epi8((__m256i)p2, i), _mm256_shuffle_epi8((__m256i)p3, i));
+  return mm_join(_mm256_unpacklo_epi16(low, high), _mm256_unpackhi_epi16(low, high));
+}
+/// Of codes 8 to 15 and 24 to 31.
+CP_INLINE f32x16 mm_lookup_second(mm_u8x32 p0, mm_u8x32 p1, mm_u8x32 p2, mm_u8x32 p3, mm_u8x32 codes) {
+  __m256i i = (__m256i)codes;
+  __m256i low = _mm256_unpackhi_epi8(_mm256_shuffle_epi8((__m256i)p0, i), _mm256_shuffle_epi8((__m256i)p1, i));
+  __m256i high = _mm256_unpackhi_epi8(_mm256_shuffle_epi8((__m256i)p2, i), _mm256_shuffle_epi8((__m256i)p3, i));
+  return mm_join(_mm256_unpacklo_epi16(low, high), _mm256_unpackhi_epi16(low, high));
+}
+/// The same of a table of bfloat16 values, whose other planes are zero.
+CP_INLINE f32x16 mm_lookup_first_bf16(mm_u8x32 p2, mm_u8x32 p3, mm_u8x32 codes) {
+  __m256i i = (__m256i)codes, zero = _mm256_setzero_si256();
+  __m256i high = _mm256_unpacklo_epi8(_mm256_shuffle_epi8((__m256i)p2, i), _mm256_shuffle_epi8((__m256i)p3, i));
+  return mm_join(_mm256_unpacklo_epi16(zero, high), _mm256_unpackhi_epi16(zero, high));
+}
+CP_INLINE f32x16 mm_lookup_second_bf16(mm_u8x32 p2, mm_u8x32 p3, mm_u8x32 codes) {
+  __m256i i = (__m256i)codes, zero = _mm256_setzero_si256();
+  __m256i high = _mm256_unpackhi_epi8(_mm256_shuffle_epi8((__m256i)p2, i), _mm256_shuffle_epi8((__m256i)p3, i));
+  return mm_join(_mm256_unpacklo_epi16(zero, high), _mm256_unpackhi_epi16(zero, high));
+}
+
+/// Elements 0 to 31, as two vectors, in the order in which `mm_lookup_first` and `mm_lookup_second` give them.
+CP_INLINE f32x16 mm_planes_first(f32x16 a, f32x16 b) {
+  return __builtin_shufflevector(a, b, 0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
+}
+CP_INLINE f32x16 mm_planes_second(f32x16 a, f32x16 b) {
+  return __builtin_shufflevector(a, b, 8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
+}
+#endif
