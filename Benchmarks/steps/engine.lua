@@ -49,5 +49,5 @@ table.sort(times)
 local memory = qlora.memory()
 print(json.encode {
   seconds = times, losses = losses, load_s = loaded, peak_mb = memory.peak_rss / 2 ^ 20,
-  tensors_mb = memory.peak / 2 ^ 20, isa = qlora.cpu(),
+  tensors_mb = memory.peak / 2 ^ 20, isa = qlora.cpu().set,
 })

@@ -1,3 +1,4 @@
+import CPUBackend
 import Glibc
 
 /// The figures of a run, as docs/reliability.md shows them.
@@ -53,26 +54,11 @@ struct Report {
     lines.append(
       "\(inputs) inputs in \(Int(seconds.rounded())) s, seed \(settings.seed), \(settings.jobs) workers, "
         + "\(Int(settings.timeout)) s an input, \(settings.memory >> 20) MiB a worker"
-        + (settings.isSanitized ? ", address sanitizer" : "") + ", \(Self.processor)")
+        + (settings.isSanitized ? ", address sanitizer" : "") + ", \(Processor.name)")
     for row in rows {
       if !row.example.isEmpty { lines.append("not named by \(row.kind.name), input \(row.example.prefix(300))") }
       for fault in row.faults { lines.append("\(fault.place): \(fault.reason.prefix(300))") }
     }
     return lines.joined(separator: "\n")
-  }
-
-  /// The processor as the kernel names it.
-  private static var processor: String {
-    guard let file = fopen("/proc/cpuinfo", "r") else { return "unknown processor" }
-    defer { fclose(file) }
-    var line = [CChar](repeating: 0, count: 512)
-    while fgets(&line, 512, file) != nil {
-      let text = String(decoding: line.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
-      if text.hasPrefix("model name"), let colon = text.firstIndex(of: ":") {
-        return text[text.index(after: colon)...].split(separator: " ").joined(separator: " ")
-          .split(separator: "\n").joined()
-      }
-    }
-    return "unknown processor"
   }
 }

@@ -150,8 +150,8 @@ final class BlockAllocator: Sendable {
       var block: UnsafeMutableRawPointer?
       return AddressSpace.hasRoom(for: size) && posix_memalign(&block, 64, size) == 0 ? block : nil
     }
-    guard addresses != nil || AddressSpace.hasRoom(for: size) else { return nil }
     if let addresses { return addresses.take(size) }
+    guard AddressSpace.hasRoom(for: size) else { return nil }
     let block = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
     guard let block, block != MAP_FAILED else { return nil }
     if size >= Self.hugeThreshold { madvise(block, size, Int32(MADV_HUGEPAGE)) }
@@ -160,7 +160,11 @@ final class BlockAllocator: Sendable {
 
   private func release(_ block: Block) {
     state.withLock { $0.resident -= block.touched }
-    if block.size < Self.mappingThreshold { free(block.base) } else if addresses == nil { munmap(block.base, block.size) }
+    if block.size < Self.mappingThreshold {
+      free(block.base)
+    } else if addresses == nil {
+      munmap(block.base, block.size)
+    }
   }
 
   // MARK: Resident memory

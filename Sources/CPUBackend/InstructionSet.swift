@@ -33,7 +33,8 @@ public enum InstructionSet: Int, Sendable, CaseIterable {
   /// start, to tell it.
   public static let selected: InstructionSet = (try? requested()) ?? best
 
-  var name: String { String(describing: self) }
+  /// The name that `QLORA_ISA` takes.
+  public var name: String { String(describing: self) }
 }
 
 /// What is wrong with the value of `QLORA_ISA`.

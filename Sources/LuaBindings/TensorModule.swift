@@ -138,9 +138,7 @@ extension Engine {
         NativeFunction("memory", "Bytes in use, by category, and of the process.", returns: "table") { call in
           [self.memoryTable(call.state)]
         },
-        NativeFunction("cpu", "Instruction set of the kernels.", returns: "string") { _ in
-          [.string(self.backend.kernelName)]
-        },
+        cpuFunction,
       ])
   }
 

@@ -81,8 +81,12 @@ extension TokenizerKeys {
       Key("extra_special_tokens", .honoured, "special tokens of the text"),
       Key("model_specific_special_tokens", .honoured, "special tokens of the text"),
       Key("added_tokens_decoder", .honoured, "with it, added_tokens.json and special_tokens_map.json are not read"),
-      Key("add_bos_token", .honoured, "with tokenizer.model; beside a tokenizer.json the post_processor decides, as in transformers 5"),
-      Key("add_eos_token", .honoured, "with tokenizer.model; beside a tokenizer.json the post_processor decides, as in transformers 5"),
+      Key(
+        "add_bos_token", .honoured,
+        "with tokenizer.model; beside a tokenizer.json the post_processor decides, as in transformers 5"),
+      Key(
+        "add_eos_token", .honoured,
+        "with tokenizer.model; beside a tokenizer.json the post_processor decides, as in transformers 5"),
       Key("add_prefix_space", .honoured, "for tokenizer.model; beside a tokenizer.json it must say the same"),
       Key("legacy", .honoured, "for tokenizer.model; false when absent. A tokenizer.json is as it says itself"),
       Key("split_special_tokens", .honoured, "special tokens in a text stay text"),

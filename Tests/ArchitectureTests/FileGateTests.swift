@@ -13,6 +13,7 @@ import Testing
     "Formats/FileSystem.swift": ["open"],
     // Of the system about this process: paths that no program chooses.
     "Tensors/ProcessMemory.swift": ["fopen"], "Tensors/AddressSpace.swift": ["fopen"],
+    "CPUBackend/Processor.swift": ["fopen"],
     "qlora-run/MappingFaults.swift": ["open"],
     // The command line itself, before a program runs; its prompt has no sandbox.
     "qlora-run/Resources.swift": ["fopen", "opendir", "open"],

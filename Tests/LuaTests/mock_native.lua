@@ -11,7 +11,7 @@ for _, name in ipairs { "tensor", "zeros", "ones", "full", "arange", "rand", "ra
 end
 function native.seed() end
 function native.threads(n) return n or 2 end
-function native.cpu() return "mock" end
+function native.cpu() return { set = "mock", threads = 1 } end
 function native.memory() return { live = 1 << 20, peak = 2 << 20, rss = 3 << 20, peak_rss = 4 << 20 } end
 function native.resource(name) return name end
 function native.extend(class, functions)
@@ -164,7 +164,7 @@ function native.mock_model(o)
   o = o or {}
   local weights, gradient = {}, {}
   for id = 0, 258 do weights[id], gradient[id] = 0.0, 0.0 end
-  return setmetatable({ list = module_list(o.layers or 4), name = "mock",
+  return setmetatable({ list = module_list(o.layers or 4), name = "mock", compute = "f32",
     tokenizer = native.byte_tokenizer(o.tokenizer), calls = {},
     config = { vocab_size = 259, num_hidden_layers = o.layers or 4 },
     weights = weights, gradient = gradient, adapters = {}, poison = o.poison,
@@ -229,7 +229,7 @@ function Model:without_adapters(f) return f() end
 function Model:plan_step(o)
   self.planned = self.planned or o
   local micro_batch = o.micro_batch or o.batch
-  return { parameters = 7e9, trainable = 4e7, peak = (o.bits == 8 and 1 or 2) * micro_batch << 29,
+  return { parameters = 7e9, trainable = 4e7, compute = "f32", peak = (o.bits == 8 and 1 or 2) * micro_batch << 29,
     flops_per_step = 1e15, seconds_per_step = 2.0, batch = o.batch, micro_batch = micro_batch, length = o.length,
     bits = o.bits or 32, other_bits = o.bits == 8 and 32 or 8, paged = o.paged or false,
     checkpointing = o.checkpointing or false, offload = o.offload or false, stream = o.stream or false,

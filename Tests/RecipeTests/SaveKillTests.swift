@@ -108,7 +108,9 @@ private let recipe = """
     for case let url as URL in FileManager.default.enumerator(at: folder, includingPropertiesForKeys: nil) ?? .init() {
       var isFolder: ObjCBool = false
       _ = FileManager.default.fileExists(atPath: url.path, isDirectory: &isFolder)
-      if !isFolder.boolValue, !url.path.contains(".qlora-tmp-") { found[url.lastPathComponent] = try Data(contentsOf: url) }
+      if !isFolder.boolValue, !url.path.contains(".qlora-tmp-") {
+        found[url.lastPathComponent] = try Data(contentsOf: url)
+      }
     }
     return found
   }

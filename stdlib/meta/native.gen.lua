@@ -85,9 +85,13 @@ function native.threads(count) end
 ---@return table
 function native.memory() end
 
----Instruction set of the kernels.
----@return string
-function native.cpu() end
+---@class qlora.native.cpu.options
+---@field measure? boolean measure for a second: GFLOP/s of products in f32 and bf16, GB/s of reading and copying memory (default false)
+
+---What computes: processor, the instruction set in use and those it has, threads, whether it has products of bf16 values, and what models compute in when nothing is said. With measure also its limits.
+---@param options? qlora.native.cpu.options the options below
+---@return table
+function native.cpu(options) end
 
 ---@class qlora.native.load_model.options
 ---@field quant? string|boolean 4-bit type of the linear layers; false keeps what the file has. What a file holds in 4 bits stays as it is: another type, block or double_quant is an error (default false)

@@ -7,6 +7,7 @@
 ---@field tokenizer Tokenizer|nil its tokenizer
 ---@field notices string[] what there is to say about its files, such as fields that are passed over
 ---@field name string where it was read from
+---@field compute string "f32" or "bf16": what it computes in
 local Model = {}
 
 ---Iterates over the modules in checkpoint order.
@@ -774,6 +775,7 @@ local Params = {}
 
 ---What a training step needs, as model:plan returns it; printing it shows all.
 ---@class Plan
+---@field compute string what the model computes in
 ---@field peak integer most bytes at any moment
 ---@field categories table[] name and bytes of each category
 ---@field moments table[] name and bytes of each moment of a step
@@ -962,7 +964,7 @@ local qlora = {}
 ---@class qlora.load.options
 ---@field adapter? string PEFT directory to read adapters from
 ---@field block? integer elements that share a scale (default 64)
----@field compute? "bf16"|"f32" element type of activations (default "bf16")
+---@field compute? "auto"|"bf16"|"f32" element type of activations, and what products round to; auto is f32 where the processor has no bf16 products, but bf16 with --memory or stream = true (default "auto")
 ---@field device? string where the model computes; default the first device, "cpu"
 ---@field double_quant? boolean quantize the scales too (default true)
 ---@field header_only? boolean read the configuration only, for plans (default false)
@@ -1057,9 +1059,13 @@ function qlora.cat(tensors, dimension) end
 ---@return number
 function qlora.clip_grad_norm(parameters, max) end
 
----Instruction set of the kernels.
----@return string
-function qlora.cpu() end
+---@class qlora.cpu.options
+---@field measure? boolean measure for a second: GFLOP/s of products in f32 and bf16, GB/s of reading and copying memory (default false)
+
+---What computes: processor, the instruction set in use and those it has, threads, whether it has products of bf16 values, and what models compute in when nothing is said. With measure also its limits.
+---@param options? qlora.cpu.options the options below
+---@return table
+function qlora.cpu(options) end
 
 ---The unit matrix, f32.
 ---@param size integer number of rows (at least 0 and at most 32768)

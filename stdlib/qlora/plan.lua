@@ -91,7 +91,8 @@ end
 local Plan = strict.class("Plan", { __name = "plan", __tostring = text }, {
   doc = "What a training step needs, as model:plan returns it; printing it shows all.", receiver = "plan",
   fields = {
-    { "peak", "integer", "most bytes at any moment" }, { "categories", "table[]", "name and bytes of each category" },
+    { "compute", "string", "what the model computes in" }, { "peak", "integer", "most bytes at any moment" },
+    { "categories", "table[]", "name and bytes of each category" },
     { "moments", "table[]", "name and bytes of each moment of a step" },
     { "adapter_bytes", "integer", "bytes of the adapters" },
     { "optimizer_bytes", "integer", "bytes of the optimizer's state" },

@@ -49,7 +49,8 @@ end
 function observe.settings(o)
   local count, rank, alpha = adapters(o.model)
   return {
-    model = o.model.name, compute = o.model.compute, steps = o.steps, batch = o.batch, micro_batch = o.micro_batch, seed = o.seed,
+    model = o.model.name, compute = o.model.compute,
+    steps = o.steps, batch = o.batch, micro_batch = o.micro_batch, seed = o.seed,
     lr = tonumber(("%.7g"):format(o.optimizer.lr)), max_grad_norm = o.max_grad_norm, samples = #o.data,
     adapters = count, rank = rank, alpha = alpha,
   }

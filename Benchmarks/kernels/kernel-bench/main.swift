@@ -25,7 +25,7 @@ func run(_ arguments: [String]) throws {
   if !isJSON {
     print("\(backend.instructionSet), \(threads) threads\n\n| work | rate | of the limit |\n|---|---|---|")
   }
-  let limits = Limits.measure(bench)
+  let limits = try Limits.measure(bench)
   limits.print(bench)
   let (products, passes) = (Products(bench: bench, limits: limits), Passes(bench: bench, limits: limits))
   let all: [(String, () throws -> Void)] = [
@@ -38,7 +38,7 @@ func run(_ arguments: [String]) throws {
   }
   for (name, body) in all where tables.isEmpty || tables.contains(name) { try body() }
   // Memory is shared with other machines' work and may be faster by now.
-  if isJSON { Limits.measure(bench).print(bench) }
+  if isJSON { try Limits.measure(bench).print(bench) }
 }
 
 try run(Array(CommandLine.arguments.dropFirst()))

@@ -13,7 +13,7 @@ qlora.seed(7)
 assert((a - qlora.randn(3)):abs():max():item() == 0)]],
   threads = "assert(qlora.threads(1) == 1)",
   memory = "assert(qlora.memory().live > 0)",
-  cpu = 'assert(qlora.cpu() ~= "")',
+  cpu = 'local cpu = qlora.cpu()\nassert(cpu.threads >= 1 and cpu.sets[1] == "baseline")',
 
   -- Models, tokenizers and data
   load_model = 'assert(qlora.native.load_model(qlora.resource "models/tiny", { header_only = true }):is_header_only())',
