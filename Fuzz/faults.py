@@ -11,6 +11,8 @@ import argparse, collections, errno, pathlib, subprocess, sys, tempfile, time
 from running import Folder, ROOT, program
 
 KINDS = "write,fsync,rename,mmap,read"
+# Every kind of file, few tensors in each: the calls of a longer run only repeat these.
+SETTINGS = ("steps=3", "save=1", "select=.*q_proj", "budget=8KiB")
 
 
 def library():
@@ -21,7 +23,7 @@ def library():
 
 def count_calls(name, shim, kinds):
     """The calls of a run without faults, its adapter."""
-    folder = Folder(name, "steps=6", "save=1")
+    folder = Folder(name, *SETTINGS)
     log = folder.path / "calls.txt"
     code, errors = folder.run(LD_PRELOAD=shim, FAULT_CALL=kinds, FAULT_PATH=str(folder.path), FAULT_LOG=str(log))
     if code != 0:
@@ -34,7 +36,7 @@ def count_calls(name, shim, kinds):
 
 def attempt(name, shim, kinds, wanted, nth, code):
     """What was wrong, or None; and whether the run itself came to its end."""
-    folder = Folder(name, "steps=6", "save=1")
+    folder = Folder(name, *SETTINGS)
     try:
         ended, errors = folder.run(LD_PRELOAD=shim, FAULT_CALL=kinds, FAULT_PATH=str(folder.path), FAULT_NTH=str(nth),
             FAULT_CODE=str(getattr(errno, code)))
