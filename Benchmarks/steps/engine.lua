@@ -2,14 +2,15 @@
 --
 --   qlora-run [--set KEY=VALUE]... engine.lua
 --
--- LoRA on all linear layers, alpha as the rank, NF4 with double quantization, AdamW; prints one line of JSON.
+-- LoRA on all linear layers, alpha as the rank, NF4 with double quantization, AdamW; prints one line of JSON. With
+-- turns=true it prints a line when the model is loaded and waits: a line of input asks for each step and is answered.
 local qlora = require "qlora"
 local json = require "qlora.json"
 local clock, batch_of = qlora.native.clock, qlora.native.batch
 
 local p = qlora.params {
   model = "", compute = "bf16", batch = 1, length = 512, checkpointing = false, warmup = 2, steps = 7,
-  rank = 16, dropout = 0.0,
+  rank = 16, dropout = 0.0, turns = false,
 }
 
 local start = clock()
@@ -34,20 +35,41 @@ local function rows()
   return list
 end
 
-local times, losses = {}, {}
-for step = 1, p.warmup + p.steps do
-  local batch = batch_of(rows(), { step = step })
+local index = 0
+local function step()
+  index = index + 1
+  local batch = batch_of(rows(), { step = index })
   local began = clock()
   opt:zero_grad()
   local loss = model:loss(batch)
   loss:backward()
-  losses[step] = loss:item()
+  local value = loss:item()
   opt:step()
-  if step > p.warmup then times[#times + 1] = clock() - began end
+  return clock() - began, value
+end
+
+local function say(fields)
+  print(json.encode(fields))
+  io.stdout:flush()
+end
+
+if p.turns then
+  say { load_s = loaded, isa = qlora.cpu().set }
+  for _ in io.lines() do
+    local seconds, loss = step()
+    say { seconds = seconds, loss = loss }
+  end
+end
+local times, losses = {}, {}
+for i = 1, p.turns and 0 or p.warmup + p.steps do
+  local seconds
+  seconds, losses[i] = step()
+  if i > p.warmup then times[#times + 1] = seconds end
 end
 table.sort(times)
-local memory = qlora.memory()
-print(json.encode {
+local memory = qlora.memory() -- before the plan, which needs some itself
+say {
   seconds = times, losses = losses, load_s = loaded, peak_mb = memory.peak_rss / 2 ^ 20,
   tensors_mb = memory.peak / 2 ^ 20, isa = qlora.cpu().set,
-})
+  flops = model:plan_step({ batch = p.batch, length = p.length, time = false }).flops_per_step,
+}

@@ -17,7 +17,8 @@ struct Bench {
   /// Time spent on one row.
   let budget: Double
 
-  func wants(_ name: String) -> Bool { wanted.isEmpty || name.contains(wanted) }
+  /// Whether a row, or a group of rows that begin with `name`, is asked for.
+  func wants(_ name: String) -> Bool { wanted.isEmpty || name.contains(wanted) || wanted.hasPrefix(name) }
 
   /// Seconds of the fastest run, after one that warms up.
   func best(_ body: () throws -> Void) rethrows -> Double {
