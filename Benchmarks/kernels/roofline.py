@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Draws where the kernels stand below the machine's limits: docs/roofline.svg.
+"""Draws where the kernels stand below the machine's limits: docs/roofline-avx2.svg or docs/roofline-native.svg.
 
-usage: roofline.py [--threads 2] [--results FILE] [OUTPUT.svg]   (run `swift build -c release --product kernel-bench` first)
+usage: roofline.py [--isa avx2|avx512|native] [--threads 2] [--results FILE] [OUTPUT.svg]
+Run `swift build -c release --product kernel-bench` first.
 
 Limits and kernels are measured in one run of kernel-bench; --results keeps its lines, or reads them where FILE exists.
+Kernels are those of bf16 where the processor multiplies bf16, with two of f32; elsewhere all are of f32.
 Intensity is the arithmetic of a kernel over the bytes it must move at least; an exponential counts 20 operations. The
 memory limit is the best of reading, copying and updating in place; a kernel that writes elsewhere than it read moves a
 third stream that is not counted, so two thirds of the roof is as far as a copy gets.
@@ -13,42 +15,58 @@ import json
 import math
 import os
 import subprocess
+import sys
 
 here = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(here, ".."))
+import machine  # noqa: E402
+
 parser = argparse.ArgumentParser()
+parser.add_argument("--isa", choices=machine.SETS, default="native")
 parser.add_argument("--threads", default="2")
 parser.add_argument("--results", default="")
-parser.add_argument("output", nargs="?", default=os.path.join(here, "../../docs/roofline.svg"))
+parser.add_argument("output", nargs="?", default="")
 options = parser.parse_args()
+output = options.output or os.path.join(here, f"../../docs/roofline-{options.isa}.svg")
+kind = machine.types(options.isa)[0]
 
 
-def product(m, k, n, size=2, weight=None):
+def product(m, k, n, dtype, weight=None):
     """Operations and bytes of [m, k] x [k, n]; `weight` are the bytes of an element of the second."""
+    size = {"bf16": 2, "f32": 4}[dtype]
     return 2 * m * k * n, size * (m * k + m * n) + (weight or size) * k * n
+
+
+def of_type(dtype):
+    """Label, row of kernel-bench, operations, bytes: of the whole, or of one element where the row counts bytes."""
+    size = {"bf16": 2, "f32": 4}[dtype]
+    rows = [(f"product {dtype}, {m} x {k} x {n}", f"product {dtype} {m} x {k} x {n} NT", *product(m, k, n, dtype))
+            for m, k, n in ((2048, 4096, 11008), (512, 576, 1536))]
+    rows += [(f"NF4 product {dtype}, {m} row{'s' if m > 1 else ''}", f"NF4 + DQ {dtype} {m} x 11008 x 4096",
+              *product(m, 11008, 4096, dtype, NF4)) for m in (512, 16, 4, 1)]
+    rows += [(f"adapter {name} {dtype}, {m} x {k} x {n}", f"adapter {name} {dtype} {m} x {k} x {n} NT",
+              *product(m, k, n, dtype)) for name, m, k, n in (("x A^T", 512, 576, 16), ("h B^T", 512, 16, 1536))]
+    rows.append(attention(dtype))
+    rows += [(f"{name} {dtype}{', ' + way if way else ''}", f"{name}{' ' + way if way else ''} {dtype}", operations,
+              streams * size) for name, way, operations, streams in (
+                  ("RMSNorm", "", 4, 2), ("RMSNorm", "backward", 8, 3), ("SwiGLU", "", 24, 3),
+                  ("SwiGLU", "backward", 31, 5), ("residual", "", 1, 3), ("rotary", "", 3, 2))]
+    return rows
+
+
+def attention(dtype):
+    return (f"attention {dtype}, forward + backward", f"attention {dtype} 32/32 heads, 1024 tokens, 128 forward + backward",
+            7 * 1024 * HEADS, 12 * {"bf16": 2, "f32": 4}[dtype] * HEADS)
 
 
 NF4 = 0.5 + 1 / 64 + 1 / 4096
 HEADS = 32 * 1024 * 128
-# Label, row of kernel-bench, operations, bytes: of the whole, or of one element where the row counts bytes or elements.
-KERNELS = [
-    ("product bf16, 2048 x 4096 x 11008", "product bf16 2048 x 4096 x 11008 NT", *product(2048, 4096, 11008)),
-    ("product bf16, 512 x 576 x 1536", "product bf16 512 x 576 x 1536 NT", *product(512, 576, 1536)),
-    ("product f32, 2048 x 4096 x 11008", "product f32 2048 x 4096 x 11008 NT", *product(2048, 4096, 11008, 4)),
-    ("NF4 product bf16, 512 rows", "NF4 + DQ bf16 512 x 11008 x 4096", *product(512, 11008, 4096, 2, NF4)),
-    ("NF4 product bf16, 4 rows", "NF4 + DQ bf16 4 x 11008 x 4096", *product(4, 11008, 4096, 2, NF4)),
-    ("NF4 product bf16, 1 row", "NF4 + DQ bf16 1 x 11008 x 4096", *product(1, 11008, 4096, 2, NF4)),
-    ("adapter x A^T bf16, 512 x 576 x 16", "adapter x A^T bf16 512 x 576 x 16 NT", *product(512, 576, 16)),
-    ("adapter h B^T bf16, 512 x 16 x 1536", "adapter h B^T bf16 512 x 16 x 1536 NT", *product(512, 16, 1536)),
-    ("attention bf16, forward + backward", "attention bf16 32/32 heads, 1024 tokens, 128 forward + backward",
-     7 * 1024 * HEADS, 12 * 2 * HEADS),
-    ("attention f32, forward + backward", "attention f32 32/32 heads, 1024 tokens, 128 forward + backward",
-     7 * 1024 * HEADS, 12 * 4 * HEADS),
-    ("RMSNorm bf16", "RMSNorm bf16", 4, 4),
-    ("RMSNorm bf16, backward", "RMSNorm backward bf16", 8, 6),
-    ("SwiGLU bf16", "SwiGLU bf16", 24, 6),
-    ("SwiGLU bf16, backward", "SwiGLU backward bf16", 31, 10),
-    ("residual bf16", "residual bf16", 1, 6),
-    ("rotary bf16", "rotary bf16", 3, 4),
+KERNELS = of_type(kind)
+if kind == "bf16":
+    KERNELS.insert(2, ("product f32, 2048 x 4096 x 11008", "product f32 2048 x 4096 x 11008 NT",
+                       *product(2048, 4096, 11008, "f32")))
+    KERNELS.append(attention("f32"))
+KERNELS += [
     ("cross-entropy with gradient", "cross-entropy with gradient", 24, 8),
     ("AdamW, 32-bit state", "AdamW 32-bit", 14, 28),
     ("AdamW, 8-bit state", "AdamW 8-bit", 20, 16),
@@ -61,9 +79,9 @@ def measured():
     if options.results and os.path.exists(options.results):
         lines = open(options.results).read().splitlines()
     else:
-        command = [os.path.join(here, "../../.build/release/kernel-bench"), "--json", "--seconds", "0.3", "--threads",
-                   options.threads]
-        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        command = [machine.KERNEL_BENCH, "--json", "--seconds", "0.3", "--threads", options.threads]
+        lines = subprocess.run(command, env=machine.environment(options.isa), capture_output=True, text=True,
+                               check=True).stdout.splitlines()
         if options.results:
             open(options.results, "w").write("\n".join(lines))
     found = {}
@@ -86,8 +104,8 @@ for label, name, operations, moved in KERNELS:
     rate, unit = rates[name]
     intensity = operations / moved
     # "GB/s in" and "GB/s out" count four bytes an element, without the codes.
-    per = {"GFLOP/s": 1, "M elements/s": operations / 1e3, "GB/s": intensity, "GB/s in": operations / 4,
-           "GB/s out": operations / 4}[unit]
+    per = {"GFLOP/s": 1, "M elements/s": operations / 1e3, "GB/s": intensity,
+           "GB/s in": operations / 4, "GB/s out": operations / 4}[unit]
     uses_pairs = ("bf16" in label) and not any(word in label for word in ("Norm", "SwiGLU", "residual", "rotary"))
     roof = min(roofs["bf16" if uses_pairs else "f32"], memory * intensity)
     points.append((label, intensity, rate * per, rate * per / roof))
@@ -131,14 +149,17 @@ while y <= high_y:
     text(px - 6, py + 4, f"{y:g}", 11, "end")
     y *= 2
 text(left + width / 2, top + height + 36, "operations for each byte that must be moved", 12, "middle")
-text(left, top - 12, f"GFLOP/s, {options.threads} threads", 12)
-for name, roof, colour in (("bf16 dot products", roofs["bf16"], ORANGE), ("f32 multiply-adds", roofs["f32"], GREEN)):
+text(left, top - 12, f"GFLOP/s, {machine.cpu_field('model name')}, set {options.isa}, {options.threads} threads", 12)
+tops = [("f32 multiply-adds", roofs["f32"], GREEN)]
+if kind == "bf16":
+    tops.append(("bf16 dot products", roofs["bf16"], ORANGE))
+for name, roof, colour in tops:
     x1, y1 = at(roof / memory, roof)
     line(x1, y1, left + width, y1, colour, 2)
     text(left + width - 4, y1 - 5, f"{roof:.0f} {name}", 11, "end", colour, "bold")
-start, end = low_y / memory, roofs["bf16"] / memory
+start, end = low_y / memory, roofs[kind] / memory
 x1, y1 = at(max(low_x, start), max(low_y, memory * low_x))
-x2, y2 = at(end, roofs["bf16"])
+x2, y2 = at(end, roofs[kind])
 line(x1, y1, x2, y2, BLUE, 2)
 angle = math.degrees(math.atan2(y2 - y1, x2 - x1))
 mx, my = at(5, memory * 5)
@@ -172,10 +193,11 @@ for index, (label, _, rate, share) in enumerate(points):
     text(px + panel, py, f"{100 * share:.0f} %", 11, "end")
 total_width, total_height = px + panel + 20, top + height + 54
 # An opaque ground keeps it readable on pages of any colour.
-with open(options.output, "w") as file:
+with open(output, "w") as file:
     file.write(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {total_width:.0f} {total_height}" '
                f'font-family="sans-serif" role="img" aria-label="Roofline of the kernels">\n'
                f'<rect width="100%" height="100%" rx="8" fill="#ffffff"/>\n' + "\n".join(svg) + "\n</svg>\n")
+print(f"limits: {', '.join(f'{name} {roof:.0f} GFLOP/s' for name, roof, _ in tops)}, memory {memory:.0f} GB/s\n")
 print("| kernel | operations a byte | GFLOP/s | of its roof |\n|---|---|---|---|")
 for label, intensity, rate, share in points:
     print(f"| {label} | {intensity:.3g} | {rate:.3g} | {100 * share:.0f} % |")
