@@ -1,4 +1,4 @@
-"""What the comparisons share: instruction sets for both sides, the machine's name and limits, and sides that take turns.
+"""What the comparisons share: instruction sets for both sides, the machine's name and limits, sides that take turns.
 
 A side is a program that prints a line of JSON when it is ready, and one more for each line that it reads.
 """
@@ -18,8 +18,8 @@ PYTHON = os.path.join(PEERS, "venv/bin/python")
 QLORA_RUN = os.path.join(ROOT, ".build/release/qlora-run")
 KERNEL_BENCH = os.path.join(ROOT, ".build/release/kernel-bench")
 
-# The same set for both sides. bitsandbytes has no such switch and may use more than `avx2` allows; the code that it runs
-# in training is a small part of a step.
+# The same set for both sides. bitsandbytes has no such switch and may use more than `avx2` allows; what it decodes is a
+# small part of a step.
 SETS = {
     "avx2": {"QLORA_ISA": "avx2", "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2",
              "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
@@ -55,11 +55,16 @@ def types(isa):
 
 def header(isa, threads, *rivals):
     """One line that says where and against what the figures below it were measured."""
+    for path, remedy in ((QLORA_RUN, "make build"), (KERNEL_BENCH, "swift build -c release --product kernel-bench"),
+                         (PYTHON, "Benchmarks/peers/prepare.sh")):
+        if not os.path.exists(path):
+            raise SystemExit(f"{os.path.relpath(path, ROOT)} is missing: run {remedy}")
     engine = subprocess.run([QLORA_RUN, "-e", 'print(require("qlora").cpu())'], env=environment(isa), text=True,
                             capture_output=True, check=True).stdout.split()[-1]
     commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], text=True, capture_output=True).stdout
-    return (f"{cpu_field('model name')}, family {cpu_field('cpu family')} model {cpu_field('model')}; set {isa} (engine "
-            f"{engine}, {commit.strip()}); {threads} threads; {'; '.join(rivals)}; {time.strftime('%Y-%m-%d %H:%M')}")
+    processor = f"{cpu_field('model name')}, family {cpu_field('cpu family')} model {cpu_field('model')}"
+    return (f"{processor}; set {isa} (engine {engine}, {commit.strip()}); {threads} threads; {'; '.join(rivals)}; "
+            f"{time.strftime('%Y-%m-%d %H:%M')}")
 
 
 def limits(isa, threads):

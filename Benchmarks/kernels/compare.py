@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """kernel-bench against torch and bitsandbytes, row by row in turns on the same machine; prints a markdown table.
 
-usage: compare.py [--isa avx2|avx512|native] [--rounds 2] [--seconds 0.2] [--threads 2] [--only PART] [--cut 20] [table...]
+usage: compare.py [--isa avx2|avx512|native] [--rounds 2] [--seconds 0.2] [--threads 2] [--only PART] [--cut 20]
+                  [table...]
 Tables: products quantized attention optimizers quantization; without a name all of them.
 Run Benchmarks/peers/prepare.sh and `swift build -c release --product kernel-bench` first.
 
---isa holds both sides to one instruction set. bf16 rows are measured only where the processor multiplies bf16. Rates are
-the best of all rounds; the limit is the best that the engine's run of the same row measured around it. A rival that
+--isa holds both sides to one instruction set. bf16 rows are measured where the processor multiplies bf16. Rates are the
+best of all rounds; the limit is the best that the engine's run of the same row measured around it. A rival that
 needs more than --cut seconds for a group of rows is ended, and the row says so.
 """
 import argparse

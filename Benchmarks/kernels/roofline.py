@@ -55,8 +55,9 @@ def of_type(dtype):
 
 
 def attention(dtype):
-    return (f"attention {dtype}, forward + backward", f"attention {dtype} 32/32 heads, 1024 tokens, 128 forward + backward",
-            7 * 1024 * HEADS, 12 * {"bf16": 2, "f32": 4}[dtype] * HEADS)
+    return (f"attention {dtype}, forward + backward",
+            f"attention {dtype} 32/32 heads, 1024 tokens, 128 forward + backward", 7 * 1024 * HEADS,
+            12 * {"bf16": 2, "f32": 4}[dtype] * HEADS)
 
 
 NF4 = 0.5 + 1 / 64 + 1 / 4096

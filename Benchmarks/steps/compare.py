@@ -78,8 +78,7 @@ def measure(name, compute):
     path = os.path.join(machine.PEERS, model.format(compute))
     title, tokens = name.format(compute), shape[0] * shape[1]
     if not os.path.isdir(path):
-        print(f"| {title} | {os.path.basename(path)} is missing: run Benchmarks/peers/prepare.sh | | | | | | | |", flush=True)
-        return
+        raise SystemExit(f"{os.path.relpath(path, machine.ROOT)} is missing: run Benchmarks/peers/prepare.sh")
     note(title)
     rival, mode = (None, "") if options.engine_only else rivals(name, compute, *shape)
     ours = engine(path, compute, *shape)

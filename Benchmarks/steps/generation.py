@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Prompt processing and generation, this engine against llama.cpp on the same GGUF file, in turns.
 
-usage: generation.py [--isa avx2|native] [--turns 5] [--threads 2] [--prompt 512] [--tokens 128] [--cut 60] [MODEL.gguf]
+usage: generation.py [--isa avx2|native] [--turns 5] [--threads 2] [--prompt 512] [--tokens 128] [--cut 60]
+                     [MODEL.gguf]
 Run `Benchmarks/peers/prepare.sh llama` first: it builds llama.cpp for each set and makes the Q4_0 file of SmolLM2.
 
 llama.cpp multiplies the file's Q4_0 codes by inputs rounded to 8 bits. The engine reads the same file, quantizes it to
 NF4 with double quantization and multiplies by inputs in bf16 or f32; both types stand in the table where the processor
-multiplies bf16. llama.cpp is measured with and without flash attention; the better median stays. Each turn is the limits
-of the machine, then each side. A row is printed as soon as it is done: medians, with the best turn in brackets.
+multiplies bf16. llama.cpp is measured with and without flash attention; the better median stays. Each turn is the
+limits of the machine, then each side. A row is printed as soon as it is done: medians, with the best turn in brackets.
 """
 import argparse
 import os
@@ -49,9 +50,9 @@ for flash, name in enumerate(("llama.cpp", "llama.cpp, flash attention")):
     sides[name] = rival(flash)
 print(machine.header(options.isa, options.threads, sides["llama.cpp"].hello["version"],
                      os.path.basename(options.model)) + "\n")
-print("| work | engine tok/s | llama.cpp tok/s | ratio | limit f32, bf16 GFLOP/s | memory read GB/s |\n|---|---|---|---|"
-      "---|---|", flush=True)
-for work, title in (("prompt", f"a prompt of {options.prompt} tokens"), ("greedy", f"{options.tokens} tokens, greedy")):
+print("| work | engine tok/s | llama.cpp tok/s | ratio | limit f32, bf16 GFLOP/s | memory read GB/s |\n"
+      "|---|---|---|---|---|---|", flush=True)
+for work, title in (("prompt", f"a prompt of {options.prompt} tokens"), ("greedy", f"{options.tokens} new tokens")):
     rates, roofs = {name: [] for name in sides}, []
     for turn in range(options.turns + 1):  # the first warms up
         roofs.append(machine.limits(options.isa, options.threads))
@@ -69,8 +70,8 @@ for work, title in (("prompt", f"a prompt of {options.prompt} tokens"), ("greedy
     for name in sides:
         if name.startswith("engine"):
             f32, bf16, read = (statistics.median(roof[key] for roof in roofs) for key in ("f32", "bf16", "read"))
-            print(f"| {title}, {name} | {middle[name]:.1f} ({max(rates[name]):.1f}) | {middle[theirs]:.1f} "
-                  f"({max(rates[theirs]):.1f}){theirs.removeprefix('llama.cpp')} | {middle[name] / middle[theirs]:.2f} | "
-                  f"{f32:.0f}, {bf16:.0f} | {read:.1f} |", flush=True)
+            ours, other = (f"{middle[side]:.1f} ({max(rates[side]):.1f})" for side in (name, theirs))
+            print(f"| {title}, {name} | {ours} | {other}{theirs.removeprefix('llama.cpp')} | "
+                  f"{middle[name] / middle[theirs]:.2f} | {f32:.0f}, {bf16:.0f} | {read:.1f} |", flush=True)
 peaks = {name: side.close()["peak_mb"] for name, side in sides.items()}
 print("\npeak MB: " + ", ".join(f"{name} {peak:.0f}" for name, peak in peaks.items()))
