@@ -2,12 +2,15 @@
 
 A side is a program that prints a line of JSON when it is ready, and one more for each line that it reads.
 """
+import atexit
 import json
 import os
 import queue
 import re
+import signal
 import statistics
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -29,9 +32,9 @@ SETS = {
 }
 # glibc gives freed tensors back to the system by default and faults them in again; these settings keep them.
 MALLOC = {
-    "default": {},
     "tuned": {"MALLOC_MMAP_THRESHOLD_": str(8 << 30), "MALLOC_TRIM_THRESHOLD_": str(16 << 30),
               "MALLOC_TOP_PAD_": str(256 << 20)},
+    "default": {},
 }
 
 
@@ -76,6 +79,9 @@ def limits(isa, threads):
             "read": rows["limit: memory read"]}
 
 
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
 class Cut(Exception):
     """A side did not answer in its time, and was ended."""
 
@@ -87,6 +93,8 @@ class Side:
         self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=self.errors, text=True, env=settings, cwd=ROOT)
+        # A comparison that is stopped leaves no side behind, which would run on beside the next one.
+        atexit.register(self.process.kill)
         self.lines = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
         self.hello = self._answer(ready_within)
