@@ -62,7 +62,7 @@ def header(isa, threads, *rivals):
                          (PYTHON, "Benchmarks/peers/prepare.sh")):
         if not os.path.exists(path):
             raise SystemExit(f"{os.path.relpath(path, ROOT)} is missing: run {remedy}")
-    engine = subprocess.run([QLORA_RUN, "-e", 'print(require("qlora").cpu())'], env=environment(isa), text=True,
+    engine = subprocess.run([QLORA_RUN, "-e", 'print(require("qlora").cpu().set)'], env=environment(isa), text=True,
                             capture_output=True, check=True).stdout.split()[-1]
     commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], text=True, capture_output=True).stdout
     processor = f"{cpu_field('model name')}, family {cpu_field('cpu family')} model {cpu_field('model')}"
