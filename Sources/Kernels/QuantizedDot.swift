@@ -164,13 +164,15 @@ extension Kernels {
     let table = CodeTable(loadFloats(part.weight.pointee.codebook))
     var scales = BlockScales(part.weight, part.scales)
     let (k, blockSize) = (part.weight.pointee.in, part.weight.pointee.blockSize)
+    // Rows follow each other, and so do their codes and blocks: to find them anew would divide once a row.
+    var (codes, block, left) = part.place(0, 0)
     for out in 0..<part.outs {
-      var (codes, block, left) = part.place(out, 0)
       var sum = splat(0)
       var i = 0
       while i < k {
         let scale = splat(scales[block])
         let stop = min(k, i &+ left)
+        left &-= stop &- i
         while i < stop {
           mm_prefetch(codes + part.prefetchDistance)
           let (even, odd) = (table.even(codes), table.odd(codes))
@@ -182,8 +184,10 @@ extension Kernels {
           codes += 32
           i &+= 64
         }
-        block &+= 1
-        left = blockSize
+        if left == 0 {
+          block &+= 1
+          left = blockSize
+        }
       }
       tile[out] = mm_sum(sum)
     }

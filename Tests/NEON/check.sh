@@ -26,7 +26,7 @@ done
 build() {
   name=$1 define=$2
   shift 2
-  set -- "$@" -O -wmo -parse-as-library -swift-version 6 -I Sources/CPlatform/include -module-cache-path "$work/cache" \
+  set -- "$@" -O -wmo -parse-as-library -swift-version 6 -package-name qlora -I Sources/CPlatform/include -module-cache-path "$work/cache" \
     -Xfrontend -disable-implicit-concurrency-module-import \
     -Xfrontend -disable-implicit-string-processing-module-import
   mkdir "$work/$name"
