@@ -20,7 +20,7 @@ extension Engine {
       ], returns: "table"
     ) { call in
       let table = call.state.newTable()
-      let computes = LoadOptions.defaultComputeType(on: self.backend, limitsMemory: self.options.memoryLimit != nil)
+      let computes = LoadOptions.defaultComputeType(on: self.backend)
       table["processor"] = .string(Processor.name)
       table["set"] = .string(self.backend.kernelName)
       table["sets"] = .table(

@@ -28,7 +28,7 @@ extension Engine {
                 Parameter(
                   "compute", .string, default: "\"auto\"", choices: ["auto", "bf16", "f32"],
                   "element type of activations, and what products round to; auto is f32 where the processor has no bf16 "
-                    + "products, but bf16 with --memory or stream = true"),
+                    + "products, else bf16, which takes half the memory for activations"),
                 Parameter(
                   "device", .string, optional: true, "where the model computes; default the first device, \"cpu\""),
                 Parameter(
@@ -156,8 +156,7 @@ extension Engine {
     load.streams = options.bool("stream")
     let name = options.string("compute") ?? "auto"
     if name == "auto" {
-      load.computeType = LoadOptions.defaultComputeType(
-        on: backend(on: device), limitsMemory: self.options.memoryLimit != nil || load.streams == true)
+      load.computeType = LoadOptions.defaultComputeType(on: backend(on: device))
     } else {
       guard let dtype = DType(name: name) else {
         throw call.invalid("compute must be \"auto\", \"bf16\" or \"f32\", got \"\(name)\"")
@@ -167,9 +166,6 @@ extension Engine {
     load.smokeTokenizer = resourceRoot + "/models/tiny"
     let model = try ModelLoader(backend: backend(on: device), options: load).load(try call.string("path"))
     model.seed = seed
-    if name == "auto", load.computeType == .f32 {
-      model.notices.append("compute f32: this processor has no bf16 products (\"bf16\" takes less memory)")
-    }
     if let adapter = options.string("adapter"), model.isLoaded, !load.smoke { try PEFTFiles.load(adapter, into: model) }
     remember(model)
     return model

@@ -22,7 +22,7 @@ public final class LanguageModel {
   public var tokenizer: Tokenizer?
   /// What the reader has to say about the files, a sentence each: fields and tensors that are passed over, two truths
   /// about one thing.
-  public package(set) var notices: [String] = []
+  public internal(set) var notices: [String] = []
   /// Whether weights are present; a header-only model can be planned and selected from, not run.
   public internal(set) var isLoaded = false
   /// Brings weights in and out when they stay on disk; nil when they are resident.

@@ -47,13 +47,10 @@ public struct LoadOptions: Sendable {
 }
 
 extension LoadOptions {
-  /// What to compute in where nothing is said: f32 on a device without bf16 products, unless memory is limited.
-  /// - Parameters:
-  ///   - backend: where the model computes.
-  ///   - limitsMemory: whether the program has a limit on memory, or the base stays on disk: bf16 activations need half.
-  /// - Returns: f32 or bf16.
-  public static func defaultComputeType(on backend: any Backend, limitsMemory: Bool) -> DType {
-    backend.multipliesBFloat16 || limitsMemory ? .bf16 : .f32
+  /// What to compute in where nothing is said: bf16 on a device with products of bf16 values, else f32. A limit on memory
+  /// does not decide: the bits of a run do not depend on it.
+  public static func defaultComputeType(on backend: any Backend) -> DType {
+    backend.multipliesBFloat16 ? .bf16 : .f32
   }
 
   /// Elements that share a scale where weights are quantized while loading.

@@ -10,6 +10,12 @@ extension Tensor {
         operation: "arange", name: "start, stop and step", value: "\(start), \(stop) and \(step)",
         expected: "a range of fewer than 10^9 numbers")
     }
+    // The numbers are there twice for a moment; Swift ends a program whose arrays get no memory.
+    let byteCount = 8 * max(0, Int(count))
+    try backend.memory.require(byteCount)
+    guard AddressSpace.hasRoom(for: byteCount) else {
+      throw TensorError.outOfMemory(byteCount: byteCount, used: backend.memory.total, limit: nil)
+    }
     try self.init((0..<max(0, Int(count))).map { Float(start + Double($0) * step) }, on: backend)
   }
 

@@ -7,7 +7,6 @@ import Testing
   func theDefaultFollowsTheInstructionSet(set: InstructionSet) {
     let backend = CPUBackend(threadCount: 1, instructionSet: set)
     #expect(backend.multipliesBFloat16 == (set == .avx512bf16))
-    #expect(LoadOptions.defaultComputeType(on: backend, limitsMemory: false) == (set == .avx512bf16 ? .bf16 : .f32))
-    #expect(LoadOptions.defaultComputeType(on: backend, limitsMemory: true) == .bf16)
+    #expect(LoadOptions.defaultComputeType(on: backend) == (set == .avx512bf16 ? .bf16 : .f32))
   }
 }

@@ -3,14 +3,16 @@ import Testing
 
 /// Files of records as programs write them, and errors that name the file.
 @Suite struct RecordFileTests {
-  private func load(_ name: String, _ text: String, _ options: String = "") throws -> Program.Outcome {
+  private func load(
+    _ name: String, _ text: String, _ options: String = "", format: String = "completion"
+  ) throws -> Program.Outcome {
     let directory = try Program.temporaryDirectory()
     defer { try? FileManager.default.removeItem(at: directory) }
     try text.write(to: directory.appendingPathComponent(name), atomically: true, encoding: .utf8)
     try """
     local qlora = require "qlora"
     local tokenizer = qlora.tokenizer.load(qlora.resource "models/tiny")
-    qlora.data.load('\(name)', { format = 'completion', tokenizer = tokenizer, \(options) })
+    qlora.data.load('\(name)', { format = '\(format)', tokenizer = tokenizer, \(options) })
     """.write(to: directory.appendingPathComponent("recipe.lua"), atomically: true, encoding: .utf8)
     return try Program.run(["recipe.lua"], in: directory)
   }
@@ -59,5 +61,37 @@ import Testing
     }
     let limit = try load("x.jsonl", #"{"prompt": "a b c d e f", "completion": "b"}"#, "max_length = 2")
     #expect(limit.errors.contains("data.load: x.jsonl: nothing to train on"), "\(limit.errors)")
+  }
+
+  /// False says not to train, which is not what these fields are read for.
+  @Test(arguments: ["loss", "mask", "loss_mask", "loss_weight"]) func aMarkOfAnotherNameIsRefused(name: String) throws {
+    for value in ["false", "0"] {
+      let outcome = try load(
+        "x.jsonl",
+        #"{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "\#(name)": \#(value)}]}"#,
+        "template = 'chatml'", format: "chat")
+      #expect(
+        outcome.code == 1 && outcome.errors.contains("'\(name)' is \(value), which is not read"), "\(outcome.errors)")
+    }
+  }
+
+  @Test func aPromptOfSamplesThatIsTooLongIsFoundBeforeTheFirstStep() throws {
+    let directory = try Program.temporaryDirectory()
+    defer { try? FileManager.default.removeItem(at: directory) }
+    try """
+    local qlora = require "qlora"
+    local model = qlora.load(qlora.resource "models/tiny")
+    model:add_lora { select = "all-linear", rank = 2, quiet = true }
+    local data = qlora.data.load({ { prompt = "a", completion = "b" } }, { format = "completion", tokenizer = model.tokenizer })
+    local steps = 0
+    local ok, why = pcall(qlora.train, { model = model, data = data, steps = 4, batch = 1,
+      optimizer = qlora.optim.adamw(model:trainable(), { lr = 1e-3 }),
+      samples = { "x", ("word "):rep(400), every = 2, max_new_tokens = 2 }, on_step = function() steps = steps + 1 end })
+    print(ok, steps, why)
+    """.write(to: directory.appendingPathComponent("recipe.lua"), atomically: true, encoding: .utf8)
+    let outcome = try Program.run(["recipe.lua"], in: directory)
+    #expect(
+      outcome.output.contains("false\t0\t") && outcome.output.contains("train: samples[2] has "),
+      "\(outcome.output)\(outcome.errors)")
   }
 }

@@ -29,4 +29,11 @@ import Testing
     #expect(try tensor.shifted(by: 1).integers() == large.map { $0 + 1 })
     #expect(throws: TensorError.self) { try Tensor([1], on: backend).shifted(by: 1) }
   }
+
+  @Test func aRangeAsksForItsMemoryFirst() throws {
+    let backend = CPUBackend(threadCount: 1)
+    backend.memory.limit = 64 << 20
+    #expect(throws: TensorError.self) { try Tensor(from: 0, to: 1e8, by: 1, on: backend) }
+    #expect(backend.memory.peak < 64 << 20)
+  }
 }

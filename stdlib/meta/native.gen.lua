@@ -98,7 +98,7 @@ function native.cpu(options) end
 ---@field module_quant? table name -> type or false, where it differs from quant
 ---@field block? integer elements that share a scale (default 64)
 ---@field double_quant? boolean quantize the scales too (default true)
----@field compute? "auto"|"bf16"|"f32" element type of activations, and what products round to; auto is f32 where the processor has no bf16 products, but bf16 with --memory or stream = true (default "auto")
+---@field compute? "auto"|"bf16"|"f32" element type of activations, and what products round to; auto is f32 where the processor has no bf16 products, else bf16, which takes half the memory for activations (default "auto")
 ---@field device? string where the model computes; default the first device, "cpu"
 ---@field stream? boolean true leaves the base on disk, false keeps it in memory; without it the base is streamed when it does not fit the limit and its file allows that
 ---@field adapter? string PEFT directory to read adapters from

@@ -964,7 +964,7 @@ local qlora = {}
 ---@class qlora.load.options
 ---@field adapter? string PEFT directory to read adapters from
 ---@field block? integer elements that share a scale (default 64)
----@field compute? "auto"|"bf16"|"f32" element type of activations, and what products round to; auto is f32 where the processor has no bf16 products, but bf16 with --memory or stream = true (default "auto")
+---@field compute? "auto"|"bf16"|"f32" element type of activations, and what products round to; auto is f32 where the processor has no bf16 products, else bf16, which takes half the memory for activations (default "auto")
 ---@field device? string where the model computes; default the first device, "cpu"
 ---@field double_quant? boolean quantize the scales too (default true)
 ---@field header_only? boolean read the configuration only, for plans (default false)

@@ -84,7 +84,7 @@ end
 
 local function summary(record)
   local totals, steps = journal.totals(record), record.steps
-  local tiles = { { "steps", ("%d"):format(steps[#steps] and steps[#steps].step or 0) } }
+  local tiles = { { "steps", ("%.14g"):format(steps[#steps] and steps[#steps].step or 0) } }
   local function add(name, value, show) if value then tiles[#tiles + 1] = { name, show(value) } end end
   local function decimal(value) return ("%.4f"):format(value) end
   add("first loss", steps[1] and steps[1].loss, decimal)
@@ -110,7 +110,7 @@ local function heading(record)
   parts[#parts + 1] = '<p class="sub">' .. escape(table.concat(list, " · ")) .. "</p>"
   local function warn(text) parts[#parts + 1] = '<p class="warn">' .. escape(text) .. "</p>" end
   if not record.finished then warn "This run has not finished: it is still going on, or was stopped." end
-  for _, at in ipairs(record.resumed) do warn(("Stopped and resumed after step %d."):format(at)) end
+  for _, at in ipairs(record.resumed) do warn(("Stopped and resumed after step %.14g."):format(at)) end
   if record.broken > 0 then warn(("%d line(s) of the journal could not be read."):format(record.broken)) end
   return table.concat(parts, "\n")
 end

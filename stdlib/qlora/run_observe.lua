@@ -30,6 +30,19 @@ function observe.sampling(samples)
   return o
 end
 
+--- Prompts longer than the model reads, found before the first step.
+function observe.check_prompts(model, samples)
+  local limit = model.config.max_position_embeddings
+  if not samples or not limit or not model.tokenizer then return end
+  for i, prompt in ipairs(samples.prompts) do
+    local count = #model.tokenizer:encode(prompt)
+    if count > limit then
+      strict.fail("train: samples[%d] has %d tokens, but the model reads at most %d; shorten the prompt", i, count,
+        limit)
+    end
+  end
+end
+
 --- Rank and alpha of all adapters, where they have one in common, and how many there are.
 local function adapters(model)
   local count, rank, alpha = 0, nil, nil

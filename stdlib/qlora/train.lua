@@ -101,6 +101,7 @@ local function prepare(options)
     strict.fail("train: eval_every needs eval_data, for example the second part of data:split(0.05)")
   end
   o.samples = observe.sampling(o.samples)
+  observe.check_prompts(o.model, o.samples)
   if not o.steps then o.steps = math.max(1, math.ceil((o.epochs or 1) * #o.data / o.batch)) end
   return o
 end

@@ -60,6 +60,7 @@ fields.message_refused = {
   { "reasoning_content", no_reasoning }, { "reasoning", no_reasoning }, { "thinking", no_reasoning },
   { "train_detail", by_part }, { "training_detail", by_part }, { "loss", "write train = true or false" },
   { "mask", "write train = true or false" }, { "loss_mask", "write train = true or false" },
+  { "loss_weight", "write train = true or false" },
   { "prefix", "no template here continues a message" }, { "refusal", "write it as content" },
   { "image", text_only }, { "images", text_only }, { "audio", text_only }, { "audios", text_only },
   { "video", text_only }, { "videos", text_only },
@@ -80,6 +81,9 @@ function fields.names(record)
   for i, key in ipairs(strict.sorted_keys(record)) do names[i] = tostring(key) end
   return #names > 0 and table.concat(names, ", ") or "no fields"
 end
+
+--- Refused fields whose false says something: not to train.
+fields.false_says = { loss = true, mask = true, loss_mask = true, loss_weight = true }
 
 --- Whether a field says nothing: absent, "", false or an empty list.
 function fields.is_empty(value)
@@ -129,7 +133,8 @@ end
 function fields.refuse(holder, what, refused, ignored, applies)
   for _, entry in ipairs(refused) do
     local name, why = entry[1], entry[2]
-    if not fields.is_empty(holder[name]) and not ignored[name] and (not applies or applies(entry)) then
+    local says = not fields.is_empty(holder[name]) or holder[name] == false and fields.false_says[name]
+    if says and not ignored[name] and (not applies or applies(entry)) then
       strict.fail("%s'%s' is %s, which is not read: %s; remove it, or say ignore = { \"%s\" }", what, name,
         fields.shown(holder[name]), why, name)
     end
