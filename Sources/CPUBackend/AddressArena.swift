@@ -25,8 +25,9 @@ final class AddressArena: Sendable {
     let size = (byteCount + Self.pageSize - 1) / Self.pageSize * Self.pageSize
     return chunks.withLock { chunks in
       if chunks.last.map({ $0.size - $0.used < size }) ?? true {
-        // As many as are needed where there are no more.
-        guard let chunk = Self.map(max(size, Self.chunkSize)) ?? Self.map(size) else { return nil }
+        // Where addresses are limited, no more than are needed: the heap wants some, too.
+        let isAmple = AddressSpace.hasRoom(for: 4 * max(size, Self.chunkSize))
+        guard let chunk = Self.map(isAmple ? max(size, Self.chunkSize) : size) else { return nil }
         chunks.append(chunk)
       }
       let last = chunks.count - 1
