@@ -34,11 +34,17 @@ package final class ThreadPool: @unchecked Sendable {
     self.isRehearsal = isRehearsal
     pthread_mutex_init(&mutex, nil)
     pthread_cond_init(&condition, nil)
+    // Kernels keep little on the stack; the system's 8 MiB for each of a thousand workers would leave a process whose
+    // addresses are limited none.
+    var attributes = pthread_attr_t()
+    pthread_attr_init(&attributes)
+    pthread_attr_setstacksize(&attributes, 1 << 20)
+    defer { pthread_attr_destroy(&attributes) }
     for worker in 1..<max(2, self.threadCount) where worker < self.threadCount && !isRehearsal {
       var thread = pthread_t()
       let seat = Unmanaged.passRetained(Seat(pool: self, worker: worker))
       let status = pthread_create(
-        &thread, nil,
+        &thread, &attributes,
         { raw in
           let seat = Unmanaged<Seat>.fromOpaque(raw!).takeRetainedValue()
           seat.pool.work(seat.worker)
