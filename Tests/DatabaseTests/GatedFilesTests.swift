@@ -1,3 +1,4 @@
+import Foundation
 import Glibc
 import Testing
 
@@ -6,7 +7,7 @@ import Testing
 @Suite struct GatedFilesTests {
   /// A journal can name a file that SQLite removes once it has rolled back. A program can write such a journal.
   @Test func whatAJournalNamesIsRemovedOnlyWhereTheGateAllows() throws {
-    var template = Array("/tmp/gated-XXXXXX".utf8CString)
+    var template = Array((FileManager.default.temporaryDirectory.path + "/gated-XXXXXX").utf8CString)
     let folder = String(cString: try #require(mkdtemp(&template)))
     let (path, other) = (folder + "/x.db", folder + "/other.txt")
     let first = try Database(path: path, access: .create)

@@ -1,0 +1,131 @@
+#pragma once
+#include "simd_matmul.h"
+
+// What 4-bit codes stand for: look-ups in a table of sixteen floats.
+
+/// The codebook entries of sixteen 4-bit codes in eight bytes, the earlier one in the high half of its byte.
+CP_INLINE f32x16 mm_decode16(f32x16 table, const uint8_t *p) {
+#if defined(__AVX2__)
+  __m128i b = _mm_loadl_epi64((const __m128i *)p);
+  // The look-ups ignore the upper bits of an index, so nothing is masked.
+  __m128i codes = _mm_unpacklo_epi8(_mm_srli_epi16(b, 4), b);
+#if defined(__AVX512F__)
+  return (f32x16)_mm512_permutexvar_ps(_mm512_cvtepu8_epi32(codes), (__m512)table);
+#else
+  __m256 low = (__m256)__builtin_shufflevector(table, table, 0, 1, 2, 3, 4, 5, 6, 7);
+  __m256 high = (__m256)__builtin_shufflevector(table, table, 8, 9, 10, 11, 12, 13, 14, 15);
+  __m256i i0 = _mm256_cvtepu8_epi32(codes), i1 = _mm256_cvtepu8_epi32(_mm_srli_si128(codes, 8));
+  __m256 v0 = _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, i0), _mm256_permutevar8x32_ps(high, i0),
+                               (__m256)_mm256_slli_epi32(i0, 28));
+  __m256 v1 = _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, i1), _mm256_permutevar8x32_ps(high, i1),
+                               (__m256)_mm256_slli_epi32(i1, 28));
+  return __builtin_shufflevector((f32x8)v0, (f32x8)v1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#endif
+#else
+  f32x16 v;
+  float t[16];
+  memcpy(t, &table, 64);
+  for (int i = 0; i < 8; i++) {
+    v[2 * i] = t[p[i] >> 4];
+    v[2 * i + 1] = t[p[i] & 15];
+  }
+  return v;
+#endif
+}
+
+/// Sixteen bytes, widened.
+CP_INLINE u32x16 mm_load_bytes(const void *p) {
+  mm_u8x16 b;
+  memcpy(&b, p, 16);
+  return __builtin_convertvector(b, u32x16);
+}
+
+/// table[index & 15]
+CP_INLINE f32x16 mm_lookup16(f32x16 table, u32x16 index) {
+#if defined(__AVX512F__)
+  return (f32x16)_mm512_permutexvar_ps((__m512i)index, (__m512)table);
+#elif defined(__AVX2__)
+  __m256 low = (__m256)__builtin_shufflevector(table, table, 0, 1, 2, 3, 4, 5, 6, 7);
+  __m256 high = (__m256)__builtin_shufflevector(table, table, 8, 9, 10, 11, 12, 13, 14, 15);
+  __m256i i0 = (__m256i)__builtin_shufflevector(index, index, 0, 1, 2, 3, 4, 5, 6, 7);
+  __m256i i1 = (__m256i)__builtin_shufflevector(index, index, 8, 9, 10, 11, 12, 13, 14, 15);
+  __m256 v0 = _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, i0), _mm256_permutevar8x32_ps(high, i0),
+                               (__m256)_mm256_slli_epi32(i0, 28));
+  __m256 v1 = _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, i1), _mm256_permutevar8x32_ps(high, i1),
+                               (__m256)_mm256_slli_epi32(i1, 28));
+  return __builtin_shufflevector((f32x8)v0, (f32x8)v1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#else
+  f32x16 v;
+  float t[16];
+  memcpy(t, &table, 64);
+  for (int i = 0; i < 16; i++) v[i] = t[index[i] & 15];
+  return v;
+#endif
+}
+
+#if defined(__AVX2__) && !defined(__AVX512F__)
+// Look-ups of sixteen floats by their bytes. The byte shuffle looks 32 codes up at once and runs twice a cycle, in its
+// half of the register; permutations of whole floats cross the halves, take eight codes, and a table needs two of them.
+
+typedef uint8_t mm_u8x32 __attribute__((ext_vector_type(32)));
+typedef uint8_t mm_u8x64 __attribute__((ext_vector_type(64)));
+
+#define MM_PLANE(k)                                                                                                 \
+  __builtin_shufflevector(b, b, k, k + 4, k + 8, k + 12, k + 16, k + 20, k + 24, k + 28, k + 32, k + 36, k + 40,    \
+                          k + 44, k + 48, k + 52, k + 56, k + 60, k, k + 4, k + 8, k + 12, k + 16, k + 20, k + 24,  \
+                          k + 28, k + 32, k + 36, k + 40, k + 44, k + 48, k + 52, k + 56, k + 60)
+
+/// Byte `k` of each of sixteen floats, in both halves.
+CP_INLINE mm_u8x32 mm_plane(f32x16 table, int32_t k) {
+  mm_u8x64 b = (mm_u8x64)table;
+  return k == 0 ? MM_PLANE(0) : k == 1 ? MM_PLANE(1) : k == 2 ? MM_PLANE(2) : MM_PLANE(3);
+}
+
+/// The codes in the upper and in the lower halves of 32 bytes.
+CP_INLINE mm_u8x32 mm_upper_codes(const void *p) {
+  return (mm_u8x32)_mm256_and_si256(_mm256_srli_epi16(_mm256_loadu_si256((const __m256i *)p), 4),
+                                    _mm256_set1_epi8(15));
+}
+CP_INLINE mm_u8x32 mm_lower_codes(const void *p) {
+  return (mm_u8x32)_mm256_and_si256(_mm256_loadu_si256((const __m256i *)p), _mm256_set1_epi8(15));
+}
+
+CP_INLINE f32x16 mm_join(__m256i low, __m256i high) {
+  return __builtin_shufflevector((f32x8)low, (f32x8)high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+}
+
+/// What 32 codes stand for, given the four planes of the table: of codes 0 to 7 and 16 to 23 (the shuffles of both
+/// functions are shared when both are called).
+CP_INLINE f32x16 mm_lookup_first(mm_u8x32 p0, mm_u8x32 p1, mm_u8x32 p2, mm_u8x32 p3, mm_u8x32 codes) {
+  __m256i i = (__m256i)codes;
+  __m256i low = _mm256_unpacklo_epi8(_mm256_shuffle_epi8((__m256i)p0, i), _mm256_shuffle_epi8((__m256i)p1, i));
+  __m256i high = _mm256_unpacklo_epi8(_mm256_shuffle_epi8((__m256i)p2, i), _mm256_shuffle_epi8((__m256i)p3, i));
+  return mm_join(_mm256_unpacklo_epi16(low, high), _mm256_unpackhi_epi16(low, high));
+}
+/// Of codes 8 to 15 and 24 to 31.
+CP_INLINE f32x16 mm_lookup_second(mm_u8x32 p0, mm_u8x32 p1, mm_u8x32 p2, mm_u8x32 p3, mm_u8x32 codes) {
+  __m256i i = (__m256i)codes;
+  __m256i low = _mm256_unpackhi_epi8(_mm256_shuffle_epi8((__m256i)p0, i), _mm256_shuffle_epi8((__m256i)p1, i));
+  __m256i high = _mm256_unpackhi_epi8(_mm256_shuffle_epi8((__m256i)p2, i), _mm256_shuffle_epi8((__m256i)p3, i));
+  return mm_join(_mm256_unpacklo_epi16(low, high), _mm256_unpackhi_epi16(low, high));
+}
+/// The same of a table of bfloat16 values, whose other planes are zero.
+CP_INLINE f32x16 mm_lookup_first_bf16(mm_u8x32 p2, mm_u8x32 p3, mm_u8x32 codes) {
+  __m256i i = (__m256i)codes, zero = _mm256_setzero_si256();
+  __m256i high = _mm256_unpacklo_epi8(_mm256_shuffle_epi8((__m256i)p2, i), _mm256_shuffle_epi8((__m256i)p3, i));
+  return mm_join(_mm256_unpacklo_epi16(zero, high), _mm256_unpackhi_epi16(zero, high));
+}
+CP_INLINE f32x16 mm_lookup_second_bf16(mm_u8x32 p2, mm_u8x32 p3, mm_u8x32 codes) {
+  __m256i i = (__m256i)codes, zero = _mm256_setzero_si256();
+  __m256i high = _mm256_unpackhi_epi8(_mm256_shuffle_epi8((__m256i)p2, i), _mm256_shuffle_epi8((__m256i)p3, i));
+  return mm_join(_mm256_unpacklo_epi16(zero, high), _mm256_unpackhi_epi16(zero, high));
+}
+
+/// Elements 0 to 31, as two vectors, in the order in which `mm_lookup_first` and `mm_lookup_second` give them.
+CP_INLINE f32x16 mm_planes_first(f32x16 a, f32x16 b) {
+  return __builtin_shufflevector(a, b, 0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
+}
+CP_INLINE f32x16 mm_planes_second(f32x16 a, f32x16 b) {
+  return __builtin_shufflevector(a, b, 8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
+}
+#endif
