@@ -3,6 +3,7 @@ import Autograd
 import Formats
 import LuaRuntime
 import Models
+import Quantization
 import Tensors
 import Tokenizers
 
@@ -24,7 +25,7 @@ extension Engine {
                     + "is: another type, block or double_quant is an error"),
                 Parameter("module_quant", .table, optional: true, "name -> type or false, where it differs from quant"),
                 Parameter("block", .count, default: "64", "elements that share a scale"),
-                Parameter("double_quant", .boolean, default: "true", "quantize the scales too"),
+                Parameter.doubleQuantization,
                 Parameter(
                   "compute", .string, default: "\"auto\"", choices: ["auto", "bf16", "f32"],
                   "element type of activations, and what products round to; auto is f32 where the processor has no bf16 "
@@ -52,7 +53,7 @@ extension Engine {
               .options([
                 Parameter("quant", .string, default: "\"nf4\"", choices: ["nf4", "fp4"], "4-bit type"),
                 Parameter("block", .count, default: "64", "elements that share a scale"),
-                Parameter("double_quant", .boolean, default: "true", "quantize the scales too"),
+                Parameter.doubleQuantization,
                 Parameter("dtype", .string, optional: true, "of what stays in floating point; default as stored"),
                 Parameter("shard_bytes", .whole(1...(1 << 60)), default: "5000000000", "most bytes of one file"),
                 Parameter("on_module", .function, optional: true, "called with name, modules done, modules in all"),
@@ -142,9 +143,9 @@ extension Engine {
   private func loadModel(_ call: Call) throws -> LanguageModel {
     let options = call.options("options")
     var load = LoadOptions(
-      blockSize: options.int("block"), doubleQuantization: options.bool("double_quant"),
-      headerOnly: options.bool("header_only") ?? false, smoke: options.bool("smoke") ?? false)
+      blockSize: options.int("block"), headerOnly: options.bool("header_only") ?? false, smoke: options.bool("smoke") ?? false)
     if let name = options.string("quant") { load.quantization = try fourBitKind(name, call) }
+    (load.wantsDoubleQuantization, load.scaleRule) = try scaleRule(options, call)
     for (key, value) in options["module_quant"].asTable?.pairs ?? [] {
       guard let module = key.asString else { throw call.invalid("module_quant needs names of modules as keys") }
       guard value.asString != nil || value.asBool == false else {
@@ -196,7 +197,8 @@ extension Engine {
     var options = ModelQuantizer.Options()
     if let name = given.string("quant") { options.kind = try fourBitKind(name, call) }
     options.blockSize = given.int("block") ?? options.blockSize
-    options.doubleQuantization = given.bool("double_quant") ?? true
+    let (double, rule) = try scaleRule(given, call)
+    (options.doubleQuantization, options.scaleRule) = (double ?? true, rule)
     if let name = given.shared("dtype").asString {
       guard let dtype = DType(name: name), dtype.isFloat else {
         throw call.invalid("dtype must be \"f32\", \"bf16\" or \"f16\", got \"\(name)\"")
@@ -205,6 +207,15 @@ extension Engine {
     }
     options.shardByteCount = given.int("shard_bytes") ?? options.shardByteCount
     return options
+  }
+
+  /// What `double_quant` says: whether scales are quantized too, nil for nothing said, and by which rule.
+  private func scaleRule(_ options: Options, _ call: Call) throws -> (Bool?, ScaleRule) {
+    guard let name = options.string("double_quant") else { return (options.bool("double_quant"), .nearest) }
+    guard name == ScaleRule.bitsandbytes.rawValue else {
+      throw call.invalid("double_quant must be true, false or \"bitsandbytes\", got \"\(name)\"")
+    }
+    return (true, .bitsandbytes)
   }
 
   private func fourBitKind(_ name: String, _ call: Call) throws -> FourBitKind {
@@ -219,6 +230,13 @@ extension Engine {
       try call.object("a", as: Tensor.self), try call.object("b", as: Tensor.self))
     return [.number(found.divergence), .integer(found.agreements), .integer(found.rows)]
   }
+}
+
+extension Parameter {
+  static let doubleQuantization = Parameter(
+    "double_quant", .oneOf([.boolean, .string]), default: "true", choices: ["true", "false", "bitsandbytes"],
+    "quantize the scales too, each to the nearest 8-bit code; \"bitsandbytes\" takes the codes of its CPU kernel, "
+      + "which are not the nearest for 0.2 to 0.3 % of the scales")
 }
 
 /// A model that does not live longer because it is known by name.

@@ -15,6 +15,8 @@ extension LoadOptions {
     }
     try compare("block", stored.blockSize, wantedBlockSize, tensor, path)
     try compare("double_quant", stored.nested != nil, wantsDoubleQuantization, tensor, path)
+    // The codes are there; which rule found them is written nowhere.
+    if scaleRule != .nearest { try compare("double_quant", "\(stored.nested != nil)", scaleRule.rawValue, tensor, path) }
   }
 
   /// The same for a model of which only the configuration is read, as far as it says.
@@ -26,6 +28,7 @@ extension LoadOptions {
     }
     if let isDouble = configuration["bnb_4bit_use_double_quant"]?.bool {
       try compare("double_quant", isDouble, wantsDoubleQuantization, name, path)
+      if scaleRule != .nearest { try compare("double_quant", "\(isDouble)", scaleRule.rawValue, name, path) }
     }
   }
 

@@ -1,3 +1,4 @@
+import Quantization
 import Tensors
 
 /// How a model is read: the choices of `qlora.load`.
@@ -10,6 +11,8 @@ public struct LoadOptions: Sendable {
   public var wantedBlockSize: Int?
   /// Whether the scales are stored in 8 bits, as in QLoRA (Dettmers et al. 2023); nil is true, or what a 4-bit file has.
   public var wantsDoubleQuantization: Bool?
+  /// How the 8-bit codes of scales are found where weights are quantized while loading.
+  public var scaleRule = ScaleRule.nearest
   /// f32 or bf16: dtype of activations and rounding of products.
   public var computeType: DType
   /// Whether only the configuration is read (`--plan`).

@@ -99,7 +99,8 @@ public struct ModelLoader {
     defer { source.release(name) }
     do {
       return try FourBit.quantize(
-        values, kind: kind, blockSize: options.blockSize, double: options.doubleQuantization, name: name)
+        values, kind: kind, blockSize: options.blockSize, double: options.doubleQuantization,
+        rule: options.scaleRule, name: name)
     } catch QuantizationError.nonFinite(let tensor, let index) {
       throw ModelError.nonFiniteWeight(tensor: tensor, index: index, path: source.path)
     }

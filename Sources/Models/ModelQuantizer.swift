@@ -10,6 +10,7 @@ package struct ModelQuantizer {
     package var kind: FourBitKind = .nf4
     package var blockSize = 64
     package var doubleQuantization = true
+    package var scaleRule = ScaleRule.nearest
     /// Type of the tensors that are not quantized; nil keeps the stored one (f32 for GGUF's block formats).
     package var denseType: DType?
     /// Most bytes of one file.
@@ -54,10 +55,10 @@ package struct ModelQuantizer {
     let location = try ModelLocation(input, allowsKnownNames: false)
     let checkpoint = try Checkpoint(location)
     let (spec, source) = (checkpoint.spec, checkpoint.source)
-    let loader = ModelLoader(
-      backend: backend,
-      options: LoadOptions(
-        quantization: options.kind, blockSize: options.blockSize, doubleQuantization: options.doubleQuantization))
+    var load = LoadOptions(
+      quantization: options.kind, blockSize: options.blockSize, doubleQuantization: options.doubleQuantization)
+    load.scaleRule = options.scaleRule
+    let loader = ModelLoader(backend: backend, options: load)
     let modules = ModuleTree(spec).modules
     for module in modules { try refuseQuantized(module, source) }
     let writer = FourBitModelWriter(

@@ -21,7 +21,8 @@ extension LanguageModel {
         try backend.fillNormal(weight, mean: 0, deviation: deviation, stream: stream)
         if let kind = options.quantization(of: module) {
           module.quantized = try FourBit.quantize(
-            weight, kind: kind, blockSize: options.blockSize, double: options.doubleQuantization, name: module.name)
+            weight, kind: kind, blockSize: options.blockSize, double: options.doubleQuantization,
+            rule: options.scaleRule, name: module.name)
         } else {
           module.weight = weight
         }

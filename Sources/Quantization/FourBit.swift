@@ -11,11 +11,11 @@ public enum FourBit {
   /// Quantizes a matrix (or any tensor) of f32, bf16 or f16 to two codes a byte and one f32 maximum per block.
   ///
   /// With `double` the block maxima lose their mean and are themselves stored in 8 bits against the signed dynamic map,
-  /// by the exact nearest rule of the CUDA kernels (the CPU kernel of bitsandbytes rounds through a coarse table).
+  /// by `rule`.
   /// `name` is told in the error for an element that is NaN or infinite; `category` is where the result is counted.
   /// - Throws: `QuantizationError.badBlockSize`, `.notFloat`, `.empty`, `.nonFinite`; `TensorError.outOfMemory`.
   public static func quantize(
-    _ x: Tensor, kind: FourBitKind, blockSize: Int = 64, double: Bool, name: String,
+    _ x: Tensor, kind: FourBitKind, blockSize: Int = 64, double: Bool, rule: ScaleRule = .nearest, name: String,
     category: MemoryCategory = .weights
   ) throws -> QuantizedOperand {
     guard blockSizes.contains(blockSize) else { throw QuantizationError.badBlockSize(blockSize) }
@@ -37,7 +37,7 @@ public enum FourBit {
       return QuantizedOperand(
         kind: kind, shape: x.shape, blockSize: blockSize, codes: codes, codebook: codebook, absmax: absmax, nested: nil)
     }
-    let (scaleCodes, nested) = try quantizeScales(absmax, category: category)
+    let (scaleCodes, nested) = try quantizeScales(absmax, rule, category: category)
     return QuantizedOperand(
       kind: kind, shape: x.shape, blockSize: blockSize, codes: codes, codebook: codebook, absmax: scaleCodes,
       nested: nested)
@@ -45,7 +45,7 @@ public enum FourBit {
 
   /// The second level: offset = mean (summed in double precision), then 8-bit codes per 256 scales.
   private static func quantizeScales(
-    _ absmax: Tensor, category: MemoryCategory
+    _ absmax: Tensor, _ rule: ScaleRule, category: MemoryCategory
   ) throws -> (codes: Tensor, nested: QuantizedOperand.Nested) {
     let backend = absmax.backend
     let count = absmax.elementCount
@@ -53,11 +53,20 @@ public enum FourBit {
     try backend.reduce(.mean, absmax, outer: 1, count: count, inner: 1, into: mean)
     try backend.binary(.subtract, absmax, mean, into: absmax)
     let map = try makeDynamicMap(backend)
+    let offset = try mean.floats()[0]
+    if rule == .bitsandbytes {
+      let (codes, maxima) = CoarseCodes.quantize(try absmax.floats(), blockSize: nestedBlockSize)
+      let nested = QuantizedOperand.Nested(
+        absmax: try Tensor(maxima, category: category, on: backend), map: map, offset: offset)
+      let tensor = try Tensor(empty: [count], dtype: .u8, category: category, on: backend)
+      try codes.withUnsafeBytes { try tensor.write($0) }
+      return (tensor, nested)
+    }
     let codes = try Tensor(empty: [count], dtype: .u8, category: category, on: backend)
     let nestedAbsmax = try Tensor(
       empty: [(count + nestedBlockSize - 1) / nestedBlockSize], dtype: .f32, category: category, on: backend)
     try backend.quantize8(absmax, blockSize: nestedBlockSize, codes: codes, absmax: nestedAbsmax)
-    return (codes, QuantizedOperand.Nested(absmax: nestedAbsmax, map: map, offset: try mean.floats()[0]))
+    return (codes, QuantizedOperand.Nested(absmax: nestedAbsmax, map: map, offset: offset))
   }
 
   /// The codebook as a tensor; one for all matrices of a backend would need a registry, and 64 bytes do not pay for it.
