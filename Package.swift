@@ -131,7 +131,7 @@ let package = Package(
       ],
       swiftSettings: optimised),
     tests("Database", ["Database"]),
-    tests("LuaRuntime", ["LuaRuntime"]),
+    tests("LuaRuntime", ["LuaRuntime", "CLua"]),
     tests("LuaBindings", ["LuaBindings", "LuaRuntime", "Adapters", "Formats", "Models", "Tensors"]),
     tests("Recipe", ["Formats"]),
     tests("Architecture", []),

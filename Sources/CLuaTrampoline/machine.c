@@ -181,21 +181,36 @@ int ql_stop(lua_State *L, int level) {
   return lua_error(L);
 }
 
+static void check_limit(lua_State *L) {
+  ql_machine *machine = ql_machine_of(L);
+  if (!machine->instruction_limit || machine->instructions <= machine->instruction_limit) return;
+  lua_sethook(L, hook, LUA_MASKCOUNT, 1); // code that catches the error does not go on
+  ql_push_position(L, 0);
+  lua_pushfstring(L, "the recipe took more than %I instructions", (LUAI_UACINT)machine->instruction_limit);
+  lua_concat(L, 2);
+  lua_error(L);
+}
+
+static int is_to_stop(void) { return is_pending() && (interrupts != raised || interrupts - taken > 1); }
+
 static void hook(lua_State *L, lua_Debug *ar) {
   ql_machine *machine = ql_machine_of(L);
   if (machine->native) return; // it stays armed, and the trampoline looks
-  if (machine->instruction_limit && ar->event == LUA_HOOKCOUNT) {
+  if (ar->event == LUA_HOOKCOUNT) {
     machine->instructions += lua_gethookcount(L);
-    if (machine->instructions > machine->instruction_limit) {
-      lua_sethook(L, hook, LUA_MASKCOUNT, 1); // code that catches the error does not go on
-      ql_push_position(L, 0);
-      lua_pushfstring(L, "the recipe took more than %I instructions", (LUAI_UACINT)machine->instruction_limit);
-      lua_concat(L, 2);
-      lua_error(L);
-    }
+    check_limit(L);
   }
-  if (is_pending() && (interrupts != raised || interrupts - taken > 1)) ql_stop(L, 0);
+  if (is_to_stop()) ql_stop(L, 0);
   else if (lua_gethookmask(L) != LUA_MASKCOUNT) rest(L);
+}
+
+void ql_look(lua_State *L) {
+  ql_machine *machine = ql_machine_of(L);
+  machine->instructions += (long long)machine->steps;
+  machine->steps = 0;
+  if (machine->native) return;
+  check_limit(L);
+  if (is_to_stop()) ql_stop(L, 1);
 }
 
 void ql_limit_instructions(lua_State *L, long long count) {

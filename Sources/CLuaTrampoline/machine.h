@@ -15,6 +15,7 @@ typedef struct {
   int is_short; // it did not: what the function builds is not whole, and it ends in an error
   char position[LUA_IDSIZE + 32]; // where memory ran out, "recipe.lua:3: "
   long long instructions, instruction_limit; // 0 for none
+  size_t steps; // of library functions in C since the last look at interrupts and limit
   char *stack; // where the C stack was when Swift called Lua first
   int (*gate)(void *context, const char *path, int use);
 } ql_machine;
@@ -25,3 +26,12 @@ static inline ql_machine *ql_machine_of(lua_State *L) { return *(ql_machine **)l
 void ql_push_position(lua_State *L, int level);
 /// Raises "interrupted".
 int ql_stop(lua_State *L, int level);
+
+/// A look at interrupts and limit, which may raise; `steps` count as instructions.
+void ql_look(lua_State *L);
+
+/// Counts steps of a library function in C whose arguments decide how long it runs: no hook sees it.
+static inline void ql_count(lua_State *L, size_t steps) {
+  ql_machine *machine = ql_machine_of(L);
+  if ((machine->steps += steps) >= 1 << 16) ql_look(L);
+}

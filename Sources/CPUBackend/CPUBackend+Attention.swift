@@ -17,7 +17,7 @@ extension CPUBackend {
     let rowSums = Shared(lse.floatAddress)
     let kernels = tables.attention
     let chunks = jobs.queryChunks(starts)
-    pool.run(chunks.count * shape.heads) { index, worker in
+    try pool.runUnlessInterrupted(chunks.count * shape.heads) { index, worker in
       let (segment, rows) = chunks[index / shape.heads]
       let head = index % shape.heads
       var task = jobs.task(head: head, segment: segment, queries: rows, scratch: scratch[worker])
@@ -35,7 +35,7 @@ extension CPUBackend {
     let scratch = try attentionScratch.reserve(jobs.scratchCount(queryCount: 0))
     let kernels = tables.attention
     let count = q.shape[0]
-    pool.run(shape.heads) { head, worker in
+    try pool.runUnlessInterrupted(shape.heads) { head, worker in
       var task = jobs.task(
         head: head, segment: 0..<count, queries: 0..<count, scratch: scratch[worker])
       task.keyCount = length
@@ -67,7 +67,7 @@ extension CPUBackend {
     let (gradient, dQueries, rowSums) = (Shared(dOut.address), Shared(dq.address), Shared(lse.floatAddress))
     let kernels = tables.attention
     let size = q.dtype.byteCount
-    pool.run(segments.count * heads) { index, worker in
+    try pool.runUnlessInterrupted(segments.count * heads) { index, worker in
       let segment = segments[index / heads]
       let head = index % heads
       var task = jobs.task(head: head, segment: segment, queries: 0..<segment.count, scratch: scratch[worker])

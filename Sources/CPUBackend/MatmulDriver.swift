@@ -113,7 +113,7 @@ struct MatmulDriver: @unchecked Sendable {
     // A worker takes neighbouring rows of the long side, which it then reads as one stream.
     let panels = tiling.count(columns.lanes, by: width)
     let jobs = min(panels, 8 * pool.threadCount)
-    pool.run(jobs) { job, worker in
+    try pool.runUnlessInterrupted(jobs) { job, worker in
       let tile = scratch[worker] + MatmulKernels.scratchCount
       for panel in panels * job / jobs..<panels * (job + 1) / jobs {
         let range = tiling.columnPanel(panel, of: columns.lanes)
@@ -148,7 +148,7 @@ struct MatmulDriver: @unchecked Sendable {
       let start = first
       let lanes = min(block, columns.lanes - start)
       let panels = tiling.count(lanes, by: width)
-      pool.run(panels * blocks) { job, worker in
+      try pool.runUnlessInterrupted(panels * blocks) { job, worker in
         let kBlock = job / panels
         let range = tiling.columnPanel(job % panels, of: lanes)
         let steps = tiling.steps(kBlock, of: k)
@@ -161,7 +161,7 @@ struct MatmulDriver: @unchecked Sendable {
       // Neighbouring panels share cache lines of the output, so a worker takes several in a row.
       let rowPanels = tiling.count(rows.lanes, by: kernels.rows)
       let jobs = min(rowPanels, 8 * pool.threadCount)
-      pool.run(jobs) { job, worker in
+      try pool.runUnlessInterrupted(jobs) { job, worker in
         let buffer = scratch[worker]
         let panel = buffer + MatmulKernels.scratchCount
         let tiles = panel + tiling.rowPanelCount

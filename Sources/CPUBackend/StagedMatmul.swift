@@ -115,7 +115,7 @@ struct StagedMatmul: @unchecked Sendable {
   private func pack(_ parts: ArraySlice<Placed>, _ rows: Range<Int>, to packed: UncheckedPointer) throws {
     let panels = tiling.count(rows.count, by: tiling.kernels.rows)
     let scratch = try state.workerBuffers(MatmulKernels.scratchCount)
-    pool.run(parts.reduce(0) { $0 + tiling.blocks($1.part.k) } * panels) { job, worker in
+    try pool.runUnlessInterrupted(parts.reduce(0) { $0 + tiling.blocks($1.part.k) } * panels) { job, worker in
       var block = job / panels
       let panel = job % panels
       for placed in parts {
@@ -148,7 +148,7 @@ struct StagedMatmul: @unchecked Sendable {
     let streamed = MatmulTiling.pitch * width
     let scratch = try state.workerBuffers(
       MatmulKernels.scratchCount + group * (streamed + tiling.tileCount * maximumPanels))
-    pool.run(jobs * divisions) { job, worker in
+    try pool.runUnlessInterrupted(jobs * divisions) { job, worker in
       var index = job / divisions
       let division = job % divisions
       let product = products.indices.first { number in

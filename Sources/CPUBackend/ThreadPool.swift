@@ -1,6 +1,7 @@
 import CPlatform
 import Glibc
 import Synchronization
+import Tensors
 
 /// A persistent fork-join pool. The caller is worker 0; work is split into chunks that are handed out by an
 /// atomic counter, so that a late worker delays nobody: a region ends when every chunk is done, whether or not all
@@ -95,6 +96,15 @@ package final class ThreadPool: @unchecked Sendable {
       self.body = nil
       isRunning = false
     }
+  }
+
+  /// `run` that leaves out the chunks that are left when the program is asked to stop.
+  /// - Throws: `TensorError.interrupted`; the results are not whole then.
+  package func runUnlessInterrupted(
+    _ chunkCount: Int, _ body: @Sendable (_ chunk: Int, _ worker: Int) -> Void
+  ) throws {
+    run(chunkCount) { chunk, worker in if !Interruption.isRequested() { body(chunk, worker) } }
+    try Interruption.check()
   }
 
   /// Splits `0..<count` into contiguous ranges of at least half of `grain` items and runs them in parallel.

@@ -57,6 +57,7 @@ package final class Engine {
     self.options = options
     self.resourceRoot = resourceRoot
     self.seed = UInt64(bitPattern: Int64(options.seed ?? 0))
+    Interruption.isRequested = { LuaState.isStopping }
   }
 
   /// The backend of a device, made on first use.

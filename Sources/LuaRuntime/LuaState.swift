@@ -51,6 +51,8 @@ package final class LuaState {
     ql_set_context(main, Unmanaged.passUnretained(self).toOpaque())
     ql_install_coroutines(main)
     ql_install_libraries(main)
+    ql_install_patterns(main)
+    ql_install_loops(main)
   }
 
   /// Closes the interpreter: finalizers run, objects are released.

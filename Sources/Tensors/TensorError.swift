@@ -40,6 +40,8 @@ public enum TensorError: Error, Equatable, Sendable {
   case unsupported(device: String, operation: String)
   /// Operands that lie on different devices, or on two backends of one.
   case otherDevice(operation: String, lhs: String, rhs: String)
+  /// The program was asked to stop; see `Interruption`.
+  case interrupted
 
   /// What was done to a spill file when it failed.
   public enum SpillOperation: String, Sendable { case create, write, read }
@@ -73,6 +75,8 @@ extension TensorError: CustomStringConvertible {
       "\(operation): shapes do not match: \(lhs) and \(rhs)"
     case .innerDimensions(let operation, let lhs, let rhs):
       "\(operation): inner dimensions differ: lhs \(lhs), rhs \(rhs)"
+    case .interrupted:
+      "interrupted"
     case .badShape(let operation, let shape, let problem):
       "\(operation): shape \(shape) \(problem)"
     case .elementCount(let operation, let from, let to):

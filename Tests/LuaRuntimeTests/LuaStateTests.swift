@@ -130,6 +130,15 @@ private func message(_ source: String, in state: LuaState) -> String? {
     "coroutine.wrap(function() while true do end end)()",
     "local co = coroutine.wrap(function() while true do coroutine.yield() end end) while true do co() end",
     "repeat until false",
+    // Loops in C of Lua's libraries, which no hook sees.
+    "return ('a'):rep(300000):find '.-.-.-.-b'",
+    "return ('a'):rep(300000):gsub('.-.-.-.-b', '')",
+    "return ('a'):rep(300000):gmatch '.*.*.*.*b' ()",
+    "return ('%('):rep(1000000):find('%b()%b()')",
+    "return ('a'):rep(4000000):find(('a'):rep(2000000) .. 'b', 1, true)",
+    "table.move({}, 1, 1 << 62, 2)",
+    "table.insert(setmetatable({}, { __len = function() return 1 << 62 end }), 1, 0)",
+    "table.remove(setmetatable({}, { __len = function() return 1 << 62 end }), 1)",
   ])
   func anInterruptStopsAnyLoop(source: String) throws {
     try expectInterrupt(of: source, in: state)

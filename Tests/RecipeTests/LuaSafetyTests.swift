@@ -58,8 +58,11 @@ import Testing
     print 'ready'
     d:query 'WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n'
     """,
+    // A minute and more on two cores.
+    "local q = require 'qlora' local x = q.ones(16000, 16000) print 'ready' x:matmul(x)",
+    "print 'ready' return ('a'):rep(300000):find '.-.-.-.-b'",
   ])
-  func oneInterruptWhileNativesBuildTablesIsAnError(recipe: String) throws {
+  func oneInterruptWhileNativesWorkIsAnError(recipe: String) throws {
     let end = try interrupt(recipe)
     #expect(!end.isSignal && end.code == 130, "\(end)\n\(recipe)")
   }

@@ -90,6 +90,10 @@ void ql_limit_instructions(lua_State *L, long long count);
 void ql_install_coroutines(lua_State *L);
 /// Replaces what loads chunks by versions for text alone, and takes from the debug library what ends the process.
 void ql_install_libraries(lua_State *L);
+/// Replaces string.find, match, gmatch and gsub by versions that an interrupt and a limit on instructions end.
+void ql_install_patterns(lua_State *L);
+/// The same for the functions that loop as often as an argument says: string.rep, table.insert, move and remove.
+void ql_install_loops(lua_State *L);
 /// Leaves of the libraries what leads to no file that `allows` refuses, and to no other program.
 void ql_install_sandbox(lua_State *L, int (*allows)(void *context, const char *path, int use));
 
