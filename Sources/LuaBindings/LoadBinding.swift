@@ -143,7 +143,8 @@ extension Engine {
   private func loadModel(_ call: Call) throws -> LanguageModel {
     let options = call.options("options")
     var load = LoadOptions(
-      blockSize: options.int("block"), headerOnly: options.bool("header_only") ?? false, smoke: options.bool("smoke") ?? false)
+      blockSize: options.int("block"), headerOnly: options.bool("header_only") ?? false,
+      smoke: options.bool("smoke") ?? false)
     if let name = options.string("quant") { load.quantization = try fourBitKind(name, call) }
     (load.wantsDoubleQuantization, load.scaleRule) = try scaleRule(options, call)
     for (key, value) in options["module_quant"].asTable?.pairs ?? [] {

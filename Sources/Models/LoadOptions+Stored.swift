@@ -16,7 +16,9 @@ extension LoadOptions {
     try compare("block", stored.blockSize, wantedBlockSize, tensor, path)
     try compare("double_quant", stored.nested != nil, wantsDoubleQuantization, tensor, path)
     // The codes are there; which rule found them is written nowhere.
-    if scaleRule != .nearest { try compare("double_quant", "\(stored.nested != nil)", scaleRule.rawValue, tensor, path) }
+    if scaleRule != .nearest {
+      try compare("double_quant", "\(stored.nested != nil)", scaleRule.rawValue, tensor, path)
+    }
   }
 
   /// The same for a model of which only the configuration is read, as far as it says.

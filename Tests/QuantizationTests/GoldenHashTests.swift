@@ -64,8 +64,10 @@ private let backends = InstructionSet.allCases.filter(\.isSupported)
     }
     scales.replaceSubrange(1280..<1536, with: repeatElement(0, count: 256))
     let (codes, maxima) = CoarseCodes.quantize(scales, blockSize: 256)
-    #expect(codes.withUnsafeBytes { SHA256.hash($0) } == "105814951d6516781372158942c066cacdd99da8cf910194f3dba2951c62a808")
-    #expect(maxima.withUnsafeBytes { SHA256.hash($0) } == "9e7990de4e637c1ed644e44e21a1f78bbe4b7ae0d92e772369a5cfcf2e2d620a")
+    #expect(
+      codes.withUnsafeBytes { SHA256.hash($0) } == "105814951d6516781372158942c066cacdd99da8cf910194f3dba2951c62a808")
+    #expect(
+      maxima.withUnsafeBytes { SHA256.hash($0) } == "9e7990de4e637c1ed644e44e21a1f78bbe4b7ae0d92e772369a5cfcf2e2d620a")
   }
 
   @Test func theRuleOfBitsandbytesGivesItsBytes() throws {
@@ -76,7 +78,9 @@ private let backends = InstructionSet.allCases.filter(\.isSupported)
     let w = try Tensor(values, shape: [512, 64], on: backend)
     let theirs = try FourBit.quantize(w, kind: .nf4, double: true, rule: .bitsandbytes, name: "w")
     #expect(try hash(theirs.absmax) == "f235d91d2a8b8aa21202a17d27364fcdc2f80764db3393f950134d9a456cfc6a")
-    #expect(try hash(try #require(theirs.nested).absmax) == "1fff4078cf5482f493a7a322ad7bb3a4aacdba042144843b1b8273323ae2ca0b")
+    #expect(
+      try hash(try #require(theirs.nested).absmax) == "1fff4078cf5482f493a7a322ad7bb3a4aacdba042144843b1b8273323ae2ca0b"
+    )
     #expect(theirs.nested?.offset == 3.7797045707702637)
     let ours = try FourBit.quantize(w, kind: .nf4, double: true, name: "w")
     #expect(zip(try theirs.absmax.integers(), try ours.absmax.integers()).contains { $0 != $1 })
