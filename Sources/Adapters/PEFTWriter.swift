@@ -12,14 +12,14 @@ public enum PEFTFiles {
   /// PEFT wraps the model twice, so every key starts with this.
   static let keyPrefix = "base_model.model."
 
-  /// The files that a saved adapter replaces: those in which PEFT stores one.
+  /// The files that a saved adapter replaces. Pickled weights are not ours: we write none.
   static let format = FolderFormat(
     key: configName, kindField: "peft_type",
     owns: { name in
-      let weights = /adapter_model(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?/
+      let weights = /adapter_model(-\d+-of-\d+)?\.safetensors(\.index\.json)?/
       return name == configName || name.wholeMatch(of: weights) != nil
     },
-    conflicts: { _ in false })
+    conflicts: { $0.wholeMatch(of: /adapter_model(-\d+-of-\d+)?\.bin(\.index\.json)?/) != nil })
 
   /// Writes the adapters of `model` into `directory` and reads them back; see `check`. Other things in the directory
   /// stay, an older adapter is replaced once the new one is complete; see `FolderSave`.

@@ -25,9 +25,16 @@ package struct FolderFormat: Sendable {
     self.conflicts = conflicts
   }
 
+  private static let interruptedSign = "INTERRUPTED"
+
+  /// Whether the key file says that a save did not end.
+  func isInterrupted(_ folder: String) -> Bool {
+    (try? JSON.read(path: "\(folder)/\(key)"))?[kindField]?.string?.hasPrefix(Self.interruptedSign) == true
+  }
+
   /// What stands in the key file while the new files are brought from `stage`.
   func interrupted(_ stage: String) -> String {
-    let word = "INTERRUPTED: a save into this folder did not end. Save again; the new files are in \(stage)"
+    let word = "\(Self.interruptedSign): a save into this folder did not end. Save again; the new files are in \(stage)"
     return JSON.object(JSONObject([(kindField, .string(word))])).text(.python) + "\n"
   }
 }
@@ -47,16 +54,17 @@ package final class FolderSave {
   /// The folder as a whole; nil when it holds other things.
   private let whole: AtomicDirectory?
   private var open = true
+  /// Whether an earlier save did not end: until this one is whole, what it left may be the only copy.
+  private let followsInterrupted: Bool
 
   /// - Throws: `wrongKind` where a folder or a file is to be and something else is, `conflict`, `system`.
   package init(path: String, format: FolderFormat) throws(FormatError) {
     self.format = format
     folder = try FileSystem.resolve(path)
-    if let kind = FileSystem.kind(folder) {
-      guard kind == .folder else { throw .wrongKind(path: path, found: kind, wanted: .folder) }
-      Leftovers.remove(of: folder)
-      Leftovers.remove(of: folder + "/" + Self.stageName)
-    }
+    let kind = FileSystem.kind(folder)
+    if let kind, kind != .folder { throw .wrongKind(path: path, found: kind, wanted: .folder) }
+    followsInterrupted = kind != nil && format.isInterrupted(folder)
+    if kind != nil, !followsInterrupted { Self.removeLeftovers(of: folder) }
     try Self.check(folder, format)
     if try Self.isAlone(folder, format), let whole = try? AtomicDirectory(path: folder) {
       self.whole = whole
@@ -76,10 +84,18 @@ package final class FolderSave {
 
   private static let stageName = ".saving"
 
+  private static func removeLeftovers(of folder: String) {
+    Leftovers.remove(of: folder)
+    Leftovers.remove(of: folder + "/" + stageName)
+  }
+
   /// Brings the files of the stage into the folder. Where this fails half-way, the folder says so to its readers.
   package func commit() throws(FormatError) {
     if let whole {
-      if try Self.isAlone(folder, format), try whole.exchange(replacing: true) { return }
+      if try Self.isAlone(folder, format), try whole.exchange(replacing: true) {
+        if followsInterrupted { Self.removeLeftovers(of: folder) }
+        return
+      }
     }
     try Self.check(folder, format)
     let names = try FileSystem.list(stage, with: format.folders)
@@ -88,6 +104,7 @@ package final class FolderSave {
     open = false
     whole?.keepStage()
     if hasKey { try AtomicFile.write("\(folder)/\(format.key)", format.interrupted(stage)) }
+    if followsInterrupted { Self.removeLeftovers(of: folder) }
     for name in try FileSystem.list(folder, with: format.folders)
     where format.owns(name) && !names.contains(name) && name != format.key {
       try FileSystem.remove("\(folder)/\(name)")

@@ -34,7 +34,7 @@ extension Engine {
         "hook",
         "Calls a function after every forward pass of a module with (module, output, input). Returning a tensor of the "
           + "output's shape replaces the output, returning nothing leaves it. Without a hook the forward costs nothing "
-          + "more.",
+          + "more. A function that uses its model keeps it in memory until the hook is removed.",
         [
           Parameter("name", .string, "full dotted name; the input of input_layernorm is the residual stream"),
           Parameter("fn", .function, "fn(module, output, input)"),

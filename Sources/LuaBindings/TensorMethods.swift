@@ -58,7 +58,12 @@ extension Engine {
         try call.state.require(tensor.elementCount * (MemoryLayout<LuaValue>.stride + 16))
         return [try self.nested(tensor, call.state)]
       },
-      method("to", "A copy in another dtype.", [Parameter("dtype", .string, "f32, bf16, f16, i64, i32 or u8")]) {
+      method(
+        "to",
+        "A copy in another dtype. What an integer type does not hold becomes its nearest value, NaN becomes 0, fractions "
+          + "are cut off.",
+        [Parameter("dtype", .string, "f32, bf16, f16, i64, i32 or u8")]
+      ) {
         tensor, call in
         let name = try call.string("dtype")
         guard let dtype = DType(name: name) else { throw call.invalid("unknown dtype '\(name)'") }

@@ -233,7 +233,8 @@ package final class LuaState {
 
   func push(_ value: LuaValue) {
     switch value {
-    case .nil, .closed, .foreign: lua_pushnil(L)
+    case .nil, .closed: lua_pushnil(L)
+    case .foreign(let value): value.push()
     case .bool(let flag): lua_pushboolean(L, flag ? 1 : 0)
     case .integer(let number): lua_pushinteger(L, lua_Integer(number))
     case .number(let number): lua_pushnumber(L, number)
@@ -264,12 +265,17 @@ package final class LuaState {
     case LUA_TTABLE: return reference(at: index) { .table(LuaTable(takingTopOf: self)) }
     case LUA_TFUNCTION: return reference(at: index) { .function(LuaFunction(takingTopOf: self)) }
     case LUA_TUSERDATA:
-      guard let box = ql_to_box(L, index) else { return .foreign(typeName: "userdata") }
+      guard let box = ql_to_box(L, index) else { return foreign(at: index) }
       guard let raw = box.pointee.object else { return .closed(className: String(cString: box.pointee.class_name)) }
       let object = Unmanaged<AnyObject>.fromOpaque(raw).takeUnretainedValue()
-      return (object as? any LuaObject).map { .object($0) } ?? .foreign(typeName: "userdata")
-    case let type: return .foreign(typeName: String(cString: lua_typename(L, type)))
+      return (object as? any LuaObject).map { .object($0) } ?? foreign(at: index)
+    default: return foreign(at: index)
     }
+  }
+
+  private func foreign(at index: Int32) -> LuaValue {
+    let name = String(cString: lua_typename(L, lua_type(L, index)))
+    return reference(at: index) { .foreign(LuaForeign(takingTopOf: self, typeName: name)) }
   }
 
   /// A copy of the value goes where references are taken from.

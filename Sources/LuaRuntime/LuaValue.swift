@@ -21,7 +21,7 @@ package enum LuaValue {
   /// A bound object whose memory was freed.
   case closed(className: String)
   /// A thread, light userdata or userdata of another library.
-  case foreign(typeName: String)
+  case foreign(LuaForeign)
 
   /// The type as Lua names it, or the class of a bound object.
   package var typeName: String {
@@ -34,7 +34,7 @@ package enum LuaValue {
     case .function: "function"
     case .object(let object): type(of: object).luaClassName
     case .closed(let name): "freed \(name)"
-    case .foreign(let name): name
+    case .foreign(let value): value.typeName
     }
   }
 
@@ -94,6 +94,16 @@ package class LuaReference {
   deinit { if state.isOpen { ql_unref(state.L, reference) } }
 
   func push() { ql_pushref(state.L, reference) }
+}
+
+/// A value that Swift only hands on.
+package final class LuaForeign: LuaReference {
+  let typeName: String
+
+  init(takingTopOf state: LuaState, typeName: String) {
+    self.typeName = typeName
+    super.init(takingTopOf: state)
+  }
 }
 
 /// A table; access is raw, so that no metamethod can raise through Swift.

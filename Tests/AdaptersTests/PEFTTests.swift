@@ -68,6 +68,21 @@ private func temporary() -> String {
     try FileManager.default.removeItem(atPath: directory)
   }
 
+  @Test func pickledWeightsOfOthersStay() throws {
+    let model = try load("base")
+    try model.attachLoRA(rank: 2, alpha: 4)
+    let folder = temporary()
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    for name in ["adapter_model.bin", "adapter_model-00001-of-00002.bin"] {
+      let file = "\(folder)/\(name)"
+      try Data("theirs".utf8).write(to: URL(fileURLWithPath: file))
+      #expect { try PEFTFiles.save(model, directory: folder) } throws: { "\($0)".contains("holds \(name), which readers") }
+      #expect(try FileManager.default.contentsOfDirectory(atPath: folder) == [name])
+      try FileManager.default.removeItem(atPath: file)
+    }
+  }
+
   @Test func aNewAdapterChangesNothingAndStaysInItsBounds() throws {
     let model = try load("base")
     let before = try model.logits(ids).floats()

@@ -45,6 +45,26 @@ private func save(_ files: [String], _ text: String, to path: String) throws {
     }
   }
 
+  /// A save after one that was killed half-way may be killed as well.
+  @Test func whatAKilledSaveLeftStaysUntilTheNextIsWhole() throws {
+    try Fixture.withFolder { folder in
+      let path = folder + "/out"
+      let left = path + "/.saving.qlora-tmp-99999999"  // no process has such a number
+      try save(["key.json"], "old", to: path)
+      try write(["notes"], "mine", to: path)
+      try write(["key.json"], "new", to: left)
+      try AtomicFile.write(path + "/key.json", format.interrupted(left))
+      do {
+        let target = try FolderSave(path: path, format: format)
+        try write(["key.json"], "newer", to: target.stage)
+      }
+      #expect(try text(left + "/key.json") == "new")
+      try save(["key.json"], "newest", to: path)
+      #expect(try text(path + "/key.json") == "newest")
+      #expect(try FileSystem.list(path) == ["key.json", "notes"])
+    }
+  }
+
   @Test(arguments: [true, false]) func foldersOfTheFormatAreSavedToo(isAlone: Bool) throws {
     try Fixture.withFolder { folder in
       let path = folder + "/out"

@@ -63,11 +63,13 @@ private func message(_ source: String, in state: LuaState) -> String? {
     #expect(message("x = = 1", in: state)?.hasPrefix("recipe.lua:1: ") == true)
     #expect(message("load('\\27Lua', 'x', 'b')()", in: state) != nil)
     #expect(throws: LuaError.self) { try state.load([27, 76, 117, 97, 84, 0], chunkName: "=x") }
-    // An error that is a table comes back as itself, through native frames too.
+    // An error that is no text comes back as itself, through native frames too.
     state.globals["call"] = state.function { _, arguments in try #require(arguments[0].asFunction).call() }
-    let caught = try run(
-      "local e = {code = 7}\nlocal ok, got = pcall(call, function() error(e) end)\nreturn ok, got == e", in: state)
-    #expect(caught[0].asBool == false && caught[1].asBool == true)
+    for value in ["{code = 7}", "coroutine.create(print)", "io.stdout", "print", "false"] {
+      let caught = try run(
+        "local e = \(value)\nlocal ok, got = pcall(call, function() error(e) end)\nreturn ok, got == e", in: state)
+      #expect(caught[0].asBool == false && caught[1].asBool == true, "\(value)")
+    }
     #expect(message("error(setmetatable({}, {__tostring = function() error('again') end}))", in: state) != nil)
     #expect(message("error()", in: state) != nil)
   }

@@ -103,6 +103,7 @@ t.test("every field of a record that would change training is refused by its nam
       local record = { messages = { user, answer }, conversations = { user, answer }, text = "t", completion = "c",
         prompt = "p", chosen = "c", output = "o", input = "i" }
       if not format:find "put" and format ~= "longform" then record.input = nil end
+      if format == "alpaca" then record.instruction = "i" end
       local options = { format = format, template = "zephyr" }
       load({ record }, options)
       if not (name == "system" and format == "chat") then

@@ -97,7 +97,7 @@ function native.cpu(options) end
 ---@field quant? string|boolean 4-bit type of the linear layers; false keeps what the file has. What a file holds in 4 bits stays as it is: another type, block or double_quant is an error (default false)
 ---@field module_quant? table name -> type or false, where it differs from quant
 ---@field block? integer elements that share a scale (default 64)
----@field double_quant? boolean quantize the scales too (default true)
+---@field double_quant? boolean|string quantize the scales too, each to the nearest 8-bit code; "bitsandbytes" takes the codes of its CPU kernel, which are not the nearest for 0.2 to 0.3 % of the scales (default true)
 ---@field compute? "auto"|"bf16"|"f32" element type of activations, and what products round to; auto is f32 where the processor has no bf16 products, else bf16, which takes half the memory for activations (default "auto")
 ---@field device? string where the model computes; default the first device, "cpu"
 ---@field stream? boolean true leaves the base on disk, false keeps it in memory; without it the base is streamed when it does not fit the limit and its file allows that
@@ -114,7 +114,7 @@ function native.load_model(path, options) end
 ---@class qlora.native.quantize_checkpoint.options
 ---@field quant? "nf4"|"fp4" 4-bit type (default "nf4")
 ---@field block? integer elements that share a scale (default 64)
----@field double_quant? boolean quantize the scales too (default true)
+---@field double_quant? boolean|string quantize the scales too, each to the nearest 8-bit code; "bitsandbytes" takes the codes of its CPU kernel, which are not the nearest for 0.2 to 0.3 % of the scales (default true)
 ---@field dtype? string of what stays in floating point; default as stored
 ---@field shard_bytes? integer most bytes of one file (at least 1 and at most 1152921504606846976) (default 5000000000)
 ---@field on_module? function called with name, modules done, modules in all

@@ -161,7 +161,7 @@ function Model:merge() end
 ---@param directory string path of the adapter's directory
 function Model:save(directory) end
 
----Calls a function after every forward pass of a module with (module, output, input). Returning a tensor of the output's shape replaces the output, returning nothing leaves it. Without a hook the forward costs nothing more.
+---Calls a function after every forward pass of a module with (module, output, input). Returning a tensor of the output's shape replaces the output, returning nothing leaves it. Without a hook the forward costs nothing more. A function that uses its model keeps it in memory until the hook is removed.
 ---@param name string full dotted name; the input of input_layernorm is the residual stream
 ---@param fn function fn(module, output, input)
 ---@return Hook
@@ -474,7 +474,7 @@ function Tensor:item() end
 ---@return table
 function Tensor:totable() end
 
----A copy in another dtype.
+---A copy in another dtype. What an integer type does not hold becomes its nearest value, NaN becomes 0, fractions are cut off.
 ---@param dtype string f32, bf16, f16, i64, i32 or u8
 ---@return Tensor
 function Tensor:to(dtype) end
@@ -966,7 +966,7 @@ local qlora = {}
 ---@field block? integer elements that share a scale (default 64)
 ---@field compute? "auto"|"bf16"|"f32" element type of activations, and what products round to; auto is f32 where the processor has no bf16 products, else bf16, which takes half the memory for activations (default "auto")
 ---@field device? string where the model computes; default the first device, "cpu"
----@field double_quant? boolean quantize the scales too (default true)
+---@field double_quant? boolean|string quantize the scales too, each to the nearest 8-bit code; "bitsandbytes" takes the codes of its CPU kernel, which are not the nearest for 0.2 to 0.3 % of the scales (default true)
 ---@field header_only? boolean read the configuration only, for plans (default false)
 ---@field modules? any a selection whose answers may carry `quant`, over the `quant` of the whole model
 ---@field quant? string|boolean 4-bit type of the linear layers; false keeps what the file has. What a file holds in 4 bits stays as it is: another type, block or double_quant is an error (default false)

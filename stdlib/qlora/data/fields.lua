@@ -37,10 +37,13 @@ local seen = "it would change what the model sees"
 local by_part = "parts of a message cannot be marked"
 local no_reasoning = "no template here writes reasoning"
 
+local answering = { "alpaca", "chat", "sharegpt", "completion", "self_instruct", "input_output", "longform" }
+
 --- Fields of a record that would change training and that no format reads: an error unless they are empty. The third
 --- item lists the only formats it holds for; the others name the field as unread.
 fields.refused = {
-  { "system", seen }, { "history", seen },
+  { "system", seen }, { "history", seen }, { "system_prompt", seen }, { "system_message", seen },
+  { "context", seen, answering }, { "suffix", seen, answering },
   { "instruction", seen, { "chat", "sharegpt", "completion", "self_instruct", "input_output", "longform" } },
   { "input", seen, { "chat", "sharegpt", "completion", "self_instruct" } },
   { "tools", no_tools }, { "functions", no_tools }, { "function_call", no_tools }, { "tool_calls", no_tools },
