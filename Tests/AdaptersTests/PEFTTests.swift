@@ -77,7 +77,9 @@ private func temporary() -> String {
     for name in ["adapter_model.bin", "adapter_model-00001-of-00002.bin"] {
       let file = "\(folder)/\(name)"
       try Data("theirs".utf8).write(to: URL(fileURLWithPath: file))
-      #expect { try PEFTFiles.save(model, directory: folder) } throws: { "\($0)".contains("holds \(name), which readers") }
+      #expect { try PEFTFiles.save(model, directory: folder) } throws: {
+        "\($0)".contains("holds \(name), which readers")
+      }
       #expect(try FileManager.default.contentsOfDirectory(atPath: folder) == [name])
       try FileManager.default.removeItem(atPath: file)
     }
