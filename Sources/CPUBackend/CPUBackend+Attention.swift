@@ -26,7 +26,8 @@ extension CPUBackend {
     }
   }
 
-  /// Runs one job per head over all query rows; the log-sum-exps are not kept.
+  /// Runs one job per head over all query rows, or, for one row and a cache too long for the caches of a core, one per
+  /// group of heads, which reads its keys and values once; the log-sum-exps are not kept.
   /// - Throws: `TensorError.outOfMemory` for the scratch of the threads.
   public func cachedAttention(
     _ q: Tensor, keys: Tensor, values: Tensor, length: Int, start: Int, _ shape: AttentionShape, into out: Tensor
@@ -35,14 +36,24 @@ extension CPUBackend {
     let scratch = try attentionScratch.reserve(jobs.scratchCount(queryCount: 0))
     let kernels = tables.attention
     let count = q.shape[0]
-    try pool.runUnlessInterrupted(shape.heads) { head, worker in
+    let group = shape.heads / shape.kvHeads
+    let isShared =
+      count == 1 && group <= AttentionKernels.mostMembers
+      && length * shape.headDim * q.dtype.byteCount >= Self.sharedKeyBytes
+    let members = isShared ? group : 1
+    try pool.runUnlessInterrupted(shape.heads / members) { index, worker in
       var task = jobs.task(
-        head: head, segment: 0..<count, queries: 0..<count, scratch: scratch[worker])
+        head: index * members, segment: 0..<count, queries: 0..<count, scratch: scratch[worker])
+      task.memberCount = members
+      task.sinks = jobs.sinks.map { $0 + index * members }
       task.keyCount = length
       task.queryOffset = start
       withUnsafePointer(to: task) { kernels.forward($0) }
     }
   }
+
+  /// Keys of a head of so many bytes, with as many of values, do not stay in the caches of a core from head to head.
+  static let sharedKeyBytes = 256 << 10
 
   /// Runs one job per head and sequence, which computes the weights again from `lse`.
   ///

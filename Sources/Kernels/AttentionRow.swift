@@ -1,7 +1,7 @@
 import CPlatform
 import Numerics
 
-// Attention of one query, as in generation: keys and values are read once, from where they lie. Packing them for a
+// Attention of one query, as in generation: keys and values are read once, from where they lie, for all heads of a task. Packing them for a
 // product, as the blocks of many queries do, would cost more than the product.
 
 private let block = AttentionKernels.block
@@ -20,30 +20,52 @@ extension Kernels {
   private static func attentionRow(_ task: AttentionTask, _ type: Int32) {
     let size = type == 0 ? 4 : 2
     let width = (task.headDim &+ 15) & ~15
-    let query = task.scratch
-    let sums = query + width
-    let scores = sums + width
-    let top = scores + block
-    let total = top + 1
-    forEachVector(task.headDim) { j, rest in
-      storeFloats(query + j, element16(task.q, type, j, rest))
-      storeFloats(sums + j, splat(0))
+    // Of each head: its query, the sums of values, the greatest score and the sum of weights.
+    let share = 2 &* width &+ 16
+    let scores = task.scratch + task.memberCount &* share
+    for member in 0..<task.memberCount {
+      let one = head(task, member)
+      let query = task.scratch + member &* share
+      forEachVector(task.headDim) { j, rest in
+        storeFloats(query + j, element16(one.q, type, j, rest))
+        storeFloats(query + width + j, splat(0))
+      }
+      start(one, query + 2 &* width, query + (2 &* width &+ 1))
     }
-    start(task, top, total)
     var (key, end) = visible(task.queryOffset, 0, task.keyCount, task.window)
     while key < end {
       let count = min(block, end &- key)
-      let offset = key &* task.keyStride &* size
-      for i in 0..<count {
-        scores[i] = rowDot(query, task.k + (offset &+ i &* task.keyStride &* size), task.q, task.headDim, type)
-      }
       let columns = (count &+ 15) & ~15
-      if task.softCap > 0 { capScores(scores, columns, task.scale, task.softCap) }
-      softmaxBlock(scores, columns, 0, count, top, total, sums, width, task.softCap > 0 ? 1 : task.scale)
-      addRows(scores, count, task.v + offset, task.keyStride &* size, task.headDim, sums, type)
+      let offset = key &* task.keyStride &* size
+      for member in 0..<task.memberCount {
+        let words = task.q + member &* task.headDim &* size
+        let query = task.scratch + member &* share
+        let sums = query + width, top = sums + width
+        for i in 0..<count {
+          scores[i] = rowDot(query, task.k + (offset &+ i &* task.keyStride &* size), words, task.headDim, type)
+        }
+        if task.softCap > 0 { capScores(scores, columns, task.scale, task.softCap) }
+        softmaxBlock(scores, columns, 0, count, top, top + 1, sums, width, task.softCap > 0 ? 1 : task.scale)
+        addRows(scores, count, task.v + offset, task.keyStride &* size, task.headDim, sums, type)
+      }
       key &+= count
     }
-    finish(task, 0, 1, width, sums, top, total)
+    for member in 0..<task.memberCount {
+      let sums = task.scratch + (member &* share &+ width)
+      finish(head(task, member), 0, 1, width, sums, sums + width, sums + (width &+ 1))
+    }
+  }
+
+  /// The task of one head of a group.
+  @inline(__always)
+  private static func head(_ task: AttentionTask, _ member: Int) -> AttentionTask {
+    guard task.memberCount > 1 else { return task }
+    let offset = member &* task.headDim &* (task.type == 0 ? 4 : 2)
+    var one = task
+    one.q = task.q + offset
+    one.out = task.out + offset
+    if let sinks = task.sinks { one.sink = sinks[member] }
+    return one
   }
 
   /// query . key; `words` is the query as it lies in memory.

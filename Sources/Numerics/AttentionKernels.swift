@@ -27,8 +27,13 @@ package struct AttentionTask: @unchecked Sendable {
   package var scale: Float
   /// Scores become softCap * tanh(scale * s / softCap); 0 leaves them as they are.
   package var softCap: Float = 0
+  /// Heads that share these keys and values, one after the other in q and out; more than one only for a single query
+  /// row, at most `AttentionKernels.mostMembers`.
+  package var memberCount = 1
   /// A score without a value that joins each row's softmax; minus infinity is none.
   package var sink: Float = -.infinity
+  /// The sinks of the heads from this one on, where there are several.
+  package var sinks: UnsafePointer<Float>?
   /// `AttentionKernels.scratchCount` floats.
   package var scratch: UnsafeMutablePointer<Float>
 
@@ -66,6 +71,9 @@ public struct AttentionKernels: Sendable {
 
   /// Rows of a block of queries and of keys: S and P of a block are 16 KiB each, which stay in L1 with the operands.
   @inlinable public static var block: Int { 64 }
+
+  /// Heads of a group that one task may take; their sums fit the scratch of a block.
+  package static let mostMembers = 128
 
   /// Floats of scratch: blocks of [64, headDim] and [64, 64], row statistics, and dQ of a whole sequence.
   package static func scratchCount(headDim: Int, queryCount: Int) -> Int {

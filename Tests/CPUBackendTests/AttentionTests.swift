@@ -195,4 +195,30 @@ private struct AttentionTwin {
       }
     }
   }
+
+  /// Heads of a group that go through a long cache together give the bits of each head alone.
+  @Test(arguments: [DType.f32, .bf16]) func aGroupOfHeadsGivesTheBitsOfEach(type: DType) throws {
+    let (heads, kvHeads, headDim) = (6, 2, 64)
+    let length = CPUBackend.sharedKeyBytes / (headDim * type.byteCount) + 37
+    for backend in backends {
+      let q = try GuardedTensor(random: 1, [1, heads, headDim], type, scale: 2, on: backend)
+      let k = try GuardedTensor(random: 2, [length, kvHeads, headDim], type, scale: 2, on: backend)
+      let v = try GuardedTensor(random: 3, [length, kvHeads, headDim], type, on: backend)
+      let sinks: [Float] = [1, -2, 3, 0, 5, -1]
+      func attend(_ heads: Range<Int>, _ keys: Range<Int>) throws -> [Float] {
+        let shape = AttentionShape(
+          heads: heads.count, kvHeads: keys.count, headDim: headDim,
+          segments: try Tensor(ids: [0, 1], shape: [2], on: backend), window: 0, softCap: 20,
+          sinks: try Tensor(Array(sinks[heads]), on: backend))
+        let out = GuardedTensor(empty: [1, heads.count, headDim], type, on: backend)
+        try backend.cachedAttention(
+          q.tensor.narrowed(1, heads).contiguous(), keys: k.tensor.narrowed(1, keys).contiguous(),
+          values: v.tensor.narrowed(1, keys).contiguous(), length: length, start: length - 1, shape, into: out.tensor)
+        #expect(out.isIntact)
+        return try out.values()
+      }
+      let each = try (0..<heads).flatMap { try attend($0..<$0 + 1, $0 / 3..<$0 / 3 + 1) }
+      #expect(try attend(0..<heads, 0..<kvHeads) == each)
+    }
+  }
 }
