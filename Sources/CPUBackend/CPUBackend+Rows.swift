@@ -101,7 +101,7 @@ extension CPUBackend {
     }
   }
 
-  /// Rotates pairs (i, i + headDim / 2) of every head, rows in parallel.
+  /// Rotates pairs of every head, rows in parallel.
   /// - Throws: Nothing.
   public func rope(
     _ x: Tensor, heads: Int, headDim: Int, cosine: Tensor, sine: Tensor, positions: Tensor, inverse: Bool
@@ -110,11 +110,11 @@ extension CPUBackend {
     let (target, cosines, sines, places) = (
       Shared(x.address), Shared(cosine.floatAddress), Shared(sine.floatAddress), Shared(positions.idAddress)
     )
-    let (kernels, type, size) = (tables.rows, x.type, x.dtype.byteCount)
+    let (kernels, type, size, half) = (tables.rows, x.type, x.dtype.byteCount, cosine.shape[1])
     pool.forEachRange(x.elementCount / max(1, width), grain: rowGrain(width)) { range, _ in
       kernels.rope(
-        target.value + range.lowerBound * width * size, type, range.count, heads, headDim, cosines.value, sines.value,
-        places.value + range.lowerBound, inverse ? -1 : 1)
+        target.value + range.lowerBound * width * size, type, range.count, heads, headDim, half, cosines.value,
+        sines.value, places.value + range.lowerBound, inverse ? -1 : 1)
     }
   }
 

@@ -1,14 +1,13 @@
 import CPlatform
 
 extension Kernels {
-  /// Rotates pairs (i, i + headDim / 2) of every head by the angle of the row's position; `sign` -1 turns back.
+  /// Rotates pairs (i, i + half) of every head by the angle of the row's position; `sign` -1 turns back.
   @inline(never)
   static func rope(
-    _ x: UnsafeMutableRawPointer, _ type: Int32, _ t: Int, _ heads: Int, _ headDim: Int,
+    _ x: UnsafeMutableRawPointer, _ type: Int32, _ t: Int, _ heads: Int, _ headDim: Int, _ half: Int,
     _ cosine: UnsafePointer<Float>, _ sine: UnsafePointer<Float>, _ positions: UnsafePointer<Int32>, _ sign: Float
   ) {
     let size = type == 0 ? 4 : 2
-    let half = headDim / 2
     for row in 0..<t {
       let c = cosine + Int(positions[row]) &* half
       let s = sine + Int(positions[row]) &* half

@@ -9,7 +9,7 @@ extension Kernels {
         accumulate: { Kernels.accumulate($0, $1, $2, $3, $4, $5, $6) },
         norm: { Kernels.rmsNorm($0, $1, $2, $3, $4, $5, $6, $7, $8, $9) },
         normBackward: { Kernels.rmsNormBackward($0, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) },
-        rope: { Kernels.rope($0, $1, $2, $3, $4, $5, $6, $7, $8) },
+        rope: { Kernels.rope($0, $1, $2, $3, $4, $5, $6, $7, $8, $9) },
         gated: { Kernels.gated($0, $1, $2, $3, $4, $5) },
         gatedBackward: { Kernels.gatedBackward($0, $1, $2, $3, $4, $5, $6, $7) },
         softCap: { Kernels.softCap($0, $1, $2, $3) },

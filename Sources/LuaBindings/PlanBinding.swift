@@ -100,8 +100,8 @@ extension Engine {
     guard microBatch <= batch else {
       throw call.invalid("micro_batch (\(microBatch)) is larger than batch (\(batch)), the sequences of a whole step")
     }
-    guard length <= model.spec.maxPositions else {
-      throw ModelError.tooLong(tokens: length, limit: model.spec.maxPositions)
+    guard length <= model.spec.positionLimit else {
+      throw ModelError.tooLong(tokens: length, limit: model.spec.positionLimit)
     }
     guard microBatch * length <= 1 << 24 else {
       throw call.invalid(

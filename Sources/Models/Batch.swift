@@ -38,8 +38,19 @@ public struct Batch: Sendable {
   public var tokenCount: Int { ids.count }
   /// Targets that count in the loss.
   public var trainedTokenCount: Int { targets.reduce(0) { $0 + ($1 >= 0 ? 1 : 0) } }
+  /// Tokens of each sequence.
+  public var lengths: [Int] { zip(segments, segments.dropFirst()).map { Int($1 - $0) } }
   /// Tokens of the longest sequence.
-  public var longestSequence: Int { zip(segments, segments.dropFirst()).map { Int($1 - $0) }.max() ?? 0 }
+  public var longestSequence: Int { lengths.max() ?? 0 }
+
+  /// `positions`, counted in each sequence from a number of its own.
+  func positions(from starts: [Int]) -> [Int32] {
+    var moved = positions
+    for (sequence, start) in starts.enumerated() where start != 0 {
+      for row in segments[sequence]..<segments[sequence + 1] { moved[Int(row)] += Int32(start) }
+    }
+    return moved
+  }
 }
 
 /// Which position predicts which: position i predicts token i + 1 of its own sequence. So the first token of a sequence

@@ -52,7 +52,7 @@ struct Checkpoint {
       if name.hasSuffix(".rotary_emb.inv_freq") || spec.tiesEmbeddings && name == "lm_head.weight" { continue }
       throw ModelError.unknownTensor(name: name, path: source.path)
     }
-    for name in source.strangers where name != "rope_freqs.weight" {
+    for name in source.strangers where !Rope.ggufTensors.contains(name) {
       throw ModelError.unknownTensor(name: name, path: source.path)
     }
   }

@@ -90,16 +90,12 @@ package enum ConfigTable {
     [
       row(
         [
-          "rope_type", "type", "rope_theta", "factor", "low_freq_factor", "high_freq_factor",
-          "original_max_position_embeddings",
+          "rope_type", "type", "rope_theta", "low_freq_factor", "high_freq_factor", "short_factor", "long_factor",
+          "original_max_position_embeddings", "truncate",
         ], .honoured),
+      row(["factor", "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim"], .nullable),
       row(["partial_rotary_factor"], .only([.null, 1], "whole heads are rotated")),
       row(["mrope_section"], .only([.null], "positions in three dimensions")),
-      row(
-        [
-          "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate", "short_factor",
-          "long_factor",
-        ], .harmless("of yarn and longrope, which are refused; other types do not read it")),
     ], unknown: .refused)
 
   /// Parts of names that speak of arithmetic.
@@ -122,7 +118,9 @@ extension ConfigFields {
   /// - Returns: what is to be said about the file.
   @discardableResult
   package func check(_ family: any DecoderFamily.Type) throws(FormatError) -> [String] {
-    let said = try ConfigTable.table.check(json, path: path, own: family.ownKeys)
+    var own = family.ownKeys
+    if family.rotatesPartOfHeads { own["partial_rotary_factor"] = .nullable }
+    let said = try ConfigTable.table.check(json, path: path, own: own)
     if let quantization = json["quantization_config"], !quantization.isNull { try check(quantization: quantization) }
     return said
   }

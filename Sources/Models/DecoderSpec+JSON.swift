@@ -61,7 +61,7 @@ extension DecoderSpec {
       headDimension: dimension, vocabularySize: try fields.required("vocab_size"),
       maxPositions: try fields.integer("max_position_embeddings") ?? defaults.maxPositions)
     normEpsilon = try fields.double("rms_norm_eps") ?? defaults.normEpsilon
-    rope = try Rope(fields, maxPositions: maxPositions, defaultTheta: defaults.ropeTheta)
+    rope = try Rope(fields, family, maxPositions: maxPositions)
     tiesEmbeddings = try fields.bool("tie_word_embeddings") ?? defaults.tiesEmbeddings
     bosTokenID = json["bos_token_id"] == nil ? defaults.bosTokenID : try fields.integer("bos_token_id")
     padTokenID = json["pad_token_id"] == nil ? defaults.padTokenID : try fields.integer("pad_token_id")
@@ -69,6 +69,7 @@ extension DecoderSpec {
     storedType = (json["dtype"] ?? json["torch_dtype"])?.string
     if let quantization = json["quantization_config"], !quantization.isNull { quantizationConfig = quantization }
     try family.read(fields, into: &self)
+    if let sliding = try Rope.sliding(fields, family, maxPositions: maxPositions) { setRope(ofWindows: sliding) }
     try checkLayerTypes(fields)
     try validate(path: path)
   }
@@ -117,7 +118,7 @@ extension DecoderSpec {
     json["vocab_size"] = .int(vocabularySize)
     json["max_position_embeddings"] = .int(maxPositions)
     json["rms_norm_eps"] = .number(normEpsilon)
-    rope.write(into: &json)
+    writeRopes(into: &json)
     json["hidden_act"] = "silu"
     json["tie_word_embeddings"] = .bool(tiesEmbeddings)
     family?.write(self, into: &json)

@@ -40,7 +40,7 @@ public struct DecoderSpec: Sendable, Equatable {
   public package(set) var headDimension: Int
   /// Rows of the embedding, 1 to 2^24; token ids are below it.
   public package(set) var vocabularySize: Int
-  /// Most tokens of one sequence, 1 to 2^30.
+  /// `max_position_embeddings`, 1 to 2^30.
   public package(set) var maxPositions: Int
 
   /// The modules of a layer, with their names, shapes and biases.
@@ -114,6 +114,16 @@ public struct DecoderSpec: Sendable, Equatable {
     return found
   }
 
+  /// Most tokens of one sequence: `maxPositions`, or what a scaling of positions was made for where that is more.
+  public var positionLimit: Int { max(maxPositions, ropes.compactMap(\.stretchedPositions).max() ?? 0) }
+
+  /// Gives layers with a window this rope.
+  mutating func setRope(ofWindows own: Rope) {
+    for index in layers.indices where layers[index].window != nil {
+      layers[index].rotation = own == rope ? .model : .own(own)
+    }
+  }
+
   package func size(_ width: LayerModule.Width) -> Int {
     switch width {
     case .hidden: hiddenSize
@@ -161,6 +171,7 @@ public struct DecoderSpec: Sendable, Equatable {
     for (field, value) in scales where !(value > 0 && value.isFinite) {
       throw .badField(path: path, field: field, value: "\(value)", expected: "a positive number")
     }
+    for rope in ropes { try rope.validate(headDimension: headDimension, path: path) }
     for window in layers.compactMap(\.window) where window < 1 || window > 1 << 30 {
       throw .badField(path: path, field: "sliding_window", value: "\(window)", expected: "1 to 2^30")
     }

@@ -25,16 +25,15 @@ package enum GGUFTable {
           "{arch}.feed_forward_length", "{arch}.attention.head_count", "{arch}.attention.head_count_kv",
           "{arch}.attention.key_length", "{arch}.attention.value_length", "{arch}.attention.layer_norm_rms_epsilon",
           "{arch}.rope.dimension_count", "{arch}.rope.freq_base", "{arch}.rope.scaling.type",
-          "{arch}.rope.scaling.factor", "{arch}.rope.scale_linear",
+          "{arch}.rope.scaling.factor", "{arch}.rope.scale_linear", "{arch}.rope.scaling.original_context_length",
+          "{arch}.rope.scaling.attn_factor", "{arch}.rope.scaling.yarn_attn_factor",
+          "{arch}.rope.scaling.yarn_beta_fast", "{arch}.rope.scaling.yarn_beta_slow",
+          "{arch}.rope.scaling.yarn_log_multiplier", "{arch}.rope.scaling.yarn_ext_factor",
         ], .honoured),
       row(["{arch}.tensor_data_layout"], .harmless("llama.cpp reads it nowhere")),
-      row(
-        [
-          "{arch}.rope.scaling.original_context_length", "{arch}.rope.scaling.finetuned",
-          "{arch}.rope.scaling.yarn_*",
-        ], .harmless("of yarn, which is refused")),
-      row(["{arch}.rope.scaling.alpha"], .only([0], "of dynamic scaling")),
-      row(["{arch}.rope.scaling.attn_factor"], .only([0, 1], "of yarn and longrope")),
+      row(["{arch}.rope.scaling.finetuned"], .harmless("a note about how the model was made")),
+      row(["{arch}.rope.scaling.alpha"], .only([0], "of dynamic scaling, which GGUF files have in theta")),
+      row(["{arch}.rope.freq_base_swa"], .only([0], "every layer of this family turns alike")),
       row(["{arch}.attention.causal"], .only([true], "a decoder")),
       row(["{arch}.use_parallel_residual"], .only([false], "attention and feed-forward layer one after the other")),
       row(["{arch}.pooling_type"], .only([0], "a model of text, not of embeddings")),
@@ -95,10 +94,20 @@ package struct GGUFFields {
 
   package func required(_ name: String) throws(FormatError) -> Int { try required(name, try integer(name)) }
 
+  /// One truth value for each layer.
+  package func bools(_ name: String, count: Int) throws(FormatError) -> [Bool]? {
+    try value(name, "true or false for each of \(count) layers") { value in
+      let values = value.array?.compactMap { $0.bool ?? $0.int.map { $0 != 0 } }
+      return values?.count == count ? values : nil
+    }
+  }
+
   /// Checks every key.
   /// - Returns: what is to be said about the file.
   @discardableResult
   package func check(_ family: any DecoderFamily.Type) throws(FormatError) -> [String] {
+    var own = family.ownGGUFKeys
+    if family.slidingRope != nil { own["rope.freq_base_swa"] = .honoured }
     let prefix = architecture + "."
     let keys = file.metadata.keys.sorted()
     let general = keys.map { $0.hasPrefix(prefix) ? "{arch}." + $0.dropFirst(prefix.count) : $0 }
@@ -106,7 +115,7 @@ package struct GGUFFields {
     do {
       return try GGUFTable.table.check(
         general, path: file.path,
-        own: Dictionary(uniqueKeysWithValues: family.ownGGUFKeys.map { ("{arch}." + $0.key, $0.value) })
+        own: Dictionary(uniqueKeysWithValues: own.map { ("{arch}." + $0.key, $0.value) })
       ) {
         values[$0].flatMap { file.metadata[$0]?.json } ?? .null
       }

@@ -60,10 +60,10 @@ extension LanguageModel {
     let stops = options.stopTokens.union(ends)
     try (0 ... .max).require(options.maxTokens, "max_new_tokens", operation: "generate")
     if let limit = options.vocabularyLimit { try (1 ... .max).require(limit, "vocabularyLimit", operation: "generate") }
-    guard options.maxTokens <= 0 || prompt.count < spec.maxPositions else {
-      throw ModelError.tooLong(tokens: prompt.count + 1, limit: spec.maxPositions)
+    guard options.maxTokens <= 0 || prompt.count < spec.positionLimit else {
+      throw ModelError.tooLong(tokens: prompt.count + 1, limit: spec.positionLimit)
     }
-    let room = min(options.maxTokens, spec.maxPositions - prompt.count)
+    let room = min(options.maxTokens, spec.positionLimit - prompt.count)
     let cache = try KeyValueCache(self, capacity: prompt.count + max(0, room))
     var sampler = try Sampler(options.sampling)
     var generated: [Int32] = []

@@ -8,15 +8,17 @@ package final class KeyValueCache {
   private let limit: Int
   private var keys: [Tensor]
   private var values: [Tensor]
-  /// Tokens already in the cache.
-  package internal(set) var length = 0
+  /// The tokens already in the cache.
+  var ids: [Int32] = []
+  /// How many they are.
+  package var length: Int { ids.count }
 
   package init(_ model: LanguageModel, capacity: Int) throws {
     let spec = model.spec
     width = spec.size(.keys)
     dtype = model.computeType
     backend = model.backend
-    limit = spec.maxPositions
+    limit = spec.positionLimit
     let rows = max(1, min(capacity, limit))
     keys = []
     values = []

@@ -45,7 +45,7 @@ public final class LanguageModel {
 
   private let tree: ModuleTree
   private let byName: [String: Module]
-  private let rotary: [RotaryTables]
+  private let rotary: RotaryEmbedding
 
   /// A model without weights; `ModelLoader` reads one with them.
   /// - Throws: `ModelError.unknownModule` for a name in `options.moduleQuantization` that no module has;
@@ -57,7 +57,7 @@ public final class LanguageModel {
     self.backend = backend
     self.tree = ModuleTree(spec)
     self.byName = Dictionary(uniqueKeysWithValues: tree.modules.map { ($0.name, $0) })
-    self.rotary = try spec.ropes.map { try RotaryTables($0, headDimension: spec.headDimension, backend: backend) }
+    self.rotary = try RotaryEmbedding(spec, backend: backend)
     for (name, kind) in options.moduleQuantization {
       guard let module = byName[name] else {
         throw ModelError.unknownModule(name: name, nearest: modules.map(\.name).filter { $0.hasSuffix(name) })
@@ -97,7 +97,7 @@ public final class LanguageModel {
 
   /// Mean cross-entropy -log p(target) over the trained targets of `batch`, in nats; recorded for `backward`.
   /// - Parameters:
-  ///   - batch: sequences of at most `spec.maxPositions` tokens each.
+  ///   - batch: sequences of at most `spec.positionLimit` tokens each.
   ///   - denominator: divides the sum instead of the batch's own count, for exact accumulation over several batches of
   ///     one step; at least 1.
   ///   - masks: the dropout masks; nil takes those not used yet.
@@ -188,25 +188,27 @@ public final class LanguageModel {
   private func hiddenStates(
     _ batch: Batch, _ context: ForwardContext, observer: ((Int, Tensor, Tensor) throws -> Void)? = nil
   ) throws -> Tensor {
-    guard batch.longestSequence <= spec.maxPositions else {
-      throw ModelError.tooLong(tokens: batch.longestSequence, limit: spec.maxPositions)
+    guard batch.longestSequence <= spec.positionLimit else {
+      throw ModelError.tooLong(tokens: batch.longestSequence, limit: spec.positionLimit)
     }
-    return try run(batch.ids, context, rotaryRows: batch.longestSequence) { rotary in
+    return try run(batch.ids, context, lengths: batch.lengths) { rotary, starts in
       LayerGeometry(
-        rotary: rotary, positions: try Tensor(ids: batch.positions, on: backend),
+        rotary: rotary, positions: try Tensor(ids: batch.positions(from: starts), on: backend),
         segments: try Tensor(ids: batch.segments, on: backend), cache: nil, observer: observer)
     }
   }
 
-  /// Brings `ids` through embedding and layers: [T, hidden].
+  /// Brings `ids` through embedding and layers: [T, hidden]. `lengths` are those of their sequences, of which `starts`
+  /// are the first rows of the rotary tables.
   private func run(
-    _ ids: [Int32], _ context: ForwardContext, rotaryRows: Int, _ makeGeometry: ([RotaryTables]) throws -> LayerGeometry
+    _ ids: [Int32], _ context: ForwardContext, lengths: [Int],
+    _ makeGeometry: (_ rotary: [RotaryTables], _ starts: [Int]) throws -> LayerGeometry
   ) throws -> Tensor {
     try decideStreaming()
     var hidden = try embed(ids)
     stream?.leaveEmbedding()
-    for tables in rotary { try tables.reserve(rotaryRows) }
-    let geometry = try makeGeometry(rotary)
+    let starts = try rotary.reserve(lengths)
+    let geometry = try makeGeometry(rotary.tables, starts)
     func pass(_ layers: Range<Int>, _ input: Tensor) throws -> Tensor {
       try layers.reduce(input) { hidden, index in
         try stream?.enter(index)
@@ -239,19 +241,22 @@ public final class LanguageModel {
     return logits.dtype == .f32 ? logits : try logits.converted(to: .f32)
   }
 
-  /// Logits f32 [1, V] of the last of `ids`, which continue the sequence in `cache`.
-  func step(_ ids: [Int32], cache: KeyValueCache) throws -> Tensor {
+  /// Logits f32 [1, V] of the last of `new`, which continue the sequence in `cache`. Where the longer sequence has other
+  /// rotary frequencies, the keys in the cache are of no use and all of it is computed anew.
+  func step(_ new: [Int32], cache: KeyValueCache) throws -> Tensor {
     try GradientMode.disabled {
       let context = evaluation
+      let all = cache.ids + new, end = all.count
+      if rotary.lengthClass(cache.length) != rotary.lengthClass(end) { cache.ids = [] }
       let start = cache.length
-      let end = start + ids.count
-      let hidden = try run(ids, context, rotaryRows: end) { rotary in
+      let ids = Array(all[start...])
+      let hidden = try run(ids, context, lengths: [end]) { rotary, starts in
         try cache.reserve(end)
         return LayerGeometry(
-          rotary: rotary, positions: try Tensor(ids: (start..<end).map { Int32($0) }, on: backend),
+          rotary: rotary, positions: try Tensor(ids: (start..<end).map { Int32(starts[0] + $0) }, on: backend),
           segments: try Tensor(ids: [0, Int32(ids.count)], on: backend), cache: cache, observer: nil)
       }
-      cache.length = end
+      cache.ids = all
       let last = try hidden.narrowed(0, ids.count - 1..<ids.count)
       return try headLogits(try finished(last), context)
     }

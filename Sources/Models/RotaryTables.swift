@@ -1,62 +1,96 @@
 import Glibc
 import Tensors
 
-/// Cosines and sines of the rotary embedding, f32 [positions, headDim / 2], grown on demand.
-///
-/// Frequencies are computed in f32 in the order of transformers' `_compute_default_rope_parameters` and
-/// `_compute_llama3_parameters`, so that the tables agree to the last bit or nearly so.
-final class RotaryTables {
-  private let frequencies: [Float]
-  private let backend: any Backend
-  private(set) var cosine: Tensor
-  private(set) var sine: Tensor
-
-  init(_ rope: Rope, headDimension: Int, backend: any Backend) throws {
-    self.backend = backend
-    self.frequencies = rope.frequencies(headDimension: headDimension)
-    self.cosine = try Tensor(empty: [0, frequencies.count], on: backend)
-    self.sine = try Tensor(empty: [0, frequencies.count], on: backend)
-  }
-
-  /// Makes the tables cover `count` positions.
-  func reserve(_ count: Int) throws {
-    guard count > cosine.shape[0] else { return }
-    let rows = max(count, 2 * cosine.shape[0], 64)
-    let half = frequencies.count
-    var cosines = [Float](repeating: 0, count: rows * half)
-    var sines = cosines
-    for position in 0..<rows {
-      for index in 0..<half {
-        let angle = Double(Float(position) * frequencies[index])
-        cosines[position * half + index] = Float(cos(angle))
-        sines[position * half + index] = Float(sin(angle))
-      }
-    }
-    cosine = try Tensor(cosines, shape: [rows, half], category: .workspace, on: backend)
-    sine = try Tensor(sines, shape: [rows, half], category: .workspace, on: backend)
-  }
+/// Cosines and sines of one rope, f32 [rows, rotated width / 2].
+struct RotaryTables {
+  var cosine: Tensor
+  var sine: Tensor
 }
 
-extension Rope {
-  /// Radians per position of each pair of elements, f32.
-  func frequencies(headDimension: Int) -> [Float] {
-    let base = Float(theta)
-    let plain = (0..<headDimension / 2).map { 1 / powf(base, Float(2 * $0) / Float(headDimension)) }
-    switch scaling {
-    case .none: return plain
-    case .linear(let factor): return plain.map { $0 / Float(factor) }
-    case .llama3(let factor, let lowFactor, let highFactor, let original):
-      let lowWavelength = Float(original) / Float(lowFactor)
-      let highWavelength = Float(original) / Float(highFactor)
-      return plain.map { frequency in
-        let wavelength = 2 * Float.pi / frequency
-        if wavelength < highWavelength { return frequency }
-        let slow = frequency / Float(factor)
-        if wavelength > lowWavelength { return slow }
-        let smooth =
-          (Float(original) / wavelength - Float(lowFactor)) / Float(highFactor - lowFactor)
-        return (1 - smooth) * slow + smooth * frequency
+/// The rotary tables of a model, one for each of its ropes, grown on demand.
+///
+/// Their rows are the positions of a sequence. Where a rope's frequencies depend on the length of the sequence
+/// (`Rope.lengthClass`), a section of rows follows for each class of lengths, so that each sequence of a packed batch has
+/// the frequencies that it has alone. All tables have the same sections.
+final class RotaryEmbedding {
+  private struct Section {
+    let lengthClass: Int
+    var rows: Int
+  }
+
+  private let ropes: [Rope]
+  private let headDimension: Int
+  private let backend: any Backend
+  private var sections: [Section] = []
+  private(set) var tables: [RotaryTables]
+
+  init(_ spec: DecoderSpec, backend: any Backend) throws {
+    self.backend = backend
+    (ropes, headDimension) = (spec.ropes, spec.headDimension)
+    tables = try ropes.map { [headDimension] rope in
+      func none() throws -> Tensor {
+        try Tensor(empty: [0, rope.width(headDimension: headDimension) / 2], on: backend)
       }
+      return RotaryTables(cosine: try none(), sine: try none())
     }
+  }
+
+  /// Sequences of one class have the same frequencies in every rope.
+  func lengthClass(_ length: Int) -> Int { ropes.map { $0.lengthClass(length) }.max() ?? 0 }
+
+  /// Makes the tables cover sequences of these lengths.
+  /// - Returns: the row of each sequence's first position.
+  func reserve(_ lengths: [Int]) throws -> [Int] {
+    let classes = lengths.map(lengthClass)
+    var needed: [Int: Int] = [:]
+    for (kind, length) in zip(classes, lengths) { needed[kind] = max(needed[kind] ?? 0, length) }
+    if !needed.allSatisfy({ kind, rows in sections.contains { $0.lengthClass == kind && $0.rows >= rows } }) {
+      try build(grown(needed))
+    }
+    var starts: [Int: Int] = [:], row = 0
+    for section in sections {
+      starts[section.lengthClass] = row
+      row += section.rows
+    }
+    return classes.map { starts[$0] ?? 0 }
+  }
+
+  /// The sections that are needed, with room to grow. Two sections stay, so that short and long sequences may take turns;
+  /// of dynamic scaling, which has one for each length, no more are kept than a pass needs.
+  private func grown(_ needed: [Int: Int]) -> [Section] {
+    let old = Dictionary(uniqueKeysWithValues: sections.map { ($0.lengthClass, $0.rows) })
+    let kept = Set(old.keys).union(needed.keys).count <= 2 ? old : old.filter { needed[$0.key] != nil }
+    return needed.merging(kept) { max($0, $1) }.sorted { $0.key < $1.key }.map { kind, rows in
+      let before = old[kind] ?? 0
+      return Section(lengthClass: kind, rows: rows <= before ? before : max(rows, 2 * before, 64))
+    }
+  }
+
+  private func build(_ wanted: [Section]) throws {
+    let count = wanted.reduce(0) { $0 + $1.rows }
+    var made: [RotaryTables] = []
+    for rope in ropes {
+      let half = rope.width(headDimension: headDimension) / 2
+      var cosines: [Float] = []
+      var sines: [Float] = []
+      cosines.reserveCapacity(count * half)
+      sines.reserveCapacity(count * half)
+      let scale = rope.attentionScale
+      for section in wanted {
+        let frequencies = rope.frequencies(headDimension: headDimension, length: section.lengthClass)
+        for position in 0..<section.rows {
+          for frequency in frequencies {
+            let angle = Double(Float(position) * frequency)
+            cosines.append(Float(cos(angle)) * scale)
+            sines.append(Float(sin(angle)) * scale)
+          }
+        }
+      }
+      made.append(
+        RotaryTables(
+          cosine: try Tensor(cosines, shape: [count, half], category: .workspace, on: backend),
+          sine: try Tensor(sines, shape: [count, half], category: .workspace, on: backend)))
+    }
+    (tables, sections) = (made, wanted)
   }
 }

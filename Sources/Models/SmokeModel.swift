@@ -43,6 +43,11 @@ extension DecoderSpec {
     small.headDimension = sizes.headDimension
     small.vocabularySize = vocabulary ?? sizes.vocabulary
     small.maxPositions = sizes.maxPositions
+    small.rope = rope.resized(from: headDimension, to: sizes.headDimension)
+    for index in small.layers.indices {
+      guard case .own(let own) = small.layers[index].rotation else { continue }
+      small.layers[index].rotation = .own(own.resized(from: headDimension, to: sizes.headDimension))
+    }
     (small.bosTokenID, small.eosTokenIDs, small.padTokenID) = (nil, [], nil)
     (small.storedType, small.quantizationConfig) = (nil, nil)
     return small

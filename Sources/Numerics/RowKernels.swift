@@ -20,11 +20,11 @@ package struct RowKernels: Sendable {
       UnsafeRawPointer, UnsafeRawPointer, Int32, UnsafeRawPointer, Int32, Float, UnsafePointer<Float>, Int, Int,
       UnsafeMutableRawPointer, Bool, UnsafeMutablePointer<Float>?
     ) -> Void
-  /// In place: (x, type, T, heads, headDim, cos, sin, positions, sign of the sine)
+  /// In place: (x, type, T, heads, headDim, half of what turns, cos, sin, positions, sign of the sine)
   package typealias Rope =
     @convention(c) (
-      UnsafeMutableRawPointer, Int32, Int, Int, Int, UnsafePointer<Float>, UnsafePointer<Float>, UnsafePointer<Int32>,
-      Float
+      UnsafeMutableRawPointer, Int32, Int, Int, Int, Int, UnsafePointer<Float>, UnsafePointer<Float>,
+      UnsafePointer<Int32>, Float
     ) -> Void
   /// y = a(gate) * up, a by kind (0 SiLU, 1 the tanh form of GELU): (kind, gate, up, type, y, count)
   package typealias Gated =

@@ -169,8 +169,9 @@ public protocol Backend: AnyObject, Sendable {
   func rmsNormBackward(
     _ dy: Tensor, _ x: Tensor, weight: Tensor, offset: Float, rstd: Tensor, into dx: Tensor, accumulate: Bool,
     dWeight: Tensor?) throws
-  /// Rotates the pairs (i, i + headDim / 2) of [T, heads, headDim] in place by the rows of the f32 tables [positions,
-  /// headDim / 2] that `positions`, i32 [T], names; `inverse` turns back (Su et al. 2021).
+  /// Multiplies the pairs (i, i + h) with i < h of each head of [T, heads, headDim] in place by the rotations whose
+  /// cosines and sines stand in the rows of the f32 tables [rows, h] that `positions`, i32 [T], names; `inverse` by their
+  /// transposes (Su et al. 2021). h is at most headDim / 2; what lies behind the first 2h elements stays.
   /// - Throws: what the device reports.
   func rope(
     _ x: Tensor, heads: Int, headDim: Int, cosine: Tensor, sine: Tensor, positions: Tensor, inverse: Bool) throws

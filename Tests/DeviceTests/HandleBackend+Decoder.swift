@@ -21,7 +21,7 @@ extension HandleBackend {
     _ x: Tensor, heads: Int, headDim: Int, cosine: Tensor, sine: Tensor, positions: Tensor, inverse: Bool
   ) throws {
     var turned = values(x)
-    let (cosines, sines, half) = (values(cosine), values(sine), headDim / 2)
+    let (cosines, sines, half) = (values(cosine), values(sine), cosine.shape[1])
     for (token, position) in integers(positions).enumerated() {
       for head in 0..<heads {
         let first = (token * heads + head) * headDim

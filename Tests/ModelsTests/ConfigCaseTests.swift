@@ -37,7 +37,7 @@ import Testing
       }
       #expect(item["error"] == nil, "\(difference(config)) is read, transformers refuses it")
       let wanted = try #require(item["frequencies"]?.array, "\(difference(config))").compactMap(\.double)
-      let got = spec.rope.frequencies(headDimension: spec.headDimension)
+      let got = spec.rope.frequencies(headDimension: spec.headDimension, length: 24)
       #expect(got.count == wanted.count, "\(difference(config))")
       for (mine, its) in zip(got, wanted) { #expect(abs(Double(mine) / its - 1) < 1e-5, "\(difference(config))") }
       // The peer's text has 24 tokens; wider windows do not show.
@@ -51,7 +51,13 @@ import Testing
 
   @Test(
     arguments: [
-      ("rope_scaling", ["rope_type": "yarn", "factor": 2]), ("rope_parameters", ["type": "dynamic", "factor": 2]),
+      ("rope_scaling", ["rope_type": "su", "factor": 2]), ("rope_parameters", ["type": "dynamic"]),
+      ("rope_scaling", ["rope_type": "yarn", "factor": 2, "truncate": 1]),
+      ("rope_scaling", ["rope_type": "yarn", "factor": 2, "attention_factor": -1]),
+      ("rope_scaling", ["rope_type": "yarn", "factor": 2, "beta_fast": 1, "beta_slow": 2]),
+      ("rope_scaling", ["rope_type": "longrope", "short_factor": [1, 1], "long_factor": [1, 1]]),
+      ("rope_scaling", ["rope_type": "longrope", "factor": 2]),
+      ("rope_scaling", ["rope_type": "dynamic", "factor": 2, "original_max_position_embeddings": 7]),
       ("rope_parameters", ["full_attention": ["rope_type": "linear", "factor": 4]]),
       ("rope_scaling", ["type": "linear", "factor": 1e300]), ("rope_scaling", ["rope_type": 3]),
       ("rope_scaling", ["type": "default", "factor": 4]), ("rope_scaling", ["type": "linear", "factor": 4, "new": 1]),

@@ -50,10 +50,16 @@ import Testing
     #expect(
       good.rope.scaling
         == .llama3(factor: 32, lowFrequencyFactor: 1, highFrequencyFactor: 4, originalPositions: 8192))
-    var wrong = divisors
-    wrong[15] *= 1.01
+    var others = divisors
+    others[15] = 1.75
+    guard
+      case .longrope(let long) = try config(metadata("llama"), [embedding, ("rope_freqs.weight", [32], others)]).rope
+        .scaling
+    else { Issue.record("other divisors are those of longrope"); return }
+    #expect(long.shortFactors == long.longFactors && long.shortFactors[15] == 1.75 && long.attentionFactor == 1)
+    others[3] = 0
     #expect(throws: FormatError.self) {
-      try config(metadata("llama"), [embedding, ("rope_freqs.weight", [32], wrong)])
+      try config(metadata("llama"), [embedding, ("rope_freqs.weight", [32], others)])
     }
     #expect(throws: FormatError.self) {
       try config(metadata("llama"), [embedding, ("rope_freqs.weight", [2], [1, 1])])
@@ -61,7 +67,7 @@ import Testing
   }
 
   @Test(arguments: [
-    ("general.architecture", "gemma"), ("llama.rope.scaling.type", "yarn"), ("llama.block_count", "two"),
+    ("general.architecture", "gemma"), ("llama.rope.scaling.type", "dynamic"), ("llama.block_count", "two"),
   ]) func unsupportedIsRefused(key: String, value: String) {
     var changed = metadata("llama")
     changed[key] = .text(value)

@@ -125,8 +125,9 @@ import Testing
     #expect(try config([("rope_scaling", ["type": "linear", "factor": 2])]).rope.scaling == .linear(factor: 2))
     #expect(
       throws: FormatError.unsupportedModel(
-        path: "config.json", field: "rope_type", value: "yarn", supported: ["default", "linear", "llama3"])
-    ) { try config([("rope_scaling", ["type": "yarn", "factor": 2])]) }
+        path: "config.json", field: "rope_type", value: "su",
+        supported: ["default", "linear", "dynamic", "yarn", "longrope", "llama3"])
+    ) { try config([("rope_scaling", ["type": "su", "factor": 2])]) }
   }
 
   @Test(

@@ -23,6 +23,15 @@ private let families: [(name: String, metadata: [String: GGUFBytes.Value])] = [
   ),
   ("smollm3", [:]),
   ("olmo2", [:]),
+  (
+    "olmo3",
+    [
+      "attention.sliding_window": .integer(7), "attention.sliding_window_pattern": .bools([true, true, true, false]),
+      "rope.scaling.type": .text("yarn"), "rope.scaling.factor": .float(8),
+      "rope.scaling.original_context_length": .integer(64), "rope.scaling.yarn_attn_factor": .float(1.2079442),
+      "rope.scaling.yarn_beta_fast": .float(32), "rope.scaling.yarn_beta_slow": .float(1),
+    ]
+  ),
 ]
 private let names = families.map(\.name)
 
@@ -131,6 +140,7 @@ private func loadFamily(_ name: String, compute: DType = .f32) throws -> Languag
         [spec.embeddingScale, spec.residualScale, Double(spec.queryKeyScale), spec.logitScale].map { Float($0) }
       }
       #expect(scales(read) == scales(spec))
+      #expect(read.modelType == name)
       // Beside a config.json, since a GGUF file by itself has to have a tokenizer.
       try FileManager.default.copyItem(
         atPath: "\(fixtures)/\(name)/config.json", toPath: folder.path + "/config.json")

@@ -6,6 +6,7 @@ enum GGUFBytes {
     case integer(UInt32)
     case float(Float)
     case text(String)
+    case bools([Bool])
   }
 
   /// A file; tensors are names, sizes from the fastest to the slowest, values.
@@ -17,6 +18,8 @@ enum GGUFBytes {
       case .integer(let v): head += bytes(UInt32(4)) + bytes(v)
       case .float(let v): head += bytes(UInt32(6)) + bytes(v.bitPattern)
       case .text(let v): head += bytes(UInt32(8)) + text(v)
+      case .bools(let v):
+        head += bytes(UInt32(9)) + bytes(UInt32(7)) + bytes(UInt64(v.count)) + v.map { $0 ? 1 : 0 }
       }
     }
     var data: [UInt8] = []

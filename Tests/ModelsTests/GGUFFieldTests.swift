@@ -49,6 +49,66 @@ import Testing
     #expect(try spec("llama", ["llama.rope.scaling.factor": .float(4)], [ones]).rope.scaling == .linear(factor: 4))
   }
 
+  @Test func yarnAsTheConverterWritesIt() throws {
+    func yarn(_ changes: [String: GGUFBytes.Value]) throws -> Rope.YaRN? {
+      let own: [String: GGUFBytes.Value] = ["type": .text("yarn"), "factor": .float(4)]
+      let keys = own.merging(changes) { $1 }
+      let spec = try spec(
+        "llama", Dictionary(uniqueKeysWithValues: keys.map { ("llama.rope.scaling." + $0.key, $0.value) }))
+      guard case .yarn(let yarn) = spec.rope.scaling else { return nil }
+      return yarn
+    }
+    let usual = 0.1 * log(4.0) + 1
+    #expect(try yarn([:]) == Rope.YaRN(factor: 4, attentionFactor: usual, originalPositions: 64))
+    let other = try yarn([
+      "original_context_length": .integer(32), "yarn_beta_fast": .float(16), "yarn_beta_slow": .float(2),
+      "yarn_attn_factor": .float(1.5), "yarn_ext_factor": .float(1),
+    ])
+    #expect(
+      other == Rope.YaRN(factor: 4, attentionFactor: 1.5, betaFast: 16, betaSlow: 2, originalPositions: 32))
+    // llama.cpp's own files say -1 for what it has not read.
+    #expect(try yarn(["yarn_attn_factor": .float(1), "yarn_ext_factor": .float(-1)])?.attentionFactor == usual)
+    #expect(try yarn(["attn_factor": .float(2)])?.attentionFactor == 2 * usual)
+    #expect(try yarn(["yarn_log_multiplier": .float(1)])?.attentionFactor == 1)
+    #expect(throws: FormatError.self) { try yarn(["yarn_ext_factor": .float(0.5)]) }
+    #expect(throws: FormatError.self) { try yarn(["original_context_length": .text("4k")]) }
+  }
+
+  /// Phi-3's converter writes two tensors and no type.
+  @Test func longropeIsInTwoTensors() throws {
+    let short: (String, [UInt64], [Float]) = ("rope_factors_short.weight", [2], [1, 1.5])
+    let long: (String, [UInt64], [Float]) = ("rope_factors_long.weight", [2], [2, 8])
+    let keys: [String: GGUFBytes.Value] = [
+      "llama.rope.scaling.attn_factor": .float(1.25), "llama.rope.scaling.original_context_length": .integer(16),
+    ]
+    let wanted = Rope.Scaling.longrope(
+      Rope.LongRoPE(shortFactors: [1, 1.5], longFactors: [2, 8], attentionFactor: 1.25, originalPositions: 16))
+    #expect(try spec("llama", keys, [short, long]).rope.scaling == wanted)
+    let typed = keys.merging(["llama.rope.scaling.type": .text("longrope")]) { $1 }
+    #expect(try spec("llama", typed, [short, long]).rope.scaling == wanted)
+    #expect(throws: FormatError.self) { try spec("llama", typed) }
+    #expect(throws: FormatError.self) { try spec("llama", keys, [long]) }
+    #expect(throws: FormatError.self) {
+      try spec("llama", keys, [("rope_factors_short.weight", [3], [1, 1, 1]), long])
+    }
+    let linear = keys.merging(["llama.rope.scaling.factor": .float(4)]) { $1 }
+    #expect(throws: FormatError.self) { try spec("llama", linear, [short, long]) }
+  }
+
+  /// OLMo 3 carries OLMo 2's name; what tells them apart is the window. 0 is none.
+  @Test func olmo3IsOLMo2WithWindows() throws {
+    #expect(try spec("olmo2").modelType == "olmo2")
+    #expect(try spec("olmo2", ["olmo2.attention.sliding_window": .integer(0)]).modelType == "olmo2")
+    let windows: [String: GGUFBytes.Value] = ["olmo2.attention.sliding_window": .integer(8)]
+    let usual = try spec("olmo2", windows.merging(["olmo2.block_count": .integer(8)]) { $1 })
+    #expect(usual.modelType == "olmo3" && usual.layers.map(\.window) == [8, 8, 8, nil, 8, 8, 8, nil])
+    let other = try spec("olmo2", windows.merging(["olmo2.rope.freq_base_swa": .float(500)]) { $1 })
+    #expect(other.layers[0].rotation == .own(Rope(theta: 500)))
+    #expect(throws: FormatError.self) {
+      try spec("olmo2", windows.merging(["olmo2.attention.sliding_window_pattern": .bools([true, false])]) { $1 })
+    }
+  }
+
   @Test func scalesOfZeroAreNone() throws {
     let granite = try spec("granite", ["granite.attention.scale": .float(0), "granite.logit_scale": .float(8)])
     #expect(granite.attentionScale == nil && granite.logitScale == 0.125)

@@ -13,6 +13,12 @@ package protocol DecoderFamily: SendableMetatype {
   static var ggufPairsHeads: Bool { get }
   static var modules: LayerModules { get }
   static var isParallel: Bool { get }
+  /// Whether only a part of each head may turn (`partial_rotary_factor`).
+  static var rotatesPartOfHeads: Bool { get }
+  /// The theta of layers with a window, in a family where they have a rope of their own; nil where all layers turn alike.
+  static var slidingRope: SlidingRope? { get }
+  /// What this family's configs call a `rope_type` besides its name.
+  static var ropeTypeNames: [String: String] { get }
   /// Keys of config.json that `read` reads besides those of every family; see `ConfigTable`.
   static var ownKeys: [String: FieldDecision] { get }
   /// Keys of GGUF metadata that `read` reads besides those of every family, without the architecture; see `GGUFTable`.
@@ -24,6 +30,8 @@ package protocol DecoderFamily: SendableMetatype {
   /// Published models by the last part of their hub name in lower case, as config.json without `model_type`.
   static var published: [String: JSON] { get }
 
+  /// Whether a GGUF file of `ggufArchitecture` is of this family; the first family that says so reads it.
+  static func reads(_ gguf: GGUFFile) -> Bool
   /// Reads what only this family has in config.json.
   static func read(_ fields: ConfigFields, into spec: inout DecoderSpec) throws(FormatError)
   /// Reads what only this family has in GGUF metadata.
@@ -41,10 +49,21 @@ package struct ConfigDefaults: Sendable {
   package var maxPositions = 2048
   package var normEpsilon = 1e-6
   package var ropeTheta: Double = 10000
+  package var partialRotaryFactor: Double = 1
+  /// original_max_position_embeddings beside the rope parameters; it goes before the one inside.
+  package var originalPositions: Int?
   package var tiesEmbeddings = false
   package var bosTokenID: Int? = 1
   package var eosTokenIDs = [2]
   package var padTokenID: Int?
+}
+
+/// The theta of layers with a window.
+package struct SlidingRope: Sendable {
+  /// The key of config.json that holds it; nil where only rope_parameters does.
+  package let thetaKey: String?
+  /// Where nothing is said.
+  package let theta: Double
 }
 
 package struct SmokeSizes: Sendable {
@@ -63,11 +82,15 @@ extension DecoderFamily {
   package static var ggufPairsHeads: Bool { false }
   package static var modules: LayerModules { LayerModules() }
   package static var isParallel: Bool { false }
+  package static var rotatesPartOfHeads: Bool { false }
+  package static var slidingRope: SlidingRope? { nil }
+  package static var ropeTypeNames: [String: String] { [:] }
   package static var ownKeys: [String: FieldDecision] { [:] }
   package static var ownGGUFKeys: [String: FieldDecision] { [:] }
   package static var defaults: ConfigDefaults { ConfigDefaults() }
   package static var smokeSizes: SmokeSizes { SmokeSizes() }
   package static var published: [String: JSON] { [:] }
+  package static func reads(_ gguf: GGUFFile) -> Bool { true }
   package static func read(_ fields: GGUFFields, into spec: inout DecoderSpec) throws(FormatError) {}
 
   /// Names and order of this family's tensors in GGUF files.
@@ -101,6 +124,7 @@ package enum Families {
     Llama.self, Mistral.self, Qwen2.self, Qwen3.self,
     Granite.self,
     SmolLM3.self,
+    OLMo3.self,
     OLMo2.self,
   ]
 
@@ -108,11 +132,14 @@ package enum Families {
     all.first { $0.modelType == modelType }
   }
 
-  package static func reading(_ ggufArchitecture: String) -> (any DecoderFamily.Type)? {
-    all.first { $0.ggufArchitecture == ggufArchitecture }
+  package static func reading(_ ggufArchitecture: String, _ gguf: GGUFFile) -> (any DecoderFamily.Type)? {
+    all.first { $0.ggufArchitecture == ggufArchitecture && $0.reads(gguf) }
   }
 
-  package static func layout(_ ggufArchitecture: String) -> GGUFLayout? { reading(ggufArchitecture)?.ggufLayout }
+  /// Families that share an architecture share its layout.
+  package static func layout(_ ggufArchitecture: String) -> GGUFLayout? {
+    all.first { $0.ggufArchitecture == ggufArchitecture }?.ggufLayout
+  }
 
   /// Names that `published` accepts, sorted.
   package static var publishedNames: [String] { table.keys.sorted() }

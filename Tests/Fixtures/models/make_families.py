@@ -26,6 +26,9 @@ FAMILIES = {
                     attention_multiplier=0.2, tie_word_embeddings=True),
     "smollm3": dict(model_type="smollm3", num_hidden_layers=4, use_sliding_window=False),
     "olmo2": dict(model_type="olmo2", rope_theta=500000.0, attention_bias=True),
+    "olmo3": dict(model_type="olmo3", num_hidden_layers=4, sliding_window=7, max_position_embeddings=512,
+                  rope_scaling=dict(rope_type="yarn", factor=8.0, original_max_position_embeddings=64, beta_fast=32.0,
+                                    beta_slow=1.0, attention_factor=1.2079441541679836)),
 }
 IDS = [(7 * i * i + 3 * i + 5) % 128 for i in range(24)]
 
