@@ -28,6 +28,10 @@ public enum FormatError: Error, Sendable, Equatable {
   case rows(path: String, tensor: String, rows: Range<Int>, available: Int)
   /// A field of a model configuration has a value that is not implemented.
   case unsupportedModel(path: String, field: String, value: String, supported: [String])
+  /// A model of a family that is not implemented; `nearest` is the implemented one that is most like it, and
+  /// `difference` what sets it apart from that, where known.
+  case unsupportedFamily(
+    path: String, field: String, value: String, nearest: String?, difference: String?, supported: [String])
   /// A field that no table of the engine has and that may change what is computed.
   case unknownField(path: String, field: String, value: String)
   /// Records in a kind of file that cannot be read.
@@ -141,6 +145,11 @@ extension FormatError: CustomStringConvertible {
       "\(path): rows \(rows.lowerBound)..<\(rows.upperBound) of tensor \(tensor) wanted, it has \(available)"
     case .unsupportedModel(let path, let field, let value, let supported):
       "\(path): \(field) \(value) is not supported; supported: \(supported.joined(separator: ", "))"
+    case .unsupportedFamily(let path, let field, let value, let nearest, let difference, let supported):
+      "\(path): \(field) \(value) is not supported"
+        + (nearest.map { "; the nearest that is: \($0)" } ?? "")
+        + (difference.map { "; what it has besides: \($0)" } ?? "")
+        + "; supported: \(supported.joined(separator: ", "))"
     case .unknownField(let path, let field, let value):
       "\(path): \(field) = \(value) is a field that this program does not know and that may change the arithmetic"
     case .unsupportedFile(let path, let ending, let supported):

@@ -29,8 +29,8 @@ extension DecoderSpec {
   private init(json: JSON, path: String, said: inout [String]) throws(FormatError) {
     let fields = ConfigFields(json: json, path: path)
     guard let typeName = json["model_type"]?.string, let family = Families.named(typeName) else {
-      throw .unsupportedModel(
-        path: path, field: "model_type", value: json["model_type"]?.text() ?? "absent",
+      throw Families.unsupported(
+        json["model_type"].map { $0.string ?? $0.text() }, path: path, field: "model_type",
         supported: Families.all.map { $0.modelType })
     }
     said = try fields.check(family)

@@ -136,6 +136,16 @@ package enum Families {
     all.first { $0.ggufArchitecture == ggufArchitecture && $0.reads(gguf) }
   }
 
+  /// The error for a family that `field` of a file names and nothing here computes.
+  static func unsupported(
+    _ name: String?, path: String, field: String, supported: [String]
+  ) -> FormatError {
+    let kind = name.flatMap(UnsupportedFamilies.named)
+    return .unsupportedFamily(
+      path: path, field: field, value: name ?? "absent", nearest: kind?.nearest, difference: kind?.difference,
+      supported: supported)
+  }
+
   /// Families that share an architecture share its layout.
   package static func layout(_ ggufArchitecture: String) -> GGUFLayout? {
     all.first { $0.ggufArchitecture == ggufArchitecture }?.ggufLayout
@@ -151,7 +161,7 @@ package enum Families {
     for suffix in ["-hf", "-instruct", "-chat", "-base"] where key.hasSuffix(suffix) {
       key = String(key.dropLast(suffix.count))
     }
-    key = key.replacing("-chat-", with: "-").replacing("-instruct-", with: "-")
+    for part in ["-chat-", "-instruct-", "-base-"] { key = key.replacing(part, with: "-") }
     if key.hasPrefix("meta-llama-") { key = String(key.dropFirst(5)) }
     return table[key]
   }

@@ -45,10 +45,12 @@ package enum Granite: DecoderFamily {
 
   package static let published: [String: JSON] = {
     var table: [String: JSON] = [:]
-    for (version, positions, theta) in [("3.0", 4096, 1e4), ("3.1", 131072, 5e6)] {
+    for (version, vocabulary, positions, theta) in [
+      ("3.0", 49155, 4096, 1e4), ("3.1", 49155, 131072, 5e6), ("3.2", 49155, 131072, 1e7), ("3.3", 49159, 131072, 1e7),
+    ] {
       func add(_ size: String, _ s: (Int, Int, Int, Int, Int, Int), attention: Double, logits: Double) {
         table["granite-\(version)-\(size)"] = sizes(
-          s, vocabulary: 49155, positions: positions,
+          s, vocabulary: vocabulary, positions: positions,
           [
             "rms_norm_eps": 1e-5, "rope_theta": .number(theta), "tie_word_embeddings": true,
             "embedding_multiplier": 12.0, "residual_multiplier": 0.22, "attention_multiplier": .number(attention),

@@ -33,6 +33,22 @@ package enum Mistral: DecoderFamily {
         (4096, 14336, 32, 32, 8, 128), vocabulary: vocabulary, positions: 32768,
         ["rms_norm_eps": 1e-5, "rope_theta": .number(theta), "sliding_window": window])
     }
+    table["zephyr-7b-beta"] = table["mistral-7b-v0.1"]
+    table["mathstral-7b-v0.1"] = table["mistral-7b-v0.3"]
+    func later(
+      _ name: String, _ s: (Int, Int, Int, Int, Int, Int), _ vocabulary: Int, positions: Int, theta: Double,
+      window: JSON = .null
+    ) {
+      table[name] = sizes(
+        s, vocabulary: vocabulary, positions: positions,
+        ["rms_norm_eps": 1e-5, "rope_theta": .number(theta), "sliding_window": window])
+    }
+    later("mistral-nemo-2407", (5120, 14336, 40, 32, 8, 128), 131072, positions: 128000, theta: 1e6)
+    later("mistral-small-24b-2501", (5120, 32768, 40, 32, 8, 128), 131072, positions: 32768, theta: 1e8)
+    later("mistral-small-2409", (6144, 16384, 56, 48, 8, 128), 32768, positions: 32768, theta: 1e6)
+    later("codestral-22b-v0.1", (6144, 16384, 56, 48, 8, 128), 32768, positions: 32768, theta: 1e6)
+    later("mistral-large-2407", (12288, 28672, 88, 96, 8, 128), 32768, positions: 32768, theta: 1e6)
+    later("ministral-8b-2410", (4096, 12288, 36, 32, 8, 128), 131072, positions: 32768, theta: 1e8, window: 32768)
     return table
   }()
 }

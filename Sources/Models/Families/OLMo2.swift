@@ -33,7 +33,7 @@ package enum OLMo2: DecoderFamily {
     var table: [String: JSON] = [:]
     for (name, s) in [
       ("olmo-2-0425-1b", (2048, 8192, 16, 16, 16, 128)), ("olmo-2-1124-7b", (4096, 11008, 32, 32, 32, 128)),
-      ("olmo-2-1124-13b", (5120, 13824, 40, 40, 40, 128)),
+      ("olmo-2-1124-13b", (5120, 13824, 40, 40, 40, 128)), ("olmo-2-0325-32b", (5120, 27648, 64, 40, 8, 128)),
     ] as [(String, (Int, Int, Int, Int, Int, Int))] {
       table[name] = sizes(
         s, vocabulary: 100352, positions: 4096, ["rms_norm_eps": 1e-6, "rope_theta": 500000.0])

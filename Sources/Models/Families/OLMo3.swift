@@ -43,4 +43,23 @@ package enum OLMo3: DecoderFamily {
     if let window = spec.layers.lazy.compactMap(\.window).first { json["sliding_window"] = .int(window) }
     json["layer_types"] = .array(spec.layers.map { $0.window == nil ? "full_attention" : "sliding_attention" })
   }
+
+  package static let published: [String: JSON] = {
+    var table: [String: JSON] = [:]
+    let scaling: JSON = [
+      "rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 8192, "beta_fast": 32.0,
+      "beta_slow": 1.0, "attention_factor": 1.2079441541679836,
+    ]
+    for (names, s) in [
+      (["olmo-3-1025-7b", "olmo-3-7b", "olmo-3-7b-think"], (4096, 11008, 32, 32, 32, 128)),
+      (["olmo-3-1125-32b", "olmo-3-32b-think"], (5120, 27648, 64, 40, 8, 128)),
+    ] as [([String], (Int, Int, Int, Int, Int, Int))] {
+      for name in names {
+        table[name] = sizes(
+          s, vocabulary: 100278, positions: 65536,
+          ["rms_norm_eps": 1e-6, "rope_theta": 500000.0, "rope_scaling": scaling, "sliding_window": 4096])
+      }
+    }
+    return table
+  }()
 }

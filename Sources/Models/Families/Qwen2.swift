@@ -48,20 +48,35 @@ package enum Qwen2: DecoderFamily {
 
   package static let published: [String: JSON] = {
     var table: [String: JSON] = [:]
-    func add(_ names: [String], _ s: (Int, Int, Int, Int, Int, Int), _ vocabulary: Int, ties: Bool) {
+    func add(
+      _ names: [String], _ s: (Int, Int, Int, Int, Int, Int), _ vocabulary: Int, ties: Bool, positions: Int = 32768,
+      theta: Double = 1e6
+    ) {
       for name in names {
         table[name] = sizes(
-          s, vocabulary: vocabulary, positions: 32768, ["rope_theta": 1e6, "tie_word_embeddings": .bool(ties)])
+          s, vocabulary: vocabulary, positions: positions,
+          ["rope_theta": .number(theta), "tie_word_embeddings": .bool(ties)])
       }
     }
-    func both(_ size: String) -> [String] { ["qwen2-" + size, "qwen2.5-" + size] }
+    func both(_ size: String) -> [String] { ["qwen2-" + size] + half(size) }
+    func half(_ size: String) -> [String] { ["qwen2.5-" + size] + (size == "72b" ? [] : ["qwen2.5-coder-" + size]) }
     add(both("0.5b"), (896, 4864, 24, 14, 2, 64), 151936, ties: true)
     add(both("1.5b"), (1536, 8960, 28, 12, 2, 128), 151936, ties: true)
-    add(["qwen2.5-3b"], (2048, 11008, 36, 16, 2, 128), 151936, ties: true)
+    add(half("3b"), (2048, 11008, 36, 16, 2, 128), 151936, ties: true)
     add(both("7b"), (3584, 18944, 28, 28, 4, 128), 152064, ties: false)
-    add(["qwen2.5-14b"], (5120, 13824, 48, 40, 8, 128), 152064, ties: false)
-    add(["qwen2.5-32b"], (5120, 27648, 64, 40, 8, 128), 152064, ties: false)
+    add(half("14b"), (5120, 13824, 48, 40, 8, 128), 152064, ties: false)
+    add(half("32b"), (5120, 27648, 64, 40, 8, 128), 152064, ties: false)
     add(both("72b"), (8192, 29568, 80, 64, 8, 128), 152064, ties: false)
+    let small = (1536, 8960, 28, 12, 2, 128), middle = (3584, 18944, 28, 28, 4, 128)
+    add(["qwen2.5-math-1.5b"], small, 151936, ties: true, positions: 4096, theta: 1e4)
+    add(["qwen2.5-math-7b"], middle, 152064, ties: false, positions: 4096, theta: 1e4)
+    add(["qwen2.5-math-72b"], (8192, 29568, 80, 64, 8, 128), 152064, ties: false, positions: 4096, theta: 1e4)
+    let distilled = "deepseek-r1-distill-qwen-"
+    add([distilled + "1.5b"], small, 151936, ties: false, positions: 131072, theta: 1e4)
+    add([distilled + "7b"], middle, 152064, ties: false, positions: 131072, theta: 1e4)
+    add([distilled + "14b"], (5120, 13824, 48, 40, 8, 128), 152064, ties: false, positions: 131072)
+    add([distilled + "32b"], (5120, 27648, 64, 40, 8, 128), 152064, ties: false, positions: 131072)
+    add(["qwq-32b"], (5120, 27648, 64, 40, 8, 128), 152064, ties: false, positions: 40960)
     return table
   }()
 }

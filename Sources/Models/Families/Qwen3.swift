@@ -36,6 +36,11 @@ package enum Qwen3: DecoderFamily {
       table[name] = sizes(
         s, vocabulary: 151936, positions: 40960, ["rope_theta": 1e6, "tie_word_embeddings": .bool(ties)])
     }
+    for name in ["qwen3-4b-2507", "qwen3-4b-thinking-2507"] {
+      table[name] = sizes(
+        (2560, 9728, 36, 32, 8, 128), vocabulary: 151936, positions: 262144,
+        ["rope_theta": 5e6, "tie_word_embeddings": true])
+    }
     return table
   }()
 }

@@ -1,0 +1,74 @@
+/// Well-known decoders that the engine does not compute, for errors that help: the nearest family that it does, and what
+/// it would have to do besides.
+package enum UnsupportedFamilies {
+  package struct Kind: Sendable {
+    /// `model_type` of config.json and `general.architecture` of GGUF files.
+    package let names: [String]
+    /// `model_type` of the nearest family.
+    package let nearest: String
+    /// What sets it apart from that.
+    package let difference: String
+  }
+
+  package static func named(_ name: String) -> Kind? { all.first { $0.names.contains(name) } }
+
+  package static let all: [Kind] = [
+    kind(["gemma"], "llama", "GELU gates, norm weights with an offset of 1 and a scaled embedding"),
+    kind(
+      ["gemma3n", "gemma4", "gemma4_text", "gemma4_unified"], "llama",
+      "embeddings by layer, and key caches that layers share"),
+    kind(["phi", "phi-msft", "phi2"], "llama", "LayerNorm, parallel layers, plain MLPs, a part of each head rotated"),
+    kind(["phimoe"], "llama", "experts and LayerNorm"),
+    kind(["mixtral"], "mistral", "experts in the place of the feed-forward layer"),
+    kind(["qwen"], "qwen2", "code of the model's own, with fused projections"),
+    kind(["qwen2_moe", "qwen2moe"], "qwen2", "experts in the place of the feed-forward layer"),
+    kind(["qwen3_moe", "qwen3moe"], "qwen3", "experts in the place of the feed-forward layer"),
+    kind(
+      ["qwen3_next", "qwen3next", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen35", "qwen35moe"], "qwen3",
+      "layers of gated DeltaNet and gated attention"),
+    kind(["qwen2_vl", "qwen2_5_vl", "qwen2vl"], "qwen2", "images, and positions in three dimensions"),
+    kind(["qwen3_vl", "qwen3_vl_moe", "qwen3vl", "qwen3vlmoe"], "qwen3", "images, and positions in three dimensions"),
+    kind(["olmo", "olmo1"], "olmo2", "norms without weights, before the layers"),
+    kind(["olmoe"], "olmo2", "experts, and norms before the layers"),
+    kind(["flex_olmo", "olmo_hybrid"], "olmo3", "experts or recurrent layers"),
+    kind(["gpt_oss", "gpt-oss"], "qwen3", "experts in MXFP4, attention sinks and biases"),
+    kind(["deepseek", "deepseek_v2", "deepseek_v3", "deepseek2"], "llama", "experts and latent attention"),
+    kind(["kimi_k2", "kimi_k25", "kimi_linear"], "llama", "experts and latent or linear attention"),
+    kind(["llama4", "llama4_text"], "llama", "experts, and attention in chunks"),
+    kind(["mllama"], "llama", "images through cross attention"),
+    kind(
+      ["llava", "llava_next", "idefics3", "smolvlm"], "llama", "images; the text model inside is a Llama or Mistral"),
+    kind(
+      ["mistral3", "ministral3", "pixtral"], "mistral", "images, or a scale of queries that grows with the position"),
+    kind(["granitemoe", "granitemoeshared"], "granite", "experts in the place of the feed-forward layer"),
+    kind(["granitemoehybrid", "granitehybrid"], "granite", "Mamba layers and experts"),
+    kind(["cohere", "cohere2", "command-r"], "llama", "parallel layers, LayerNorm and a scale of the logits"),
+    kind(["starcoder2"], "mistral", "LayerNorm, biases and plain MLPs"),
+    kind(["gpt_bigcode", "starcoder"], "llama", "learned positions, LayerNorm and one key head"),
+    kind(["gpt2"], "llama", "learned positions, LayerNorm and plain MLPs"),
+    kind(["gptj", "gpt_neo", "codegen"], "llama", "LayerNorm, parallel layers and plain MLPs"),
+    kind(["opt", "bloom", "mpt", "falcon"], "llama", "LayerNorm, plain MLPs and positions of other kinds"),
+    kind(["stablelm"], "llama", "LayerNorm and a part of each head rotated"),
+    kind(["internlm2"], "llama", "code of the model's own, with fused projections"),
+    kind(["internlm3"], "llama", "biases by keys of its own (qkv_bias, bias)"),
+    kind(["baichuan"], "llama", "fused projections, or positions by ALiBi"),
+    kind(["chatglm", "glm"], "llama", "fused projections and a part of each head rotated"),
+    kind(["glm4", "glm4_moe", "glm4moe"], "llama", "norms behind the layers, interleaved rotation, or experts"),
+    kind(["exaone", "exaone4"], "llama", "other names of modules, or norms behind the layers"),
+    kind(["nemotron"], "llama", "LayerNorm with an offset, squared ReLU and a part of each head rotated"),
+    kind(["nemotron_h", "falcon_h1", "jamba", "bamba", "zamba2"], "llama", "Mamba layers"),
+    kind(
+      ["mamba", "mamba2", "falcon_mamba", "rwkv", "rwkv6", "rwkv7", "recurrent_gemma"], "llama", "recurrent layers"),
+    kind(["lfm2", "lfm2_moe", "lfm2moe"], "llama", "convolutions in the place of attention"),
+    kind(["minicpm", "minicpm3"], "granite", "code of the model's own, or latent attention"),
+    kind(["ernie4_5", "ernie4_5_moe", "ernie4_5-moe"], "llama", "interleaved rotation, or experts"),
+    kind(["hunyuan_v1_dense", "hunyuan_v1_moe", "hunyuan-dense", "hunyuan-moe"], "qwen3", "norms behind the rotation"),
+    kind(["seed_oss"], "qwen2", "heads of another width than hidden size over heads"),
+    kind(["bitnet"], "llama", "weights of three values and norms inside the layers"),
+    kind(["apertus", "arcee"], "llama", "plain MLPs with another activation"),
+  ]
+
+  private static func kind(_ names: [String], _ nearest: String, _ difference: String) -> Kind {
+    Kind(names: names, nearest: nearest, difference: difference)
+  }
+}
