@@ -46,7 +46,9 @@ extension Engine {
             Parameter(
               "options",
               .options([
-                Parameter("special", .boolean, optional: true, "add BOS and EOS as the model does; default true"),
+                Parameter(
+                  "special", .boolean, optional: true,
+                  "add BOS and EOS as the model does, but no second BOS to a text that begins with one; default true"),
                 Parameter("literal", .boolean, optional: true, "do not recognise special tokens in the text"),
                 Parameter(
                   "continues", .boolean, optional: true, "the text goes on after earlier text: no leading space added"),

@@ -5,11 +5,11 @@ extension DecoderSpec {
   /// - Throws: `unsupportedModel` for what the engine does not compute, `badField` for what makes no sense.
   package init(gguf: GGUFFile) throws(FormatError) {
     let path = gguf.path
-    let architecture = gguf.metadata["general.architecture"]?.string ?? "absent"
-    guard let family = Families.reading(architecture, gguf) else {
-      throw .unsupportedModel(
-        path: path, field: "general.architecture", value: architecture,
-        supported: Families.all.compactMap { $0.ggufArchitecture }.sorted())
+    let named = gguf.metadata["general.architecture"]?.string
+    guard let architecture = named, let family = Families.reading(architecture, gguf) else {
+      throw Families.unsupported(
+        named, path: path, field: "general.architecture",
+        supported: Set(Families.all.compactMap { $0.ggufArchitecture }).sorted())
     }
     let fields = GGUFFields(file: gguf, architecture: architecture)
     try fields.check(family)
@@ -44,11 +44,7 @@ extension DecoderSpec {
       feedForward: gguf.contains("blk.0.\(modules.gate.gguf).bias"))
     bosTokenID = try fields.integer("tokenizer.ggml.bos_token_id")
     padTokenID = try fields.integer("tokenizer.ggml.padding_token_id")
-    // llama.cpp ends a text at each of these: the end of text, of a turn and of a message.
-    for name in ["eos", "eot", "eom"] {
-      guard let id = try fields.integer("tokenizer.ggml.\(name)_token_id"), !eosTokenIDs.contains(id) else { continue }
-      eosTokenIDs.append(id)
-    }
+    eosTokenIDs = try GGUFEnds.ids(fields)
     try validate(path: path)
     rope = try Rope(fields, family, headDimension: headDimension, maxPositions: maxPositions)
     try family.read(fields, into: &self)

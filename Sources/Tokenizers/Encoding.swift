@@ -3,7 +3,8 @@ extension Tokenizer {
   /// The ids of a text.
   /// - Parameters:
   ///   - text: less than 2^29 bytes of UTF-8.
-  ///   - special: whether to add the tokens that the model expects around a text (BOS, EOS).
+  ///   - special: whether to add the tokens that the model expects around a text (BOS, EOS). A BOS that the text itself
+  ///     begins with, as chat templates write it, is not added again.
   ///   - literal: whether special tokens spelled in the text stay text.
   ///   - continues: whether the text goes on after earlier text, so that no space is put before it. What follows a special
   ///     token inside the text is encoded as in a whole text.
@@ -25,7 +26,10 @@ extension Tokenizer {
     try encode(
       Array(text.utf8), place: continues ? .continuedStart : .textStart, isLiteral: { _ in literal }, reserve: reserve,
       into: &found)
-    return special ? found.ids + postProcessor.after : found.ids
+    guard special else { return found.ids }
+    let before = postProcessor.before
+    if !before.isEmpty, found.ids.dropFirst(before.count).starts(with: before) { found.ids.removeFirst(before.count) }
+    return found.ids + postProcessor.after
   }
 
   /// The ids of texts that follow one another: those of the one text that they make.

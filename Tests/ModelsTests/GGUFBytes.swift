@@ -7,6 +7,7 @@ enum GGUFBytes {
     case float(Float)
     case text(String)
     case bools([Bool])
+    case texts([String])
   }
 
   /// A file; tensors are names, sizes from the fastest to the slowest, values.
@@ -18,6 +19,7 @@ enum GGUFBytes {
       case .integer(let v): head += bytes(UInt32(4)) + bytes(v)
       case .float(let v): head += bytes(UInt32(6)) + bytes(v.bitPattern)
       case .text(let v): head += bytes(UInt32(8)) + text(v)
+      case .texts(let v): head += bytes(UInt32(9)) + bytes(UInt32(8)) + bytes(UInt64(v.count)) + v.flatMap { text($0) }
       case .bools(let v):
         head += bytes(UInt32(9)) + bytes(UInt32(7)) + bytes(UInt64(v.count)) + v.map { $0 ? 1 : 0 }
       }

@@ -36,6 +36,25 @@ import Testing
     #expect(same.eosTokenIDs == [7])
   }
 
+  /// llama-vocab.cpp ends a text at tokens of these names, whatever the keys say.
+  @Test func tokensThatLlamaCppEndsAtEndATextToo() throws {
+    func ends(_ tokens: [String]) throws -> [Int] {
+      try spec("llama", ["tokenizer.ggml.tokens": .texts(tokens)]).eosTokenIDs
+    }
+    #expect(try ends(["a", "<|endoftext|>", "b", "<|im_end|>"]) == [7, 1, 3])
+    #expect(try ends(["<|eot_id|>", "<|end|>", "</s>"]) == [7, 0, 1, 2])
+    // Of Harmony's tokens <|end|> ends a part only; where a tool answers, </s> is plain text.
+    #expect(try ends(["<|end|>", "<|return|>", "<|call|>"]) == [7, 1, 2])
+    #expect(try ends(["</s>", "<|tool_response>"]) == [7, 1])
+    #expect(try ends(["a", "b", "c", "d", "e", "f", "g", "<|im_end|>"]) == [7])
+  }
+
+  @Test func unsupportedArchitecturesNameTheNearest() {
+    let error = #expect(throws: FormatError.self) { try spec("qwen3moe") }
+    #expect(error?.description.contains("general.architecture qwen3moe") ?? false)
+    #expect(error?.description.contains("nearest that is: qwen3;") ?? false, "\(String(describing: error))")
+  }
+
   /// llama-model.cpp: the type is linear unless said; `none` uses no factor; 0 is no factor; `scale_linear` is the older
   /// name.
   @Test func linearScalingAsLlamaCppReadsIt() throws {

@@ -51,7 +51,8 @@ struct Golden {
     }
     for test in cases {
       let name = test.text.debugDescription
-      compare("encode \(name)", try tokenizer.encode(test.text), test.ids)
+      compare(
+        "encode \(name)", try tokenizer.encode(test.text), test.ids.map { withoutSecondBOS($0, bare: test.bare) })
       compare("encode bare \(name)", try tokenizer.encode(test.text, special: false), test.bare)
       if let literal = test.literal {
         compare("literal \(name)", try tokenizer.encode(test.text, special: false, literal: true), literal)
@@ -67,6 +68,12 @@ struct Golden {
     }
     return found
   }
+}
+
+/// The peers put BOS before a text that begins with it; we do not. `bare` are the ids without what stands around a text.
+func withoutSecondBOS(_ ids: [Int32], bare: [Int32]) -> [Int32] {
+  let isRepeated = ids.first == bare.first && ids.dropFirst().starts(with: bare)
+  return isRepeated && !bare.isEmpty ? Array(ids.dropFirst()) : ids
 }
 
 func fixture(_ name: String) throws -> Tokenizer {
