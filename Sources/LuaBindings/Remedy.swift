@@ -69,6 +69,7 @@ enum Remedy {
         + "is saved)"
     case .headerOnly: " (--plan and header_only = true leave them out)"
     case .tooLong: " or lower max_length"
+    case .unrecognisedPath(let path): known(like: path)
     case .cannotStream: "; run `qlora-run quantize.lua IN OUT` once and load OUT with stream = true"
     case .streamedNeedsCheckpointing: "; set checkpointing = true, or load without stream = true"
     case .streamedInterval:
@@ -76,6 +77,12 @@ enum Remedy {
     case .noOriginalWeights(_, .nothingQuantized): "; load with { quant = \"nf4\" } or \"fp4\""
     default: ""
     }
+  }
+
+  /// A published model whose name is nearly this one.
+  private static func known(like name: String) -> String {
+    let last = String(name.lowercased().split(separator: "/").last ?? "")
+    return nearestName(to: last, among: Families.publishedNames).map { " (--plan knows \($0) by name)" } ?? ""
   }
 
   private static func text(_ error: AdapterError) -> String {
@@ -89,7 +96,8 @@ enum Remedy {
 
   private static func text(_ error: FormatError) -> String {
     switch error {
-    case .notCached(let name, _): ". Fetch it with `hf download \(name)`, or give a folder or a .gguf file"
+    case .notCached(let name, _):
+      ". Fetch it with `hf download \(name)`, or give a folder or a .gguf file" + known(like: name)
     case .unsupportedModel(_, "init_lora_weights", _, _):
       ": PEFT changes the base for the others; save the adapter with save_pretrained(DIR, "
         + "path_initial_model_for_weight_conversion = INITIAL), which writes true"

@@ -3,11 +3,15 @@ import Formats
 extension Rope {
   /// Checks what depends on the width of a head; `path` is named in the error.
   func validate(headDimension: Int, path: String) throws(FormatError) {
-    let width = width(headDimension: headDimension)
-    guard partialFactor > 0, partialFactor <= 1, width > 0, width % 2 == 0 else {
+    // The width of a part that is no part may be no integer.
+    let width = partialFactor > 0 && partialFactor <= 1 ? width(headDimension: headDimension) : 0
+    guard width > 0, width % 2 == 0 else {
       throw .badField(
         path: path, field: "partial_rotary_factor", value: "\(partialFactor)",
         expected: "above 0, at most 1, and an even number of the \(headDimension) elements of a head")
+    }
+    if case .yarn = scaling, theta <= 1 {
+      throw .badField(path: path, field: "rope_theta", value: "\(theta)", expected: "more than 1 with yarn")
     }
     if case .dynamic = scaling, width < 4 {
       throw .badField(path: path, field: "rope_type", value: "dynamic", expected: "at least 4 elements that turn")

@@ -12,6 +12,15 @@ import Testing
   private static let cases: [(error: any Error & Sendable, text: String)] = [
     (TensorError.badIndex(operation: "gather", index: 2, count: 2), "gather: index 3 is outside 1..2"),
     (
+      ModelError.unrecognisedPath(path: "qwen3-9b"),
+      "qwen3-9b: not a model; expected a directory with config.json, a .gguf file or a hub name in the local cache "
+        + "(--plan knows qwen3-4b by name)"
+    ),
+    (
+      ModelError.unrecognisedPath(path: "my/folder"),
+      "my/folder: not a model; expected a directory with config.json, a .gguf file or a hub name in the local cache"
+    ),
+    (
       TensorError.badDimension(operation: "select", dimension: 1, rank: 1),
       "select: dimension 2 does not exist, the tensor has 1"
     ),

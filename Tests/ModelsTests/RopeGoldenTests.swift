@@ -141,6 +141,23 @@ private func deviation(_ values: [Float], _ wanted: [Float]) -> Float {
     for (a, b) in zip(try x.floats(), try list("before")) { #expect(abs(a - b) < 1e-6) }
   }
 
+  @Test func partsThatAreNoneAreRefused() throws {
+    var rope = Rope()
+    for factor in [0, -0.5, 1.5, 1e300, .infinity, .nan, 0.01, 0.2] {
+      rope.partialFactor = factor
+      #expect(throws: FormatError.self, "\(factor)") { try rope.validate(headDimension: 16, path: "x") }
+    }
+    rope.partialFactor = 0.25
+    try rope.validate(headDimension: 16, path: "x")
+    rope.scaling = .longrope(
+      Rope.LongRoPE(shortFactors: [1, 1], longFactors: [1, 1], attentionFactor: 1, originalPositions: 8))
+    try rope.validate(headDimension: 16, path: "x")
+    #expect(throws: FormatError.self) { try rope.validate(headDimension: 32, path: "x") }
+    rope.scaling = .yarn(Rope.YaRN(factor: 4, attentionFactor: 1, originalPositions: 8))
+    rope.theta = 1
+    #expect(throws: FormatError.self) { try rope.validate(headDimension: 16, path: "x") }
+  }
+
   @Test func widthsSurviveTheirFraction() {
     for head in stride(from: 2, through: 512, by: 2) {
       for width in stride(from: 2, through: head, by: 2) {
