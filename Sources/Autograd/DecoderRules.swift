@@ -103,7 +103,7 @@ private func sinkGradient(
 
 /// a(gate) * up with the activation of a gated MLP (Shazeer 2020), elementwise on contiguous tensors of one dtype.
 /// - Throws: `TensorError.shapeMismatch`, `.otherDevice`, `.outOfMemory`; what the device reports.
-public func gated(_ activation: GateActivation, gate: Tensor, up: Tensor) throws -> Tensor {
+public func gated(_ activation: Activation, gate: Tensor, up: Tensor) throws -> Tensor {
   guard gate.shape == up.shape else {
     throw TensorError.shapeMismatch(operation: "gated", lhs: gate.shape, rhs: up.shape)
   }

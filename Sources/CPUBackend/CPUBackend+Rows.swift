@@ -6,7 +6,7 @@ private let grain = 16384
 
 extension CPUBackend {
   /// Rows per chunk so that a chunk has about `grain` elements.
-  private func rowGrain(_ width: Int) -> Int { max(1, grain / max(1, width)) }
+  func rowGrain(_ width: Int) -> Int { max(1, grain / max(1, width)) }
 
   /// One vector loop in parallel over contiguous operands, which converts dtypes on its way.
   /// - Throws: Nothing.
@@ -120,7 +120,7 @@ extension CPUBackend {
 
   /// One vector loop in parallel, in f32, rounded once to the dtype.
   /// - Throws: Nothing.
-  public func gated(_ activation: GateActivation, gate: Tensor, up: Tensor, into y: Tensor) throws {
+  public func gated(_ activation: Activation, gate: Tensor, up: Tensor, into y: Tensor) throws {
     let (gates, ups, target) = (Shared(gate.address), Shared(up.address), Shared(y.address))
     let (kernels, type, size) = (tables.rows, gate.type, gate.dtype.byteCount)
     inElements(gate.elementCount) { range in
@@ -133,7 +133,7 @@ extension CPUBackend {
   /// One vector loop in parallel gives both gradients and computes the activation again.
   /// - Throws: Nothing.
   public func gatedBackward(
-    _ activation: GateActivation, _ dy: Tensor, gate: Tensor, up: Tensor, dGate: Tensor, dUp: Tensor
+    _ activation: Activation, _ dy: Tensor, gate: Tensor, up: Tensor, dGate: Tensor, dUp: Tensor
   ) throws {
     let (gradient, gates, ups) = (Shared(dy.address), Shared(gate.address), Shared(up.address))
     let (gateTarget, upTarget) = (Shared(dGate.address), Shared(dUp.address))
@@ -143,6 +143,29 @@ extension CPUBackend {
       kernels.gatedBackward(
         activation.rawValue, gradient.value + offset, gates.value + offset, ups.value + offset, type,
         gateTarget.value + offset, upTarget.value + offset, range.count)
+    }
+  }
+
+  /// One vector loop in parallel, in f32, rounded once to the dtype.
+  /// - Throws: Nothing.
+  public func activated(_ activation: Activation, _ x: Tensor, into y: Tensor) throws {
+    let (source, target) = (Shared(x.address), Shared(y.address))
+    let (kernels, type, size) = (tables.rows, x.type, x.dtype.byteCount)
+    inElements(x.elementCount) { range in
+      let offset = range.lowerBound * size
+      kernels.activated(activation.rawValue, source.value + offset, type, target.value + offset, range.count)
+    }
+  }
+
+  /// One vector loop in parallel computes the activation's slope anew.
+  /// - Throws: Nothing.
+  public func activatedBackward(_ activation: Activation, _ dy: Tensor, _ x: Tensor, into dx: Tensor) throws {
+    let (gradient, source, target) = (Shared(dy.address), Shared(x.address), Shared(dx.address))
+    let (kernels, type, size) = (tables.rows, x.type, x.dtype.byteCount)
+    inElements(x.elementCount) { range in
+      let offset = range.lowerBound * size
+      kernels.activatedBackward(
+        activation.rawValue, gradient.value + offset, source.value + offset, type, target.value + offset, range.count)
     }
   }
 

@@ -25,7 +25,7 @@ extension Kernels {
     }
   }
 
-  /// y = a(gate) * up with a(g) = g sigmoid(z(g)); see `gateArgument`.
+  /// y = a(gate) * up with a(g) = g f(g); see `factor`.
   @inline(never)
   static func gated(
     _ kind: Int32, _ gate: UnsafeRawPointer, _ up: UnsafeRawPointer, _ type: Int32, _ y: UnsafeMutableRawPointer,
@@ -35,11 +35,11 @@ extension Kernels {
     @inline(always) func loop(_ type: Int32, _ kind: Int32) {
       @inline(always) func wide(_ i: Int) {
         let g = Vec64(gate, type, i)
-        ((g * sigmoid(gateArgument(g, kind))).rounded(to: type) * Vec64(up, type, i)).store(y, type, i)
+        ((g * factor(g, kind)).rounded(to: type) * Vec64(up, type, i)).store(y, type, i)
       }
       @inline(always) func step(_ i: Int, _ rest: Int) {
         let g = element16(gate, type, i, rest)
-        var a = g * sigmoid(gateArgument(Vec64(repeating: g), kind)).a
+        var a = g * factor(Vec64(repeating: g), kind).a
         if type == 1 { a = mm_round_bf16(a) }
         putElement16(y, type, i, rest, a * element16(up, type, i, rest))
       }
@@ -49,13 +49,16 @@ extension Kernels {
     case (0, 0): loop(0, 0)
     case (1, 0): loop(1, 0)
     case (_, 0): loop(2, 0)
-    case (0, _): loop(0, 1)
-    case (1, _): loop(1, 1)
-    default: loop(2, 1)
+    case (0, 1): loop(0, 1)
+    case (1, 1): loop(1, 1)
+    case (_, 1): loop(2, 1)
+    case (0, _): loop(0, 2)
+    case (1, _): loop(1, 2)
+    default: loop(2, 2)
     }
   }
 
-  /// dGate = dy * up * s * (1 + g (1 - s) z'(g)), dUp = dy * g * s with s = sigmoid(z(g)).
+  /// dGate = dy * up * a'(g), dUp = dy * a(g).
   @inline(never)
   static func gatedBackward(
     _ kind: Int32, _ dy: UnsafeRawPointer, _ gate: UnsafeRawPointer, _ up: UnsafeRawPointer, _ type: Int32,
@@ -65,18 +68,17 @@ extension Kernels {
       @inline(always) func wide(_ i: Int) {
         let d = Vec64(dy, type, i)
         let g = Vec64(gate, type, i)
-        let s = sigmoid(gateArgument(g, kind))
-        (d * g * s).store(dUp, type, i)
-        (d * Vec64(up, type, i) * s * madd(scaledGate(g, kind), splat4(1) - s, splat4(1))).store(dGate, type, i)
+        let f = factor(g, kind)
+        (d * g * f).store(dUp, type, i)
+        timesSlope(d * Vec64(up, type, i), g, f, kind).store(dGate, type, i)
       }
       @inline(always) func step(_ i: Int, _ rest: Int) {
         let d = element16(dy, type, i, rest)
         let g = element16(gate, type, i, rest)
         let u = element16(up, type, i, rest)
-        let s = sigmoid(gateArgument(Vec64(repeating: g), kind)).a
-        putElement16(dUp, type, i, rest, d * g * s)
-        let slope = madd(scaledGate(Vec64(repeating: g), kind).a, splat(1) - s, splat(1))
-        putElement16(dGate, type, i, rest, d * u * s * slope)
+        let f = factor(Vec64(repeating: g), kind)
+        putElement16(dUp, type, i, rest, d * g * f.a)
+        putElement16(dGate, type, i, rest, timesSlope(Vec64(repeating: d * u), Vec64(repeating: g), f, kind).a)
       }
       forEachFour(count, wide, step)
     }
@@ -84,9 +86,59 @@ extension Kernels {
     case (0, 0): loop(0, 0)
     case (1, 0): loop(1, 0)
     case (_, 0): loop(2, 0)
-    case (0, _): loop(0, 1)
-    case (1, _): loop(1, 1)
-    default: loop(2, 1)
+    case (0, 1): loop(0, 1)
+    case (1, 1): loop(1, 1)
+    case (_, 1): loop(2, 1)
+    case (0, _): loop(0, 2)
+    case (1, _): loop(1, 2)
+    default: loop(2, 2)
+    }
+  }
+
+  /// y = a(x) with a(g) = g f(g); see `factor`.
+  @inline(never)
+  static func activated(
+    _ kind: Int32, _ x: UnsafeRawPointer, _ type: Int32, _ y: UnsafeMutableRawPointer, _ count: Int
+  ) {
+    @inline(always) func loop(_ kind: Int32) {
+      @inline(always) func step(_ i: Int, _ rest: Int) {
+        let g = element16(x, type, i, rest)
+        putElement16(y, type, i, rest, g * factor(Vec64(repeating: g), kind).a)
+      }
+      @inline(always) func wide(_ i: Int) {
+        let g = Vec64(x, type, i)
+        (g * factor(g, kind)).store(y, type, i)
+      }
+      forEachFour(count, wide, step)
+    }
+    switch kind {
+    case 0: loop(0)
+    case 1: loop(1)
+    default: loop(2)
+    }
+  }
+
+  /// dx = dy * a'(x).
+  @inline(never)
+  static func activatedBackward(
+    _ kind: Int32, _ dy: UnsafeRawPointer, _ x: UnsafeRawPointer, _ type: Int32, _ dx: UnsafeMutableRawPointer,
+    _ count: Int
+  ) {
+    @inline(always) func loop(_ kind: Int32) {
+      @inline(always) func step(_ i: Int, _ rest: Int) {
+        let (d, g) = (Vec64(repeating: element16(dy, type, i, rest)), Vec64(repeating: element16(x, type, i, rest)))
+        putElement16(dx, type, i, rest, timesSlope(d, g, factor(g, kind), kind).a)
+      }
+      @inline(always) func wide(_ i: Int) {
+        let g = Vec64(x, type, i)
+        timesSlope(Vec64(dy, type, i), g, factor(g, kind), kind).store(dx, type, i)
+      }
+      forEachFour(count, wide, step)
+    }
+    switch kind {
+    case 0: loop(0)
+    case 1: loop(1)
+    default: loop(2)
     }
   }
 
@@ -121,6 +173,21 @@ extension Kernels {
 // g (1 + tanh(z / 2)) / 2 = g sigmoid(z) with z = 2 sqrt(2 / pi) (g + 0.044715 g^3).
 private let geluLinear: Float = 1.595_769_12
 private let geluCubic: Float = 0.071_354_816
+
+/// f of an activation a(g) = g f(g): sigmoid(z(g)) for kinds 0 and 1, see `gateArgument`; kind 2 is GELU itself, with the
+/// normal distribution.
+@inline(always)
+private func factor(_ g: Vec64, _ kind: Int32) -> Vec64 {
+  kind == 2 ? normalDistribution(g) : sigmoid(gateArgument(g, kind))
+}
+
+/// y a'(g) with f = f(g): f (1 + g (1 - f) z'(g)), or for kind 2 f + g exp(-g^2 / 2) / sqrt(2 pi).
+@inline(always)
+private func timesSlope(_ y: Vec64, _ g: Vec64, _ f: Vec64, _ kind: Int32) -> Vec64 {
+  kind == 2
+    ? y * madd(g, expVector(g * g * splat4(-0.5)) * splat4(0.398_942_28), f)
+    : y * f * madd(scaledGate(g, kind), splat4(1) - f, splat4(1))
+}
 
 /// z(g) of the gate a(g) = g sigmoid(z(g)): kind 0 is SiLU with z = g, kind 1 the tanh form of GELU.
 @inline(always)

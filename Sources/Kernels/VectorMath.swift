@@ -112,3 +112,29 @@ func tanhVector(_ x: Vec16) -> Vec16 {
   let near = madd(p * square, x, x)
   return far.replacing(with: near, where: square .< splat(0.09))
 }
+
+/// The normal distribution erfc(-x / sqrt(2)) / 2, with a relative error below 1e-6 in its lower tail.
+///
+/// erfc(z) = t exp(-z^2 + p(t)) with t = 1 / (1 + z / 2) and the polynomial of Press et al., Numerical Recipes, 6.2
+/// (erfcc), for z >= 0.
+@inline(always)
+func normalDistribution(_ x: Vec64) -> Vec64 {
+  let minus = splat4(0) - x
+  let z = Vec64(larger(x.a, minus.a), larger(x.b, minus.b), larger(x.c, minus.c), larger(x.d, minus.d))
+  let t = splat4(1) / madd(z, splat4(0.353_553_39), splat4(1))
+  var p = splat4(0.170_872_77)
+  p = madd(p, t, splat4(-0.822_152_23))
+  p = madd(p, t, splat4(1.488_515_87))
+  p = madd(p, t, splat4(-1.135_203_98))
+  p = madd(p, t, splat4(0.278_868_07))
+  p = madd(p, t, splat4(-0.186_288_06))
+  p = madd(p, t, splat4(0.096_784_18))
+  p = madd(p, t, splat4(0.374_091_96))
+  p = madd(p, t, splat4(1.000_023_68))
+  p = madd(p, t, splat4(-1.265_512_23))
+  let tail = splat4(0.5) * t * expVector(madd(z * z, splat4(-0.5), p))
+  let rest = splat4(1) - tail
+  return Vec64(
+    rest.a.replacing(with: tail.a, where: x.a .< splat(0)), rest.b.replacing(with: tail.b, where: x.b .< splat(0)),
+    rest.c.replacing(with: tail.c, where: x.c .< splat(0)), rest.d.replacing(with: tail.d, where: x.d .< splat(0)))
+}

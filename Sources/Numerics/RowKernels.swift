@@ -20,13 +20,26 @@ package struct RowKernels: Sendable {
       UnsafeRawPointer, UnsafeRawPointer, Int32, UnsafeRawPointer, Int32, Float, UnsafePointer<Float>, Int, Int,
       UnsafeMutableRawPointer, Bool, UnsafeMutablePointer<Float>?
     ) -> Void
+  /// f32 weight and bias: (x, type, weight, bias, T, D, eps, y, mean, rstd)
+  package typealias LayerNorm =
+    @convention(c) (
+      UnsafeRawPointer, Int32, UnsafePointer<Float>, UnsafePointer<Float>, Int, Int, Float, UnsafeMutableRawPointer,
+      UnsafeMutablePointer<Float>, UnsafeMutablePointer<Float>
+    ) -> Void
+  /// The sums are those of the weight's and the bias's gradient, one after the other:
+  /// (dy, x, type, weight, mean, rstd, T, D, dx, sums or nil)
+  package typealias LayerNormBackward =
+    @convention(c) (
+      UnsafeRawPointer, UnsafeRawPointer, Int32, UnsafePointer<Float>, UnsafePointer<Float>, UnsafePointer<Float>,
+      Int, Int, UnsafeMutableRawPointer, UnsafeMutablePointer<Float>?
+    ) -> Void
   /// In place: (x, type, T, heads, headDim, half of what turns, cos, sin, positions, sign of the sine)
   package typealias Rope =
     @convention(c) (
       UnsafeMutableRawPointer, Int32, Int, Int, Int, Int, UnsafePointer<Float>, UnsafePointer<Float>,
       UnsafePointer<Int32>, Float
     ) -> Void
-  /// y = a(gate) * up, a by kind (0 SiLU, 1 the tanh form of GELU): (kind, gate, up, type, y, count)
+  /// y = a(gate) * up, a by kind (0 SiLU, 1 the tanh form of GELU, 2 GELU): (kind, gate, up, type, y, count)
   package typealias Gated =
     @convention(c) (
       Int32, UnsafeRawPointer, UnsafeRawPointer, Int32, UnsafeMutableRawPointer, Int
@@ -36,6 +49,14 @@ package struct RowKernels: Sendable {
     @convention(c) (
       Int32, UnsafeRawPointer, UnsafeRawPointer, UnsafeRawPointer, Int32, UnsafeMutableRawPointer,
       UnsafeMutableRawPointer, Int
+    ) -> Void
+  /// y = a(x), a by kind as of `Gated`: (kind, x, type, y, count)
+  package typealias Activated =
+    @convention(c) (Int32, UnsafeRawPointer, Int32, UnsafeMutableRawPointer, Int) -> Void
+  /// dx = dy * a'(x): (kind, dy, x, type, dx, count)
+  package typealias ActivatedBackward =
+    @convention(c) (
+      Int32, UnsafeRawPointer, UnsafeRawPointer, Int32, UnsafeMutableRawPointer, Int
     ) -> Void
   /// f32, y = cap * tanh(x / cap), y may be x: (x, cap, y, count)
   package typealias SoftCap =
@@ -72,9 +93,13 @@ package struct RowKernels: Sendable {
   package var accumulate: Accumulate
   package var norm: Norm
   package var normBackward: NormBackward
+  package var layerNorm: LayerNorm
+  package var layerNormBackward: LayerNormBackward
   package var rope: Rope
   package var gated: Gated
   package var gatedBackward: GatedBackward
+  package var activated: Activated
+  package var activatedBackward: ActivatedBackward
   package var softCap: SoftCap
   package var softCapBackward: SoftCapBackward
   package var softmax: Softmax
@@ -84,7 +109,9 @@ package struct RowKernels: Sendable {
 
   package init(
     cast: @escaping Cast, accumulate: @escaping Accumulate, norm: @escaping Norm, normBackward: @escaping NormBackward,
+    layerNorm: @escaping LayerNorm, layerNormBackward: @escaping LayerNormBackward,
     rope: @escaping Rope, gated: @escaping Gated, gatedBackward: @escaping GatedBackward,
+    activated: @escaping Activated, activatedBackward: @escaping ActivatedBackward,
     softCap: @escaping SoftCap, softCapBackward: @escaping SoftCapBackward, softmax: @escaping Softmax,
     softmaxBackward: @escaping SoftmaxBackward, crossEntropy: @escaping CrossEntropy,
     dropout: @escaping Dropout
@@ -93,9 +120,13 @@ package struct RowKernels: Sendable {
     self.accumulate = accumulate
     self.norm = norm
     self.normBackward = normBackward
+    self.layerNorm = layerNorm
+    self.layerNormBackward = layerNormBackward
     self.rope = rope
     self.gated = gated
     self.gatedBackward = gatedBackward
+    self.activated = activated
+    self.activatedBackward = activatedBackward
     self.softCap = softCap
     self.softCapBackward = softCapBackward
     self.softmax = softmax

@@ -47,20 +47,32 @@ extension Backend {
 
   /// The activated gate, rounded to bf16 where that is the dtype of y as on the CPU, and the product are workspace.
   /// - Throws: `TensorError.outOfMemory`; `TensorError.shapeMismatch` when shapes do not fit; what the device reports.
-  public func gated(_ activation: GateActivation, gate: Tensor, up: Tensor, into y: Tensor) throws {
+  public func gated(_ activation: Activation, gate: Tensor, up: Tensor, into y: Tensor) throws {
     try copy(try evaluated(.multiply, try rounded(try activated(activation, gate), to: y.dtype), up), into: y)
   }
 
   /// dGate = dy * a'(gate) * up and dUp = dy * a(gate), both computed before either is stored.
   /// - Throws: `TensorError.outOfMemory`; `TensorError.shapeMismatch` when shapes do not fit; what the device reports.
   public func gatedBackward(
-    _ activation: GateActivation, _ dy: Tensor, gate: Tensor, up: Tensor, dGate: Tensor, dUp: Tensor
+    _ activation: Activation, _ dy: Tensor, gate: Tensor, up: Tensor, dGate: Tensor, dUp: Tensor
   ) throws {
     let slopes = try evaluated(.multiply, dy, try slope(activation, gate))
     let dGates = try evaluated(.multiply, slopes, up)
     let dUps = try evaluated(.multiply, dy, try activated(activation, gate))
     try copy(dGates, into: dGate)
     try copy(dUps, into: dUp)
+  }
+
+  /// The activated elements are f32 workspace.
+  /// - Throws: `TensorError.outOfMemory`; `TensorError.shapeMismatch` when shapes do not fit; what the device reports.
+  public func activated(_ activation: Activation, _ x: Tensor, into y: Tensor) throws {
+    try copy(try activated(activation, x), into: y)
+  }
+
+  /// The slopes are f32 workspace.
+  /// - Throws: `TensorError.outOfMemory`; `TensorError.shapeMismatch` when shapes do not fit; what the device reports.
+  public func activatedBackward(_ activation: Activation, _ dy: Tensor, _ x: Tensor, into dx: Tensor) throws {
+    try copy(try evaluated(.multiply, dy, try slope(activation, x)), into: dx)
   }
 
   /// The quotient and its tanh are f32 workspace.
@@ -121,16 +133,23 @@ extension Backend {
     try dtype == .bf16 ? x.converted(to: .bf16, category: .workspace) : x
   }
 
-  private func activated(_ activation: GateActivation, _ gate: Tensor) throws -> Tensor {
+  private func activated(_ activation: Activation, _ gate: Tensor) throws -> Tensor {
     switch activation {
     case .silu: try evaluated(.silu, gate)
     case .geluTanh: try evaluated(.gelu, gate)
+    case .gelu: try evaluated(.multiply, gate, try normalDistribution(gate))
     }
   }
 
+  /// (1 + erf(x / sqrt(2))) / 2
+  private func normalDistribution(_ x: Tensor) throws -> Tensor {
+    let error = try evaluated(.erf, try evaluated(.multiply, x, try scalar(0.707_106_78)))
+    return try evaluated(.multiply, try evaluated(.add, error, try scalar(1)), try scalar(0.5))
+  }
+
   /// Of SiLU s(1 + g(1 - s)) with s = sigmoid(g); of the tanh form of GELU (1 + t + g(1 - t^2)u') / 2 with t = tanh(u),
-  /// u = c(g + 0.044715 g^3).
-  private func slope(_ activation: GateActivation, _ gate: Tensor) throws -> Tensor {
+  /// u = c(g + 0.044715 g^3); of GELU the normal distribution and g times its density.
+  private func slope(_ activation: Activation, _ gate: Tensor) throws -> Tensor {
     func plus(_ x: Tensor, _ value: Float) throws -> Tensor { try evaluated(.add, x, try scalar(value)) }
     func times(_ x: Tensor, _ value: Float) throws -> Tensor { try evaluated(.multiply, x, try scalar(value)) }
     switch activation {
@@ -138,6 +157,10 @@ extension Backend {
       let s = try evaluated(.sigmoid, gate)
       let rest = try evaluated(.multiply, gate, try plus(try evaluated(.negate, s), 1))
       return try evaluated(.multiply, s, try plus(rest, 1))
+    case .gelu:
+      let density = try evaluated(.exp, try times(try evaluated(.square, gate), -0.5))
+      let bend = try evaluated(.multiply, gate, try times(density, 0.398_942_28))
+      return try evaluated(.add, try normalDistribution(gate), bend)
     case .geluTanh:
       let (c, cubic): (Float, Float) = (0.797_884_56, 0.044_715)
       let square = try evaluated(.square, gate)
@@ -183,5 +206,5 @@ extension Backend {
 
 extension Tensor {
   /// [rows, width]
-  fileprivate func rows(of width: Int) throws -> Tensor { try viewed([elementCount / max(1, width), width]) }
+  func rows(of width: Int) throws -> Tensor { try viewed([elementCount / max(1, width), width]) }
 }

@@ -169,6 +169,15 @@ public protocol Backend: AnyObject, Sendable {
   func rmsNormBackward(
     _ dy: Tensor, _ x: Tensor, weight: Tensor, offset: Float, rstd: Tensor, into dx: Tensor, accumulate: Bool,
     dWeight: Tensor?) throws
+  /// y = (x - mean) * rstd * weight + bias of each row with rstd = 1 / sqrt(mean((x - mean)^2) + eps); mean and rstd are
+  /// kept, f32 [T]. Weight and bias are f32, y has the dtype of x.
+  /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; what the device reports.
+  func layerNorm(
+    _ x: Tensor, weight: Tensor, bias: Tensor, epsilon: Float, into y: Tensor, mean: Tensor, rstd: Tensor) throws
+  /// dx = the gradient; `sums`, f32 [2, D], gets that of the weight, then that of the bias, when given.
+  /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; what the device reports.
+  func layerNormBackward(
+    _ dy: Tensor, _ x: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor, into dx: Tensor, sums: Tensor?) throws
   /// Multiplies the pairs (i, i + h) with i < h of each head of [T, heads, headDim] in place by the rotations whose
   /// cosines and sines stand in the rows of the f32 tables [rows, h] that `positions`, i32 [T], names; `inverse` by their
   /// transposes (Su et al. 2021). h is at most headDim / 2; what lies behind the first 2h elements stays.
@@ -177,11 +186,17 @@ public protocol Backend: AnyObject, Sendable {
     _ x: Tensor, heads: Int, headDim: Int, cosine: Tensor, sine: Tensor, positions: Tensor, inverse: Bool) throws
   /// y = a(gate) * up with the activation a, elementwise. In bf16 a(gate) is rounded before the product.
   /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; what the device reports.
-  func gated(_ activation: GateActivation, gate: Tensor, up: Tensor, into y: Tensor) throws
+  func gated(_ activation: Activation, gate: Tensor, up: Tensor, into y: Tensor) throws
   /// dGate = dy * a'(gate) * up and dUp = dy * a(gate), elementwise.
   /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; what the device reports.
   func gatedBackward(
-    _ activation: GateActivation, _ dy: Tensor, gate: Tensor, up: Tensor, dGate: Tensor, dUp: Tensor) throws
+    _ activation: Activation, _ dy: Tensor, gate: Tensor, up: Tensor, dGate: Tensor, dUp: Tensor) throws
+  /// y = a(x) with the activation a, elementwise.
+  /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; what the device reports.
+  func activated(_ activation: Activation, _ x: Tensor, into y: Tensor) throws
+  /// dx = dy * a'(x), elementwise.
+  /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; what the device reports.
+  func activatedBackward(_ activation: Activation, _ dy: Tensor, _ x: Tensor, into dx: Tensor) throws
   /// y = cap * tanh(x / cap) of f32 elements; y may be x.
   /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; what the device reports.
   func softCap(_ x: Tensor, _ cap: Float, into y: Tensor) throws
@@ -287,14 +302,6 @@ public struct AttentionShape: Sendable {
     self.softCap = softCap
     self.sinks = sinks
   }
-}
-
-/// What a gated MLP does to its gate before it multiplies `up`.
-public enum GateActivation: Int32, Sendable, CaseIterable {
-  /// g sigmoid(g): SwiGLU (Shazeer 2020).
-  case silu
-  /// The tanh form of GELU: GeGLU as Gemma computes it.
-  case geluTanh
 }
 
 /// Functions of one f32 element. `gelu` is the tanh form, `erf` the error function, `round` takes halves to even, `sign` keeps 0 and NaN, `relu`

@@ -27,7 +27,7 @@ private let stream = RandomStream(seed: 7, purpose: "test")
     try checkGradients("rms_norm with offset", inputs: [x, try sample([8], seed: 2, low: -0.5, high: 0.5)]) {
       try rmsNorm($0[0], weight: $0[1], offset: 1, epsilon: 1e-5)
     }
-    for activation in GateActivation.allCases {
+    for activation in Activation.allCases {
       try checkGradients("gated \(activation)", inputs: [x, try sample([4, 8], seed: 3)]) {
         try gated(activation, gate: $0[0], up: $0[1])
       }

@@ -58,8 +58,8 @@ import Testing
     }
   }
 
-  @Test(arguments: [1, 15, 16, 4099, 33_001].flatMap { n in GateActivation.allCases.map { (n, $0) } }, types)
-  func gatedActivationsAndTheirGradients(of c: (count: Int, activation: GateActivation), type: DType) throws {
+  @Test(arguments: [1, 15, 16, 4099, 33_001].flatMap { n in Activation.allCases.map { (n, $0) } }, types)
+  func gatedActivationsAndTheirGradients(of c: (count: Int, activation: Activation), type: DType) throws {
     let (count, activation) = c
     var threads = SameBits()
     for backend in backends {
@@ -348,13 +348,16 @@ import Testing
   }
 }
 
-extension GateActivation {
+extension Activation {
   /// The activation and its derivative.
-  fileprivate func definition(_ g: Double) -> (value: Double, slope: Double) {
+  func definition(_ g: Double) -> (value: Double, slope: Double) {
     switch self {
     case .silu:
       let s = 1 / (1 + exp(-g))
       return (g * s, s * (1 + g * (1 - s)))
+    case .gelu:
+      let f = 0.5 * erfc(-g / 2.0.squareRoot())
+      return (g * f, f + g * exp(-g * g / 2) / (2 * Double.pi).squareRoot())
     case .geluTanh:
       let root = (2 / Double.pi).squareRoot()
       let t = tanh(root * (g + 0.044715 * g * g * g))

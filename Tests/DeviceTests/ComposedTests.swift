@@ -69,12 +69,23 @@ import Testing
       try backend.rmsNormBackward(
         dy, x, weight: weight, offset: 1, rstd: rstd, into: dx, accumulate: true, dWeight: dWeight)
       var results = [y, rstd, dx, dWeight]
-      for activation in GateActivation.allCases {
+      for activation in Activation.allCases {
         let made = try (0..<3).map { _ in try Tensor(empty: x.shape, on: backend) }
         try backend.gated(activation, gate: x, up: dy, into: made[0])
         try backend.gatedBackward(activation, y, gate: x, up: dy, dGate: made[1], dUp: made[2])
         results += made
+        let plain = try (0..<2).map { _ in try Tensor(empty: x.shape, on: backend) }
+        try backend.activated(activation, x, into: plain[0])
+        try backend.activatedBackward(activation, dy, x, into: plain[1])
+        results += plain
       }
+      let (mean, centred) = (try Tensor(empty: [7], on: backend), try Tensor(empty: x.shape, on: backend))
+      let (deviations, slopes) = (try Tensor(empty: [7], on: backend), try Tensor(empty: x.shape, on: backend))
+      let sums = try Tensor(empty: [2, 48], on: backend)
+      let bias = try random([48], 6, on: backend)
+      try backend.layerNorm(x, weight: weight, bias: bias, epsilon: 1e-5, into: centred, mean: mean, rstd: deviations)
+      try backend.layerNormBackward(dy, x, weight: weight, mean: mean, rstd: deviations, into: slopes, sums: sums)
+      results += [centred, mean, deviations, slopes, sums]
       for logarithm in [false, true] {
         let made = try (0..<2).map { _ in try Tensor(empty: x.shape, on: backend) }
         try backend.softmax(x, into: made[0], logarithm: logarithm)
@@ -101,7 +112,7 @@ import Testing
       let rstd = try Tensor(empty: [64], on: backend)
       try backend.rmsNorm(rows, weight: weight, offset: offset, epsilon: 1e-5, into: y, rstd: rstd)
       return [try y.floats()]
-        + (try GateActivation.allCases.map { activation in
+        + (try Activation.allCases.map { activation in
           let y = try Tensor(empty: x.shape, dtype: .bf16, on: backend)
           try backend.gated(activation, gate: rows, up: ups, into: y)
           return try y.floats()
