@@ -18,7 +18,7 @@ print(model:preview_lora(select.regex [[.*\.(q|v)_proj]]))
 -- Higher rank towards the end of the network, nothing in layer 0, less dropout in attention, and a slower rate for
 -- down_proj.
 local function policy(m)
-  if m.kind ~= "linear" or m.role == "lm_head" or m.layer == 0 then return false end
+  if m.kind ~= "linear" or m.layer == nil or m.layer == 0 then return false end
   local settings = { rank = 4 * (1 + m.layer), dropout = 0.05 }
   if m.role:match "^[qkvo]_proj$" then settings.dropout = 0.0 end
   if m.role == "down_proj" then settings.lr = 0.5 end -- a factor on the optimizer's rate

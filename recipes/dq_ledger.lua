@@ -34,7 +34,7 @@ end
 local function quantized_parameters(name)
   local count = 0
   for m in qlora.load(name, { header_only = true }):modules() do
-    if m.kind == "linear" and m.role ~= "lm_head" then count = count + m.params end
+    if m.kind == "linear" and m.layer then count = count + m.params end
   end
   return count
 end

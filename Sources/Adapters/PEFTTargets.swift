@@ -67,7 +67,7 @@ struct PEFTTargets {
     switch names {
     case .list(let list): list.contains { module.name == $0 || module.name.hasSuffix("." + $0) }
     case .pattern(let pattern): try pattern.prefix(of: module.name) == module.name
-    case .allLinear: module.kind == .linear && module.name != "lm_head"
+    case .allLinear: module.isLayerMatrix
     case .none: false
     }
   }

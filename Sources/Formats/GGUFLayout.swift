@@ -3,6 +3,7 @@
 package struct GGUFLayout: Sendable {
   /// Whether rows of q and k are stored in the order of llama.cpp's rotary embedding; see `GGUFFile.unpermuteRows`.
   package let pairsHeads: Bool
+  private let layers: String
   private let whole: [String: String]
   private let block: [String: String]
   private let wholeBack: [String: String]
@@ -10,11 +11,14 @@ package struct GGUFLayout: Sendable {
 
   /// - Parameters:
   ///   - whole: tensors outside the layers: `token_embd` and `model.embed_tokens`.
+  ///   - layers: what layers are called before their number: `model.layers.`.
   ///   - block: tensors of a layer: `attn_q` and `self_attn.q_proj`.
   ///   - pairsHeads: whether rows of q and k are in the order of llama.cpp's rotary embedding.
   package init(
-    whole: [(gguf: String, huggingFace: String)], block: [(gguf: String, huggingFace: String)], pairsHeads: Bool
+    whole: [(gguf: String, huggingFace: String)], layers: String = "model.layers.",
+    block: [(gguf: String, huggingFace: String)], pairsHeads: Bool
   ) {
+    self.layers = layers
     self.pairsHeads = pairsHeads
     self.whole = Dictionary(uniqueKeysWithValues: whole.map { ($0.gguf, $0.huggingFace) })
     self.block = Dictionary(uniqueKeysWithValues: block.map { ($0.gguf, $0.huggingFace) })
@@ -27,14 +31,14 @@ package struct GGUFLayout: Sendable {
     guard let (stem, kind) = Self.split(name) else { return nil }
     if let found = whole[stem] { return "\(found).\(kind)" }
     guard let (layer, rest) = Self.layer(stem, after: "blk."), let found = block[rest] else { return nil }
-    return "model.layers.\(layer).\(found).\(kind)"
+    return "\(layers)\(layer).\(found).\(kind)"
   }
 
   /// `model.layers.3.self_attn.q_proj.weight` -> `blk.3.attn_q.weight`; nil for a tensor the architecture lacks.
   package func gguf(_ name: String) -> String? {
     guard let (stem, kind) = Self.split(name) else { return nil }
     if let found = wholeBack[stem] { return "\(found).\(kind)" }
-    guard let (layer, rest) = Self.layer(stem, after: "model.layers."), let found = blockBack[rest] else { return nil }
+    guard let (layer, rest) = Self.layer(stem, after: layers), let found = blockBack[rest] else { return nil }
     return "blk.\(layer).\(found).\(kind)"
   }
 

@@ -22,15 +22,15 @@ struct Checkpoint {
   /// A tied model whose file has an output matrix of its own: where the values differ, the file is not tied, whatever
   /// config.json says; so it is in transformers.
   private mutating func settleHead() throws {
-    let (head, embedding) = ("lm_head.weight", "model.embed_tokens.weight")
+    let (head, embedding) = (spec.outerNames.output + ".weight", spec.outerNames.embedding + ".weight")
     guard spec.tiesEmbeddings, source.contains(head), source.contains(embedding) else { return }
     let shape = [spec.vocabularySize, spec.hiddenSize]
     for name in [head, embedding] { try source.expect(name, shape: shape) }
     guard try !source.isSame(head, embedding) else { return }
     spec.tiesEmbeddings = false
     said.append(
-      "\(source.path): config.json ties the output matrix to the embedding, but lm_head.weight has other values; it is "
-        + "used, as in transformers")
+      "\(source.path): config.json ties the output matrix to the embedding, but \(head) has other values; it is used, as "
+        + "in transformers")
   }
 
   /// quantization_config belongs to weights in 4 bits; without any it is a leftover of the model they came from.
@@ -49,7 +49,8 @@ struct Checkpoint {
     for name in source.names where !read.contains(name) {
       if let stem = Self.stem(of: name), read.contains(stem) { continue }
       // What old checkpoints store of the rotation follows from config.json.
-      if name.hasSuffix(".rotary_emb.inv_freq") || spec.tiesEmbeddings && name == "lm_head.weight" { continue }
+      if name.hasSuffix(".rotary_emb.inv_freq") { continue }
+      if spec.tiesEmbeddings, name == spec.outerNames.output + ".weight" { continue }
       throw ModelError.unknownTensor(name: name, path: source.path)
     }
     for name in source.strangers where !Rope.ggufTensors.contains(name) {

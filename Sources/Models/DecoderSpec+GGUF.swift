@@ -39,9 +39,9 @@ extension DecoderSpec {
     normEpsilon = try fields.required(epsilon, try fields.double(epsilon))
     tiesEmbeddings = !gguf.contains("output.weight")
     modules.setBiases(
-      queryKeyValue: gguf.contains("blk.0.\(modules.query.gguf).bias"),
-      output: gguf.contains("blk.0.\(modules.output.gguf).bias"),
-      feedForward: gguf.contains("blk.0.\(modules.gate.gguf).bias"))
+      queryKeyValue: gguf.contains("blk.0.\(modules.attention.inputs[0].gguf).bias"),
+      output: gguf.contains("blk.0.\(modules.attention.output.gguf).bias"),
+      feedForward: gguf.contains("blk.0.\(modules.feedForward.inputs[0].gguf).bias"))
     bosTokenID = try fields.integer("tokenizer.ggml.bos_token_id")
     padTokenID = try fields.integer("tokenizer.ggml.padding_token_id")
     eosTokenIDs = try GGUFEnds.ids(fields)

@@ -119,7 +119,7 @@ extension DecoderSpec {
     json["max_position_embeddings"] = .int(maxPositions)
     json["rms_norm_eps"] = .number(normEpsilon)
     writeRopes(into: &json)
-    json["hidden_act"] = "silu"
+    json["hidden_act"] = .string(activation.configName)
     json["tie_word_embeddings"] = .bool(tiesEmbeddings)
     family?.write(self, into: &json)
     json["bos_token_id"] = optional(bosTokenID)

@@ -1,4 +1,5 @@
 import Formats
+import Tensors
 
 /// What a decoder is: a value that loading, saving, planning and computing read. It comes from `config.json`, from GGUF
 /// metadata or from the table of published models, and its family (`DecoderFamily`) says how.
@@ -49,8 +50,17 @@ public struct DecoderSpec: Sendable, Equatable {
   public package(set) var layers: [Layer]
   /// Number of decoder layers, 1 to 4096 from a file.
   public var layerCount: Int { layers.count }
-  /// Added to the mean square in RMS norms; between 0 and 1.
-  public package(set) var normEpsilon: Double = 1e-6
+  /// What modules outside the layers are called, and the layers themselves.
+  package var outerNames: OuterNames
+  /// What the norms compute.
+  package var normalization: Normalization
+  /// Added to the mean square or the variance in norms; between 0 and 1.
+  public package(set) var normEpsilon: Double {
+    get { normalization.epsilon }
+    set { normalization.epsilon = newValue }
+  }
+  /// The activation of the feed-forward layer.
+  package var activation: Activation
   /// The rotary embedding of layers without one of their own.
   public package(set) var rope = Rope()
   /// Whether the embedding is the output matrix too.
@@ -63,8 +73,12 @@ public struct DecoderSpec: Sendable, Equatable {
   public package(set) var residualScale: Double = 1
   /// Multiplies products of queries and keys; nil is 1 / sqrt(headDimension).
   public package(set) var attentionScale: Double?
+  /// Scores s of attention become cap * tanh(s / cap); nil leaves them as they are.
+  package var scoreCap: Double?
   /// Multiplies the logits.
   public package(set) var logitScale: Double = 1
+  /// Logits z become cap * tanh(z / cap); nil leaves them as they are.
+  package var logitCap: Double?
 
   /// Token that opens a text; nil where the file names none.
   public package(set) var bosTokenID: Int?
@@ -91,6 +105,9 @@ public struct DecoderSpec: Sendable, Equatable {
     self.vocabularySize = vocabularySize
     self.maxPositions = maxPositions
     modules = family.modules
+    outerNames = family.outerNames
+    normalization = Normalization(form: family.normalization, epsilon: 1e-6)
+    activation = family.activation
     isParallel = family.isParallel
     layers = Array(repeating: Layer(), count: layerCount)
   }
@@ -131,6 +148,8 @@ public struct DecoderSpec: Sendable, Equatable {
     case .queries: headCount * headDimension
     case .keys: keyValueHeadCount * headDimension
     case .head: headDimension
+    case .queriesKeysAndValues: size(.queries) + 2 * size(.keys)
+    case .gateAndUp: 2 * intermediateSize
     }
   }
 
@@ -167,6 +186,7 @@ public struct DecoderSpec: Sendable, Equatable {
     let scales = [
       ("rope_theta", rope.theta), ("embedding scale", embeddingScale), ("residual scale", residualScale),
       ("attention scale", attentionScale ?? 1), ("logit scale", logitScale),
+      ("attn_logit_softcapping", scoreCap ?? 1), ("final_logit_softcapping", logitCap ?? 1),
     ]
     for (field, value) in scales where !(value > 0 && value.isFinite) {
       throw .badField(path: path, field: field, value: "\(value)", expected: "a positive number")

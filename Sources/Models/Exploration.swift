@@ -16,7 +16,7 @@ extension LanguageModel {
     return losses
   }
 
-  /// Attention weights softmax(scale * Q K^T) of one layer, causal and within its window: f32
+  /// Attention weights softmax(scale * Q K^T) of one layer, soft-capped where the model does so, causal and within its window: f32
   /// [heads, T, T], row = query, column = key. Quadratic in T, so for short texts.
   ///
   /// Q and K are those of the forward pass; only the product that the attention kernel never forms
@@ -39,6 +39,7 @@ extension LanguageModel {
         q, transposeA: false, k, transposeB: true, alpha: spec.queryKeyScale, beta: 0,
         into: try maps.selected(0, head), precision: .f32)
     }
+    if let cap = spec.scoreCap { try backend.softCap(maps, Float(cap), into: maps) }
     try hideInvisibleKeys(maps, window: spec.layers[layer].window ?? 0)
     let weights = try Tensor(empty: maps.shape, on: backend)
     try backend.softmax(maps, into: weights, logarithm: false)

@@ -23,7 +23,7 @@ struct FourBitModelWriter {
   typealias Declaration = (name: String, dtype: DType, shape: [Int])
 
   /// Linear layers but the output one, as transformers chooses by default.
-  static func isQuantized(_ module: Module) -> Bool { module.kind == .linear && module.role != "lm_head" }
+  static func isQuantized(_ module: Module) -> Bool { module.isLayerMatrix }
 
   /// Writes the shards and, where there are several, their index.
   /// - Parameters:
@@ -139,7 +139,7 @@ struct FourBitModelWriter {
       list.append((name, try denseType(name), module.weightShape))
     }
     if module.hasBias {
-      list.append((module.name + ".bias", try denseType(module.name + ".bias"), [module.outFeatures]))
+      list.append((module.name + ".bias", try denseType(module.name + ".bias"), module.biasShape))
     }
     return list
   }

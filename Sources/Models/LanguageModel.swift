@@ -123,9 +123,11 @@ public final class LanguageModel {
     let scale = 1 / Float(denominator ?? trained)
     // Hooks see the logits and the gradients of an adapter need them, so they are kept whole then.
     if head.kind == .linear, !head.hooks.isEmpty || head.adapter != nil && context.usesAdapters {
-      return try crossEntropy(try head(hidden, context), labels: targets, scale: scale)
+      return try crossEntropy(try capped(try head(hidden, context)), labels: targets, scale: scale)
     }
-    return try linearCrossEntropy(hidden, head: weight, labels: targets, scale: scale, precision: context.precision)
+    return try linearCrossEntropy(
+      hidden, head: weight, labels: targets, scale: scale, softCap: Float(spec.logitCap ?? 0),
+      precision: context.precision)
   }
 
   /// Logits f32 [T, V] of every position, without recording and without dropout.
@@ -232,13 +234,18 @@ public final class LanguageModel {
   private func finished(_ hidden: Tensor) throws -> Tensor {
     // The output module is linear, so a scale of its logits may go on its input.
     try scaled(
-      inPlace: try tree.norm.normalized(hidden, epsilon: Float(spec.normEpsilon)), by: Float(spec.logitScale))
+      inPlace: try tree.norm.normalized(hidden, spec.normalization), by: Float(spec.logitScale))
   }
 
   /// Logits f32 [rows, V] of hidden states.
   func headLogits(_ hidden: Tensor, _ context: ForwardContext) throws -> Tensor {
     let logits = try outputModule(hidden, context)
-    return logits.dtype == .f32 ? logits : try logits.converted(to: .f32)
+    return try capped(logits.dtype == .f32 ? logits : try logits.converted(to: .f32))
+  }
+
+  private func capped(_ logits: Tensor) throws -> Tensor {
+    guard let cap = spec.logitCap else { return logits }
+    return try softCapped(try convert(logits, to: .f32), Float(cap))
   }
 
   /// Logits f32 [1, V] of the last of `new`, which continue the sequence in `cache`. Where the longer sequence has other

@@ -4,6 +4,8 @@ package struct LayerModule: Sendable, Equatable {
   package enum Width: Sendable, Equatable {
     /// Of the residual stream, of the feed-forward layer, of all query heads, of all key heads and of one head.
     case hidden, inner, queries, keys, head
+    /// Of q, k and v together, and of gate and up together.
+    case queriesKeysAndValues, gateAndUp
   }
 
   package enum Form: Sendable, Equatable {
@@ -11,54 +13,46 @@ package struct LayerModule: Sendable, Equatable {
     case norm(Width)
   }
 
-  /// Behind `model.layers.N.` in a Hugging Face checkpoint.
+  /// Behind the layer's own name in a Hugging Face checkpoint (`model.layers.N.`).
   package let name: String
   /// Behind `blk.N.` in a GGUF file.
   package let gguf: String
   package let form: Form
   package var hasBias = false
 
-  package init(_ name: String, _ gguf: String, _ form: Form) {
+  package init(_ name: String, _ gguf: String, _ form: Form, hasBias: Bool = false) {
     self.name = name
     self.gguf = gguf
     self.form = form
+    self.hasBias = hasBias
   }
 }
 
 /// The modules of a decoder layer by their place in the computation, named as in Llama unless a family says otherwise.
 ///
-/// What is nil is not there: without `attentionNorm` the layer's input goes to q, k and v as it is; a post norm is
-/// applied to what attention or the feed-forward layer adds to the residual stream; norms of q and k come before the
-/// rotation and have the width of one head (Qwen3) or of the whole projection (OLMo 2).
+/// What is nil is not there: without `attentionNorm` the layer's input goes to attention as it is; a post norm is applied
+/// to what attention or the feed-forward layer adds to the residual stream.
 package struct LayerModules: Sendable, Equatable {
   package var attentionNorm: LayerModule? = LayerModule("input_layernorm", "attn_norm", .norm(.hidden))
-  package var query = LayerModule("self_attn.q_proj", "attn_q", .linear(from: .hidden, to: .queries))
-  package var key = LayerModule("self_attn.k_proj", "attn_k", .linear(from: .hidden, to: .keys))
-  package var value = LayerModule("self_attn.v_proj", "attn_v", .linear(from: .hidden, to: .keys))
-  package var output = LayerModule("self_attn.o_proj", "attn_output", .linear(from: .queries, to: .hidden))
-  package var queryNorm: LayerModule?
-  package var keyNorm: LayerModule?
+  package var attention = AttentionModules()
   package var attentionPostNorm: LayerModule?
   package var feedForwardNorm: LayerModule? = LayerModule("post_attention_layernorm", "ffn_norm", .norm(.hidden))
-  package var gate = LayerModule("mlp.gate_proj", "ffn_gate", .linear(from: .hidden, to: .inner))
-  package var up = LayerModule("mlp.up_proj", "ffn_up", .linear(from: .hidden, to: .inner))
-  package var down = LayerModule("mlp.down_proj", "ffn_down", .linear(from: .inner, to: .hidden))
+  package var feedForward = FeedForwardModules()
   package var feedForwardPostNorm: LayerModule?
 
   package init() {}
 
   /// All that are there, in checkpoint order.
   package var all: [LayerModule] {
-    [
-      attentionNorm, query, key, value, output, queryNorm, keyNorm, attentionPostNorm, feedForwardNorm, gate, up, down,
-      feedForwardPostNorm,
-    ].compactMap { $0 }
+    [attentionNorm].compactMap { $0 } + attention.all
+      + [attentionPostNorm, feedForwardNorm].compactMap { $0 } + feedForward.all
+      + [feedForwardPostNorm].compactMap { $0 }
   }
 
   /// Says which linear modules have a bias; nil leaves them as they are.
   package mutating func setBiases(queryKeyValue: Bool? = nil, output: Bool? = nil, feedForward: Bool? = nil) {
-    if let queryKeyValue { for path in [\Self.query, \.key, \.value] { self[keyPath: path].hasBias = queryKeyValue } }
-    if let output { self.output.hasBias = output }
-    if let feedForward { for path in [\Self.gate, \.up, \.down] { self[keyPath: path].hasBias = feedForward } }
+    if let queryKeyValue { attention.inputsHaveBias = queryKeyValue }
+    if let output { attention.output.hasBias = output }
+    if let feedForward { self.feedForward.hasBias = feedForward }
   }
 }

@@ -61,10 +61,10 @@ extension LoadOptions {
   /// Whether scales are stored in 8 bits where weights are quantized while loading.
   public var doubleQuantization: Bool { wantsDoubleQuantization ?? true }
 
-  /// The 4-bit type a module is loaded in: its own choice, else the model's for linear layers other than `lm_head`.
+  /// The 4-bit type a module is loaded in: its own choice, else the model's for linear layers of the layers.
   public func quantization(of module: Module) -> FourBitKind? {
     if let own = moduleQuantization[module.name] { return own }
-    return module.kind == .linear && module.name != "lm_head" ? quantization : nil
+    return module.isLayerMatrix ? quantization : nil
   }
 
   /// Bytes of a module's tensors once loaded, from shapes alone.

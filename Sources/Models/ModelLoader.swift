@@ -67,7 +67,7 @@ public struct ModelLoader {
   private func read(_ module: Module, of model: LanguageModel, from source: LoadedSource) throws {
     let weightName = module.name + ".weight"
     if module.hasBias {
-      module.bias = try dense(module.name + ".bias", shape: [module.outFeatures], source, keep: .f32)
+      module.bias = try dense(module.name + ".bias", shape: module.biasShape, source, keep: .f32)
     }
     if module.kind == .linear,
       let stored = try PrequantizedWeight(source, weightName, shape: module.weightShape, backend)

@@ -78,7 +78,7 @@ package struct ModelQuantizer {
         }
         return .dense(try dense(name, shape: module.weightShape, source, loader))
       },
-      bias: { try dense($0.name + ".bias", shape: [$0.outFeatures], source, loader) },
+      bias: { try dense($0.name + ".bias", shape: $0.biasShape, source, loader) },
       progress: { try progress($0.name, $1, modules.count) },
       written: { source.release($0.name + ".weight") })
     try writeConfiguration(location, spec, writer, stage: target.stage)

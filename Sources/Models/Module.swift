@@ -4,7 +4,7 @@ import Tensors
 
 /// What a module computes; the raw value is its name in texts.
 public enum ModuleKind: String, Sendable {
-  /// A product with a matrix, a table of rows by token id, and an RMS norm.
+  /// A product with a matrix, a table of rows by token id, and a norm.
   case linear, embedding, norm
 }
 
@@ -31,7 +31,7 @@ public final class Module {
   public var weight: Tensor?
   /// The weight in 4 bits, in place of `weight`.
   public var quantized: QuantizedOperand?
-  /// f32 [out].
+  /// f32 [out]; [in] of a norm.
   public var bias: Tensor?
   /// The adapter of a linear module; nil for none.
   public var adapter: Adapter?
@@ -54,22 +54,31 @@ public final class Module {
 
   /// A module of a decoder layer.
   convenience init(_ module: LayerModule, of spec: DecoderSpec, layer: Int) {
-    let name = "model.layers.\(layer).\(module.name)"
+    let name = "\(spec.outerNames.layers)\(layer).\(module.name)"
     switch module.form {
     case .linear(let input, let output):
       self.init(
         name: name, kind: .linear, layer: layer, inFeatures: spec.size(input), outFeatures: spec.size(output),
         hasBias: module.hasBias)
     case .norm(let width):
-      self.init(name: name, kind: .norm, layer: layer, inFeatures: spec.size(width), outFeatures: 1)
+      self.init(
+        name: name, kind: .norm, layer: layer, inFeatures: spec.size(width), outFeatures: 1,
+        hasBias: spec.normalization.form == .layer)
     }
   }
 
   /// [out, in]; [in] of a norm.
   public var weightShape: [Int] { kind == .norm ? [inFeatures] : [outFeatures, inFeatures] }
 
+  /// [out]; [in] of a norm.
+  var biasShape: [Int] { kind == .norm ? [inFeatures] : [outFeatures] }
+
+  /// Whether it is a matrix of a decoder layer, which is what adapters and 4 bits are for by default: every linear module
+  /// but the output matrix.
+  public var isLayerMatrix: Bool { kind == .linear && layer != nil }
+
   /// Number of frozen or trained parameters, without the adapter.
-  public var parameterCount: Int { outFeatures * inFeatures + (hasBias ? outFeatures : 0) }
+  public var parameterCount: Int { outFeatures * inFeatures + (hasBias ? biasShape[0] : 0) }
 
   /// Whether the weight is present; false in a header-only model.
   public var isLoaded: Bool { weight != nil || quantized != nil }
@@ -98,9 +107,8 @@ public final class Module {
   }
 
   /// y[.., width] from x[.., width], of a norm.
-  func normalized(_ x: Tensor, epsilon: Float) throws -> Tensor {
-    guard let weight else { throw ModelError.notLoaded(module: name) }
-    return try observed(x, try rmsNorm(x, weight: weight, epsilon: epsilon))
+  func normalized(_ x: Tensor, _ form: Normalization) throws -> Tensor {
+    try observed(x, try form(x, self))
   }
 
   /// y[T, out] from x[T, in]: base product, bias and adapter.

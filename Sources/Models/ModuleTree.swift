@@ -3,27 +3,23 @@ struct ModuleTree {
   let embedding: Module
   let layers: [DecoderLayer]
   let norm: Module
-  /// What turns hidden states into logits: `lm_head`, or the embedding when tied.
+  /// What turns hidden states into logits: the output matrix (`lm_head`), or the embedding when tied.
   let output: Module
   /// All of them in checkpoint order.
   let modules: [Module]
 
-  /// Stems of the tensors outside the layers.
-  static let outerNames = [
-    (gguf: "token_embd", huggingFace: "model.embed_tokens"), (gguf: "output_norm", huggingFace: "model.norm"),
-    (gguf: "output", huggingFace: "lm_head"),
-  ]
-
   init(_ spec: DecoderSpec) {
-    let (hidden, vocabulary) = (spec.hiddenSize, spec.vocabularySize)
+    let (hidden, vocabulary, names) = (spec.hiddenSize, spec.vocabularySize, spec.outerNames)
     embedding = Module(
-      name: "model.embed_tokens", kind: .embedding, layer: nil, inFeatures: hidden, outFeatures: vocabulary)
+      name: names.embedding, kind: .embedding, layer: nil, inFeatures: hidden, outFeatures: vocabulary)
     layers = (0..<spec.layerCount).map { DecoderLayer(spec, index: $0) }
-    norm = Module(name: "model.norm", kind: .norm, layer: nil, inFeatures: hidden, outFeatures: 1)
+    norm = Module(
+      name: names.norm, kind: .norm, layer: nil, inFeatures: hidden, outFeatures: 1,
+      hasBias: spec.normalization.form == .layer)
     output =
       spec.tiesEmbeddings
       ? embedding
-      : Module(name: "lm_head", kind: .linear, layer: nil, inFeatures: hidden, outFeatures: vocabulary)
+      : Module(name: names.output, kind: .linear, layer: nil, inFeatures: hidden, outFeatures: vocabulary)
     modules = [embedding] + layers.flatMap(\.modules) + [norm] + (spec.tiesEmbeddings ? [] : [output])
   }
 }

@@ -2,8 +2,8 @@ import Quantization
 import Tensors
 
 extension LanguageModel {
-  /// A model with random weights: normal with `deviation` for matrices (transformers' initializer_range), ones
-  /// for norms, zeros for biases, all f32. With `trainsAllParameters` all require a gradient except quantized weights;
+  /// A model with random weights: normal with `deviation` for matrices (transformers' initializer_range), norms
+  /// that scale nothing, zeros for biases, all f32. With `trainsAllParameters` all require a gradient except quantized weights;
   /// otherwise all are frozen.
   /// - Throws: as `init(_:origin:options:backend:)`; `QuantizationError.badBlockSize`.
   package convenience init(
@@ -14,7 +14,8 @@ extension LanguageModel {
     self.seed = seed
     for module in modules {
       if module.kind == .norm {
-        module.weight = try Tensor(full: module.weightShape, value: 1, category: .weights, on: backend)
+        module.weight = try Tensor(
+          full: module.weightShape, value: spec.normalization.neutralWeight, category: .weights, on: backend)
       } else {
         let weight = try Tensor(empty: module.weightShape, category: .weights, on: backend)
         let stream = RandomStream(seed: seed, purpose: "initial_weight", module: module.name)
@@ -28,7 +29,7 @@ extension LanguageModel {
         }
       }
       if module.hasBias {
-        module.bias = try Tensor(full: [module.outFeatures], value: 0, category: .weights, on: backend)
+        module.bias = try Tensor(full: module.biasShape, value: 0, category: .weights, on: backend)
       }
       if trainsAllParameters {
         module.weight?.requiresGradient = true

@@ -75,7 +75,7 @@ package struct Rehearsal {
 
   private mutating func load(_ twin: Module, as module: Module) throws {
     if module.hasBias {
-      twin.bias = try dense(module.name + ".bias", [module.outFeatures], keep: .f32)
+      twin.bias = try dense(module.name + ".bias", module.biasShape, keep: .f32)
       twin.bias?.requiresGradient = module.bias?.requiresGradient ?? false
     }
     let name = module.name + ".weight"

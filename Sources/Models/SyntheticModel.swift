@@ -7,7 +7,7 @@ import Tokenizers
 /// that are not at hand. Shard by shard: the peak is the largest matrix, and the speed is the disk's.
 ///
 /// Codes are uniform, scales lie around the one that gives elements the deviation 0.02 of transformers'
-/// `initializer_range`, so that activations and gradients stay finite; norms are ones, biases zeros, embeddings and
+/// `initializer_range`, so that activations and gradients stay finite; norms scale nothing, biases are zeros, embeddings and
 /// output matrix uniform in bf16 with the same deviation.
 package struct SyntheticModel {
   package typealias Options = ModelQuantizer.Options
@@ -46,8 +46,8 @@ package struct SyntheticModel {
     guard needed < free else { throw FormatError.diskTooSmall(path: output, needed: needed, free: free) }
     let target = try AtomicDirectory(path: output)
     try writer.write(
-      into: target.stage, content: { try content($0) },
-      bias: { try Tensor(full: [$0.outFeatures], value: 0, dtype: .bf16, category: .workspace, on: backend) },
+      into: target.stage, content: { try content($0, spec) },
+      bias: { try Tensor(full: $0.biasShape, value: 0, dtype: .bf16, category: .workspace, on: backend) },
       progress: { try progress($0.name, $1, modules.count) }, written: { _ in })
     var members = spec.toJSON().object ?? JSONObject()
     members["torch_dtype"] = "bfloat16"
@@ -58,10 +58,12 @@ package struct SyntheticModel {
     return needed
   }
 
-  private func content(_ module: Module) throws -> FourBitModelWriter.Content {
+  private func content(_ module: Module, _ spec: DecoderSpec) throws -> FourBitModelWriter.Content {
     let shape = module.weightShape
     if module.kind == .norm {
-      return .dense(try Tensor(full: shape, value: 1, dtype: .bf16, category: .workspace, on: backend))
+      return .dense(
+        try Tensor(
+          full: shape, value: spec.normalization.neutralWeight, dtype: .bf16, category: .workspace, on: backend))
     }
     let stream = RandomStream(seed: seed, purpose: "synthetic", module: module.name)
     var words = RandomWords(stream.stream ^ stream.seed &* 0x9E37_79B9_7F4A_7C15)

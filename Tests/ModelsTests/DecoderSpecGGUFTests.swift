@@ -34,11 +34,11 @@ import Testing
     #expect(config.layerCount == 2 && config.headCount == 4 && config.keyValueHeadCount == 2)
     #expect(config.headDimension == 64 && config.vocabularySize == 3 && config.maxPositions == 131072)
     #expect(config.normEpsilon == 1e-5 && config.rope == Rope(theta: 500000))
-    #expect(config.tiesEmbeddings && !config.modules.query.hasBias && config.eosTokenIDs == [7])
+    #expect(config.tiesEmbeddings && !config.modules.attention.inputsHaveBias && config.eosTokenIDs == [7])
     let bias: (String, [UInt64], [Float]) = ("blk.0.attn_q.bias", [2], [0, 0])
     let untied: (String, [UInt64], [Float]) = ("output.weight", [1], [0])
     let other = try self.config(metadata("qwen2"), [embedding, bias, untied])
-    #expect(!other.tiesEmbeddings && other.modules.query.hasBias)
+    #expect(!other.tiesEmbeddings && other.modules.attention.inputsHaveBias)
   }
 
   /// Divisors of Llama 3.2 (factor 32, theta 500000, 64 dimensions) as transformers 5.23 computes them

@@ -38,12 +38,15 @@ import Testing
   @Test func defaultsAreThoseOfTransformers() throws {
     let llama = try config([("num_key_value_heads", nil)])
     #expect(llama.keyValueHeadCount == 4 && llama.maxPositions == 2048 && llama.normEpsilon == 1e-6)
-    #expect(!llama.modules.query.hasBias && !llama.tiesEmbeddings && llama.layers.allSatisfy { $0.window == nil })
+    #expect(
+      !llama.modules.attention.inputsHaveBias && !llama.tiesEmbeddings && llama.layers.allSatisfy { $0.window == nil })
     let mistral = try config([], type: "mistral")
     #expect(mistral.layers.map(\.window) == [4096, 4096, 4096, 4096])
     #expect(try config([("sliding_window", .null)], type: "mistral").layers.allSatisfy { $0.window == nil })
     let qwen3 = try config([], type: "qwen3")
-    #expect(qwen3.headDimension == 128 && qwen3.modules.queryNorm?.form == .norm(.head) && !qwen3.modules.query.hasBias)
+    #expect(
+      qwen3.headDimension == 128 && qwen3.modules.attention.queryNorm?.form == .norm(.head)
+        && !qwen3.modules.attention.inputsHaveBias)
     #expect(try config([("eos_token_id", [1, 2])]).eosTokenIDs == [1, 2])
     let biased = try config([("attention_bias", true), ("mlp_bias", true)])
     #expect(biased.modules.all.allSatisfy { module in module.hasBias == (module.form != .norm(.hidden)) })
@@ -51,7 +54,9 @@ import Testing
 
   @Test func qwenWindows() throws {
     let off = try config([("sliding_window", 32)], type: "qwen2")
-    #expect(off.layers.allSatisfy { $0.window == nil } && off.modules.key.hasBias && !off.modules.output.hasBias)
+    #expect(
+      off.layers.allSatisfy { $0.window == nil } && off.modules.attention.inputs[1].hasBias
+        && !off.modules.attention.output.hasBias)
     let on = try config(
       [("sliding_window", 32), ("use_sliding_window", true), ("max_window_layers", 3)], type: "qwen2")
     #expect(on.layers.map(\.window) == [nil, nil, nil, 32])

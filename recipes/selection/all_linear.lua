@@ -14,7 +14,7 @@ local p = qlora.params {
 local model = qlora.load(p.model, { quant = "nf4" })
 
 -- The same in three ways: PEFT's word, a helper, a function. Each may be given to add_lora.
-local by_function = function(m) return m.kind == "linear" and m.role ~= "lm_head" end
+local by_function = function(m) return m.kind == "linear" and m.layer ~= nil end
 local by_helper = model:preview_lora(qlora.select.all_linear())
 assert(model:preview_lora(by_function).modules == by_helper.modules)
 

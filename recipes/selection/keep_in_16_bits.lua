@@ -14,7 +14,7 @@ local p = qlora.params {
 
 -- One policy for both: qlora.load reads quant, add_lora reads the rest and holds quant against what was loaded.
 local function policy(m)
-  if m.kind ~= "linear" or m.role == "lm_head" then return false end
+  if m.kind ~= "linear" or m.layer == nil then return false end
   if m.role == "down_proj" then return { rank = 2 * p.rank, quant = false } end
   return { rank = p.rank }
 end

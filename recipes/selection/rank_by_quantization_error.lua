@@ -18,7 +18,7 @@ local function quantization_errors(path)
   local original = qlora.load(path, { quant = false })
   local errors = {}
   for m in original:modules() do
-    if m.kind == "linear" and m.role ~= "lm_head" then
+    if m.kind == "linear" and m.layer then
       if original:is_header_only() then
         errors[m.name] = 1.0 -- a plan has no weights; equal ranks need the same memory
       else

@@ -86,7 +86,7 @@ select.is_selector = is_selector
 --- @return Selector the selector
 --- @example assert(not qlora.select.all_linear()(model:module "model.norm"))
 function select.all_linear()
-  return new("all-linear", function(module) return module.kind == "linear" and module.role ~= "lm_head" end)
+  return new("all-linear", function(module) return module.kind == "linear" and module.layer ~= nil end)
 end
 
 --- One name as PEFT matches list entries: the whole dotted name, or a suffix that starts after a dot.

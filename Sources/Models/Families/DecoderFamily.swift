@@ -1,4 +1,5 @@
 import Formats
+import Tensors
 
 /// A family of decoders: everything that sets it apart from Llama, whose ways are the defaults. One family is one file
 /// of this folder and one line of `Families.all`.
@@ -12,6 +13,9 @@ package protocol DecoderFamily: SendableMetatype {
   /// Whether GGUF files hold the rows of q and k in the order of llama.cpp's rotary embedding.
   static var ggufPairsHeads: Bool { get }
   static var modules: LayerModules { get }
+  static var outerNames: OuterNames { get }
+  static var normalization: Normalization.Form { get }
+  static var activation: Activation { get }
   static var isParallel: Bool { get }
   /// Whether only a part of each head may turn (`partial_rotary_factor`).
   static var rotatesPartOfHeads: Bool { get }
@@ -81,6 +85,9 @@ extension DecoderFamily {
   package static var ggufArchitecture: String? { modelType }
   package static var ggufPairsHeads: Bool { false }
   package static var modules: LayerModules { LayerModules() }
+  package static var outerNames: OuterNames { OuterNames() }
+  package static var normalization: Normalization.Form { .rms }
+  package static var activation: Activation { .silu }
   package static var isParallel: Bool { false }
   package static var rotatesPartOfHeads: Bool { false }
   package static var slidingRope: SlidingRope? { nil }
@@ -96,7 +103,8 @@ extension DecoderFamily {
   /// Names and order of this family's tensors in GGUF files.
   package static var ggufLayout: GGUFLayout {
     GGUFLayout(
-      whole: ModuleTree.outerNames, block: modules.all.map { ($0.gguf, $0.name) }, pairsHeads: ggufPairsHeads)
+      whole: outerNames.inGGUF, layers: outerNames.layers, block: modules.all.map { ($0.gguf, $0.name) },
+      pairsHeads: ggufPairsHeads)
   }
 
   /// A row of `published`: its sizes (hidden, intermediate, layers, heads, key-value heads, head dimension) and

@@ -35,8 +35,8 @@ package enum Granite: DecoderFamily {
   }
 
   package static func write(_ spec: DecoderSpec, into json: inout JSONObject) {
-    json["attention_bias"] = .bool(spec.modules.query.hasBias)
-    json["mlp_bias"] = .bool(spec.modules.gate.hasBias)
+    json["attention_bias"] = .bool(spec.modules.attention.inputsHaveBias)
+    json["mlp_bias"] = .bool(spec.modules.feedForward.hasBias)
     json["embedding_multiplier"] = .number(spec.embeddingScale)
     json["residual_multiplier"] = .number(spec.residualScale)
     json["attention_multiplier"] = .number(spec.attentionScale ?? Double(spec.queryKeyScale))

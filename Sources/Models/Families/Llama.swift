@@ -14,8 +14,8 @@ package enum Llama: DecoderFamily {
   }
 
   package static func write(_ spec: DecoderSpec, into json: inout JSONObject) {
-    json["attention_bias"] = .bool(spec.modules.query.hasBias)
-    json["mlp_bias"] = .bool(spec.modules.gate.hasBias)
+    json["attention_bias"] = .bool(spec.modules.attention.inputsHaveBias)
+    json["mlp_bias"] = .bool(spec.modules.feedForward.hasBias)
   }
 
   package static let published: [String: JSON] = {

@@ -12,8 +12,8 @@ package enum OLMo2: DecoderFamily {
   package static let modules: LayerModules = {
     var modules = LayerModules()
     modules.attentionNorm = nil
-    modules.queryNorm = LayerModule("self_attn.q_norm", "attn_q_norm", .norm(.queries))
-    modules.keyNorm = LayerModule("self_attn.k_norm", "attn_k_norm", .norm(.keys))
+    modules.attention.queryNorm = LayerModule("self_attn.q_norm", "attn_q_norm", .norm(.queries))
+    modules.attention.keyNorm = LayerModule("self_attn.k_norm", "attn_k_norm", .norm(.keys))
     modules.attentionPostNorm = LayerModule("post_attention_layernorm", "post_attention_norm", .norm(.hidden))
     modules.feedForwardNorm = nil
     modules.feedForwardPostNorm = LayerModule("post_feedforward_layernorm", "post_ffw_norm", .norm(.hidden))
@@ -26,7 +26,7 @@ package enum OLMo2: DecoderFamily {
   }
 
   package static func write(_ spec: DecoderSpec, into json: inout JSONObject) {
-    json["attention_bias"] = .bool(spec.modules.query.hasBias)
+    json["attention_bias"] = .bool(spec.modules.attention.inputsHaveBias)
   }
 
   package static let published: [String: JSON] = {

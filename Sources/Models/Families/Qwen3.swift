@@ -10,8 +10,8 @@ package enum Qwen3: DecoderFamily {
 
   package static let modules: LayerModules = {
     var modules = LayerModules()
-    modules.queryNorm = LayerModule("self_attn.q_norm", "attn_q_norm", .norm(.head))
-    modules.keyNorm = LayerModule("self_attn.k_norm", "attn_k_norm", .norm(.head))
+    modules.attention.queryNorm = LayerModule("self_attn.q_norm", "attn_q_norm", .norm(.head))
+    modules.attention.keyNorm = LayerModule("self_attn.k_norm", "attn_k_norm", .norm(.head))
     return modules
   }()
 
@@ -22,7 +22,7 @@ package enum Qwen3: DecoderFamily {
   }
 
   package static func write(_ spec: DecoderSpec, into json: inout JSONObject) {
-    json["attention_bias"] = .bool(spec.modules.query.hasBias)
+    json["attention_bias"] = .bool(spec.modules.attention.inputsHaveBias)
     Qwen2.writeWindows(spec, into: &json)
   }
 

@@ -45,8 +45,8 @@ package enum SmolLM3: DecoderFamily {
   }
 
   package static func write(_ spec: DecoderSpec, into json: inout JSONObject) {
-    json["attention_bias"] = .bool(spec.modules.query.hasBias)
-    json["mlp_bias"] = .bool(spec.modules.gate.hasBias)
+    json["attention_bias"] = .bool(spec.modules.attention.inputsHaveBias)
+    json["mlp_bias"] = .bool(spec.modules.feedForward.hasBias)
     json["no_rope_layer_interval"] = .int(interval)
     json["no_rope_layers"] = .array(spec.layers.map { .int($0.rotation == .none ? 0 : 1) })
     Qwen2.writeWindows(spec, into: &json)

@@ -1,0 +1,32 @@
+import Autograd
+import Tensors
+
+/// The feed-forward layer of one decoder layer, in the form that `FeedForwardModules` says.
+struct FeedForward {
+  private let form: FeedForwardModules.Form
+  private let activation: Activation
+  /// They share their input.
+  private let inputs: [Module]
+  private let output: Module
+
+  /// A layer without weights.
+  init(_ spec: DecoderSpec, _ make: (LayerModule) -> Module) {
+    let places = spec.modules.feedForward
+    (form, activation) = (places.form, spec.activation)
+    inputs = places.inputs.map(make)
+    output = make(places.output)
+  }
+
+  /// y[T, hidden] from x[T, hidden].
+  func callAsFunction(_ x: Tensor, _ context: ForwardContext) throws -> Tensor {
+    let made = try Module.outputs(of: inputs, x, context)
+    switch form {
+    case .gated: return try output(try gated(activation, gate: made[0], up: made[1]), context)
+    case .fusedGate:
+      let width = output.inFeatures
+      let parts = try splitColumns(made[0], widths: [width, width])
+      return try output(try gated(activation, gate: parts[0], up: parts[1]), context)
+    case .plain: return try output(try activated(activation, made[0]), context)
+    }
+  }
+}
