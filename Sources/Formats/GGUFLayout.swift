@@ -3,6 +3,11 @@
 package struct GGUFLayout: Sendable {
   /// Whether rows of q and k are stored in the order of llama.cpp's rotary embedding; see `GGUFFile.unpermuteRows`.
   package let pairsHeads: Bool
+  /// The module whose rows are those of q, k and v of one head after the other, and in the file all of q, all of k and all
+  /// of v; nil for none.
+  package let fusedHeads: String?
+  /// Whether the file holds the weights of norms plus one.
+  package let addsOneToNorms: Bool
   private let layers: String
   private let whole: [String: String]
   private let block: [String: String]
@@ -14,12 +19,17 @@ package struct GGUFLayout: Sendable {
   ///   - layers: what layers are called before their number: `model.layers.`.
   ///   - block: tensors of a layer: `attn_q` and `self_attn.q_proj`.
   ///   - pairsHeads: whether rows of q and k are in the order of llama.cpp's rotary embedding.
+  ///   - fusedHeads: the module with the rows of q, k and v of one head after the other.
+  ///   - addsOneToNorms: whether the weights of norms are stored plus one.
   package init(
     whole: [(gguf: String, huggingFace: String)], layers: String = "model.layers.",
-    block: [(gguf: String, huggingFace: String)], pairsHeads: Bool
+    block: [(gguf: String, huggingFace: String)], pairsHeads: Bool,
+    fusedHeads: String? = nil, addsOneToNorms: Bool = false
   ) {
     self.layers = layers
     self.pairsHeads = pairsHeads
+    self.fusedHeads = fusedHeads
+    self.addsOneToNorms = addsOneToNorms
     self.whole = Dictionary(uniqueKeysWithValues: whole.map { ($0.gguf, $0.huggingFace) })
     self.block = Dictionary(uniqueKeysWithValues: block.map { ($0.gguf, $0.huggingFace) })
     wholeBack = Dictionary(uniqueKeysWithValues: whole.map { ($0.huggingFace, $0.gguf) })

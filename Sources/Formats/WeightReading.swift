@@ -11,7 +11,7 @@ extension WeightSource {
     }
     switch origin {
     case .safetensors(let checkpoint):
-      let (file, entry) = try checkpoint.find(name)
+      let (file, entry) = try checkpoint.find(tensor.stored)
       guard let type = entry.type.floatLayout else {
         throw .unsupportedType(
           path: file.path, tensor: name, type: entry.type.rawValue, supported: ["F32", "F16", "BF16"])
@@ -21,7 +21,9 @@ extension WeightSource {
       Dequantize.run(type, base + start, blocks: rows.count * tensor.rowLength, into: out)
     case .gguf(let file, let queryHeads, let keyHeads):
       guard let map = try permutation(tensor, queryHeads: queryHeads, keyHeads: keyHeads) else {
-        return try file.dequantize(tensor.stored, rows: rows, into: out)
+        try file.dequantize(tensor.stored, rows: rows, into: out)
+        if hasOneAdded(tensor) { for i in 0..<rows.count * tensor.rowLength { out[i] -= 1 } }
+        return
       }
       if tensor.shape.count == 1 {
         guard !rows.isEmpty else { return }
@@ -50,17 +52,17 @@ extension WeightSource {
   }
 
   /// The stored bytes, where they are plain numbers in row-major order of the Hugging Face tensor; nil for block
-  /// formats and for the reordered q and k of GGUF. Zero copy; valid while this source lives; any alignment.
+  /// formats, for the reordered q and k and for norms plus one of GGUF. Zero copy; valid while this source lives; any alignment.
   package func rawBytes(_ name: String) throws(FormatError) -> (bytes: UnsafeRawBufferPointer, dtype: DType)? {
     let tensor = try tensor(name)
     switch origin {
     case .safetensors(let checkpoint):
-      let (file, entry) = try checkpoint.find(name)
+      let (file, entry) = try checkpoint.find(tensor.stored)
       return entry.type.dtype.map { (file.bytes(of: entry), $0) }
     case .gguf(let file, let queryHeads, let keyHeads):
       let types: [GGMLType: DType] = [.f32: .f32, .f16: .f16, .bf16: .bf16]
       guard case .block(let type) = tensor.encoding, let dtype = types[type],
-        try permutation(tensor, queryHeads: queryHeads, keyHeads: keyHeads) == nil
+        !hasOneAdded(tensor), try permutation(tensor, queryHeads: queryHeads, keyHeads: keyHeads) == nil
       else { return nil }
       return (try file.bytes(of: tensor.stored), dtype)
     }
@@ -71,7 +73,7 @@ extension WeightSource {
     let tensor = try tensor(name)
     switch origin {
     case .safetensors(let checkpoint):
-      let (file, entry) = try checkpoint.find(name)
+      let (file, entry) = try checkpoint.find(tensor.stored)
       file.file.advise(advice, entry.byteOffset..<entry.byteOffset + entry.byteCount)
     case .gguf(let file, _, _):
       let stored = try file.tensor(tensor.stored)
@@ -87,11 +89,24 @@ extension WeightSource {
     }
   }
 
+  /// Whether the file holds this tensor plus one.
+  private func hasOneAdded(_ tensor: Tensor) -> Bool {
+    layout?.addsOneToNorms ?? false && tensor.name.hasSuffix("norm.weight")
+  }
+
   /// From Hugging Face rows to stored rows, nil where they are the same.
   private func permutation(
     _ tensor: Tensor, queryHeads: Int, keyHeads: Int
   ) throws(FormatError) -> ((Int) -> Int)? {
     guard queryHeads > 0 else { return nil }
+    if let fused = layout?.fusedHeads, tensor.name.contains(".\(fused).") {
+      let width = (tensor.shape.first ?? 0) / (3 * queryHeads)
+      return { row in
+        let (head, part) = (row / (3 * width), row / width % 3)
+        return (part * queryHeads + head) * width + row % width
+      }
+    }
+    guard layout?.pairsHeads ?? false else { return nil }
     let heads: Int
     if tensor.name.contains(".q_proj.") {
       heads = queryHeads

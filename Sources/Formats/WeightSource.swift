@@ -42,6 +42,8 @@ package struct WeightSource: Sendable {
   /// Tensors of a GGUF file that its layout has no name for.
   package let strangers: [String]
   let origin: Origin
+  /// How the tensors of a GGUF file are laid out.
+  let layout: GGUFLayout?
   private let index: [UTF8Key: Int]
 
   /// Opens a folder with safetensors, or one `.safetensors` or `.gguf` file. A folder without safetensors but with
@@ -49,8 +51,11 @@ package struct WeightSource: Sendable {
   /// - Parameters:
   ///   - path: of the folder or the file.
   ///   - layout: gives the layout of a GGUF architecture; without one tensors keep their names in the file.
+  ///   - renaming: what tensors of safetensors are called here; nil for one that is no part of the model.
   /// - Throws: `FormatError` naming the file.
-  package init(path: String, layout: (String) -> GGUFLayout? = { _ in nil }) throws(FormatError) {
+  package init(
+    path: String, layout: (String) -> GGUFLayout? = { _ in nil }, renaming: (String) -> String? = { $0 }
+  ) throws(FormatError) {
     if FileSystem.isDirectory(path) {
       let names = try FileSystem.list(path)
       let ggufs = names.filter { $0.hasSuffix(".gguf") }
@@ -62,16 +67,19 @@ package struct WeightSource: Sendable {
       self = try WeightSource(gguf: try GGUFFile(path: path), layout: layout)
       return
     }
-    self = try WeightSource(files: try WeightFiles(directory: path))
+    self = try WeightSource(files: try WeightFiles(directory: path), renaming: renaming)
   }
 
-  package init(files: WeightFiles) throws(FormatError) {
+  package init(files: WeightFiles, renaming: (String) -> String? = { $0 }) throws(FormatError) {
     let tensors = files.files.flatMap { file in
-      file.entries.map {
-        Tensor(name: $0.name, encoding: .plain($0.type), shape: $0.shape, byteCount: $0.byteCount, stored: $0.name)
+      file.entries.compactMap { entry in
+        renaming(entry.name).map {
+          Tensor(
+            name: $0, encoding: .plain(entry.type), shape: entry.shape, byteCount: entry.byteCount, stored: entry.name)
+        }
       }
     }
-    self.init(path: files.path, tensors: tensors, strangers: [], origin: .safetensors(files))
+    self.init(path: files.path, tensors: tensors, strangers: [], origin: .safetensors(files), layout: nil)
   }
 
   /// Tensors that the layout has no name for (`rope_freqs.weight`) are `strangers`.
@@ -85,21 +93,22 @@ package struct WeightSource: Sendable {
         name: name, encoding: encoding, shape: tensor.shape, byteCount: tensor.byteCount, stored: tensor.name)
     }
     var (heads, keyHeads) = (0, 0)
-    if layout?.pairsHeads ?? false {
+    if let layout, layout.pairsHeads || layout.fusedHeads != nil {
       heads = gguf.metadata[architecture + ".attention.head_count"]?.int ?? 0
       keyHeads = gguf.metadata[architecture + ".attention.head_count_kv"]?.int ?? heads
     }
     self.init(
       path: gguf.path, tensors: tensors,
       strangers: layout.map { layout in gguf.tensors.map(\.name).filter { layout.huggingFace($0) == nil } } ?? [],
-      origin: .gguf(gguf, queryHeads: heads, keyHeads: keyHeads))
+      origin: .gguf(gguf, queryHeads: heads, keyHeads: keyHeads), layout: layout)
   }
 
-  private init(path: String, tensors: [Tensor], strangers: [String], origin: Origin) {
+  private init(path: String, tensors: [Tensor], strangers: [String], origin: Origin, layout: GGUFLayout?) {
     self.path = path
     self.tensors = tensors
     self.strangers = strangers
     self.origin = origin
+    self.layout = layout
     index = Dictionary(uniqueKeysWithValues: tensors.enumerated().map { (UTF8Key($1.name), $0) })
   }
 

@@ -42,6 +42,7 @@ struct Checkpoint {
 
   private func checkFates() throws {
     var read: Set<String> = []
+    let leftovers = Families.named(spec.modelType)?.leftovers ?? []
     for module in ModuleTree(spec).modules {
       read.insert(module.name + ".weight")
       if module.hasBias { read.insert(module.name + ".bias") }
@@ -49,7 +50,7 @@ struct Checkpoint {
     for name in source.names where !read.contains(name) {
       if let stem = Self.stem(of: name), read.contains(stem) { continue }
       // What old checkpoints store of the rotation follows from config.json.
-      if name.hasSuffix(".rotary_emb.inv_freq") { continue }
+      if name.hasSuffix(".rotary_emb.inv_freq") || leftovers.contains(where: { name.hasSuffix($0) }) { continue }
       if spec.tiesEmbeddings, name == spec.outerNames.output + ".weight" { continue }
       throw ModelError.unknownTensor(name: name, path: source.path)
     }

@@ -36,6 +36,7 @@ package enum ConfigTable {
         ["attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar", "clip_qkv"],
         .only([.null], "no such cap or scale")),
       row(["logit_scale"], .only([.null, 1], "no such scale")),
+      row(["full_attn_mod", "interpolate_factor"], .only([.null, 1], "of Phi-4; transformers does not read it")),
       row(["num_experts", "num_local_experts", "n_routed_experts"], .only([.null, 0], "dense layers")),
       row(["num_nextn_predict_layers", "mtp_num_hidden_layers"], .only([.null, 0], "no layers that predict ahead")),
       row(["quantization", "compression_config"], .only([.null], "quantized by MLX or compressed-tensors")),

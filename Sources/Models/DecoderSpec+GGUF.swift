@@ -35,7 +35,7 @@ extension DecoderSpec {
       layerCount: try Self.checked(layerCount: try fields.required("block_count"), path: path), headCount: heads,
       keyValueHeadCount: try fields.integer("attention.head_count_kv") ?? heads, headDimension: dimension,
       vocabularySize: embedding.shape[0], maxPositions: try fields.required("context_length"))
-    let epsilon = "attention.layer_norm_rms_epsilon"
+    let epsilon = normalization.form == .layer ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon"
     normEpsilon = try fields.required(epsilon, try fields.double(epsilon))
     tiesEmbeddings = !gguf.contains("output.weight")
     modules.setBiases(

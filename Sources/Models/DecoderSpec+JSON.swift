@@ -28,6 +28,20 @@ extension DecoderSpec {
   /// `said` gets what is to be said about the file.
   private init(json: JSON, path: String, said: inout [String]) throws(FormatError) {
     let fields = ConfigFields(json: json, path: path)
+    if let (family, whole) = Families.multimodal(json["model_type"]?.string) {
+      var own = whole.ownKeys
+      own["text_config"] = .honoured
+      said = try ConfigTable.table.check(json, path: path, own: own)
+      var more: [String] = []
+      try self.init(json: try whole.textConfig(fields), path: path, said: &more)
+      guard modelType == family.modelType else {
+        throw .unsupportedModel(
+          path: path, field: "text_config.model_type", value: modelType, supported: [family.modelType])
+      }
+      outerNames = MultimodalFamily.names(family.outerNames)
+      said += more + ["\(path): the text model of \(whole.modelType) is read, nothing else of it"]
+      return
+    }
     guard let typeName = json["model_type"]?.string, let family = Families.named(typeName) else {
       throw Families.unsupported(
         json["model_type"].map { $0.string ?? $0.text() }, path: path, field: "model_type",
@@ -35,8 +49,12 @@ extension DecoderSpec {
     }
     said = try fields.check(family)
     let defaults = family.defaults
-    let heads = try fields.required("num_attention_heads")
-    let hidden = try fields.required("hidden_size")
+    func size(_ name: String) throws(FormatError) -> Int {
+      if let usual = defaults.sizes[name], json[name] == nil { return usual }
+      return try fields.required(name)
+    }
+    let heads = try size("num_attention_heads")
+    let hidden = try size("hidden_size")
     // transformers: an absent key takes the class default, an explicit null means one key head per query head.
     let keyHeads =
       json["num_key_value_heads"] == nil
@@ -55,10 +73,10 @@ extension DecoderSpec {
       dimension = hidden / heads
     }
     self.init(
-      family, hiddenSize: hidden, intermediateSize: try fields.required("intermediate_size"),
-      layerCount: try Self.checked(layerCount: try fields.required("num_hidden_layers"), path: path), headCount: heads,
+      family, hiddenSize: hidden, intermediateSize: try size("intermediate_size"),
+      layerCount: try Self.checked(layerCount: try size("num_hidden_layers"), path: path), headCount: heads,
       keyValueHeadCount: keyHeads,
-      headDimension: dimension, vocabularySize: try fields.required("vocab_size"),
+      headDimension: dimension, vocabularySize: try size("vocab_size"),
       maxPositions: try fields.integer("max_position_embeddings") ?? defaults.maxPositions)
     normEpsilon = try fields.double("rms_norm_eps") ?? defaults.normEpsilon
     rope = try Rope(fields, family, maxPositions: maxPositions)

@@ -153,6 +153,23 @@ public struct DecoderSpec: Sendable, Equatable {
     }
   }
 
+  /// The same decoder as a model of its own, which is what is written of one that is a part of another.
+  var whole: DecoderSpec {
+    var alone = self
+    if let family = Families.named(modelType) { alone.outerNames = family.outerNames }
+    return alone
+  }
+
+  /// Whether the decoder is a part of a multimodal model.
+  var isPart: Bool { outerNames != whole.outerNames }
+
+  /// What a module is called in `whole`.
+  func savedName(_ name: String) -> String {
+    let own = whole.outerNames
+    if name.hasPrefix(outerNames.layers) { return own.layers + name.dropFirst(outerNames.layers.count) }
+    return [outerNames.embedding: own.embedding, outerNames.norm: own.norm, outerNames.output: own.output][name] ?? name
+  }
+
   /// A number of layers from a file, before it sizes a list.
   static func checked(layerCount: Int, path: String) throws(FormatError) -> Int {
     guard (1...4096).contains(layerCount) else {

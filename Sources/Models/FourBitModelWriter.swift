@@ -6,12 +6,14 @@ import Tensors
 /// tensors are held at a time, because every size is known from the shapes.
 struct FourBitModelWriter {
   let modules: [Module]
+  /// What a module is called in the folder.
+  let savedName: (String) -> String
   let kind: FourBitKind
   let blockSize: Int
   let isDouble: Bool
   /// What a quantized matrix is said to have been before, and the type of what stays in floating point.
   let modelType: DType
-  /// Stored type of a tensor that stays in floating point, by tensor name.
+  /// Stored type of a tensor that stays in floating point, by the name it has in the model.
   let denseType: (String) throws -> DType
   let shardByteCount: Int
 
@@ -48,7 +50,7 @@ struct FourBitModelWriter {
       for module in shard {
         try progress(module, done)
         try write(module, try content(module), to: file)
-        if module.hasBias { try writeDense(module.name + ".bias", try bias(module), to: file) }
+        if module.hasBias { try writeDense("bias", of: module, try bias(module), to: file) }
         written(module)
         done += 1
       }
@@ -121,7 +123,7 @@ struct FourBitModelWriter {
   // MARK: One module
 
   private func declarations(_ module: Module) throws -> [Declaration] {
-    let name = module.name + ".weight"
+    let name = savedName(module.name) + ".weight"
     var list: [Declaration] = []
     if Self.isQuantized(module) {
       let count = module.weightShape.reduce(1, *)
@@ -136,18 +138,18 @@ struct FourBitModelWriter {
       }
       list.append((stateName(module), .u8, [stateText(module, offset: 0).count]))
     } else {
-      list.append((name, try denseType(name), module.weightShape))
+      list.append((name, try denseType(module.name + ".weight"), module.weightShape))
     }
     if module.hasBias {
-      list.append((module.name + ".bias", try denseType(module.name + ".bias"), module.biasShape))
+      list.append((savedName(module.name) + ".bias", try denseType(module.name + ".bias"), module.biasShape))
     }
     return list
   }
 
   private func write(_ module: Module, _ content: Content, to file: SafetensorsAssembler) throws {
-    let name = module.name + ".weight"
+    let name = savedName(module.name) + ".weight"
     switch content {
-    case .dense(let tensor): try writeDense(name, tensor, to: file)
+    case .dense(let tensor): try writeDense("weight", of: module, tensor, to: file)
     case .quantized(let operand):
       try write(name, operand.codes, to: file)
       try write(name + ".absmax", operand.absmax, to: file)
@@ -166,13 +168,16 @@ struct FourBitModelWriter {
     try tensor.withHostBytes { try file.write(name, $0) }
   }
 
-  private func writeDense(_ name: String, _ tensor: Tensor, to file: SafetensorsAssembler) throws {
-    let type = try denseType(name)
+  private func writeDense(
+    _ part: String, of module: Module, _ tensor: Tensor, to file: SafetensorsAssembler
+  ) throws {
+    let type = try denseType("\(module.name).\(part)")
+    let name = "\(savedName(module.name)).\(part)"
     try write(name, tensor.dtype == type ? tensor : try tensor.converted(to: type, category: .workspace), to: file)
   }
 
   private func stateName(_ module: Module) -> String {
-    "\(module.name).weight.quant_state.bitsandbytes__\(kind.rawValue)"
+    "\(savedName(module.name)).weight.quant_state.bitsandbytes__\(kind.rawValue)"
   }
 
   /// The JSON text of bitsandbytes' QuantState, in Python's spelling; ended with spaces, so that its length does not

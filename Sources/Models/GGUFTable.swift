@@ -80,6 +80,7 @@ package struct GGUFFields {
   }
 
   package func integer(_ name: String) throws(FormatError) -> Int? { try value(name, "an integer", \.int) }
+  package func bool(_ name: String) throws(FormatError) -> Bool? { try value(name, "true or false", \.bool) }
   package func string(_ name: String) throws(FormatError) -> String? { try value(name, "a text", \.string) }
   package func double(_ name: String) throws(FormatError) -> Double? {
     try value(name, "a finite number") { $0.double.flatMap { $0.isFinite ? $0 : nil } }

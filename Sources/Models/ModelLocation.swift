@@ -57,7 +57,12 @@ enum ModelLocation {
 
   func weights() throws -> LoadedSource {
     switch self {
-    case .directory(let path): return LoadedSource(try WeightSource(path: path, layout: Families.layout))
+    case .directory(let path):
+      let type =
+        FileSystem.exists("\(path)/config.json") ? try JSON.read(path: "\(path)/config.json")["model_type"] : nil
+      let whole = Families.multimodal(type?.string)?.whole
+      return LoadedSource(
+        try WeightSource(path: path, layout: Families.layout, renaming: { whole == nil ? $0 : whole?.rename($0) }))
     case .gguf(let file): return LoadedSource(try WeightSource(gguf: file, layout: Families.layout))
     case .configuration(let path), .known(let path): throw ModelError.unrecognisedPath(path: path)
     }

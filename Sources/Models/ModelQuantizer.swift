@@ -62,7 +62,8 @@ package struct ModelQuantizer {
     let modules = ModuleTree(spec).modules
     for module in modules { try refuseQuantized(module, source) }
     let writer = FourBitModelWriter(
-      modules: modules, kind: options.kind, blockSize: options.blockSize, isDouble: options.doubleQuantization,
+      modules: modules, savedName: { spec.savedName($0) }, kind: options.kind, blockSize: options.blockSize,
+      isDouble: options.doubleQuantization,
       modelType: try denseType(modules[0].name + ".weight", source), denseType: { try denseType($0, source) },
       shardByteCount: options.shardByteCount)
     let needed = try writer.byteCount()
@@ -114,7 +115,8 @@ package struct ModelQuantizer {
   ) throws {
     var members = spec.toJSON().object ?? JSONObject()
     if case .directory(let folder) = location {
-      if let own = try JSON.read(path: "\(folder)/\(ModelFolder.configName)").object { members = own }
+      // What is written of a multimodal model is its text model alone.
+      if !spec.isPart, let own = try JSON.read(path: "\(folder)/\(ModelFolder.configName)").object { members = own }
       try ModelFolder.writeCompanions(of: location, nil, into: stage)
     } else {
       try ModelFolder.writeCompanions(of: nil, try location.tokenizer(), into: stage)
@@ -135,10 +137,10 @@ package struct ModelQuantizer {
 
   /// Reads the checkpoint as loading does, matrix by matrix; the bytes were compared when they were written.
   private func check(_ stage: String, _ spec: DecoderSpec, _ modules: [Module], path: String) throws {
-    try ModelFolder.check(stage, describes: spec, path: path)
+    try ModelFolder.check(stage, describes: spec.whole, path: path)
     let written = try ModelLocation.directory(stage).weights()
     for module in modules {
-      let name = module.name + ".weight"
+      let name = spec.savedName(module.name) + ".weight"
       let stored = try PrequantizedWeight(written, name, shape: module.weightShape, backend)?.operand
       let isRight =
         FourBitModelWriter.isQuantized(module)

@@ -18,7 +18,7 @@ extension LanguageModel {
     let location = origin.isRandom ? nil : try ModelLocation(path, allowsKnownNames: false)
     let target = try FolderSave(path: directory, format: ModelFolder.format(of: location, tokenizer))
     // What the source said of its own tensors is not true of these.
-    var saved = spec
+    var saved = spec.whole
     (saved.storedType, saved.quantizationConfig) = ("bfloat16", nil)
     try AtomicFile.write("\(target.stage)/\(ModelFolder.configName)", saved.toJSON().text(.pythonUnsorted) + "\n")
     try SafetensorsWriter.write(path: "\(target.stage)/\(ModelFolder.weightsName)", items())
@@ -30,13 +30,14 @@ extension LanguageModel {
 
   private func items() -> [SafetensorsWriter.Item] {
     modules.flatMap { module in
-      let weight = item(module.name + ".weight", shape: module.weightShape) {
+      let name = spec.savedName(module.name)
+      let weight = item(name + ".weight", shape: module.weightShape) {
         if let quantized = module.quantized { return try quantized.dequantized(to: .bf16) }
         guard let weight = module.weight else { throw ModelError.notLoaded(module: module.name) }
         return try weight.converted(to: .bf16)
       }
       guard let bias = module.bias else { return [weight] }
-      return [weight, item(module.name + ".bias", shape: bias.shape) { try bias.converted(to: .bf16) }]
+      return [weight, item(name + ".bias", shape: bias.shape) { try bias.converted(to: .bf16) }]
     }
   }
 

@@ -37,6 +37,10 @@ extension DecoderSpec {
     for layer in layers where !kinds.contains(layer) { kinds.append(layer) }
     small.layers = kinds.count > 1 ? kinds : Array(repeating: kinds.first ?? Layer(), count: 2)
     small.hiddenSize = sizes.hidden
+    // Gemma scales its embedding by the root of its width.
+    if embeddingScale == Double(hiddenSize).squareRoot() {
+      small.embeddingScale = Double(sizes.hidden).squareRoot()
+    }
     small.intermediateSize = sizes.intermediate
     small.headCount = sizes.heads
     small.keyValueHeadCount = keyValueHeadCount == headCount ? sizes.heads : sizes.sharedHeads

@@ -39,7 +39,8 @@ package struct SyntheticModel {
     try options.check(output)
     let modules = ModuleTree(spec).modules
     let writer = FourBitModelWriter(
-      modules: modules, kind: options.kind, blockSize: options.blockSize, isDouble: options.doubleQuantization,
+      modules: modules, savedName: { spec.savedName($0) }, kind: options.kind, blockSize: options.blockSize,
+      isDouble: options.doubleQuantization,
       modelType: .bf16, denseType: { _ in .bf16 }, shardByteCount: options.shardByteCount)
     let needed = try writer.byteCount()
     let free = try FileSystem.freeByteCount(output)

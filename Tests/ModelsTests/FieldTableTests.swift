@@ -10,6 +10,9 @@ private let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().d
 
 /// Every key that a peer's own classes know has a decision, and docs/fields.md says which.
 @Suite struct FieldTableTests {
+  /// Keys that earlier versions of the classes had, or read under another name.
+  private static let older: Set = ["hidden_act", "rotary_pct", "rotary_emb_base", "rope_local_base_freq"]
+
   private let peers: JSON
 
   init() throws { peers = try JSON.read(path: root.path + "/Tests/Fixtures/fields/peer_keys.json") }
@@ -42,7 +45,8 @@ private let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().d
         }
       }
       for key in family.ownKeys.keys where family.modelType != "mistral" || key != "layer_types" {
-        #expect(known.contains(key), "\(family.modelType) reads \(key), which its class does not have")
+        let isKnown = known.contains(key) || Self.older.contains(key)
+        #expect(isKnown, "\(family.modelType) reads \(key), which its class does not have")
       }
     }
   }

@@ -12,6 +12,8 @@ package protocol DecoderFamily: SendableMetatype {
   static var ggufArchitecture: String? { get }
   /// Whether GGUF files hold the rows of q and k in the order of llama.cpp's rotary embedding.
   static var ggufPairsHeads: Bool { get }
+  /// Whether GGUF files hold the weights of norms plus one.
+  static var ggufAddsOneToNorms: Bool { get }
   static var modules: LayerModules { get }
   static var outerNames: OuterNames { get }
   static var normalization: Normalization.Form { get }
@@ -27,6 +29,10 @@ package protocol DecoderFamily: SendableMetatype {
   static var ownKeys: [String: FieldDecision] { get }
   /// Keys of GGUF metadata that `read` reads besides those of every family, without the architecture; see `GGUFTable`.
   static var ownGGUFKeys: [String: FieldDecision] { get }
+  /// Ends of the names of tensors that old checkpoints have and nothing reads.
+  static var leftovers: [String] { get }
+  /// The multimodal family whose text model is of this one; nil for none.
+  static var multimodal: MultimodalFamily? { get }
   /// What transformers takes where config.json says nothing.
   static var defaults: ConfigDefaults { get }
   /// Sizes of the small random model that stands for one of this family (`--smoke`).
@@ -60,6 +66,8 @@ package struct ConfigDefaults: Sendable {
   package var bosTokenID: Int? = 1
   package var eosTokenIDs = [2]
   package var padTokenID: Int?
+  /// Sizes that a config of this family may leave out, by their keys; others must be there.
+  package var sizes: [String: Int] = [:]
 }
 
 /// The theta of layers with a window.
@@ -84,6 +92,9 @@ package struct SmokeSizes: Sendable {
 extension DecoderFamily {
   package static var ggufArchitecture: String? { modelType }
   package static var ggufPairsHeads: Bool { false }
+  package static var ggufAddsOneToNorms: Bool { false }
+  package static var leftovers: [String] { [] }
+  package static var multimodal: MultimodalFamily? { nil }
   package static var modules: LayerModules { LayerModules() }
   package static var outerNames: OuterNames { OuterNames() }
   package static var normalization: Normalization.Form { .rms }
@@ -104,7 +115,9 @@ extension DecoderFamily {
   package static var ggufLayout: GGUFLayout {
     GGUFLayout(
       whole: outerNames.inGGUF, layers: outerNames.layers, block: modules.all.map { ($0.gguf, $0.name) },
-      pairsHeads: ggufPairsHeads)
+      pairsHeads: ggufPairsHeads,
+      fusedHeads: modules.attention.form == .perHead ? modules.attention.inputs[0].name : nil,
+      addsOneToNorms: ggufAddsOneToNorms)
   }
 
   /// A row of `published`: its sizes (hidden, intermediate, layers, heads, key-value heads, head dimension) and
@@ -134,10 +147,22 @@ package enum Families {
     SmolLM3.self,
     OLMo3.self,
     OLMo2.self,
+    Phi3.self,
+    Gemma2.self,
   ]
 
   package static func named(_ modelType: String) -> (any DecoderFamily.Type)? {
     all.first { $0.modelType == modelType }
+  }
+
+  /// The family whose text models are a part of checkpoints of this `model_type`.
+  static func multimodal(
+    _ modelType: String?
+  ) -> (family: any DecoderFamily.Type, whole: MultimodalFamily)? {
+    for family in all {
+      if let whole = family.multimodal, whole.modelType == modelType { return (family, whole) }
+    }
+    return nil
   }
 
   package static func reading(_ ggufArchitecture: String, _ gguf: GGUFFile) -> (any DecoderFamily.Type)? {

@@ -9,7 +9,8 @@ from gguf.constants import Keys
 from transformers import CONFIG_MAPPING, GenerationConfig, PreTrainedConfig
 from transformers.modeling_rope_utils import RopeParameters
 
-FAMILIES = ["llama", "mistral", "ministral", "qwen2", "qwen3", "granite", "smollm3", "olmo2", "olmo3"]
+FAMILIES = ["llama", "mistral", "ministral", "qwen2", "qwen3", "granite", "smollm3", "olmo2", "olmo3", "phi3",
+            "gemma2"]
 
 
 def fields(cls):
