@@ -15,9 +15,9 @@ private let longIDs: [Int32] = (0..<300).map { (i: Int) -> Int32 in Int32((11 * 
 private let longRows = [0, 16, 39, 40, 63, 64, 65, 127, 200, 299]
 
 /// Fixtures of `make_families.py` with a long text.
-private let names = ["phi3", "gemma2"]
+private let names = ["phi3", "phi3_long", "gemma2", "gemma3_text", "gemma3", "gpt_neox"]
 /// Those of `make_gguf_families.py`, which llama.cpp's converter wrote.
-private let converted = ["phi3", "gemma2"]
+private let converted = ["phi3", "phi3_long", "gemma2", "gemma3_text", "gpt_neox"]
 
 private func loadFamily(_ name: String, compute: DType = .f32, threads: Int = 2) throws -> LanguageModel {
   try ModelLoader(backend: CPUBackend(threadCount: threads), options: LoadOptions(computeType: compute))
@@ -159,8 +159,10 @@ private func deviations(_ got: [Float], _ wanted: [Float]) -> Double {
     }
     #expect(scales(read) == scales(spec))
     for (mine, theirs) in zip(read.ropes, spec.ropes) {
-      let mine = mine.frequencies(headDimension: spec.headDimension)
-      #expect(mine == theirs.frequencies(headDimension: spec.headDimension))
+      for length in [24, 300] {
+        let mine = mine.frequencies(headDimension: spec.headDimension, length: length)
+        #expect(mine == theirs.frequencies(headDimension: spec.headDimension, length: length))
+      }
     }
     try withFolder { folder in
       // Beside a config.json, since a GGUF file by itself has to have a tokenizer.

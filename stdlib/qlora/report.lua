@@ -123,7 +123,11 @@ local function place(name)
 end
 
 -- The order of the forward pass.
-local role_order = { q_proj = 1, k_proj = 2, v_proj = 3, o_proj = 4, gate_proj = 5, up_proj = 6, down_proj = 7 }
+local role_order = {
+  q_proj = 1, k_proj = 2, v_proj = 3, o_proj = 4, gate_proj = 5, up_proj = 6, down_proj = 7,
+  qkv_proj = 1, gate_up_proj = 5,
+  query_key_value = 1, dense = 4, dense_h_to_4h = 5, dense_4h_to_h = 7,
+}
 
 --- Layers by number and "rest" last; roles in the order of the forward pass.
 local function sorted(set)

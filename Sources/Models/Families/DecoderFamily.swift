@@ -149,6 +149,8 @@ package enum Families {
     OLMo2.self,
     Phi3.self,
     Gemma2.self,
+    Gemma3.self,
+    GPTNeoX.self,
   ]
 
   package static func named(_ modelType: String) -> (any DecoderFamily.Type)? {

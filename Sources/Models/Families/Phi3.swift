@@ -5,10 +5,12 @@ import Formats
 package enum Phi3: DecoderFamily {
   package static let modelType = "phi3"
   package static let className = "Phi3ForCausalLM"
+  package static let rotatesPartOfHeads = true
+  package static let ropeTypeNames = ["su": "longrope", "yarn": "longrope"]
   package static let ownKeys: [String: FieldDecision] = ["sliding_window": .nullable]
   package static let ownGGUFKeys: [String: FieldDecision] = ["attention.sliding_window": .honoured]
   package static let defaults = ConfigDefaults(
-    maxPositions: 4096, normEpsilon: 1e-5, eosTokenIDs: [32000], padTokenID: 32000)
+    maxPositions: 4096, normEpsilon: 1e-5, originalPositions: 4096, eosTokenIDs: [32000], padTokenID: 32000)
 
   package static let modules: LayerModules = {
     var modules = LayerModules()
