@@ -70,11 +70,11 @@ public enum PEFTFiles {
   }
 
   /// Last components when they select exactly the adapted modules (PEFT matches `name == t` or a dotted suffix),
-  /// else full names.
+  /// else full names. Of a part of another model they may select modules of its other parts.
   private static func targets(_ model: LanguageModel) -> [String] {
     let adapted = Set(model.adapters.map(\.moduleName))
     let roles = Set(model.modules.filter { adapted.contains($0.name) }.map(\.role))
     let selected = Set(model.modules.filter { roles.contains($0.role) }.map(\.name))
-    return (selected == adapted ? roles : adapted).sorted()
+    return (selected == adapted && !model.spec.isPart ? roles : adapted).sorted()
   }
 }

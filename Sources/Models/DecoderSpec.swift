@@ -161,7 +161,7 @@ public struct DecoderSpec: Sendable, Equatable {
   }
 
   /// Whether the decoder is a part of a multimodal model.
-  var isPart: Bool { outerNames != whole.outerNames }
+  package var isPart: Bool { outerNames != whole.outerNames }
 
   /// What a module is called in `whole`.
   func savedName(_ name: String) -> String {

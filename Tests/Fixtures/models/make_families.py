@@ -5,8 +5,8 @@ usage: make_families.py [NAME...]          (writes ../families/NAME; without nam
 
 Needs: torch==2.13.0 transformers==5.23.0 peft==0.21.2 safetensors (PyPI). Everything is f32 on the CPU.
 golden.safetensors holds, for the token ids below: `logits` of the model, `adapted_logits` and `loss` (mean over the
-next tokens) with the adapter, and `grad.NAME`, the loss's gradient of each matrix of the adapter. Families of DENSE have
-a text of 300 tokens besides, longer than every window: `long_logits` are the rows LONG_ROWS of its logits.
+next tokens) with the adapter, and `grad.NAME`, the loss's gradient of each matrix of the adapter. `long_logits` are the rows
+LONG_ROWS of the logits of a text of 300 tokens, longer than every window.
 """
 import os
 import shutil
@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 here = os.path.dirname(os.path.abspath(__file__))
 COMMON = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-              vocab_size=128, max_position_embeddings=256, rms_norm_eps=1e-5, tie_word_embeddings=False, bos_token_id=0,
+              vocab_size=128, max_position_embeddings=512, rms_norm_eps=1e-5, tie_word_embeddings=False, bos_token_id=0,
               eos_token_id=1, pad_token_id=None, initializer_range=0.2)
 FAMILIES = {
     "qwen3": dict(model_type="qwen3", head_dim=16, rope_theta=1000000.0),
@@ -33,12 +33,12 @@ FAMILIES = {
 }
 # llama.cpp takes the width of a head for the scalar.
 GEMMA = dict(head_dim=16, query_pre_attn_scalar=16, sliding_window=40, tie_word_embeddings=True)
-# Caps that bend what these small models compute.
-DENSE = {
+FAMILIES |= {
     "phi3": dict(model_type="phi3", sliding_window=40),
     "phi3_long": dict(model_type="phi3", head_dim=8, tie_word_embeddings=True, original_max_position_embeddings=64,
                       rope_parameters=dict(rope_type="longrope", rope_theta=10000.0, partial_rotary_factor=0.75,
                                            short_factor=[1.0, 1.1, 1.3], long_factor=[1.2, 2.0, 5.0])),
+    # Caps that bend what so small a model computes.
     "gemma2": dict(model_type="gemma2", num_hidden_layers=2, attn_logit_softcapping=4.0, final_logit_softcapping=3.0,
                    **GEMMA),
     "gemma3_text": dict(model_type="gemma3_text", **{**GEMMA, "head_dim": 8, "query_pre_attn_scalar": 8,
@@ -48,13 +48,12 @@ DENSE = {
     "gpt_neox": dict(model_type="gpt_neox", num_attention_heads=2, hidden_act="gelu"),
 }
 # A text model inside a multimodal one; the adapter is on the text model.
-DENSE["gemma3"] = dict(
-    model_type="gemma3", text_config={**COMMON, **DENSE["gemma3_text"], "num_hidden_layers": 2,
-                                      "max_position_embeddings": 512, "query_pre_attn_scalar": 24, "layer_types": ["sliding_attention",
+FAMILIES["gemma3"] = dict(
+    model_type="gemma3", text_config={**COMMON, **FAMILIES["gemma3_text"], "num_hidden_layers": 2,
+                                      "query_pre_attn_scalar": 24, "layer_types": ["sliding_attention",
                                                                                        "full_attention"]},
     vision_config=dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, image_size=8,
                        patch_size=4), mm_tokens_per_image=4, tie_word_embeddings=True)
-FAMILIES = {**FAMILIES, **DENSE}
 LONG_IDS = [(11 * i * i + 5 * i + 3) % 128 for i in range(300)]
 LONG_ROWS = [0, 16, 39, 40, 63, 64, 65, 127, 200, 299]
 IDS = [(7 * i * i + 3 * i + 5) % 128 for i in range(24)]
@@ -62,8 +61,8 @@ IDS = [(7 * i * i + 3 * i + 5) % 128 for i in range(24)]
 
 def write(name):
     torch.manual_seed(0)
-    options = {**COMMON, **FAMILIES[name], **(dict(max_position_embeddings=512) if name in DENSE else {})}
-    config = AutoConfig.for_model(**(FAMILIES[name] if "text_config" in options else options))
+    options = FAMILIES[name] if "text_config" in FAMILIES[name] else {**COMMON, **FAMILIES[name]}
+    config = AutoConfig.for_model(**options)
     if name == "gpt_neox":
         del config.rms_norm_eps, config.num_key_value_heads
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
@@ -77,8 +76,7 @@ def write(name):
     ids = torch.tensor([IDS])
     with torch.no_grad():
         golden = {"logits": model(ids).logits[0]}
-        if name in DENSE:
-            golden["long_logits"] = model(torch.tensor([LONG_IDS])).logits[0][LONG_ROWS]
+        golden["long_logits"] = model(torch.tensor([LONG_IDS])).logits[0][LONG_ROWS]
     targets = r".*language_model\.layers\..*_proj" if name == "gemma3" else "all-linear"
     adapted = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules=targets)).eval()
     for key, p in adapted.named_parameters():
