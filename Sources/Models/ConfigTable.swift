@@ -42,7 +42,10 @@ package enum ConfigTable {
       row(["quantization", "compression_config"], .only([.null], "quantized by MLX or compressed-tensors")),
 
       row(
-        ["attention_dropout", "hidden_dropout", "embedding_dropout", "resid_pdrop", "embd_pdrop"],
+        [
+          "attention_dropout", "hidden_dropout", "embedding_dropout", "resid_pdrop", "embd_pdrop",
+          "attention_probs_dropout_prob", "hidden_dropout_prob",
+        ],
         .said([.null, 0], "training here drops nothing in the base model; adapters have a dropout of their own")),
       row(
         ["auto_map"],

@@ -55,6 +55,39 @@ import Testing
     }
   }
 
+  /// Masks that Pythia's files hold.
+  @Test func leftoversOfAFamilyArePassedOver() throws {
+    let names = ["gpt_neox.layers.0.attention.bias", "gpt_neox.layers.1.attention.masked_bias"]
+    let model = try changed(
+      "../families/gpt_neox", tensors: { values in for name in names { values.append((name, [2], [1, 1])) } }, load)
+    #expect(model.isLoaded)
+    #expect(throws: ModelError.self) {
+      try changed("base", tensors: { $0.append(("model.layers.0.attention.bias", [2], [1, 1])) }, load)
+    }
+  }
+
+  /// The text model of a multimodal checkpoint under the names of transformers 4 and 5; parts that are not the images' or
+  /// the text model's have no fate.
+  @Test func theTextModelIsFoundUnderBothNames() throws {
+    let ids: [Int32] = [3, 1, 4, 1, 5, 9]
+    let wanted = try changed("../families/gemma3", load).logits(ids).floats()
+    let renamed = try changed(
+      "../families/gemma3",
+      tensors: { values in
+        for index in values.indices {
+          let name = values[index].name
+          values[index].name =
+            name.hasPrefix("language_model.model.")
+            ? "model.language_model." + name.dropFirst("language_model.model.".count) : "model." + name
+        }
+      }, load)
+    #expect(try renamed.logits(ids).floats() == wanted)
+    #expect(renamed.notices.contains { $0.contains("gemma3") && $0.contains("text model") })
+    #expect(throws: ModelError.self) {
+      try changed("../families/gemma3", tensors: { $0.append(("audio_tower.weight", [2], [1, 1])) }, load)
+    }
+  }
+
   @Test func leftoversOfOldCheckpointsArePassedOver() throws {
     let model = try changed(
       "base", tensors: { $0.append(("model.layers.0.self_attn.rotary_emb.inv_freq", [2], [1, 1])) }, load)

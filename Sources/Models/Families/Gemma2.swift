@@ -9,7 +9,10 @@ package enum Gemma2: DecoderFamily {
   package static let ggufAddsOneToNorms = true
   package static let normalization = Normalization.Form.rmsLessOne
   package static let activation = Activation.geluTanh
-  package static let ownKeys = commonKeys.merging(["attn_logit_softcapping": .nullable]) { own, _ in own }
+  package static let ownKeys = commonKeys.merging(
+    [
+      "attn_logit_softcapping": .nullable, "sliding_window_size": .harmless("transformers reads sliding_window"),
+    ]) { own, _ in own }
   package static let ownGGUFKeys: [String: FieldDecision] = [
     "attention.sliding_window": .honoured, "attn_logit_softcapping": .honoured, "final_logit_softcapping": .honoured,
   ]

@@ -1,0 +1,153 @@
+import Formats
+import Foundation
+import Tensors
+import Testing
+
+@testable import Models
+
+/// config.json as the authors of published models wrote it, with keys that say nothing and keys of old versions.
+@Suite struct PublishedConfigTests {
+  private static let factors = JSON.array((0..<48).map { .number(1 + Double($0) / 8) })
+
+  private static let phi: JSON = [
+    "_name_or_path": "Phi-3-mini-128k-instruct", "architectures": ["Phi3ForCausalLM"], "attention_bias": false,
+    "attention_dropout": 0.0, "auto_map": ["AutoConfig": "configuration_phi3.Phi3Config"], "bos_token_id": 1,
+    "embd_pdrop": 0.0, "eos_token_id": 32000, "hidden_act": "silu", "hidden_size": 3072, "initializer_range": 0.02,
+    "intermediate_size": 8192, "max_position_embeddings": 131072, "model_type": "phi3", "num_attention_heads": 32,
+    "num_hidden_layers": 32, "num_key_value_heads": 32, "original_max_position_embeddings": 4096,
+    "pad_token_id": 32000, "resid_pdrop": 0.0, "rms_norm_eps": 1e-05,
+    "rope_scaling": ["long_factor": factors, "short_factor": factors, "type": "su"], "rope_theta": 10000.0,
+    "sliding_window": 262144, "tie_word_embeddings": false, "torch_dtype": "bfloat16", "use_cache": true,
+    "vocab_size": 32064,
+  ]
+
+  private func read(_ json: JSON, _ changes: [(String, JSON)] = []) throws -> DecoderSpec {
+    var members = json.object ?? JSONObject()
+    for (key, value) in changes { members[key] = value }
+    let spec = try DecoderSpec(json: .object(members), path: "config.json")
+    #expect(try DecoderSpec(json: spec.toJSON(), path: "again") == spec.whole)
+    return spec
+  }
+
+  @Test func phi() throws {
+    let spec = try read(Self.phi)
+    #expect(spec.headDimension == 96 && spec.layers.allSatisfy { $0.window == 262144 })
+    guard case .longrope(let long) = spec.rope.scaling else {
+      Issue.record("\(spec.rope.scaling)")
+      return
+    }
+    #expect(long.originalPositions == 4096 && long.longFactors.count == 48)
+    #expect(spec.modules.all.map(\.name).contains("self_attn.qkv_proj"))
+    #expect(spec.size(.queriesKeysAndValues) == 3 * 3072 && spec.size(.gateAndUp) == 16384)
+
+    // Phi-4 mini: a part of each head turns, and keys that transformers does not read.
+    let mini = try read(
+      Self.phi,
+      [
+        ("full_attn_mod", 1), ("interpolate_factor", 1), ("lm_head_bias", false), ("mlp_bias", false),
+        ("num_attention_heads", 24), ("num_key_value_heads", 8), ("partial_rotary_factor", 0.75),
+        ("tie_word_embeddings", true),
+        ("rope_scaling", ["long_factor": Self.factors, "short_factor": Self.factors, "type": "longrope"]),
+      ])
+    #expect(mini.rope.width(headDimension: mini.headDimension) == 96 && mini.size(.queriesKeysAndValues) == 5120)
+    for (key, value) in [("full_attn_mod", 2), ("interpolate_factor", 2), ("attention_bias", true)] as [(String, JSON)]
+    {
+      #expect(throws: FormatError.self, "\(key)") { try read(Self.phi, [(key, value)]) }
+    }
+  }
+
+  @Test func gemma2() throws {
+    let json: JSON = [
+      "architectures": ["Gemma2ForCausalLM"], "attention_bias": false, "attention_dropout": 0.0,
+      "attn_logit_softcapping": 50.0, "bos_token_id": 2, "cache_implementation": "hybrid", "eos_token_id": [1, 107],
+      "final_logit_softcapping": 30.0, "head_dim": 128, "hidden_act": "gelu_pytorch_tanh",
+      "hidden_activation": "gelu_pytorch_tanh", "hidden_size": 4608, "initializer_range": 0.02,
+      "intermediate_size": 36864, "max_position_embeddings": 8192, "model_type": "gemma2", "num_attention_heads": 32,
+      "num_hidden_layers": 46, "num_key_value_heads": 16, "pad_token_id": 0, "query_pre_attn_scalar": 144,
+      "rms_norm_eps": 1e-06, "rope_theta": 10000.0, "sliding_window": 4096, "sliding_window_size": 4096,
+      "torch_dtype": "bfloat16", "use_cache": true, "vocab_size": 256000,
+    ]
+    let spec = try read(json)
+    #expect(spec.queryKeyScale == 1 / 12 && spec.scoreCap == 50 && spec.logitCap == 30 && spec.tiesEmbeddings)
+    #expect(spec.layers.map { $0.window != nil } == (0..<46).map { $0 % 2 == 0 })
+    #expect(spec.embeddingScale == Double(4608).squareRoot() && spec.eosTokenIDs == [1, 107])
+    let free = try read(json, [("attn_logit_softcapping", .null), ("final_logit_softcapping", .null)])
+    #expect(free.scoreCap == nil && free.logitCap == nil)
+    for (key, value) in [
+      ("query_pre_attn_scalar", 0), ("attn_logit_softcapping", -1), ("final_logit_softcapping", "a"),
+      ("hidden_activation", "gelu"), ("sliding_window", .null), ("use_bidirectional_attention", true),
+    ] as [(String, JSON)] {
+      let error = #expect(throws: FormatError.self, "\(key)") { try read(json, [(key, value)]) }
+      #expect(error?.description.contains(key) ?? false)
+    }
+  }
+
+  /// The file of a multimodal model leaves out what the class of its text model has.
+  @Test func gemma3() throws {
+    let json: JSON = [
+      "architectures": ["Gemma3ForConditionalGeneration"], "boi_token_index": 255999, "eoi_token_index": 256000,
+      "eos_token_id": [1, 106], "image_token_index": 262144, "initializer_range": 0.02, "mm_tokens_per_image": 256,
+      "model_type": "gemma3",
+      "text_config": [
+        "hidden_size": 2560, "intermediate_size": 10240, "model_type": "gemma3_text", "num_hidden_layers": 34,
+        "rope_scaling": ["factor": 8.0, "rope_type": "linear"], "sliding_window": 1024,
+      ],
+      "torch_dtype": "bfloat16", "transformers_version": "4.50.0.dev0",
+      "vision_config": ["hidden_size": 1152, "model_type": "siglip_vision_model", "vision_use_head": false],
+    ]
+    let spec = try read(json)
+    #expect(spec.modelType == "gemma3_text" && spec.vocabularySize == 262208 && spec.headCount == 8)
+    #expect(spec.keyValueHeadCount == 4 && spec.headDimension == 256 && spec.eosTokenIDs == [1, 106])
+    #expect(spec.storedType == "bfloat16" && spec.bosTokenID == 2 && spec.maxPositions == 131072)
+    #expect(spec.layers.map { $0.window != nil } == (0..<34).map { ($0 + 1) % 6 != 0 })
+    #expect(spec.ropes.count == 2 && spec.rope.theta == 1e6 && spec.rope.scaling == .linear(factor: 8))
+    #expect(spec.layers[0].rotation == .own(Rope(theta: 10000)) && spec.layers[5].rotation == .model)
+    #expect(spec.outerNames.layers == "model.language_model.layers." && spec.isPart && !spec.whole.isPart)
+    for text in [.null, [], ["model_type": "llama"], ["model_type": "gemma3_text", "qk_norm": true]] as [JSON] {
+      #expect(throws: FormatError.self) { try read(json, [("text_config", text)]) }
+    }
+
+    let small = try read(
+      [
+        "architectures": ["Gemma3ForCausalLM"], "attention_bias": false, "attention_dropout": 0.0,
+        "attn_logit_softcapping": .null, "bos_token_id": 2, "cache_implementation": "hybrid",
+        "eos_token_id": [1, 106], "final_logit_softcapping": .null, "head_dim": 256,
+        "hidden_activation": "gelu_pytorch_tanh", "hidden_size": 1152, "initializer_range": 0.02,
+        "intermediate_size": 6912, "max_position_embeddings": 32768, "model_type": "gemma3_text",
+        "num_attention_heads": 4, "num_hidden_layers": 26, "num_key_value_heads": 1, "pad_token_id": 0,
+        "query_pre_attn_scalar": 256, "rms_norm_eps": 1e-06, "rope_local_base_freq": 10000, "rope_scaling": .null,
+        "rope_theta": 1_000_000, "sliding_window": 512, "sliding_window_pattern": 6, "torch_dtype": "bfloat16",
+        "use_cache": true, "vocab_size": 262144,
+      ])
+    #expect(small.layers.filter { $0.window == 512 }.count == 22 && small.rope.scaling == .none && !small.isPart)
+  }
+
+  @Test func pythiaAndNeoX() throws {
+    let json: JSON = [
+      "architectures": ["GPTNeoXForCausalLM"], "bos_token_id": 0, "eos_token_id": 0, "hidden_act": "gelu",
+      "hidden_size": 768, "initializer_range": 0.02, "intermediate_size": 3072, "layer_norm_eps": 1e-05,
+      "max_position_embeddings": 2048, "model_type": "gpt_neox", "num_attention_heads": 12, "num_hidden_layers": 12,
+      "rotary_emb_base": 10000, "rotary_pct": 0.25, "tie_word_embeddings": false, "torch_dtype": "float16",
+      "transformers_version": "4.24.0", "use_cache": true, "use_parallel_residual": true, "vocab_size": 50304,
+    ]
+    let spec = try read(json)
+    #expect(
+      spec.isParallel && spec.activation == .gelu && spec.normalization == Normalization(form: .layer, epsilon: 1e-5))
+    #expect(spec.rope.width(headDimension: 64) == 16 && spec.modules.all.filter(\.hasBias).count == 4)
+    let old = try read(
+      json,
+      [
+        ("hidden_act", "gelu_fast"), ("use_parallel_residual", false), ("rotary_pct", 1.0), ("rotary_emb_base", 500),
+        ("attention_probs_dropout_prob", 0), ("hidden_dropout_prob", 0), ("attention_bias", false),
+        ("layer_norm_eps", 1e-3),
+      ])
+    #expect(old.activation == .geluTanh && !old.isParallel && old.rope == Rope(theta: 500) && old.normEpsilon == 1e-3)
+    #expect(old.modules.all.filter(\.hasBias).count == 2)
+    for (key, value) in [
+      ("hidden_act", "relu"), ("rms_norm_eps", 1e-6), ("head_dim", 32), ("num_key_value_heads", 4),
+      ("rope_theta", 700), ("rotary_pct", 2.0), ("rotary_pct", 0), ("use_parallel_residual", "yes"),
+    ] as [(String, JSON)] {
+      #expect(throws: FormatError.self, "\(key)") { try read(json, [(key, value)]) }
+    }
+  }
+}
