@@ -17,6 +17,12 @@ extension Engine {
         NativeProperty("config", "table", "sizes and constants, as in config.json") { state, object in
           (object as? LanguageModel).map { state.value($0.spec.toJSON()) } ?? .nil
         },
+        NativeProperty(
+          "positions", "integer",
+          "most tokens of one sequence: max_position_embeddings, or what yarn and dynamic scaling stretch it to"
+        ) { _, object in
+          ((object as? LanguageModel)?.spec.positionLimit).map { .integer($0) } ?? .nil
+        },
         NativeProperty("tokenizer", "Tokenizer|nil", "its tokenizer") { _, object in
           ((object as? LanguageModel)?.tokenizer).map { .object($0) } ?? .nil
         },

@@ -53,7 +53,7 @@ end
 
 --- Samples longer than the model reads, found before the first step. `what` is the function that was called.
 function checks.lengths(model, data, what)
-  local limit = model.config.max_position_embeddings
+  local limit = model.positions
   local samples = type(data) == "table" and rawget(data, "samples")
   if not limit or not samples then return end
   local count, first, longest, lengths = 0, nil, 0, samples:lengths()

@@ -32,7 +32,7 @@ end
 
 --- Prompts longer than the model reads, found before the first step.
 function observe.check_prompts(model, samples)
-  local limit = model.config.max_position_embeddings
+  local limit = model.positions
   if not samples or not limit or not model.tokenizer then return end
   for i, prompt in ipairs(samples.prompts) do
     local count = #model.tokenizer:encode(prompt)
