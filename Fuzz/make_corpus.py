@@ -102,7 +102,7 @@ def gguf(metadata, tensors):
     return out + b"\0" * (-len(out) % 32) + data
 
 
-def llama_gguf(kind, tokens, extra):
+def llama_gguf(kind, tokens, extra, more=()):
     hidden, inner, vocabulary = 32, 64, len(tokens)
     metadata = [
         ("general.architecture", 8, "llama"), ("general.alignment", 4, 32), ("llama.block_count", 4, 1),
@@ -126,7 +126,7 @@ def llama_gguf(kind, tokens, extra):
         tensors.append((f"blk.0.{name}.weight", [columns, rows], 8, q8(rows, columns)))
     for name in ["attn_norm", "ffn_norm"]:
         tensors.append((f"blk.0.{name}.weight", [hidden], 0, floats(hidden)))
-    return gguf(metadata, tensors)
+    return gguf(metadata, tensors + list(more))
 
 
 def weights():
@@ -167,6 +167,17 @@ def models():
         ("tokenizer.ggml.scores", 9, (6, [0.0] * 259 + [-float(i) for i in range(7)])),
         ("tokenizer.ggml.token_type", 9, (5, [3, 3, 2] + [6] * 256 + [1] * 7)),
         ("tokenizer.ggml.unknown_token_id", 4, 2), ("tokenizer.ggml.add_space_prefix", 7, True)]))
+    merges = [("tokenizer.ggml.pre", 8, "smollm"), ("tokenizer.ggml.merges", 9, (8, ["t h", "th e", "Ġ t"]))]
+    scaling = "llama.rope.scaling."
+    write("gguf/yarn.gguf", llama_gguf("gpt2", byte_level, merges + [
+        (scaling + "type", 8, "yarn"), (scaling + "factor", 6, 4.0), (scaling + "original_context_length", 4, 16),
+        (scaling + "yarn_ext_factor", 6, 1.0), (scaling + "yarn_attn_factor", 6, 1.2),
+        (scaling + "yarn_beta_fast", 6, 16.0), (scaling + "yarn_beta_slow", 6, 2.0),
+        (scaling + "yarn_log_multiplier", 6, 0.5)]))
+    write("gguf/longrope.gguf", llama_gguf("gpt2", byte_level, merges + [
+        (scaling + "attn_factor", 6, 1.2), (scaling + "original_context_length", 4, 4)], [
+            (f"rope_factors_{name}.weight", [4], 0, struct.pack("<4f", *factors))
+            for name, factors in [("short", (1, 1.5, 2, 3)), ("long", (1, 4, 8, 16))]]))
     write("gguf/types.gguf", (fixtures / "formats/types.gguf").read_bytes())
 
 
@@ -178,7 +189,9 @@ def configurations():
                                    "high_freq_factor": 4.0, "original_max_position_embeddings": 32}),
                        ("linear", {"type": "linear", "factor": 2.0}), ("dynamic", {"type": "dynamic", "factor": 4.0}),
                        ("yarn", {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16,
-                                 "beta_fast": 32, "beta_slow": 1, "mscale": 1.0})]:
+                                 "beta_fast": 32, "beta_slow": 1, "mscale": 1.0}),
+                       ("longrope", {"rope_type": "longrope", "short_factor": [1, 1.5, 2, 3], "factor": 2.0,
+                                     "long_factor": [1, 4, 8, 16], "original_max_position_embeddings": 32})]:
         write(f"config/rope_{name}/config.json", llama_config | {"rope_scaling": rope})
     write("config/rope_parameters/config.json", llama_config | {
         "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}})

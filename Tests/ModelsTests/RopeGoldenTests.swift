@@ -26,7 +26,7 @@ private func rows(_ name: String) throws -> [JSON] {
 /// config.json of the tiny Llama with the members of a case.
 private func config(_ name: String) throws -> JSON {
   let own = try #require(try golden("ropes")["cases"]?[name]?["config"]?.object)
-  var json = try #require(try JSON.read(path: fixtures + "/base/config.json").object)
+  var json = try #require(try JSON.read(path: fixtures + "/rope_base/config.json").object)
   if own.count > 0 { json["rope_parameters"] = nil }
   for key in own.keys { json[key] = own[key] }
   return .object(json)
@@ -35,7 +35,7 @@ private func config(_ name: String) throws -> JSON {
 private func model(_ config: JSON) throws -> LanguageModel {
   try withFolder { folder in
     try FileManager.default.copyItem(
-      atPath: fixtures + "/base/model.safetensors", toPath: folder.path + "/model.safetensors")
+      atPath: fixtures + "/rope_base/model.safetensors", toPath: folder.path + "/model.safetensors")
     try config.text(.python).write(toFile: folder.path + "/config.json", atomically: true, encoding: .utf8)
     return try ModelLoader(backend: CPUBackend(threadCount: 2), options: LoadOptions(computeType: .f32))
       .load(folder.path)

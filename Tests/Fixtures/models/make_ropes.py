@@ -4,9 +4,9 @@
 usage: make_ropes.py
 
 Needs: torch==2.13.0 transformers==5.23.0 safetensors (PyPI). Everything is f32 on the CPU.
-ropes.json has one entry for each case: members that are added to the config of the tiny Llama in ../ropes/base, and for
-some lengths of a sequence the frequencies and the factor of cosines and sines. NAME.safetensors holds the logits of that
-model for the ids (7 i^2 + 3 i + 5) mod 32 at these lengths. partial.json has queries and keys turned by Phi-3's
+ropes.json has one entry for each case: members that are added to the config of the tiny Llama in ../ropes/rope_base, and
+for some lengths of a sequence the frequencies and the factor of cosines and sines. NAME.safetensors holds the logits of
+that model for the ids (7 i^2 + 3 i + 5) mod 32 at these lengths. partial.json has queries and keys turned by Phi-3's
 apply_rotary_pos_emb, which leaves the last elements of a head as they are.
 """
 import json
@@ -62,8 +62,8 @@ with torch.no_grad():
     for key, p in base.named_parameters():
         if "norm" in key:
             p.add_(0.3 * torch.randn_like(p))
-base.save_pretrained(os.path.join(folder, "base"))
-os.remove(os.path.join(folder, "base", "generation_config.json"))
+base.save_pretrained(os.path.join(folder, "rope_base"))
+os.remove(os.path.join(folder, "rope_base", "generation_config.json"))
 cases = {}
 for name, members in CASES.items():
     tensors, rows = {}, []
