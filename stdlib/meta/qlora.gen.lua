@@ -4,6 +4,7 @@
 ---A causal language model: frozen, maybe quantized weights and trained adapters.
 ---@class Model
 ---@field config table sizes and constants, as in config.json
+---@field positions integer most tokens of one sequence: max_position_embeddings, or what yarn and dynamic scaling stretch it to
 ---@field tokenizer Tokenizer|nil its tokenizer
 ---@field notices string[] what there is to say about its files, such as fields that are passed over
 ---@field name string where it was read from
@@ -260,7 +261,7 @@ function Model:preview_lora(what, defaults) end
 local Tokenizer = {}
 
 ---@class Tokenizer.encode.options
----@field special? boolean add BOS and EOS as the model does; default true
+---@field special? boolean add BOS and EOS as the model does, but no second BOS to a text that begins with one; default true
 ---@field literal? boolean do not recognise special tokens in the text
 ---@field continues? boolean the text goes on after earlier text: no leading space added
 
