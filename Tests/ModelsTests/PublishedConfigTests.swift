@@ -5,6 +5,18 @@ import Testing
 
 @testable import Models
 
+/// Parameters that the hub counts in the safetensors files of published models: of Gemma 3 from 4b on less those of the
+/// images' part (416 866 032 of the tower, and the projection).
+private let parameters: [(name: String, count: Int)] = [
+  ("phi-3-mini-4k", 3_821_079_552), ("phi-3-medium-4k", 13_960_238_080), ("phi-4", 14_659_507_200),
+  ("gemma-2-2b", 2_614_341_888), ("gemma-2-9b-it", 9_241_705_984), ("gemma-2-27b", 27_227_128_320),
+  ("gemma-3-270m", 268_098_176), ("gemma-3-1b-it", 999_885_952), ("gemma-3-4b-pt", 3_880_263_168),
+  ("gemma-3-12b-it", 11_766_034_176), ("gemma-3-27b-it", 27_009_346_304),
+  ("pythia-14m", 14_067_712), ("pythia-70m", 70_426_624), ("pythia-160m", 162_322_944),
+  ("pythia-410m-deduped", 405_334_016), ("pythia-1b", 1_011_781_632), ("pythia-1.4b", 1_414_647_808),
+  ("pythia-2.8b", 2_775_208_960), ("pythia-6.9b", 6_857_302_016), ("pythia-12b", 11_846_072_320),
+]
+
 /// config.json as the authors of published models wrote it, with keys that say nothing and keys of old versions.
 @Suite struct PublishedConfigTests {
   private static let factors = JSON.array((0..<48).map { .number(1 + Double($0) / 8) })
@@ -27,6 +39,11 @@ import Testing
     let spec = try DecoderSpec(json: .object(members), path: "config.json")
     #expect(try DecoderSpec(json: spec.toJSON(), path: "again") == spec.whole)
     return spec
+  }
+
+  @Test(arguments: parameters) func knownModelsHaveThePublishedSize(name: String, count: Int) throws {
+    let modules = ModuleTree(try #require(try DecoderSpec.known(name: name))).modules
+    #expect(modules.reduce(0) { $0 + $1.parameterCount } == count)
   }
 
   @Test func phi() throws {
