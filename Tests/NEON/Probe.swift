@@ -81,6 +81,15 @@ private struct Probe {
     let (gate, up, z) = (numbers(n), numbers(n), take(n))
     Kernels.gated(0, gate, up, 0, z, n)
     put(z, n)
+    for kind: Int32 in 0..<3 {
+      Kernels.activated(kind, gate, 0, z, n)
+      put(z, n)
+    }
+    let (bias, mean) = (numbers(width), take(tokens))
+    Kernels.layerNorm(gate, 0, weight, bias, tokens, width, 1e-5, z, mean, rstd)
+    put(z, n)
+    Kernels.layerNormBackward(up, gate, 0, weight, mean, rstd, tokens, width, z, nil)
+    put(z, n)
     Kernels.softmax(gate, z, tokens, width, false)
     put(z, n)
     Kernels.dropout(gate, 0, 0, n, 3, 4, 20_000, 1.5, z, false)

@@ -11,9 +11,12 @@ import Testing
 
 private let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
   .appendingPathComponent("Fixtures/families").path
-private let names = ["phi3", "phi3_long", "gemma2", "gemma3_text", "gemma3", "gpt_neox"]
+private let names = [
+  "qwen3", "granite", "smollm3", "olmo2", "olmo3", "phi3", "phi3_long", "gemma2", "gemma3_text", "gemma3", "gpt_neox",
+  "gpt_neox_serial",
+]
 
-/// Training of families whose layers are not of Llama's form: in 4 bits, streamed, recomputed and planned.
+/// Training of a tiny model of each family: in 4 bits, streamed, recomputed and planned.
 @Suite struct FamilyTrainingTests {
   private func rows(_ count: Int, length: Int) -> [[Int32]] {
     (0..<count).map { (row: Int) -> [Int32] in

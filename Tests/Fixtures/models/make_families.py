@@ -46,6 +46,9 @@ FAMILIES |= {
                         rope_parameters=dict(full_attention=dict(rope_type="linear", factor=8.0, rope_theta=1000000.0),
                                              sliding_attention=dict(rope_type="default", rope_theta=10000.0))),
     "gpt_neox": dict(model_type="gpt_neox", num_attention_heads=2, hidden_act="gelu"),
+    # Branches one after the other, the tanh form of GELU, and biases of the feed-forward layer alone.
+    "gpt_neox_serial": dict(model_type="gpt_neox", num_attention_heads=2, num_hidden_layers=1, hidden_act="gelu_fast",
+                            use_parallel_residual=False, attention_bias=False, rotary_pct=0.5),
 }
 # A text model inside a multimodal one; the adapter is on the text model.
 FAMILIES["gemma3"] = dict(
@@ -63,7 +66,7 @@ def write(name):
     torch.manual_seed(0)
     options = FAMILIES[name] if "text_config" in FAMILIES[name] else {**COMMON, **FAMILIES[name]}
     config = AutoConfig.for_model(**options)
-    if name == "gpt_neox":
+    if config.model_type == "gpt_neox":
         del config.rms_norm_eps, config.num_key_value_heads
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     with torch.no_grad():

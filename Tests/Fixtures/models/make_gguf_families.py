@@ -20,8 +20,8 @@ from conversion import ModelBase, ModelType, get_model_architecture, get_model_c
 
 logging.disable(logging.INFO)
 families = pathlib.Path(__file__).resolve().parent.parent / "families"
-# The text model of gemma3 has a pattern of windows that llama.cpp's files cannot hold.
-NAMES = sorted({path.name for path in families.iterdir()} - {"gemma3"})
+# llama.cpp's files hold neither the pattern of windows of gemma3's text model nor the activation.
+NAMES = sorted({path.name for path in families.iterdir()} - {"gemma3", "gpt_neox_serial"})
 
 
 def convert(name):
