@@ -178,6 +178,9 @@ def models():
         (scaling + "attn_factor", 6, 1.2), (scaling + "original_context_length", 4, 4)], [
             (f"rope_factors_{name}.weight", [4], 0, struct.pack("<4f", *factors))
             for name, factors in [("short", (1, 1.5, 2, 3)), ("long", (1, 4, 8, 16))]]))
+    # One fused projection and LayerNorm; norms plus one and soft caps.
+    for name in ["gpt_neox", "gemma2"]:
+        write(f"gguf/{name}.gguf", (fixtures / f"families/{name}/model.gguf").read_bytes())
     write("gguf/types.gguf", (fixtures / "formats/types.gguf").read_bytes())
 
 

@@ -67,8 +67,10 @@ private let parameters: [(name: String, count: Int)] = [
         ("rope_scaling", ["long_factor": Self.factors, "short_factor": Self.factors, "type": "longrope"]),
       ])
     #expect(mini.rope.width(headDimension: mini.headDimension) == 96 && mini.size(.queriesKeysAndValues) == 5120)
-    for (key, value) in [("full_attn_mod", 2), ("interpolate_factor", 2), ("attention_bias", true)] as [(String, JSON)]
-    {
+    for (key, value) in [
+      ("full_attn_mod", 2), ("interpolate_factor", 2), ("attention_bias", true),
+      ("rope_scaling", ["rope_type": "linear", "factor": 2.0]),
+    ] as [(String, JSON)] {
       #expect(throws: FormatError.self, "\(key)") { try read(Self.phi, [(key, value)]) }
     }
   }
@@ -91,7 +93,8 @@ private let parameters: [(name: String, count: Int)] = [
     let free = try read(json, [("attn_logit_softcapping", .null), ("final_logit_softcapping", .null)])
     #expect(free.scoreCap == nil && free.logitCap == nil)
     for (key, value) in [
-      ("query_pre_attn_scalar", 0), ("attn_logit_softcapping", -1), ("final_logit_softcapping", "a"),
+      ("query_pre_attn_scalar", 0), ("query_pre_attn_scalar", 1e300), ("query_pre_attn_scalar", 0.5),
+      ("attn_logit_softcapping", -1), ("final_logit_softcapping", "a"),
       ("hidden_activation", "gelu"), ("sliding_window", .null), ("use_bidirectional_attention", true),
     ] as [(String, JSON)] {
       let error = #expect(throws: FormatError.self, "\(key)") { try read(json, [(key, value)]) }

@@ -53,12 +53,12 @@ package enum Gemma2: DecoderFamily {
     let bias = try fields.bool("attention_bias") ?? false
     spec.modules.setBiases(queryKeyValue: bias, output: bias)
     spec.embeddingScale = Double(spec.hiddenSize).squareRoot()
-    let scalar = try fields.double("query_pre_attn_scalar") ?? 256
-    guard scalar > 0 else {
-      throw .badField(
-        path: fields.path, field: "query_pre_attn_scalar", value: "\(scalar)", expected: "a positive number")
+    // transformers takes whole numbers alone.
+    let scalar = try fields.integer("query_pre_attn_scalar") ?? 256
+    guard (1...1 << 30).contains(scalar) else {
+      throw .badField(path: fields.path, field: "query_pre_attn_scalar", value: "\(scalar)", expected: "1 to 2^30")
     }
-    spec.attentionScale = 1 / scalar.squareRoot()
+    spec.attentionScale = 1 / Double(scalar).squareRoot()
     let window = try fields.integer("sliding_window") ?? usual
     let sliding = try fields.slidingLayers(count: spec.layerCount)
     for index in spec.layers.indices {
@@ -93,8 +93,8 @@ package enum Gemma2: DecoderFamily {
     json["hidden_act"] = nil
     json["hidden_activation"] = .string(spec.activation.configName)
     json["attention_bias"] = .bool(spec.modules.attention.inputsHaveBias)
-    // transformers takes whole numbers alone.
-    let scale = Double(spec.queryKeyScale)
+    // The squared root of a whole number, so that rounding gives it back.
+    let scale = spec.attentionScale ?? 1
     json["query_pre_attn_scalar"] = .int(Int((1 / (scale * scale)).rounded()))
     json["sliding_window"] = spec.layers.lazy.compactMap(\.window).first.map { .int($0) } ?? 4096
     json["layer_types"] = .array(spec.layers.map { $0.window == nil ? "full_attention" : "sliding_attention" })

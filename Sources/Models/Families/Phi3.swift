@@ -21,6 +21,15 @@ package enum Phi3: DecoderFamily {
   }()
 
   package static func read(_ fields: ConfigFields, into spec: inout DecoderSpec) throws(FormatError) {
+    // So it is in the class of transformers, which knows yarn as another name of longrope.
+    switch spec.rope.scaling {
+    case .none, .longrope: break
+    default:
+      let given = [fields.json["rope_scaling"], fields.json["rope_parameters"]].compactMap { $0?.object }
+        .compactMap { ($0["rope_type"] ?? $0["type"])?.string }.first
+      throw .unsupportedModel(
+        path: fields.path, field: "rope_type", value: given ?? "absent", supported: ["default", "longrope"])
+    }
     let window = try fields.integer("sliding_window")
     for index in spec.layers.indices { spec.layers[index].window = window }
   }
