@@ -100,7 +100,12 @@ extension WeightSource {
   ) throws(FormatError) -> ((Int) -> Int)? {
     guard queryHeads > 0 else { return nil }
     if let fused = layout?.fusedHeads, tensor.name.contains(".\(fused).") {
-      let width = (tensor.shape.first ?? 0) / (3 * queryHeads)
+      let rows = tensor.shape.first ?? 0, width = rows / (3 * queryHeads)
+      guard width > 0, rows % (3 * queryHeads) == 0 else {
+        throw .badField(
+          path: path, field: "rows of \(tensor.stored)", value: "\(rows)",
+          expected: "a multiple of 3 * \(queryHeads) heads")
+      }
       return { row in
         let (head, part) = (row / (3 * width), row / width % 3)
         return (part * queryHeads + head) * width + row % width

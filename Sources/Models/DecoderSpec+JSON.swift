@@ -33,7 +33,7 @@ extension DecoderSpec {
       own["text_config"] = .honoured
       said = try ConfigTable.table.check(json, path: path, own: own)
       var more: [String] = []
-      try self.init(json: try whole.textConfig(fields), path: path, said: &more)
+      try self.init(json: try whole.textConfig(fields, textType: family.modelType), path: path, said: &more)
       guard modelType == family.modelType else {
         throw .unsupportedModel(
           path: path, field: "text_config.model_type", value: modelType, supported: [family.modelType])

@@ -35,12 +35,14 @@ package struct MultimodalFamily: Sendable {
   }
 
   /// The config of the text model, with what stands beside it for the whole; keys of both are checked where they are read.
-  func textConfig(_ fields: ConfigFields) throws(FormatError) -> JSON {
+  func textConfig(_ fields: ConfigFields, textType: String) throws(FormatError) -> JSON {
     guard var members = fields.json["text_config"]?.object else {
       throw .badField(
         path: fields.path, field: "text_config", value: fields.json["text_config"]?.text() ?? "absent",
         expected: "the config of the text model")
     }
+    // The class of the text model is known without its name.
+    if members["model_type"] == nil { members["model_type"] = .string(textType) }
     let shared = [
       "dtype", "torch_dtype", "quantization_config", "tie_word_embeddings", "bos_token_id", "eos_token_id",
       "pad_token_id",

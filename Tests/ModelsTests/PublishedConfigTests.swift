@@ -123,6 +123,9 @@ private let parameters: [(name: String, count: Int)] = [
     #expect(spec.ropes.count == 2 && spec.rope.theta == 1e6 && spec.rope.scaling == .linear(factor: 8))
     #expect(spec.layers[0].rotation == .own(Rope(theta: 10000)) && spec.layers[5].rotation == .model)
     #expect(spec.outerNames.layers == "model.language_model.layers." && spec.isPart && !spec.whole.isPart)
+    var unnamed = json["text_config"]?.object ?? JSONObject()
+    unnamed["model_type"] = nil
+    #expect(try read(json, [("text_config", .object(unnamed))]) == spec)
     for text in [.null, [], ["model_type": "llama"], ["model_type": "gemma3_text", "qk_norm": true]] as [JSON] {
       #expect(throws: FormatError.self) { try read(json, [("text_config", text)]) }
     }

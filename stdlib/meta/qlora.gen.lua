@@ -1723,7 +1723,7 @@ function qlora.schedule.warmup(steps, after) end
 ---Which modules get an adapter. A selector is called with a module and answers false, true or a table of settings; `a * b` means both, `a + b` either (the left one's settings win), `a - b` the left without the right.
 qlora.select = {}
 
----Every linear layer except the output embedding (`lm_head`), as PEFT's "all-linear".
+---Every linear layer except the output embedding (`lm_head`, or `embed_out` of GPT-NeoX), as PEFT's "all-linear".
 ---@return Selector
 function qlora.select.all_linear() end
 

@@ -82,7 +82,7 @@ end
 function is_selector(value) return getmetatable(value) == Selector end
 select.is_selector = is_selector
 
---- Every linear layer except the output embedding (`lm_head`), as PEFT's "all-linear".
+--- Every linear layer except the output embedding (`lm_head`, or `embed_out` of GPT-NeoX), as PEFT's "all-linear".
 --- @return Selector the selector
 --- @example assert(not qlora.select.all_linear()(model:module "model.norm"))
 function select.all_linear()
