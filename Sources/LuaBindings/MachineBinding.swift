@@ -88,11 +88,16 @@ extension Engine {
           [
             path,
             Parameter(
-              "options", .options([Parameter("limit", .amount, optional: true, "most records")]), optional: true,
-              "the options below"
+              "options",
+              .options([
+                Parameter("limit", .amount, optional: true, "most records"),
+                Parameter(
+                  "texts", .boolean, optional: true,
+                  "return the JSON text of each record too, which keeps nulls and the order of keys"),
+              ]), optional: true, "the options below"
             ),
           ],
-          returns: "table[], integer[]", errors: "when there is no such file, or it is not what its ending says"
+          returns: "table[], integer[], string[]|nil", errors: "when there is no such file, or it is not what its ending says"
         ) { call in
           let path = try call.string("path")
           // The texts twice, in Swift and in Lua.
@@ -100,10 +105,12 @@ extension Engine {
           let records = try Records.read(path: path)
           let limit = call.options("options").int("limit").map { max(0, $0) } ?? records.count
           let taken = records.prefix(limit)
-          return [
+          let lists: [LuaValue] = [
             .table(call.state.list(taken.map { call.state.value($0.value) })),
             .table(call.state.list(taken.map { .integer($0.line) })),
           ]
+          guard call.options("options").bool("texts") ?? false else { return lists }
+          return lists + [.table(call.state.list(taken.map { .string($0.value.text(.compact)) }))]
         },
         NativeFunction(
           "regex_full_match", "Whether a Python-style regular expression matches the whole text.",

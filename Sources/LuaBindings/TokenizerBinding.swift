@@ -25,6 +25,14 @@ extension Engine {
         (object as? Tokenizer).flatMap(get).map { .string($0) } ?? .nil
       }
     }
+    func texts(_ name: String, _ doc: String, _ get: @escaping (Tokenizer) -> [String: String]) -> NativeProperty {
+      NativeProperty(name, "table", doc) { state, object in
+        let table = state.newTable()
+        let found = (object as? Tokenizer).map(get) ?? [:]
+        for (key, text) in found { table[key] = .string(text) }
+        return .table(table)
+      }
+    }
     return NativeClass(
       "Tokenizer", "Text to token ids and back.",
       properties: [
@@ -37,6 +45,8 @@ extension Engine {
         text("bos_token", "its text") { tokenizer in tokenizer.bos.flatMap { tokenizer.token($0) } },
         text("eos_token", "its text") { tokenizer in tokenizer.eos.flatMap { tokenizer.token($0) } },
         text("chat_template", "Jinja source of the chat template") { $0.chatTemplate },
+        texts("named_chat_templates", "Jinja sources beside it, by name, such as tool_use") { $0.namedChatTemplates },
+        texts("special_tokens", "texts of the special tokens by role: bos_token, eos_token") { $0.specialTexts },
       ],
       methods: [
         NativeFunction(

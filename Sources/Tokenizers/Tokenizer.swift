@@ -94,4 +94,8 @@ public final class Tokenizer: Sendable {
 
   /// Jinja source of the chat template.
   public var chatTemplate: String? { settings.chatTemplate }
+  /// Jinja sources of the templates beside it, by name, such as `tool_use`.
+  public var namedChatTemplates: [String: String] { settings.namedTemplates }
+  /// The texts of the special tokens by role, as chat templates know them: `bos_token`, `eos_token`.
+  public var specialTexts: [String: String] { settings.specialTexts }
 }

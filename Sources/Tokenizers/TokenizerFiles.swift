@@ -14,6 +14,7 @@ extension Tokenizer {
   package func isSame(as other: Tokenizer) -> Bool {
     let (a, b) = (settings, other.settings)
     return description == other.description && a.config == b.config && a.chatTemplate == b.chatTemplate
+      && a.namedTemplates == b.namedTemplates
       && [a.bos, a.eos, a.pad, a.unknown] == [b.bos, b.eos, b.pad, b.unknown]
   }
 
@@ -52,8 +53,21 @@ extension Tokenizer {
       ("unk_token", settings.unknown),
     ]
     for (key, token) in roles { config[key] = token.map { .string($0) } }
-    config["chat_template"] = settings.chatTemplate.map { .string($0) }
+    config["chat_template"] = templates
     try AtomicFile.write(directory + "/tokenizer_config.json", JSON.object(config).text(.pythonUnsorted) + "\n")
+  }
+}
+
+extension Tokenizer {
+  /// One template as a text, several as a list of names and texts.
+  private var templates: JSON? {
+    if settings.namedTemplates.isEmpty { return settings.chatTemplate.map { .string($0) } }
+    var all = settings.namedTemplates
+    all["default"] = settings.chatTemplate
+    return .array(
+      all.sorted { $0.key < $1.key }.map {
+        .object(JSONObject([("name", .string($0.key)), ("template", .string($0.value))]))
+      })
   }
 }
 

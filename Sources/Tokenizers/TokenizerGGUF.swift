@@ -107,6 +107,10 @@ struct GGUFVocabulary {
     settings.pad = try role("padding")
     settings.unknown = try role("unknown")
     settings.chatTemplate = file.metadata["tokenizer.chat_template"]?.string
+    for name in file.metadata["tokenizer.chat_templates"]?.array ?? [] {
+      guard let name = name.string else { continue }
+      settings.namedTemplates[name] = file.metadata["tokenizer.chat_template.\(name)"]?.string
+    }
     var added: [AddedToken] = []
     for (id, type) in types.enumerated() {
       switch type {

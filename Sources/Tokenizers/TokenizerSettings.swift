@@ -7,6 +7,8 @@ struct TokenizerSettings: Sendable {
   var pad: String?
   var unknown: String?
   var chatTemplate: String?
+  /// Templates beside the default one, by name, such as `tool_use`.
+  var namedTemplates: [String: String] = [:]
   /// Special tokens spelled in a text stay text.
   var splitsSpecialTokens = false
   /// tokenizer_config.json as it was read, so that saving keeps what is not understood here.
@@ -35,18 +37,42 @@ struct TokenizerSettings: Sendable {
       try name(fields)
       splitsSpecialTokens = try fields.bool("split_special_tokens", default: false)
       chatTemplate = json["chat_template"]?.string
-      // Several named templates: the default one serves conversations.
-      for entry in json["chat_template"]?.array ?? [] where entry["name"]?.string == "default" {
-        chatTemplate = entry["template"]?.string
+      for entry in json["chat_template"]?.array ?? [] {
+        if let name = entry["name"]?.string { namedTemplates[name] = entry["template"]?.string }
       }
       if let table = try fields.optional("added_tokens_decoder") { try declare(table) }
     }
     if config?["added_tokens_decoder"]?.object == nil { try readOlderFiles(directory) }
-    let template = directory + "/chat_template.jinja"
-    if FileSystem.exists(template) {
-      let file = try MappedFile(path: template)
-      chatTemplate = file.withBytes { String(decoding: $0, as: UTF8.self) }
+    try readTemplateFiles(directory)
+    // Of several named templates the default one serves conversations.
+    if let template = namedTemplates.removeValue(forKey: "default") { chatTemplate = template }
+  }
+
+  /// chat_template.jinja and additional_chat_templates/NAME.jinja stand for all that tokenizer_config.json holds.
+  private mutating func readTemplateFiles(_ directory: String) throws {
+    var found: [String: String] = [:]
+    func read(_ path: String, _ name: String) throws {
+      found[name] = try MappedFile(path: path).withBytes { String(decoding: $0, as: UTF8.self) }
     }
+    let template = directory + "/chat_template.jinja"
+    if FileSystem.exists(template) { try read(template, "default") }
+    let folder = directory + "/additional_chat_templates"
+    if FileSystem.isDirectory(folder) {
+      for name in try FileSystem.list(folder) where name.hasSuffix(".jinja") {
+        try read("\(folder)/\(name)", String(name.dropLast(".jinja".utf8.count)))
+      }
+    }
+    if !found.isEmpty { (chatTemplate, namedTemplates) = (nil, found) }
+  }
+
+  /// The texts of the special tokens that files name, by role: `bos_token`, `image_token`.
+  var specialTexts: [String: String] {
+    var texts = [String: String]()
+    for (content, _, field) in named where field.hasSuffix("_token") {
+      texts[String(field.split(separator: ".").last ?? "")] = content
+    }
+    for (role, token) in zip(TokenizerSettings.roles, [bos, eos, pad, unknown]) { texts[role] = token }
+    return texts
   }
 
   private mutating func readOlderFiles(_ directory: String) throws {

@@ -109,35 +109,39 @@ local function decode_members(text, at, close, item)
   end
 end
 
-function decode(text, at, depth)
+--- `make` builds what a template sees instead of Lua's tables: null, list(items, count), dict(), put(dict, key, value).
+function decode(text, at, depth, make)
   at = text:find("%S", at) or #text + 1
   local c = text:sub(at, at)
   if c == '"' then return decode_string(text, at + 1) end
   if (c == "{" or c == "[") and depth > 100 then bad(at, "at most 100 levels") end
   if c == "[" then
     local list, count = {}, 0
-    return list, decode_members(text, at + 1, "]", function(position)
+    at = decode_members(text, at + 1, "]", function(position)
       count = count + 1
-      list[count], position = decode(text, position, depth + 1)
+      list[count], position = decode(text, position, depth + 1, make)
       return position
     end)
+    return make and make.list(list, count) or list, at
   end
   if c == "{" then
-    local map = {}
+    local map = make and make.dict() or {}
     return map, decode_members(text, at + 1, "}", function(position)
       position = text:find("%S", position) or #text + 1
       if text:sub(position, position) ~= '"' then bad(position, "a name in quotes") end
       local key
       key, position = decode_string(text, position + 1)
       position = text:match("^%s*:()", position) or bad(position, "':'")
-      map[key], position = decode(text, position, depth + 1)
+      local value
+      value, position = decode(text, position, depth + 1, make)
+      if make then make.put(map, key, value) else map[key] = value end
       return position
     end)
   end
   local number, after = text:match("^(-?%d+%.?%d*[eE]?[+-]?%d*)()", at)
   if number and tonumber(number) then return tonumber(number), after end
   local word = text:match("^%a+", at)
-  if word == "null" then return nil, at + 4 end
+  if word == "null" then return make and make.null, at + 4 end
   if word and words[word] ~= nil then return words[word], at + #word end
   return bad(at, "a value")
 end
@@ -147,8 +151,11 @@ end
 --- @return any the value
 --- @throws for anything that is not one JSON value, with the byte
 --- @example assert(qlora.json.decode('{"a":[1,2]}').a[2] == 2)
-function json.decode(text)
-  local value, after = decode(text, 1, 1)
+function json.decode(text) return json.decode_as(text) end
+
+--- As json.decode, with values that `make` builds.
+function json.decode_as(text, make)
+  local value, after = decode(text, 1, 1, make)
   if text:find("%S", after) then bad(text:find("%S", after), "the end") end
   return value
 end
