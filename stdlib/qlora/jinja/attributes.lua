@@ -128,7 +128,7 @@ function attributes.attribute(value, name)
     if found == nil then return missing(value, name) end
     return found
   end
-  if of == "Markup" then fail "a text marked safe can only be printed here" end
+  if of == "Markup" then fail "such use of a text marked safe is not supported" end
   local found = method(value, name, of)
   if found == nil then found = held(value, name, of) end
   if found ~= nil then return found end
@@ -141,7 +141,7 @@ end
 function attributes.item(value, key)
   local of = kind(value)
   if of == "Undefined" then fail("%s", value.hint) end
-  if of == "Markup" then fail "a text marked safe can only be printed here" end
+  if of == "Markup" then fail "such use of a text marked safe is not supported" end
   if of == "object" then return attributes.attribute(value, key) end
   local found = held(value, key, of)
   if found == nil and type(key) == "string" then found = method(value, key, of) end

@@ -14,7 +14,7 @@ local fail, kind, None, number = values.fail, values.kind, values.None, values.n
 local read, int, str = arguments.read, arguments.int, arguments.text
 
 local function plain(value)
-  if kind(value) == "Markup" then fail "a text marked safe can only be printed here" end
+  if kind(value) == "Markup" then fail "such use of a text marked safe is not supported" end
   return repr.str(value)
 end
 
@@ -53,7 +53,7 @@ end
 function filters.replace(value, args, named)
   local old, new, count = read("replace", "old! new! count", args, named)
   if count == None then count = nil end
-  return strings.methods.replace(plain(value), { plain(old), plain(new), count, n = count ~= nil and 3 or 2 })
+  return strings.methods.replace(repr.str(value), { repr.str(old), repr.str(new), count, n = count ~= nil and 3 or 2 })
 end
 
 function filters.center(value, args, named)
@@ -91,11 +91,10 @@ function filters.wordcount(value, args, named)
   return count
 end
 
-local html = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ["'"] = "&#39;", ['"'] = "&#34;" }
 function filters.escape(value, args, named)
   read("escape", "", args, named)
   if kind(value) == "Markup" then return value end
-  return values.markup((plain(value):gsub("[&<>'\"]", html)))
+  return values.markup(operators.escaped(plain(value)))
 end
 filters.e = filters.escape
 function filters.forceescape(value, args, named)

@@ -167,9 +167,7 @@ function filters.join(value, args, named)
   local separator, attribute = read("join", "d attribute", args, named)
   local items, get, parts = operators.items(value), getter(given(attribute)), {}
   for i = 1, items.n do
-    local item = get(items[i])
-    if kind(item) == "Markup" then fail "a text marked safe can only be printed here" end
-    parts[i] = repr.str(item)
+    parts[i] = repr.str(get(items[i]))
   end
   separator = separator == nil and "" or repr.str(separator)
   if #separator * items.n > values.limits.text then fail("a text grows above %d bytes", values.limits.text) end
@@ -180,6 +178,7 @@ function filters.length(value, args, named)
   read("length", "", args, named)
   local of = kind(value)
   if of == "str" then return text.length(value) end
+  if of == "Markup" then return text.length(value.text) end
   if of == "Undefined" then return 0 end
   if of == "list" or of == "tuple" or of == "dict" or values.is_view(value) then return value.n end
   fail("object of type '%s' has no len()", of)
@@ -258,8 +257,11 @@ local function rest(args, first)
   return table.move(args, first, args.n, 1, { n = math.max(0, args.n - first + 1) })
 end
 
+-- Jinja2 goes through nothing where the value is false, None included.
+local function items_of(value) return values.truth(value) and operators.items(value) or { n = 0 } end
+
 function filters.map(value, args, named)
-  local items, result, apply = operators.items(value), {}, nil
+  local items, result, apply = items_of(value), {}, nil
   if args.n == 0 and named and named.attribute ~= nil then
     local attribute, default = named.attribute, named.default
     for _, name in ipairs(named) do
@@ -296,7 +298,7 @@ for name, wanted in pairs { select = true, reject = false, selectattr = true, re
       test = tests[str(name, args[first])]
       if not test then fail("No test named '%s'.", args[first]) end
     end
-    local items, result, count = operators.items(value), {}, 0
+    local items, result, count = items_of(value), {}, 0
     for i = 1, items.n do
       values.tick()
       local item = get(items[i])

@@ -9,7 +9,7 @@ local kind, fail, number = values.kind, values.fail, values.number
 local function mismatch(symbol, a, b)
   for _, value in ipairs { a, b } do
     values.defined(value)
-    if kind(value) == "Markup" then fail "a text marked safe can only be printed here" end
+    if kind(value) == "Markup" then fail "such use of a text marked safe is not supported" end
   end
   fail("unsupported operand type(s) for %s: '%s' and '%s'", symbol, kind(a), kind(b))
 end
@@ -27,6 +27,21 @@ local function whole(result, as_float)
   return result
 end
 
+local html = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ["'"] = "&#39;", ['"'] = "&#34;" }
+
+--- A text with HTML's special characters written out.
+function operators.escaped(s) return (s:gsub("[&<>'\"]", html)) end
+
+--- The sum of two texts one of which is marked safe: the other is escaped.
+local function marked(a, b, first, second)
+  local function part(value, of)
+    if of == "Markup" then return value.text end
+    if of ~= "str" then mismatch("+", a, b) end
+    return operators.escaped(value)
+  end
+  return values.markup(values.sized(part(a, first) .. part(b, second)))
+end
+
 operators["+"] = function(a, b)
   if type(a) == "number" and type(b) == "number" then return whole(a + b, a + 0.0 + b) end
   if type(a) == "string" and type(b) == "string" then return values.sized(a .. b) end
@@ -37,7 +52,8 @@ operators["+"] = function(a, b)
     table.move(b, 1, b.n, a.n + 1, items)
     return values[first](items, a.n + b.n)
   end
-  if first == "str" and second ~= "Undefined" and second ~= "Markup" then
+  if first == "Markup" or second == "Markup" then return marked(a, b, first, second) end
+  if first == "str" and second ~= "Undefined" then
     fail('can only concatenate str (not "%s") to str', second)
   end
   local x, y = numbers("+", a, b)
@@ -172,7 +188,6 @@ operators["not in"] = function(a, b) return not operators["in"](a, b) end
 --- The pieces of `~`, as text.
 function operators.concat(parts)
   for i, part in ipairs(parts) do
-    if kind(part) == "Markup" then fail "a text marked safe can only be printed here" end
     parts[i] = repr.str(part)
   end
   return values.sized(table.concat(parts))
