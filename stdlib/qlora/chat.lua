@@ -1,8 +1,8 @@
 --- Chat templates as Lua functions: messages -> spans { text =, train = }. What the model is to say is trained, the
---- rest is not, so no marker has to be searched for afterwards. Texts equal those of the Jinja templates the models
---- ship with.
+--- rest is not, so no marker has to be searched for afterwards. These are for those who name them; a model's own
+--- template is rendered by qlora.chat_model.
 local render_literal = require "qlora.chat_content"
-local missing_marker = require "qlora.chat_markers"
+local chat_model = require "qlora.chat_model"
 local messages_of = require "qlora.messages"
 local strict = require "qlora.strict"
 
@@ -147,24 +147,6 @@ function templates.alpaca(messages, o)
   return spans
 end
 
---- The template's name told from its Jinja source.
---- @param jinja string|nil the source, tokenizer.chat_template
---- @return string|nil, string|nil the name and the system text the template fills in by itself; nil when unknown
---- @example assert(qlora.chat.detect("{{ '<|im_start|>' }}") == "chatml")
-function chat.detect(jinja)
-  if not jinja then return nil end
-  if jinja:find("<|im_start|>", 1, true) then
-    local default = jinja:match("<|im_start|>system\\n(.-)<|im_end|>")
-    if default and default:find("[{}]") or default and default:find("'", 1, true) then default = nil end
-    return "chatml", default
-  end
-  if jinja:find("<|start_header_id|>", 1, true) then return "llama3" end
-  if jinja:find("<<SYS>>", 1, true) then return "llama2" end
-  if jinja:find("[INST]", 1, true) then return "mistral" end
-  if jinja:find("<|user|>", 1, true) then return "zephyr" end
-  return nil
-end
-
 local schema = strict.declare("qlora.chat.spans", {
   add_generation_prompt = { "boolean", "end with the opening of an assistant message", default = false },
   bos_token = { "string", "text of the token that opens a text; default the template's usual one" },
@@ -173,11 +155,15 @@ local schema = strict.declare("qlora.chat.spans", {
   train = { "string", "which assistant messages are trained", default = "all", choices = { "all", "last" } },
   ignore = { "table", "names of message fields that are left unread on purpose" },
   literal = { "boolean", "special tokens that a message spells stay text", default = false },
+  tools = { "table", "descriptions of functions, for the model's own template" },
+  documents = { "table", "texts to answer from, for the model's own template" },
+  template_options = { "table", "what the model's own template is given besides, such as { enable_thinking = false }" },
 })
 strict.declare("qlora.chat.apply", schema)
 
 --- Spans of a conversation under a template.
---- @param name string|function a template's name, or a function messages, settings -> spans
+--- @param name string|function|table a template's name, a function messages, settings -> spans, or the model's own
+---   template, from qlora.chat.for_tokenizer
 --- @param messages table[] { role =, content =, train = } of each message; train decides against `train` of the
 ---   options
 --- @return table[] spans { text =, train = }
@@ -189,6 +175,10 @@ strict.declare("qlora.chat.apply", schema)
 --- assert(spans[2].train)
 function chat.spans(name, messages, options)
   local o = strict.options("chat.spans", options, schema)
+  if chat_model.is(name) then return chat_model.spans(name, messages, o) end
+  for _, key in ipairs { "tools", "documents", "template_options" } do
+    if o[key] ~= nil then strict.fail("chat.spans: %s are for a model's own template; those by name cannot say them", key) end
+  end
   o.bos_token = o.bos_token or name == "llama3" and "<|begin_of_text|>" or "<s>"
   local template = type(name) == "function" and name or templates[name]
   if not template then strict.one_of("chat", "template", name, strict.sorted_keys(templates)) end
@@ -203,8 +193,9 @@ function chat.spans(name, messages, options)
   return spans
 end
 
---- The text of a conversation under a template: equal to the output of the Jinja template.
---- @param name string|function a template's name, or a function messages, settings -> spans
+--- The text of a conversation under a template.
+--- @param name string|function|table a template's name, a function messages, settings -> spans, or the model's own
+---   template, from qlora.chat.for_tokenizer
 --- @param messages table[] { role =, content = } of each message
 --- @return string the text
 --- @throws when the list is empty, a message lacks its role or content, or the template is unknown
@@ -215,15 +206,14 @@ function chat.apply(name, messages, options)
   return table.concat(parts)
 end
 
---- What a tokenizer says of its template.
+--- The template that a tokenizer brings along.
 --- @param tokenizer Tokenizer the tokenizer
---- @return string|nil, table name of the template, and bos_token, eos_token and default_system for qlora.chat.spans
+--- @return table|nil, table the template for qlora.chat.spans, nil without one; and bos_token and eos_token
 --- @example
 --- local _, settings = qlora.chat.for_tokenizer(model.tokenizer)
 --- assert(settings.eos_token == "</s>")
 function chat.for_tokenizer(tokenizer)
-  local name, default = chat.detect(tokenizer.chat_template)
-  return name, { bos_token = tokenizer.bos_token, eos_token = tokenizer.eos_token, default_system = default }
+  return chat_model.of(tokenizer), { bos_token = tokenizer.bos_token, eos_token = tokenizer.eos_token }
 end
 
 local apply_schema = strict.declare("tokenizer:apply_chat", {
@@ -232,6 +222,10 @@ local apply_schema = strict.declare("tokenizer:apply_chat", {
   tokenize = { "boolean", "return the ids that data.load trains on; those of the model's own template begin as it says",
     default = false },
   default_system = { "string", "system message when the messages have none; default the template's" },
+  ignore = { "table", "names of message fields that are left unread on purpose" },
+  tools = { "table", "descriptions of functions, for the model's own template" },
+  documents = { "table", "texts to answer from, for the model's own template" },
+  template_options = { "table", "what the model's own template is given besides, such as { enable_thinking = false }" },
 })
 strict.declare("qlora.chat.apply_chat", apply_schema)
 
@@ -246,20 +240,18 @@ strict.declare("qlora.chat.apply_chat", apply_schema)
 function chat.apply_chat(tokenizer, messages, options)
   local o = strict.options("apply_chat", options, apply_schema)
   local found, settings = chat.for_tokenizer(tokenizer)
-  local name = o.template or found
-  local own = name == found
-  if not name then
-    strict.fail("apply_chat: the model's chat template is not one of %s; name one with `template =`",
+  local template = o.template or found
+  if not template then
+    strict.fail("apply_chat: the tokenizer has no chat template; name one with `template =` (%s)",
       table.concat(strict.sorted_keys(templates), ", "))
   end
-  settings.add_generation_prompt = o.add_generation_prompt
-  settings.default_system = o.default_system or settings.default_system
-  local text = chat.apply(name, messages, settings)
+  for _, key in ipairs { "add_generation_prompt", "default_system", "ignore", "tools", "documents",
+    "template_options" } do settings[key] = o[key] end
+  local text = chat_model.is(template) and chat_model.text(template, messages, settings)
+    or chat.apply(template, messages, settings)
   if not o.tokenize then return text end
-  local missing = own and missing_marker(name, tokenizer)
-  if missing then strict.fail("apply_chat: the tokenizer's own %s; name another with template =", missing) end
   local ids = tokenizer:encode(text, { special = false })
-  local bos = not own and tokenizer:encode("", { special = true })[1]
+  local bos = o.template and tokenizer:encode("", { special = true })[1]
   if bos and bos == tokenizer.bos and ids[1] ~= bos then table.insert(ids, 1, bos) end
   return ids
 end

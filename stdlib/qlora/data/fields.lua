@@ -69,6 +69,13 @@ fields.message_refused = {
   { "video", text_only }, { "videos", text_only },
 }
 
+--- Those of them that no template of a model reads either: marks of other tools.
+fields.never_read = { train_detail = true, training_detail = true, loss = true, mask = true, loss_mask = true,
+  loss_weight = true }
+
+--- Fields of a record that go to the model's own template.
+fields.of_model = { tools = true, documents = true, chat_template_kwargs = true, enable_thinking = true }
+
 --- A value in an error: texts in quotes and not at length, lists with their number.
 function fields.shown(value)
   if type(value) == "string" then
@@ -231,7 +238,7 @@ function fields.check(format, record, context)
     end
   end
   fields.refuse(record, "", fields.refused, ignored, function(entry)
-    if read[entry[1]] then return false end
+    if read[entry[1]] or context and context.is_own and fields.of_model[entry[1]] then return false end
     if not entry[3] then return true end
     for _, name in ipairs(entry[3]) do if name == format then return true end end
     return false
@@ -243,8 +250,9 @@ function fields.check(format, record, context)
 end
 
 --- Counts in `unread` the fields of a record that its format did not read, as `id` or `messages[].id`.
-function fields.note_unread(format, record, ignored, unread)
+function fields.note_unread(format, record, ignored, unread, is_own)
   local known, list = fields.set(fields.marks), nil
+  for name in pairs(is_own and fields.of_model or {}) do known[name] = true end
   for _, field in ipairs(variant_of(format, record)) do
     known[field[1]] = true
     if field[2] == "messages" then list = field[1] end
@@ -254,7 +262,7 @@ function fields.note_unread(format, record, ignored, unread)
       unread[name] = (unread[name] or 0) + 1
     end
   end
-  if not list or type(record[list]) ~= "table" then return end
+  if is_own or not list or type(record[list]) ~= "table" then return end -- a model's template read every field
   local once, of_message = {}, fields.set(fields.message)
   for _, message in ipairs(record[list]) do
     for name, value in pairs(message) do

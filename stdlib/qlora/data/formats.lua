@@ -3,7 +3,9 @@
 --- in qlora.data.fields.
 local chat = require "qlora.chat"
 local fields = require "qlora.data.fields"
+local jinja = require "qlora.jinja"
 local strict = require "qlora.strict"
+local values = require "qlora.jinja.values"
 
 local formats = {}
 
@@ -81,6 +83,48 @@ local function conversation(messages, record, context)
   return chat.spans(context.template, messages, settings)
 end
 
+--- Spans of a record under the model's own template, which gets its fields as they are in the file.
+local function own_conversation(name, record, context)
+  local whole = context.text and jinja.read_json(context.text) or jinja.read(record)
+  local settings, options = {}, {}
+  for key, value in pairs(context.chat) do settings[key] = value end
+  for key, value in pairs(settings.template_options or {}) do options[key] = value end
+  local kwargs = record.chat_template_kwargs
+  if kwargs ~= nil and type(kwargs) ~= "table" then strict.fail "'chat_template_kwargs' is no table of options" end
+  for key in pairs(kwargs or {}) do
+    if not context.ignored.chat_template_kwargs then
+      options[key] = values.raw(values.raw(whole, "chat_template_kwargs"), key)
+    end
+  end
+  if record.enable_thinking ~= nil and not context.ignored.enable_thinking then
+    options.enable_thinking = record.enable_thinking
+  end
+  settings.template_options = options
+  for _, key in ipairs { "tools", "documents" } do
+    local value = record[key] ~= nil and not context.ignored[key] and values.raw(whole, key) or nil
+    if type(value) == "string" then
+      local ok, decoded = pcall(jinja.read_json, value)
+      if not ok then strict.fail("'%s' is a text that is no JSON", key) end
+      value = decoded
+    end
+    if value ~= nil and values.truth(value) then settings[key] = value end
+  end
+  local messages = values.raw(whole, name)
+  if not fields.is_empty(record.system) then
+    local first = messages[1]
+    local role = first and values.is_dict(first) and (values.raw(first, "role") or values.raw(first, "from"))
+    if role == "system" then
+      if (values.raw(first, "content") or values.raw(first, "value")) ~= record.system then
+        strict.fail("'system' stands beside a conversation that begins with another system message")
+      end
+    else
+      local list = table.move(messages, 1, messages.n, 2, { jinja.read { role = "system", content = record.system } })
+      messages = values.list(list, messages.n + 1)
+    end
+  end
+  return chat.spans(context.template, messages, settings)
+end
+
 --- A conversation: messages, under the model's chat template; `system` beside them is the first message.
 --- @param record table the record
 --- @param context table { template = name or function, chat = options of qlora.chat.spans }
@@ -92,6 +136,7 @@ end
 function by_name.chat(record, context)
   local ok, spans, lacks = fields.check("chat", record, context)
   if not ok then return spans, lacks end
+  if context.is_own then return own_conversation("messages", record, context) end
   return conversation(record.messages, record, context)
 end
 
@@ -106,6 +151,9 @@ end
 function by_name.sharegpt(record, context)
   local ok, spans, lacks = fields.check("sharegpt", record, context)
   if not ok then return spans, lacks end
+  if context.is_own then
+    return own_conversation(record.conversations and "conversations" or "messages", record, context)
+  end
   return conversation(record.conversations or record.messages, record, context)
 end
 

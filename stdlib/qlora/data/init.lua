@@ -28,21 +28,22 @@ end
 
 local function chat_context(o, name)
   local found, settings = chat.for_tokenizer(o.tokenizer)
-  settings.train, settings.default_system = o.train, o.default_system or settings.default_system
+  settings.train, settings.default_system = o.train, o.default_system
   settings.literal = o.literal
   local template = o.template or found
   if formats.own_end[name] and not template then
-    strict.fail("data.load: the tokenizer has no chat template known here; name one with `template =` (%s)",
+    strict.fail("data.load: the tokenizer has no chat template; name one with `template =` (%s)",
       table.concat(strict.sorted_keys(chat.templates), ", "))
   end
-  local missing = formats.own_end[name] and missing_marker(template, o.tokenizer)
-  -- A template that the recipe names is its choice, and is said; the tokenizer's own contradicts the tokenizer.
-  if missing and not o.template then
-    strict.fail("data.load: the tokenizer's own %s; name another with template =", missing)
+  local is_own = template ~= nil and template == found
+  if o.template_options and not is_own then
+    strict.fail "data.load: template_options are for the model's own template, and none is used here"
   end
+  settings.template_options = o.template_options
   settings.ignore = o.ignore
+  -- A template that the recipe names is its choice, and what the tokenizer lacks for it is said.
   return { template = template, chat = settings, tokenizer = o.tokenizer, ignored = fields.set(o.ignore),
-    is_own = template ~= nil and template == found, missing = missing }
+    is_own = is_own, missing = formats.own_end[name] and missing_marker(template, o.tokenizer) }
 end
 
 --- A plan needs no data file, only the length of its samples.
@@ -162,8 +163,11 @@ function data.load(path, options)
     end
   end
   if not native.exists(path) then fail_missing(path) end
-  local records, lines = native.read_records(path, { limit = limit })
-  return build(records, options, { path = path, lines = lines })
+  -- The model's own template sees nulls and the order of keys, which Lua's tables do not keep.
+  local is_chat = (o.format == nil or formats.own_end[name]) and not o.template and o.tokenizer
+    and chat.for_tokenizer(o.tokenizer) ~= nil
+  local records, lines, texts = native.read_records(path, { limit = limit, texts = is_chat or nil })
+  return build(records, options, { path = path, lines = lines, texts = texts })
 end
 
 strict.declare("qlora.data.batch", strict.native "batch")

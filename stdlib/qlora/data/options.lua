@@ -21,6 +21,8 @@ options.load = strict.declare("qlora.data.load", {
   template = { "string|callable", "chat template by name, or a function; default the tokenizer's own" },
   train = { "string", "which assistant messages of a chat are trained", choices = { "all", "last" } },
   default_system = { "string", "system message of chats that have none; default the template's" },
+  template_options = { "table", "what the model's own template is given beside the messages, such as "
+    .. "{ enable_thinking = false }" },
   literal = { "boolean", "special tokens that a record spells stay text; those of a chat template do not",
     default = false },
   eos = { "boolean", "end trained samples with EOS; default unless the template ends turns itself" },

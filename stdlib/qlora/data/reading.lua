@@ -78,6 +78,7 @@ function reading.append(list, records, count, o)
   local i
   local function place() return reading.place(o.origin, i) end
   local function one()
+    context.text = o.origin and o.origin.texts and o.origin.texts[i]
     local spans, lacks = format(records[i], context)
     if not spans then return nil, lacks end
     check_spans(spans, place)
@@ -99,7 +100,7 @@ function reading.append(list, records, count, o)
       lacks = type(lacks) == "string" and lacks or "an answer"
       counts.incomplete, counts.lacks[lacks] = counts.incomplete + 1, (counts.lacks[lacks] or 0) + 1
     else
-      if name then fields.note_unread(name, records[i], context.ignored, unread) end
+      if name then fields.note_unread(name, records[i], context.ignored, unread, context.is_own) end
       if sample.cut > 0 then counts.longest = math.max(counts.longest, #sample.ids + sample.cut) end
       if sample.cut > 0 and o.leave_out_long then counts.too_long = counts.too_long + 1
       elseif list:append(sample.ids, sample.trained, sample.cut) == 0 then counts.untrained = counts.untrained + 1

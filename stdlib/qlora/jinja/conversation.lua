@@ -9,10 +9,10 @@ local reasoning = { "reasoning_content", "thinking", "reasoning" }
 --- A message with its reasoning under the names that templates read, as transformers 5 fills them in.
 local function with_reasoning(message)
   if not values.is_dict(message) then return message end
-  local found, name
+  local found
   for _, key in ipairs(reasoning) do
     local value = values.raw(message, key)
-    if value ~= nil and value ~= values.None then found, name = value, key break end
+    if value ~= nil and value ~= values.None then found = value break end
   end
   if found == nil then return message end
   local copy = values.dict()
@@ -20,13 +20,19 @@ local function with_reasoning(message)
   if values.raw(message, "thinking") == nil then values.put(copy, "thinking", found) end
   for _, key in ipairs(message.keys) do values.put(copy, key, values.raw(message, key)) end
   values.put(copy, "reasoning_content", found)
-  copy.alias = name
   return copy
 end
-conversation.with_reasoning = with_reasoning
+
+--- Whether a template read the field of a message; reasoning has three names.
+function conversation.was_read(message, key)
+  for _, name in ipairs(reasoning) do
+    if name == key then return message.seen.reasoning_content or message.seen.thinking or message.seen.reasoning end
+  end
+  return message.seen[key]
+end
 
 --- The text of `variables` (messages, tools, documents, add_generation_prompt, special tokens, options of the template)
---- under `source`. `o` as in jinja.render. Returns the text and its generation blocks.
+--- under `source`. `o` as in jinja.render. Returns the text, its generation blocks and a set of the variables read.
 function conversation.render(source, variables, o)
   local given = {}
   for key, value in pairs(variables) do given[key] = value end

@@ -38,8 +38,8 @@ function jinja.compile(source, name)
 end
 
 --- The text that a source writes. `variables` are values of a template or Lua values by name. `o`: name (for errors), now
---- (the time of strftime_now). Returns the text and the { first, last } byte of each generation block, nil when one of
---- them is inside a macro or a captured text, whose place is not known.
+--- (the time of strftime_now). Returns the text; the { first, last } byte of each generation block, nil when one of them
+--- is inside a macro or a captured text, whose place is not known; and a set of the variables that were read.
 function jinja.render(source, variables, o)
   o = o or {}
   local name = o.name or "template"
@@ -47,18 +47,24 @@ function jinja.render(source, variables, o)
   local outer = values.state
   local state = { line = 0, steps = 0, bytes = 0, depth = 0, now = o.now, generated = {},
     out = { n = 0, bytes = 0, is_root = true } }
+  local read = {}
   values.state = state
   local ok, result = pcall(guarded, name, function()
-    local scope = setmetatable({}, { __index = globals })
-    for key, value in pairs(variables) do scope[key] = reader.lua(value) end
-    body(scope)
+    local given = {}
+    for key, value in pairs(variables) do given[key] = reader.lua(value) end
+    body(setmetatable({}, { __index = function(_, key)
+      local value = given[key]
+      if value == nil then return globals[key] end
+      read[key] = true
+      return value
+    end }))
     return table.concat(state.out)
   end)
   values.state = outer
   if not ok then error(result, 0) end
   local generated = state.generated
   if state.hidden then generated = nil end
-  return result, generated
+  return result, generated, read
 end
 
 return jinja

@@ -1,0 +1,91 @@
+--- The messages of a chat as the model's own template gets them: every field as it is, but for the marks of what is
+--- trained and ShareGPT's names.
+local fields = require "qlora.data.fields"
+local jinja = require "qlora.jinja"
+local strict = require "qlora.strict"
+local values = require "qlora.jinja.values"
+
+local roles = { human = "user", prompter = "user", gpt = "assistant", bot = "assistant", model = "assistant",
+  chatgpt = "assistant", chatbot = "assistant" }
+local names = { from = "role", value = "content" }
+
+local function plain(dict)
+  local holder = {}
+  for _, name in ipairs(fields.marks) do
+    local value = values.raw(dict, name)
+    if value ~= values.None then holder[name] = value end
+  end
+  return holder
+end
+
+--- One message as { value =, train =, role = }; `train` is nil without a mark.
+local function read(given, i, ignored)
+  if not values.is_dict(given) then strict.fail("chat: message %d is no table with a role and a content", i) end
+  local what = ("chat: message %d: "):format(i)
+  local train, mark = fields.mark(plain(given), what, ignored)
+  local marks, dict = fields.set(fields.marks), values.dict()
+  for _, key in ipairs(given.keys) do
+    local value = values.raw(given, key)
+    local name = names[key] or key
+    if name ~= key and values.raw(given, name) ~= nil and not values.equal(values.raw(given, name), value) then
+      strict.fail("%s'%s' and '%s' differ", what, name, key)
+    end
+    if name == "role" then value = roles[value] or value end
+    if not marks[key] and not ignored[key] then values.put(dict, name, value) end
+  end
+  local role = values.raw(dict, "role")
+  if type(role) ~= "string" then strict.fail("chat: message %d needs a role and a content; it has no role", i) end
+  if values.raw(dict, "content") == nil and role ~= "assistant" then
+    strict.fail("chat: message %d needs a role and a content; it has no content", i)
+  end
+  for _, entry in ipairs(fields.message_refused) do
+    local name, why = entry[1], entry[2]
+    if fields.never_read[name] and values.raw(dict, name) ~= nil and values.raw(dict, name) ~= values.None then
+      strict.fail("%s'%s' is not read: %s; remove it, or say ignore = { \"%s\" }", what, name, why, name)
+    end
+  end
+  if mark == "weight" and train and role ~= "assistant" then
+    strict.fail("chat: message %d of the %s has weight 1, but a weight is for answers; write train = true to train it",
+      i, role)
+  end
+  dict.seen = {}
+  return { value = dict, train = train, role = role }
+end
+
+--- Whether an answer says nothing.
+local function is_empty(dict)
+  for _, key in ipairs { "content", "tool_calls", "reasoning_content", "reasoning", "thinking" } do
+    local value = values.raw(dict, key)
+    if value ~= nil and value ~= values.None and values.truth(value) then return false end
+  end
+  return true
+end
+
+--- Messages (Lua tables or a template's list) as a list of { value =, train =, role = }. `o`: train, ignore,
+--- default_system.
+return function(messages, o)
+  if type(messages) ~= "table" then strict.fail "chat: expected a list of messages, got none" end
+  if not values.is_sequence(messages) and next(messages) ~= nil and not fields.is_list(messages) then
+    strict.fail "chat: the messages are no list, or one of them is null"
+  end
+  local given, ignored = jinja.read(messages), fields.set(o.ignore)
+  if not values.is_sequence(given) or given.n == 0 then strict.fail "chat: expected a list of messages, got none" end
+  local list, last = {}, 0
+  for i = 1, given.n do
+    list[i] = read(given[i], i, ignored)
+    if list[i].role == "assistant" then last = i end
+  end
+  for i, message in ipairs(list) do
+    if message.train == nil then
+      message.train = message.role == "assistant" and not is_empty(message.value) and (o.train ~= "last" or i == last)
+    end
+  end
+  if o.default_system and list[1].role ~= "system" then
+    local system = values.dict()
+    values.put(system, "role", "system")
+    values.put(system, "content", o.default_system)
+    system.seen = {}
+    table.insert(list, 1, { value = system, train = false, role = "system" })
+  end
+  return list
+end

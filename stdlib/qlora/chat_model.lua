@@ -1,0 +1,129 @@
+--- The template that a model brings along, rendered as its author wrote it, with what is trained cut out of the text.
+local conversation = require "qlora.jinja.conversation"
+local fields = require "qlora.data.fields"
+local jinja = require "qlora.jinja"
+local literal_ranges = require "qlora.chat_literal"
+local messages_of = require "qlora.chat_messages"
+local strict = require "qlora.strict"
+local trained_ranges = require "qlora.chat_trained"
+local values = require "qlora.jinja.values"
+
+local chat_model = {}
+local Template = { __name = "chat template" }
+Template.__index = Template
+local made = setmetatable({}, { __mode = "k" })
+
+local function new(tokenizer, named)
+  return setmetatable({ tokenizer = tokenizer, default = tokenizer.chat_template, named = named }, Template)
+end
+
+--- The template of a tokenizer, always the same one; nil without one.
+function chat_model.of(tokenizer)
+  local named = tokenizer.named_chat_templates or {}
+  if not tokenizer.chat_template and next(named) == nil then return nil end
+  if not made[tokenizer] then made[tokenizer] = new(tokenizer, named) end
+  return made[tokenizer]
+end
+
+function chat_model.is(value) return getmetatable(value) == Template end
+
+--- The source for a conversation: as in transformers, `tool_use` where there are tools, else the default one.
+local function source_of(template, has_tools)
+  local source = has_tools and template.named.tool_use or template.default
+  if not source then
+    strict.fail("chat: the tokenizer has no default chat template, only %s; name one with template =",
+      table.concat(strict.sorted_keys(template.named), ", "))
+  end
+  return source
+end
+
+--- What a template is given beside the messages.
+local function variables_of(template, source, o)
+  local variables = {}
+  for key, text in pairs(template.tokenizer.special_tokens or {}) do variables[key] = text end
+  variables.bos_token = variables.bos_token or template.tokenizer.bos_token
+  variables.eos_token = variables.eos_token or template.tokenizer.eos_token
+  for key, value in pairs(o.template_options or {}) do
+    if type(key) ~= "string" or not source:find("%f[%w_]" .. key:gsub("%W", "%%%0") .. "%f[^%w_]") then
+      strict.fail("chat: the model's template never reads the template option '%s'", tostring(key))
+    end
+    variables[key] = value
+  end
+  variables.tools, variables.documents = o.tools, o.documents
+  return variables
+end
+
+--- An error for what the conversation says and the template did not read.
+local function check_read(list, read, o)
+  local ignored = fields.set(o.ignore)
+  for i, message in ipairs(list) do
+    for _, key in ipairs(message.value.keys) do
+      local value = values.raw(message.value, key)
+      local says = value ~= values.None and values.truth(value) and key ~= "role"
+      if says and not ignored[key] and not conversation.was_read(message.value, key) then
+        strict.fail("chat: message %d has '%s', which the model's template never reads there; remove it, or say "
+          .. "ignore = { \"%s\" }", i, key, key)
+      end
+    end
+  end
+  for _, key in ipairs { "tools", "documents" } do
+    local given = o[key] ~= nil and o[key] ~= values.None and values.truth(jinja.read(o[key]))
+    if given and not read[key] and not ignored[key] then
+      strict.fail("chat: there are %s, which the model's template never reads; remove them, or say ignore = { \"%s\" }",
+        key, key)
+    end
+  end
+end
+
+--- Cuts `text` at the borders of ranges { first, last } into spans { text =, train =, literal = }.
+local function cut(text, trained, literal)
+  local spans, at, t, l = {}, 1, 1, 1
+  while at <= #text do
+    while trained[t] and trained[t][2] < at do t = t + 1 end
+    while literal[l] and literal[l][2] < at do l = l + 1 end
+    local to = #text
+    local function inside(range)
+      if not range then return false end
+      if range[1] <= at then to = math.min(to, range[2]) return true end
+      to = math.min(to, range[1] - 1)
+      return false
+    end
+    local train, is_literal = inside(trained[t]), inside(literal[l])
+    spans[#spans + 1] = { text = text:sub(at, to), train = train, literal = is_literal or nil }
+    at = to + 1
+  end
+  return spans
+end
+
+--- Renders a conversation. Returns its text, generation blocks, messages, and a function that renders the first
+--- `count` of them, whose fields `change(i, message)` may change.
+local function rendered(template, messages, o)
+  local list = messages_of(messages, o)
+  local source = source_of(template, o.tools ~= nil and o.tools ~= values.None)
+  local variables, now = variables_of(template, source, o), os.time()
+  local function render(count, prompt, change)
+    local shown = {}
+    for i = 1, count do shown[i] = change and change(i, list[i].value) or list[i].value end
+    variables.messages, variables.add_generation_prompt = values.list(shown, count), prompt or false
+    return conversation.render(source, variables, { name = "chat template", now = now })
+  end
+  local text, generated, read = render(#list, o.add_generation_prompt)
+  check_read(list, read, o)
+  if text:find("[{'type': 'text'", 1, true) then
+    strict.fail "chat: the model's template writes the parts of a content as a Python list; give the content as a text"
+  end
+  return { text = text, generated = generated, list = list, render = render, source = source }
+end
+
+--- The text of a conversation.
+function chat_model.text(template, messages, o) return rendered(template, messages, o).text end
+
+--- Spans of a conversation. `messages` are Lua tables or values of a template; `o` as in qlora.chat.spans.
+function chat_model.spans(template, messages, o)
+  local c = rendered(template, messages, o)
+  c.uses_blocks = c.source:find "{%%[-+]?%s*generation%s" ~= nil
+  c.prompt, c.tokenizer = o.add_generation_prompt, template.tokenizer
+  return cut(c.text, trained_ranges(c), o.literal and literal_ranges(c.text, #c.list, c.render, o) or {})
+end
+
+return chat_model
