@@ -33,77 +33,90 @@ end
 
 local function refuse(i, why) strict.fail("chat: message %d cannot be trained under the model's template: %s", i, why) end
 
---- What stands at the end of a turn must be a token, or the model never learns to end one.
-local function check_end(text, first, last, texts, i, tokenizer)
-  local span, at = text:sub(first, last), 1
+--- The first bytes that two texts share, without half of a tag such as `<|im_`.
+local function common(a, b)
+  local count = 0
+  while count < #a and count < #b and a:byte(count + 1) == b:byte(count + 1) do count = count + 1 end
+  if count == #a or count == #b then return count end
+  local tag = a:sub(1, count):match "()<[^<>%s]*$" or a:sub(1, count):match "()%[[^%[%]%s]*$"
+  return tag and tag - 1 or count
+end
+
+--- What stands at the end of a turn must be a token, or the model never learns to end one. `last` is where the turn ends;
+--- where the template writes the end only when the next turn begins, the tag that follows is taken.
+local function checked_end(c, first, last, texts, i)
+  local span, at = c.text:sub(first, last), 1
   for _, content in ipairs(texts) do
-    local wanted = visible(content)
-    local from, to = span:find(wanted, at, true)
-    if not from then refuse(i, "its turn does not hold the content as it is written") end
+    local _, to = span:find(visible(content), at, true)
+    if not to then refuse(i, "its turn does not hold the content as it is written") end
     at = math.max(at, to + 1)
   end
   local tail = span:sub(at)
-  if #trimmed(tail) == 0 then refuse(i, "the template writes nothing behind it that ends the turn") end
-  local as_text = tokenizer:encode(tail, { special = false, literal = true })
-  local ids = tokenizer:encode(tail, { special = false })
+  if trimmed(tail) == "" then
+    local following = c.text:match("^%s*<[^<>%s]+>()", last + 1)
+    if not following then refuse(i, "the template writes nothing behind it that ends the turn") end
+    last = following - 1
+    tail = c.text:sub(first + at - 1, last)
+  end
+  local as_text = c.tokenizer:encode(tail, { special = false, literal = true })
+  local ids = c.tokenizer:encode(tail, { special = false })
   local same = #ids == #as_text
   for k = 1, #ids do same = same and ids[k] == as_text[k] end
   if same then
-    refuse(i, ("the turn ends with %s, and this tokenizer has no such token"):format(strict.show(trimmed(tail))))
+    refuse(i, ("its turn ends with %s, and this tokenizer has no such token"):format(strict.show(trimmed(tail))))
   end
+  return last
 end
 
 local mark = "\u{E000}qlora\u{E001}"
 
---- The bytes of a turn of a template that writes history in another way: { first, last }.
-local function by_content(c, i, before, opened)
-  local message = c.list[i].value
-  local texts = content_of(message)
-  if #texts ~= 1 or texts[1] == "" then refuse(i, "later turns change how it is written, and it has no content to find it by") end
-  local content = values.raw(message, "content")
-  local keep = type(content) == "string" and content:match "^.*</think>%s*" or ""
-  local function marked(k, value)
-    if k == i then return replaced(value, keep .. mark) end
-    return value
+--- The texts before and behind the content of message `k` in a rendering of the first `count` messages; nil when it is
+--- not written once.
+local function around(c, k, count, prompt)
+  local content = values.raw(c.list[k].value, "content")
+  if type(content) ~= "string" or trimmed(content) == "" then return nil end
+  local keep = content:match "^.*</think>%s*" or ""
+  local text = c.render(count, prompt, function(i, value)
+    return i == k and replaced(value, keep .. mark) or value
+  end)
+  local from, to = text:find(mark, 1, true)
+  if not from or text:find(mark, to + 1, true) then return nil end
+  return text:sub(1, from - 1), text:sub(to + 1)
+end
+
+--- The byte where a turn begins that follows others: behind the longest part of its opening that the whole has, too.
+local function beginning(c, i, opened)
+  if starts(c.text, opened) then return #opened + 1 end
+  local rest, prompt
+  if i > 1 then
+    rest = select(2, around(c, i - 1, #c.list, c.prompt))
+    prompt = select(2, around(c, i - 1, i - 1, true))
   end
-  local whole, short = c.render(#c.list, c.prompt, marked), c.render(i, false, marked)
-  local from, to = whole:find(mark, 1, true)
-  local short_from, short_to = short:find(mark, 1, true)
-  if not from or not short_from or whole:find(mark, to + 1, true) then refuse(i, "its content is not written once") end
-  local head, rest = whole:sub(1, from - 1), whole:sub(to + 1)
-  local tail = short:sub(short_to + 1):match "^(.-)%s*$"
-  if not starts(c.text, head) or c.text:sub(-#rest) ~= rest and rest ~= "" or not starts(rest, tail) then
+  if not rest or not prompt or c.text:sub(-#rest) ~= rest then refuse(i, "where its turn begins cannot be told") end
+  local shared = common(rest, prompt)
+  if trimmed(rest:sub(1, shared)) == "" then refuse(i, "where its turn begins cannot be told") end
+  return #c.text - #rest + shared + 1
+end
+
+--- The byte where a turn ends whose rendering changes when others follow.
+local function ending(c, i)
+  local head, rest = around(c, i, #c.list, c.prompt)
+  local _, tail = around(c, i, i, false)
+  if not head or not tail then refuse(i, "later turns change how it is written, and it has no content to find it by") end
+  if not starts(c.text, head) or rest ~= "" and c.text:sub(-#rest) ~= rest then
     refuse(i, "the text around it depends on what it says")
   end
-  local first
-  local prompt = starts(opened, before) and opened:sub(#before + 1) or ""
-  -- The longest beginning of the prompt that opens this turn, such as without "<think>".
-  for size = #prompt, 1, -1 do
-    local opening, found, at = prompt:sub(1, size), nil, 1
-    while true do
-      local place = head:find(opening, at, true)
-      if not place then break end
-      found, at = place, place + 1
-    end
-    if found then first = found + size break end
-  end
-  if not first then
-    local common = 0
-    while common < #opened and opened:byte(common + 1) == head:byte(common + 1) do common = common + 1 end
-    if common < #opened then refuse(i, "where its turn begins cannot be told") end
-    first = common + 1
-  end
-  return { first, #c.text - #rest + #tail }
+  local shared = rest:sub(1, common(rest, tail)):match "^(.-)%s*$"
+  return #c.text - #rest + #shared
 end
 
 --- The bytes of one turn.
 local function turn(c, i)
-  local opened = c.render(i - 1, true)
-  local through = c.render(i, false)
-  if starts(c.text, through) and starts(through, opened) then
-    return { #opened + 1, #through:match "^(.-)%s*$" }
-  end
-  return by_content(c, i, c.render(i - 1, false), opened)
+  local opened, through = c.render(i - 1, true), c.render(i, false)
+  local first, last
+  if starts(c.text, through) and starts(through, opened) then first, last = #opened + 1, #through:match "^(.-)%s*$"
+  else first, last = beginning(c, i, opened), ending(c, i) end
+  return { first, checked_end(c, first, last, content_of(c.list[i].value), i) }
 end
 
 --- The generation blocks as the turns of the messages they belong to.
@@ -132,17 +145,14 @@ end
 --- the text ends with the opening of an answer), tokenizer.
 --- Returns the { first, last } byte of what is trained, in order.
 return function(c)
-  if c.uses_blocks then
-    if not c.generated then strict.fail "chat: the template has generation blocks inside of macros; name another template" end
-    local ranges = by_blocks(c)
-    if ranges then return ranges end
-  end
+  -- Blocks in macros have no known place; the turns are found by rendering then.
+  local of_blocks = c.uses_blocks and c.generated and by_blocks(c)
+  if of_blocks then return of_blocks end
   local ranges, last = {}, 0
   for i, message in ipairs(c.list) do
     if message.train then
       local range = turn(c, i)
       if range[1] <= last or range[2] > #c.text or range[2] < range[1] then refuse(i, "its turn overlaps another one") end
-      check_end(c.text, range[1], range[2], content_of(message.value), i, c.tokenizer)
       ranges[#ranges + 1], last = range, range[2]
     end
   end
