@@ -23,14 +23,14 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from conversations import CONVERSATIONS, VARIABLES
 
-PACKAGES = ["llama-cpp-python==0.3.36", "trl==1.0.0", "axolotl==0.13.0", "transformers==5.23.0"]
+PACKAGES = ["llama-cpp-python==0.3.36", "trl==1.0.0", "transformers==5.23.0"]
 HERE = pathlib.Path(__file__).parent
 
 
 def fetch(package, folder):
-    kind = ["--no-binary", ":all:"] if package.startswith(("llama-cpp", "axolotl")) else []
-    subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-build-isolation", *kind,
-                    "--dest", folder, package], check=False)
+    kind = ["--no-binary", ":all:"] if package.startswith("llama-cpp") else []
+    subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *kind, "--dest", folder, package],
+                   check=True)
     unpacked = pathlib.Path(folder) / "unpacked"
     for path in pathlib.Path(folder).glob("*.*"):
         if path.suffix == ".whl":

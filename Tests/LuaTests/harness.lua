@@ -1,6 +1,10 @@
 --- A test harness in one page: named tests, equality with a readable difference, expected errors.
 local harness = { passed = 0, failed = {}, skipped = {} }
 
+--- ChatML as a model brings it along.
+harness.chatml = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
+  .. "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+
 local function show(value, depth)
   if type(value) == "string" then return ("%q"):format(value) end
   if type(value) ~= "table" or (depth or 0) > 4 then return tostring(value) end

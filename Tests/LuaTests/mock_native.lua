@@ -25,8 +25,9 @@ function native.byte_tokenizer(fields)
   for key, value in pairs(fields or {}) do t[key] = value end
   function t:encode(text, o)
     local ids = o and o.special and self.adds_bos and { self.bos } or {}
-    text = text:gsub("</s>", "\1"):gsub("<s>", "\2")
-    for i, marker in ipairs(self.markers or {}) do text = text:gsub(marker:gsub("%p", "%%%0"), string.char(2 + i)) end
+    local is_literal = o and o.literal
+    if not is_literal then text = text:gsub("</s>", "\1"):gsub("<s>", "\2") end
+    for i, marker in ipairs(not is_literal and self.markers or {}) do text = text:gsub(marker:gsub("%p", "%%%0"), string.char(2 + i)) end
     for i = 1, #text do
       local byte = text:byte(i)
       ids[#ids + 1] = byte == 1 and 2 or byte == 2 and 1 or byte + 3

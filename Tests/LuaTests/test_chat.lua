@@ -38,19 +38,8 @@ t.test("assistant text and its end marker are trained, nothing else", function()
   t.equal(#chat.spans("chatml", conversation, { train = "last" }), 3)
 end)
 
-t.test("templates are told from their Jinja source", function()
-  local name, default = chat.detect("{{ '<|im_start|>system\\nBe kind.<|im_end|>\\n' }}")
-  t.equal({ name, default }, { "chatml", "Be kind." })
-  t.equal({ chat.detect("x<|im_start|>' + message['role'] + '\\n") }, { "chatml" })
-  t.equal(chat.detect("<|start_header_id|>"), "llama3")
-  t.equal(chat.detect("[INST] <<SYS>>"), "llama2")
-  t.equal(chat.detect("'[INST] '"), "mistral")
-  t.equal(chat.detect("<|user|>"), "zephyr")
-  t.equal(chat.detect("something else"), nil)
-end)
-
 t.test("tokenizer:apply_chat uses the model's template", function()
-  local tokenizer = native.byte_tokenizer { chat_template = "<|im_start|>" }
+  local tokenizer = native.byte_tokenizer { chat_template = t.chatml }
   t.equal(tokenizer:apply_chat({ conversation[1] }, { add_generation_prompt = true }),
     "<|im_start|>user\none<|im_end|>\n<|im_start|>assistant\n")
   t.raises(function() native.byte_tokenizer():apply_chat(conversation) end, "template =", "zephyr")

@@ -54,7 +54,7 @@ end)
 
 t.test("chats train assistant turns through the tokenizer's template", function()
   local record = { messages = { { role = "user", content = "q" }, { role = "assistant", content = "r" } } }
-  local chatml = native.byte_tokenizer { chat_template = "<|im_start|>", markers = { "<|im_start|>", "<|im_end|>" } }
+  local chatml = native.byte_tokenizer { chat_template = t.chatml, markers = { "<|im_start|>", "<|im_end|>" } }
   t.equal(trained_text(load({ record }, { format = "chat", tokenizer = chatml })[1], chatml), "r<|im_end|>")
   t.equal(trained_text(load({ record }, { format = "chat", template = "zephyr" })[1]), "r</s>")
   t.raises(function() load({ record }, { format = "chat" }) end, "template =")

@@ -74,7 +74,8 @@ t.test("a chat is trained on the ids of its whole text", function()
 end)
 
 t.test("a chat under the tokenizer's own template begins as the template says", function()
-  local zephyr = load(llama:format("true", [[, "chat_template": "<|user|>"]]))
+  local zephyr = load(llama:format("true", [[, "chat_template": "{% for m in messages %}{{ '<|' + m.role + '|>\\n' }}]]
+    .. [[{{ m.content + eos_token + '\\n' }}{% endfor %}"]]))
   local options = { format = "chat", tokenizer = zephyr, quiet = true }
   local whole = zephyr:encode(qlora.chat.apply("zephyr", messages), { special = false })
   assert(whole[1] ~= zephyr.bos)
@@ -99,9 +100,8 @@ t.test("markers of a template that are no tokens are said, those of the tokenize
   assert(not none:find("no such token", 1, true))
   t.equal(#try("llama3", true), 1)
   assert(#tokenizer:apply_chat(messages, { template = "chatml", tokenize = true }) > 8)
-  tokenizer = load(llama:format("false", ', "chat_template": "{{ \'<|im_start|>\' }}"'))
-  t.raises(function() try() end, "the tokenizer's own template chatml", "<|im_start|>", "no such token")
-  t.raises(function() tokenizer:apply_chat(messages, { tokenize = true }) end, "the tokenizer's own template chatml")
+  tokenizer = load(llama:format("false", ', "chat_template": ' .. qlora.json.encode(t.chatml)))
+  t.raises(function() try() end, "message 2 cannot be trained", 'its turn ends with "<|im_end|>"', "no such token")
   local next = tokenizer.vocab_size
   tokenizer = load(llama:format("false", ""),
     { ["added_tokens.json"] = ('{"<|im_start|>": %d, "<|im_end|>": %d}'):format(next, next + 1) })

@@ -177,7 +177,9 @@ function chat.spans(name, messages, options)
   local o = strict.options("chat.spans", options, schema)
   if chat_model.is(name) then return chat_model.spans(name, messages, o) end
   for _, key in ipairs { "tools", "documents", "template_options" } do
-    if o[key] ~= nil then strict.fail("chat.spans: %s are for a model's own template; those by name cannot say them", key) end
+    if o[key] ~= nil then
+      strict.fail("chat.spans: %s are for a model's own template; those by name cannot say them", key)
+    end
   end
   o.bos_token = o.bos_token or name == "llama3" and "<|begin_of_text|>" or "<s>"
   local template = type(name) == "function" and name or templates[name]

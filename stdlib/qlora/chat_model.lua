@@ -25,6 +25,7 @@ function chat_model.of(tokenizer)
   return made[tokenizer]
 end
 
+--- Whether a value is a model's own template.
 function chat_model.is(value) return getmetatable(value) == Template end
 
 --- The source for a conversation: as in transformers, `tool_use` where there are tools, else the default one.

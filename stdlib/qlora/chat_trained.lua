@@ -31,7 +31,9 @@ local function replaced(message, text)
   return copy
 end
 
-local function refuse(i, why) strict.fail("chat: message %d cannot be trained under the model's template: %s", i, why) end
+local function refuse(i, why)
+  strict.fail("chat: message %d cannot be trained under the model's template: %s; name another with template =", i, why)
+end
 
 --- The first bytes that two texts share, without half of a tag such as `<|im_`.
 local function common(a, b)
@@ -42,8 +44,8 @@ local function common(a, b)
   return tag and tag - 1 or count
 end
 
---- What stands at the end of a turn must be a token, or the model never learns to end one. `last` is where the turn ends;
---- where the template writes the end only when the next turn begins, the tag that follows is taken.
+--- What stands at the end of a turn must be a token, or the model never learns to end one. `last` is where the turn
+--- ends; where the template writes the end only when the next turn begins, the tag that follows is taken.
 local function checked_end(c, first, last, texts, i)
   local span, at = c.text:sub(first, last), 1
   for _, content in ipairs(texts) do
@@ -102,7 +104,9 @@ end
 local function ending(c, i)
   local head, rest = around(c, i, #c.list, c.prompt)
   local _, tail = around(c, i, i, false)
-  if not head or not tail then refuse(i, "later turns change how it is written, and it has no content to find it by") end
+  if not head or not tail then
+    refuse(i, "later turns change how it is written, and it has no content to find it by")
+  end
   if not starts(c.text, head) or rest ~= "" and c.text:sub(-#rest) ~= rest then
     refuse(i, "the text around it depends on what it says")
   end
@@ -141,8 +145,8 @@ local function by_blocks(c)
   return ranges
 end
 
---- `c`: text, list (of { value =, train =, role = }), render(count, prompt, change), generated, uses_blocks, prompt (whether
---- the text ends with the opening of an answer), tokenizer.
+--- `c`: text, list (of { value =, train =, role = }), render(count, prompt, change), generated, uses_blocks, prompt
+--- (whether the text ends with the opening of an answer), tokenizer.
 --- Returns the { first, last } byte of what is trained, in order.
 return function(c)
   -- Blocks in macros have no known place; the turns are found by rendering then.
@@ -152,7 +156,9 @@ return function(c)
   for i, message in ipairs(c.list) do
     if message.train then
       local range = turn(c, i)
-      if range[1] <= last or range[2] > #c.text or range[2] < range[1] then refuse(i, "its turn overlaps another one") end
+      if range[1] <= last or range[2] > #c.text or range[2] < range[1] then
+        refuse(i, "its turn overlaps another one")
+      end
       ranges[#ranges + 1], last = range, range[2]
     end
   end

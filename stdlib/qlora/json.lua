@@ -148,13 +148,11 @@ end
 
 --- The Lua value of a JSON text; null is nil, so an absent key.
 --- @param text string the JSON text
+--- @param make? table builds other values instead: null, list(items, count), dict(), put(dict, key, value)
 --- @return any the value
 --- @throws for anything that is not one JSON value, with the byte
 --- @example assert(qlora.json.decode('{"a":[1,2]}').a[2] == 2)
-function json.decode(text) return json.decode_as(text) end
-
---- As json.decode, with values that `make` builds.
-function json.decode_as(text, make)
+function json.decode(text, make)
   local value, after = decode(text, 1, 1, make)
   if text:find("%S", after) then bad(text:find("%S", after), "the end") end
   return value

@@ -5,8 +5,8 @@ local arguments = {}
 local fail, kind = values.fail, values.kind
 
 --- `args` are the values by place with their number `n`; `named` holds values by name, and the names in their order as
---- its list. The values of the parameters named in `spec`, in their order; nil where one is not given. A name that ends in `!`
---- must be given.
+--- its list. The values of the parameters named in `spec`, in their order; nil where one is not given. A name that ends
+--- in `!` must be given.
 function arguments.read(what, spec, args, named)
   local result, count = {}, 0
   for name in spec:gmatch "%S+" do

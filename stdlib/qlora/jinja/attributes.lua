@@ -12,6 +12,7 @@ local read, int = arguments.read, arguments.int
 local dict, list = {}, {}
 local methods = { str = strings.methods, dict = dict, list = list, tuple = list }
 
+--- dict.items
 function dict.items(d, args, named)
   read("items", "", args, named)
   values.see(d)
@@ -20,10 +21,12 @@ function dict.items(d, args, named)
   values.tick(d.n)
   return values.view("dict_items", result, d.n)
 end
+--- dict.keys
 function dict.keys(d, args, named)
   read("keys", "", args, named)
   return values.view("dict_keys", table.move(d.keys, 1, d.n, 1, {}), d.n)
 end
+--- dict.values
 function dict.values(d, args, named)
   read("values", "", args, named)
   values.see(d)
@@ -31,6 +34,7 @@ function dict.values(d, args, named)
   for i, key in ipairs(d.keys) do result[i] = values.raw(d, key) end
   return values.view("dict_values", result, d.n)
 end
+--- dict.get
 function dict.get(d, args, named)
   local key, default = read("get", "key! default", args, named)
   local value = values.get(d, key)
@@ -38,6 +42,7 @@ function dict.get(d, args, named)
   if value == nil then return None end
   return value
 end
+--- dict.copy
 function dict.copy(d, args, named)
   read("copy", "", args, named)
   values.see(d)
@@ -46,6 +51,7 @@ function dict.copy(d, args, named)
   return copy
 end
 
+--- list.index
 function list.index(l, args, named)
   local wanted, from, to = read("index", "value! start stop", args, named)
   from, to = int("index", from, 0), int("index", to, l.n)
@@ -54,6 +60,7 @@ function list.index(l, args, named)
   for i = from + 1, math.min(to, l.n) do if values.equal(l[i], wanted) then return i - 1 end end
   fail("%s is not in list", repr.repr(wanted))
 end
+--- list.count
 function list.count(l, args, named)
   local wanted, count = read("count", "value!", args, named), 0
   values.tick(l.n)
@@ -75,7 +82,7 @@ local function method(value, name, of)
   if found then return function(args, named) return found(value, args, named) end end
   if unsafe[of] and unsafe[of][name] then
     return values.undefined(("access to attribute '%s' of '%s' object is unsafe: templates cannot change values")
-      :format(name, of), true)
+      :format(name, of))
   end
 end
 
@@ -132,8 +139,9 @@ function attributes.attribute(value, name)
   local found = method(value, name, of)
   if found == nil then found = held(value, name, of) end
   if found ~= nil then return found end
-  if name:find "^__" then return values.undefined(("access to attribute '%s' of '%s' object is unsafe"):format(name, of),
-    true) end
+  if name:find "^__" then
+    return values.undefined(("access to attribute '%s' of '%s' object is unsafe"):format(name, of))
+  end
   return missing(value, name)
 end
 
@@ -158,7 +166,8 @@ function attributes.slice(value, from, to, step)
     source = text.characters(value)
     length = #source
   elseif of == "list" or of == "tuple" then length = value.n
-  else return missing(value, "slice") end
+  elseif of == "range" then fail "slices of a range are not supported"
+  else fail("'%s' object is not subscriptable", of) end
   local function index(given)
     if given == nil or given == None then return nil end
     local n = values.number(given)

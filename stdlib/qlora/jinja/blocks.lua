@@ -50,11 +50,13 @@ function blocks.body(nodes)
 end
 local body_of = blocks.body
 
+--- A statement of kind data.
 function kinds.data(node)
   local text = node.text
   return function() write(text) end
 end
 
+--- A statement of kind print.
 function kinds.print(node)
   local value = compiler.expression(node.value)
   return function(scope) write(repr.str(value(scope))) end
@@ -70,7 +72,7 @@ local function target_of(node)
     return function(scope, value)
       local namespace = scope[name]
       if values.kind(namespace) ~= "Namespace" then fail "cannot assign attribute on non-namespace object" end
-      if key:sub(1, 1) == "_" then fail("a namespace cannot hold a name with an underscore in front, but got '%s'", key) end
+      if key:sub(1, 1) == "_" then fail("a namespace cannot hold '%s', which begins with an underscore", key) end
       namespace[key] = value
     end
   end
@@ -85,6 +87,7 @@ local function target_of(node)
   end
 end
 
+--- A statement of kind set.
 function kinds.set(node)
   local target, value = target_of(node.target), compiler.expression(node.value)
   return function(scope) target(scope, value(scope)) end
@@ -121,7 +124,9 @@ end
 
 kinds["with"] = function(node)
   local targets, list, body = {}, {}, body_of(node.body)
-  for i, target in ipairs(node.targets) do targets[i], list[i] = target_of(target), compiler.expression(node.list[i]) end
+  for i, target in ipairs(node.targets) do
+    targets[i], list[i] = target_of(target), compiler.expression(node.list[i])
+  end
   return function(scope)
     local inner, given = child(scope), {}
     for i, value in ipairs(list) do given[i] = value(scope) end
@@ -262,6 +267,7 @@ local function macro_of(node)
   end
 end
 
+--- A statement of kind macro.
 function kinds.macro(node)
   local make, name = macro_of(node), node.name
   return function(scope) scope[name] = make(scope) end

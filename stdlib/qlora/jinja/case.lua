@@ -47,12 +47,18 @@ local function mapped(s, map, native)
   end))
 end
 
+--- In capitals.
 function case.upper(s) return mapped(s, upper, string.upper) end
+--- In small letters.
 function case.lower(s) return mapped(s, lower, string.lower) end
+--- Whether a character is a capital.
 function case.is_upper_letter(c) return case.lower(c) ~= c end
+--- Whether a character is a small letter.
 function case.is_lower_letter(c) return case.upper(c) ~= c end
+--- Whether a character has case.
 function case.is_cased(c) return case.lower(c) ~= c or case.upper(c) ~= c end
 
+--- The first character a capital, the others small.
 function case.capitalize(s)
   local first = s:match "^[\0-\127\192-\255][\128-\191]*" or ""
   return (first == "ß" and "Ss" or case.upper(first)) .. case.lower(s:sub(#first + 1))

@@ -1,8 +1,8 @@
 --- Compiles expressions to Lua functions of a scope. No text is ever loaded as Lua: each node becomes a closure, so a
---- template reaches what these closures reach and nothing else. A scope is a table of variables whose metatable leads to
---- the scope around it.
+--- template reaches what these closures reach and nothing else. A scope is a table of variables whose metatable leads
+--- to the scope around it.
 local attributes = require "qlora.jinja.attributes"
-local filters = require "qlora.jinja.filters_list"
+local filters = require "qlora.jinja.filters_select"
 local lexer = require "qlora.jinja.lexer"
 local operators = require "qlora.jinja.operators"
 local tests = require "qlora.jinja.tests"
@@ -22,17 +22,20 @@ local function all(nodes)
   return list
 end
 
+--- An expression of kind literal.
 function kinds.literal(node)
   local value = node.value
   return function() return value end
 end
 
 local constants = { ["true"] = true, ["false"] = false, none = None }
+--- An expression of kind constant.
 function kinds.constant(node)
   local value = constants[node.name]
   return function() return value end
 end
 
+--- An expression of kind name.
 function kinds.name(node)
   local name, missing = node.name, values.undefined(("'%s' is undefined"):format(node.name))
   return function(scope)
@@ -42,6 +45,7 @@ function kinds.name(node)
   end
 end
 
+--- An expression of kind list.
 function kinds.list(node)
   local items = all(node.items)
   return function(scope)
@@ -51,6 +55,7 @@ function kinds.list(node)
   end
 end
 
+--- An expression of kind tuple.
 function kinds.tuple(node)
   local items = all(node.items)
   return function(scope)
@@ -60,6 +65,7 @@ function kinds.tuple(node)
   end
 end
 
+--- An expression of kind dict.
 function kinds.dict(node)
   local pairs_of = {}
   for i, item in ipairs(node.items) do pairs_of[i] = { compile(item[1]), compile(item[2]) } end
@@ -91,6 +97,7 @@ kinds["not"] = function(node)
   return function(scope) return not truth(value(scope)) end
 end
 
+--- An expression of kind choice.
 function kinds.choice(node)
   compiler.soft = compiler.soft + 1
   local test, first, second = compile(node.test), compile(node.first), node.second and compile(node.second)
@@ -104,6 +111,7 @@ function kinds.choice(node)
   end
 end
 
+--- An expression of kind compare.
 function kinds.compare(node)
   local first, rest = compile(node.first), {}
   for i, part in ipairs(node.rest) do rest[i] = { operators[part[1]], compile(part[2]) } end
@@ -118,18 +126,22 @@ function kinds.compare(node)
   end
 end
 
+--- An expression of kind binary.
 function kinds.binary(node)
   local apply, left, right = operators[node.operator], compile(node.left), compile(node.right)
   return function(scope) return apply(left(scope), right(scope)) end
 end
+--- An expression of kind minus.
 function kinds.minus(node)
   local value = compile(node.value)
   return function(scope) return operators.minus(value(scope)) end
 end
+--- An expression of kind plus.
 function kinds.plus(node)
   local value = compile(node.value)
   return function(scope) return operators.plus(value(scope)) end
 end
+--- An expression of kind concat.
 function kinds.concat(node)
   local parts = all(node.parts)
   return function(scope)
@@ -139,11 +151,13 @@ function kinds.concat(node)
   end
 end
 
+--- An expression of kind attribute.
 function kinds.attribute(node)
   local value, name = compile(node.value), node.name
   return function(scope) return attributes.attribute(value(scope), name) end
 end
 
+--- An expression of kind item.
 function kinds.item(node)
   local value = compile(node.value)
   if node.key.kind == "slice" then
@@ -158,6 +172,7 @@ function kinds.item(node)
   return function(scope) return attributes.item(value(scope), key(scope)) end
 end
 
+--- An expression of kind slice.
 function kinds.slice(node) lexer.fail(node.line, "a slice beside other indices is not supported") end
 
 --- A function scope -> arguments by place (with n) and by name (nil without).
@@ -217,6 +232,7 @@ function compiler.call(node, more)
     return result
   end
 end
+--- An expression of kind call.
 function kinds.call(node) return compiler.call(node) end
 
 local function known(table_of, what, node)
@@ -236,6 +252,7 @@ function compiler.filter(node)
   end
 end
 
+--- An expression of kind filter.
 function kinds.filter(node)
   local apply, args, value = known(filters, "filter", node), arguments(node.args), compile(node.value)
   return function(scope)
@@ -244,6 +261,7 @@ function kinds.filter(node)
   end
 end
 
+--- An expression of kind test.
 function kinds.test(node)
   local apply, args, value = known(tests, "test", node), arguments(node.args), compile(node.value)
   return function(scope)

@@ -9,35 +9,47 @@ expressions.Parser = Parser
 local constants = { ["true"] = true, True = true, ["false"] = true, False = true, none = true, None = true }
 local finish = { kind = "finish", value = "the end of the template" }
 
+--- A parser of tokens; `last` is the template's last line.
 function Parser.new(tokens, last)
-  finish.line = last
+  finish.line = last -- a parser ends before the next begins
   return setmetatable({ tokens = tokens, at = 1, last = last, depth = 0, macros = {} }, Parser)
 end
 
-function Parser:now() return self.tokens[self.at] or { kind = "finish", value = "the end of the template", line = self.last } end
+--- The token that comes next.
+function Parser:now() return self.tokens[self.at] or finish end
+--- The token after the next.
 function Parser:ahead() return self.tokens[self.at + 1] or finish end
+--- Takes a token.
 function Parser:next()
   local token = self:now()
   self.at = self.at + 1
   return token
 end
+--- Whether the next token is of a kind, and has a value.
 function Parser:is(kind, value)
   local token = self:now()
   return token.kind == kind and (value == nil or token.value == value)
 end
+--- Takes the next token if it is of a kind; nil otherwise.
 function Parser:skip(kind, value)
   if self:is(kind, value) then return self:next() end
 end
+--- Takes the next token, which must be of a kind.
 function Parser:expect(kind, value)
   if self:is(kind, value) then return self:next() end
   local token = self:now()
   lexer.fail(token.line, "expected %s, got '%s'", value and "'" .. value .. "'" or "a " .. kind, tostring(token.value))
 end
+--- Whether an operator comes next.
 function Parser:op(value) return self:is("operator", value) end
+--- Takes an operator if it comes next.
 function Parser:skip_op(value) return self:skip("operator", value) end
+--- Whether a name comes next.
 function Parser:word(value) return self:is("name", value) end
+--- Takes a name if it comes next.
 function Parser:skip_word(value) return self:skip("name", value) end
 
+--- Counts a level of nesting, which has a limit.
 function Parser:deeper()
   self.depth = self.depth + 1
   if self.depth > 150 then lexer.fail(self:now().line, "nested too deeply") end
@@ -54,6 +66,7 @@ function Parser:read(name)
   for _, names in ipairs(self.macros) do names[name] = true end
 end
 
+--- An expression, with `if … else`.
 function Parser:expression()
   self:deeper()
   local line, value = self:now().line, self:any()
@@ -73,12 +86,14 @@ function Parser:any()
   return left
 end
 
+--- Operands of `and`.
 function Parser:all()
   local line, left = self:now().line, self:negation()
   while self:skip_word "and" do left = node("and", line, { left = left, right = self:negation() }) end
   return left
 end
 
+--- `not` and what it stands before.
 function Parser:negation()
   local line = self:now().line
   if self:skip_word "not" then
@@ -92,6 +107,7 @@ end
 
 local comparisons = { ["=="] = true, ["!="] = true, ["<"] = true, ["<="] = true, [">"] = true, [">="] = true }
 
+--- A chain of comparisons.
 function Parser:comparison()
   local line, first, rest = self:now().line, self:sum(), {}
   while true do
@@ -127,12 +143,14 @@ Parser.sum = level("concatenation", "+", "-")
 Parser.product = level("power", "*", "/", "//", "%")
 Parser.power = level("unary", "**")
 
+--- Operands of `~`.
 function Parser:concatenation()
   local line, parts = self:now().line, { self:product() }
   while self:skip_op "~" do parts[#parts + 1] = self:product() end
   return #parts == 1 and parts[1] or node("concat", line, { parts = parts })
 end
 
+--- A value with its sign, postfixes and, unless `without_filter`, filters.
 function Parser:unary(without_filter)
   self:deeper()
   local line, value = self:now().line, nil
@@ -145,6 +163,7 @@ function Parser:unary(without_filter)
   return value
 end
 
+--- A literal, a name, or an expression in brackets.
 function Parser:primary()
   local token = self:next()
   local line, value = token.line, token.value
@@ -208,132 +227,6 @@ function Parser:tuple(o)
     return node("tuple", line, { items = items })
   end
   return items[1]
-end
-
-function Parser:postfix(value)
-  while true do
-    if self:op "." or self:op "[" then value = self:subscript(value)
-    elseif self:op "(" then value = self:call(value)
-    else return value end
-  end
-end
-
---- Filters, tests and calls after a value.
-function Parser:filters(value)
-  while true do
-    if self:op "|" then value = self:filter(value)
-    elseif self:word "is" then value = self:test(value)
-    elseif self:op "(" then value = self:call(value)
-    else return value end
-  end
-end
-
-function Parser:subscript(value)
-  local token = self:next()
-  local line = token.line
-  if token.value == "." then
-    local name = self:next()
-    if name.kind == "name" then return node("attribute", line, { value = value, name = name.value }) end
-    if name.kind == "number" and math.type(name.value) == "integer" then
-      return node("item", line, { value = value, key = node("literal", line, { value = name.value }) })
-    end
-    lexer.fail(line, "expected a name or a number after '.'")
-  end
-  local parts = {}
-  while not self:op "]" do
-    if #parts > 0 then self:expect("operator", ",") end
-    parts[#parts + 1] = self:subscribed()
-  end
-  self:expect("operator", "]")
-  if #parts == 0 then lexer.fail(line, "expected an expression in []") end
-  local key = #parts == 1 and parts[1] or node("tuple", line, { items = parts })
-  return node("item", line, { value = value, key = key })
-end
-
-function Parser:subscribed()
-  local line, parts, at = self:now().line, {}, 1
-  local is_slice = false
-  while at <= 3 do
-    if not (self:op ":" or self:op "]" or self:op ",") then parts[at] = self:expression() end
-    if at == 3 or not self:skip_op ":" then break end
-    is_slice, at = true, at + 1
-  end
-  if not is_slice then
-    if not parts[1] then lexer.fail(line, "expected an expression in []") end
-    return parts[1]
-  end
-  return node("slice", line, { from = parts[1], to = parts[2], step = parts[3] })
-end
-
---- The arguments of a call: positional, by name, *list and **dict.
-function Parser:arguments()
-  local line = self:expect("operator", "(").line
-  local args = { positional = {}, named = {} }
-  local function ensure(fine) if not fine then lexer.fail(line, "arguments of a call in a wrong order") end end
-  local first = true
-  while not self:op ")" do
-    if not first then
-      self:expect("operator", ",")
-      if self:op ")" then break end
-    end
-    first = false
-    if self:skip_op "*" then
-      ensure(not args.star and not args.stars)
-      args.star = self:expression()
-    elseif self:skip_op "**" then
-      ensure(not args.stars)
-      args.stars = self:expression()
-    elseif self:is "name" and self:ahead().kind == "operator" and self:ahead().value == "=" then
-      ensure(not args.stars)
-      local name = self:next().value
-      self:next()
-      args.named[#args.named + 1] = { name, self:expression() }
-    else
-      ensure(not args.star and not args.stars and #args.named == 0)
-      args.positional[#args.positional + 1] = self:expression()
-    end
-  end
-  self:expect("operator", ")")
-  return args
-end
-
-function Parser:call(value)
-  local line = self:now().line
-  return node("call", line, { value = value, args = self:arguments() })
-end
-
-local function dotted(self)
-  local name = self:expect("name").value
-  while self:skip_op "." do name = name .. "." .. self:expect("name").value end
-  return name
-end
-
---- `| name(…)`; `value` nil for a filter of a block. `inline`: the first has no bar in front.
-function Parser:filter(value, inline)
-  while inline or self:op "|" do
-    if not inline then self:next() end
-    inline = false
-    local line, name = self:now().line, dotted(self)
-    local args = self:op "(" and self:arguments() or { positional = {}, named = {} }
-    value = node("filter", line, { value = value, name = name, args = args })
-  end
-  return value
-end
-
-local no_argument = { ["else"] = true, ["or"] = true, ["and"] = true, ["is"] = true }
-
-function Parser:test(value)
-  local line = self:next().line
-  local negated = self:skip_word "not"
-  local name, args = dotted(self), { positional = {}, named = {} }
-  local token = self:now()
-  if self:op "(" then args = self:arguments()
-  elseif token.kind == "string" or token.kind == "number" or self:op "[" or self:op "{"
-    or token.kind == "name" and not no_argument[token.value] then
-    args.positional[1] = self:postfix(self:primary())
-  elseif self:word "is" then lexer.fail(line, "tests cannot be chained with is") end
-  local result = node("test", line, { value = value, name = name, args = args })
-  return negated and node("not", line, { value = result }) or result
 end
 
 return expressions

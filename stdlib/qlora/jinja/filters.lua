@@ -26,6 +26,7 @@ for name, change in pairs { upper = case.upper, lower = case.lower, capitalize =
   end
 end
 
+--- The filter `title`.
 function filters.title(value, args, named)
   read("title", "", args, named)
   local s, parts, at = plain(value), {}, 1
@@ -44,22 +45,26 @@ function filters.title(value, args, named)
   return table.concat(parts)
 end
 
+--- The filter `trim`.
 function filters.trim(value, args, named)
   local chars = read("trim", "chars", args, named)
   if chars == None then chars = nil end
   return text.strip(plain(value), str("trim", chars), true, true)
 end
 
+--- The filter `replace`.
 function filters.replace(value, args, named)
   local old, new, count = read("replace", "old! new! count", args, named)
   if count == None then count = nil end
   return strings.methods.replace(repr.str(value), { repr.str(old), repr.str(new), count, n = count ~= nil and 3 or 2 })
 end
 
+--- The filter `center`.
 function filters.center(value, args, named)
   return strings.methods.center(plain(value), { int("center", read("center", "width", args, named), 80), n = 1 })
 end
 
+--- The filter `indent`.
 function filters.indent(value, args, named)
   local width, first, blank = read("indent", "width first blank", args, named)
   local pad = type(width) == "string" and width or (" "):rep(math.min(int("indent", width, 4), 10000))
@@ -70,10 +75,14 @@ function filters.indent(value, args, named)
   return values.sized((values.truth(first or false) and pad or "") .. table.concat(lines, "\n"))
 end
 
+--- The filter `truncate`.
 function filters.truncate(value, args, named)
   local length, kill, tail, leeway = read("truncate", "length killwords end leeway", args, named)
   if leeway == None then leeway = nil end
   length, tail, leeway = int("truncate", length, 255), str("truncate", tail, "..."), int("truncate", leeway, 5)
+  if type(value) ~= "string" and not values.is_undefined(value) then
+    fail("truncate of a %s is not supported", kind(value))
+  end
   local s, width = plain(value), text.length(tail)
   if length < width then fail("expected length >= %d, got %d", width, length) end
   if leeway < 0 then fail("expected leeway >= 0, got %d", leeway) end
@@ -83,6 +92,7 @@ function filters.truncate(value, args, named)
   return text.split(s, " ", 1, true)[1] .. tail
 end
 
+--- The filter `wordcount`.
 function filters.wordcount(value, args, named)
   read("wordcount", "", args, named)
   local count = 0
@@ -91,20 +101,24 @@ function filters.wordcount(value, args, named)
   return count
 end
 
+--- The filter `escape`.
 function filters.escape(value, args, named)
   read("escape", "", args, named)
   if kind(value) == "Markup" then return value end
   return values.markup(operators.escaped(plain(value)))
 end
 filters.e = filters.escape
+--- The filter `forceescape`.
 function filters.forceescape(value, args, named)
   return filters.escape(kind(value) == "Markup" and value.text or value, args, named)
 end
+--- The filter `safe`.
 function filters.safe(value, args, named)
   read("safe", "", args, named)
   return kind(value) == "Markup" and value or values.markup(plain(value))
 end
 
+--- The filter `urlencode`.
 function filters.urlencode(value, args, named)
   read("urlencode", "", args, named)
   if type(value) ~= "string" and values.number(value) == nil then
@@ -113,6 +127,7 @@ function filters.urlencode(value, args, named)
   return (plain(value):gsub("[^%w_.~/-]", function(c) return ("%%%02X"):format(c:byte()) end))
 end
 
+--- The filter `format`.
 function filters.format(value, args, named)
   if named and #named > 0 then
     if args.n > 0 then fail "can't handle positional and keyword arguments at the same time" end
@@ -123,6 +138,7 @@ function filters.format(value, args, named)
   return format.percent(plain(value), values.tuple(args, args.n))
 end
 
+--- The filter `tojson`.
 function filters.tojson(value, args, named)
   local ascii, indent, separators, sort = read("tojson", "ensure_ascii indent separators sort_keys", args, named)
   if indent == None or indent == nil then indent = nil
@@ -138,6 +154,7 @@ function filters.tojson(value, args, named)
     sort = values.truth(sort or false) })
 end
 
+--- The filter `abs`.
 function filters.abs(value, args, named)
   read("abs", "", args, named)
   local n = number(value)
@@ -173,7 +190,9 @@ local function parsed_float(s)
   local sign, word = s:match "^([+-]?)(%a+)$"
   if word == "inf" or word == "infinity" then return sign == "-" and -math.huge or math.huge end
   if word == "nan" then return 0 / 0 end
-  if s:find "[xp]" or s:find "__" or s:find "_$" or s:find "^[+-]?_" or s:find "_[.e]" or s:find "[.e]_" then return nil end
+  for _, wrong in ipairs { "[xp]", "__", "_$", "^[+-]?_", "_[.e]", "[.e]_" } do
+    if s:find(wrong) then return nil end
+  end
   local n = tonumber((s:gsub("_", "")))
   return n and n + 0.0
 end
@@ -207,6 +226,7 @@ filters["float"] = function(value, args, named)
   return type(value) == "string" and parsed_float(value) or default
 end
 
+--- The filter `round`.
 function filters.round(value, args, named)
   local precision, method = read("round", "precision method", args, named)
   precision, method = int("round", precision, 0), str("round", method, "common")
@@ -228,6 +248,7 @@ function filters.round(value, args, named)
   return math[method](n * scale) / scale
 end
 
+--- The filter `default`.
 function filters.default(value, args, named)
   local default, boolean = read("default", "default_value boolean", args, named)
   if default == nil then default = "" end
@@ -236,6 +257,7 @@ function filters.default(value, args, named)
 end
 filters.d = filters.default
 
+--- The filter `attr`.
 function filters.attr(value, args, named)
   return attributes.own(value, str("attr", read("attr", "name!", args, named)))
 end

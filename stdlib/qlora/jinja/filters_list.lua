@@ -3,9 +3,9 @@ local arguments = require "qlora.jinja.arguments"
 local attributes = require "qlora.jinja.attributes"
 local case = require "qlora.jinja.case"
 local filters = require "qlora.jinja.filters"
+local getter = require "qlora.jinja.getter"
 local operators = require "qlora.jinja.operators"
 local repr = require "qlora.jinja.repr"
-local tests = require "qlora.jinja.tests"
 local text = require "qlora.jinja.text"
 local values = require "qlora.jinja.values"
 
@@ -14,22 +14,6 @@ local read, int, str = arguments.read, arguments.int, arguments.text
 
 local function given(value) if value == None then return nil end return value end
 local function flag(value) return value ~= nil and values.truth(value) end
-
---- A function that reads "a.b.0" of a value; `default` stands in for what is undefined. nil gives the value itself.
-local function getter(path, default)
-  if path == nil then return function(value) return value end end
-  local keys = {}
-  if type(path) == "string" then
-    for key in (path .. "."):gmatch "([^.]*)%." do keys[#keys + 1] = key:find "^%d+$" and math.tointeger(tonumber(key)) or key end
-  else keys[1] = path end
-  return function(value)
-    for _, key in ipairs(keys) do
-      value = attributes.item(value, key)
-      if default ~= nil and values.is_undefined(value) then return default end
-    end
-    return value
-  end
-end
 
 local function fold(value) return type(value) == "string" and case.lower(value) or value end
 
@@ -78,12 +62,14 @@ local function keys_of(items, attribute, sensitive)
   return keys
 end
 
+--- The filter `sort`.
 function filters.sort(value, args, named)
   local reverse, sensitive, attribute = read("sort", "reverse case_sensitive attribute", args, named)
   local items = operators.items(value)
   return values.list(sorted(items, keys_of(items, attribute, flag(sensitive)), flag(reverse)), items.n)
 end
 
+--- The filter `dictsort`.
 function filters.dictsort(value, args, named)
   local sensitive, by, reverse = read("dictsort", "case_sensitive by reverse", args, named)
   by = str("dictsort", by, "key")
@@ -100,6 +86,7 @@ function filters.dictsort(value, args, named)
   return values.list(sorted(items, keys, flag(reverse)), items.n)
 end
 
+--- The filter `groupby`.
 function filters.groupby(value, args, named)
   local attribute, default, sensitive = read("groupby", "attribute! default case_sensitive", args, named)
   local items, get, keys = operators.items(value), getter(attribute, given(default)), {}
@@ -125,6 +112,7 @@ function filters.groupby(value, args, named)
   return values.list(groups)
 end
 
+--- The filter `unique`.
 function filters.unique(value, args, named)
   local sensitive, attribute = read("unique", "case_sensitive attribute", args, named)
   local items, get, seen, result = operators.items(value), getter(given(attribute)), values.dict(), {}
@@ -149,12 +137,15 @@ for name, wanted in pairs { min = -1, max = 1 } do
     for i = 1, items.n do
       local key = get(items[i])
       if not flag(sensitive) then key = fold(key) end
-      if i == 1 or operators.order(wanted == 1 and ">" or "<", key, best_key) == wanted then best, best_key = items[i], key end
+      if i == 1 or operators.order(wanted == 1 and ">" or "<", key, best_key) == wanted then
+        best, best_key = items[i], key
+      end
     end
     return best
   end
 end
 
+--- The filter `sum`.
 function filters.sum(value, args, named)
   local attribute, start = read("sum", "attribute start", args, named)
   local items, get, total = operators.items(value), getter(given(attribute)), start == nil and 0 or start
@@ -163,6 +154,7 @@ function filters.sum(value, args, named)
   return total
 end
 
+--- The filter `join`.
 function filters.join(value, args, named)
   local separator, attribute = read("join", "d attribute", args, named)
   local items, get, parts = operators.items(value), getter(given(attribute)), {}
@@ -174,6 +166,7 @@ function filters.join(value, args, named)
   return values.sized(table.concat(parts, separator))
 end
 
+--- The filter `length`.
 function filters.length(value, args, named)
   read("length", "", args, named)
   local of = kind(value)
@@ -185,12 +178,14 @@ function filters.length(value, args, named)
 end
 filters.count = filters.length
 
+--- The filter `first`.
 function filters.first(value, args, named)
   read("first", "", args, named)
   local items = operators.items(value)
   if items.n == 0 then return values.undefined "No first item, sequence was empty." end
   return items[1]
 end
+--- The filter `last`.
 function filters.last(value, args, named)
   read("last", "", args, named)
   if kind(value) == "generator" then fail "'generator' object is not reversible" end
@@ -199,12 +194,14 @@ function filters.last(value, args, named)
   return items[items.n]
 end
 
+--- The filter `list`.
 function filters.list(value, args, named)
   read("list", "", args, named)
   local items = operators.items(value)
   return values.list(table.move(items, 1, items.n, 1, {}), items.n)
 end
 
+--- The filter `items`.
 function filters.items(value, args, named)
   read("items", "", args, named)
   if values.is_undefined(value) then return values.generator {} end
@@ -213,106 +210,13 @@ function filters.items(value, args, named)
   return values.generator(table.move(items, 1, items.n, 1, {}), items.n)
 end
 
+--- The filter `reverse`.
 function filters.reverse(value, args, named)
   read("reverse", "", args, named)
   local items, result = operators.items(value), {}
   for i = items.n, 1, -1 do result[#result + 1] = items[i] end
   if type(value) == "string" then return table.concat(result) end
   return values.generator(result, items.n)
-end
-
-function filters.batch(value, args, named)
-  local size, fill = read("batch", "linecount! fill_with", args, named)
-  local items, result = operators.items(value), {}
-  size = int("batch", size)
-  if size < 1 then fail "batch: a size below 1 is not supported" end
-  for from = 1, items.n, size do
-    local to = math.min(from + size - 1, items.n)
-    local row, count = table.move(items, from, to, 1, {}), to - from + 1
-    if given(fill) ~= nil then while count < size do count = count + 1 row[count] = fill values.tick() end end
-    result[#result + 1] = values.list(row, count)
-  end
-  return values.generator(result)
-end
-
-function filters.slice(value, args, named)
-  local count, fill = read("slice", "slices! fill_with", args, named)
-  local items, result = operators.items(value), {}
-  count = int("slice", count)
-  if count < 1 or count > values.limits.items then fail "slice: such a number is not supported" end
-  local each, more, from = items.n // count, items.n % count, 1
-  for i = 1, count do
-    local size = each + (i <= more and 1 or 0)
-    local row = table.move(items, from, from + size - 1, 1, {})
-    if given(fill) ~= nil and i > more and more > 0 then size = size + 1 row[size] = fill
-    elseif given(fill) ~= nil and i > more and more == 0 then size = size + 1 row[size] = fill end
-    from = from + each + (i <= more and 1 or 0)
-    result[i] = values.list(row, size)
-  end
-  return values.generator(result)
-end
-
---- The arguments from `first` on.
-local function rest(args, first)
-  return table.move(args, first, args.n, 1, { n = math.max(0, args.n - first + 1) })
-end
-
--- Jinja2 goes through nothing where the value is false, None included.
-local function items_of(value) return values.truth(value) and operators.items(value) or { n = 0 } end
-
-function filters.map(value, args, named)
-  local items, result, apply = items_of(value), {}, nil
-  if args.n == 0 and named and named.attribute ~= nil then
-    local attribute, default = named.attribute, named.default
-    for _, name in ipairs(named) do
-      if name ~= "attribute" and name ~= "default" then fail("Unexpected keyword argument '%s'", name) end
-    end
-    apply = getter(attribute, default)
-  else
-    if args.n == 0 then fail "map requires a filter argument" end
-    local filter = filters[str("map", args[1])]
-    if not filter then fail("No filter named '%s'.", args[1]) end
-    apply = function(item)
-      local copy
-      if named then copy = {} for key, given_value in pairs(named) do copy[key] = given_value end end
-      return filter(item, rest(args, 2), copy)
-    end
-  end
-  for i = 1, items.n do
-    values.tick()
-    result[i] = apply(items[i])
-  end
-  return values.generator(result, items.n)
-end
-
-for name, wanted in pairs { select = true, reject = false, selectattr = true, rejectattr = false } do
-  local by_attribute = name:find "attr$" ~= nil
-  filters[name] = function(value, args, named)
-    local get, first = getter(nil), 1
-    if by_attribute then
-      if args.n == 0 then fail "Missing parameter for attribute name" end
-      get, first = getter(args[1]), 2
-    end
-    local test, more = nil, rest(args, first + 1)
-    if args[first] ~= nil then
-      test = tests[str(name, args[first])]
-      if not test then fail("No test named '%s'.", args[first]) end
-    end
-    local items, result, count = items_of(value), {}, 0
-    for i = 1, items.n do
-      values.tick()
-      local item = get(items[i])
-      local copy
-      if named then copy = {} for key, given_value in pairs(named) do copy[key] = given_value end end
-      local holds
-      if test then holds = values.truth(test(item, rest(more, 1), copy)) else holds = values.truth(item) end
-      if holds == wanted then
-        count = count + 1
-        result[count] = items[i]
-      end
-    end
-    return values.generator(result, count)
-  end
 end
 
 return filters

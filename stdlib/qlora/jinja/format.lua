@@ -131,7 +131,9 @@ function format.percent(template, argument)
     at = after
   end
   parts[#parts + 1] = template:sub(at)
-  if arguments.at < arguments.n and not by_name and not (kind(argument) == "dict" or kind(argument) == "list") then
+  local of = kind(argument) -- Python lets what can be indexed stand unused
+  if arguments.at < arguments.n and not by_name and not ({ dict = true, list = true, Undefined = true, range = true })[of]
+  then
     fail "not all arguments converted during string formatting"
   end
   return values.sized(table.concat(parts))
@@ -157,7 +159,9 @@ function format.spec(value, spec)
       values.defined(value)
       fail("unsupported format string passed to %s.__format__", kind(value))
     end
-    if conversion ~= "" and conversion ~= "s" then fail("unknown format code '%s' for object of type 'str'", conversion) end
+    if conversion ~= "" and conversion ~= "s" then
+      fail("unknown format code '%s' for object of type 'str'", conversion)
+    end
     if align == "=" and zero == "0" and fill == "0" then align = "<" end
     if align == "=" then fail "'=' alignment not allowed in string format specifier" end
     if sign ~= "" or alternate ~= "" or group ~= "" then fail("invalid format specifier '%s'", spec) end
@@ -174,7 +178,8 @@ function format.spec(value, spec)
       fail "a precision without a type is not supported"
     end
     body = repr.float(math.abs(n))
-  elseif conversion:find "^[eEfFgG]$" then body = magnitude(n, conversion == "F" and "f" or conversion, places, alternate == "#")
+  elseif conversion:find "^[eEfFgG]$" then
+    body = magnitude(n, conversion == "F" and "f" or conversion, places, alternate == "#")
   else fail("unknown format code '%s' for object of type '%s'", conversion, kind(value)) end
   if group ~= "" then
     if prefix ~= "" or conversion:find "[xXob]" then fail "grouping of such numbers is not supported" end

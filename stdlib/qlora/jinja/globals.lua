@@ -7,6 +7,7 @@ local values = require "qlora.jinja.values"
 local globals = {}
 local fail, read, int = values.fail, arguments.read, arguments.int
 
+--- range(stop) and range(start, stop, step)
 function globals.range(args, named)
   for i = 1, args.n do args[i] = int("range", args[i]) end
   if named and #named > 0 then fail "range() takes no keyword arguments" end
@@ -26,6 +27,7 @@ function globals.range(args, named)
   return view
 end
 
+--- dict(mapping, **named)
 function globals.dict(args, named)
   local dict = values.dict()
   local source = args[1]
@@ -45,6 +47,7 @@ function globals.dict(args, named)
   return dict
 end
 
+--- namespace(**named)
 function globals.namespace(args, named)
   local dict, fields = globals.dict(args, named), {}
   for _, key in ipairs(dict.keys) do
@@ -56,6 +59,7 @@ function globals.namespace(args, named)
   return values.namespace(fields)
 end
 
+--- Ends the rendering with the template's own message.
 function globals.raise_exception(args, named)
   local message = read("raise_exception", "message!", args, named)
   error({ jinja = repr.str(message), line = values.state.line, raised = true }, 0)
@@ -77,6 +81,7 @@ function globals.strftime_now(args, named)
   end))
 end
 
+--- cycler(*items): next() goes around.
 function globals.cycler(args)
   if args.n == 0 then fail "at least one item has to be provided" end
   local at = 1
@@ -96,6 +101,7 @@ function globals.cycler(args)
   return object
 end
 
+--- joiner(separator): nothing the first time it is called.
 function globals.joiner(args, named)
   local separator, used = read("joiner", "sep", args, named), false
   return values.object("Joiner", function() end, function()
@@ -105,6 +111,7 @@ function globals.joiner(args, named)
   end)
 end
 
+--- Not supported.
 function globals.lipsum() fail "the function 'lipsum' is not supported" end
 
 return globals

@@ -37,9 +37,9 @@ function jinja.compile(source, name)
   return found
 end
 
---- The text that a source writes. `variables` are values of a template or Lua values by name. `o`: name (for errors), now
---- (the time of strftime_now). Returns the text; the { first, last } byte of each generation block, nil when one of them
---- is inside a macro or a captured text, whose place is not known; and a set of the variables that were read.
+--- The text that a source writes. `variables` are values of a template or Lua values by name. `o`: name (for errors),
+--- now (the time of strftime_now). Returns the text; the { first, last } byte of each generation block, nil when one of
+--- them is inside a macro or a captured text, whose place is not known; and a set of the variables that were read.
 function jinja.render(source, variables, o)
   o = o or {}
   local name = o.name or "template"

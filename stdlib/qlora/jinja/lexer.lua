@@ -120,8 +120,9 @@ local function tag(source, at, line, close, put)
         for _, operator in ipairs(operators) do
           if source:sub(at, at + #operator - 1) == operator then found = operator break end
         end
-        if not found then lexer.fail(line, "unexpected character %q", source:match("^[\0-\127\192-\255][\128-\191]*", at)
-          or c) end
+        if not found then
+          lexer.fail(line, "unexpected character '%s'", source:match("^[\0-\127\192-\255][\128-\191]*", at) or c)
+        end
         if opens[found] then stack[#stack + 1] = opens[found]
         elseif closes[found] then
           local expected = table.remove(stack)

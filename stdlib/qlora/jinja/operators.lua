@@ -119,6 +119,7 @@ operators["**"] = function(a, b)
   return (x + 0.0) ^ y
 end
 
+--- -value
 function operators.minus(a)
   if not number(a) then
     values.defined(a)
@@ -127,6 +128,7 @@ function operators.minus(a)
   if number(a) == math.mininteger then fail "a whole number grows beyond 64 bits" end
   return -number(a)
 end
+--- +value
 function operators.plus(a)
   if not number(a) then
     values.defined(a)

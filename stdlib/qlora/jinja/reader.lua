@@ -40,7 +40,7 @@ local make = { null = values.None, list = values.list, dict = values.dict, put =
 
 --- A JSON text: keys keep their order, null is None, {} is no list.
 function reader.json(text)
-  return json.decode_as(text, make)
+  return json.decode(text, make)
 end
 
 return reader

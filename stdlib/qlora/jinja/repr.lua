@@ -47,6 +47,7 @@ end
 
 local named = { ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t", ["\\"] = "\\\\" }
 
+--- A text in quotes, as Python writes it.
 function repr.quoted(s)
   local quote = s:find("'", 1, true) and not s:find('"', 1, true) and '"' or "'"
   s = s:gsub("[%c\\" .. quote .. "]", function(c)

@@ -1,5 +1,5 @@
 --- Parses a template into statements: lists of nodes { kind, line =, … }.
-local expressions = require "qlora.jinja.expressions"
+local expressions = require "qlora.jinja.postfix"
 local lexer = require "qlora.jinja.lexer"
 
 local Parser, node = expressions.Parser, expressions.node
@@ -36,6 +36,7 @@ function Parser:body(stops)
   return list
 end
 
+--- The end of a tag.
 function Parser:close() self:expect("end", "%}") end
 
 --- A name, a tuple of names, or name.attribute of a namespace.
@@ -105,6 +106,7 @@ blocks["if"] = function(self, line)
   end
 end
 
+--- The tag `set`.
 function blocks.set(self, line)
   local target = self:target({}, true)
   if self:skip_op "=" then
@@ -145,6 +147,7 @@ local function macro_body(self, line, name, stop, names, defaults)
   return node("macro", line, { name = name, names = names, defaults = defaults, body = body, read = read })
 end
 
+--- The tag `macro`.
 function blocks.macro(self, line)
   local name = self:expect("name").value
   local names, defaults = signature(self)
@@ -152,6 +155,7 @@ function blocks.macro(self, line)
   return macro_body(self, line, name, "endmacro", names, defaults)
 end
 
+--- The tag `call`.
 function blocks.call(self, line)
   local names, defaults = {}, {}
   if self:op "(" then names, defaults = signature(self) end
@@ -162,6 +166,7 @@ function blocks.call(self, line)
   return node("call block", line, { call = call, caller = caller })
 end
 
+--- The tag `filter`.
 function blocks.filter(self, line)
   local filter = self:filter(nil, true)
   self:close()
@@ -184,6 +189,7 @@ blocks["with"] = function(self, line)
   return node("with", line, { targets = names, list = list, body = body })
 end
 
+--- The tag `print`.
 function blocks.print(self, line)
   local value = self:tuple {}
   self:close()
@@ -198,6 +204,7 @@ for _, name in ipairs { "break", "continue" } do
   end
 end
 
+--- The tag `generation`.
 function blocks.generation(self, line)
   self:close()
   local loops = self.loops
@@ -209,7 +216,9 @@ function blocks.generation(self, line)
 end
 
 for _, name in ipairs { "include", "import", "from", "extends", "block", "autoescape", "trans", "do" } do
-  blocks[name] = function(_, line) lexer.fail(line, "the tag '%s' is not supported: a chat template stands alone", name) end
+  blocks[name] = function(_, line)
+    lexer.fail(line, "the tag '%s' is not supported: a chat template stands alone", name)
+  end
 end
 
 --- The statements of a template.

@@ -33,15 +33,18 @@ end
 splitting("split", false)
 splitting("rsplit", true)
 
+--- str.splitlines
 function methods.splitlines(s, args, named)
   return list(text.lines(s, values.truth(read("splitlines", "keepends", args, named) or false)))
 end
 
+--- str.partition
 function methods.partition(s, args, named)
   local separator = str("partition", read("partition", "sep!", args, named))
   local parts = text.split(s, separator, 1)
   return values.tuple { parts[1], parts[2] and separator or "", parts[2] or "" }
 end
+--- str.rpartition
 function methods.rpartition(s, args, named)
   local separator = str("rpartition", read("rpartition", "sep!", args, named))
   local parts = text.split(s, separator, 1, true)
@@ -98,6 +101,7 @@ finding("rfind", true, false)
 finding("index", false, true)
 finding("rindex", true, true)
 
+--- str.count
 function methods.count(s, args, named)
   local wanted, from, to = read("count", "sub! start end", args, named)
   local part, _, empty = window(s, from, to)
@@ -107,6 +111,7 @@ function methods.count(s, args, named)
   return #text.split(part, wanted) - 1
 end
 
+--- str.replace
 function methods.replace(s, args, named)
   local old, new, count = read("replace", "old! new! count", args, named)
   old, new, count = str("replace", old), str("replace", new), int("replace", count, -1)
@@ -141,6 +146,7 @@ for name, change in pairs { upper = case.upper, lower = case.lower, capitalize =
   end
 end
 
+--- str.join
 function methods.join(s, args, named)
   local items, parts = operators.items(read("join", "iterable!", args, named)), {}
   for i = 1, items.n do
@@ -152,6 +158,7 @@ function methods.join(s, args, named)
   return values.sized(table.concat(parts, s))
 end
 
+--- str.format
 function methods.format(s, args, named)
   return format.braces(s, args, named, function(value, key, as_item)
     local attributes = require "qlora.jinja.attributes"
@@ -174,21 +181,25 @@ for name, align in pairs { ljust = "<", rjust = ">", center = "^" } do
   end
 end
 
+--- str.zfill
 function methods.zfill(s, args, named)
   local width = int("zfill", read("zfill", "width!", args, named))
   local sign = s:match "^[+-]" or ""
   return sign .. format.padded(s:sub(#sign + 1), width - #sign, ">", "0")
 end
 
+--- str.removeprefix
 function methods.removeprefix(s, args, named)
   local prefix = str("removeprefix", read("removeprefix", "prefix!", args, named))
   return s:sub(1, #prefix) == prefix and s:sub(#prefix + 1) or s
 end
+--- str.removesuffix
 function methods.removesuffix(s, args, named)
   local suffix = str("removesuffix", read("removesuffix", "suffix!", args, named))
   return suffix ~= "" and s:sub(-#suffix) == suffix and s:sub(1, -#suffix - 1) or s
 end
 
+--- str.expandtabs
 function methods.expandtabs() fail "the method 'expandtabs' of str is not supported" end
 
 --- Whether all characters are of a class; `case_of` for isupper and islower.
@@ -206,19 +217,25 @@ class("isnumeric", "%d")
 class("isalpha", "%a")
 class("isalnum", "%w")
 class("isascii", "\0-\127", true)
+--- str.isascii
 function methods.isascii(s) return text.is_ascii(s) end
+--- str.isspace
 function methods.isspace(s)
   return s ~= "" and text.strip(s, nil, true, false) == ""
 end
+--- str.isupper
 function methods.isupper(s)
   return case.upper(s) == s and case.lower(s) ~= s
 end
+--- str.islower
 function methods.islower(s)
   return case.lower(s) == s and case.upper(s) ~= s
 end
+--- str.istitle
 function methods.istitle(s)
   return case.title(s) == s and case.lower(s) ~= case.upper(s)
 end
+--- str.isidentifier
 function methods.isidentifier(s)
   if not text.is_ascii(s) then fail "isidentifier of a text beyond ASCII is not supported" end
   return s:find "^[%a_][%w_]*$" ~= nil

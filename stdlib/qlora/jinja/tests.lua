@@ -47,9 +47,11 @@ for symbol, names in pairs { ["=="] = "eq equalto", ["!="] = "ne", ["<"] = "lt l
   end
 end
 
+--- The test `divisibleby`.
 function tests.divisibleby(value, args, named)
   return values.equal(operators["%"](value, read("divisibleby", "num!", args, named)), 0)
 end
+--- The test `sameas`.
 function tests.sameas(value, args, named)
   local other = read("sameas", "other!", args, named)
   if type(value) == "string" and value == other or kind(value) == "float" and value == other then
@@ -58,13 +60,15 @@ function tests.sameas(value, args, named)
   return rawequal(value, other) and math.type(value) == math.type(other)
 end
 
+--- The test `test`.
 function tests.test(value, args, named)
   read("test", "", args, named)
   return type(value) == "string" and tests[value] ~= nil
 end
+--- The test `filter`.
 function tests.filter(value, args, named)
   read("filter", "", args, named)
-  return type(value) == "string" and require "qlora.jinja.filters_list"[value] ~= nil
+  return type(value) == "string" and require "qlora.jinja.filters_select"[value] ~= nil
 end
 
 return tests

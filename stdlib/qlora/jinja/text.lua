@@ -11,8 +11,10 @@ end
 for code = 8192, 8202 do blanks[code] = true end
 text.blanks = blanks
 
+--- Whether all characters are ASCII.
 function text.is_ascii(s) return not s:find "[\128-\255]" end
 
+--- The number of characters.
 function text.length(s)
   if text.is_ascii(s) then return #s end
   return utf8.len(s, 1, -1, true) or fail "a text is no UTF-8"

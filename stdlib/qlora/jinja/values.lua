@@ -47,17 +47,22 @@ function values.kind(value)
 end
 local kind = values.kind
 
+--- A list of `count` items.
 function values.list(items, count)
   items.n = count or #items
   if items.n > values.limits.items * 10 then fail "a list grows above a million items" end
   return setmetatable(items, List)
 end
+--- A tuple of `count` items.
 function values.tuple(items, count)
   items.n = count or #items
   return setmetatable(items, Tuple)
 end
+--- An empty dict.
 function values.dict() return setmetatable({ keys = {}, map = {}, n = 0 }, Dict) end
+--- A namespace with its fields.
 function values.namespace(fields) return setmetatable(fields, Namespace) end
+--- A text marked safe.
 function values.markup(text) return setmetatable({ text = text }, Markup) end
 --- A value with attributes alone, such as `loop`; `get(name)` gives one or nil, `call` what calling it does.
 function values.object(name, get, call) return setmetatable({ name = name, get = get, call = call }, Object) end
@@ -71,16 +76,20 @@ function values.generator(items, count)
   items.n = count or #items
   return setmetatable({ items = items }, Generator)
 end
+--- Whether a value is a view.
 function values.is_view(value) return type(value) == "table" and getmetatable(value) == View end
 
 --- What is not there. `hint` says why, in the error that using it gives.
-function values.undefined(hint, unsafe) return setmetatable({ hint = hint, unsafe = unsafe }, Undefined) end
+function values.undefined(hint) return setmetatable({ hint = hint }, Undefined) end
 
+--- Whether a value is a list or a tuple.
 function values.is_sequence(value) -- a list or a tuple
   local class = type(value) == "table" and getmetatable(value)
   return class == List or class == Tuple
 end
+--- Whether a value is a dict.
 function values.is_dict(value) return type(value) == "table" and getmetatable(value) == Dict end
+--- Whether a value is undefined.
 function values.is_undefined(value) return type(value) == "table" and getmetatable(value) == Undefined end
 
 --- Ends the rendering when a value is undefined.
@@ -106,10 +115,12 @@ function values.get(dict, key)
   if dict.seen and type(key) == "string" then dict.seen[key] = true end
   return dict.map[normal(key)]
 end
+--- Whether a dict has a key.
 function values.has(dict, key)
   if type(key) == "table" and values.is_undefined(key) then return false end
   return dict.map[normal(key)] ~= nil
 end
+--- Sets a key of a dict.
 function values.put(dict, key, value)
   local at = normal(key)
   if dict.map[at] == nil then
