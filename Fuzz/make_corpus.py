@@ -282,9 +282,14 @@ def records():
         write(f"samples/{name}.jsonl", lines(rows))
 
 
+def chat_templates():
+    for path in sorted((corpus.parent.parent / "Tests/Fixtures/templates").glob("*.jinja")):
+        write(f"jinja/{path.name}", path.read_text(encoding="utf-8"))
+
+
 if __name__ == "__main__":
     shutil.rmtree(corpus, ignore_errors=True)
-    for make in [weights, models, configurations, tokenizers, patterns, adapters, records]:
+    for make in [weights, models, configurations, tokenizers, patterns, adapters, records, chat_templates]:
         make()
     size = sum(path.stat().st_size for path in corpus.rglob("*") if path.is_file())
     print(f"{size} bytes in {corpus}")

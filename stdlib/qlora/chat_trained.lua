@@ -114,11 +114,22 @@ local function ending(c, i)
   return #c.text - #rest + #shared
 end
 
+--- The byte where the content of another's message begins: its opening is nobody's answer.
+local function content_begins(c, i)
+  local head = around(c, i, #c.list, c.prompt)
+  if not head or not starts(c.text, head) then refuse(i, "its content is not written once") end
+  return #head + 1
+end
+
 --- The bytes of one turn.
 local function turn(c, i)
-  local opened, through = c.render(i - 1, true), c.render(i, false)
+  local through, is_answer = c.render(i, false), c.list[i].role == "assistant"
+  local opened = is_answer and c.render(i - 1, true)
   local first, last
-  if starts(c.text, through) and starts(through, opened) then first, last = #opened + 1, #through:match "^(.-)%s*$"
+  if not is_answer then
+    first = content_begins(c, i)
+    last = starts(c.text, through) and #through:match "^(.-)%s*$" or ending(c, i)
+  elseif starts(c.text, through) and starts(through, opened) then first, last = #opened + 1, #through:match "^(.-)%s*$"
   else first, last = beginning(c, i, opened), ending(c, i) end
   return { first, checked_end(c, first, last, content_of(c.list[i].value), i) }
 end

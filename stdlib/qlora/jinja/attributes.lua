@@ -166,7 +166,7 @@ function attributes.slice(value, from, to, step)
     source = text.characters(value)
     length = #source
   elseif of == "list" or of == "tuple" then length = value.n
-  elseif of == "range" then fail "slices of a range are not supported"
+  elseif of == "range" or of == "Markup" then fail("slices of a %s are not supported", of)
   else fail("'%s' object is not subscriptable", of) end
   local function index(given)
     if given == nil or given == None then return nil end

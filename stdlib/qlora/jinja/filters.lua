@@ -68,7 +68,11 @@ end
 function filters.indent(value, args, named)
   local width, first, blank = read("indent", "width first blank", args, named)
   local pad = type(width) == "string" and width or (" "):rep(math.min(int("indent", width, 4), 10000))
-  local lines = text.lines(plain(value) .. "\n")
+  if type(value) ~= "string" then
+    values.defined(value)
+    fail("indent of a %s is not supported", kind(value))
+  end
+  local lines = text.lines(value .. "\n")
   for i = 2, #lines do
     if lines[i] ~= "" or values.truth(blank or false) then lines[i] = pad .. lines[i] end
   end
@@ -86,7 +90,7 @@ function filters.truncate(value, args, named)
   local s, width = plain(value), text.length(tail)
   if length < width then fail("expected length >= %d, got %d", width, length) end
   if leeway < 0 then fail("expected leeway >= 0, got %d", leeway) end
-  if text.length(s) <= length + leeway then return s end
+  if text.length(s) <= length + leeway then return value end
   s = text.sub(s, 1, length - width)
   if values.truth(kill or false) then return s .. tail end
   return text.split(s, " ", 1, true)[1] .. tail

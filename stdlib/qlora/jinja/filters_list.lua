@@ -57,7 +57,7 @@ local function keys_of(items, attribute, sensitive)
       local key = getter(paths[k])(items[i])
       parts[k] = sensitive and key or fold(key)
     end
-    keys[i] = #parts == 1 and parts[1] or values.list(parts)
+    keys[i] = values.list(parts)
   end
   return keys
 end
@@ -93,13 +93,13 @@ function filters.groupby(value, args, named)
   local fields = { grouper = 1, list = 2 }
   for i = 1, items.n do
     local key = get(items[i])
-    keys[i] = values.tuple { flag(sensitive) and key or fold(key), i }
+    keys[i] = flag(sensitive) and key or fold(key)
   end
   local order, groups = { n = items.n }, {}
   for i = 1, items.n do order[i] = i end
   local last
   for _, i in ipairs(sorted(order, keys)) do
-    local key = keys[i][1]
+    local key = keys[i]
     if #groups == 0 or not values.equal(last, key) then
       groups[#groups + 1] = values.tuple { get(items[i]), values.list {} }
       groups[#groups].fields = fields

@@ -132,8 +132,8 @@ function format.percent(template, argument)
   end
   parts[#parts + 1] = template:sub(at)
   local of = kind(argument) -- Python lets what can be indexed stand unused
-  if arguments.at < arguments.n and not by_name and not ({ dict = true, list = true, Undefined = true, range = true })[of]
-  then
+  local may = of == "dict" or of == "list" or of == "Undefined" or of == "range"
+  if arguments.at < arguments.n and not by_name and not may then
     fail "not all arguments converted during string formatting"
   end
   return values.sized(table.concat(parts))
@@ -153,10 +153,10 @@ function format.spec(value, spec)
   local places = precision ~= "" and math.tointeger(tonumber(precision:sub(2))) or nil
   if zero == "0" and not align then fill, align = fill or "0", "=" end
   local n = number(value)
-  if type(value) == "boolean" and conversion == "" then n, value = nil, repr.str(value) end
   if type(value) == "string" or not n then
     if type(value) ~= "string" then
       values.defined(value)
+      if kind(value) == "Markup" then fail "such use of a text marked safe is not supported" end
       fail("unsupported format string passed to %s.__format__", kind(value))
     end
     if conversion ~= "" and conversion ~= "s" then

@@ -95,7 +95,14 @@ end
 operators["//"] = function(a, b)
   local x, y = numbers("//", a, b)
   if y == 0 then fail "division by zero" end
-  return x // y
+  if math.type(x) == "integer" and math.type(y) == "integer" then
+    if y == -1 then return whole(x // y, -(x + 0.0)) end
+    return x // y
+  end
+  x, y = x + 0.0, y + 0.0 -- by the remainder, as Python: 1 // 0.1 is 9.0
+  local quotient = (x - x % y) / y
+  local below = math.floor(quotient) + 0.0
+  return quotient - below > 0.5 and below + 1 or below
 end
 
 operators["%"] = function(a, b)
@@ -173,6 +180,7 @@ operators["in"] = function(a, b)
   if of == "str" then
     if type(a) ~= "string" then
       values.defined(a)
+      if kind(a) == "Markup" then fail "such use of a text marked safe is not supported" end
       fail("'in <string>' requires string as left operand, not %s", kind(a))
     end
     return b:find(a, 1, true) ~= nil
@@ -216,6 +224,7 @@ function operators.items(value)
     value.items = { n = 0 }
     return list
   end
+  if of == "Markup" then fail "such use of a text marked safe is not supported" end
   fail("'%s' object is not iterable", of)
 end
 

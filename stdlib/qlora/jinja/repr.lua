@@ -89,6 +89,7 @@ function repr.repr(value)
     return values.sized("{" .. table.concat(parts, ", ") .. "}")
   end
   if of == "Undefined" then return "Undefined" end
+  if of == "Markup" then return "Markup(" .. repr.quoted(value.text) .. ")" end
   if of == "range" then return value.shown end
   if values.is_view(value) then return joined(value, of .. "([", "])") end
   return repr.str(value)

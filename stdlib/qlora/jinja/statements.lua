@@ -8,7 +8,7 @@ local blocks = {}
 --- Statements up to one of the tags in `stops`, whose name it returns; nil: to the end of the template.
 function Parser:body(stops)
   self:deeper()
-  local list, opened = {}, self:now().line
+  local list, opened = {}, (self.tokens[self.at - 1] or self:now()).line
   while true do
     local token = self:next()
     if token.kind == "finish" then
