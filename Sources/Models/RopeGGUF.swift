@@ -57,7 +57,7 @@ extension Rope {
       scaling = factor == 1 || type == "none" ? .none : .linear(factor: factor)
     }
     guard gguf.contains("rope_freqs.weight") else { return }
-    let divisors = try divided(by: try factors("rope_freqs.weight", gguf, headDimension), maxPositions: maxPositions)
+    let divisors = divided(by: try factors("rope_freqs.weight", gguf, headDimension), maxPositions: maxPositions)
     guard scaling == .none || divisors == .none else {
       throw .unsupportedModel(
         path: gguf.path, field: "rope_freqs.weight", value: "beside \(type) scaling", supported: ["one of both"])

@@ -373,7 +373,7 @@ end
 local optimizer_options = "lr:positive! weight_decay:number paged:boolean budget:string|integer spill:string"
 
 function native.declarations()
-  local load = declared("load_model", "quant:string|boolean block:count double_quant:boolean compute:string "
+  local load = declared("load_model", "quant:string|boolean block:count double_quant:boolean|string compute:string "
     .. "device:string stream:boolean adapter:string header_only:boolean")
   load.parameters[1].fields[1].choices = { "nf4", "fp4", "int4", "false" }
   local lora = declared("attach_lora", "rank:count! alpha:positive! dropout:number lr:positive rslora:boolean init:string",
