@@ -32,6 +32,18 @@ extension Engine {
           state, object in
           .table(state.list(((object as? LanguageModel)?.notices ?? []).map { .string($0) }))
         },
+        NativeProperty(
+          "turn_end", "integer|nil",
+          "id of the token with which its chat template ends an answer; generation stops there, as at those of its files",
+          set: { _, object, value in
+            guard let id = value.asInt.flatMap({ Int32(exactly: $0) }) ?? (value.isNil ? -1 : nil) else {
+              throw BindingError.invalid(function: "turn_end", message: "turn_end is a token id or nil")
+            }
+            (object as? LanguageModel)?.turnEnd = id < 0 ? nil : id
+          }
+        ) { _, object in
+          ((object as? LanguageModel)?.turnEnd).map { .integer(Int($0)) } ?? .nil
+        },
         NativeProperty("name", "string", "where it was read from") { _, object in
           .string((object as? LanguageModel)?.path ?? "")
         },

@@ -56,7 +56,7 @@ extension LanguageModel {
   ///   `TensorError.outOfMemory`, and `.noThread` when streaming starts.
   public func generate(_ prompt: [Int32], _ options: GenerationOptions) throws -> [Int32] {
     guard isLoaded else { throw ModelError.headerOnly(operation: "generate") }
-    let ends = options.ignoresEndOfSequence ? [] : spec.eosTokenIDs.map { Int32($0) }
+    let ends = options.ignoresEndOfSequence ? [] : spec.eosTokenIDs.map { Int32($0) } + [turnEnd].compactMap { $0 }
     let stops = options.stopTokens.union(ends)
     try (0 ... .max).require(options.maxTokens, "max_new_tokens", operation: "generate")
     if let limit = options.vocabularyLimit { try (1 ... .max).require(limit, "vocabularyLimit", operation: "generate") }

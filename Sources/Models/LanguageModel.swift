@@ -20,6 +20,8 @@ public final class LanguageModel {
   public let options: LoadOptions
   /// The tokenizer of the model's files; nil where there is none or only the header was read.
   public var tokenizer: Tokenizer?
+  /// The token with which the model's chat template ends an answer; generation stops there. nil for none.
+  public var turnEnd: Int32?
   /// What the reader has to say about the files, a sentence each: fields and tensors that are passed over, two truths
   /// about one thing.
   public internal(set) var notices: [String] = []

@@ -108,6 +108,25 @@ t.test("markers of a template that are no tokens are said, those of the tokenize
   assert(#try "chatml" == 1)
 end)
 
+t.test("the special token with which a template ends an answer is its end of turn", function()
+  local turn_end = require "qlora.chat_model".turn_end
+  local function of(ending, added)
+    local source = "{% for m in messages %}[{{ m.role }}]{{ m.content }}" .. ending .. "{% endfor %}"
+    local tokenizer = load(llama:format("false", ', "chat_template": ' .. qlora.json.encode(source)), added)
+    return turn_end(tokenizer), tokenizer
+  end
+  local next_id = select(2, of "").vocab_size
+  local added = { ["added_tokens.json"] = ('{"<|end|>": %d}'):format(next_id) }
+  t.equal(of("<|end|>\\n", added), next_id)
+  local id, tokenizer = of "</s>"
+  t.equal(id, tokenizer.eos)
+  t.equal(of "<|end|>", nil) -- no token of this tokenizer
+  t.equal(of "{{ raise_exception('no') }}", nil)
+  t.equal(turn_end(load(llama:format("false", ""))), nil)
+  local block = "{{ messages[0].content }}{% generation %}{{ messages[1].content }}{% endgeneration %}"
+  t.equal(turn_end(load(llama:format("false", ', "chat_template": ' .. qlora.json.encode(block)))), nil)
+end)
+
 t.test("BOS and EOS that are asked for must be there", function()
   local dir = folder("whitespace.json", {})
   local tokenizer = qlora.tokenizer.load(dir)

@@ -307,11 +307,12 @@ function native.checksum(text) end
 
 ---@class qlora.native.read_records.options
 ---@field limit? integer most records (at least 0)
+---@field texts? boolean return the JSON text of each record too, which keeps nulls and the order of keys
 
 ---The records of a data file (.json, .jsonl, .csv, .tsv, .txt), and the line where each begins.
 ---@param path string a path
 ---@param options? qlora.native.read_records.options the options below
----@return table[], integer[]
+---@return table[], integer[], string[]|nil
 function native.read_records(path, options) end
 
 ---Whether a Python-style regular expression matches the whole text.

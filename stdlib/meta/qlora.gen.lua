@@ -7,6 +7,7 @@
 ---@field positions integer most tokens of one sequence: max_position_embeddings, or what yarn and dynamic scaling stretch it to
 ---@field tokenizer Tokenizer|nil its tokenizer
 ---@field notices string[] what there is to say about its files, such as fields that are passed over
+---@field turn_end integer|nil id of the token with which its chat template ends an answer; generation stops there, as at those of its files
 ---@field name string where it was read from
 ---@field compute string "f32" or "bf16": what it computes in
 local Model = {}
@@ -258,6 +259,8 @@ function Model:preview_lora(what, defaults) end
 ---@field bos_token string|nil its text
 ---@field eos_token string|nil its text
 ---@field chat_template string|nil Jinja source of the chat template
+---@field named_chat_templates table Jinja sources beside it, by name, such as tool_use
+---@field special_tokens table texts of the special tokens by role: bos_token, eos_token
 local Tokenizer = {}
 
 ---@class Tokenizer.encode.options
@@ -295,8 +298,12 @@ function Tokenizer:free() end
 ---@class Tokenizer.apply_chat.options
 ---@field add_generation_prompt? boolean end with the opening of an assistant message (default false)
 ---@field default_system? string system message when the messages have none; default the template's
+---@field documents? table texts to answer from, for the model's own template
+---@field ignore? table names of message fields that are left unread on purpose
 ---@field template? string|function template by name, or a function; default the tokenizer's own
+---@field template_options? table what the model's own template is given besides, such as { enable_thinking = false }
 ---@field tokenize? boolean return the ids that data.load trains on; those of the model's own template begin as it says (default false)
+---@field tools? table descriptions of functions, for the model's own template
 
 ---The text of a conversation under the tokenizer's own template, or its ids.
 ---@param messages table[] { role =, content = } of each message
@@ -1132,20 +1139,23 @@ function qlora.threads(count) end
 ---@return Tensor
 function qlora.zeros(sizes) end
 
----Chat templates as Lua functions: messages -> spans { text =, train = }. What the model is to say is trained, the rest is not, so no marker has to be searched for afterwards. Texts equal those of the Jinja templates the models ship with.
+---Chat templates as Lua functions: messages -> spans { text =, train = }. What the model is to say is trained, the rest is not, so no marker has to be searched for afterwards. These are for those who name them; a model's own template is rendered by qlora.chat_model.
 qlora.chat = {}
 
 ---@class qlora.chat.apply.options
 ---@field add_generation_prompt? boolean end with the opening of an assistant message (default false)
 ---@field bos_token? string text of the token that opens a text; default the template's usual one
 ---@field default_system? string system message when the messages have none; default none
+---@field documents? table texts to answer from, for the model's own template
 ---@field eos_token? string text of the token that ends a text (default "</s>")
 ---@field ignore? table names of message fields that are left unread on purpose
 ---@field literal? boolean special tokens that a message spells stay text (default false)
+---@field template_options? table what the model's own template is given besides, such as { enable_thinking = false }
+---@field tools? table descriptions of functions, for the model's own template
 ---@field train? "all"|"last" which assistant messages are trained (default "all")
 
----The text of a conversation under a template: equal to the output of the Jinja template.
----@param name string|function a template's name, or a function messages, settings -> spans
+---The text of a conversation under a template.
+---@param name string|function|table a template's name, a function messages, settings -> spans, or the model's own template, from qlora.chat.for_tokenizer
 ---@param messages table[] { role =, content = } of each message
 ---@param options? qlora.chat.apply.options the options below
 ---@return string
@@ -1154,8 +1164,12 @@ function qlora.chat.apply(name, messages, options) end
 ---@class qlora.chat.apply_chat.options
 ---@field add_generation_prompt? boolean end with the opening of an assistant message (default false)
 ---@field default_system? string system message when the messages have none; default the template's
+---@field documents? table texts to answer from, for the model's own template
+---@field ignore? table names of message fields that are left unread on purpose
 ---@field template? string|function template by name, or a function; default the tokenizer's own
+---@field template_options? table what the model's own template is given besides, such as { enable_thinking = false }
 ---@field tokenize? boolean return the ids that data.load trains on; those of the model's own template begin as it says (default false)
+---@field tools? table descriptions of functions, for the model's own template
 
 ---The text of a conversation under the tokenizer's own template, or its ids.
 ---@param tokenizer Tokenizer the tokenizer; model.tokenizer:apply_chat(…) is the usual call
@@ -1164,27 +1178,25 @@ function qlora.chat.apply(name, messages, options) end
 ---@return string|integer[]
 function qlora.chat.apply_chat(tokenizer, messages, options) end
 
----The template's name told from its Jinja source.
----@param jinja string|nil the source, tokenizer.chat_template
----@return string|nil, string|nil
-function qlora.chat.detect(jinja) end
-
----What a tokenizer says of its template.
+---The template that a tokenizer brings along.
 ---@param tokenizer Tokenizer the tokenizer
----@return string|nil, table
+---@return table|nil, table
 function qlora.chat.for_tokenizer(tokenizer) end
 
 ---@class qlora.chat.spans.options
 ---@field add_generation_prompt? boolean end with the opening of an assistant message (default false)
 ---@field bos_token? string text of the token that opens a text; default the template's usual one
 ---@field default_system? string system message when the messages have none; default none
+---@field documents? table texts to answer from, for the model's own template
 ---@field eos_token? string text of the token that ends a text (default "</s>")
 ---@field ignore? table names of message fields that are left unread on purpose
 ---@field literal? boolean special tokens that a message spells stay text (default false)
+---@field template_options? table what the model's own template is given besides, such as { enable_thinking = false }
+---@field tools? table descriptions of functions, for the model's own template
 ---@field train? "all"|"last" which assistant messages are trained (default "all")
 
 ---Spans of a conversation under a template.
----@param name string|function a template's name, or a function messages, settings -> spans
+---@param name string|function|table a template's name, a function messages, settings -> spans, or the model's own template, from qlora.chat.for_tokenizer
 ---@param messages table[] { role =, content =, train = } of each message; train decides against `train` of the options
 ---@param options? qlora.chat.spans.options the options below
 ---@return table[]
@@ -1269,6 +1281,7 @@ function qlora.data.from_records(records, options) end
 ---@field source_max_length? integer longer prompts are cut, for formats with source and target
 ---@field target_max_length? integer longer answers are cut, for formats with source and target
 ---@field template? string|function chat template by name, or a function; default the tokenizer's own
+---@field template_options? table what the model's own template is given beside the messages, such as { enable_thinking = false }
 ---@field tokenizer? Tokenizer the model's tokenizer; only a plan does without
 ---@field too_long? "cut"|"leave_out" what happens to samples above a length: cut them, or leave them out (default "cut")
 ---@field train? "all"|"last" which assistant messages of a chat are trained
@@ -1464,8 +1477,9 @@ qlora.json = {}
 
 ---The Lua value of a JSON text; null is nil, so an absent key.
 ---@param text string the JSON text
+---@param make? table builds other values instead: null, list(items, count), dict(), put(dict, key, value)
 ---@return any
-function qlora.json.decode(text) end
+function qlora.json.decode(text, make) end
 
 ---The JSON text of a value, on one line with sorted keys, so that equal tables give equal text; {} is written [] because Lua cannot tell an empty list from an empty map.
 ---@param value any a table, text, number or boolean

@@ -127,4 +127,22 @@ function chat_model.spans(template, messages, o)
   return cut(c.text, trained_ranges(c), o.literal and literal_ranges(c.text, #c.list, c.render, o) or {})
 end
 
+local probe = { { role = "user", content = "a" }, { role = "assistant", content = "b" } }
+
+--- The id of the special token with which a tokenizer's own template ends an answer; nil where it is none, or where the
+--- template refuses a plain question and answer.
+function chat_model.turn_end(tokenizer)
+  local template = chat_model.of(tokenizer)
+  local ok, spans = pcall(chat_model.spans, template, probe, {})
+  if not template or not ok then return nil end
+  for _, span in ipairs(spans) do
+    local ids = span.train and tokenizer:encode(span.text, { special = false }) or {}
+    if #ids > 0 then
+      local last = tokenizer:decode { ids[#ids] }
+      local as_text = tokenizer:encode(last, { special = false, literal = true })
+      return (#as_text ~= 1 or as_text[1] ~= ids[#ids]) and ids[#ids] or nil
+    end
+  end
+end
+
 return chat_model

@@ -2,6 +2,7 @@
 --- to read.
 local native = require "qlora.native"
 local chat = require "qlora.chat"
+local chat_model = require "qlora.chat_model"
 local checks = require "qlora.checks"
 local format = require "qlora.format"
 local json = require "qlora.json"
@@ -77,6 +78,9 @@ function qlora.load(path, options)
   o.module_quant, o.modules, o.quiet = quantization_by_module(path, o), nil, nil
   local model = native.load_model(path, o)
   plan.last.model = model
+  if model.tokenizer and not o.header_only and not o.smoke then
+    model.turn_end = chat_model.turn_end(model.tokenizer)
+  end
   if not quiet then
     for _, text in ipairs(model.notices or {}) do print("note: " .. text) end
   end
