@@ -1,3 +1,5 @@
+import Tensors
+
 /// A metadata value. Integers of all widths are widened; f32 stays apart so that it can be printed shortest.
 package enum GGUFValue: Sendable, Equatable {
   case unsigned(UInt64)
@@ -185,7 +187,7 @@ package final class GGUFFile: Sendable {
     }
     guard tensor.byteCount > 0, !rows.isEmpty, let base = file.bytes.baseAddress else { return }
     let blocksPerRow = tensor.rowLength / type.blockSize
-    Dequantize.run(
+    BlockDecoder.run(
       type, base + tensor.byteOffset + rows.lowerBound * blocksPerRow * type.blockBytes,
       blocks: rows.count * blocksPerRow, into: out)
   }

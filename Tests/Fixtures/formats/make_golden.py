@@ -11,7 +11,7 @@ w.add_uint64("t.u64", 2**63 + 1); w.add_int64("t.i64", -2**62); w.add_float64("t
 w.add_bool("t.bool", True); w.add_string("t.string", "h\u00e9llo"); w.add_array("t.strings", ["a", "", "\u212b"])
 w.add_array("t.ints", [1, -2, 3]); w.add_array("t.floats", [0.5, 1.5])
 halves = {T.Q4_0: [0], T.Q4_1: [0, 2], T.Q5_0: [0], T.Q5_1: [0, 2], T.Q8_0: [0], T.Q2_K: [80, 82], T.Q3_K: [108],
-          T.Q4_K: [0, 2], T.Q5_K: [0, 2], T.Q6_K: [208]}
+          T.Q4_K: [0, 2], T.Q5_K: [0, 2], T.Q6_K: [208], T.IQ4_NL: [0], T.MXFP4: []}
 golden = []
 rows, cols = 3, 512
 for t in [T.F32, T.F16, T.BF16, *halves]:
@@ -25,6 +25,8 @@ for t in [T.F32, T.F16, T.BF16, *halves]:
     raw = rng.integers(0, 256, (rows * cols // block, size), dtype=np.uint8)
     for at in halves[t]:
       raw[:, at:at + 2] = (rng.standard_normal((len(raw), 1)) * 0.01).astype(np.float16).view(np.uint8)
+    # Exponents from zero, which is a subnormal scale, to about one.
+    if t == T.MXFP4: raw[:, 0] = np.concatenate([[0, 1, 2], rng.integers(100, 130, len(raw) - 3)])
     raw = raw.reshape(rows, -1)
   golden.append(raw.astype(np.float32) if t in (T.F32, T.F16) else quants.dequantize(raw, t))
   assert golden[-1].shape == (rows, cols), (t, golden[-1].shape)

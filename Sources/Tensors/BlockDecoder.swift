@@ -1,8 +1,8 @@
-/// Decoders of ggml block formats to f32. Operation order follows `gguf/quants.py` (gguf 0.19.0), which equals
+/// Decoders of ggml block formats to f32, element by element. Operation order follows `gguf/quants.py` (gguf 0.19.0), which equals
 /// `dequantize_row_*` of ggml-quants.c compiled without contraction, so results agree bit for bit.
-enum Dequantize {
+package enum BlockDecoder {
   /// Decodes `blocks` blocks from `source` (any alignment) to `blocks * type.blockSize` floats.
-  static func run(
+  package static func run(
     _ type: GGMLType, _ source: UnsafeRawPointer, blocks: Int, into out: UnsafeMutablePointer<Float>
   ) {
     let step = type.blockBytes
@@ -49,11 +49,39 @@ enum Dequantize {
           y[j + 16] = hasMinimum ? d * Float(top) + m : d * Float(top - 16)
         }
       }
+    case .iq4_nl:
+      for b in 0..<blocks {
+        let p = source + b * step
+        looked(p + 2, iq4nl, half(p), out + 32 * b)
+      }
+    case .mxfp4:
+      for b in 0..<blocks {
+        let p = source + b * step
+        let exponent = UInt32(p.load(as: UInt8.self))
+        // Half of two to the power of the byte less 127.
+        let d = Float(bitPattern: exponent < 2 ? 0x0020_0000 << exponent : (exponent - 1) << 23)
+        looked(p + 1, e2m1, d, out + 32 * b)
+      }
     case .q2_K: for b in 0..<blocks { q2K(source + b * step, out + 256 * b) }
     case .q3_K: for b in 0..<blocks { q3K(source + b * step, out + 256 * b) }
     case .q4_K: for b in 0..<blocks { q45K(source + b * step, out + 256 * b, five: false) }
     case .q5_K: for b in 0..<blocks { q45K(source + b * step, out + 256 * b, five: true) }
     case .q6_K: for b in 0..<blocks { q6K(source + b * step, out + 256 * b) }
+    }
+  }
+
+  private static let iq4nl: [Float] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113]
+  /// Twice the values of e2m1.
+  private static let e2m1: [Float] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12]
+
+  /// 16 bytes of codes of a table: those in the low halves come first.
+  private static func looked(
+    _ p: UnsafeRawPointer, _ table: [Float], _ d: Float, _ out: UnsafeMutablePointer<Float>
+  ) {
+    for j in 0..<16 {
+      let q = Int(byte(p, j))
+      out[j] = d * table[q & 15]
+      out[j + 16] = d * table[q >> 4]
     }
   }
 
