@@ -95,6 +95,9 @@ extension CPUBackend {
     case .quantized(let operand):
       MatmulOperand(
         source: .quantized(operand.pointers, lanesAreRows: alongSteps), lanes: operand.shape[alongSteps ? 0 : 1])
+    case .blocks(let operand):
+      MatmulOperand(
+        source: .blocks(operand.pointers, lanesAreRows: alongSteps), lanes: operand.shape[alongSteps ? 0 : 1])
     }
   }
 

@@ -72,3 +72,34 @@ extension QuantizedOperand {
     UnsafePointer(unsafeDowncast(deviceForm { QuantizedAddresses(self) }, to: QuantizedAddresses.self).pointers)
   }
 }
+
+/// The addresses of a weight in a block format as kernels take them, made once for each weight.
+private final class BlockAddresses {
+  let pointers: UnsafeMutablePointer<BlockWeightPointers>
+  private let order: UnsafeMutableBufferPointer<Int32>?
+
+  init(_ weight: BlockOperand) {
+    order = weight.order.map { rows in
+      let copy = UnsafeMutableBufferPointer<Int32>.allocate(capacity: rows.count)
+      _ = copy.initialize(from: rows)
+      return copy
+    }
+    pointers = .allocate(capacity: 1)
+    pointers.initialize(
+      to: BlockWeightPointers(
+        bytes: UnsafePointer(weight.bytes.byteAddress), out: weight.shape[0], in: weight.shape[1],
+        format: Int32(weight.format.rawValue), pitch: weight.pitch, order: UnsafePointer(order?.baseAddress)))
+  }
+
+  deinit {
+    pointers.deallocate()
+    order?.deallocate()
+  }
+}
+
+extension BlockOperand {
+  /// Its addresses, valid as long as this object.
+  var pointers: UnsafePointer<BlockWeightPointers> {
+    UnsafePointer(unsafeDowncast(deviceForm { BlockAddresses(self) }, to: BlockAddresses.self).pointers)
+  }
+}

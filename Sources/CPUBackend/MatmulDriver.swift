@@ -126,6 +126,10 @@ struct MatmulDriver: @unchecked Sendable {
           kernels.quantizedDots(
             UnsafeRawPointer(weight), range.lowerBound, range.count, packed.value, rows.lanes, pitch, tile,
             mode.rawValue)
+        case .blocks(let weight, _):
+          kernels.blocks.dots(
+            UnsafeRawPointer(weight), range.lowerBound, range.count, packed.value, rows.lanes, pitch, tile,
+            mode.rawValue)
         }
         tiling.store(tile, 0..<rows.lanes, range, to: output, scratch[worker])
       }

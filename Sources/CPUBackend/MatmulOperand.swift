@@ -8,6 +8,8 @@ struct MatmulOperand: @unchecked Sendable {
     case dense(UnsafeRawPointer, type: DType, stride: Int, contiguous: Bool)
     /// Lanes are the rows of the quantized matrix, or its columns.
     case quantized(UnsafePointer<QuantizedWeightPointers>, lanesAreRows: Bool)
+    /// The same of a matrix in a block format.
+    case blocks(UnsafePointer<BlockWeightPointers>, lanesAreRows: Bool)
   }
   var source: Source
   var lanes: Int
@@ -18,7 +20,7 @@ struct MatmulOperand: @unchecked Sendable {
   var runsAlongSteps: Bool {
     switch source {
     case .dense(_, _, _, let contiguous): contiguous
-    case .quantized(_, let lanesAreRows): lanesAreRows
+    case .quantized(_, let lanesAreRows), .blocks(_, let lanesAreRows): lanesAreRows
     }
   }
 
@@ -37,12 +39,14 @@ struct MatmulOperand: @unchecked Sendable {
       kernels.pack(
         base + index * type.byteCount, type.rawValue, stride, contiguous, lanes.count, steps.count, target, laneStride,
         wordStride, mode.rawValue, scratch)
-    case .quantized(let weight, let lanesAreRows):
-      let rows = lanesAreRows ? lanes : steps
-      let columns = lanesAreRows ? steps : lanes
-      kernels.packQuantized(
-        UnsafeRawPointer(weight), rows.lowerBound, rows.count, columns.lowerBound, columns.count, lanesAreRows, target,
-        laneStride, wordStride, mode.rawValue, scratch)
+    case .quantized(let weight, let lanesAreRows): decode(kernels.packQuantized, UnsafeRawPointer(weight), lanesAreRows)
+    case .blocks(let weight, let lanesAreRows): decode(kernels.blocks.pack, UnsafeRawPointer(weight), lanesAreRows)
+    }
+    func decode(_ pack: MatmulKernels.PackQuantized, _ weight: UnsafeRawPointer, _ lanesAreRows: Bool) {
+      let (rows, columns) = lanesAreRows ? (lanes, steps) : (steps, lanes)
+      pack(
+        weight, rows.lowerBound, rows.count, columns.lowerBound, columns.count, lanesAreRows, target, laneStride,
+        wordStride, mode.rawValue, scratch)
     }
   }
 }

@@ -17,6 +17,10 @@ extension Kernels {
         dots: { Kernels.denseDots($0, $1, $2, $3, $4, $5, $6, $7, $8, $9) },
         splitEvenOdd: { Kernels.splitEvenOdd($0, $1, $2, $3) },
         quantizedDots: { Kernels.quantizedDots($0, $1, $2, $3, $4, $5, $6, $7) },
+        blocks: BlockKernels(
+          pack: { Kernels.packBlocks($0, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10) },
+          dots: { Kernels.blockDots($0, $1, $2, $3, $4, $5, $6, $7) },
+          decodeRow: { Kernels.decodeBlockRow($0, $1, $2) }),
         rows: matmulRows, columns: matmulColumns, pairsBF16: pairs))
   }
 }

@@ -58,6 +58,8 @@ public struct MatmulKernels: Sendable {
   package var dots: Dots
   package var splitEvenOdd: SplitEvenOdd
   package var quantizedDots: QuantizedDots
+  /// For matrices in block formats of ggml.
+  package var blocks: BlockKernels
   /// Lanes of a row panel; its buffer has room for `panelLanes`.
   public var rows: Int
   /// Lanes of a column panel.
@@ -74,7 +76,8 @@ public struct MatmulKernels: Sendable {
 
   package init(
     pack: Pack, multiply: Multiply, store: Store, packQuantized: PackQuantized, dots: Dots,
-    splitEvenOdd: SplitEvenOdd, quantizedDots: QuantizedDots, rows: Int, columns: Int, pairsBF16: Bool
+    splitEvenOdd: SplitEvenOdd, quantizedDots: QuantizedDots, blocks: BlockKernels, rows: Int, columns: Int,
+    pairsBF16: Bool
   ) {
     self.pack = pack
     self.multiply = multiply
@@ -83,6 +86,7 @@ public struct MatmulKernels: Sendable {
     self.dots = dots
     self.splitEvenOdd = splitEvenOdd
     self.quantizedDots = quantizedDots
+    self.blocks = blocks
     self.rows = rows
     self.columns = columns
     self.pairsBF16 = pairsBF16

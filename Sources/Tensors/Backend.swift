@@ -122,6 +122,12 @@ public protocol Backend: AnyObject, Sendable {
     _ x: Tensor, _ weight: QuantizedOperand, transposed: Bool, alpha: Float, beta: Float, into y: Tensor,
     precision: DType) throws
 
+  /// The same with a W in a block format.
+  /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; what the device reports.
+  func blockMatmul(
+    _ x: Tensor, _ weight: BlockOperand, transposed: Bool, alpha: Float, beta: Float, into y: Tensor, precision: DType
+  ) throws
+
   /// Linear layers that share their input x [T, in]: y_i = x W_i^T + h_i B_i^T with h_i = scaling_i x A_i^T, which is
   /// kept for the backward pass. See `LinearOutput`.
   /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; what the device reports.
@@ -150,6 +156,10 @@ public protocol Backend: AnyObject, Sendable {
   /// y = map[code] * absmax + offset in f32 with a map of 256 entries.
   /// - Throws: what the device reports.
   func dequantize8(codes: Tensor, absmax: Tensor, map: Tensor, blockSize: Int, offset: Float, into y: Tensor) throws
+
+  /// Row t of y = row ids[t] of the matrix, or all rows in order without `ids`, i32; rounded to the float dtype of y.
+  /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; what the device reports.
+  func decodeBlocks(_ operand: BlockOperand, ids: Tensor?, into y: Tensor) throws
 
   // MARK: Decoder
 

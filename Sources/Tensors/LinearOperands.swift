@@ -4,12 +4,15 @@ public enum LinearWeight: Sendable {
   case dense(Tensor)
   /// A matrix in 4 bits.
   case quantized(QuantizedOperand)
+  /// A matrix in a block format of a GGUF file.
+  case blocks(BlockOperand)
 
   /// [out, in]
   public var shape: [Int] {
     switch self {
     case .dense(let weight): weight.shape
     case .quantized(let operand): operand.shape
+    case .blocks(let operand): operand.shape
     }
   }
 
@@ -18,11 +21,12 @@ public enum LinearWeight: Sendable {
     switch self {
     case .dense(let weight): weight
     case .quantized(let operand): operand.codes
+    case .blocks(let operand): operand.bytes
     }
   }
 
   /// y = x W^T + beta * y, or with `transposed` dx = dy W + beta * dx, on the backend of x; see `Backend.matmul`.
-  /// - Throws: what `Backend.matmul` and `Backend.quantizedMatmul` throw, such as `TensorError.outOfMemory`.
+  /// - Throws: what `Backend.matmul`, `quantizedMatmul` and `blockMatmul` throw, such as `TensorError.outOfMemory`.
   public func multiply(_ x: Tensor, transposed: Bool, beta: Float = 0, into y: Tensor, precision: DType) throws {
     switch self {
     case .dense(let weight):
@@ -30,6 +34,9 @@ public enum LinearWeight: Sendable {
         x, transposeA: false, weight, transposeB: !transposed, alpha: 1, beta: beta, into: y, precision: precision)
     case .quantized(let operand):
       try x.backend.quantizedMatmul(
+        x, operand, transposed: transposed, alpha: 1, beta: beta, into: y, precision: precision)
+    case .blocks(let operand):
+      try x.backend.blockMatmul(
         x, operand, transposed: transposed, alpha: 1, beta: beta, into: y, precision: precision)
     }
   }

@@ -2,7 +2,7 @@ import CPUBackend
 
 // Kernels against the limits of the machine, measured in the same run.
 //   swift run -c release kernel-bench [--threads N] [--only PART] [--json] [--seconds S] [table...]
-// Tables: products quantized adapters head attention optimizers quantization rows; without a name all of them. The
+// Tables: products quantized blocks adapters head attention optimizers quantization rows; without a name all of them. The
 // limits stand before them; the name `limits` asks for nothing else.
 
 func run(_ arguments: [String]) throws {
@@ -30,7 +30,8 @@ func run(_ arguments: [String]) throws {
   limits.print(bench)
   let (products, passes) = (Products(bench: bench, limits: limits), Passes(bench: bench, limits: limits))
   let all: [(String, () throws -> Void)] = [
-    ("products", products.runDense), ("quantized", products.runQuantized), ("adapters", products.runAdapters),
+    ("products", products.runDense), ("quantized", products.runQuantized), ("blocks", products.runBlocks),
+    ("adapters", products.runAdapters),
     ("head", products.runHead), ("attention", passes.runAttention), ("optimizers", passes.runOptimizers),
     ("quantization", passes.runQuantization), ("rows", passes.runRows),
   ]

@@ -1,0 +1,200 @@
+#pragma once
+#include "simd_lookup.h"
+
+// The block formats of ggml, by their numbers in `enum ggml_type`. Every element is code * scale - minimum, with the
+// code a small integer and one scale and minimum for each part of sixteen elements. `format` is a constant of each loop,
+// so that one case is left of each switch. `part` counts from the start of a block.
+
+typedef int8_t gg_i8x16 __attribute__((ext_vector_type(16)));
+typedef mm_u8x16 gg_u8x16;
+typedef uint16_t gg_u16x8 __attribute__((ext_vector_type(8)));
+
+enum {
+  gg_q4_0 = 2, gg_q4_1 = 3, gg_q5_0 = 6, gg_q5_1 = 7, gg_q8_0 = 8, gg_q2_K = 10, gg_q3_K = 11, gg_q4_K = 12,
+  gg_q5_K = 13, gg_q6_K = 14, gg_iq4_nl = 20, gg_mxfp4 = 39
+};
+
+/// Parts of a block.
+CP_INLINE long gg_parts(int32_t format) {
+  return format >= gg_q2_K && format <= gg_q6_K ? 16 : 2;
+}
+/// Bytes of a block.
+CP_INLINE long gg_bytes(int32_t format) {
+  switch (format) {
+  case gg_q4_0: case gg_iq4_nl: return 18;
+  case gg_q4_1: return 20;
+  case gg_q5_0: return 22;
+  case gg_q5_1: return 24;
+  case gg_q8_0: return 34;
+  case gg_q2_K: return 84;
+  case gg_q3_K: return 110;
+  case gg_q4_K: return 144;
+  case gg_q5_K: return 176;
+  case gg_q6_K: return 210;
+  default: return 17;
+  }
+}
+/// Whether minima are subtracted.
+CP_INLINE bool gg_has_minima(int32_t format) {
+  return format == gg_q4_1 || format == gg_q5_1 || format == gg_q2_K || format == gg_q4_K || format == gg_q5_K;
+}
+/// Whether the two parts of 32 elements have a scale in common.
+CP_INLINE bool gg_shares_scales(int32_t format) {
+  return format != gg_q2_K && format != gg_q3_K && format != gg_q6_K;
+}
+
+/// One f16, exactly.
+CP_INLINE float gg_half(const uint8_t *p) {
+  uint16_t h;
+  memcpy(&h, p, 2);
+#if defined(__F16C__) || defined(__AVX512F__)
+  return _cvtsh_ss(h);
+#else
+  uint32_t magnitude = (h & 0x7fffu) << 13, bits;
+  float value;
+  memcpy(&value, &magnitude, 4);
+  value *= 0x1p112f;
+  memcpy(&bits, &value, 4);
+  if (magnitude >= 0x0f800000u) bits = magnitude | 0x7f800000u;
+  bits |= (h & 0x8000u) << 16;
+  memcpy(&value, &bits, 4);
+  return value;
+#endif
+}
+
+CP_INLINE gg_u8x16 gg_load(const uint8_t *p) {
+  gg_u8x16 b;
+  memcpy(&b, p, 16);
+  return b;
+}
+/// Bytes shifted by a number from 0 to 7 that is the same for all; bits of the neighbour come in from above.
+CP_INLINE gg_u8x16 gg_shift(gg_u8x16 b, long count) { return (gg_u8x16)((gg_u16x8)b >> (gg_u16x8)(uint16_t)count); }
+CP_INLINE f32x16 gg_signed(gg_i8x16 b) {
+  return __builtin_convertvector(__builtin_convertvector(b, mm_i32x16), f32x16);
+}
+CP_INLINE f32x16 gg_unsigned(gg_u8x16 b) {
+  return __builtin_convertvector(__builtin_convertvector(b, mm_i32x16), f32x16);
+}
+/// Sixteen where a bit of the first or second half of 32 is set.
+CP_INLINE gg_u8x16 gg_fifth(const uint8_t *bits, long part) {
+  uint8_t a = bits[2 * part], b = bits[2 * part + 1];
+  gg_u8x16 v = {a, a, a, a, a, a, a, a, b, b, b, b, b, b, b, b};
+  gg_u8x16 one = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+  return (gg_u8x16)((v & one) == one) & 16;
+}
+/// table[code]
+CP_INLINE gg_i8x16 gg_lookup(gg_i8x16 table, gg_u8x16 codes) {
+#if defined(__AVX2__)
+  return (gg_i8x16)_mm_shuffle_epi8((__m128i)table, (__m128i)codes);
+#else
+  gg_i8x16 v;
+  for (int i = 0; i < 16; i++) v[i] = table[codes[i]];
+  return v;
+#endif
+}
+
+/// The sixteen codes of a part, as floats.
+CP_INLINE f32x16 gg_codes(int32_t format, const uint8_t *p, long part) {
+  switch (format) {
+  case gg_q4_0: return gg_signed((gg_i8x16)(gg_shift(gg_load(p + 2), 4 * part) & 15) - 8);
+  case gg_q4_1: return gg_unsigned(gg_shift(gg_load(p + 4), 4 * part) & 15);
+  case gg_q5_0:
+    return gg_signed((gg_i8x16)((gg_shift(gg_load(p + 6), 4 * part) & 15) | gg_fifth(p + 2, part)) - 16);
+  case gg_q5_1: return gg_unsigned((gg_shift(gg_load(p + 8), 4 * part) & 15) | gg_fifth(p + 4, part));
+  case gg_q8_0: return gg_signed((gg_i8x16)gg_load(p + 2 + 16 * part));
+  case gg_q2_K:
+    return gg_unsigned(gg_shift(gg_load(p + 16 + part / 8 * 32 + part % 2 * 16), part % 8 / 2 * 2) & 3);
+  case gg_q3_K: {
+    // A set high bit means four more, and all less four.
+    gg_u8x16 high = gg_shift(gg_load(p + part % 2 * 16), part / 2) & 1;
+    gg_u8x16 low = gg_shift(gg_load(p + 32 + part / 8 * 32 + part % 2 * 16), part % 8 / 2 * 2) & 3;
+    return gg_signed((gg_i8x16)(low | high << 2) - 4);
+  }
+  case gg_q4_K:
+    return gg_unsigned(gg_shift(gg_load(p + 16 + part / 4 * 32 + part % 2 * 16), part / 2 % 2 * 4) & 15);
+  case gg_q5_K: {
+    gg_u8x16 high = gg_shift(gg_load(p + 16 + part % 2 * 16), part / 2) & 1;
+    return gg_unsigned(
+        (gg_shift(gg_load(p + 48 + part / 4 * 32 + part % 2 * 16), part / 2 % 2 * 4) & 15) | high << 4);
+  }
+  case gg_q6_K: {
+    // Of each half of a block the low bits are in nibbles of 64 bytes, the high bits in pairs of 32.
+    gg_u8x16 low = gg_shift(gg_load(p + part / 8 * 64 + part % 4 * 16), part / 4 % 2 * 4) & 15;
+    gg_u8x16 high = gg_shift(gg_load(p + 128 + part / 8 * 32 + part % 2 * 16), part % 8 / 2 * 2) & 3;
+    return gg_signed((gg_i8x16)(low | high << 4) - 32);
+  }
+  case gg_iq4_nl: {
+    gg_i8x16 table = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+    return gg_signed(gg_lookup(table, gg_shift(gg_load(p + 2), 4 * part) & 15));
+  }
+  default: {
+    gg_i8x16 table = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+    return gg_signed(gg_lookup(table, gg_shift(gg_load(p + 1), 4 * part) & 15));
+  }
+  }
+}
+
+CP_INLINE void gg_put(float *p, f32x16 v) { memcpy(p, &v, 64); }
+/// Eight bytes, each for two parts.
+CP_INLINE f32x16 gg_twice(uint32_t first, uint32_t second) {
+  uint32_t words[4] = {first, second, 0, 0};
+  gg_u8x16 b;
+  memcpy(&b, words, 16);
+  return gg_unsigned(__builtin_shufflevector(b, b, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7));
+}
+
+/// The scales of the parts of a block in s[0...], and their minima in s[16...]. Of blocks of 32 there are two of each.
+CP_INLINE void gg_scales(int32_t format, const uint8_t *p, float *s) {
+  switch (format) {
+  case gg_q4_1:
+  case gg_q5_1: s[16] = s[17] = -gg_half(p + 2); s[0] = s[1] = gg_half(p); return;
+  case gg_q2_K: {
+    gg_u8x16 b = gg_load(p);
+    gg_put(s, gg_unsigned(b & 15) * gg_half(p + 80));
+    gg_put(s + 16, gg_unsigned(b >> 4) * gg_half(p + 82));
+    return;
+  }
+  case gg_q3_K: {
+    uint32_t a[3], b[4];
+    memcpy(a, p + 96, 12);
+    const uint32_t two = 0x03030303u, four = 0x0f0f0f0fu;
+    b[0] = (a[0] & four) | (a[2] & two) << 4;
+    b[1] = (a[1] & four) | (a[2] >> 2 & two) << 4;
+    b[2] = (a[0] >> 4 & four) | (a[2] >> 4 & two) << 4;
+    b[3] = (a[1] >> 4 & four) | (a[2] >> 6 & two) << 4;
+    gg_i8x16 v;
+    memcpy(&v, b, 16);
+    gg_put(s, gg_signed(v - 32) * gg_half(p + 108));
+    return;
+  }
+  case gg_q4_K:
+  case gg_q5_K: {
+    uint32_t a[3];
+    memcpy(a, p + 4, 12);
+    const uint32_t two = 0x03030303u, four = 0x0f0f0f0fu, six = 0x3f3f3f3fu;
+    gg_put(s, gg_twice(a[0] & six, (a[2] & four) | (a[0] >> 6 & two) << 4) * gg_half(p));
+    gg_put(s + 16, gg_twice(a[1] & six, (a[2] >> 4 & four) | (a[1] >> 6 & two) << 4) * gg_half(p + 2));
+    return;
+  }
+  case gg_q6_K: gg_put(s, gg_signed((gg_i8x16)gg_load(p + 192)) * gg_half(p + 208)); return;
+  case gg_mxfp4: {
+    // Half of two to the power of the byte less 127.
+    uint32_t bits = p[0] < 2 ? 0x00200000u << p[0] : (uint32_t)(p[0] - 1) << 23;
+    memcpy(s, &bits, 4);
+    s[1] = s[0];
+    return;
+  }
+  default: s[0] = s[1] = gg_half(p);
+  }
+}
+
+/// Eight lanes of each.
+CP_INLINE f32x16 gg_halves(f32x16 first, f32x16 second) {
+  return __builtin_shufflevector(first, second, 0, 1, 2, 3, 4, 5, 6, 7, 24, 25, 26, 27, 28, 29, 30, 31);
+}
+/// Sixteen bfloat16 values, widened.
+CP_INLINE f32x16 gg_widened(const void *p) {
+  mm_u16x16 h;
+  memcpy(&h, p, 32);
+  return mm_from_bf16(h);
+}

@@ -1,0 +1,123 @@
+import CPlatform
+import Numerics
+
+// Matrices in the block formats of ggml, decoded to floats. An element is code * scale - minimum, each operation
+// rounded, as ggml computes it. What a code and a scale are stands in simd_blocks.h.
+
+extension Kernels {
+  /// Calls `body` with the number of the format; each case is a loop of its own in which the number is a constant.
+  @inline(__always)
+  static func withBlockFormat(_ format: Int32, _ body: (Int32) -> Void) {
+    switch format {
+    case 2: body(2)
+    case 3: body(3)
+    case 6: body(6)
+    case 7: body(7)
+    case 8: body(8)
+    case 10: body(10)
+    case 11: body(11)
+    case 12: body(12)
+    case 13: body(13)
+    case 14: body(14)
+    case 20: body(20)
+    default: body(39)
+    }
+  }
+
+  /// The sixteen elements of a part of the block at `p`, whose scales and minima were brought to `scales`.
+  @inline(__always)
+  static func blockPart(
+    _ format: Int32, _ p: UnsafePointer<UInt8>, _ part: Int, _ scales: UnsafePointer<Float>
+  ) -> Vec16 {
+    let scaled = gg_codes(format, p, part) * splat(scales[part])
+    return gg_has_minima(format) ? scaled - splat(scales[16 &+ part]) : scaled
+  }
+
+  /// The first block of a row.
+  @inline(__always)
+  static func blockRow(_ weight: UnsafePointer<BlockWeightPointers>, _ row: Int) -> UnsafePointer<UInt8> {
+    guard let order = weight.pointee.order else { return weight.pointee.bytes + row &* weight.pointee.pitch }
+    return weight.pointee.bytes + Int(order[row]) &* weight.pointee.pitch
+  }
+
+  /// Floats that `gg_scales` writes.
+  static var blockScaleCount: Int { 32 }
+
+  /// See `BlockKernels.DecodeRow`.
+  @inline(never)
+  static func decodeBlockRow(_ address: UnsafeRawPointer, _ row: Int, _ target: UnsafeMutablePointer<Float>) {
+    let width = address.assumingMemoryBound(to: BlockWeightPointers.self).pointee.in
+    decodeBlocks(address, row, 1, 0, width, target, width)
+  }
+
+  /// Decodes a rectangle to rows of floats, `pitch` apart. Columns are multiples of 16.
+  @inline(never)
+  static func decodeBlocks(
+    _ address: UnsafeRawPointer, _ firstRow: Int, _ rows: Int, _ firstColumn: Int, _ columns: Int,
+    _ target: UnsafeMutablePointer<Float>, _ pitch: Int
+  ) {
+    let weight = address.assumingMemoryBound(to: BlockWeightPointers.self)
+    withBlockFormat(weight.pointee.format) { format in
+      decodeLoop(format, weight, firstRow, rows, firstColumn, columns, target, pitch)
+    }
+  }
+
+  @inline(__always)
+  private static func decodeLoop(
+    _ format: Int32, _ weight: UnsafePointer<BlockWeightPointers>, _ firstRow: Int, _ rows: Int, _ firstColumn: Int,
+    _ columns: Int, _ target: UnsafeMutablePointer<Float>, _ pitch: Int
+  ) {
+    let parts = gg_parts(format)
+    let end = (firstColumn &+ columns) &>> 4
+    withUnsafeTemporaryAllocation(of: Float.self, capacity: blockScaleCount) { buffer in
+      let scales = buffer.baseAddress.unsafelyUnwrapped
+      for row in 0..<rows {
+        var part = firstColumn &>> 4
+        var p = blockRow(weight, firstRow &+ row) + part / parts &* gg_bytes(format)
+        var to = target + row &* pitch
+        while part < end {
+          gg_scales(format, p, scales)
+          let first = part & (parts &- 1)
+          let stop = min(parts, first &+ end &- part)
+          for inside in first..<stop {
+            storeFloats(to, blockPart(format, p, inside, scales))
+            to += 16
+          }
+          part &+= stop &- first
+          p += gg_bytes(format)
+        }
+      }
+    }
+  }
+
+  /// See `BlockKernels.Pack`. A piece that fits the first-level cache is decoded, then packed as floats are.
+  @inline(never)
+  static func packBlocks(
+    _ address: UnsafeRawPointer, _ firstRow: Int, _ rows: Int, _ firstColumn: Int, _ columns: Int,
+    _ lanesAreRows: Bool, _ target: UnsafeMutablePointer<Float>, _ laneStride: Int, _ wordStride: Int, _ mode: Int32,
+    _ scratch: UnsafeMutablePointer<Float>
+  ) {
+    let turning = scratch + MatmulKernels.scratchCount - 512
+    guard lanesAreRows else {
+      decodeBlocks(address, firstRow, rows, firstColumn, columns, scratch, 32)
+      pack(scratch, 0, 32, false, columns, rows, target, laneStride, wordStride, mode, turning)
+      return
+    }
+    let pieceColumns = 256
+    var row = 0
+    while row < rows {
+      let height = min(16, rows &- row)
+      var column = 0
+      while column < columns {
+        let width = min(pieceColumns, columns &- column)
+        decodeBlocks(address, firstRow &+ row, height, firstColumn &+ column, width, scratch, pieceColumns)
+        let words = mode == 1 ? column / 2 : column
+        pack(
+          scratch, 0, pieceColumns, true, height, width, target + (row &* laneStride &+ words &* wordStride),
+          laneStride, wordStride, mode, turning)
+        column &+= pieceColumns
+      }
+      row &+= 16
+    }
+  }
+}

@@ -1,0 +1,156 @@
+import CPlatform
+import Numerics
+
+// A few rows of x against rows of a matrix in a block format of ggml, as in generation: codes are decoded in registers.
+
+extension Kernels {
+  /// See `BlockKernels.Dots`.
+  @inline(never)
+  static func blockDots(
+    _ address: UnsafeRawPointer, _ firstOut: Int, _ outs: Int, _ x: UnsafePointer<Float>, _ rows: Int, _ pitch: Int,
+    _ tile: UnsafeMutablePointer<Float>, _ mode: Int32
+  ) {
+    let weight = address.assumingMemoryBound(to: BlockWeightPointers.self)
+    if rows == 1 {
+      withUnsafeTemporaryAllocation(of: Float.self, capacity: weight.pointee.in &>> 4 &+ 16) { buffer in
+        let sums = buffer.baseAddress.unsafelyUnwrapped
+        withBlockFormat(weight.pointee.format) { format in
+          if gg_has_minima(format) { partSums(x, weight.pointee.in, mode, sums) }
+          if mode == 1 {
+            oneRow(format, weight, firstOut, outs, x, sums, tile, 1)
+          } else {
+            oneRow(format, weight, firstOut, outs, x, sums, tile, 0)
+          }
+        }
+      }
+      return
+    }
+    var row = 0
+    while row < rows {
+      let (from, to) = (x + row &* pitch, tile + row &* matmulColumns)
+      withBlockFormat(weight.pointee.format) { format in
+        switch mode {
+        case 0: fourRows(format, weight, firstOut, outs, from, pitch, to, 0)
+        case 1: fourRows(format, weight, firstOut, outs, from, pitch, to, 1)
+        default: fourRows(format, weight, firstOut, outs, from, pitch, to, 2)
+        }
+      }
+      row &+= 4
+    }
+  }
+
+  /// sums[i] = the sum of part i of x, by which minima are multiplied.
+  @inline(never)
+  private static func partSums(
+    _ x: UnsafePointer<Float>, _ k: Int, _ mode: Int32, _ sums: UnsafeMutablePointer<Float>
+  ) {
+    for part in 0..<k / 16 {
+      sums[part] = mode == 1 ? mm_sum(gg_widened(x + part &* 8)) : mm_sum(loadFloats(x + part &* 16))
+    }
+  }
+
+  /// tile[out] = row (firstOut + out) of the matrix times x: scales multiply sums of products with codes.
+  @inline(__always)
+  private static func oneRow(
+    _ format: Int32, _ weight: UnsafePointer<BlockWeightPointers>, _ firstOut: Int, _ outs: Int,
+    _ x: UnsafePointer<Float>, _ partSums: UnsafePointer<Float>, _ tile: UnsafeMutablePointer<Float>, _ mode: Int32
+  ) {
+    let (parts, k) = (gg_parts(format), weight.pointee.in)
+    withUnsafeTemporaryAllocation(of: Float.self, capacity: blockScaleCount) { buffer in
+      let scales = buffer.baseAddress.unsafelyUnwrapped
+      for out in 0..<outs {
+        var p = blockRow(weight, firstOut &+ out)
+        var words = x
+        var (first, second, minima) = (splat(0), splat(0), splat(0))
+        var least: Float = 0
+        for block in 0..<k / (16 &* parts) {
+          mm_prefetch(p + 2048)
+          gg_scales(format, p, scales)
+          for pair in 0..<parts / 2 {
+            oneRowStep(format, p, pair, scales, words, mode, &first, &second)
+            words += mode == 1 ? 16 : 32
+          }
+          if gg_has_minima(format) {
+            if parts == 16 {
+              minima = madd(loadFloats(scales + 16), loadFloats(partSums + 16 &* block), minima)
+            } else {
+              least += scales[16] * (partSums[2 &* block] + partSums[2 &* block &+ 1])
+            }
+          }
+          p += gg_bytes(format)
+        }
+        tile[out] = mm_sum(first + second - minima) - least
+      }
+    }
+  }
+
+  /// Adds the products of two parts.
+  @inline(__always)
+  private static func oneRowStep(
+    _ format: Int32, _ p: UnsafePointer<UInt8>, _ pair: Int, _ scales: UnsafePointer<Float>,
+    _ x: UnsafePointer<Float>, _ mode: Int32, _ first: inout Vec16, _ second: inout Vec16
+  ) {
+    let (low, high) = (gg_codes(format, p, 2 &* pair), gg_codes(format, p, 2 &* pair &+ 1))
+    let scale = splat(scales[2 &* pair])
+    #if ISA_AVX512BF16
+      if mode == 1 {
+        let products = pairProducts(splat(0), mm_row_words(low, high), x)
+        let both = gg_shares_scales(format) ? scale : gg_halves(scale, splat(scales[2 &* pair &+ 1]))
+        // Sums by turns, because a product waits for the one before it.
+        if pair & 1 == 0 { first = madd(products, both, first) } else { second = madd(products, both, second) }
+        return
+      }
+    #endif
+    if gg_shares_scales(format) {
+      let products = madd(high, loadFloats(x + 16), low * loadFloats(x))
+      if pair & 1 == 0 { first = madd(products, scale, first) } else { second = madd(products, scale, second) }
+    } else {
+      first = madd(low * loadFloats(x), scale, first)
+      second = madd(high * loadFloats(x + 16), splat(scales[2 &* pair &+ 1]), second)
+    }
+  }
+
+  /// Four rows of x, with the exact values of the weights, rounded as `mode` says.
+  @inline(__always)
+  private static func fourRows(
+    _ format: Int32, _ weight: UnsafePointer<BlockWeightPointers>, _ firstOut: Int, _ outs: Int,
+    _ x: UnsafePointer<Float>, _ pitch: Int, _ tile: UnsafeMutablePointer<Float>, _ mode: Int32
+  ) {
+    let (parts, k) = (gg_parts(format), weight.pointee.in)
+    withUnsafeTemporaryAllocation(of: Float.self, capacity: blockScaleCount) { buffer in
+      let scales = buffer.baseAddress.unsafelyUnwrapped
+      for out in 0..<outs {
+        var p = blockRow(weight, firstOut &+ out)
+        var words = x
+        var (first, second) = (RowSums(), RowSums())
+        for _ in 0..<k / (16 &* parts) {
+          mm_prefetch(p + 2048)
+          gg_scales(format, p, scales)
+          for pair in 0..<parts / 2 {
+            let low = blockPart(format, p, 2 &* pair, scales)
+            let high = blockPart(format, p, 2 &* pair &+ 1, scales)
+            #if ISA_AVX512BF16
+              if mode == 1 {
+                first.addPairs(mm_row_words(low, high), words, pitch)
+                words += 16
+                continue
+              }
+            #endif
+            first.add(mode == 0 ? low : mm_round_bf16(low), words, pitch)
+            #if ISA_AVX512 || ISA_AVX512BF16
+              second.add(mode == 0 ? high : mm_round_bf16(high), words + 16, pitch)
+            #else
+              // Sixteen registers hold one sum of each row.
+              first.add(mode == 0 ? high : mm_round_bf16(high), words + 16, pitch)
+            #endif
+            words += 32
+          }
+          p += gg_bytes(format)
+        }
+        let to = tile + out
+        for row in 0..<4 { to[row &* matmulColumns] = 0 }
+        first.put(second, to)
+      }
+    }
+  }
+}

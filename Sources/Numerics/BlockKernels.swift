@@ -1,0 +1,46 @@
+/// The functions of one instruction-set build for matrices in a block format of ggml.
+package struct BlockKernels: Sendable {
+  /// Decodes and packs a rectangle, as `MatmulKernels.PackQuantized` does: (address of a `BlockWeightPointers`, first
+  /// row, rows, first column, columns, lanes are rows, destination, lane stride, word stride, mode, scratch). Columns
+  /// come in multiples of 16.
+  package typealias Pack = MatmulKernels.PackQuantized
+  /// Products of a few packed rows of x with rows of the matrix, as `MatmulKernels.QuantizedDots`, with x in its own
+  /// order. For one row of x the scales multiply sums of products with codes.
+  package typealias Dots = MatmulKernels.QuantizedDots
+  /// Decodes one row to floats: (address of a `BlockWeightPointers`, row, destination).
+  package typealias DecodeRow = @convention(c) (UnsafeRawPointer, Int, UnsafeMutablePointer<Float>) -> Void
+
+  package var pack: Pack
+  package var dots: Dots
+  package var decodeRow: DecodeRow
+
+  package init(pack: Pack, dots: Dots, decodeRow: DecodeRow) {
+    self.pack = pack
+    self.dots = dots
+    self.decodeRow = decodeRow
+  }
+}
+
+/// A matrix [out, in] whose rows are blocks of a format of ggml, in the bytes of a GGUF file.
+package struct BlockWeightPointers: @unchecked Sendable {
+  package var bytes: UnsafePointer<UInt8>
+  package var out: Int
+  package var `in`: Int
+  /// The format's number in `enum ggml_type`.
+  package var format: Int32
+  /// Bytes of a row.
+  package var pitch: Int
+  /// The stored row of each row; nil where they are the same.
+  package var order: UnsafePointer<Int32>?
+
+  package init(
+    bytes: UnsafePointer<UInt8>, out: Int, in columns: Int, format: Int32, pitch: Int, order: UnsafePointer<Int32>?
+  ) {
+    self.bytes = bytes
+    self.out = out
+    self.in = columns
+    self.format = format
+    self.pitch = pitch
+    self.order = order
+  }
+}

@@ -1,0 +1,182 @@
+import Tensors
+import Testing
+
+@testable import CPUBackend
+
+private let formats = GGMLType.allCases.filter(\.isBlocked)
+
+/// A matrix of random blocks whose last byte is followed by a page without access, and its values by the definition.
+private struct BlockFixture {
+  private let pages: GuardPages
+  private let values: [Float]
+  private let order: [Int32]?
+  let format: GGMLType
+  let shape: [Int]
+
+  init(_ format: GGMLType, out: Int, columns: Int, isReordered: Bool = false) {
+    let blocks = out * columns / format.blockSize
+    let pages = GuardPages(byteCount: blocks * format.blockBytes)
+    var random = TestRandom(out * 31 + columns)
+    let bytes = pages.values(of: UInt8.self)
+    for i in 0..<pages.byteCount { bytes[i] = UInt8(random.next() & 255) }
+    // Scales that no sum leaves the range of floats with; the rest of a block may be anything.
+    let places: [Int] =
+      switch format {
+      case .q2_K: [80, 82]
+      case .q3_K: [108]
+      case .q6_K: [208]
+      case .q4_1, .q5_1, .q4_K, .q5_K: [0, 2]
+      case .mxfp4: []
+      default: [0]
+      }
+    for block in 0..<blocks {
+      for place in places {
+        (pages.base + block * format.blockBytes + place).copyMemory(
+          from: [Float16(random.unit() * 0.01)], byteCount: 2)
+      }
+      if format == .mxfp4 { bytes[block * format.blockBytes] = UInt8(110 + random.next() % 16) }
+    }
+    var stored = [Float](repeating: 0, count: out * columns)
+    BlockDecoder.run(format, pages.base, blocks: blocks, into: &stored)
+    let order = isReordered ? (0..<out).map { Int32(($0 * 7 + 3) % out) } : nil
+    values = order.map { $0.flatMap { stored[Int($0) * columns..<Int($0 + 1) * columns] } } ?? stored
+    (self.pages, self.order, self.format, shape) = (pages, order, format, [out, columns])
+  }
+
+  func operand(on backend: CPUBackend) throws -> BlockOperand {
+    let bytes = UnsafeRawBufferPointer(start: pages.base, count: pages.byteCount)
+    let view = Tensor(storage: try backend.adopt(FileBytes(bytes, owner: pages)), dtype: .u8, shape: [bytes.count])
+    return BlockOperand(format: format, shape: shape, bytes: view, order: order)
+  }
+
+  subscript(row: Int, column: Int) -> Float { values[row * shape[1] + column] }
+}
+
+private struct BlockProduct {
+  var rows: Int
+  var transposed = false
+  var precision: DType = .f32
+  var xType: DType = .f32
+  var yType: DType = .f32
+  var alpha: Float = 1
+  var beta: Float = 0
+
+  private func x(_ weight: BlockFixture, _ backend: CPUBackend) throws -> GuardedTensor {
+    try GuardedTensor(random: 5 + rows, [rows, weight.shape[transposed ? 0 : 1]], xType, on: backend)
+  }
+
+  func run(_ weight: BlockFixture, on backend: CPUBackend) throws -> GuardedTensor {
+    let shape = [rows, weight.shape[transposed ? 1 : 0]]
+    let y =
+      try beta == 0
+      ? GuardedTensor(empty: shape, yType, on: backend) : GuardedTensor(random: 3, shape, yType, on: backend)
+    let x = try x(weight, backend)
+    try backend.blockMatmul(
+      x.tensor, try weight.operand(on: backend), transposed: transposed, alpha: alpha, beta: beta, into: y.tensor,
+      precision: precision)
+    #expect(y.isIntact && x.isIntact, "\(backend.instructionSet) \(weight.format) \(self): wrote outside")
+    return y
+  }
+
+  func check(_ weight: BlockFixture, on backend: CPUBackend) throws {
+    let got = try run(weight, on: backend).values()
+    let (x, k) = (try x(weight, backend).values(), weight.shape[transposed ? 0 : 1])
+    let n = weight.shape[transposed ? 1 : 0]
+    let old = try GuardedTensor(random: 3, [rows, n], yType, on: backend).values()
+    // A single row multiplies codes, which are exact, and x in bf16.
+    let isExact = precision == .bf16 && rows == 1 && !transposed
+    let want = naiveProduct(
+      m: rows, n: n, k: k, alpha: alpha, beta: beta, old: old, precision: isExact ? .f32 : precision,
+      a: { isExact ? bf16Rounded(x[$0 * k + $1]) : x[$0 * k + $1] },
+      b: { transposed ? weight[$0, $1] : weight[$1, $0] })
+    let roundoff = yType == .f32 ? 1e-7 : 1.0 / 256
+    // Sums of codes are larger than sums of weights where a minimum is taken off.
+    let error = worstError(got, want, k: k, roundoff: roundoff) / (isExact || rows == 1 ? 8 : 1)
+    #expect(error <= 1, "\(backend.instructionSet) \(weight.format) \(self): error \(error)")
+  }
+}
+
+@Suite struct BlockKernelTests {
+  /// The vector decoders of every instruction set give the bits of the definition, which FormatsTests compares with
+  /// those of ggml.
+  @Test(arguments: formats)
+  func decodedRowsAreExact(format: GGMLType) throws {
+    for backend in backends {
+      for isReordered in [false, true] {
+        let weight = BlockFixture(format, out: 5, columns: 3 * format.blockSize, isReordered: isReordered)
+        let operand = try weight.operand(on: backend)
+        let width = weight.shape[1]
+        let want = (0..<5 * width).map { weight[$0 / width, $0 % width] }
+        let all = try GuardedTensor(empty: weight.shape, on: backend)
+        try backend.decodeBlocks(operand, ids: nil, into: all.tensor)
+        #expect(try all.values().map(\.bitPattern) == want.map(\.bitPattern), "\(backend.instructionSet)")
+        #expect(all.isIntact)
+        let some = try GuardedTensor(empty: [3, width], .bf16, on: backend)
+        try backend.decodeBlocks(operand, ids: try Tensor(ids: [4, 0, 4], on: backend), into: some.tensor)
+        let rows = [4, 0, 4].flatMap { row in (0..<width).map { bf16Rounded(weight[row, $0]) } }
+        #expect(try some.values() == rows, "\(backend.instructionSet)")
+      }
+    }
+  }
+
+  /// So do those of a device without kernels for blocks.
+  @Test(arguments: formats)
+  func theFormOfOtherDevicesIsExact(format: GGMLType) throws {
+    let backend = backends[0]
+    let weight = BlockFixture(format, out: 4, columns: 2 * format.blockSize, isReordered: true)
+    let operand = try weight.operand(on: backend)
+    let rows = try Tensor(empty: [2, weight.shape[1]], on: backend)
+    try backend.composedDecodeBlocks(operand, ids: try Tensor(ids: [3, 1], on: backend), into: rows)
+    #expect(try rows.floats() == [3, 1].flatMap { row in (0..<weight.shape[1]).map { weight[row, $0] } })
+  }
+
+  @Test(arguments: formats)
+  func productsMatchTheNaiveTwin(format: GGMLType) throws {
+    let size = format.blockSize
+    let shapes = size == 32 ? [(70, 128), (33, 64), (31, 576), (45, 32), (1, 96)] : [(70, 256), (33, 768), (1, 512)]
+    for backend in backends where backend.pool.threadCount == 3 {
+      for (out, columns) in shapes {
+        let weight = BlockFixture(format, out: out, columns: columns, isReordered: out == 33)
+        for rows in [1, 2, 6, 9, 40, 259] where rows < 256 || out == 33 {
+          for variant in 0..<8 {
+            try BlockProduct(
+              rows: rows, transposed: variant & 2 != 0, precision: variant & 4 != 0 ? .bf16 : .f32,
+              xType: variant == 6 ? .bf16 : variant == 1 ? .f16 : .f32, yType: variant == 4 ? .bf16 : .f32,
+              alpha: variant == 3 ? 0.5 : 1, beta: variant == 3 || variant == 5 ? 1 : 0
+            ).check(weight, on: backend)
+          }
+        }
+      }
+    }
+  }
+
+  @Test func bitsDoNotDependOnTheNumberOfThreads() throws {
+    for format in [GGMLType.q4_0, .q4_K, .q6_K] {
+      let weight = BlockFixture(format, out: 200, columns: 512)
+      for rows in [1, 5, 40, 530] {
+        for variant in 0..<4 {
+          var same = SameBits()
+          let product = BlockProduct(
+            rows: rows, transposed: variant & 1 != 0, precision: variant & 2 != 0 ? .bf16 : .f32)
+          for backend in backends { try same.check([try product.run(weight, on: backend)], on: backend) }
+        }
+      }
+    }
+  }
+
+  /// Layers that share their input take the same decoded tiles: the bits of each layer by itself.
+  @Test func layersTogetherAreThoseByThemselves() throws {
+    for backend in backends {
+      let weights = [BlockFixture(.q4_K, out: 48, columns: 256), BlockFixture(.q8_0, out: 40, columns: 256)]
+      let x = try GuardedTensor(random: 4, [50, 256], on: backend)
+      let layers = try weights.map { LinearOperands(weight: .blocks(try $0.operand(on: backend))) }
+      let together = try weights.map { try GuardedTensor(empty: [50, $0.shape[0]], on: backend) }
+      try backend.linear(x.tensor, layers, into: together.map { LinearOutput(y: $0.tensor) }, precision: .f32)
+      for (layer, y) in zip(layers, together) {
+        let alone = try GuardedTensor(empty: y.tensor.shape, on: backend)
+        try backend.linear(x.tensor, [layer], into: [LinearOutput(y: alone.tensor)], precision: .f32)
+        #expect(try alone.values() == y.values())
+      }
+    }
+  }
+}
