@@ -181,7 +181,8 @@ def models():
     # One fused projection and LayerNorm; norms plus one and soft caps.
     for name in ["gpt_neox", "gemma2"]:
         write(f"gguf/{name}.gguf", (fixtures / f"families/{name}/model.gguf").read_bytes())
-    write("gguf/types.gguf", (fixtures / "formats/types.gguf").read_bytes())
+    for name in ("types", "kept"):
+        write(f"gguf/{name}.gguf", (fixtures / f"formats/{name}.gguf").read_bytes())
 
 
 def configurations():

@@ -10,11 +10,11 @@ local json = require "qlora.json"
 local clock = qlora.native.clock
 
 local p = qlora.params {
-  model = "downloads/SmolLM2-135M-Instruct.Q4_1.gguf", compute = "bf16", prompt = 512, tokens = 128, rounds = 5,
+  model = "downloads/SmolLM2-135M-Instruct.Q4_1.gguf", compute = "bf16", quant = "nf4", prompt = 512, tokens = 128, rounds = 5,
   turns = false,
 }
 local start = clock()
-local model = qlora.load(p.model, { quant = "nf4", double_quant = true, compute = p.compute })
+local model = qlora.load(p.model, { quant = p.quant, compute = p.compute })
 local loaded = clock() - start
 
 local ids = {}

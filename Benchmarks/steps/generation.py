@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Prompt processing and generation, this engine against llama.cpp on the same GGUF file, in turns.
 
-usage: generation.py [--isa avx2|native] [--turns 5] [--threads 2] [--prompt 512] [--tokens 128] [--cut 60]
+usage: generation.py [--isa avx2|native] [--turns 5] [--threads 2] [--prompt 512] [--tokens 128] [--quant nf4|keep] [--cut 60]
                      [MODEL.gguf]
 Run `Benchmarks/peers/prepare.sh llama` first: it builds llama.cpp for each set and makes the Q4_0 file of SmolLM2.
 
 llama.cpp multiplies the file's Q4_0 codes by inputs rounded to 8 bits. The engine reads the same file, quantizes it to
-NF4 with double quantization and multiplies by inputs in bf16 or f32; both types stand in the table where the processor
-multiplies bf16. llama.cpp is measured with and without flash attention; the better median stays. Each turn is the
+NF4 with double quantization (or keeps its codes, --quant keep) and multiplies by inputs in bf16 or f32; both types stand
+in the table where the processor multiplies bf16. llama.cpp is measured with and without flash attention; the better median stays. Each turn is the
 limits of the machine, then each side. A row is printed as soon as it is done: medians, with the best turn in brackets.
 """
 import argparse
@@ -25,6 +25,7 @@ parser.add_argument("--turns", type=int, default=5)
 parser.add_argument("--threads", type=int, default=2)
 parser.add_argument("--prompt", type=int, default=512)
 parser.add_argument("--tokens", type=int, default=128)
+parser.add_argument("--quant", choices=["keep", "nf4"], default="nf4")
 parser.add_argument("--cut", type=float, default=60)
 parser.add_argument("model", nargs="?", default=os.path.join(machine.PEERS, "smollm2.Q4_0.gguf"))
 options = parser.parse_args()
@@ -32,8 +33,8 @@ settings = machine.environment(options.isa)
 
 
 def engine(compute):
-    values = dict(model=os.path.abspath(options.model), compute=compute, prompt=options.prompt, tokens=options.tokens,
-                  turns="true")
+    values = dict(model=os.path.abspath(options.model), compute=compute, quant=options.quant, prompt=options.prompt,
+                  tokens=options.tokens, turns="true")
     flags = [x for key, value in values.items() for x in ("--set", f"{key}={value}")]
     return machine.Side([machine.QLORA_RUN, "--quiet", "--threads", options.threads, *flags,
                          os.path.join(here, "generation.lua")], settings)

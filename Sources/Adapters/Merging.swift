@@ -14,7 +14,7 @@ extension LanguageModel {
       let bias = try module.bias?.converted(to: .f32, category: .weights)
       try adapter.method.merge(adapter.tensors, weight: weight, bias: bias)
       module.weight = computeType == .f32 ? weight : try weight.converted(to: computeType, category: .weights)
-      module.quantized = nil
+      (module.quantized, module.blocks) = (nil, nil)
       bias?.requiresGradient = module.bias?.requiresGradient ?? false
       module.bias = bias
       module.adapter = nil

@@ -175,6 +175,24 @@ public func embedding(_ table: Tensor, ids: Tensor, dtype: DType) throws -> Tens
   return rows
 }
 
+/// Rows of a table [V, D] in any form, in `dtype`. No gradient goes to a table that is not dense; one in 4 bits cannot
+/// be read by rows and is decoded as a whole.
+/// - Throws: `TensorError.otherDevice`, `.outOfMemory`; what the device reports.
+public func embedding(_ table: LinearWeight, ids: Tensor, dtype: DType) throws -> Tensor {
+  let backend = try table.anchor.backend(for: "embedding", with: ids)
+  switch table {
+  case .dense(let table): return try embedding(table, ids: ids, dtype: dtype)
+  case .blocks(let operand):
+    let rows = try Tensor(empty: [ids.elementCount, table.shape[1]], dtype: dtype, on: backend)
+    try backend.decodeBlocks(operand, ids: ids, into: rows)
+    return rows
+  case .quantized(let operand):
+    let dense = try Tensor(empty: table.shape, dtype: dtype, category: .workspace, on: backend)
+    try backend.dequantize4(operand, into: dense)
+    return try embedding(dense, ids: ids, dtype: dtype)
+  }
+}
+
 extension Tensor {
   /// Itself as packed rows of `columns` elements, or an error that names both shapes.
   func contiguousRows(columns: Int, operation: String, other: [Int]) throws -> Tensor {

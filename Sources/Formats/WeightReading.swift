@@ -18,7 +18,7 @@ extension WeightSource {
       }
       guard !rows.isEmpty, tensor.rowLength > 0, let base = file.bytes(of: entry).baseAddress else { return }
       let start = rows.lowerBound * tensor.rowLength * entry.type.byteCount
-      Dequantize.run(type, base + start, blocks: rows.count * tensor.rowLength, into: out)
+      BlockDecoder.run(type, base + start, blocks: rows.count * tensor.rowLength, into: out)
     case .gguf(let file, let queryHeads, let keyHeads):
       guard let map = try permutation(tensor, queryHeads: queryHeads, keyHeads: keyHeads) else {
         try file.dequantize(tensor.stored, rows: rows, into: out)
@@ -60,13 +60,38 @@ extension WeightSource {
       let (file, entry) = try checkpoint.find(tensor.stored)
       return entry.type.dtype.map { (file.bytes(of: entry), $0) }
     case .gguf(let file, let queryHeads, let keyHeads):
-      let types: [GGMLType: DType] = [.f32: .f32, .f16: .f16, .bf16: .bf16]
-      guard case .block(let type) = tensor.encoding, let dtype = types[type],
+      guard case .block(let type) = tensor.encoding, let dtype = Self.floatTypes[type],
         !hasOneAdded(tensor), try permutation(tensor, queryHeads: queryHeads, keyHeads: keyHeads) == nil
       else { return nil }
       return (try file.bytes(of: tensor.stored), dtype)
     }
   }
+
+  /// The stored blocks of a matrix in a block format, and the stored row of each row where the file has them in another
+  /// order; nil for other tensors. Zero copy; valid while this source lives; any alignment.
+  package func blocks(
+    _ name: String
+  ) throws(FormatError) -> (type: GGMLType, bytes: UnsafeRawBufferPointer, order: [Int32]?)? {
+    let tensor = try tensor(name)
+    guard case .gguf(let file, let queryHeads, let keyHeads) = origin, case .block(let type) = tensor.encoding,
+      type.isBlocked, tensor.shape.count == 2
+    else { return nil }
+    let map = try permutation(tensor, queryHeads: queryHeads, keyHeads: keyHeads)
+    return (
+      type, try file.bytes(of: tensor.stored), map.map { map in (0..<tensor.shape[0]).map { Int32(map($0)) } }
+    )
+  }
+
+  /// The float dtype that the elements of a tensor have in the file; nil for other types and for block formats.
+  package func floatType(_ name: String) throws(FormatError) -> DType? {
+    switch try tensor(name).encoding {
+    case .plain(let type): type.dtype.flatMap { $0.isFloat ? $0 : nil }
+    case .block(let type): Self.floatTypes[type]
+    case .unreadable: nil
+    }
+  }
+
+  private static let floatTypes: [GGMLType: DType] = [.f32: .f32, .f16: .f16, .bf16: .bf16]
 
   /// Tells the kernel that a tensor's pages will be wanted soon, or no more.
   package func advise(_ advice: MappedFile.Advice, _ name: String) throws(FormatError) {

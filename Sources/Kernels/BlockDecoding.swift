@@ -79,15 +79,39 @@ extension Kernels {
           gg_scales(format, p, scales)
           let first = part & (parts &- 1)
           let stop = min(parts, first &+ end &- part)
-          for inside in first..<stop {
-            storeFloats(to, blockPart(format, p, inside, scales))
-            to += 16
+          if stop &- first == 16 {
+            // Written out, since places and shifts of a part are constants then.
+            storePair(format, p, 0, scales, to)
+            storePair(format, p, 1, scales, to)
+            storePair(format, p, 2, scales, to)
+            storePair(format, p, 3, scales, to)
+            storePair(format, p, 4, scales, to)
+            storePair(format, p, 5, scales, to)
+            storePair(format, p, 6, scales, to)
+            storePair(format, p, 7, scales, to)
+          } else if parts == 2, stop &- first == 2 {
+            storePair(format, p, 0, scales, to)
+          } else {
+            for inside in first..<stop {
+              storeFloats(to + (inside &- first) &<< 4, blockPart(format, p, inside, scales))
+            }
           }
+          to += (stop &- first) &<< 4
           part &+= stop &- first
           p += gg_bytes(format)
         }
       }
     }
+  }
+
+  /// Two parts of a block of which the whole goes to `to`.
+  @inline(__always)
+  private static func storePair(
+    _ format: Int32, _ p: UnsafePointer<UInt8>, _ pair: Int, _ scales: UnsafePointer<Float>,
+    _ to: UnsafeMutablePointer<Float>
+  ) {
+    storeFloats(to + pair &<< 5, blockPart(format, p, 2 &* pair, scales))
+    storeFloats(to + (pair &<< 5 &+ 16), blockPart(format, p, 2 &* pair &+ 1, scales))
   }
 
   /// See `BlockKernels.Pack`. A piece that fits the first-level cache is decoded, then packed as floats are.

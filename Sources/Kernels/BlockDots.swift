@@ -66,10 +66,19 @@ extension Kernels {
         for block in 0..<k / (16 &* parts) {
           mm_prefetch(p + 2048)
           gg_scales(format, p, scales)
-          for pair in 0..<parts / 2 {
-            oneRowStep(format, p, pair, scales, words, mode, &first, &second)
-            words += mode == 1 ? 16 : 32
+          let pairWords = mode == 1 ? 16 : 32
+          oneRowStep(format, p, 0, scales, words, mode, &first, &second)
+          if parts == 16 {
+            // Written out, since places and shifts of a part are constants then.
+            oneRowStep(format, p, 1, scales, words + pairWords, mode, &first, &second)
+            oneRowStep(format, p, 2, scales, words + 2 &* pairWords, mode, &first, &second)
+            oneRowStep(format, p, 3, scales, words + 3 &* pairWords, mode, &first, &second)
+            oneRowStep(format, p, 4, scales, words + 4 &* pairWords, mode, &first, &second)
+            oneRowStep(format, p, 5, scales, words + 5 &* pairWords, mode, &first, &second)
+            oneRowStep(format, p, 6, scales, words + 6 &* pairWords, mode, &first, &second)
+            oneRowStep(format, p, 7, scales, words + 7 &* pairWords, mode, &first, &second)
           }
+          words += parts / 2 &* pairWords
           if gg_has_minima(format) {
             if parts == 16 {
               minima = madd(loadFloats(scales + 16), loadFloats(partSums + 16 &* block), minima)
@@ -90,17 +99,17 @@ extension Kernels {
     _ format: Int32, _ p: UnsafePointer<UInt8>, _ pair: Int, _ scales: UnsafePointer<Float>,
     _ x: UnsafePointer<Float>, _ mode: Int32, _ first: inout Vec16, _ second: inout Vec16
   ) {
-    let (low, high) = (gg_codes(format, p, 2 &* pair), gg_codes(format, p, 2 &* pair &+ 1))
     let scale = splat(scales[2 &* pair])
     #if ISA_AVX512BF16
       if mode == 1 {
-        let products = pairProducts(splat(0), mm_row_words(low, high), x)
+        let products = pairProducts(splat(0), gg_words(format, p, pair), x)
         let both = gg_shares_scales(format) ? scale : gg_halves(scale, splat(scales[2 &* pair &+ 1]))
         // Sums by turns, because a product waits for the one before it.
         if pair & 1 == 0 { first = madd(products, both, first) } else { second = madd(products, both, second) }
         return
       }
     #endif
+    let (low, high) = (gg_codes(format, p, 2 &* pair), gg_codes(format, p, 2 &* pair &+ 1))
     if gg_shares_scales(format) {
       let products = madd(high, loadFloats(x + 16), low * loadFloats(x))
       if pair & 1 == 0 { first = madd(products, scale, first) } else { second = madd(products, scale, second) }
@@ -126,25 +135,18 @@ extension Kernels {
         for _ in 0..<k / (16 &* parts) {
           mm_prefetch(p + 2048)
           gg_scales(format, p, scales)
-          for pair in 0..<parts / 2 {
-            let low = blockPart(format, p, 2 &* pair, scales)
-            let high = blockPart(format, p, 2 &* pair &+ 1, scales)
-            #if ISA_AVX512BF16
-              if mode == 1 {
-                first.addPairs(mm_row_words(low, high), words, pitch)
-                words += 16
-                continue
-              }
-            #endif
-            first.add(mode == 0 ? low : mm_round_bf16(low), words, pitch)
-            #if ISA_AVX512 || ISA_AVX512BF16
-              second.add(mode == 0 ? high : mm_round_bf16(high), words + 16, pitch)
-            #else
-              // Sixteen registers hold one sum of each row.
-              first.add(mode == 0 ? high : mm_round_bf16(high), words + 16, pitch)
-            #endif
-            words += 32
+          let pairWords = mode == 1 ? 16 : 32
+          fourRowsStep(format, p, 0, scales, words, pitch, mode, &first, &second)
+          if parts == 16 {
+            fourRowsStep(format, p, 1, scales, words + pairWords, pitch, mode, &first, &second)
+            fourRowsStep(format, p, 2, scales, words + 2 &* pairWords, pitch, mode, &first, &second)
+            fourRowsStep(format, p, 3, scales, words + 3 &* pairWords, pitch, mode, &first, &second)
+            fourRowsStep(format, p, 4, scales, words + 4 &* pairWords, pitch, mode, &first, &second)
+            fourRowsStep(format, p, 5, scales, words + 5 &* pairWords, pitch, mode, &first, &second)
+            fourRowsStep(format, p, 6, scales, words + 6 &* pairWords, pitch, mode, &first, &second)
+            fourRowsStep(format, p, 7, scales, words + 7 &* pairWords, pitch, mode, &first, &second)
           }
+          words += parts / 2 &* pairWords
           p += gg_bytes(format)
         }
         let to = tile + out
@@ -152,5 +154,25 @@ extension Kernels {
         first.put(second, to)
       }
     }
+  }
+
+  /// Adds the products of two parts with four rows.
+  @inline(__always)
+  private static func fourRowsStep(
+    _ format: Int32, _ p: UnsafePointer<UInt8>, _ pair: Int, _ scales: UnsafePointer<Float>,
+    _ x: UnsafePointer<Float>, _ pitch: Int, _ mode: Int32, _ first: inout RowSums, _ second: inout RowSums
+  ) {
+    let low = blockPart(format, p, 2 &* pair, scales)
+    let high = blockPart(format, p, 2 &* pair &+ 1, scales)
+    #if ISA_AVX512BF16
+      if mode == 1 { return first.addPairs(mm_row_words(low, high), x, pitch) }
+    #endif
+    first.add(mode == 0 ? low : mm_round_bf16(low), x, pitch)
+    #if ISA_AVX512 || ISA_AVX512BF16
+      second.add(mode == 0 ? high : mm_round_bf16(high), x + 16, pitch)
+    #else
+      // Sixteen registers hold one sum of each row.
+      first.add(mode == 0 ? high : mm_round_bf16(high), x + 16, pitch)
+    #endif
   }
 }

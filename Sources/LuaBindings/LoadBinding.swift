@@ -20,9 +20,11 @@ extension Engine {
               "options",
               .options([
                 Parameter(
-                  "quant", .oneOf([.string, .boolean]), default: "false", choices: ["nf4", "fp4", "int4", "false"],
-                  "4-bit type of the linear layers; false keeps what the file has. What a file holds in 4 bits stays as it "
-                    + "is: another type, block or double_quant is an error"),
+                  "quant", .oneOf([.string, .boolean]), default: "false",
+                  choices: ["nf4", "fp4", "int4", "keep", "false"],
+                  "4-bit type of the linear layers; \"keep\" trains on the weights of a .gguf file in the formats they are "
+                    + "served in; false reads them wide. What a file holds in bitsandbytes' 4 bits stays as it is: another "
+                    + "type, block or double_quant is an error"),
                 Parameter("module_quant", .table, optional: true, "name -> type or false, where it differs from quant"),
                 Parameter("block", .count, default: "64", "elements that share a scale"),
                 Parameter.doubleQuantization,
@@ -145,7 +147,10 @@ extension Engine {
     var load = LoadOptions(
       blockSize: options.int("block"), headerOnly: options.bool("header_only") ?? false,
       smoke: options.bool("smoke") ?? false)
-    if let name = options.string("quant") { load.quantization = try fourBitKind(name, call) }
+    if let name = options.string("quant") {
+      load.keepsBlocks = name == "keep"
+      if !load.keepsBlocks { load.quantization = try fourBitKind(name, call, others: ["keep"]) }
+    }
     (load.wantsDoubleQuantization, load.scaleRule) = try scaleRule(options, call)
     for (key, value) in options["module_quant"].asTable?.pairs ?? [] {
       guard let module = key.asString else { throw call.invalid("module_quant needs names of modules as keys") }
@@ -219,9 +224,10 @@ extension Engine {
     return (true, .bitsandbytes)
   }
 
-  private func fourBitKind(_ name: String, _ call: Call) throws -> FourBitKind {
+  private func fourBitKind(_ name: String, _ call: Call, others: [String] = []) throws -> FourBitKind {
     guard let kind = FourBitKind(rawValue: name) else {
-      throw call.invalid("quant must be \"nf4\", \"fp4\", \"int4\" or false, got \"\(name)\"")
+      let choices = (["nf4", "fp4", "int4"] + others).map { "\"\($0)\"" }.joined(separator: ", ")
+      throw call.invalid("quant must be \(choices) or false, got \"\(name)\"")
     }
     return kind
   }

@@ -27,7 +27,7 @@ extension Module {
   fileprivate var cells: (kind: String, shape: String, type: String, adapter: String) {
     (
       kind.rawValue, weightShape.map(String.init).joined(separator: " x "),
-      quantized?.kind.rawValue ?? weight?.dtype.name ?? "", adapter?.text ?? ""
+      storedForm ?? weight?.dtype.name ?? "", adapter?.text ?? ""
     )
   }
 

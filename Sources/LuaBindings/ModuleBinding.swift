@@ -27,10 +27,10 @@ extension Engine {
         property("params", "integer", "parameters without the adapter") { .integer($1.parameterCount) },
         property("bytes", "integer", "bytes as loaded, or as it will be") { .integer($1.byteCount) },
         property("dtype", "string|nil", "of the weight; nil before loading") {
-          ($1.weight?.dtype.name ?? $1.quantized?.kind.rawValue).map { .string($0) } ?? .nil
+          ($1.weight?.dtype.name ?? ($1.isLoaded ? $1.storedForm : nil)).map { .string($0) } ?? .nil
         },
-        property("quant", "string|nil", "4-bit type, as loaded or as it will be") {
-          ($1.quantization?.rawValue).map { .string($0) } ?? .nil
+        property("quant", "string|nil", "4-bit type, or block format of a kept weight, as loaded or as it will be") {
+          $1.storedForm.map { .string($0) } ?? .nil
         },
         property(
           "adapter", "table|nil",

@@ -70,7 +70,11 @@ enum Remedy {
     case .headerOnly: " (--plan and header_only = true leave them out)"
     case .tooLong: " or lower max_length"
     case .unrecognisedPath(let path): known(like: path)
-    case .cannotStream: "; run `qlora-run quantize.lua IN OUT` once and load OUT with stream = true"
+    case .nothingToKeep:
+      "; leave quant out to train on the weights as they are, set quant = \"nf4\", or give a .gguf file"
+    case .cannotStream(let path):
+      (path.hasSuffix(".gguf") ? "; load with quant = \"keep\", or" : ";")
+        + " run `qlora-run quantize.lua IN OUT` once and load OUT with stream = true"
     case .streamedNeedsCheckpointing: "; set checkpointing = true, or load without stream = true"
     case .streamedInterval:
       "; set checkpointing = true, and offload = true to keep fewer activations, or stream = false"

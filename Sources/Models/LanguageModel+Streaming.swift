@@ -6,8 +6,7 @@ extension LanguageModel {
     isLoaded
       && modules.allSatisfy { module in
         guard module.layer != nil, module.kind == .linear else { return true }
-        guard let storage = module.quantized?.codes.storage ?? module.weight?.storage else { return false }
-        return storage.file != nil
+        return (module.quantized?.codes ?? module.blocks?.bytes ?? module.weight)?.storage.file != nil
       }
   }
 
@@ -15,12 +14,7 @@ extension LanguageModel {
   /// come the fifteen around it.
   var mappedByteCount: Int {
     let views = modules.flatMap { module -> [FileBytes] in
-      let quantized = module.quantized
-      let tensors = [
-        module.weight, module.bias, quantized?.codes, quantized?.absmax, quantized?.codebook, quantized?.nested?.absmax,
-        quantized?.nested?.map,
-      ]
-      return tensors.compactMap { $0?.storage.file }.filter { !$0.bytes.isEmpty }
+      module.tensors.compactMap { $0?.storage.file }.filter { !$0.bytes.isEmpty }
     }
     return Self.mappedByteCount(views.map(\.addresses))
   }

@@ -69,7 +69,7 @@ public final class LanguageModel {
           name: "quant of \(name)", value: kind.rawValue, expected: "nothing: only linear layers are stored in 4 bits")
       }
     }
-    for module in modules { module.planned = (options.quantization(of: module), options.byteCount(of: module)) }
+    for module in modules { module.planned = (options.quantization(of: module), nil, options.byteCount(of: module)) }
   }
 
   /// The module of this full name (`Module.name`); nil where there is none.
@@ -180,7 +180,7 @@ public final class LanguageModel {
   }
 
   private func embed(_ ids: [Int32]) throws -> Tensor {
-    guard isLoaded, let table = tree.embedding.weight else { throw ModelError.headerOnly(operation: "forward") }
+    guard isLoaded, let table = tree.embedding.linearWeight else { throw ModelError.headerOnly(operation: "forward") }
     guard !ids.isEmpty else { throw ModelError.emptyInput(operation: "forward") }
     try check(ids)
     let ids = try Tensor(ids: ids, on: backend)

@@ -5,6 +5,9 @@ import Tensors
 public struct LoadOptions: Sendable {
   /// 4-bit type of the linear layers, or nil to keep them in 16 or 32 bits.
   public var quantization: FourBitKind?
+  /// Whether matrices that a GGUF file holds in a block format stay as they are, those of the embedding and of the
+  /// output module too; others stay in the float type they are stored in. `quantization` is nil then.
+  public var keepsBlocks = false
   /// Modules with a choice of their own, by name: a 4-bit type, or nil to stay in 16 or 32 bits.
   public var moduleQuantization: [String: FourBitKind?] = [:]
   /// Elements that share a scale in 4 bits, one of `FourBit.blockSizes`; nil is 64, or what a 4-bit file has.
@@ -65,6 +68,11 @@ extension LoadOptions {
   public func quantization(of module: Module) -> FourBitKind? {
     if let own = moduleQuantization[module.name] { return own }
     return module.isLayerMatrix ? quantization : nil
+  }
+
+  /// Whether a module's weight stays in the form it is stored in.
+  func keeps(_ module: Module) -> Bool {
+    keepsBlocks && module.kind != .norm && moduleQuantization[module.name] == nil
   }
 
   /// Bytes of a module's tensors once loaded, from shapes alone.

@@ -49,6 +49,8 @@ public enum ModelError: Error, Equatable, Sendable {
   case tooFewTokens(operation: String, minimum: Int)
   /// Quantized modules cannot be compared with the weights of the file.
   case noOriginalWeights(path: String, problem: OriginalProblem)
+  /// The base is to be kept as it is stored, and no matrix of the file is in a block format.
+  case nothingToKeep(path: String)
   /// Weights of layers are not views of a file, so they cannot stay on disk.
   case cannotStream(path: String)
   /// Weights of a streamed layer can no longer be read; `code` is errno.
@@ -83,6 +85,8 @@ public enum ModelError: Error, Equatable, Sendable {
     case notFromFile
     /// The file itself holds the module in 4 bits.
     case storedQuantized(module: String)
+    /// The module is what the file holds.
+    case kept(module: String)
   }
 }
 
@@ -135,6 +139,8 @@ extension ModelError: CustomStringConvertible {
       "the model has no layer \(layer); its layers are 0..\(count - 1), as in the tensor names"
     case .tooFewTokens(let operation, let minimum):
       "\(operation): at least \(minimum) tokens are needed"
+    case .nothingToKeep(let path):
+      "\(path): no matrix is stored in a block format of GGUF or in 4 bits, so there is nothing to keep so"
     case .cannotStream(let path):
       "\(path): streaming leaves the base on disk as it is stored, and these weights are not stored in the form they "
         + "are used in"
@@ -175,6 +181,7 @@ extension ModelError.OriginalProblem: CustomStringConvertible {
     case .nothingQuantized: "no module is quantized"
     case .notFromFile: "the model was not read from a file"
     case .storedQuantized(let module): "\(module) is stored in 4 bits, its original weights are not in the file"
+    case .kept(let module): "\(module) is kept as the file has it, so nothing was rounded"
     }
   }
 }

@@ -38,6 +38,7 @@ public struct ModelLoader {
       throw ModelError.badOption(
         name: "block", value: String(options.blockSize), expected: "one of \(FourBit.blockSizes)")
     }
+    try options.checkKeeping()
     if options.smoke {
       // A recipe must run where its model is not, so a path that leads nowhere gives a plain Llama.
       return try smokeModel(try? ModelLocation(path, allowsKnownNames: true), path)
@@ -47,6 +48,7 @@ public struct ModelLoader {
       let (spec, said) = try location.specAndNotices()
       let model = try LanguageModel(spec, origin: .file(path), options: options, backend: backend)
       try options.check(spec.quantizationConfig, path: path)
+      if options.keepsBlocks { try planKept(model, location) }
       model.notices = said
       return model
     }
@@ -55,6 +57,7 @@ public struct ModelLoader {
     model.notices = checkpoint.said
     let source = checkpoint.source
     for module in model.modules { try read(module, of: model, from: source) }
+    if options.keepsBlocks { try requireKept(model) }
     model.isLoaded = true
     model.tokenizer = try location.tokenizer()
     source.releaseAll()
@@ -84,6 +87,12 @@ public struct ModelLoader {
       if let kind = options.quantization(of: module) {
         if options.streams == true { throw ModelError.cannotStream(path: source.path) }
         module.quantized = try quantize(weightName, as: kind, shape: module.weightShape, source)
+      } else if options.keeps(module) {
+        module.blocks = try kept(weightName, shape: module.weightShape, source)
+        if module.blocks == nil {
+          module.weight = try dense(
+            weightName, shape: module.weightShape, source, keep: try source.floatType(weightName))
+        }
       } else {
         module.weight = try dense(weightName, shape: module.weightShape, source, keep: nil)
       }

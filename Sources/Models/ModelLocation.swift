@@ -102,6 +102,14 @@ struct LoadedSource {
   func expect(_ name: String, shape: [Int]) throws { _ = try source.expect(name, shape: shape) }
   func rawBytes(_ name: String) throws -> (bytes: UnsafeRawBufferPointer, dtype: DType)? { try source.rawBytes(name) }
 
+  /// The stored form of a matrix in a block format; nil for other tensors.
+  func blocks(_ name: String) throws -> (type: GGMLType, bytes: UnsafeRawBufferPointer, order: [Int32]?)? {
+    try source.blocks(name)
+  }
+
+  /// The float dtype in which a tensor is stored; nil where it has none.
+  func floatType(_ name: String) throws -> DType? { try source.floatType(name) }
+
   /// Whether two tensors of one shape hold the same numbers, read by blocks of rows.
   func isSame(_ one: String, _ other: String) throws -> Bool {
     let (rows, length) = (try source.tensor(one).rowCount, try source.tensor(one).rowLength)

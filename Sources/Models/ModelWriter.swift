@@ -33,6 +33,7 @@ extension LanguageModel {
       let name = spec.savedName(module.name)
       let weight = item(name + ".weight", shape: module.weightShape) {
         if let quantized = module.quantized { return try quantized.dequantized(to: .bf16) }
+        if let blocks = module.blocks { return try blocks.dequantized(to: .bf16) }
         guard let weight = module.weight else { throw ModelError.notLoaded(module: module.name) }
         return try weight.converted(to: .bf16)
       }

@@ -31,6 +31,8 @@ public final class Module {
   public var weight: Tensor?
   /// The weight in 4 bits, in place of `weight`.
   public var quantized: QuantizedOperand?
+  /// The weight in a block format of its file, in place of `weight`.
+  public var blocks: BlockOperand?
   /// f32 [out]; [in] of a norm.
   public var bias: Tensor?
   /// The adapter of a linear module; nil for none.
@@ -38,7 +40,7 @@ public final class Module {
   /// The hooks in the order in which they are called; see `addHook`.
   public internal(set) var hooks: [ForwardHook] = []
   /// What loading will make of the module, for a model of which only the header was read.
-  var planned: (quantization: FourBitKind?, byteCount: Int) = (nil, 0)
+  var planned: (quantization: FourBitKind?, format: GGMLType?, byteCount: Int) = (nil, nil, 0)
 
   init(
     name: String, kind: ModuleKind, layer: Int?, inFeatures: Int, outFeatures: Int, hasBias: Bool = false
@@ -81,28 +83,44 @@ public final class Module {
   public var parameterCount: Int { outFeatures * inFeatures + (hasBias ? biasShape[0] : 0) }
 
   /// Whether the weight is present; false in a header-only model.
-  public var isLoaded: Bool { weight != nil || quantized != nil }
+  public var isLoaded: Bool { weight != nil || quantized != nil || blocks != nil }
 
   /// Bytes of the tensors as loaded, or as they will be, without the adapter.
   public var byteCount: Int {
     guard isLoaded else { return planned.byteCount }
-    return (quantized?.byteCount ?? weight?.byteCount ?? 0) + (bias?.byteCount ?? 0)
+    return (quantized?.byteCount ?? blocks?.byteCount ?? weight?.byteCount ?? 0) + (bias?.byteCount ?? 0)
   }
 
   /// The 4-bit type of the weight as loaded, or as it will be.
   public var quantization: FourBitKind? { isLoaded ? quantized?.kind : planned.quantization }
 
-  /// A new f32 tensor with the values of the weight, dequantized where it is stored in 4 bits.
+  /// The block format in which the weight is kept as its file has it, or will be; nil for another form.
+  public var blockFormat: GGMLType? { isLoaded ? blocks?.format : planned.format }
+
+  /// The name of the form in which the weight is stored in few bits, as loaded or as it will be: "nf4", "Q4_K".
+  public var storedForm: String? { quantization?.rawValue ?? blockFormat?.name }
+
+  /// All that is frozen: what of it is a view of a file comes and goes when the base is streamed.
+  package var tensors: [Tensor?] {
+    [
+      weight, bias, quantized?.codes, quantized?.absmax, quantized?.codebook, quantized?.nested?.absmax,
+      quantized?.nested?.map, blocks?.bytes,
+    ]
+  }
+
+  /// A new f32 tensor with the values of the weight, dequantized where it is stored in few bits.
   /// Shape `weightShape`. It is charged to `category`.
   /// - Throws: `ModelError.notLoaded`, `TensorError.outOfMemory`.
   public func denseWeight(category: MemoryCategory = .activations) throws -> Tensor {
     if let quantized { return try quantized.dequantized(to: .f32, category: category) }
+    if let blocks { return try blocks.dequantized(to: .f32, category: category) }
     guard let weight else { throw ModelError.notLoaded(module: name) }
     return try weight.converted(to: .f32, category: category)
   }
 
   var linearWeight: LinearWeight? {
     if let quantized { return .quantized(quantized) }
+    if let blocks { return .blocks(blocks) }
     return weight.map { .dense($0) }
   }
 

@@ -27,6 +27,9 @@ extension LanguageModel {
       return module
     }
     let quantized = (chosen ?? modules).filter { $0.quantized != nil }
+    if let module = chosen?.first(where: { $0.blocks != nil }) {
+      throw ModelError.noOriginalWeights(path: path, problem: .kept(module: module.name))
+    }
     if let module = chosen?.first(where: { $0.quantized == nil }) {
       throw ModelError.noOriginalWeights(path: path, problem: .notQuantized(module: module.name))
     }

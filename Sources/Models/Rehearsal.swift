@@ -67,7 +67,8 @@ package struct Rehearsal {
     return model.modules.allSatisfy { module in
       guard module.layer != nil, module.kind == .linear else { return true }
       let name = module.name + ".weight"
-      return source.contains(name + ".absmax") || module.quantization == nil && (try? source.rawBytes(name)) != nil
+      if source.contains(name + ".absmax") || module.blockFormat != nil { return true }
+      return module.quantization == nil && (try? source.rawBytes(name)) != nil
     }
   }
 
@@ -79,12 +80,15 @@ package struct Rehearsal {
       twin.bias?.requiresGradient = module.bias?.requiresGradient ?? false
     }
     let name = module.name + ".weight"
-    if source?.contains(name + ".absmax") ?? false, module.quantization != nil || !module.isLoaded {
+    if let format = module.blockFormat {
+      twin.blocks = try blocks(name, module, format)
+    } else if source?.contains(name + ".absmax") ?? false, module.quantization != nil || !module.isLoaded {
       twin.quantized = try quantized(name, module, kind: module.quantization ?? .nf4, isStored: true)
     } else if let kind = module.quantization, module.kind == .linear {
       twin.quantized = try quantized(name, module, kind: kind, isStored: streams)
     } else {
-      twin.weight = try dense(name, module.weightShape, keep: module.kind == .norm ? .f32 : module.weight?.dtype)
+      let own = module.weight?.dtype ?? keptType(name, module)
+      twin.weight = try dense(name, module.weightShape, keep: module.kind == .norm ? .f32 : own)
       twin.weight?.requiresGradient = module.weight?.requiresGradient ?? false
     }
   }
@@ -97,6 +101,11 @@ package struct Rehearsal {
       UInt(bitPattern: bytes.baseAddress) % UInt(dtype.byteCount) == 0
     else { return nil }
     return dtype
+  }
+
+  /// The dtype of a weight that is kept in floating point; nil where the options do not keep it.
+  private func keptType(_ name: String, _ module: Module) -> DType? {
+    model.options.keeps(module) ? try? source?.floatType(name) : nil
   }
 
   private mutating func note(reading byteCount: Int) {
@@ -130,6 +139,20 @@ package struct Rehearsal {
       }
     }
     return try Tensor(empty: shape, dtype: wanted, category: .weights, on: backend)
+  }
+
+  /// A matrix that is a view of the file.
+  private mutating func blocks(_ name: String, _ module: Module, _ format: GGMLType) throws -> BlockOperand {
+    let view = UnsafeRawBufferPointer(start: nil, count: 0)
+    let operand = BlockOperand(
+      format: format, shape: module.weightShape,
+      bytes: Tensor(storage: try backend.adopt(FileBytes(view, owner: Nobody())), dtype: .u8, shape: [0]), order: nil)
+    mappedByteCount += operand.byteCount
+    if let bytes = try? source?.blocks(name)?.bytes, let base = bytes.baseAddress, !streams {
+      let start = UInt(bitPattern: base)
+      denseViews.append(start..<start + UInt(bytes.count))
+    }
+    return operand
   }
 
   private mutating func quantized(

@@ -110,7 +110,8 @@ package final class WeightStream {
   /// Address ranges of the parts of a file that these modules view; neighbours in the file become one range.
   private static func section(_ modules: [Module]) -> Section {
     let files = modules.flatMap { module in
-      [module.weight, module.quantized?.codes, module.quantized?.absmax].compactMap { $0?.storage.file }
+      [module.weight, module.quantized?.codes, module.quantized?.absmax, module.blocks?.bytes]
+        .compactMap { $0?.storage.file }
         .filter { !$0.bytes.isEmpty }
     }
     let page: UInt = 4096

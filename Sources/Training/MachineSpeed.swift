@@ -46,7 +46,14 @@ package struct MachineSpeed: Sendable {
         y, transposeA: false, weight, transposeB: false, alpha: 1, beta: 0, into: x, precision: precision)
     }
     quantized = dense
-    if model.modules.contains(where: { $0.quantization != nil }) {
+    if let format = MachineSpeed.commonFormat(of: model, width: width) {
+      let bytes = try bench.filled([inner * width / format.blockSize * format.blockBytes], .u8)
+      let operand = BlockOperand(format: format, shape: [inner, width], bytes: bytes, order: nil)
+      quantized = try bench.rate(operations) {
+        try backend.blockMatmul(x, operand, transposed: false, alpha: 1, beta: 0, into: y, precision: precision)
+        try backend.blockMatmul(y, operand, transposed: true, alpha: 1, beta: 0, into: x, precision: precision)
+      }
+    } else if model.modules.contains(where: { $0.quantization != nil }) {
       let operand = try FourBit.quantize(
         weight, kind: .nf4, blockSize: model.options.blockSize, double: model.options.doubleQuantization,
         name: "calibration", category: .workspace)
@@ -61,6 +68,16 @@ package struct MachineSpeed: Sendable {
       try backend.matmul(x, transposeA: false, a, transposeB: true, alpha: 1, beta: 0, into: low, precision: precision)
       try backend.matmul(low, transposeA: false, a, transposeB: false, alpha: 1, beta: 1, into: x, precision: precision)
     }
+  }
+
+  /// The block format of most kept weights among those that rows of `width` elements can have; nil without one.
+  private static func commonFormat(of model: LanguageModel, width: Int) -> GGMLType? {
+    var counts: [GGMLType: Int] = [:]
+    for module in model.modules {
+      guard let format = module.blockFormat, width % format.blockSize == 0 else { continue }
+      counts[format, default: 0] += module.parameterCount
+    }
+    return counts.max { ($0.value, $0.key.rawValue) < ($1.value, $1.key.rawValue) }?.key
   }
 
   private mutating func measureAttention(of model: LanguageModel, _ bench: Bench) throws {

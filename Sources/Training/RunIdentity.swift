@@ -63,7 +63,8 @@ public struct RunIdentity: Sendable {
     for module in model.modules { try sample(module, into: &hash) }
     return [
       "architecture": .string(spec.modelType), "config": .string(SHA256.hash(of: "\(numbers)")),
-      "compute": .string(model.computeType.name), "quant": kinds { $0.kind.rawValue },
+      "compute": .string(model.computeType.name),
+      "quant": .string(Set(model.modules.compactMap(\.storedForm)).sorted().joined(separator: ", ")),
       "block": kinds { "\($0.blockSize)" }, "double_quant": kinds { "\($0.nested != nil)" },
       "weights": .string(hash.finish()),
     ]
@@ -75,6 +76,7 @@ public struct RunIdentity: Sendable {
     let quantized = module.quantized
     let tensors = [
       module.weight, module.bias, quantized?.codes, quantized?.absmax, quantized?.codebook, quantized?.nested?.absmax,
+      module.blocks?.bytes,
     ]
     for (place, tensor) in tensors.enumerated() {
       guard let tensor, !tensor.requiresGradient, tensor.elementCount > 0 else { continue }

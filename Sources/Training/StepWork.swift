@@ -29,7 +29,8 @@ package struct StepWork: Sendable {
       let isHead = module === model.outputModule
       if module.kind == .linear || isHead {
         let perWeight = (module.weight?.requiresGradient ?? false ? 6 : 4) + (isHead ? 0 : again)
-        if module.quantized != nil { quantized += perWeight * size } else { dense += perWeight * size }
+        let isDecoded = module.quantized != nil || module.blocks != nil
+        if isDecoded { quantized += perWeight * size } else { dense += perWeight * size }
       }
       if let adapter = module.adapter {
         // Once in the forward pass, twice in the backward pass.

@@ -70,6 +70,9 @@ function qlora.load(path, options)
   end
   if path:match("%.safetensors$") then return native.load_tensors(path) end
   local o = strict.options("qlora.load", options, load_schema)
+  if o.quant == "keep" and (o.block or o.double_quant ~= nil) and not o.modules then
+    strict.fail('qlora.load: quant = "keep" has the blocks and scales of the file; leave block and double_quant out')
+  end
   if (o.block or o.double_quant ~= nil) and not o.quant and not o.modules and not is_stored_quantized(path) then
     strict.fail('qlora.load: block and double_quant say how to quantize; set quant = "nf4", "fp4" or "int4" too')
   end

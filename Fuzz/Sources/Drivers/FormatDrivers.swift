@@ -40,7 +40,7 @@ final class GGUFDriver: Driver {
       try file.dequantize(tensor.name, rows: 0..<tensor.rowCount, into: &values)
     }
     guard file.metadata["general.architecture"] != nil else { return }
-    try models.use(path)
+    try models.use(path, keeps: random.once(in: 2))
   }
 }
 
@@ -54,8 +54,10 @@ final class ModelDriver: Driver {
     try use(folder, quantizes: random.once(in: 3))
   }
 
-  func use(_ path: String, quantizes: Bool = false) throws {
-    let options = LoadOptions(quantization: quantizes ? .nf4 : nil, computeType: quantizes ? .bf16 : .f32)
+  /// With `keeps` the kernels read the blocks of a GGUF file, of which the last may end with the file.
+  func use(_ path: String, quantizes: Bool = false, keeps: Bool = false) throws {
+    var options = LoadOptions(quantization: quantizes ? .nf4 : nil, computeType: quantizes ? .bf16 : .f32)
+    options.keepsBlocks = keeps
     let model = try ModelLoader(backend: backend, options: options).load(path)
     var ids: [Int32] = [0, 1, 2]
     if let tokenizer = model.tokenizer { ids += try tokenizer.encode("In the morning").prefix(8) }

@@ -134,6 +134,33 @@ CP_INLINE f32x16 gg_codes(int32_t format, const uint8_t *p, long part) {
   }
 }
 
+#if defined(__AVX512BF16__)
+/// The bfloat16 values of sixteen small whole numbers, for `mm_lookup_low`.
+CP_INLINE u32x16 gg_word_table(gg_i8x16 table) {
+  return mm_word_table(gg_signed(table));
+}
+/// The codes of two parts of 32 elements as words of bfloat16: those of 4 bits are looked up.
+CP_INLINE u32x16 gg_words(int32_t format, const uint8_t *p, long pair) {
+  const gg_i8x16 whole = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  const gg_i8x16 iq4 = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+  const gg_i8x16 e2m1 = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+  if (format == gg_q4_K) {
+    u32x16 bytes = mm_load_bytes32(p + 16 + pair / 2 * 32);
+    return pair % 2 == 0 ? mm_lookup_low(gg_word_table(whole), bytes) : mm_lookup_high(gg_word_table(whole), bytes);
+  }
+  if (format == gg_q4_0 || format == gg_q4_1 || format == gg_iq4_nl || format == gg_mxfp4) {
+    // Lower halves of 16 bytes, then upper ones.
+    __m128i b = _mm_loadu_si128((const __m128i *)(p + (format == gg_q4_1 ? 4 : format == gg_mxfp4 ? 1 : 2)));
+    __m256i both = _mm256_inserti128_si256(_mm256_castsi128_si256(b), _mm_srli_epi16(b, 4), 1);
+    u32x16 table = gg_word_table(format == gg_q4_0 ? whole - 8 : format == gg_q4_1 ? whole
+                                                             : format == gg_iq4_nl ? iq4
+                                                                                   : e2m1);
+    return mm_lookup_low(table, (u32x16)_mm512_cvtepu8_epi16(both));
+  }
+  return mm_row_words(gg_codes(format, p, 2 * pair), gg_codes(format, p, 2 * pair + 1));
+}
+#endif
+
 CP_INLINE void gg_put(float *p, f32x16 v) { memcpy(p, &v, 64); }
 /// Eight bytes, each for two parts.
 CP_INLINE f32x16 gg_twice(uint32_t first, uint32_t second) {
