@@ -122,6 +122,13 @@ extension Kernels {
     _ scratch: UnsafeMutablePointer<Float>
   ) {
     let turning = scratch + MatmulKernels.scratchCount - 512
+    if !lanesAreRows, laneStride == 1, columns == 16 || columns == 32 && firstColumn & 31 == 0 {
+      let weight = address.assumingMemoryBound(to: BlockWeightPointers.self)
+      withBlockFormat(weight.pointee.format) { format in
+        packAcross(format, weight, firstRow, rows, firstColumn, columns, target, wordStride, mode)
+      }
+      return
+    }
     guard lanesAreRows else {
       decodeBlocks(address, firstRow, rows, firstColumn, columns, scratch, 32)
       pack(scratch, 0, 32, false, columns, rows, target, laneStride, wordStride, mode, turning)
@@ -142,6 +149,47 @@ extension Kernels {
         column &+= pieceColumns
       }
       row &+= 16
+    }
+  }
+
+  /// Decodes one or two parts of each row, which are lanes of a column panel, into its words.
+  @inline(__always)
+  private static func packAcross(
+    _ format: Int32, _ weight: UnsafePointer<BlockWeightPointers>, _ firstRow: Int, _ rows: Int, _ firstColumn: Int,
+    _ columns: Int, _ target: UnsafeMutablePointer<Float>, _ wordStride: Int, _ mode: Int32
+  ) {
+    let parts = gg_parts(format)
+    let (block, part) = (firstColumn &>> 4 / parts, firstColumn &>> 4 & (parts &- 1))
+    let isWide = columns == 32
+    withUnsafeTemporaryAllocation(of: Float.self, capacity: 2 &* blockScaleCount) { buffer in
+      let scales = buffer.baseAddress.unsafelyUnwrapped
+      let others = scales + blockScaleCount
+      var to = target
+      var row = 0
+      while row < rows {
+        let p = blockRow(weight, firstRow &+ row) + block &* gg_bytes(format)
+        gg_scales(format, p, scales)
+        let low = blockPart(format, p, part, scales)
+        let high = isWide ? blockPart(format, p, part &+ 1, scales) : low
+        if mode == 1 {
+          // A missing last row is zero.
+          var (nextLow, nextHigh) = (splat(0), splat(0))
+          if row &+ 1 < rows {
+            let next = blockRow(weight, firstRow &+ row &+ 1) + block &* gg_bytes(format)
+            gg_scales(format, next, others)
+            nextLow = blockPart(format, next, part, others)
+            if isWide { nextHigh = blockPart(format, next, part &+ 1, others) }
+          }
+          storeFloats(to, unsafeBitCast(mm_pair_words(low, nextLow), to: Vec16.self))
+          if isWide { storeFloats(to + 16, unsafeBitCast(mm_pair_words(high, nextHigh), to: Vec16.self)) }
+          row &+= 2
+        } else {
+          storeFloats(to, mode == 0 ? low : mm_round_bf16(low))
+          if isWide { storeFloats(to + 16, mode == 0 ? high : mm_round_bf16(high)) }
+          row &+= 1
+        }
+        to += wordStride
+      }
     }
   }
 }
