@@ -14,7 +14,8 @@ Template.__index = Template
 local made = setmetatable({}, { __mode = "k" })
 
 local function new(tokenizer, named)
-  return setmetatable({ tokenizer = tokenizer, default = tokenizer.chat_template, named = named }, Template)
+  return setmetatable({ tokenizer = tokenizer, default = tokenizer.chat_template, named = named, ends = {} },
+    Template)
 end
 
 --- The template of a tokenizer, always the same one; nil without one.
@@ -123,7 +124,7 @@ function chat_model.text(template, messages, o) return rendered(template, messag
 function chat_model.spans(template, messages, o)
   local c = rendered(template, messages, o)
   c.uses_blocks = c.source:find "{%%[-+]?%s*generation%s" ~= nil
-  c.prompt, c.tokenizer = o.add_generation_prompt, template.tokenizer
+  c.prompt, c.tokenizer, c.ends = o.add_generation_prompt, template.tokenizer, template.ends
   return cut(c.text, trained_ranges(c), o.literal and literal_ranges(c.text, #c.list, c.render, o) or {})
 end
 

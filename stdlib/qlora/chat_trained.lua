@@ -44,6 +44,19 @@ local function common(a, b)
   return tag and tag - 1 or count
 end
 
+--- Whether a text holds a special token; `c.ends` keeps what was found.
+local function holds_token(c, tail)
+  local known = c.ends[tail]
+  if known == nil then
+    local as_text = c.tokenizer:encode(tail, { special = false, literal = true })
+    local ids = c.tokenizer:encode(tail, { special = false })
+    known = #ids ~= #as_text
+    for k = 1, #ids do known = known or ids[k] ~= as_text[k] end
+    if #tail < 100 then c.ends[tail] = known end
+  end
+  return known
+end
+
 --- What stands at the end of a turn must be a token, or the model never learns to end one. `last` is where the turn
 --- ends; where the template writes the end only when the next turn begins, the tag that follows is taken.
 local function checked_end(c, first, last, texts, i)
@@ -60,11 +73,7 @@ local function checked_end(c, first, last, texts, i)
     last = following - 1
     tail = c.text:sub(first + at - 1, last)
   end
-  local as_text = c.tokenizer:encode(tail, { special = false, literal = true })
-  local ids = c.tokenizer:encode(tail, { special = false })
-  local same = #ids == #as_text
-  for k = 1, #ids do same = same and ids[k] == as_text[k] end
-  if same then
+  if not holds_token(c, tail) then
     refuse(i, ("its turn ends with %s, and this tokenizer has no such token"):format(strict.show(trimmed(tail))))
   end
   return last
@@ -157,7 +166,7 @@ local function by_blocks(c)
 end
 
 --- `c`: text, list (of { value =, train =, role = }), render(count, prompt, change), generated, uses_blocks, prompt
---- (whether the text ends with the opening of an answer), tokenizer.
+--- (whether the text ends with the opening of an answer), tokenizer, ends (a table for this tokenizer).
 --- Returns the { first, last } byte of what is trained, in order.
 return function(c)
   -- Blocks in macros have no known place; the turns are found by rendering then.
