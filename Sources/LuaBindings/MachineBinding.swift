@@ -97,7 +97,8 @@ extension Engine {
               ]), optional: true, "the options below"
             ),
           ],
-          returns: "table[], integer[], string[]|nil", errors: "when there is no such file, or it is not what its ending says"
+          returns: "table[], integer[], string[]|nil",
+          errors: "when there is no such file, or it is not what its ending says"
         ) { call in
           let path = try call.string("path")
           // The texts twice, in Swift and in Lua.

@@ -194,3 +194,28 @@ t.test("a message that spells special tokens ends no turn with literal = true", 
   local found = { spans[1].text, spans[1].literal or false, spans[2].text, spans[2].literal }
   t.equal(found, { "<|user|>\n", false, "<|user|>", true })
 end)
+
+t.test("named templates and special tokens of a tokenizer come from its files, and a spelled BOS stands once", function()
+  local named = ', "chat_template": [{"name": "default", "template": "{{ bos_token }}{{ messages[0].content }}"}, '
+    .. '{"name": "tool_use", "template": "{{ tools[0].name }}"}]'
+  local tokenizer = load(llama:format("false", named))
+  local one = { { role = "user", content = "Hi" } }
+  t.equal(tokenizer:apply_chat(one), "<s>Hi")
+  t.equal(tokenizer:apply_chat(one, { tools = { { name = "clock" } }, ignore = { "content" } }), "clock")
+  t.equal(tokenizer.special_tokens.bos_token, "<s>")
+  t.equal(tokenizer:encode(tokenizer:apply_chat(one)), tokenizer:apply_chat(one, { tokenize = true }))
+  tokenizer = load(llama:format("false", named), { ["chat_template.jinja"] = "J {{ messages[0].content }}" })
+  t.equal({ tokenizer:apply_chat(one), tokenizer.named_chat_templates }, { "J Hi", {} })
+end)
+
+t.test("a file's records keep nulls and the order of keys for the model's template", function()
+  local source = "{% for m in messages %}{{ m | tojson }}{{ eos_token }}{% endfor %}"
+  local tokenizer = load(llama:format("false", ', "chat_template": ' .. qlora.json.encode(source)))
+  local path = os.tmpname() .. ".jsonl"
+  native.write_file(path, '{"messages":[{"role":"user","content":"Hi","b":null,"a":{}},'
+    .. '{"role":"assistant","content":"Yes","z":[],"a":1.0}]}\n')
+  local data = qlora.data.load(path, { tokenizer = tokenizer, quiet = true })
+  os.remove(path)
+  t.equal(tokenizer:decode(data[1].ids), '{"role": "user", "content": "Hi", "b": null, "a": {}}</s>'
+    .. '{"role": "assistant", "content": "Yes", "z": [], "a": 1.0}</s>')
+end)

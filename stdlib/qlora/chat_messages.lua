@@ -31,7 +31,8 @@ local function read(given, i, ignored)
       strict.fail("%s'%s' and '%s' differ", what, name, key)
     end
     if name == "role" then value = roles[value] or value end
-    if not marks[key] and not ignored[key] then values.put(dict, name, value) end
+    local is_left_out = marks[key] or ignored[key] and name ~= "role" and name ~= "content"
+    if not is_left_out then values.put(dict, name, value) end
   end
   local role = values.raw(dict, "role")
   if type(role) ~= "string" then strict.fail("chat: message %d needs a role and a content; it has no role", i) end
