@@ -64,7 +64,9 @@ extension DriverKind {
     DriverKind(name: "samples", reads: "records as training samples, by format and chat template", share: 20) {
       scratch, place in (try LuaDriver(script: "samples", scratch, place), try place.corpus("samples"))
     },
-    DriverKind(name: "jinja", reads: "chat templates, rendered on conversations", share: 40) { scratch, place in
+    DriverKind(
+      name: "jinja", reads: "chat templates, rendered on conversations", share: 40, namesFiles: false
+    ) { scratch, place in
       (try LuaDriver(script: "jinja", scratch, place), try place.corpus("jinja"))
     },
     DriverKind(name: "checkpoint", reads: "training checkpoints: state, weights, optimizer, next step", share: 20) {
