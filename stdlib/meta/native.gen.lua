@@ -94,7 +94,7 @@ function native.memory() end
 function native.cpu(options) end
 
 ---@class qlora.native.load_model.options
----@field quant? string|boolean 4-bit type of the linear layers; false keeps what the file has. What a file holds in 4 bits stays as it is: another type, block or double_quant is an error (default false)
+---@field quant? string|boolean 4-bit type of the linear layers; "keep" trains on the weights of a .gguf file in the formats they are served in; false reads them wide. What a file holds in bitsandbytes' 4 bits stays as it is: another type, block or double_quant is an error (default false)
 ---@field module_quant? table name -> type or false, where it differs from quant
 ---@field block? integer elements that share a scale (default 64)
 ---@field double_quant? boolean|string quantize the scales too, each to the nearest 8-bit code; "bitsandbytes" takes the codes of its CPU kernel, which are not the nearest for 0.2 to 0.3 % of the scales (default true)

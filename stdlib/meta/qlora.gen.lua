@@ -855,7 +855,7 @@ function QuantizedTensor:free() end
 ---@field params integer parameters without the adapter
 ---@field bytes integer bytes as loaded, or as it will be
 ---@field dtype string|nil of the weight; nil before loading
----@field quant string|nil 4-bit type, as loaded or as it will be
+---@field quant string|nil 4-bit type, or block format of a kept weight, as loaded or as it will be
 ---@field adapter table|nil kind ("lora"), its settings (rank, alpha, dropout), parameters by PEFT's name; a and b of a low-rank branch
 local Module = {}
 
@@ -977,7 +977,7 @@ local qlora = {}
 ---@field double_quant? boolean|string quantize the scales too, each to the nearest 8-bit code; "bitsandbytes" takes the codes of its CPU kernel, which are not the nearest for 0.2 to 0.3 % of the scales (default true)
 ---@field header_only? boolean read the configuration only, for plans (default false)
 ---@field modules? any a selection whose answers may carry `quant`, over the `quant` of the whole model
----@field quant? string|boolean 4-bit type of the linear layers; false keeps what the file has. What a file holds in 4 bits stays as it is: another type, block or double_quant is an error (default false)
+---@field quant? string|boolean 4-bit type of the linear layers; "keep" trains on the weights of a .gguf file in the formats they are served in; false reads them wide. What a file holds in bitsandbytes' 4 bits stays as it is: another type, block or double_quant is an error (default false)
 ---@field quiet? boolean print neither how many modules got which type nor notes about the files (default false)
 ---@field stream? boolean true leaves the base on disk, false keeps it in memory; without it the base is streamed when it does not fit the limit and its file allows that
 
