@@ -116,7 +116,8 @@ t.test("the special token with which a template ends an answer is its end of tur
     return turn_end(tokenizer), tokenizer
   end
   local next_id = select(2, of "").vocab_size
-  t.equal(of("<|end|>\n", ', "additional_special_tokens": ["<|end|>"]'), next_id)
+  t.equal(of("<|end|>\n", (', "added_tokens_decoder": { "%d": { "content": "<|end|>", "special": true } }'):format(next_id)),
+    next_id)
   local id, tokenizer = of "</s>"
   t.equal(id, tokenizer.eos)
   t.equal(of "<|end|>", nil) -- no token of this tokenizer
