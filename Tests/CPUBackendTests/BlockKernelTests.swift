@@ -170,10 +170,10 @@ private struct BlockProduct {
       let weights = [BlockFixture(.q4_K, out: 48, columns: 256), BlockFixture(.q8_0, out: 40, columns: 256)]
       let x = try GuardedTensor(random: 4, [50, 256], on: backend)
       let layers = try weights.map { LinearOperands(weight: .blocks(try $0.operand(on: backend))) }
-      let together = try weights.map { try GuardedTensor(empty: [50, $0.shape[0]], on: backend) }
+      let together = weights.map { GuardedTensor(empty: [50, $0.shape[0]], on: backend) }
       try backend.linear(x.tensor, layers, into: together.map { LinearOutput(y: $0.tensor) }, precision: .f32)
       for (layer, y) in zip(layers, together) {
-        let alone = try GuardedTensor(empty: y.tensor.shape, on: backend)
+        let alone = GuardedTensor(empty: y.tensor.shape, on: backend)
         try backend.linear(x.tensor, [layer], into: [LinearOutput(y: alone.tensor)], precision: .f32)
         #expect(try alone.values() == y.values())
       }

@@ -133,6 +133,11 @@ struct Stage {
   }
 
   /// The tiny model with a chat template and more positions.
+  /// As it stands in tokenizer_config.json.
+  private let zephyr =
+    #"{% for m in messages %}{{ '<|' + m['role'] + '|>\n' + m['content'] + eos_token + '\n' }}{% endfor %}"#
+    + #"{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"#
+
   private func makeModel(_ path: String) throws {
     let model = template.appendingPathComponent(path)
     try FileManager.default.createDirectory(at: model.deletingLastPathComponent(), withIntermediateDirectories: true)
@@ -142,7 +147,7 @@ struct Stage {
       try change(String(contentsOf: file, encoding: .utf8)).write(to: file, atomically: true, encoding: .utf8)
     }
     try edit("tokenizer_config.json") {
-      $0.replacing("{", with: #"{"chat_template": "{{ '<|user|>' }}","#, maxReplacements: 1)
+      $0.replacing("{", with: "{\"chat_template\": \"\(zephyr)\",", maxReplacements: 1)
     }
     try edit("config.json") {
       $0.replacing(/"max_position_embeddings": *\d+/, with: "\"max_position_embeddings\": 2048")
