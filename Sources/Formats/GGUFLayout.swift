@@ -13,17 +13,20 @@ package struct GGUFLayout: Sendable {
   private let block: [String: String]
   private let wholeBack: [String: String]
   private let blockBack: [String: String]
+  /// Names with `#` by tensor; see `stack`.
+  private let stacks: [String: String]
 
   /// - Parameters:
   ///   - whole: tensors outside the layers: `token_embd` and `model.embed_tokens`.
   ///   - layers: what layers are called before their number: `model.layers.`.
   ///   - block: tensors of a layer: `attn_q` and `self_attn.q_proj`.
+  ///   - stacks: tensors of a layer that hold a matrix for each expert, and what those are called, `#` for the number.
   ///   - pairsHeads: whether rows of q and k are in the order of llama.cpp's rotary embedding.
   ///   - fusedHeads: the module with the rows of q, k and v of one head after the other.
   ///   - addsOneToNorms: whether the weights of norms are stored plus one.
   package init(
     whole: [(gguf: String, huggingFace: String)], layers: String = "model.layers.",
-    block: [(gguf: String, huggingFace: String)], pairsHeads: Bool,
+    block: [(gguf: String, huggingFace: String)], stacks: [(gguf: String, huggingFace: String)] = [], pairsHeads: Bool,
     fusedHeads: String? = nil, addsOneToNorms: Bool = false
   ) {
     self.layers = layers
@@ -32,6 +35,7 @@ package struct GGUFLayout: Sendable {
     self.addsOneToNorms = addsOneToNorms
     self.whole = Dictionary(uniqueKeysWithValues: whole.map { ($0.gguf, $0.huggingFace) })
     self.block = Dictionary(uniqueKeysWithValues: block.map { ($0.gguf, $0.huggingFace) })
+    self.stacks = Dictionary(uniqueKeysWithValues: stacks.map { ($0.gguf, $0.huggingFace) })
     wholeBack = Dictionary(uniqueKeysWithValues: whole.map { ($0.huggingFace, $0.gguf) })
     blockBack = Dictionary(uniqueKeysWithValues: block.map { ($0.huggingFace, $0.gguf) })
   }
@@ -50,6 +54,14 @@ package struct GGUFLayout: Sendable {
     if let found = wholeBack[stem] { return "\(found).\(kind)" }
     guard let (layer, rest) = Self.layer(stem, after: layers), let found = blockBack[rest] else { return nil }
     return "blk.\(layer).\(found).\(kind)"
+  }
+
+  /// `blk.3.ffn_up_exps.weight` -> what the matrix of an expert is called; nil for another tensor.
+  package func stack(_ name: String) -> ((Int) -> String)? {
+    guard let (stem, kind) = Self.split(name), let (layer, rest) = Self.layer(stem, after: "blk."),
+      let pattern = stacks[rest], let place = pattern.firstIndex(of: "#")
+    else { return nil }
+    return { "\(layers)\(layer).\(pattern[..<place])\($0)\(pattern[pattern.index(after: place)...]).\(kind)" }
   }
 
   private static func split(_ name: String) -> (stem: String, kind: String)? {

@@ -21,7 +21,8 @@ extension WeightSource {
       BlockDecoder.run(type, base + start, blocks: rows.count * tensor.rowLength, into: out)
     case .gguf(let file, let queryHeads, let keyHeads):
       guard let map = try permutation(tensor, queryHeads: queryHeads, keyHeads: keyHeads) else {
-        try file.dequantize(tensor.stored, rows: rows, into: out)
+        let first = tensor.firstRow
+        try file.dequantize(tensor.stored, rows: first + rows.lowerBound..<first + rows.upperBound, into: out)
         if hasOneAdded(tensor) { for i in 0..<rows.count * tensor.rowLength { out[i] -= 1 } }
         return
       }
@@ -63,7 +64,9 @@ extension WeightSource {
       guard case .block(let type) = tensor.encoding, let dtype = Self.floatTypes[type],
         !hasOneAdded(tensor), try permutation(tensor, queryHeads: queryHeads, keyHeads: keyHeads) == nil
       else { return nil }
-      return (try file.bytes(of: tensor.stored), dtype)
+      let bytes = try file.bytes(of: tensor.stored)
+      let start = tensor.firstRow * tensor.rowLength * dtype.byteCount
+      return (UnsafeRawBufferPointer(rebasing: bytes[start..<start + tensor.byteCount]), dtype)
     }
   }
 
@@ -77,8 +80,10 @@ extension WeightSource {
       type.isBlocked, tensor.shape.count == 2
     else { return nil }
     let map = try permutation(tensor, queryHeads: queryHeads, keyHeads: keyHeads)
+    let whole = try file.bytes(of: tensor.stored), start = tensor.firstRow / max(1, tensor.rowCount) * tensor.byteCount
     return (
-      type, try file.bytes(of: tensor.stored), map.map { map in (0..<tensor.shape[0]).map { Int32(map($0)) } }
+      type, UnsafeRawBufferPointer(rebasing: whole[start..<start + tensor.byteCount]),
+      map.map { map in (0..<tensor.shape[0]).map { Int32(map($0)) } }
     )
   }
 
@@ -101,8 +106,9 @@ extension WeightSource {
       let (file, entry) = try checkpoint.find(tensor.stored)
       file.file.advise(advice, entry.byteOffset..<entry.byteOffset + entry.byteCount)
     case .gguf(let file, _, _):
-      let stored = try file.tensor(tensor.stored)
-      file.file.advise(advice, stored.byteOffset..<stored.byteOffset + stored.byteCount)
+      let start =
+        try file.tensor(tensor.stored).byteOffset + tensor.firstRow / max(1, tensor.rowCount) * tensor.byteCount
+      file.file.advise(advice, start..<start + tensor.byteCount)
     }
   }
 

@@ -27,6 +27,8 @@ package struct WeightSource: Sendable {
     package let byteCount: Int
     /// Name inside the file.
     let stored: String
+    /// The first of its rows inside a stored tensor of several matrices.
+    let firstRow: Int
     package var rowLength: Int { shape.last ?? 1 }
     /// All dimensions but the last; 1 for a vector.
     package var rowCount: Int { shape.dropLast().reduce(1, *) }
@@ -45,6 +47,8 @@ package struct WeightSource: Sendable {
   /// How the tensors of a GGUF file are laid out.
   let layout: GGUFLayout?
   private let index: [UTF8Key: Int]
+  /// Of one tensor: a name for each has to be made.
+  private static let mostMatrices = 4096
 
   /// Opens a folder with safetensors, or one `.safetensors` or `.gguf` file. A folder without safetensors but with
   /// exactly one `.gguf` file opens that one.
@@ -54,7 +58,7 @@ package struct WeightSource: Sendable {
   ///   - renaming: what tensors of safetensors are called here; nil for one that is no part of the model.
   /// - Throws: `FormatError` naming the file.
   package init(
-    path: String, layout: (String) -> GGUFLayout? = { _ in nil }, renaming: (String) -> String? = { $0 }
+    path: String, layout: (GGUFFile) -> GGUFLayout? = { _ in nil }, renaming: (String) -> String? = { $0 }
   ) throws(FormatError) {
     if FileSystem.isDirectory(path) {
       let names = try FileSystem.list(path)
@@ -75,7 +79,8 @@ package struct WeightSource: Sendable {
       file.entries.compactMap { entry in
         renaming(entry.name).map {
           Tensor(
-            name: $0, encoding: .plain(entry.type), shape: entry.shape, byteCount: entry.byteCount, stored: entry.name)
+            name: $0, encoding: .plain(entry.type), shape: entry.shape, byteCount: entry.byteCount, stored: entry.name,
+            firstRow: 0)
         }
       }
     }
@@ -83,14 +88,25 @@ package struct WeightSource: Sendable {
   }
 
   /// Tensors that the layout has no name for (`rope_freqs.weight`) are `strangers`.
-  package init(gguf: GGUFFile, layout: (String) -> GGUFLayout?) throws(FormatError) {
+  package init(gguf: GGUFFile, layout: (GGUFFile) -> GGUFLayout?) throws(FormatError) {
     let architecture = gguf.metadata["general.architecture"]?.string ?? ""
-    let layout = layout(architecture)
-    let tensors = gguf.tensors.compactMap { tensor -> Tensor? in
-      guard let name = layout.map({ $0.huggingFace(tensor.name) }) ?? tensor.name else { return nil }
+    let layout = layout(gguf)
+    let tensors = gguf.tensors.flatMap { tensor -> [Tensor] in
       let encoding = tensor.type.map { Encoding.block($0) } ?? .unreadable(GGMLType.name(of: tensor.typeNumber))
-      return Tensor(
-        name: name, encoding: encoding, shape: tensor.shape, byteCount: tensor.byteCount, stored: tensor.name)
+      if let name = layout?.stack(tensor.name), tensor.shape.count == 3, tensor.shape[0] <= Self.mostMatrices {
+        let (count, shape) = (tensor.shape[0], Array(tensor.shape.dropFirst()))
+        return (0..<count).map {
+          Tensor(
+            name: name($0), encoding: encoding, shape: shape, byteCount: tensor.byteCount / count, stored: tensor.name,
+            firstRow: $0 * shape[0])
+        }
+      }
+      guard let name = layout.map({ $0.huggingFace(tensor.name) }) ?? tensor.name else { return [] }
+      return [
+        Tensor(
+          name: name, encoding: encoding, shape: tensor.shape, byteCount: tensor.byteCount, stored: tensor.name,
+          firstRow: 0)
+      ]
     }
     var (heads, keyHeads) = (0, 0)
     if let layout, layout.pairsHeads || layout.fusedHeads != nil {
@@ -99,7 +115,9 @@ package struct WeightSource: Sendable {
     }
     self.init(
       path: gguf.path, tensors: tensors,
-      strangers: layout.map { layout in gguf.tensors.map(\.name).filter { layout.huggingFace($0) == nil } } ?? [],
+      strangers: layout.map { layout in
+        gguf.tensors.map(\.name).filter { layout.huggingFace($0) == nil && layout.stack($0) == nil }
+      } ?? [],
       origin: .gguf(gguf, queryHeads: heads, keyHeads: keyHeads), layout: layout)
   }
 

@@ -23,7 +23,7 @@ final class DecoderLayer {
   private let residualScale: Float
   private let isParallel: Bool
   private let attention: Attention
-  private let feedForward: FeedForward
+  private let feedForward: FeedForwardLayer
   private let attentionNorm, attentionPostNorm, feedForwardNorm, feedForwardPostNorm: Norm?
 
   /// A layer without weights.
@@ -38,12 +38,12 @@ final class DecoderLayer {
     }
     let places = spec.modules
     attention = Attention(spec, index: index, make)
-    feedForward = FeedForward(spec, make)
+    feedForward = FeedForwardLayer(spec, index: index, make)
     attentionNorm = Norm(places.attentionNorm, spec, make)
     attentionPostNorm = Norm(places.attentionPostNorm, spec, make)
     feedForwardNorm = Norm(places.feedForwardNorm, spec, make)
     feedForwardPostNorm = Norm(places.feedForwardPostNorm, spec, make)
-    modules = places.all.compactMap { made[$0.name] }
+    modules = spec.modules(ofLayer: index).compactMap { made[$0.name] }
   }
 
   func callAsFunction(_ x: Tensor, _ geometry: LayerGeometry, _ context: ForwardContext) throws -> Tensor {

@@ -22,6 +22,8 @@ public struct DecoderSpec: Sendable, Equatable {
     public var window: Int?
     /// The rotary embedding of the layer.
     public var rotation = Rotation.model
+    /// Whether experts stand in the place of the feed-forward layer.
+    public package(set) var hasExperts = false
 
     /// Full attention with the model's rope.
     public init() {}
@@ -46,6 +48,8 @@ public struct DecoderSpec: Sendable, Equatable {
 
   /// The modules of a layer, with their names, shapes and biases.
   package var modules: LayerModules
+  /// Of the layers that have experts; nil where none has.
+  public package(set) var experts: ExpertNumbers?
   /// One for each layer.
   public package(set) var layers: [Layer]
   /// Number of decoder layers, 1 to 4096 from a file.
@@ -150,7 +154,15 @@ public struct DecoderSpec: Sendable, Equatable {
     case .head: headDimension
     case .queriesKeysAndValues: size(.queries) + 2 * size(.keys)
     case .gateAndUp: 2 * intermediateSize
+    case .expert: experts?.width ?? 0
+    case .experts: experts?.count ?? 0
     }
+  }
+
+  /// The modules of a layer, in checkpoint order.
+  package func modules(ofLayer index: Int) -> [LayerModule] {
+    guard let experts, layers[index].hasExperts else { return modules.all }
+    return modules.all(experts: experts.count)
   }
 
   /// The same decoder as a model of its own, which is what is written of one that is a part of another.
@@ -189,6 +201,7 @@ public struct DecoderSpec: Sendable, Equatable {
     for (field, value, most) in limits where value < 1 || value > most {
       throw .badField(path: path, field: field, value: "\(value)", expected: "1 to \(most)")
     }
+    if let experts { try experts.validate(path: path) }
     guard headCount % keyValueHeadCount == 0 else {
       throw .badField(
         path: path, field: "num_attention_heads", value: "\(headCount)",

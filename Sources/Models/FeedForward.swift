@@ -1,7 +1,7 @@
 import Autograd
 import Tensors
 
-/// The feed-forward layer of one decoder layer, in the form that `FeedForwardModules` says.
+/// A dense feed-forward layer or an expert, in the form that `FeedForwardModules` says.
 struct FeedForward {
   private let form: FeedForwardModules.Form
   private let activation: Activation
@@ -10,9 +10,8 @@ struct FeedForward {
   private let output: Module
 
   /// A layer without weights.
-  init(_ spec: DecoderSpec, _ make: (LayerModule) -> Module) {
-    let places = spec.modules.feedForward
-    (form, activation) = (places.form, spec.activation)
+  init(_ places: FeedForwardModules, _ activation: Activation, _ make: (LayerModule) -> Module) {
+    (form, self.activation) = (places.form, activation)
     inputs = places.inputs.map(make)
     output = make(places.output)
   }

@@ -25,11 +25,15 @@ package struct FeedForwardModules: Sendable, Equatable {
 
   /// Input modules by their names in both kinds of files.
   package init(_ form: Form, inputs: [(name: String, gguf: String)], output: String) {
+    self.init(
+      form, inputs: inputs, output: LayerModule(output, "ffn_down", .linear(from: .inner, to: .hidden)),
+      inner: form == .fusedGate ? .gateAndUp : .inner)
+  }
+
+  init(_ form: Form, inputs: [(name: String, gguf: String)], output: LayerModule, inner: LayerModule.Width) {
     self.form = form
-    self.inputs = inputs.map {
-      LayerModule($0.name, $0.gguf, .linear(from: .hidden, to: form == .fusedGate ? .gateAndUp : .inner))
-    }
-    self.output = LayerModule(output, "ffn_down", .linear(from: .inner, to: .hidden))
+    self.inputs = inputs.map { LayerModule($0.name, $0.gguf, .linear(from: .hidden, to: inner)) }
+    self.output = output
   }
 
   /// All of them, in checkpoint order.

@@ -25,7 +25,7 @@ struct FourBitModelWriter {
   typealias Declaration = (name: String, dtype: DType, shape: [Int])
 
   /// Linear layers but the output one, as transformers chooses by default.
-  static func isQuantized(_ module: Module) -> Bool { module.isLayerMatrix }
+  static func isQuantized(_ module: Module) -> Bool { module.isFourBitByDefault }
 
   /// Writes the shards and, where there are several, their index.
   /// - Parameters:

@@ -42,6 +42,8 @@ public final class LanguageModel {
   public var seed: UInt64 = 0
   /// Losses so far that named no masks, which number their own; part of a checkpoint.
   public var dropoutStep = 0
+  /// The loss of the routers in the last `loss`, before its coefficient, in a model that adds one.
+  public private(set) var routerLoss: Double?
   /// Whether passes from now on add the adapters.
   public var usesAdapters = true
 
@@ -116,7 +118,9 @@ public final class LanguageModel {
     let trained = batch.trainedTokenCount
     guard trained > 0 else { throw ModelError.noTrainedTokens }
     if let denominator { try (1 ... .max).require(denominator, "denominator", operation: "loss") }
-    let context = isTraining ? context(masks: masks ?? nextMasks()) : evaluation
+    var context = isTraining ? context(masks: masks ?? nextMasks()) : evaluation
+    context.balance = spec.experts?.addsBalance ?? false ? RouterBalance() : nil
+    let share = denominator.map { Double(trained) / Double($0) } ?? 1
     let hidden = try finished(try hiddenStates(batch, context))
     let head = outputModule
     guard let weight = head.linearWeight else { throw ModelError.notLoaded(module: head.name) }
@@ -125,11 +129,21 @@ public final class LanguageModel {
     let scale = 1 / Float(denominator ?? trained)
     // Hooks see the logits and the gradients of an adapter need them, so they are kept whole then.
     if head.kind == .linear, !head.hooks.isEmpty || head.adapter != nil && context.usesAdapters {
-      return try crossEntropy(try capped(try head(hidden, context)), labels: targets, scale: scale)
+      return try balanced(
+        try crossEntropy(try capped(try head(hidden, context)), labels: targets, scale: scale), context, share)
     }
-    return try linearCrossEntropy(
+    let loss = try linearCrossEntropy(
       hidden, head: weight, labels: targets, scale: scale, softCap: Float(spec.logitCap ?? 0),
       precision: context.precision)
+    return try balanced(loss, context, share)
+  }
+
+  /// With the loss of the routers where the model has one, as transformers adds it. `share` is this batch's part of the
+  /// trained tokens.
+  private func balanced(_ loss: Tensor, _ context: ForwardContext, _ share: Double) throws -> Tensor {
+    guard let balance = context.balance, let experts = spec.experts else { return loss }
+    routerLoss = balance.value
+    return try balance.added(share * experts.balanceCoefficient, to: loss)
   }
 
   /// Logits f32 [T, V] of every position, without recording and without dropout.

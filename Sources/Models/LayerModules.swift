@@ -6,6 +6,8 @@ package struct LayerModule: Sendable, Equatable {
     case hidden, inner, queries, keys, head
     /// Of q, k and v together, and of gate and up together.
     case queriesKeysAndValues, gateAndUp
+    /// Of one expert, and as many as there are experts.
+    case expert, experts
   }
 
   package enum Form: Sendable, Equatable {
@@ -19,12 +21,15 @@ package struct LayerModule: Sendable, Equatable {
   package let gguf: String
   package let form: Form
   package var hasBias = false
+  /// Whether it chooses experts, and so stays as wide as it is stored.
+  package let isRouter: Bool
 
-  package init(_ name: String, _ gguf: String, _ form: Form, hasBias: Bool = false) {
+  package init(_ name: String, _ gguf: String, _ form: Form, hasBias: Bool = false, isRouter: Bool = false) {
     self.name = name
     self.gguf = gguf
     self.form = form
     self.hasBias = hasBias
+    self.isRouter = isRouter
   }
 }
 
@@ -38,14 +43,21 @@ package struct LayerModules: Sendable, Equatable {
   package var attentionPostNorm: LayerModule?
   package var feedForwardNorm: LayerModule? = LayerModule("post_attention_layernorm", "ffn_norm", .norm(.hidden))
   package var feedForward = FeedForwardModules()
+  /// In the place of `feedForward` in layers with experts; nil in a family that has none.
+  package var experts: ExpertModules?
   package var feedForwardPostNorm: LayerModule?
 
   package init() {}
 
-  /// All that are there, in checkpoint order.
-  package var all: [LayerModule] {
+  /// All of a layer without experts that are there, in checkpoint order.
+  package var all: [LayerModule] { all(feedForward.all) }
+
+  /// All of a layer with so many experts.
+  package func all(experts count: Int) -> [LayerModule] { all(experts?.all(count) ?? []) }
+
+  private func all(_ feedForward: [LayerModule]) -> [LayerModule] {
     [attentionNorm].compactMap { $0 } + attention.all
-      + [attentionPostNorm, feedForwardNorm].compactMap { $0 } + feedForward.all
+      + [attentionPostNorm, feedForwardNorm].compactMap { $0 } + feedForward
       + [feedForwardPostNorm].compactMap { $0 }
   }
 

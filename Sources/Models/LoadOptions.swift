@@ -67,12 +67,12 @@ extension LoadOptions {
   /// The 4-bit type a module is loaded in: its own choice, else the model's for linear layers of the layers.
   public func quantization(of module: Module) -> FourBitKind? {
     if let own = moduleQuantization[module.name] { return own }
-    return module.isLayerMatrix ? quantization : nil
+    return module.isFourBitByDefault ? quantization : nil
   }
 
   /// Whether a module's weight stays in the form it is stored in.
   func keeps(_ module: Module) -> Bool {
-    keepsBlocks && module.kind != .norm && moduleQuantization[module.name] == nil
+    keepsBlocks && module.kind != .norm && !module.isRouter && moduleQuantization[module.name] == nil
   }
 
   /// Bytes of a module's tensors once loaded, from shapes alone.

@@ -87,6 +87,11 @@ public struct ModelLoader {
       if let kind = options.quantization(of: module) {
         if options.streams == true { throw ModelError.cannotStream(path: source.path) }
         module.quantized = try quantize(weightName, as: kind, shape: module.weightShape, source)
+      } else if module.isRouter {
+        // Computed in f32 whatever it is stored in.
+        module.weight =
+          try mapped(weightName, shape: module.weightShape, source)
+          ?? decoded(weightName, shape: module.weightShape, source, as: .f32, .weights)
       } else if options.keeps(module) {
         module.blocks = try kept(weightName, shape: module.weightShape, source)
         if module.blocks == nil {

@@ -26,6 +26,8 @@ public final class Module {
   public let outFeatures: Int
   /// Whether the spec gives it a bias [out].
   public let hasBias: Bool
+  /// Whether it is the matrix that chooses experts, which is never stored in 4 bits by default.
+  public let isRouter: Bool
 
   /// [out, in] (linear), [vocabulary, width] (embedding) or [width] (norm), unless quantized.
   public var weight: Tensor?
@@ -43,7 +45,8 @@ public final class Module {
   var planned: (quantization: FourBitKind?, format: GGMLType?, byteCount: Int) = (nil, nil, 0)
 
   init(
-    name: String, kind: ModuleKind, layer: Int?, inFeatures: Int, outFeatures: Int, hasBias: Bool = false
+    name: String, kind: ModuleKind, layer: Int?, inFeatures: Int, outFeatures: Int, hasBias: Bool = false,
+    isRouter: Bool = false
   ) {
     self.name = name
     self.kind = kind
@@ -52,6 +55,7 @@ public final class Module {
     self.inFeatures = inFeatures
     self.outFeatures = outFeatures
     self.hasBias = hasBias
+    self.isRouter = isRouter
   }
 
   /// A module of a decoder layer.
@@ -61,7 +65,7 @@ public final class Module {
     case .linear(let input, let output):
       self.init(
         name: name, kind: .linear, layer: layer, inFeatures: spec.size(input), outFeatures: spec.size(output),
-        hasBias: module.hasBias)
+        hasBias: module.hasBias, isRouter: module.isRouter)
     case .norm(let width):
       self.init(
         name: name, kind: .norm, layer: layer, inFeatures: spec.size(width), outFeatures: 1,
@@ -75,9 +79,15 @@ public final class Module {
   /// [out]; [in] of a norm.
   var biasShape: [Int] { kind == .norm ? [inFeatures] : [outFeatures] }
 
-  /// Whether it is a matrix of a decoder layer, which is what adapters and 4 bits are for by default: every linear module
-  /// but the output matrix.
+  /// Whether it is a matrix of a decoder layer, which is what adapters are for by default: every linear module but the
+  /// output matrix.
   public var isLayerMatrix: Bool { kind == .linear && layer != nil }
+
+  /// Whether it is a matrix of one expert of many, which only some tokens reach; the families say `experts.N` in its name.
+  public var isExpert: Bool { name.contains(".experts.") }
+
+  /// Whether 4 bits are for it by default: a matrix of a decoder layer that is no router.
+  public var isFourBitByDefault: Bool { isLayerMatrix && !isRouter }
 
   /// Number of frozen or trained parameters, without the adapter.
   public var parameterCount: Int { outFeatures * inFeatures + (hasBias ? biasShape[0] : 0) }
@@ -162,6 +172,8 @@ public struct ForwardContext: Sendable {
   public var seed: UInt64
   /// Numbers the forward passes of a run, so that each has masks of its own.
   public var dropoutStep: Int
+  /// Counts what the routers of a model with experts choose; nil where nobody asks.
+  package var balance: RouterBalance?
 
   /// Random numbers of one purpose in one module, new for each training pass and the same when it is recomputed.
   public func randomStream(_ purpose: String, module: String) -> RandomStream {

@@ -87,7 +87,8 @@ package struct Rehearsal {
     } else if let kind = module.quantization, module.kind == .linear {
       twin.quantized = try quantized(name, module, kind: kind, isStored: streams)
     } else {
-      let own = module.weight?.dtype ?? keptType(name, module)
+      let stored = module.isRouter ? storedType(name) ?? .f32 : nil
+      let own = module.weight?.dtype ?? keptType(name, module) ?? stored
       twin.weight = try dense(name, module.weightShape, keep: module.kind == .norm ? .f32 : own)
       twin.weight?.requiresGradient = module.weight?.requiresGradient ?? false
     }

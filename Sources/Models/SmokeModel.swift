@@ -42,6 +42,11 @@ extension DecoderSpec {
       small.embeddingScale = Double(sizes.hidden).squareRoot()
     }
     small.intermediateSize = sizes.intermediate
+    if let experts {
+      small.experts?.count = min(experts.count, sizes.experts)
+      small.experts?.perToken = min(experts.perToken, sizes.expertsPerToken)
+      small.experts?.width = sizes.expertWidth
+    }
     small.headCount = sizes.heads
     small.keyValueHeadCount = keyValueHeadCount == headCount ? sizes.heads : sizes.sharedHeads
     small.headDimension = sizes.headDimension

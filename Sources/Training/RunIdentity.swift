@@ -53,7 +53,8 @@ public struct RunIdentity: Sendable {
     let numbers: [any Sendable] = [
       spec.headCount, spec.keyValueHeadCount, spec.headDimension, spec.layers, spec.normEpsilon, spec.rope,
       spec.tiesEmbeddings, spec.isParallel, spec.embeddingScale, spec.residualScale, spec.queryKeyScale,
-      spec.logitScale,
+      spec.logitScale, spec.scoreCap ?? 0, spec.logitCap ?? 0, spec.activation, spec.normalization,
+      "\(String(describing: spec.experts))",
     ]
     let quantized = model.modules.compactMap(\.quantized)
     func kinds(_ text: (QuantizedOperand) -> String) -> JSON {

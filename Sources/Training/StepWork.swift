@@ -25,7 +25,10 @@ package struct StepWork: Sendable {
     let again = request.checkpointing ? 2.0 : 0
     var adapted = 0.0
     for module in model.modules {
-      let size = Double(module.outFeatures) * Double(module.inFeatures) * tokens
+      // Of experts, those of a token: how they are spread does not change their number.
+      let numbers = module.isExpert ? model.spec.experts : nil
+      let reached = tokens * (numbers.map { Double($0.perToken) / Double($0.count) } ?? 1)
+      let size = Double(module.outFeatures) * Double(module.inFeatures) * reached
       let isHead = module === model.outputModule
       if module.kind == .linear || isHead {
         let perWeight = (module.weight?.requiresGradient ?? false ? 6 : 4) + (isHead ? 0 : again)
@@ -34,7 +37,7 @@ package struct StepWork: Sendable {
       }
       if let adapter = module.adapter {
         // Once in the forward pass, twice in the backward pass.
-        let (work, times) = (adapter.method.work(of: module), (3 + again / 2) * tokens)
+        let (work, times) = (adapter.method.work(of: module), (3 + again / 2) * reached)
         lowRank += times * work.products
         masked += times * work.masked
         adapted += times * 4 * work.passed

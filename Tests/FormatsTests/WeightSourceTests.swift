@@ -72,7 +72,9 @@ import Testing
       let layout = GGUFLayout(
         whole: [("output", "lm_head")], block: [("attn_q", "self_attn.q_proj"), ("attn_k", "self_attn.k_proj")],
         pairsHeads: true)
-      let source = try WeightSource(path: folder) { $0 == "llama" ? layout : nil }
+      let source = try WeightSource(path: folder) {
+        $0.metadata["general.architecture"]?.string == "llama" ? layout : nil
+      }
       #expect(try WeightSource(path: folder).contains("rope_freqs.weight"))
       let q = "model.layers.0.self_attn.q_proj.weight"
       #expect(try source.read(q) == (0..<8).flatMap { [Float($0), Float($0) + 0.5] })

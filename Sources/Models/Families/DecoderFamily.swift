@@ -85,6 +85,9 @@ package struct SmokeSizes: Sendable {
   /// Key heads where the model shares them between query heads.
   package var sharedHeads = 2
   package var headDimension = 16
+  package var experts = 4
+  package var expertsPerToken = 2
+  package var expertWidth = 32
   package var maxPositions = 2048
   package var vocabulary = 256
 }
@@ -114,7 +117,9 @@ extension DecoderFamily {
   /// Names and order of this family's tensors in GGUF files.
   package static var ggufLayout: GGUFLayout {
     GGUFLayout(
-      whole: outerNames.inGGUF, layers: outerNames.layers, block: modules.all.map { ($0.gguf, $0.name) },
+      whole: outerNames.inGGUF, layers: outerNames.layers,
+      block: (modules.all + [modules.experts?.router].compactMap { $0 }).map { ($0.gguf, $0.name) },
+      stacks: (modules.experts?.stacks ?? []).map { ($0.gguf, $0.name) },
       pairsHeads: ggufPairsHeads,
       fusedHeads: modules.attention.form == .perHead ? modules.attention.inputs[0].name : nil,
       addsOneToNorms: ggufAddsOneToNorms)
@@ -142,7 +147,11 @@ extension DecoderFamily {
 /// The families that the engine knows.
 package enum Families {
   package static let all: [any DecoderFamily.Type] = [
+    // GGUF files call it llama too.
+    Mixtral.self,
     Llama.self, Mistral.self, Qwen2.self, Qwen3.self,
+    Qwen3MoE.self,
+    OLMoE.self,
     Granite.self,
     SmolLM3.self,
     OLMo3.self,
@@ -181,9 +190,9 @@ package enum Families {
       supported: supported)
   }
 
-  /// Families that share an architecture share its layout.
-  package static func layout(_ ggufArchitecture: String) -> GGUFLayout? {
-    all.first { $0.ggufArchitecture == ggufArchitecture }?.ggufLayout
+  /// How the family that reads the file lays out its tensors.
+  package static func layout(_ gguf: GGUFFile) -> GGUFLayout? {
+    reading(gguf.metadata["general.architecture"]?.string ?? "", gguf)?.ggufLayout
   }
 
   /// Names that `published` accepts, sorted.

@@ -100,5 +100,6 @@ def write(name):
             os.remove(os.path.join(folder, extra))
 
 
-for name in sys.argv[1:] or FAMILIES:
-    write(name)
+if __name__ == "__main__":
+    for name in sys.argv[1:] or FAMILIES:
+        write(name)

@@ -1,0 +1,227 @@
+import Tensors
+
+// A layer of experts: which rows of its input go to which expert, their weights, and the sum of what comes back.
+
+/// Which experts each token goes to, and with what weight (Shazeer et al. 2017). A row stands for one token at one
+/// expert; rows are in the order of experts, those of one expert in the order of tokens.
+public struct Routing {
+  /// Rows of each expert.
+  public let counts: [Int]
+  /// i32 [rows], the token of each row.
+  public let tokens: Tensor
+  /// f32 [rows], the weight of each row.
+  public let weights: Tensor
+  let tokenOfRow: [Int]
+  let weightOfRow: [Float]
+
+  /// Sends every token to the `perToken` experts with the largest logits, of equal ones to the first.
+  ///
+  /// The probabilities of a token are the softmax of its logits. They are the weights, or with `normalizes` the weights
+  /// are those of the chosen experts divided by their sum.
+  /// - Parameters:
+  ///   - logits: [tokens, experts], f32
+  ///   - perToken: 1 to the number of experts
+  ///   - normalizes: whether the weights of a token add up to 1
+  ///   - balance: is told the probabilities, and what they do to its loss
+  /// - Throws: `TensorError.badShape` for logits that are no matrix, `.badDType`, `.badValue` for `perToken`,
+  ///   `.outOfMemory`; what the device reports.
+  public init(_ logits: Tensor, perToken: Int, normalizes: Bool, balance: RouterBalance? = nil) throws {
+    guard logits.rank == 2 else {
+      throw TensorError.badShape(operation: "routing", shape: logits.shape, problem: .notAMatrix)
+    }
+    guard logits.dtype == .f32 else {
+      throw TensorError.badDType(operation: "routing", got: logits.dtype, expected: [.f32])
+    }
+    let (tokenCount, expertCount, backend) = (logits.shape[0], logits.shape[1], logits.backend)
+    try (1...expertCount).require(perToken, "experts per token", operation: "routing")
+    let probabilities = try Tensor(empty: logits.shape, on: backend)
+    try backend.softmax(try logits.contiguous(), into: probabilities, logarithm: false)
+    let chosen: [[Int]]
+    let values: [Float]
+    if let rehearsal = backend as? any RehearsalBackend, rehearsal.isRehearsal {
+      values = []
+      chosen = Self.heaviest(tokens: tokenCount, experts: expertCount, perToken)
+    } else {
+      values = try probabilities.floats()
+      chosen = (0..<tokenCount).map { token in
+        Self.largest(values[token * expertCount..<(token + 1) * expertCount], perToken)
+      }
+      balance?.add(values, chosen, experts: expertCount)
+    }
+
+    let places = Self.places(chosen, experts: expertCount)
+    counts = places.counts
+    tokenOfRow = places.rows.map(\.token)
+    tokens = try Tensor(ids: tokenOfRow.map { Int32($0) }, on: backend)
+    weightOfRow = Self.weights(values, chosen, places.rows, experts: expertCount, normalizes: normalizes)
+    weights = try Tensor(empty: [weightOfRow.count], on: backend)
+    try weightOfRow.withUnsafeBytes { try weights.write($0) }
+    let (rows, given) = (places.rows, weightOfRow)
+    record("routing", inputs: [logits], output: weights) { gradient in
+      let dLogits = try Tensor(full: logits.shape, value: 0, on: backend)
+      guard !values.isEmpty else { return [dLogits] }
+      let slopes = Self.slopes(
+        try gradient.floats(), rows, given, values, experts: expertCount, normalizes: normalizes,
+        onAll: balance?.slopes)
+      try slopes.withUnsafeBytes { try dLogits.write($0) }
+      return [dLogits]
+    }
+  }
+
+  private typealias Row = (token: Int, expert: Int)
+
+  /// Positions of the `count` largest, ascending.
+  private static func largest(_ values: ArraySlice<Float>, _ count: Int) -> [Int] {
+    var chosen: [Int] = []
+    for _ in 0..<count {
+      var best = -1
+      for index in 0..<values.count where !chosen.contains(index) {
+        if best < 0 || values[values.startIndex + index] > values[values.startIndex + best] { best = index }
+      }
+      chosen.append(best)
+    }
+    return chosen.sorted()
+  }
+
+  /// A choice that takes at least as much memory as any other: every expert has a token where there are so many, so that
+  /// all have gradients, and the first ones have nearly all of them.
+  private static func heaviest(tokens: Int, experts: Int, _ count: Int) -> [[Int]] {
+    (0..<tokens).map { token in
+      let first = token * count
+      return (0..<count).map { first < experts ? (first + $0) % experts : $0 }.sorted()
+    }
+  }
+
+  /// The rows in their order, and how many each expert has.
+  private static func places(_ chosen: [[Int]], experts: Int) -> (counts: [Int], rows: [Row]) {
+    var counts = [Int](repeating: 0, count: experts)
+    for expert in chosen.joined() { counts[expert] += 1 }
+    var next = counts.indices.map { counts[..<$0].reduce(0, +) }
+    var rows = [Row](repeating: (0, 0), count: counts.reduce(0, +))
+    for (token, experts) in chosen.enumerated() {
+      for expert in experts {
+        rows[next[expert]] = (token, expert)
+        next[expert] += 1
+      }
+    }
+    return (counts, rows)
+  }
+
+  private static func weights(
+    _ values: [Float], _ chosen: [[Int]], _ rows: [Row], experts: Int, normalizes: Bool
+  ) -> [Float] {
+    guard !values.isEmpty else { return [Float](repeating: 0, count: rows.count) }
+    let sums = chosen.enumerated().map { token, mine in
+      normalizes ? mine.reduce(Float(0)) { $0 + values[token * experts + $1] } : 1
+    }
+    return rows.map { values[$0.token * experts + $0.expert] / sums[$0.token] }
+  }
+
+  /// Gradients of the logits. With p the probabilities, S the chosen experts of a token and g the gradients of their
+  /// weights w: dz_i = w_i (g_i - sum over S of g w) where the weights are normalized, which makes them the softmax over S;
+  /// else dz_i = p_i (g_i - sum over all of g p), with g = 0 outside S. `onAll` are gradients of the probabilities of all
+  /// experts, the same for every token.
+  private static func slopes(
+    _ g: [Float], _ rows: [Row], _ w: [Float], _ p: [Float], experts: Int, normalizes: Bool, onAll: [Float]?
+  ) -> [Float] {
+    var result = [Float](repeating: 0, count: p.count)
+    var sums = [Float](repeating: 0, count: p.count / experts)
+    for (row, place) in rows.enumerated() { sums[place.token] += g[row] * w[row] }
+    for (row, place) in rows.enumerated() {
+      let at = place.token * experts + place.expert
+      result[at] = normalizes ? w[row] * (g[row] - sums[place.token]) : p[at] * g[row]
+    }
+    for token in sums.indices where !normalizes || onAll != nil {
+      let range = token * experts..<(token + 1) * experts
+      let mean = onAll.map { zip(p[range], $0).reduce(Float(0)) { $0 + $1.0 * $1.1 } } ?? 0
+      for at in range {
+        if !normalizes { result[at] -= p[at] * sums[token] }
+        if let onAll { result[at] += p[at] * (onAll[at - range.lowerBound] - mean) }
+      }
+    }
+    return result
+  }
+}
+
+/// The rows of each expert of x [rows, D], as views; nil for an expert without rows.
+/// - Throws: `TensorError.badIndex` when there are other rows, `.outOfMemory`; what the device reports.
+public func splitRows(_ x: Tensor, _ counts: [Int]) throws -> [Tensor?] {
+  var start = 0
+  let ranges = counts.map { count in
+    defer { start += count }
+    return start..<start + count
+  }
+  let parts = try ranges.map { $0.isEmpty ? nil : try x.narrowed(0, $0) }
+  let (shape, dtype, backend) = (x.shape, x.dtype, x.backend)
+  let taken = ranges.filter { !$0.isEmpty }
+  record("split_rows", inputs: [x], outputs: parts.compactMap { $0 }) { gradients in
+    let dx = try Tensor(empty: shape, dtype: dtype, on: backend)
+    for (range, gradient) in zip(taken, gradients) {
+      let target = try dx.narrowed(0, range)
+      if let gradient { try backend.copy(gradient, into: target) } else { try backend.fill(target, 0) }
+    }
+    return [dx]
+  }
+  return parts
+}
+
+extension Routing {
+  /// y[t] = the sum over the rows of token t, in the order of experts, of weight * part: [tokens, D] of the dtype of the
+  /// parts, added up in f32. A part holds the rows of one expert; it is nil for one without.
+  /// - Throws: `TensorError.otherDevice`, `.outOfMemory`; what the device reports.
+  public func combined(_ parts: [Tensor?], tokens count: Int) throws -> Tensor {
+    let given = try parts.compactMap { try $0?.contiguous() }
+    guard let first = given.first else {
+      throw TensorError.badShape(operation: "experts", shape: [], problem: .notAMatrix)
+    }
+    let (width, dtype, backend) = (first.shape[1], first.dtype, first.backend)
+    let sums = try Tensor(full: [count, width], value: 0, on: backend)
+    var row = 0
+    for part in given {
+      for index in 0..<part.shape[0] {
+        try backend.accumulate(
+          try part.narrowed(0, index..<index + 1), scale: weightOfRow[row],
+          into: try sums.narrowed(0, tokenOfRow[row]..<tokenOfRow[row] + 1), scale: 1)
+        row += 1
+      }
+    }
+    let y = dtype == .f32 ? sums : try sums.converted(to: dtype)
+    // The products of the parts are needed for the gradients of the weights alone.
+    let saved = isRecording(weights) ? given.map { $0.detached() } : []
+    let (tokens, weights, rowCounts) = (tokens, weights, given.map { $0.shape[0] })
+    record("experts", inputs: [weights] + given, output: y) { dy in
+      try gradients(try dy.contiguous(), saved, rowCounts, tokens, weights)
+    }
+    return y
+  }
+
+  private func gradients(
+    _ dy: Tensor, _ saved: [Tensor], _ rowCounts: [Int], _ tokens: Tensor, _ weights: Tensor
+  ) throws -> [Tensor?] {
+    let (backend, width) = (dy.backend, dy.shape[1])
+    let dWeights = saved.isEmpty ? nil : try Tensor(empty: weights.shape, on: backend)
+    var results: [Tensor?] = [dWeights]
+    var row = 0
+    for (index, count) in rowCounts.enumerated() {
+      let range = row..<row + count
+      let part = try Tensor(empty: [count, width], dtype: dy.dtype, on: backend)
+      for place in 0..<count {
+        let token = tokenOfRow[row + place]
+        try backend.accumulate(
+          try dy.narrowed(0, token..<token + 1), scale: weightOfRow[row + place],
+          into: try part.narrowed(0, place..<place + 1), scale: 0)
+      }
+      if let dWeights {
+        let products = try Tensor(empty: [count, width], on: backend)
+        try backend.embedding(dy, ids: try tokens.narrowed(0, range), into: products)
+        let values = saved[index].dtype == .f32 ? saved[index] : try saved[index].converted(to: .f32)
+        try backend.binary(.multiply, products, values, into: products)
+        try backend.reduce(
+          .sum, products, outer: count, count: width, inner: 1, into: try dWeights.narrowed(0, range))
+      }
+      results.append(part)
+      row += count
+    }
+    return results
+  }
+}

@@ -1,0 +1,86 @@
+import Formats
+
+/// The modules of a layer of experts.
+package struct ExpertModules: Sendable, Equatable {
+  /// What chooses the experts of a token.
+  package var router: LayerModule
+  /// Those of one expert; `#` in a name stands for its number. In GGUF files the matrices of all experts are one tensor.
+  private var pattern: FeedForwardModules
+
+  /// Modules whose names follow those of the router's and of the expert's.
+  package init(router: String, inputs: [(name: String, gguf: String)], output: String) {
+    self.router = LayerModule(router, "ffn_gate_inp", .linear(from: .hidden, to: .experts), isRouter: true)
+    pattern = FeedForwardModules(
+      .gated, inputs: inputs, output: LayerModule(output, "ffn_down_exps", .linear(from: .expert, to: .hidden)),
+      inner: .expert)
+  }
+
+  /// As Qwen and AI2 call them.
+  package init() {
+    self.init(
+      router: "mlp.gate",
+      inputs: [("mlp.experts.#.gate_proj", "ffn_gate_exps"), ("mlp.experts.#.up_proj", "ffn_up_exps")],
+      output: "mlp.experts.#.down_proj")
+  }
+
+  /// The modules of one expert.
+  package func expert(_ index: Int) -> FeedForwardModules {
+    var own = pattern
+    own.inputs = own.inputs.map { $0.numbered(index) }
+    own.output = own.output.numbered(index)
+    return own
+  }
+
+  /// Names of an expert's modules with `#`, and those of the tensors that hold all experts in a GGUF file.
+  package var stacks: [LayerModule] { pattern.all }
+
+  /// Of `count` experts, in checkpoint order.
+  package func all(_ count: Int) -> [LayerModule] { [router] + (0..<count).flatMap { expert($0).all } }
+}
+
+extension LayerModule {
+  fileprivate func numbered(_ index: Int) -> LayerModule {
+    guard let place = name.firstIndex(of: "#") else { return self }
+    return LayerModule(name[..<place] + String(index) + name[name.index(after: place)...], gguf, form, hasBias: hasBias)
+  }
+}
+
+/// Sizes and arithmetic of the layers of experts.
+public struct ExpertNumbers: Sendable, Equatable {
+  /// Experts of a layer, 1 to 4096.
+  public package(set) var count: Int
+  /// Experts of a token, at most `count`.
+  public package(set) var perToken: Int
+  /// Width of one expert, 1 to 2^22.
+  public package(set) var width: Int
+  /// Whether the weights of a token's experts are divided by their sum.
+  public package(set) var normalizesWeights: Bool
+  /// Weight of the loss that keeps experts equally busy (`router_aux_loss_coef`).
+  public package(set) var balanceCoefficient: Double
+  /// Whether that loss is added to a model's (`output_router_logits`).
+  public package(set) var addsBalance = false
+
+  package init(
+    count: Int, perToken: Int, width: Int, normalizesWeights: Bool, balanceCoefficient: Double = 0
+  ) {
+    self.count = count
+    self.perToken = perToken
+    self.width = width
+    self.normalizesWeights = normalizesWeights
+    self.balanceCoefficient = balanceCoefficient
+  }
+
+  /// Checks the numbers; `path` is named in the error.
+  func validate(path: String) throws(FormatError) {
+    let limits = [
+      ("num_experts", count, 4096), ("num_experts_per_tok", perToken, count), ("moe_intermediate_size", width, 1 << 22),
+    ]
+    for (field, value, most) in limits where value < 1 || value > most {
+      throw .badField(path: path, field: field, value: "\(value)", expected: "1 to \(most)")
+    }
+    guard balanceCoefficient.isFinite else {
+      throw .badField(
+        path: path, field: "router_aux_loss_coef", value: "\(balanceCoefficient)", expected: "a finite number")
+    }
+  }
+}

@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""A tiny random model of each family with experts, with what transformers computes from it.
+
+usage: make_experts.py [NAME...]          (writes ../families/NAME; without names all of them)
+
+Needs: torch==2.13.0 transformers==5.23.0 safetensors (PyPI). Everything is f32 on the CPU. golden.safetensors holds what
+that of make_families.py does. transformers keeps the experts of a layer in one tensor, so the adapter, which has a matrix
+for each expert, is added to the weights here; PEFT's rule is W + alpha / r * B A.
+"""
+import json
+import os
+import shutil
+import sys
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch.func import functional_call
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from make_families import COMMON, IDS, LONG_IDS, LONG_ROWS, here
+
+RANK, ALPHA = 3, 6
+FAMILIES = {
+    "qwen3_moe": dict(model_type="qwen3_moe", head_dim=16, num_experts=8, num_experts_per_tok=2, moe_intermediate_size=24,
+                      norm_topk_prob=True, mlp_only_layers=[1], num_hidden_layers=3, decoder_sparse_step=1),
+    "olmoe": dict(model_type="olmoe", num_experts=6, num_experts_per_tok=3, norm_topk_prob=False,
+                  output_router_logits=True, router_aux_loss_coef=0.05),
+    "mixtral": dict(model_type="mixtral", num_local_experts=4, num_experts_per_tok=2, sliding_window=None),
+}
+
+
+def stacked(name, tensors):
+    """The tensor of transformers for a module of the checkpoint, and the rows of it that the module is."""
+    head, _, tail = name.partition(".experts.")
+    number, role = tail.split(".")
+    inner = tensors[name + ".weight"].shape[0]
+    head = head.replace("block_sparse_moe", "mlp")
+    if role in ("down_proj", "w2"):
+        return head + ".experts.down_proj", int(number), slice(None)
+    return head + ".experts.gate_up_proj", int(number), slice(0, inner) if role in ("gate_proj", "w1") else slice(inner, None)
+
+
+def write(name):
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(**{**COMMON, **FAMILIES[name]})
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    with torch.no_grad():
+        for key, p in model.named_parameters():
+            if key.endswith("bias") or "norm" in key:
+                p.add_(0.3 * torch.randn_like(p))
+            elif "experts" in key or "gate" in key or "router" in key:
+                p.normal_(std=0.2)
+    folder = os.path.join(here, "..", "families", name)
+    shutil.rmtree(folder, ignore_errors=True)
+    model.save_pretrained(folder)
+    tensors = load_file(os.path.join(folder, "model.safetensors"))
+    ids = torch.tensor([IDS])
+    with torch.no_grad():
+        golden = {"logits": model(ids).logits[0]}
+        golden["long_logits"] = model(torch.tensor([LONG_IDS])).logits[0][LONG_ROWS]
+    roles = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3")
+    modules = sorted(key[:-7] for key in tensors if key.endswith(".weight") and key.split(".")[-2] in roles)
+    adapter = {}
+    for module in modules:
+        out, inner = tensors[module + ".weight"].shape
+        adapter[module + ".lora_A.weight"] = (torch.rand(RANK, inner) * 2 - 1) / inner ** 0.5
+        adapter[module + ".lora_B.weight"] = torch.randn(out, RANK) * 0.1
+    for value in adapter.values():
+        value.requires_grad_()
+    weights = dict(model.named_parameters())
+    adapted = {key: value.detach().clone() for key, value in weights.items()}
+    for module in modules:
+        delta = ALPHA / RANK * adapter[module + ".lora_B.weight"] @ adapter[module + ".lora_A.weight"]
+        if ".experts." not in module:
+            adapted[module + ".weight"] = adapted[module + ".weight"] + delta
+            continue
+        key, number, rows = stacked(module, tensors)
+        full = torch.zeros_like(adapted[key])
+        index = torch.zeros_like(full, dtype=torch.bool)
+        index[number, rows] = True
+        adapted[key] = adapted[key] + full.masked_scatter(index, delta)
+    output = functional_call(model, adapted, (ids,), dict(labels=ids))
+    output.loss.backward()
+    golden["adapted_logits"] = output.logits[0].detach()
+    golden["loss"] = output.loss.detach().reshape(1)
+    for key, value in adapter.items():
+        golden["grad." + key] = torch.zeros_like(value) if value.grad is None else value.grad
+    save_file({key: value.contiguous() for key, value in golden.items()}, os.path.join(folder, "golden.safetensors"))
+    os.makedirs(os.path.join(folder, "adapter"))
+    save_file({"base_model.model." + key: value.detach().contiguous() for key, value in adapter.items()},
+              os.path.join(folder, "adapter", "adapter_model.safetensors"))
+    with open(os.path.join(folder, "adapter", "adapter_config.json"), "w") as file:
+        json.dump(dict(peft_type="LORA", task_type="CAUSAL_LM", base_model_name_or_path=None, r=RANK, lora_alpha=ALPHA,
+                       lora_dropout=0.0, bias="none", target_modules=sorted({m.split(".")[-1] for m in modules})), file,
+                  indent=1)
+    extra = os.path.join(folder, "generation_config.json")
+    if os.path.exists(extra):
+        os.remove(extra)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or FAMILIES:
+        write(name)
