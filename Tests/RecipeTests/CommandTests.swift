@@ -132,12 +132,12 @@ struct Stage {
     guard made.code == 0 else { throw StageError(description: made.errors) }
   }
 
-  /// The tiny model with a chat template and more positions.
-  /// As it stands in tokenizer_config.json.
+  /// A chat template as it stands in tokenizer_config.json.
   private let zephyr =
     #"{% for m in messages %}{{ '<|' + m['role'] + '|>\n' + m['content'] + eos_token + '\n' }}{% endfor %}"#
     + #"{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"#
 
+  /// The tiny model with a chat template and more positions.
   private func makeModel(_ path: String) throws {
     let model = template.appendingPathComponent(path)
     try FileManager.default.createDirectory(at: model.deletingLastPathComponent(), withIntermediateDirectories: true)
