@@ -41,6 +41,7 @@ t.test("errors name the template and its line", function()
     ["{% include 'a' %}"] = { "line 1: the tag 'include' is not supported" },
     ["{{ raise_exception('no') }}"] = { "the template says: no" },
     ["{{ [].append(1) }}"] = { "access to attribute 'append' of 'list' object is unsafe" },
+    ["{{ 'a'.upper }}"] = { "line 1: a", "cannot be printed" },
     ["{{ 1 | nope }}"] = { "No filter named 'nope'." },
     ["{{ 1 is nope }}"] = { "No test named 'nope'." },
     ["{{ 'a' + 1 }}"] = { 'can only concatenate str (not "int") to str' },

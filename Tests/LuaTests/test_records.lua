@@ -205,7 +205,7 @@ t.test("the format is found from the fields of all records, or asked for", funct
   local quiet = native.options.quiet
   native.options.quiet = false
   local cases = {
-    { { instruction = "i", input = "x", output = "o", id = 3 }, "alpaca", "instruction, output" },
+    { { instruction = "i", input = "x", output = "o", id = 3, trian = false }, "alpaca", "instruction, output" },
     { { input = "i", output = "o" }, "input_output", "input, output" },
     { { prompt = "p", completion = "c" }, "completion", "prompt, completion" },
     { { instruction = "i", instances = { { output = "o" } } }, "self_instruct", "instances" },
@@ -215,7 +215,7 @@ t.test("the format is found from the fields of all records, or asked for", funct
   for _, case in ipairs(cases) do
     local text = t.captured(function() load({ case[1] }, { template = "zephyr" }) end)
     assert(text:find(("data: format %s, found from the fields %s\n"):format(case[2], case[3]), 1, true), text)
-    if case[1].id then assert(text:find("format alpaca does not read id\n", 1, true), text) end
+    if case[1].id then assert(text:find("format alpaca does not read id, trian\n", 1, true), text) end
   end
   native.options.quiet = quiet
   t.raises(function() load { { text = "a" } } end, "no format is named", 'format = "completion"', 'format = "text"')

@@ -124,6 +124,9 @@ end)
 t.test("a parameter without gradient stops the first step", function()
   t.raises(function() train({}, { missing = { "x.lora_a", "x.lora_b" } })
     end, "2 adapters or parameters got no gradient in the first step", "x.lora_a")
+  -- No token was sent to this expert yet.
+  local optimizer = train({ steps = 1 }, { missing = { "model.layers.0.mlp.experts.6.up_proj.lora_A.weight" } })
+  assert(optimizer)
 end)
 
 t.test("an interrupt leaves a checkpoint of the last whole step, and resuming repeats the rest", function()

@@ -258,7 +258,7 @@ function fields.note_unread(format, record, ignored, unread, is_own)
     if field[2] == "messages" then list = field[1] end
   end
   for name, value in pairs(record) do
-    if not known[name] and not ignored[name] and not fields.is_empty(value) then
+    if not known[name] and not ignored[name] and (value == false or not fields.is_empty(value)) then
       unread[name] = (unread[name] or 0) + 1
     end
   end
@@ -266,7 +266,7 @@ function fields.note_unread(format, record, ignored, unread, is_own)
   local once, of_message = {}, fields.set(fields.message)
   for _, message in ipairs(record[list]) do
     for name, value in pairs(message) do
-      if not of_message[name] and not ignored[name] and not fields.is_empty(value) then
+      if not of_message[name] and not ignored[name] and (value == false or not fields.is_empty(value)) then
         once[("%s[].%s"):format(list, name)] = true
       end
     end

@@ -106,7 +106,8 @@ function repr.str(value)
   if of == "Undefined" then return "" end
   if of == "Markup" then return value.text end
   if of == "list" or of == "tuple" or of == "dict" or values.is_view(value) then return repr.repr(value) end
-  return fail("a %s cannot be printed; what Python writes for it is an address", value.name or of)
+  return fail("a %s cannot be printed; what Python writes for it is an address",
+    type(value) == "table" and value.name or of)
 end
 
 local json_escapes = { ['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t", ["\b"] = "\\b",
