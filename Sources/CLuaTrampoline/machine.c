@@ -45,29 +45,46 @@ static void note_position(ql_machine *machine) {
     snprintf(machine->position, sizeof machine->position, "%s:%d: ", ar.short_src, ar.currentline);
 }
 
+/* A stride more than is needed, always: a program that grows up to its limit would otherwise collect everything, and
+   measure the process, for each of its last small allocations. */
 static int admits(ql_machine *machine, long long growth) {
-  if (!machine->admit(machine->context, growth + stride)) {
-    if (!machine->admit(machine->context, growth)) return 0;
-    machine->admitted = machine->held + growth;
-    return 1;
-  }
+  if (!machine->admit(machine->context, growth + stride)) return 0;
   machine->admitted = machine->held + growth + stride;
   return 1;
 }
 
-/* Lua collects and asks again where NULL is returned, then raises an error. Under Swift code memory is given first and
-   missed afterwards: the trampoline raises when the native function returns. */
+/* Lua collects everything and asks again where NULL is returned, then raises an error, but for its table of strings:
+   that stays as it is, and the next new string asks for the same growth, with two collections. After some rounds the
+   string is refused in its place. */
+static int is_refused(ql_machine *machine, void *block, size_t after, long long growth) {
+  enum { rounds = 4 };
+  if (machine->pending_refusals > 0) {
+    machine->pending_refusals--;
+    return 1;
+  }
+  if (machine->held + growth <= machine->admitted || admits(machine, growth)) return 0;
+  int is_same = block && block == machine->refused && after == machine->refused_size;
+  machine->refusals = is_same ? machine->refusals + 1 : 1;
+  machine->refused = block;
+  machine->refused_size = after;
+  if (machine->refusals < 2 * rounds) return 1;
+  machine->refusals = 0;
+  machine->pending_refusals = 2;
+  return 1;
+}
+
+/* Under Swift code memory is given first and missed afterwards: the trampoline raises when the native function
+   returns. */
 static void *allocate(void *record, void *block, size_t before, size_t after) {
   ql_machine *machine = record;
   long long growth = (long long)after - (long long)(block ? before : 0);
   if (after == 0) {
     free(block);
   } else {
-    if (growth > 0 && machine->held + growth > machine->admitted && !machine->is_over && !machine->is_short
-        && !admits(machine, growth)) {
+    if (growth > 0 && !machine->is_over && !machine->is_short) {
       if (machine->native) {
-        machine->is_over = 1;
-      } else {
+        machine->is_over = machine->held + growth > machine->admitted && !admits(machine, growth);
+      } else if (is_refused(machine, block, after, growth)) {
         note_position(machine);
         return NULL;
       }
@@ -102,7 +119,7 @@ int ql_is_short(lua_State *L) {
   lua_gc(L, LUA_GCCOLLECT);
   machine->is_over = 0;
   machine->admitted = machine->held;
-  machine->is_short = !machine->admit(machine->context, 0);
+  machine->is_short = !machine->admit(machine->context, stride);
   return machine->is_short;
 }
 

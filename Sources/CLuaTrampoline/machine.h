@@ -13,6 +13,10 @@ typedef struct {
   int (*admit)(void *context, long long growth);
   int is_over;  // under a native function the heap grew beyond what is admitted; a collection may make room
   int is_short; // it did not: what the function builds is not whole, and it ends in an error
+  void *refused; // the block that was last not given, and the size that it was to have
+  size_t refused_size;
+  int refusals;         // of that block and size, one after the other
+  int pending_refusals; // allocations that are refused next
   char position[LUA_IDSIZE + 32]; // where memory ran out, "recipe.lua:3: "
   long long instructions, instruction_limit; // 0 for none
   size_t steps; // of library functions in C since the last look at interrupts and limit

@@ -58,4 +58,27 @@ import Testing
       """)
     #expect(made.count == 3 && made[0].asBool == true && made[1].asBool == false)
   }
+
+  /// Each question costs a measurement of the process, and each refusal a collection of everything. Lua's table of
+  /// strings doubles at 131,072 strings; one of these limits lies where it may not and small strings still fit.
+  @Test(arguments: 10...22)
+  func aProgramThatGrowsToItsLimitAsksOncePerStride(halves: Int) throws {
+    let limit = state.byteCount + (halves << 19)
+    var questions = 0
+    state.limitMemory { [weak state] growth in
+      questions += 1
+      return questions < 1000 && growth <= limit - (state?.byteCount ?? 0)
+    }
+    let ends = try run(
+      """
+      return pcall(function()
+        local rows = {}
+        for i = 1, 1e8 do
+          if i % 256 == 1 then rows[#rows + 1] = {} end
+          rows[#rows][i % 256 + 1] = ("x%d"):format(i)
+        end
+      end)
+      """)
+    #expect(ends.first?.asBool == false && questions > 3 && questions < 60, "\(questions)")
+  }
 }
