@@ -48,7 +48,10 @@ static void note_position(ql_machine *machine) {
 /* A stride more than is needed, always: a program that grows up to its limit would otherwise collect everything, and
    measure the process, for each of its last small allocations. */
 static int admits(ql_machine *machine, long long growth) {
-  if (!machine->admit(machine->context, growth + stride)) return 0;
+  if (!machine->admit(machine->context, growth + stride)) {
+    machine->wanted = growth;
+    return 0;
+  }
   machine->admitted = machine->held + growth + stride;
   return 1;
 }
@@ -110,6 +113,7 @@ void ql_set_admission(lua_State *L, int (*admit)(void *context, long long growth
 }
 
 void ql_trim_heap(void) { malloc_trim(0); }
+long long ql_wanted(lua_State *L) { return ql_machine_of(L)->wanted; }
 long long ql_held(lua_State *L) { return ql_machine_of(L)->held; }
 const char *ql_memory_position(lua_State *L) { return ql_machine_of(L)->position; }
 
@@ -128,6 +132,7 @@ int ql_reserve(lua_State *L, long long bytes) {
   if (!machine->admit || machine->admit(machine->context, bytes)) return 1;
   lua_gc(L, LUA_GCCOLLECT);
   if (machine->admit(machine->context, bytes)) return 1;
+  machine->wanted = bytes;
   machine->is_short = 1;
   return 0;
 }
@@ -284,7 +289,9 @@ static int resume(lua_State *L, lua_State *co, int arguments) {
   int status = lua_resume(co, L, arguments, &results);
   machine->running = before;
   if (status == LUA_ERRMEM) { // the text that Lua has for it names no line
+    machine->native = 1; // the text itself is not refused
     lua_pushfstring(L, "%snot enough memory for Lua", machine->position);
+    machine->native = machine->is_over = 0;
     return -1;
   }
   if (status != LUA_OK && status != LUA_YIELD) {

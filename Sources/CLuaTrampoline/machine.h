@@ -13,6 +13,7 @@ typedef struct {
   int (*admit)(void *context, long long growth);
   int is_over;  // under a native function the heap grew beyond what is admitted; a collection may make room
   int is_short; // it did not: what the function builds is not whole, and it ends in an error
+  long long wanted; // bytes that were refused last
   void *refused; // the block that was last not given, and the size that it was to have
   size_t refused_size;
   int refusals;         // of that block and size, one after the other

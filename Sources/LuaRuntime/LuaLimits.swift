@@ -3,14 +3,18 @@ import CLuaTrampoline
 
 /// A limit that a Lua program has reached.
 package enum LuaLimit: Error, Equatable, CustomStringConvertible {
-  /// Lua's heap holds so many bytes, and the process may not grow.
-  case memory(held: Int)
+  /// Lua's heap holds so many bytes, and the process may not grow by those that are wanted.
+  case memory(wanted: Int, held: Int)
 
   package var description: String {
     switch self {
-    case .memory(let held):
-      "not enough memory for Lua, whose values hold \((held + (1 << 19)) >> 20) MiB"
+    case .memory(let wanted, let held):
+      "not enough memory for Lua, which wants \(Self.text(wanted)) more; its values hold \(Self.text(held))"
     }
+  }
+
+  private static func text(_ count: Int) -> String {
+    count < 1 << 20 ? "\(count) bytes" : "\((count + (1 << 19)) >> 20) MiB"
   }
 }
 
@@ -33,6 +37,9 @@ extension LuaState {
     }
   }
 
+  /// The memory that was refused last, as an error.
+  var shortage: LuaLimit { .memory(wanted: Int(ql_wanted(L)), held: byteCount) }
+
   /// Bytes of Lua's heap.
   package var byteCount: Int { Int(ql_held(L)) }
 
@@ -42,13 +49,13 @@ extension LuaState {
 
   /// - Throws: `LuaLimit.memory` where `isShort`.
   package func checkMemory() throws {
-    if isShort { throw LuaLimit.memory(held: byteCount) }
+    if isShort { throw shortage }
   }
 
   /// Called before a native function takes memory of its own for values of Lua.
   /// - Throws: `LuaLimit.memory` when the process may not grow so much.
   package func require(_ byteCount: Int) throws {
-    guard reserves(byteCount) else { throw LuaLimit.memory(held: self.byteCount) }
+    guard reserves(byteCount) else { throw shortage }
   }
 
   /// The same for code that cannot throw: the native function ends in the error when it returns.

@@ -96,7 +96,7 @@ package final class LuaState {
     // What memory was missing for is not whole.
     guard ql_take_shortage(L) != 0 else { return status }
     lua_settop(L, 0)
-    pushString(wording(LuaLimit.memory(held: Int(ql_held(L)))))
+    pushString(wording(shortage))
     return QL_RAISE
   }
 
@@ -212,7 +212,7 @@ package final class LuaState {
     ql_pop(L, 2)
     if status == LUA_ERRMEM {
       let position = String(cString: ql_memory_position(L))
-      return LuaError(message: position + wording(LuaLimit.memory(held: Int(ql_held(L)))))
+      return LuaError(message: position + wording(shortage))
     }
     if error.asString != nil { return LuaError(message: message) }
     return LuaError(message: message, value: error)

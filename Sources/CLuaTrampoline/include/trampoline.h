@@ -75,6 +75,8 @@ void ql_set_admission(lua_State *L, int (*admit)(void *context, long long growth
 void ql_trim_heap(void);
 /// Bytes of Lua's heap.
 long long ql_held(lua_State *L);
+/// Bytes that were refused last.
+long long ql_wanted(lua_State *L);
 /// Where memory was refused last, "recipe.lua:3: ".
 const char *ql_memory_position(lua_State *L);
 /// Whether the running native function has taken more memory for Lua than was admitted, also after a collection.
