@@ -43,6 +43,13 @@ function observe.check_prompts(model, samples)
   end
 end
 
+--- What the steps are computed in and by, as a line.
+function observe.computing(model)
+  local cpu = native.cpu()
+  return ("computing in %s on %d thread%s, kernels %s, %s"):format(model.compute, cpu.threads,
+    cpu.threads == 1 and "" or "s", cpu.set, cpu.processor)
+end
+
 --- Rank and alpha of all adapters, where they have one in common, and how many there are.
 local function adapters(model)
   local count, rank, alpha = 0, nil, nil

@@ -204,6 +204,7 @@ return function(options)
     state.eval_losses = restored.eval_losses
   end
 
+  if not native.options.quiet then print(observe.computing(model)) end
   local start = state.step + 1
   local total = native.options.smoke and math.min(o.steps, 3) or o.steps
   local bar, began, params = progress.new(total, start, o.log_every), native.clock(), model:trainable()
