@@ -62,11 +62,11 @@ extension LowRank {
 }
 
 extension Module {
-  /// Frobenius norm of what the adapter adds to the weight; nil without an adapter. Of a method that is no low-rank
+  /// Frobenius norm of what the first adapter in use adds to the weight; nil without one. Of a method that is no low-rank
   /// branch it is that of the merged weight minus the weight, formed for this.
   /// - Throws: `ModelError.notLoaded`, `TensorError.outOfMemory`.
   public func adapterNorm() throws -> Double? {
-    guard let adapter else { return nil }
+    guard let adapter = adapters.first else { return nil }
     if let branch = adapter.lowRank { return try branch.deltaNorm() }
     let (weight, merged) = (try denseWeight(), try denseWeight())
     try adapter.method.merge(adapter.tensors, weight: merged, bias: try bias?.converted(to: .f32))

@@ -22,28 +22,44 @@ extension Engine {
     return [
       NativeFunction(
         "attach_lora", "Makes LoRA adapters on the named modules; recipes use add_lora.",
-        [Parameter("list", .rows(Self.adapterFields), "one table for each module")], returns: "integer"
+        [Parameter("list", .rows(Self.adapterFields), "one table for each module"), Self.setName], returns: "integer"
       ) { call in
         let model = try self.model(call)
         let adapters = try call.table("list").elements.map { try self.lora($0, call) }
         model.seed = self.seed
-        return [.integer(try model.attach(adapters))]
+        return [.integer(try model.attach(adapters, set: Self.setName(call["name"])))]
       },
-      NativeFunction("remove_adapters", "Takes all adapters off; returns how many modules had one.", returns: "integer")
-      {
-        call in [.integer(try self.model(call).removeAdapters())]
+      NativeFunction(
+        "remove_adapters", "Takes an adapter off, or all; returns how many modules had one.",
+        [Parameter("name", .string, optional: true, "of the adapter; default all")], returns: "integer",
+        errors: "for a name that no adapter has"
+      ) { call in
+        let model = try self.model(call)
+        guard let name = call["name"].asString else { return [.integer(model.removeAdapters())] }
+        return [.integer(try model.removeAdapters(name))]
       },
       NativeFunction(
         "save_adapter",
-        "Writes the adapters as PEFT does, reads them back and compares the logits of a few tokens. In an existing "
-          + "directory an older adapter is replaced, everything else stays; --smoke saves in DIRECTORY-smoke. Returns, and prints as a warning, what vLLM "
+        "Writes an adapter as PEFT does, by default the one in use, reads it back and compares the logits of a few "
+          + "tokens. In an existing directory an older adapter is replaced, everything else stays; --smoke saves in "
+          + "DIRECTORY-smoke. Returns, and prints as a warning, what vLLM "
           + "and llama.cpp's converter would scale wrongly.",
-        [directory], returns: "string|nil",
-        errors: "when there are no adapters, the directory is a file, or the files read back give other logits"
+        [
+          directory,
+          Parameter(
+            "options",
+            .options([Parameter("name", .string, optional: true, "of the adapter; default the one in use")]),
+            optional: true, "the options below"),
+        ], returns: "string|nil",
+        errors: "when there is no adapter, or several are in use, the directory is a file, or the files read back give "
+          + "other logits"
       ) { call in
         let (model, path) = (try self.model(call), self.placeToSave(folder: try call.string("directory")))
-        try PEFTFiles.save(model, directory: path)
-        let apart = try PEFTFiles.modulesScaledApart(model)
+        let names = call.options("options").string("name").map { [$0] } ?? model.namesInUse
+        let apart = try model.withAdapters(names) {
+          try PEFTFiles.save(model, directory: path)
+          return try PEFTFiles.modulesScaledApart(model)
+        }
         guard let first = apart.first else { return [.nil] }
         let warning =
           "\(path): \(apart.count) modules, \(first) the first, are scaled by another factor than lora_alpha / r "
@@ -53,20 +69,28 @@ extension Engine {
         return [.string(warning)]
       },
       NativeFunction(
-        "add_adapter", "Reads adapters that PEFT or save_adapter wrote; returns how many modules got one.",
+        "add_adapter",
+        "Reads an adapter that PEFT or save_adapter wrote and uses it; returns how many modules got one.",
         [
           directory,
           Parameter(
-            "options", .options([Parameter("trainable", .boolean, optional: true, "train them on; default false")]),
+            "options",
+            .options([Parameter("trainable", .boolean, default: "false", "train it on"), Self.setName]),
             optional: true, "the options below"),
         ], returns: "integer", errors: "when the files do not fit the model"
       ) { call in
-        let trainable = call.options("options").bool("trainable") ?? false
+        let options = call.options("options")
         let path = self.placeToRead(folder: try call.string("directory"))
-        return [.integer(try PEFTFiles.load(path, into: try self.model(call), trainable: trainable))]
+        return [
+          .integer(
+            try PEFTFiles.load(
+              path, into: try self.model(call), trainable: options.bool("trainable") ?? false,
+              set: Self.setName(options["name"])))
+        ]
       },
       NativeFunction(
-        "merge", "Adds the adapters into the weights, which become dense; the adapters are removed.", []
+        "merge", "Adds the adapters in use into the weights, which become dense; the adapters are removed.",
+        errors: "when there are adapters that are not in use, which were made for the base as it is"
       ) { call in
         try self.model(call).mergeAdapters()
         return []

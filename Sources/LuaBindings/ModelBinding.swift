@@ -51,7 +51,7 @@ extension Engine {
           .string((object as? LanguageModel)?.computeType.name ?? "")
         },
       ],
-      methods: treeMethods + computeMethods + adapterMethods + explorationMethods + planMethods,
+      methods: treeMethods + computeMethods + adapterMethods + adapterSetMethods + explorationMethods + planMethods,
       metamethods: [
         NativeFunction("__tostring", "The tree of modules.", returns: "string") { call in
           guard case .object(let object) = call.arguments.first ?? .nil, let model = object as? LanguageModel else {
@@ -108,7 +108,9 @@ extension Engine {
         for module in try self.model(call).modules {
           if let weight = module.weight { table[module.name + ".weight"] = .object(weight) }
           if let bias = module.bias { table[module.name + ".bias"] = .object(bias) }
-          for parameter in module.adapter?.parameters ?? [] { table[parameter.name] = .object(parameter.tensor) }
+          for adapter in module.adapters {
+            for (name, tensor, _) in adapter.parameters { table[adapter.uniqueName(name)] = .object(tensor) }
+          }
         }
         return [.table(table)]
       },

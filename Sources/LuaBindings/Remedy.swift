@@ -91,7 +91,9 @@ enum Remedy {
 
   private static func text(_ error: AdapterError) -> String {
     switch error {
-    case .alreadyAttached: "; call model:remove_adapters() first"
+    case .alreadyAttached: "; call model:remove_adapters() first, or give the new adapter a name of its own"
+    case .severalInUse: "; give name = to save one, or combine them with model:combine_adapters"
+    case .othersWouldBeLeft: "; remove them with model:remove_adapters(NAME) first"
     case .nothingToSave: "; call model:add_lora first"
     case .notAnAdapter: "; model:save_adapter writes one"
     default: ""

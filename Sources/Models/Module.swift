@@ -8,7 +8,7 @@ public enum ModuleKind: String, Sendable {
   case linear, embedding, norm
 }
 
-/// A module of the model tree: a named place with a shape, and, once loaded, its tensors and adapter.
+/// A module of the model tree: a named place with a shape, and, once loaded, its tensors and adapters.
 ///
 /// A header-only model has modules without tensors, so that selection and planning need no weights.
 public final class Module {
@@ -37,8 +37,8 @@ public final class Module {
   public var blocks: BlockOperand?
   /// f32 [out]; [in] of a norm.
   public var bias: Tensor?
-  /// The adapter of a linear module; nil for none.
-  public var adapter: Adapter?
+  /// The adapters in use, whose changes add up; at most one of each set of the model.
+  public package(set) var adapters: [Adapter] = []
   /// The hooks in the order in which they are called; see `addHook`.
   public internal(set) var hooks: [ForwardHook] = []
   /// What loading will make of the module, for a model of which only the header was read.
@@ -149,11 +149,14 @@ public final class Module {
     let layers = try modules.map { module in
       guard let weight = module.linearWeight else { throw ModelError.notLoaded(module: module.name) }
       return LinearLayer(
-        weight: weight, bias: module.bias, branch: context.usesAdapters ? module.adapter?.branch(context) : nil)
+        weight: weight, bias: module.bias, branch: context.adapters(of: module).first?.branch(context))
     }
     return try zip(modules, linear(x, layers, precision: context.precision)).map { module, base in
-      let adapter = context.usesAdapters ? module.adapter : nil
-      let y = try adapter?.applied(to: base, x, of: module, context) ?? base
+      // The branch of the first is computed together with the base product.
+      let adapters = context.adapters(of: module)
+      let y = try adapters.dropFirst(adapters.first?.lowRank == nil ? 0 : 1).reduce(base) {
+        try $1.applied(to: $0, x, of: module, context)
+      }
       // A tied embedding is the output module too; its hooks see the embedding, not the logits.
       return module.kind == .linear ? try module.observed(x, y) : y
     }
@@ -164,8 +167,8 @@ public final class Module {
 public struct ForwardContext: Sendable {
   /// How products round their operands: f32 or bf16.
   public var precision: DType
-  /// Whether adapters are added.
-  public var usesAdapters: Bool
+  /// The adapters that are added, by module. Those in use may be others when the pass is recomputed.
+  var adapters: [ObjectIdentifier: [Adapter]]
   /// Whether dropout is active.
   public var isTraining: Bool
   /// Seed of the dropout masks.
@@ -174,6 +177,8 @@ public struct ForwardContext: Sendable {
   public var dropoutStep: Int
   /// Counts what the routers of a model with experts choose; nil where nobody asks.
   package var balance: RouterBalance?
+
+  func adapters(of module: Module) -> [Adapter] { adapters[ObjectIdentifier(module)] ?? [] }
 
   /// Random numbers of one purpose in one module, new for each training pass and the same when it is recomputed.
   public func randomStream(_ purpose: String, module: String) -> RandomStream {

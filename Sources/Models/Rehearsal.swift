@@ -53,7 +53,15 @@ package struct Rehearsal {
         ? original.mappedByteCount : mappedByteCount - dense + LanguageModel.mappedByteCount(denseViews)
     }
     backend.memory.charge(fileByteCount, .file)
-    for (module, twin) in zip(original.modules, model.modules) { twin.adapter = try adapter(module) }
+    let twins = Dictionary(uniqueKeysWithValues: zip(original.modules.map(ObjectIdentifier.init), model.modules))
+    model.adapterSets = try original.adapterSets.map { set in
+      AdapterSet(
+        set.name,
+        try set.members.compactMap { module, adapter in
+          try twins[ObjectIdentifier(module)].map { ($0, try self.twin(of: adapter)) }
+        })
+    }
+    model.use(original.namesInUse)
     model.isLoaded = true
     model.checkpointing = original.checkpointing
     model.checkpointInterval = original.checkpointInterval
@@ -197,8 +205,8 @@ package struct Rehearsal {
       absmax: scaleCodes, nested: nested)
   }
 
-  private func adapter(_ module: Module) throws -> Adapter? {
-    try module.adapter?.replacing { original in
+  private func twin(of adapter: Adapter) throws -> Adapter {
+    try adapter.replacing { original in
       let twin = try Tensor(empty: original.shape, category: .adapters, on: backend)
       twin.requiresGradient = original.requiresGradient
       return twin

@@ -24,8 +24,10 @@ extension LanguageModel {
       for (name, tensor) in own {
         if let tensor, tensor.requiresGradient, try Gradients.isMissing(tensor) { missing.append(name) }
       }
-      let trained = module.adapter?.parameters.map(\.tensor).filter(\.requiresGradient) ?? []
-      if !trained.isEmpty, try trained.allSatisfy(Gradients.isMissing) { missing.append(module.name) }
+      for adapter in module.adapters {
+        let trained = adapter.tensors.filter(\.requiresGradient)
+        if !trained.isEmpty, try trained.allSatisfy(Gradients.isMissing) { missing.append(module.name) }
+      }
     }
     return missing
   }

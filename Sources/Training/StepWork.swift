@@ -35,7 +35,7 @@ package struct StepWork: Sendable {
         let isDecoded = module.quantized != nil || module.blocks != nil
         if isDecoded { quantized += perWeight * size } else { dense += perWeight * size }
       }
-      if let adapter = module.adapter {
+      for adapter in module.adapters {
         // Once in the forward pass, twice in the backward pass.
         let (work, times) = (adapter.method.work(of: module), (3 + again / 2) * reached)
         lowRank += times * work.products

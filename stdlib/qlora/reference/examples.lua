@@ -134,6 +134,18 @@ assert(type(text) == "string")]],
   ["Model:attach_lora"] = [[
 model:remove_adapters()
 model:attach_lora { { name = "model.layers.0.mlp.up_proj", rank = 4, alpha = 8 } }]],
+  ["Model:adapters"] = [[
+for _, adapter in ipairs(model:adapters()) do print(adapter.name, adapter.in_use, adapter.parameters) end]],
+  ["Model:use_adapters"] = [[
+model:add_lora { select = { "q_proj" }, rank = 2, alpha = 4, name = "second" }
+model:use_adapters { "default", "second" }]],
+  ["Model:with_adapters"] = [[
+local base = model:with_adapters({}, function() return model:logits { 5, 6, 7 } end)
+assert(base:size(1) == 3)]],
+  ["Model:combine_adapters"] = [[
+model:add_lora { select = { "q_proj" }, rank = 2, alpha = 4, name = "second" }
+model:combine_adapters("both", { default = 0.5, second = 0.5 })
+model:save_adapter("both", { name = "both" })]],
   ["Model:remove_adapters"] = "assert(model:remove_adapters() > 0)",
   ["Model:save_adapter"] = 'model:save_adapter "adapter"',
   ["Model:add_adapter"] = [[
