@@ -12,9 +12,9 @@ extension WeightSource {
     switch origin {
     case .safetensors(let checkpoint):
       let (file, entry) = try checkpoint.find(tensor.stored)
+      if entry.type == .f8e4m3 { return try readFP8(tensor, entry, in: file, checkpoint, rows: rows, into: out) }
       guard let type = entry.type.floatLayout else {
-        throw .unsupportedType(
-          path: file.path, tensor: name, type: entry.type.rawValue, supported: ["F32", "F16", "BF16"])
+        throw .unsupportedType(path: file.path, tensor: name, type: entry.type.rawValue, supported: Self.readable)
       }
       guard !rows.isEmpty, tensor.rowLength > 0, let base = file.bytes(of: entry).baseAddress else { return }
       let start = rows.lowerBound * tensor.rowLength * entry.type.byteCount

@@ -29,6 +29,8 @@ package struct WeightSource: Sendable {
     let stored: String
     /// The first of its rows inside a stored tensor of several matrices.
     let firstRow: Int
+    /// Name inside the file of the scales of a weight in fp8, which are no tensor of their own.
+    var scales: String?
     package var rowLength: Int { shape.last ?? 1 }
     /// All dimensions but the last; 1 for a vector.
     package var rowCount: Int { shape.dropLast().reduce(1, *) }
@@ -46,6 +48,8 @@ package struct WeightSource: Sendable {
   let origin: Origin
   /// How the tensors of a GGUF file are laid out.
   let layout: GGUFLayout?
+  /// How weights in fp8 are scaled; nil where nothing says so.
+  let fp8: FP8Scales?
   private let index: [UTF8Key: Int]
   /// Of one tensor: a name for each has to be made.
   private static let mostMatrices = 4096
@@ -56,9 +60,11 @@ package struct WeightSource: Sendable {
   ///   - path: of the folder or the file.
   ///   - layout: gives the layout of a GGUF architecture; without one tensors keep their names in the file.
   ///   - renaming: what tensors of safetensors are called here; nil for one that is no part of the model.
+  ///   - fp8: how weights in fp8 are scaled.
   /// - Throws: `FormatError` naming the file.
   package init(
-    path: String, layout: (GGUFFile) -> GGUFLayout? = { _ in nil }, renaming: (String) -> String? = { $0 }
+    path: String, layout: (GGUFFile) -> GGUFLayout? = { _ in nil }, renaming: (String) -> String? = { $0 },
+    fp8: FP8Scales? = nil
   ) throws(FormatError) {
     if FileSystem.isDirectory(path) {
       let names = try FileSystem.list(path)
@@ -71,20 +77,26 @@ package struct WeightSource: Sendable {
       self = try WeightSource(gguf: try GGUFFile(path: path), layout: layout)
       return
     }
-    self = try WeightSource(files: try WeightFiles(directory: path), renaming: renaming)
+    self = try WeightSource(files: try WeightFiles(directory: path), renaming: renaming, fp8: fp8)
   }
 
-  package init(files: WeightFiles, renaming: (String) -> String? = { $0 }) throws(FormatError) {
-    let tensors = files.files.flatMap { file in
-      file.entries.compactMap { entry in
-        renaming(entry.name).map {
-          Tensor(
-            name: $0, encoding: .plain(entry.type), shape: entry.shape, byteCount: entry.byteCount, stored: entry.name,
-            firstRow: 0)
-        }
-      }
+  package init(
+    files: WeightFiles, renaming: (String) -> String? = { $0 }, fp8: FP8Scales? = nil
+  ) throws(FormatError) {
+    var parts: Set<UTF8Key> = []
+    var tensors: [Tensor] = []
+    for entry in files.files.flatMap(\.entries) {
+      guard let name = renaming(entry.name) else { continue }
+      let scales = Self.scales(of: entry, in: files)
+      if let scales { parts.insert(UTF8Key(scales)) }
+      tensors.append(
+        Tensor(
+          name: name, encoding: .plain(entry.type), shape: entry.shape, byteCount: entry.byteCount, stored: entry.name,
+          firstRow: 0, scales: scales))
     }
-    self.init(path: files.path, tensors: tensors, strangers: [], origin: .safetensors(files), layout: nil)
+    self.init(
+      path: files.path, tensors: tensors.filter { !parts.contains(UTF8Key($0.stored)) }, strangers: [],
+      origin: .safetensors(files), layout: nil, fp8: fp8)
   }
 
   /// Tensors that the layout has no name for (`rope_freqs.weight`) are `strangers`.
@@ -121,8 +133,11 @@ package struct WeightSource: Sendable {
       origin: .gguf(gguf, queryHeads: heads, keyHeads: keyHeads), layout: layout)
   }
 
-  private init(path: String, tensors: [Tensor], strangers: [String], origin: Origin, layout: GGUFLayout?) {
+  private init(
+    path: String, tensors: [Tensor], strangers: [String], origin: Origin, layout: GGUFLayout?, fp8: FP8Scales? = nil
+  ) {
     self.path = path
+    self.fp8 = fp8
     self.tensors = tensors
     self.strangers = strangers
     self.origin = origin
@@ -135,6 +150,9 @@ package struct WeightSource: Sendable {
 
   /// What is to be said about the files.
   package var said: [String] { if case .safetensors(let files) = origin { files.said } else { [] } }
+
+  /// Whether weights are stored in fp8.
+  package var hasFP8: Bool { tensors.contains { $0.scales != nil } }
 
   package func contains(_ name: String) -> Bool { index[UTF8Key(name)] != nil }
 

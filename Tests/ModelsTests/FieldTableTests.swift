@@ -87,6 +87,9 @@ private let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().d
     let text = try String(contentsOf: root.appendingPathComponent("docs/fields.md"), encoding: .utf8)
     let tables = [
       ("config.json", ConfigTable.table), ("rope_parameters and rope_scaling", ConfigTable.rope),
+      ("quantization_config of fp8", FP8Config.table),
+      ("quantization_config of compressed-tensors", FP8Config.compressed),
+      ("a group of compressed-tensors", FP8Config.group), ("weights of such a group", FP8Config.weights),
       ("generation_config.json", GenerationFields.table), ("GGUF metadata", GGUFTable.table),
       ("adapter_config.json", PEFTTable.table),
     ]
