@@ -35,11 +35,11 @@ extension Kernels {
     @inline(always) func loop(_ type: Int32, _ kind: Int32) {
       @inline(always) func wide(_ i: Int) {
         let g = Vec64(gate, type, i)
-        ((g * factor(g, kind)).rounded(to: type) * Vec64(up, type, i)).store(y, type, i)
+        (value(g, factor(g, kind), kind).rounded(to: type) * Vec64(up, type, i)).store(y, type, i)
       }
       @inline(always) func step(_ i: Int, _ rest: Int) {
         let g = element16(gate, type, i, rest)
-        var a = g * factor(Vec64(repeating: g), kind).a
+        var a = value(Vec64(repeating: g), factor(Vec64(repeating: g), kind), kind).a
         if type == 1 { a = mm_round_bf16(a) }
         putElement16(y, type, i, rest, a * element16(up, type, i, rest))
       }
@@ -52,9 +52,12 @@ extension Kernels {
     case (0, 1): loop(0, 1)
     case (1, 1): loop(1, 1)
     case (_, 1): loop(2, 1)
-    case (0, _): loop(0, 2)
-    case (1, _): loop(1, 2)
-    default: loop(2, 2)
+    case (0, 2): loop(0, 2)
+    case (1, 2): loop(1, 2)
+    case (_, 2): loop(2, 2)
+    case (0, _): loop(0, 3)
+    case (1, _): loop(1, 3)
+    default: loop(2, 3)
     }
   }
 
@@ -69,7 +72,7 @@ extension Kernels {
         let d = Vec64(dy, type, i)
         let g = Vec64(gate, type, i)
         let f = factor(g, kind)
-        (d * g * f).store(dUp, type, i)
+        (d * value(g, f, kind)).store(dUp, type, i)
         timesSlope(d * Vec64(up, type, i), g, f, kind).store(dGate, type, i)
       }
       @inline(always) func step(_ i: Int, _ rest: Int) {
@@ -77,7 +80,7 @@ extension Kernels {
         let g = element16(gate, type, i, rest)
         let u = element16(up, type, i, rest)
         let f = factor(Vec64(repeating: g), kind)
-        putElement16(dUp, type, i, rest, d * g * f.a)
+        putElement16(dUp, type, i, rest, d * value(Vec64(repeating: g), f, kind).a)
         putElement16(dGate, type, i, rest, timesSlope(Vec64(repeating: d * u), Vec64(repeating: g), f, kind).a)
       }
       forEachFour(count, wide, step)
@@ -89,9 +92,12 @@ extension Kernels {
     case (0, 1): loop(0, 1)
     case (1, 1): loop(1, 1)
     case (_, 1): loop(2, 1)
-    case (0, _): loop(0, 2)
-    case (1, _): loop(1, 2)
-    default: loop(2, 2)
+    case (0, 2): loop(0, 2)
+    case (1, 2): loop(1, 2)
+    case (_, 2): loop(2, 2)
+    case (0, _): loop(0, 3)
+    case (1, _): loop(1, 3)
+    default: loop(2, 3)
     }
   }
 
@@ -103,18 +109,19 @@ extension Kernels {
     @inline(always) func loop(_ kind: Int32) {
       @inline(always) func step(_ i: Int, _ rest: Int) {
         let g = element16(x, type, i, rest)
-        putElement16(y, type, i, rest, g * factor(Vec64(repeating: g), kind).a)
+        putElement16(y, type, i, rest, value(Vec64(repeating: g), factor(Vec64(repeating: g), kind), kind).a)
       }
       @inline(always) func wide(_ i: Int) {
         let g = Vec64(x, type, i)
-        (g * factor(g, kind)).store(y, type, i)
+        value(g, factor(g, kind), kind).store(y, type, i)
       }
       forEachFour(count, wide, step)
     }
     switch kind {
     case 0: loop(0)
     case 1: loop(1)
-    default: loop(2)
+    case 2: loop(2)
+    default: loop(3)
     }
   }
 
@@ -138,7 +145,8 @@ extension Kernels {
     switch kind {
     case 0: loop(0)
     case 1: loop(1)
-    default: loop(2)
+    case 2: loop(2)
+    default: loop(3)
     }
   }
 
@@ -174,25 +182,30 @@ extension Kernels {
 private let geluLinear: Float = 1.595_769_12
 private let geluCubic: Float = 0.071_354_816
 
-/// f of an activation a(g) = g f(g): sigmoid(z(g)) for kinds 0 and 1, see `gateArgument`; kind 2 is GELU itself, with the
-/// normal distribution.
+/// a(g) with f = f(g): g f, and of kind 3, the sigmoid, f itself.
+@inline(always)
+private func value(_ g: Vec64, _ f: Vec64, _ kind: Int32) -> Vec64 { kind == 3 ? f : g * f }
+
+/// f of an activation a(g) = g f(g): sigmoid(z(g)) for kinds 0, 1 and 3, see `gateArgument`; kind 2 is GELU itself, with
+/// the normal distribution.
 @inline(always)
 private func factor(_ g: Vec64, _ kind: Int32) -> Vec64 {
   kind == 2 ? normalDistribution(g) : sigmoid(gateArgument(g, kind))
 }
 
-/// y a'(g) with f = f(g): f (1 + g (1 - f) z'(g)), or for kind 2 f + g exp(-g^2 / 2) / sqrt(2 pi).
+/// y a'(g) with f = f(g): f (1 + g (1 - f) z'(g)), for kind 2 f + g exp(-g^2 / 2) / sqrt(2 pi), for kind 3 f (1 - f).
 @inline(always)
 private func timesSlope(_ y: Vec64, _ g: Vec64, _ f: Vec64, _ kind: Int32) -> Vec64 {
-  kind == 2
+  if kind == 3 { return y * f * (splat4(1) - f) }
+  return kind == 2
     ? y * madd(g, expVector(g * g * splat4(-0.5)) * splat4(0.398_942_28), f)
     : y * f * madd(scaledGate(g, kind), splat4(1) - f, splat4(1))
 }
 
-/// z(g) of the gate a(g) = g sigmoid(z(g)): kind 0 is SiLU with z = g, kind 1 the tanh form of GELU.
+/// z(g) of the gate a(g) = g sigmoid(z(g)): kind 0 is SiLU with z = g, as of kind 3, kind 1 the tanh form of GELU.
 @inline(always)
 private func gateArgument(_ g: Vec64, _ kind: Int32) -> Vec64 {
-  kind == 0 ? g : g * madd(g * g, splat4(geluCubic), splat4(geluLinear))
+  kind != 1 ? g : g * madd(g * g, splat4(geluCubic), splat4(geluLinear))
 }
 
 /// g z'(g)

@@ -106,7 +106,7 @@ extension Engine {
       NativeFunction("parameters", "All tensors by name.", returns: "table<string, Tensor>") { call in
         let table = call.state.newTable()
         for module in try self.model(call).modules {
-          if let weight = module.weight { table[module.name + ".weight"] = .object(weight) }
+          if let weight = module.weight { table[module.weightName] = .object(weight) }
           if let bias = module.bias { table[module.name + ".bias"] = .object(bias) }
           for adapter in module.adapters {
             for (name, tensor, _) in adapter.parameters { table[adapter.uniqueName(name)] = .object(tensor) }

@@ -46,15 +46,17 @@ struct Checkpoint {
 
   private func checkFates() throws {
     var read: Set<String> = []
-    let leftovers = Families.named(spec.modelType)?.leftovers ?? []
+    let family = Families.named(spec.modelType)
+    let (leftovers, parts) = (family?.leftovers ?? [], family?.leftoverParts ?? [])
     for module in ModuleTree(spec).modules {
-      read.insert(module.name + ".weight")
+      read.insert(module.weightName)
       if module.hasBias { read.insert(module.name + ".bias") }
     }
     for name in source.names where !read.contains(name) {
       if let stem = Self.stem(of: name), read.contains(stem) { continue }
       // What old checkpoints store of the rotation follows from config.json.
       if name.hasSuffix(".rotary_emb.inv_freq") || leftovers.contains(where: { name.hasSuffix($0) }) { continue }
+      if parts.contains(where: { name.hasPrefix($0) }) { continue }
       // Scales of activations, which are not rounded.
       if source.hasFP8, name.hasSuffix(".input_scale") || name.hasSuffix(".activation_scale") { continue }
       if spec.tiesEmbeddings, name == spec.outerNames.output + ".weight" { continue }

@@ -55,6 +55,7 @@ extension Activation {
     case .silu: "silu"
     case .geluTanh: "gelu_pytorch_tanh"
     case .gelu: "gelu"
+    case .sigmoid: "sigmoid"
     }
   }
 

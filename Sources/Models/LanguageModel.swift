@@ -94,7 +94,7 @@ public final class LanguageModel {
   public var trainableParameters: [(name: String, tensor: Tensor)] {
     var found: [(String, Tensor)] = []
     for module in modules {
-      if let weight = module.weight, weight.requiresGradient { found.append((module.name + ".weight", weight)) }
+      if let weight = module.weight, weight.requiresGradient { found.append((module.weightName, weight)) }
       if let bias = module.bias, bias.requiresGradient { found.append((module.name + ".bias", bias)) }
       for adapter in module.adapters {
         for parameter in adapter.parameters where parameter.tensor.requiresGradient {

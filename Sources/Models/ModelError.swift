@@ -45,6 +45,8 @@ public enum ModelError: Error, Equatable, Sendable {
   case recursiveHook(module: String)
   /// A layer outside 0..<`count`.
   case noSuchLayer(layer: Int, count: Int)
+  /// Attention of a layer is asked for that has a recurrent one in its place.
+  case noAttention(layer: Int)
   /// `operation` needs at least `minimum` tokens.
   case tooFewTokens(operation: String, minimum: Int)
   /// Quantized modules cannot be compared with the weights of the file.
@@ -137,6 +139,8 @@ extension ModelError: CustomStringConvertible {
       "hook on \(module): it runs the model again and so itself, without end; keep the tensor and compute afterwards"
     case .noSuchLayer(let layer, let count):
       "the model has no layer \(layer); its layers are 0..\(count - 1), as in the tensor names"
+    case .noAttention(let layer):
+      "layer \(layer) (counted from 0) is recurrent: it has a state in the place of attention"
     case .tooFewTokens(let operation, let minimum):
       "\(operation): at least \(minimum) tokens are needed"
     case .nothingToKeep(let path):

@@ -68,7 +68,7 @@ public struct ModelLoader {
   // MARK: Modules
 
   private func read(_ module: Module, of model: LanguageModel, from source: LoadedSource) throws {
-    let weightName = module.name + ".weight"
+    let weightName = module.weightName
     if module.hasBias {
       module.bias = try dense(module.name + ".bias", shape: module.biasShape, source, keep: .f32)
     }
@@ -81,7 +81,7 @@ public struct ModelLoader {
     }
     guard source.contains(weightName) else { throw ModelError.missingTensor(name: weightName, path: source.path) }
     switch module.kind {
-    case .norm:
+    case .norm, .convolution, .vector:
       module.weight = try dense(weightName, shape: module.weightShape, source, keep: .f32)
     case .linear, .embedding:
       if let kind = options.quantization(of: module) {

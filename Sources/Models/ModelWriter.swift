@@ -31,7 +31,7 @@ extension LanguageModel {
   private func items() -> [SafetensorsWriter.Item] {
     modules.flatMap { module in
       let name = spec.savedName(module.name)
-      let weight = item(name + ".weight", shape: module.weightShape) {
+      let weight = item(name + module.weightEnding, shape: module.weightShape) {
         if let quantized = module.quantized { return try quantized.dequantized(to: .bf16) }
         if let blocks = module.blocks { return try blocks.dequantized(to: .bf16) }
         guard let weight = module.weight else { throw ModelError.notLoaded(module: module.name) }

@@ -6,6 +6,11 @@ import Tensors
 public enum ModuleKind: String, Sendable {
   /// A product with a matrix, a table of rows by token id, and a norm.
   case linear, embedding, norm
+  /// A causal convolution of each channel, and numbers that other modules compute with.
+  case convolution, vector
+
+  /// Whether its few numbers are f32 whatever they are stored in.
+  var isWide: Bool { self == .norm || self == .convolution || self == .vector }
 }
 
 /// A module of the model tree: a named place with a shape, and, once loaded, its tensors and adapters.
@@ -20,16 +25,20 @@ public final class Module {
   public let role: String
   /// Number of the decoder layer as in the tensor names (0-based), nil outside the layers.
   public let layer: Int?
-  /// Columns of the weight ([out, in]); for an embedding the width, for a norm the width.
+  /// Columns of the weight ([out, in]); for an embedding and a norm the width, for a vector its length, for a convolution
+  /// the tokens that it sees.
   public let inFeatures: Int
-  /// Rows of the weight; for an embedding the vocabulary, for a norm 1.
+  /// Rows of the weight; for an embedding the vocabulary, for a norm or a vector 1, for a convolution the channels.
   public let outFeatures: Int
   /// Whether the spec gives it a bias [out].
   public let hasBias: Bool
   /// Whether it is the matrix that chooses experts, which is never stored in 4 bits by default.
   public let isRouter: Bool
+  /// What the weight of a new model is.
+  let initial: InitialWeight
 
-  /// [out, in] (linear), [vocabulary, width] (embedding) or [width] (norm), unless quantized.
+  /// [out, in] (linear), [vocabulary, width] (embedding), [width] (norm, vector) or [channels, 1, tokens] (convolution),
+  /// unless quantized.
   public var weight: Tensor?
   /// The weight in 4 bits, in place of `weight`.
   public var quantized: QuantizedOperand?
@@ -46,7 +55,7 @@ public final class Module {
 
   init(
     name: String, kind: ModuleKind, layer: Int?, inFeatures: Int, outFeatures: Int, hasBias: Bool = false,
-    isRouter: Bool = false
+    isRouter: Bool = false, initial: InitialWeight = .random
   ) {
     self.name = name
     self.kind = kind
@@ -56,6 +65,7 @@ public final class Module {
     self.outFeatures = outFeatures
     self.hasBias = hasBias
     self.isRouter = isRouter
+    self.initial = initial
   }
 
   /// A module of a decoder layer.
@@ -67,14 +77,33 @@ public final class Module {
         name: name, kind: .linear, layer: layer, inFeatures: spec.size(input), outFeatures: spec.size(output),
         hasBias: module.hasBias, isRouter: module.isRouter)
     case .norm(let width):
+      let form = module.normalization ?? spec.normalization.form
       self.init(
-        name: name, kind: .norm, layer: layer, inFeatures: spec.size(width), outFeatures: 1,
-        hasBias: spec.normalization.form == .layer)
+        name: name, kind: .norm, layer: layer, inFeatures: spec.size(width), outFeatures: 1, hasBias: form == .layer,
+        initial: .constant(form.neutralWeight))
+    case .convolution(let channels):
+      self.init(
+        name: name, kind: .convolution, layer: layer, inFeatures: spec.deltaNet?.taps ?? 0,
+        outFeatures: spec.size(channels))
+    case .vector(let count, let initial):
+      self.init(
+        name: name, kind: .vector, layer: layer, inFeatures: spec.size(count), outFeatures: 1, initial: initial)
     }
   }
 
-  /// [out, in]; [in] of a norm.
-  public var weightShape: [Int] { kind == .norm ? [inFeatures] : [outFeatures, inFeatures] }
+  /// [out, in]; [in] of a norm or a vector; [out, 1, in] of a convolution.
+  public var weightShape: [Int] {
+    switch kind {
+    case .linear, .embedding: [outFeatures, inFeatures]
+    case .norm, .vector: [inFeatures]
+    case .convolution: [outFeatures, 1, inFeatures]
+    }
+  }
+
+  /// What a checkpoint calls the weight: behind the module's name, but a vector is called as the module.
+  package var weightName: String { name + weightEnding }
+
+  var weightEnding: String { kind == .vector ? "" : ".weight" }
 
   /// [out]; [in] of a norm.
   var biasShape: [Int] { kind == .norm ? [inFeatures] : [outFeatures] }
@@ -126,6 +155,12 @@ public final class Module {
     if let blocks { return try blocks.dequantized(to: .f32, category: category) }
     guard let weight else { throw ModelError.notLoaded(module: name) }
     return try weight.converted(to: .f32, category: category)
+  }
+
+  /// The weight of a module that is never stored in few bits.
+  func loadedWeight() throws -> Tensor {
+    guard let weight else { throw ModelError.notLoaded(module: name) }
+    return weight
   }
 
   var linearWeight: LinearWeight? {

@@ -74,7 +74,7 @@ package struct Rehearsal {
     }
     return model.modules.allSatisfy { module in
       guard module.layer != nil, module.kind == .linear else { return true }
-      let name = module.name + ".weight"
+      let name = module.weightName
       if source.contains(name + ".absmax") || module.blockFormat != nil { return true }
       return module.quantization == nil && (try? source.rawBytes(name)) != nil
     }
@@ -87,7 +87,7 @@ package struct Rehearsal {
       twin.bias = try dense(module.name + ".bias", module.biasShape, keep: .f32)
       twin.bias?.requiresGradient = module.bias?.requiresGradient ?? false
     }
-    let name = module.name + ".weight"
+    let name = module.weightName
     if let format = module.blockFormat {
       twin.blocks = try blocks(name, module, format)
     } else if source?.contains(name + ".absmax") ?? false, module.quantization != nil || !module.isLoaded {
@@ -97,7 +97,7 @@ package struct Rehearsal {
     } else {
       let stored = module.isRouter ? storedType(name) ?? .f32 : nil
       let own = module.weight?.dtype ?? keptType(name, module) ?? stored
-      twin.weight = try dense(name, module.weightShape, keep: module.kind == .norm ? .f32 : own)
+      twin.weight = try dense(name, module.weightShape, keep: module.kind.isWide ? .f32 : own)
       twin.weight?.requiresGradient = module.weight?.requiresGradient ?? false
     }
   }

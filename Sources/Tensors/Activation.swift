@@ -7,4 +7,6 @@ public enum Activation: Int32, Sendable, CaseIterable {
   case geluTanh
   /// x times the normal distribution (Hendrycks and Gimpel 2016).
   case gelu
+  /// 1 / (1 + e^-x), which has no factor x: a gate of what attention computes (Qwen3.5).
+  case sigmoid
 }

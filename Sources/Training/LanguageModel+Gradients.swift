@@ -20,7 +20,7 @@ extension LanguageModel {
   public func missingGradients() throws -> [String] {
     var missing: [String] = []
     for module in modules {
-      let own = [(module.name + ".weight", module.weight), (module.name + ".bias", module.bias)]
+      let own = [(module.weightName, module.weight), (module.name + ".bias", module.bias)]
       for (name, tensor) in own {
         if let tensor, tensor.requiresGradient, try Gradients.isMissing(tensor) { missing.append(name) }
       }

@@ -27,10 +27,14 @@ package protocol DecoderFamily: SendableMetatype {
   static var ropeTypeNames: [String: String] { get }
   /// Keys of config.json that `read` reads besides those of every family; see `ConfigTable`.
   static var ownKeys: [String: FieldDecision] { get }
+  /// Decisions about keys of rope_parameters that differ from those of `ConfigTable.rope`.
+  static var ownRopeKeys: [String: FieldDecision] { get }
   /// Keys of GGUF metadata that `read` reads besides those of every family, without the architecture; see `GGUFTable`.
   static var ownGGUFKeys: [String: FieldDecision] { get }
   /// Ends of the names of tensors that old checkpoints have and nothing reads.
   static var leftovers: [String] { get }
+  /// Beginnings of the names of tensors that belong to other parts of a checkpoint and nothing reads.
+  static var leftoverParts: [String] { get }
   /// The multimodal family whose text model is of this one; nil for none.
   static var multimodal: MultimodalFamily? { get }
   /// What transformers takes where config.json says nothing.
@@ -97,6 +101,8 @@ extension DecoderFamily {
   package static var ggufPairsHeads: Bool { false }
   package static var ggufAddsOneToNorms: Bool { false }
   package static var leftovers: [String] { [] }
+  package static var leftoverParts: [String] { [] }
+  package static var ownRopeKeys: [String: FieldDecision] { [:] }
   package static var multimodal: MultimodalFamily? { nil }
   package static var modules: LayerModules { LayerModules() }
   package static var outerNames: OuterNames { OuterNames() }
@@ -151,6 +157,7 @@ package enum Families {
     Mixtral.self,
     Llama.self, Mistral.self, Qwen2.self, Qwen3.self,
     Qwen3MoE.self,
+    Qwen35.self,
     OLMoE.self,
     Granite.self,
     SmolLM3.self,
