@@ -61,6 +61,8 @@ let package = Package(
       ],
       swiftSettings: optimised),
 
+    .target(name: "Ranks"),
+
     // MARK: Engine
     .target(name: "Tensors", swiftSettings: optimised),
     .target(name: "Autograd", dependencies: ["Tensors"]),
@@ -114,6 +116,7 @@ let package = Package(
 
     // MARK: Tests
     tests("Numerics", ["Numerics"]),
+    tests("Ranks", ["Ranks"]),
     tests("CPUBackend", ["CPUBackend", "Tensors", "Numerics"], swiftSettings: optimised),
     tests("Tensors", ["Tensors", "CPUBackend", "Numerics"]),
     tests("Autograd", ["Autograd", "Tensors", "CPUBackend", "Quantization"]),

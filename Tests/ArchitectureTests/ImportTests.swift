@@ -6,6 +6,7 @@ import Testing
 private let arrows: [String: Set<String>] = [
   "Numerics": [],
   "Kernels": ["Numerics", "CPlatform"],
+  "Ranks": [],
   "Tensors": [],
   "CPUBackend": [
     "Tensors", "Numerics", "CPlatform", "KernelsBaseline", "KernelsAVX2", "KernelsAVX512", "KernelsAVX512BF16",
