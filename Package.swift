@@ -74,12 +74,12 @@ let package = Package(
     .target(name: "Optimizers", dependencies: ["Tensors", "Formats", "Numerics"]),
     .target(
       name: "Training",
-      dependencies: ["Optimizers", "Adapters", "Models", "Formats", "Quantization", "Autograd", "Tensors"]),
+      dependencies: ["Optimizers", "Adapters", "Models", "Formats", "Quantization", "Autograd", "Tensors", "Ranks"]),
     .target(
       name: "QLoRA",
       dependencies: [
-        "Training", "Optimizers", "Adapters", "Models", "Tokenizers", "Formats", "Quantization", "Autograd", "Tensors",
-        "CPUBackend",
+        "Training", "Ranks", "Optimizers", "Adapters", "Models", "Tokenizers", "Formats", "Quantization", "Autograd",
+        "Tensors", "CPUBackend",
       ]),
 
     .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
@@ -95,9 +95,9 @@ let package = Package(
       name: "LuaBindings",
       dependencies: [
         "LuaRuntime", "Training", "Optimizers", "Adapters", "Models", "Tokenizers", "Formats", "Quantization",
-        "Autograd", "Tensors", "CPUBackend", "Numerics", "Database",
+        "Autograd", "Tensors", "CPUBackend", "Numerics", "Database", "Ranks",
       ]),
-    .executableTarget(name: "qlora-run", dependencies: ["LuaBindings", "LuaRuntime", "CEdit"]),
+    .executableTarget(name: "qlora-run", dependencies: ["LuaBindings", "LuaRuntime", "Ranks", "CEdit"]),
     // Mutation of files and calls, see docs/reliability.md. It reads as the program does, and asks what only targets of
     // this package may ask.
     .executableTarget(

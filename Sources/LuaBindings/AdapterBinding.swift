@@ -57,7 +57,7 @@ extension Engine {
         let (model, path) = (try self.model(call), self.placeToSave(folder: try call.string("directory")))
         let names = call.options("options").string("name").map { [$0] } ?? model.namesInUse
         let apart = try model.withAdapters(names) {
-          try PEFTFiles.save(model, directory: path)
+          try self.byFirst(call) { try PEFTFiles.save(model, directory: path) }
           return try PEFTFiles.modulesScaledApart(model)
         }
         guard let first = apart.first else { return [.nil] }
@@ -104,7 +104,8 @@ extension Engine {
         errors: "when adapters are attached (merge them or save them apart), or the directory is a file, or holds an "
           + "adapter or weights of another form, or a tokenizer where the model has none"
       ) { call in
-        try self.model(call).save(directory: self.placeToSave(folder: try call.string("directory")))
+        let (model, path) = (try self.model(call), self.placeToSave(folder: try call.string("directory")))
+        try self.byFirst(call) { try model.save(directory: path) }
         return []
       },
     ]

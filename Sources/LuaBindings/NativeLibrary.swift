@@ -5,13 +5,13 @@ extension Engine {
   package var classes: [NativeClass] {
     [
       tensorClass, quantizedClass, modelClass, moduleClass, optimizerClass, tokenizerClass, batchClass, samplesClass,
-      hookClass, databaseClass,
+      hookClass, databaseClass, gradientSumClass,
     ]
   }
 
   package var modules: [NativeModule] {
     [
-      tensorModule, modelModule, optimizerModule, machineModule, checkpointModule, runsModule,
+      tensorModule, modelModule, optimizerModule, machineModule, checkpointModule, runsModule, ranksModule,
       promptModule, referenceModule,
     ]
   }

@@ -119,6 +119,8 @@ enum Remedy {
     case .changed(_, let differences):
       "; put it back, or accept it with --accept-changed "
         + Array(Set(differences.compactMap(\.path.first))).sorted().joined(separator: ",")
+    case .fewMicroBatches: "; lower micro_batch, or parts (one a rank when not given)"
+    case .partsOfRanks: "; start so many, or set parts to a multiple of the ranks"
     default: ""
     }
   }

@@ -3,6 +3,7 @@ local checks = require "qlora.checks"
 local native = require "qlora.native"
 local reading = require "qlora.data.reading"
 local strict = require "qlora.strict"
+local together = require "qlora.together"
 
 local eval = {}
 
@@ -11,7 +12,7 @@ local perplexity_schema = strict.declare("qlora.eval.perplexity", {
   limit = { "count", "most samples; default all" },
 })
 
---- How well a model predicts a data set.
+--- How well a model predicts a data set. Ranks share the batches; the sum is that of one process.
 --- @param model Model the model to measure
 --- @param data Dataset its trained tokens are the targets
 --- @return number, number, integer perplexity, mean loss over the targets in nats, and how many targets there were
@@ -27,11 +28,12 @@ function eval.perplexity(model, data, options)
   if last == 0 then strict.fail("eval.perplexity: the data set is empty") end
   checks.lengths(model, data, "eval.perplexity")
   local sum, count = 0.0, 0
-  for from = 1, last, size do
+  for _, row in ipairs(together.share("evaluation", (last + size - 1) // size, function(batch)
     local numbers = {}
-    for i = from, math.min(from + size - 1, last) do numbers[#numbers + 1] = i end
-    local nll, targets = model:nll(data:batch(numbers))
-    sum, count = sum + nll, count + targets
+    for i = (batch - 1) * size + 1, math.min(batch * size, last) do numbers[#numbers + 1] = i end
+    return model:nll(data:batch(numbers))
+  end)) do
+    sum, count = sum + row[1], count + math.tointeger(row[2])
   end
   return math.exp(sum / count), sum / count, count
 end

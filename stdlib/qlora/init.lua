@@ -24,7 +24,7 @@ local qlora = {
 
 for _, name in ipairs {
   "tensor", "zeros", "ones", "full", "arange", "rand", "randn", "eye", "cat", "stack",
-  "seed", "threads", "memory", "cpu", "clip_grad_norm", "resource",
+  "seed", "threads", "memory", "cpu", "ranks", "clip_grad_norm", "resource",
 } do
   qlora[name] = native[name]
 end

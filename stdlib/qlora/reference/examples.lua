@@ -215,6 +215,22 @@ assert(#ids == #labels)]],
   ["Hook:remove"] = [[
 local hook = model:hook("model.norm", print)
 hook:remove()]],
+  ["GradientSum:begin"] = [[
+local sum = qlora.native.gradient_sum(model:trainable(), { parts = 2 })
+local own = sum:begin(4)
+assert(own[2][1] == 3 and own[2][2] == 4)]],
+  ["GradientSum:add"] = [[
+local sum = qlora.native.gradient_sum(model:trainable())
+for _, part in ipairs(sum:begin(1)) do sum:add(part[2] + 0.5) end
+assert(sum:finish() == 1.5)]],
+  ["GradientSum:finish"] = [[
+local sum = qlora.native.gradient_sum(model:trainable())
+sum:begin(1)
+sum:add(2.5)
+local loss, stop = sum:finish(true)
+assert(loss == 2.5 and stop)]],
+  gradient_sum = "assert(qlora.native.gradient_sum(model:trainable(), { parts = 4 }).parts == 4)",
+  run_identity = "assert(qlora.native.run_identity(model, optimizer).engine)",
   ["Database:query"] = [[
 local database <close> = qlora.native.open_database("notes.sqlite", { create = true })
 local rows = database:query("SELECT ? + 1 AS sum", { 2 })
@@ -251,6 +267,7 @@ for class, make in pairs {
   Tensor = "qlora.ones(2)", QuantizedTensor = "qlora.randn(64, 64):quantize()", Model = "model",
   Module = 'model:module "model.norm"', Optimizer = "optimizer", Tokenizer = "model.tokenizer",
   Batch = "data:batch { 1 }", Samples = "qlora.native.samples()", Hook = 'model:hook("model.norm", print)',
+  GradientSum = "qlora.native.gradient_sum(model:trainable())",
   Database = 'qlora.native.open_database("notes.sqlite", { create = true })',
 } do
   examples[class .. ":free"] = ("local object <close> = %s\nobject:free()"):format(make)
