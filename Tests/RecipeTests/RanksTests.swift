@@ -99,6 +99,32 @@ private let environment = [
     #expect(outcome.errors.contains("rank 1 on ") && outcome.errors.contains("the disk of this rank is full"))
   }
 
+  /// Each rank computes its variants alone; one that fails is a row.
+  @Test func ranksShareTheVariantsOfASweep() throws {
+    let directory = try Program.temporaryDirectory()
+    defer { try? FileManager.default.removeItem(at: directory) }
+    try """
+      local qlora = require "qlora"
+      local rows = qlora.sweep {
+        variants = { { rank = 1 }, { rank = 2 }, { rank = 3 }, { rank = 4 }, { rank = 5 } }, dir = "out", lowest = "bytes",
+        base = function() return qlora.load(qlora.resource "models/tiny") end,
+        run = function(v, model)
+          assert(qlora.ranks().size == 1)
+          if v.rank == 3 then error "no such luck" end
+          return { bytes = model:add_lora({ select = { "q_proj" }, rank = v.rank, quiet = true }).bytes }
+        end,
+      }
+      for _, row in ipairs(rows) do print(row.rank, row.bytes, row.error) end
+      """.write(to: directory.appendingPathComponent("r.lua"), atomically: true, encoding: .utf8)
+    let outcome = try run(2, [], in: directory)
+    #expect(outcome.code == 0, "\(outcome.errors)")
+    let rows = outcome.output.split(separator: "\n").map { $0.split(separator: "\t") }
+    #expect(rows.map(\.first) == ["1", "2", "3", "4", "5"], "\(outcome.output)")
+    #expect(rows.count == 5 && rows[2][1] == "nil" && rows[2][2].contains("no such luck"), "\(outcome.output)")
+    let names = try FileManager.default.contentsOfDirectory(atPath: directory.appendingPathComponent("out").path)
+    #expect(names.sorted() == ["sweep.jsonl", "sweep.rank-0.jsonl", "sweep.rank-1.jsonl", "sweep.txt"])
+  }
+
   /// Stopped after the same step with a checkpoint, then on with other numbers of ranks to the bits of the calm run.
   @Test func aStoppedRunGoesOnWithAnyNumberOfRanks() throws {
     let directory = try folder()
