@@ -39,6 +39,8 @@ package final class Engine {
   let ranks: Ranks
   /// Those that work with this one now: nobody while each computes something of its own.
   var team: Ranks
+  /// Whether the program did anything that ranks share.
+  var sharesWork = false
   /// The directories that this program has taken, by their paths.
   var locks: [String: FileLock] = [:]
   /// Where spill files go that name no directory of their own: the disk of the run once there is one.

@@ -18,6 +18,7 @@ extension Engine {
   package static func join(_ launcher: Launcher?) throws -> Ranks {
     guard let launcher else { return .alone }
     let ranks = try Ranks(launcher)
+    defer { Warnings.areTold = ranks.isFirst }
     guard ranks.isConnected else { return ranks }
     ranks.isInterrupted = { LuaState.isStopping }
     let sets = try ranks.gather([UInt8(try InstructionSet.requested().rawValue)], at: "instruction set")
@@ -27,6 +28,14 @@ extension Engine {
     }
     if let warning = try ranks.place()?.warning { Warnings.show("qlora-run: " + warning) }
     return ranks
+  }
+
+  /// Tells a user whose processes all did the same: the end of a program that shared nothing.
+  package func tellOfIdleRanks() {
+    guard ranks.size > 1, ranks.isFirst, !sharesWork, !options.plan else { return }
+    Warnings.show(
+      "qlora-run: each of the \(ranks.size) ranks did the whole program for itself; qlora.train, qlora.eval.perplexity "
+        + "and qlora.sweep share their work, a loop of one's own with qlora.native.gradient_sum")
   }
 
   /// Runs what writes results on the first rank alone; the others wait until they are there.
@@ -99,6 +108,7 @@ extension Engine {
           [Parameter("apart", .boolean, "whether alone")], returns: "integer, integer",
           example: "assert(select(2, qlora.native.apart(false)) == 1)"
         ) { call in
+          self.sharesWork = true
           self.team = call["apart"].asBool == true ? .alone : self.ranks
           return [.integer(self.ranks.rank), .integer(self.ranks.size)]
         },
@@ -110,6 +120,7 @@ extension Engine {
           ], returns: "string[]", errors: "when a process comes to another place",
           example: "assert(qlora.native.gather('here', 'mine')[1] == 'mine')"
         ) { call in
+          self.sharesWork = true
           let texts = try self.team.gather(try call.bytes("text"), at: try call.string("place"))
           return [.table(call.state.list(texts.map { .bytes($0) }))]
         },
@@ -124,10 +135,9 @@ extension Engine {
               ]), optional: true, "the options below"),
           ], returns: "GradientSum", errors: "when the processes do not divide the parts"
         ) { call in
-          [
-            .object(
-              try GradientSum(try self.tensors(call), parts: call.options("options").int("parts"), ranks: self.team))
-          ]
+          self.sharesWork = true
+          let parts = call.options("options").int("parts")
+          return [.object(try GradientSum(try self.tensors(call), parts: parts, ranks: self.team))]
         },
         NativeFunction(
           "hash", "SHA-256 of the bytes of tensors, as hexadecimal digits.",

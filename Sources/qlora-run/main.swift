@@ -47,6 +47,7 @@ func start(_ arguments: [String]) -> Int32 {
     return ExitCode.recipeError
   }
   let code = runner.run()
+  if code == ExitCode.success { runner.engine.tellOfIdleRanks() }
   runner.state.close()
   return leave(ranks, code)
 }

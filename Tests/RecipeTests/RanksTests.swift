@@ -99,23 +99,32 @@ private let environment = [
     #expect(outcome.errors.contains("rank 1 on ") && outcome.errors.contains("the disk of this rank is full"))
   }
 
+  @Test func ranksThatShareNothingAreTold() throws {
+    let directory = try Program.temporaryDirectory()
+    defer { try? FileManager.default.removeItem(at: directory) }
+    try "print 'once'".write(to: directory.appendingPathComponent("r.lua"), atomically: true, encoding: .utf8)
+    let outcome = try run(3, [], in: directory)
+    #expect(outcome.code == 0 && outcome.output == "once\n", "\(outcome.output)")
+    #expect(outcome.errors.components(separatedBy: "each of the 3 ranks did the whole program").count == 2)
+  }
+
   /// Each rank computes its variants alone; one that fails is a row.
   @Test func ranksShareTheVariantsOfASweep() throws {
     let directory = try Program.temporaryDirectory()
     defer { try? FileManager.default.removeItem(at: directory) }
     try """
-      local qlora = require "qlora"
-      local rows = qlora.sweep {
-        variants = { { rank = 1 }, { rank = 2 }, { rank = 3 }, { rank = 4 }, { rank = 5 } }, dir = "out", lowest = "bytes",
-        base = function() return qlora.load(qlora.resource "models/tiny") end,
-        run = function(v, model)
-          assert(qlora.ranks().size == 1)
-          if v.rank == 3 then error "no such luck" end
-          return { bytes = model:add_lora({ select = { "q_proj" }, rank = v.rank, quiet = true }).bytes }
-        end,
-      }
-      for _, row in ipairs(rows) do print(row.rank, row.bytes, row.error) end
-      """.write(to: directory.appendingPathComponent("r.lua"), atomically: true, encoding: .utf8)
+    local qlora = require "qlora"
+    local rows = qlora.sweep {
+      variants = { { rank = 1 }, { rank = 2 }, { rank = 3 }, { rank = 4 }, { rank = 5 } }, dir = "out", lowest = "bytes",
+      base = function() return qlora.load(qlora.resource "models/tiny") end,
+      run = function(v, model)
+        assert(qlora.ranks().size == 1)
+        if v.rank == 3 then error "no such luck" end
+        return { bytes = model:add_lora({ select = { "q_proj" }, rank = v.rank, quiet = true }).bytes }
+      end,
+    }
+    for _, row in ipairs(rows) do print(row.rank, row.bytes, row.error) end
+    """.write(to: directory.appendingPathComponent("r.lua"), atomically: true, encoding: .utf8)
     let outcome = try run(2, [], in: directory)
     #expect(outcome.code == 0, "\(outcome.errors)")
     let rows = outcome.output.split(separator: "\n").map { $0.split(separator: "\t") }
@@ -123,6 +132,49 @@ private let environment = [
     #expect(rows.count == 5 && rows[2][1] == "nil" && rows[2][2].contains("no such luck"), "\(outcome.output)")
     let names = try FileManager.default.contentsOfDirectory(atPath: directory.appendingPathComponent("out").path)
     #expect(names.sorted() == ["sweep.jsonl", "sweep.rank-0.jsonl", "sweep.rank-1.jsonl", "sweep.txt"])
+  }
+
+  /// SIGKILL of a random rank ends the job, which goes on from the last checkpoint with 1, 2 and 4 to the bits of a run
+  /// that nothing stopped. Fuzz/rank_kills.py does so any number of times.
+  @Test func aKilledRankEndsTheJobWhichGoesOn() throws {
+    let directory = try folder()
+    defer { try? FileManager.default.removeItem(at: directory) }
+    let calm = try run(1, ["--set", "steps=12"], in: try folder())
+    let settings = ["--quiet", "--set", "save_every=1", "--set", "steps=12"]
+    for (number, ranks) in [4, 2, 4].enumerated() {
+      let resumed = number > 0 ? ["--resume", "run"] : []
+      let process = Program.process(
+        ["-n", "\(ranks)", Program.executable.path] + settings + resumed + ["--set", "pause=1", "r.lua"],
+        in: directory, environment: environment, program: launcher)
+      (process.standardOutput, process.standardError) = (FileHandle.nullDevice, FileHandle.nullDevice)
+      try process.run()
+      let wanted = "checkpoint-\(String(format: "%06d", 2 * number + 2))"
+      for _ in 0..<6000
+      where !FileManager.default.fileExists(atPath: directory.appendingPathComponent("run/\(wanted)").path) {
+        usleep(10_000)
+      }
+      let victims = try processes(in: directory)
+      #expect(victims.count == ranks, "\(victims)")
+      if let victim = victims.randomElement() { kill(victim, SIGKILL) }
+      process.waitUntilExit()
+      #expect(process.terminationStatus != 0)
+      #expect(try processes(in: directory).isEmpty)
+    }
+    let last = try run(1, Array(settings.dropFirst()) + ["--resume", "run"], in: directory)
+    #expect(last.code == 0, "\(last.errors)")
+    #expect(last.output == calm.output && !calm.output.isEmpty)
+  }
+
+  /// The ranks that run in a folder.
+  private func processes(in directory: URL) throws -> [pid_t] {
+    let folder = directory.resolvingSymlinksInPath().path
+    let program = Program.executable.resolvingSymlinksInPath().path
+    return try FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap { pid_t($0) }.filter { process in
+      func link(_ name: String) -> String? {
+        try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(process)/\(name)")
+      }
+      return link("cwd") == folder && link("exe") == program
+    }
   }
 
   /// Stopped after the same step with a checkpoint, then on with other numbers of ranks to the bits of the calm run.
@@ -157,6 +209,44 @@ private let environment = [
     let two = try run(2, ["--resume", "--set", "parts=0"], in: directory)
     #expect(two.code == 0, "\(two.errors)")
     #expect(two.output == calm.output && !calm.output.isEmpty)
+  }
+}
+
+/// What needs no launcher.
+@Suite struct PartsTests {
+  private let recipe = """
+    local qlora = require "qlora"
+    local p = qlora.params { batch = 4, parts = 4, stop = false }
+    local model = qlora.load(qlora.resource "models/tiny", { quant = "nf4", compute = "f32" })
+    model:add_lora { select = { "q_proj" }, rank = 2, alpha = 4 }
+    local data = qlora.data.load({ { text = "At the market, Rosa lost a kite." } },
+      { format = "completion", tokenizer = model.tokenizer })
+    qlora.train { model = model, data = data, steps = 9, batch = p.batch, micro_batch = p.batch, parts = p.parts,
+      dir = "run", optimizer = qlora.optim.adamw(model:trainable(), { lr = 1e-3 }),
+      on_step = function(s)
+        if p.stop and s.step == 2 then qlora.native.write_file("run/stop", "") end
+      end }
+    """
+
+  private func run(_ settings: String...) throws -> (outcome: Program.Outcome, directory: URL) {
+    let directory = try Program.temporaryDirectory()
+    try recipe.write(to: directory.appendingPathComponent("r.lua"), atomically: true, encoding: .utf8)
+    return (try Program.run(settings.flatMap { ["--set", $0] } + ["r.lua"], in: directory), directory)
+  }
+
+  @Test func aMicroBatchIsMadeSmallerForEachPart() throws {
+    let (outcome, _) = try run("batch=8")
+    #expect(outcome.code == 0 && outcome.output.contains("micro_batch is 2 instead of 8"), "\(outcome.output)")
+    let (few, _) = try run("batch=3")
+    #expect(few.code == 1 && few.errors.contains("batch (3) is smaller than parts (4"), "\(few.errors)")
+  }
+
+  @Test func aFileCalledStopEndsARunWithACheckpoint() throws {
+    let (outcome, directory) = try run("stop=true")
+    #expect(outcome.code == 130, "\(outcome.errors)")
+    #expect(outcome.errors.contains("stopped after step 3; checkpoint in run/checkpoint-000003"), "\(outcome.errors)")
+    #expect(!FileManager.default.fileExists(atPath: directory.appendingPathComponent("run/stop").path))
+    #expect(FileManager.default.fileExists(atPath: directory.appendingPathComponent("run/checkpoint-000003").path))
   }
 }
 

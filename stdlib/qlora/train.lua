@@ -214,6 +214,8 @@ return function(options)
     run = run_directory { dir = o.dir, keep = o.keep }
   end
 
+  local params = model:trainable()
+  o.sum = shares.sum(o, run, params)
   if run then
     if o.ranks.size == 1 then native.spill_directory(run.dir) end -- ranks spill on disks of their hosts
     run:settings(observe.settings(o))
@@ -223,8 +225,6 @@ return function(options)
     model:checkpointing(o.checkpointing == nil or o.checkpointing, { offload = o.offload })
   end
   local state = { step = 0, tokens = 0, history = history, eval_losses = {} }
-  local params = model:trainable()
-  o.sum = shares.sum(o, run, params)
   o.deciding = (run or o.ranks.size > 1) and deciding(o)
   local restored = run and run:restore(model, optimizer, o.deciding)
   if restored then

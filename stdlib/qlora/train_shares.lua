@@ -6,14 +6,19 @@ local together = require "qlora.together"
 local shares = {}
 
 --- The sum of gradients that a run has: over the parts that it names, else those of the checkpoint that it goes on from,
---- else one a rank.
+--- else one a rank. Every part has a micro-batch, which is made smaller where that needs it.
 function shares.sum(o, run, params)
   local sum = native.gradient_sum(params, { parts = o.parts or run and run:parts() })
-  local count = math.ceil(o.batch / o.micro_batch)
-  if count < sum.parts then
-    strict.fail("train: a step of %d samples in micro-batches of %d has %d of them, too few for %d parts (one a rank where "
-      .. "parts is not given); lower micro_batch or parts, or raise batch", o.batch, o.micro_batch, count, sum.parts)
+  if o.batch < sum.parts then
+    strict.fail("train: batch (%d) is smaller than parts (%d, one a rank where it is not given); a part has a sample at "
+      .. "least", o.batch, sum.parts)
   end
+  local size = math.min(o.micro_batch, o.batch // sum.parts)
+  if size < o.micro_batch and not native.options.quiet then
+    print(("micro_batch is %d instead of %d, so that each of the %d parts of a step has one"):format(size, o.micro_batch,
+      sum.parts))
+  end
+  o.micro_batch = size
   return sum
 end
 
