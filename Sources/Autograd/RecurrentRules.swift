@@ -11,7 +11,8 @@ public func causalConvolution(_ x: Tensor, weight: Tensor, segments: Tensor) thr
   let (channels, taps) = (weight.shape[0], weight.elementCount / weight.shape[0])
   let x = try x.contiguousRows(columns: channels, operation: "convolution", other: weight.shape)
   // Channels lie side by side in the kernels.
-  let taken = try weight.viewed([channels, taps]).transposed(0, 1).converted(to: .f32, category: .workspace).contiguous()
+  let taken = try weight.viewed([channels, taps]).transposed(0, 1).contiguous()
+    .converted(to: .f32, category: .workspace)
   let y = try Tensor(empty: x.shape, dtype: x.dtype, on: backend)
   try backend.causalConvolution(x, weight: taken, segments: segments, into: y)
   guard isRecording(x, weight) else { return y }
@@ -33,8 +34,9 @@ public func causalConvolution(_ x: Tensor, weight: Tensor, segments: Tensor) thr
 
 /// The gated delta rule of packed sequences: [T, valueWidth] of the dtype of x[T, width]; see `Backend.deltaRule`. decay
 /// and beta are f32 [T, valueHeads]. Where x is the result of a convolution, it is computed again in the backward pass.
-/// - Parameter state: f32 [valueHeads, keyDim, valueDim] that the only sequence goes on from and leaves its last in;
-///   nothing is recorded then.
+///
+/// `state`, f32 [valueHeads, keyDim, valueDim], is what the only sequence goes on from and leaves its last state in; then
+/// nothing is recorded.
 /// - Throws: `TensorError.otherDevice`; `.badShape` for an x that is not contiguous, `.innerDimensions` where its columns
 ///   are not those of the shape; `.badDType` for segments that are not integers, `.outOfMemory`; what the device reports.
 public func deltaRule(

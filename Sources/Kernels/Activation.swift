@@ -186,8 +186,8 @@ private let geluCubic: Float = 0.071_354_816
 @inline(always)
 private func value(_ g: Vec64, _ f: Vec64, _ kind: Int32) -> Vec64 { kind == 3 ? f : g * f }
 
-/// f of an activation a(g) = g f(g): sigmoid(z(g)) for kinds 0, 1 and 3, see `gateArgument`; kind 2 is GELU itself, with
-/// the normal distribution.
+/// f of an activation a(g) = g f(g): sigmoid(z(g)) for kinds 0, 1 and 3, see `gateArgument`; kind 2 is GELU itself, with the
+/// normal distribution.
 @inline(always)
 private func factor(_ g: Vec64, _ kind: Int32) -> Vec64 {
   kind == 2 ? normalDistribution(g) : sigmoid(gateArgument(g, kind))

@@ -42,8 +42,25 @@ func smallProduct(
   }
 }
 
+// Functions of this file: a debug build, which does not optimise across files, would call those of VectorMath.
+
 @inline(__always)
-private func before(_ c: Floats, _ adds: Bool) -> Vec16 { adds ? loadFloats(c) : splat(0) }
+private func multiplyAdd(_ sum: Vec16, _ a: Float, _ b: Vec16) -> Vec16 {
+  #if ISA_BASELINE
+    sum + Vec16(repeating: a) * b
+  #else
+    sum.addingProduct(Vec16(repeating: a), b)
+  #endif
+}
+
+@inline(__always)
+private func load(_ p: UnsafePointer<Float>) -> Vec16 { UnsafeRawPointer(p).loadUnaligned(as: Vec16.self) }
+
+@inline(__always)
+private func store(_ p: Floats, _ v: Vec16) { UnsafeMutableRawPointer(p).storeBytes(of: v, as: Vec16.self) }
+
+@inline(__always)
+private func before(_ c: Floats, _ adds: Bool) -> Vec16 { adds ? load(c) : Vec16(repeating: 0) }
 
 @inline(__always)
 private func tile1(
@@ -51,8 +68,8 @@ private func tile1(
   _ adds: Bool
 ) {
   var sum = before(c, adds)
-  for p in 0..<k { sum = madd(splat(a[p &* step]), loadFloats(b + p &* bStride), sum) }
-  storeFloats(c, sum)
+  for p in 0..<k { sum = multiplyAdd(sum, a[p &* step], load(b + p &* bStride)) }
+  store(c, sum)
 }
 
 @inline(__always)
@@ -63,16 +80,16 @@ private func tile4(
   var (s0, s1) = (before(c, adds), before(c + cStride, adds))
   var (s2, s3) = (before(c + 2 &* cStride, adds), before(c + 3 &* cStride, adds))
   for p in 0..<k {
-    let (line, from) = (loadFloats(b + p &* bStride), a + p &* step)
-    s0 = madd(splat(from[0]), line, s0)
-    s1 = madd(splat(from[rowStep]), line, s1)
-    s2 = madd(splat(from[2 &* rowStep]), line, s2)
-    s3 = madd(splat(from[3 &* rowStep]), line, s3)
+    let (line, from) = (load(b + p &* bStride), a + p &* step)
+    s0 = multiplyAdd(s0, from[0], line)
+    s1 = multiplyAdd(s1, from[rowStep], line)
+    s2 = multiplyAdd(s2, from[2 &* rowStep], line)
+    s3 = multiplyAdd(s3, from[3 &* rowStep], line)
   }
-  storeFloats(c, s0)
-  storeFloats(c + cStride, s1)
-  storeFloats(c + 2 &* cStride, s2)
-  storeFloats(c + 3 &* cStride, s3)
+  store(c, s0)
+  store(c + cStride, s1)
+  store(c + 2 &* cStride, s2)
+  store(c + 3 &* cStride, s3)
 }
 
 @inline(__always)
@@ -86,24 +103,24 @@ private func tile4x2(
   var (t2, t3) = (before(c2 + 16, adds), before(c3 + 16, adds))
   for p in 0..<k {
     let (line, from) = (b + p &* bStride, a + p &* step)
-    let (left, right) = (loadFloats(line), loadFloats(line + 16))
-    let (a0, a1) = (splat(from[0]), splat(from[rowStep]))
-    let (a2, a3) = (splat(from[2 &* rowStep]), splat(from[3 &* rowStep]))
-    s0 = madd(a0, left, s0)
-    t0 = madd(a0, right, t0)
-    s1 = madd(a1, left, s1)
-    t1 = madd(a1, right, t1)
-    s2 = madd(a2, left, s2)
-    t2 = madd(a2, right, t2)
-    s3 = madd(a3, left, s3)
-    t3 = madd(a3, right, t3)
+    let (left, right) = (load(line), load(line + 16))
+    let (a0, a1) = (from[0], from[rowStep])
+    let (a2, a3) = (from[2 &* rowStep], from[3 &* rowStep])
+    s0 = multiplyAdd(s0, a0, left)
+    t0 = multiplyAdd(t0, a0, right)
+    s1 = multiplyAdd(s1, a1, left)
+    t1 = multiplyAdd(t1, a1, right)
+    s2 = multiplyAdd(s2, a2, left)
+    t2 = multiplyAdd(t2, a2, right)
+    s3 = multiplyAdd(s3, a3, left)
+    t3 = multiplyAdd(t3, a3, right)
   }
-  storeFloats(c, s0)
-  storeFloats(c1, s1)
-  storeFloats(c2, s2)
-  storeFloats(c3, s3)
-  storeFloats(c + 16, t0)
-  storeFloats(c1 + 16, t1)
-  storeFloats(c2 + 16, t2)
-  storeFloats(c3 + 16, t3)
+  store(c, s0)
+  store(c1, s1)
+  store(c2, s2)
+  store(c3, s3)
+  store(c + 16, t0)
+  store(c1 + 16, t1)
+  store(c2 + 16, t2)
+  store(c3 + 16, t3)
 }

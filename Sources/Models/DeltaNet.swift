@@ -18,8 +18,10 @@ struct DeltaNet: TokenMixer {
   private let norm: Norm?
 
   /// That of layer `index`, without weights.
-  init(_ places: DeltaNetModules, _ numbers: DeltaNetNumbers, _ spec: DecoderSpec, index: Int, _ make: (LayerModule) -> Module)
-  {
+  init(
+    _ places: DeltaNetModules, _ numbers: DeltaNetNumbers, _ spec: DecoderSpec, index: Int,
+    _ make: (LayerModule) -> Module
+  ) {
     (self.index, self.numbers) = (index, numbers)
     inputs = places.inputs.map(make)
     (convolution, rates, bias) = (make(places.convolution), make(places.rates), make(places.bias))

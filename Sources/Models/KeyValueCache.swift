@@ -69,10 +69,9 @@ package final class KeyValueCache {
     return out
   }
 
-  /// Goes on in a recurrent layer with new rows x [n, width], and keeps its state and last rows.
-  /// - Parameters:
-  ///   - convolve: the convolution over sequences with these borders.
-  ///   - rule: the delta rule of its rows, with the borders of a sequence and the state, which it overwrites.
+  /// Goes on in a recurrent layer with new rows x [n, width], and keeps its state and last rows. `convolve` takes rows and
+  /// the borders of sequences; `rule`, the delta rule, takes what that gives, the borders, and the state, which it
+  /// overwrites.
   func recur(
     layer: Int, _ x: Tensor, _ numbers: DeltaNetNumbers, convolve: (Tensor, Tensor) throws -> Tensor,
     rule: (Tensor, Tensor, Tensor) throws -> Tensor

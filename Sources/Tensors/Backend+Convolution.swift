@@ -24,7 +24,8 @@ extension Backend {
       return dy * s * (1 + sum * (1 - s))
     }
     let (values, weights) = (try x.floats(), try weight.floats())
-    var (dValues, dWeights) = (values.map { _ in Float(0) }, weights.map { _ in Float(0) })
+    var dValues = [Float](repeating: 0, count: values.count)
+    var dWeights = [Float](repeating: 0, count: weights.count)
     for (start, end) in try borders(segments) {
       for row in start..<end {
         for tap in 0..<taps {
@@ -39,14 +40,15 @@ extension Backend {
       }
     }
     try copy(try Tensor(dValues, shape: dx.shape, category: .workspace, on: self), into: dx)
-    if let dWeight { try copy(try Tensor(dWeights, shape: dWeight.shape, category: .workspace, on: self), into: dWeight) }
+    guard let dWeight else { return }
+    try copy(try Tensor(dWeights, shape: dWeight.shape, category: .workspace, on: self), into: dWeight)
   }
 
   /// What SiLU is applied to.
   private func channelSums(_ x: Tensor, _ weight: Tensor, _ segments: Tensor) throws -> [Float] {
     let (taps, channels) = (weight.shape[0], weight.shape[1])
     let (values, weights) = (try x.floats(), try weight.floats())
-    var sums = values.map { _ in Float(0) }
+    var sums = [Float](repeating: 0, count: values.count)
     for (start, end) in try borders(segments) {
       for row in start..<end {
         for tap in 0..<taps {

@@ -27,7 +27,8 @@ import Testing
     let shape = DeltaRuleShape(
       keyHeads: 2, valueHeads: 4, keyDim: 3, valueDim: 2, segments: try Tensor(ids: [0, 3, 8], on: testBackend))
     let inputs = [
-      try sample([8, shape.width]), try sample([8, 4], seed: 2, low: -0.5, high: 0), try sample([8, 4], seed: 3, low: 0),
+      try sample([8, shape.width]), try sample([8, 4], seed: 2, low: -0.5, high: 0),
+      try sample([8, 4], seed: 3, low: 0),
     ]
     try checkGradients("delta_rule", inputs: inputs, step: 3e-3) {
       try deltaRule($0[0], decay: $0[1], beta: $0[2], shape)

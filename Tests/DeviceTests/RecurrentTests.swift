@@ -96,7 +96,9 @@ import Testing
       let x = try random([tokens, shape(whole).width], 1, on: backend)
       let decay = try random([tokens, 4], 3, low: strongest, high: 0, on: backend)
       let beta = try random([tokens, 4], 4, low: 0, high: 1, on: backend)
-      let (state, other) = (try Tensor(full: [4, 12, 20], value: 0, on: backend), try random([4, 12, 20], 9, on: backend))
+      let (state, other) = (
+        try Tensor(full: [4, 12, 20], value: 0, on: backend), try random([4, 12, 20], 9, on: backend)
+      )
       let out = try Tensor(empty: [tokens, 80], on: backend)
       var start = 0
       for count in [1, 64, 3, 63] {

@@ -14,6 +14,8 @@ private let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().d
   private static let older: Set = [
     "hidden_act", "rotary_pct", "rotary_emb_base", "rope_local_base_freq", "sliding_window_pattern",
     "sliding_window_size", "num_experts", "num_local_experts",
+    // Of published files of Qwen3.5; transformers pops the first and reads none of the others.
+    "full_attention_interval", "mamba_ssm_dtype", "mtp_num_hidden_layers", "mtp_use_dedicated_embeddings",
   ]
 
   private let peers: JSON

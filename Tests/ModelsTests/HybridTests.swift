@@ -31,7 +31,9 @@ private let longIDs: [Int32] = (0..<300).map { (i: Int) -> Int32 in Int32((11 * 
     let model = try load()
     #expect(model.spec.layers.map(\.isRecurrent) == [true, true, true, false])
     let names = model.modules.filter { $0.layer == 0 }.map(\.name)
-    for name in ["conv1d", "A_log", "dt_bias", "norm", "in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a", "out_proj"] {
+    for name in [
+      "conv1d", "A_log", "dt_bias", "norm", "in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a", "out_proj",
+    ] {
       #expect(names.contains("model.layers.0.linear_attn." + name))
     }
     #expect(!names.contains { $0.contains("self_attn") })
@@ -90,7 +92,8 @@ private let longIDs: [Int32] = (0..<300).map { (i: Int) -> Int32 in Int32((11 * 
       ("layer_types", ["linear_attention", "full_attention", "mamba", "full_attention"]),
       ("layer_types", ["linear_attention", "full_attention", "sliding_attention", "full_attention"]),
       ("mlp_only_layers", [1]), ("num_experts", 8), ("linear_bias", true), ("sliding_window", 4),
-    ] as [(String, JSON)]) func whatIsNotComputedIsRefusedByName(field: String, value: JSON) throws {
+    ] as [(String, JSON)]) func whatIsNotComputedIsRefusedByName(field: String, value: JSON) throws
+  {
     let error = #expect(throws: FormatError.self) { try config([(field, value)]) }
     let names = [field, field.replacing("num_key", with: "num_value")]
     #expect(names.contains { error?.description.contains($0) ?? false }, "\(String(describing: error))")

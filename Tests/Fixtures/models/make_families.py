@@ -59,8 +59,8 @@ FAMILIES["gemma3"] = dict(
                        patch_size=4), mm_tokens_per_image=4, tie_word_embeddings=True)
 # Three gated DeltaNets and attention with a gate; widths that are no multiples of a vector, and decays slow enough that
 # states reach over chunks.
-DELTA = dict(num_hidden_layers=4, head_dim=16, linear_key_head_dim=12, linear_value_head_dim=20, linear_num_key_heads=2,
-             linear_num_value_heads=4, linear_conv_kernel_dim=4, full_attention_interval=4)
+DELTA = dict(num_hidden_layers=4, initializer_range=0.1, head_dim=16, linear_key_head_dim=12, linear_value_head_dim=20,
+             linear_num_key_heads=2, linear_num_value_heads=4, linear_conv_kernel_dim=4, full_attention_interval=4)
 FAMILIES["qwen3_5_text"] = dict(model_type="qwen3_5_text", **DELTA)
 FAMILIES["qwen3_5"] = dict(
     model_type="qwen3_5", text_config={**COMMON, **DELTA, "num_hidden_layers": 2, "full_attention_interval": 2,
