@@ -114,6 +114,10 @@ let package = Package(
       // The bandwidth limits are loops of this program.
       swiftSettings: [.unsafeFlags(["-Xcc", "-march=native", "-enforce-exclusivity=unchecked"])]),
 
+    .executableTarget(
+      name: "ranks-bench", dependencies: ["Training", "CPUBackend", "Ranks", "Tensors"],
+      path: "Benchmarks/ranks/ranks-bench"),
+
     // MARK: Tests
     tests("Numerics", ["Numerics"]),
     tests("Ranks", ["Ranks"]),
