@@ -5,7 +5,7 @@ private let recipe = """
   local qlora = require "qlora"
   local world = require "qlora.world"
   local p = qlora.params { steps = 10, lr = 1e-3, save_every = 0, pause = 0, parts = 8, slip = "" }
-  local slip = os.getenv "OMPI_COMM_WORLD_RANK" == "1" and p.slip or ""
+  local slip = qlora.ranks().rank == 1 and p.slip or ""
   local model = qlora.load(qlora.resource "models/tiny", { quant = "nf4", compute = "bf16" })
   local data = qlora.data.load(world.scenes(slip == "data" and 63 or 64, 1), {
     format = function(s) return { { text = s.sentence .. "\\n" }, { text = s.who, train = true } } end,
@@ -29,16 +29,17 @@ private let recipe = """
   print(qlora.native.hash(model:trainable()), ("%.17g"):format(result.last_loss), ("%.17g"):format(result.eval_losses[2]))
   """
 
-/// Whether there is a launcher: `make test` installs it. Without one these tests are skipped.
-private let launcher = ["/usr/bin/mpirun", "/usr/local/bin/mpirun"].first {
-  FileManager.default.isExecutableFile(atPath: $0)
-}
+/// The launcher that QLORA_LAUNCHER names, else the one that `make test` installs. Without one these tests are skipped.
+private let launcher =
+  ([ProcessInfo.processInfo.environment["QLORA_LAUNCHER"]].compactMap { $0 } + [
+    "/usr/bin/mpirun", "/usr/local/bin/mpirun",
+  ]).first { FileManager.default.isExecutableFile(atPath: $0) }
 
 /// What lets as many processes as one likes run anywhere, as root too.
 private let environment = [
   "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "PRTE_ALLOW_RUN_AS_ROOT": "1",
   "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_rmaps_base_oversubscribe": "1",
-  "OMPI_MCA_btl_vader_single_copy_mechanism": "none",
+  "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "OMPI_MCA_btl_vader_single_copy_mechanism": "none",
 ]
 
 @Suite(.enabled(if: launcher != nil, "no mpirun: the package openmpi-bin has it")) struct RanksTests {
