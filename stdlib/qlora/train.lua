@@ -54,7 +54,8 @@ local schema = strict.declare("qlora.train", {
 local function deciding(o)
   return { samples = o.data.samples, loop = { seed = o.seed, batch = o.batch, micro_batch = o.micro_batch,
     steps = o.steps, shuffle = o.shuffle, group_by_length = o.group_by_length,
-    parts = o.sum.parts > 1 and o.sum.parts or nil, max_grad_norm = o.max_grad_norm or "none", schedule = schedules.describe(o.schedule) } }
+    parts = o.sum.parts > 1 and o.sum.parts or nil, max_grad_norm = o.max_grad_norm or "none",
+    schedule = schedules.describe(o.schedule) } }
 end
 
 local Interrupted = { __name = "interrupted", __tostring = function(self) return self.message end }
@@ -278,7 +279,7 @@ return function(options)
     end
     shares.compare(step, params)
     if stop then break end
-    if is_stopping then stopped(o, run, state) end
+    if is_stopping and step < total then stopped(o, run, state) end
   end
   bar:finish()
   local result = summary(model, history, state.eval_losses, native.clock() - began, state.tokens - before, run)
