@@ -66,7 +66,7 @@ extension Module {
   /// branch it is that of the merged weight minus the weight, formed for this.
   /// - Throws: `ModelError.notLoaded`, `TensorError.outOfMemory`.
   public func adapterNorm() throws -> Double? {
-    guard let adapter = adapters.first else { return nil }
+    guard let adapter else { return nil }
     if let branch = adapter.lowRank { return try branch.deltaNorm() }
     let (weight, merged) = (try denseWeight(), try denseWeight())
     try adapter.method.merge(adapter.tensors, weight: merged, bias: try bias?.converted(to: .f32))

@@ -108,7 +108,7 @@ extension Engine {
       ) { call in
         let model = try call.receiver(as: LanguageModel.self)
         let module = try self.module(try call.string("name"), of: model)
-        guard let adapter = module.adapters.first else {
+        guard let adapter = module.adapter else {
           throw call.invalid("\(module.name) has no adapter; model:add_lora or model:add_adapter makes one")
         }
         let table = call.state.newTable()

@@ -36,7 +36,7 @@ extension Engine {
           "adapter", "table|nil",
           "of the first adapter in use: kind (\"lora\"), its settings (rank, alpha, dropout), parameters by PEFT's name; a and b of a low-rank branch"
         ) { state, module in
-          guard let adapter = module.adapters.first else { return .nil }
+          guard let adapter = module.adapter else { return .nil }
           let (table, parameters) = (state.newTable(), state.newTable())
           table["kind"] = .string(adapter.kind)
           for (name, value) in adapter.method.settings { table[name] = state.value(value) }

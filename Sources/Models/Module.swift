@@ -48,6 +48,8 @@ public final class Module {
   public var bias: Tensor?
   /// The adapters in use, whose changes add up; at most one of each set of the model.
   public package(set) var adapters: [Adapter] = []
+  /// The first adapter in use; nil for none.
+  public var adapter: Adapter? { adapters.first }
   /// The hooks in the order in which they are called; see `addHook`.
   public internal(set) var hooks: [ForwardHook] = []
   /// What loading will make of the module, for a model of which only the header was read.
