@@ -64,6 +64,35 @@ package struct GGUFLayout: Sendable {
     return { "\(layers)\(layer).\(pattern[..<place])\($0)\(pattern[pattern.index(after: place)...]).\(kind)" }
   }
 
+  /// Whether the file holds this tensor plus one.
+  package func hasOneAdded(_ name: String) -> Bool { addsOneToNorms && name.hasSuffix("norm.weight") }
+
+  /// The stored row of each row of a tensor by its Hugging Face name, where the file has them in another order; nil where
+  /// it has not.
+  /// - Throws: `FormatError.badField` for rows that are not those of whole heads.
+  package func storedRow(
+    _ name: String, rows: Int, queryHeads: Int, keyHeads: Int, path: String
+  ) throws(FormatError) -> ((Int) -> Int)? {
+    if let fused = fusedHeads, name.contains(".\(fused).") {
+      let width = rows / (3 * queryHeads)
+      guard width > 0, rows % (3 * queryHeads) == 0 else {
+        throw .badField(
+          path: path, field: "rows of \(name)", value: "\(rows)", expected: "a multiple of 3 * \(queryHeads) heads")
+      }
+      return { row in
+        let (head, part) = (row / (3 * width), row / width % 3)
+        return (part * queryHeads + head) * width + row % width
+      }
+    }
+    guard pairsHeads, let heads = name.contains(".q_proj.") ? queryHeads : name.contains(".k_proj.") ? keyHeads : nil
+    else { return nil }
+    guard let map = GGUFFile.unpermuteRows(rowCount: rows, headCount: heads) else {
+      throw .badField(
+        path: path, field: "rows of \(name)", value: "\(rows)", expected: "a multiple of 2 * \(heads) heads")
+    }
+    return map
+  }
+
   private static func split(_ name: String) -> (stem: String, kind: String)? {
     for kind in ["weight", "bias"] where name.hasSuffix("." + kind) {
       return (String(name.dropLast(kind.count + 1)), kind)

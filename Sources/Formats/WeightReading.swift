@@ -23,7 +23,7 @@ extension WeightSource {
       guard let map = try permutation(tensor, queryHeads: queryHeads, keyHeads: keyHeads) else {
         let first = tensor.firstRow
         try file.dequantize(tensor.stored, rows: first + rows.lowerBound..<first + rows.upperBound, into: out)
-        if hasOneAdded(tensor) { for i in 0..<rows.count * tensor.rowLength { out[i] -= 1 } }
+        if layout?.hasOneAdded(tensor.name) ?? false { for i in 0..<rows.count * tensor.rowLength { out[i] -= 1 } }
         return
       }
       if tensor.shape.count == 1 {
@@ -62,7 +62,8 @@ extension WeightSource {
       return entry.type.dtype.map { (file.bytes(of: entry), $0) }
     case .gguf(let file, let queryHeads, let keyHeads):
       guard case .block(let type) = tensor.encoding, let dtype = Self.floatTypes[type],
-        !hasOneAdded(tensor), try permutation(tensor, queryHeads: queryHeads, keyHeads: keyHeads) == nil
+        !(layout?.hasOneAdded(tensor.name) ?? false),
+        try permutation(tensor, queryHeads: queryHeads, keyHeads: keyHeads) == nil
       else { return nil }
       let bytes = try file.bytes(of: tensor.stored)
       let start = tensor.firstRow * tensor.rowLength * dtype.byteCount
@@ -120,43 +121,13 @@ extension WeightSource {
     }
   }
 
-  /// Whether the file holds this tensor plus one.
-  private func hasOneAdded(_ tensor: Tensor) -> Bool {
-    layout?.addsOneToNorms ?? false && tensor.name.hasSuffix("norm.weight")
-  }
-
   /// From Hugging Face rows to stored rows, nil where they are the same.
   private func permutation(
     _ tensor: Tensor, queryHeads: Int, keyHeads: Int
   ) throws(FormatError) -> ((Int) -> Int)? {
     guard queryHeads > 0 else { return nil }
-    if let fused = layout?.fusedHeads, tensor.name.contains(".\(fused).") {
-      let rows = tensor.shape.first ?? 0, width = rows / (3 * queryHeads)
-      guard width > 0, rows % (3 * queryHeads) == 0 else {
-        throw .badField(
-          path: path, field: "rows of \(tensor.stored)", value: "\(rows)",
-          expected: "a multiple of 3 * \(queryHeads) heads")
-      }
-      return { row in
-        let (head, part) = (row / (3 * width), row / width % 3)
-        return (part * queryHeads + head) * width + row % width
-      }
-    }
-    guard layout?.pairsHeads ?? false else { return nil }
-    let heads: Int
-    if tensor.name.contains(".q_proj.") {
-      heads = queryHeads
-    } else if tensor.name.contains(".k_proj.") {
-      heads = keyHeads
-    } else {
-      return nil
-    }
-    let rows = tensor.shape.first ?? 0
-    guard let map = GGUFFile.unpermuteRows(rowCount: rows, headCount: heads) else {
-      throw .badField(
-        path: path, field: "rows of \(tensor.stored)", value: "\(rows)", expected: "a multiple of 2 * \(heads) heads")
-    }
-    return map
+    return try layout?.storedRow(
+      tensor.name, rows: tensor.shape.first ?? 0, queryHeads: queryHeads, keyHeads: keyHeads, path: path)
   }
 }
 
