@@ -185,7 +185,7 @@ public struct DecoderSpec: Sendable, Equatable {
   package var isPart: Bool { outerNames != whole.outerNames }
 
   /// What a module is called in `whole`.
-  func savedName(_ name: String) -> String {
+  package func savedName(_ name: String) -> String {
     let own = whole.outerNames
     if name.hasPrefix(outerNames.layers) { return own.layers + name.dropFirst(outerNames.layers.count) }
     return [outerNames.embedding: own.embedding, outerNames.norm: own.norm, outerNames.output: own.output][name] ?? name

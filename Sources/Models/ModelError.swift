@@ -9,6 +9,8 @@ public enum ModelError: Error, Equatable, Sendable {
   case headerOnly(operation: String)
   /// A model with adapters is to be saved, which holds none; `count` modules have one.
   case adaptersAttached(count: Int)
+  /// A GGUF file is to be written, and those of `family` cannot say `what`: names of fields or tensors.
+  case notInGGUF(family: String, what: [String])
   /// No module has this name; `nearest` are names like it, if any.
   case unknownModule(name: String, nearest: [String])
   /// A token id outside 0..<`vocabulary`.
@@ -102,6 +104,9 @@ extension ModelError: CustomStringConvertible {
       "\(operation): the model was read from its header only; load the weights to compute"
     case .adaptersAttached(let count):
       "save: \(count) modules have adapters, and a saved model holds the base alone"
+    case .notInGGUF(let family, let what):
+      "GGUF files of \(family) cannot say, or llama.cpp does not compute, what this model has in: "
+        + what.joined(separator: ", ")
     case .unknownModule(let name, let nearest):
       "no module is called '\(name)'" + (nearest.isEmpty ? "" : "; nearest: \(nearest.joined(separator: ", "))")
     case .tokenOutOfRange(let id, let vocabulary):

@@ -10,6 +10,8 @@ package protocol DecoderFamily: SendableMetatype {
   static var className: String { get }
   /// `general.architecture` of GGUF files; nil where such files carry another family's.
   static var ggufArchitecture: String? { get }
+  /// The family as which GGUF files hold models of this one.
+  static var ggufWriter: any DecoderFamily.Type { get }
   /// Whether GGUF files hold the rows of q and k in the order of llama.cpp's rotary embedding.
   static var ggufPairsHeads: Bool { get }
   /// Whether GGUF files hold the weights of norms plus one.
@@ -52,6 +54,8 @@ package protocol DecoderFamily: SendableMetatype {
   static func read(_ fields: GGUFFields, into spec: inout DecoderSpec) throws(FormatError)
   /// Writes what only this family has in config.json.
   static func write(_ spec: DecoderSpec, into json: inout JSONObject)
+  /// Writes what only this family has in GGUF metadata.
+  static func write(_ spec: DecoderSpec, into gguf: inout GGUFDescription)
 }
 
 /// Values of absent keys of config.json.
@@ -98,6 +102,7 @@ package struct SmokeSizes: Sendable {
 
 extension DecoderFamily {
   package static var ggufArchitecture: String? { modelType }
+  package static var ggufWriter: any DecoderFamily.Type { Self.self }
   package static var ggufPairsHeads: Bool { false }
   package static var ggufAddsOneToNorms: Bool { false }
   package static var leftovers: [String] { [] }
@@ -119,6 +124,7 @@ extension DecoderFamily {
   package static var published: [String: JSON] { [:] }
   package static func reads(_ gguf: GGUFFile) -> Bool { true }
   package static func read(_ fields: GGUFFields, into spec: inout DecoderSpec) throws(FormatError) {}
+  package static func write(_ spec: DecoderSpec, into gguf: inout GGUFDescription) {}
 
   /// Names and order of this family's tensors in GGUF files.
   package static var ggufLayout: GGUFLayout {
