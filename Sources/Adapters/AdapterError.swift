@@ -28,6 +28,8 @@ public enum AdapterError: Error, Equatable, Sendable {
   case nothingToSave
   /// The choice of modules is empty.
   case nothingSelected
+  /// The method is no branch of two matrices, which is all that the files can hold.
+  case notLowRank(module: String)
   /// The folder has no adapter_config.json.
   case notAnAdapter(path: String)
   /// A saved adapter gives other logits; `difference` is the largest absolute one.
@@ -87,6 +89,8 @@ extension AdapterError: CustomStringConvertible {
       "the model has no adapters to save"
     case .nothingSelected:
       "LoRA: no linear module was chosen"
+    case .notLowRank(let module):
+      "\(module): the adapter is no LoRA, which is all that these files can hold"
     case .notAnAdapter(let path):
       "\(path): not an adapter; expected a folder with adapter_config.json, as PEFT writes it"
     case .readsBackDifferently(let path, let module, let difference):
