@@ -19,8 +19,9 @@ struct FoldedAdapters {
   /// Names of the modules whose rank or scaling was another.
   let changed: [String]
 
-  /// - Throws: `AdapterError.nothingToSave`; `.notLowRank` for a method that is no branch of two matrices.
+  /// - Throws: `AdapterError.nothingToSave`, `.severalInUse`; `.notLowRank` for a method that is no branch of two matrices.
   init(_ model: LanguageModel) throws {
+    guard model.namesInUse.count < 2 else { throw AdapterError.severalInUse(names: model.namesInUse) }
     let adapted = model.modules.filter { $0.adapter != nil }
     let branches = try adapted.map { module -> (module: Module, branch: LowRank, scaling: Double) in
       guard let adapter = module.adapter, let branch = adapter.lowRank else {

@@ -59,7 +59,9 @@ public enum MLXFiles {
   /// - Returns: the number of modules that got an adapter.
   /// - Throws: `AdapterError` or `FormatError` naming the file and the field or tensor; `TensorError.outOfMemory`.
   @discardableResult
-  public static func load(_ directory: String, into model: LanguageModel, trainable: Bool = false) throws -> Int {
+  public static func load(
+    _ directory: String, into model: LanguageModel, trainable: Bool = false, set: String = AdapterSet.defaultName
+  ) throws -> Int {
     let path = "\(directory)/\(configName)"
     let configuration = try JSON.read(path: path)
     if let kind = configuration["fine_tune_type"]?.string, kind != "lora" {
@@ -70,13 +72,13 @@ public enum MLXFiles {
     }
     let dropout = configuration["lora_parameters"]?["dropout"]?.double ?? 0
     let source = try WeightSource(path: "\(directory)/\(weightsName)")
-    var made: [(Module, Adapter)] = []
+    var made: [(module: Module, adapter: Adapter)] = []
     for tensor in source.tensors where !tensor.name.hasSuffix(".lora_b") {
       let name = String(tensor.name.dropLast(".lora_a".count))
       guard tensor.name.hasSuffix(".lora_a"), tensor.shape.count == 2, let module = model.module(name),
         module.kind == .linear
       else { throw AdapterError.unknownTensor(path: source.path, name: tensor.name) }
-      guard module.adapter == nil else { throw AdapterError.alreadyAttached(module: name) }
+      try model.checkIsFree(module, inSet: set)
       let rank = tensor.shape[1]
       let method = LoRA(rank: rank, alpha: scale * Double(rank), dropout: dropout)
       try method.check(module)
@@ -93,14 +95,14 @@ public enum MLXFiles {
         made.requiresGradient = trainable
         return made
       }
-      made.append((module, Adapter(method, on: module, parts)))
+      made.append((module, Adapter(method, on: module, parts, set: set)))
     }
     guard !made.isEmpty else { throw AdapterError.missingTensor(path: source.path, name: "*.lora_a") }
-    let known = Set(made.map { $0.0.name + ".lora_b" })
+    let known = Set(made.map { $0.module.name + ".lora_b" })
     if let stranger = source.tensors.first(where: { $0.name.hasSuffix(".lora_b") && !known.contains($0.name) }) {
       throw AdapterError.unknownTensor(path: source.path, name: stranger.name)
     }
-    for (module, adapter) in made { module.adapter = adapter }
+    try model.add(made, toSet: set)
     return made.count
   }
 

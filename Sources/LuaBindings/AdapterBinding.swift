@@ -48,14 +48,25 @@ extension Engine {
           directory,
           Parameter(
             "options",
-            .options([Parameter("name", .string, optional: true, "of the adapter; default the one in use")]),
-            optional: true, "the options below"),
+            .options([
+              Parameter("name", .string, optional: true, "of the adapter; default the one in use"),
+              Parameter(
+                "as", .string, optional: true, choices: ["peft", "gguf", "mlx"],
+                "form of the files: PEFT's, one GGUF file for llama.cpp, or mlx-lm's; default peft, and gguf where the "
+                  + "name ends with .gguf"),
+            ]), optional: true, "the options below"),
         ], returns: "string|nil",
         errors: "when there is no adapter, or several are in use, the directory is a file, or the files read back give "
           + "other logits"
       ) { call in
-        let (model, path) = (try self.model(call), self.placeToSave(folder: try call.string("directory")))
-        let names = call.options("options").string("name").map { [$0] } ?? model.namesInUse
+        let (model, place) = (try self.model(call), try call.string("directory"))
+        let options = call.options("options")
+        let names = options.string("name").map { [$0] } ?? model.namesInUse
+        if let other = try model.withAdapters(names, { try self.saveAdapter(model, place, as: options.string("as"), call) })
+        {
+          return other
+        }
+        let path = self.placeToSave(folder: place)
         let apart = try model.withAdapters(names) {
           try self.byFirst(call) { try PEFTFiles.save(model, directory: path) }
           return try PEFTFiles.modulesScaledApart(model)
@@ -70,7 +81,7 @@ extension Engine {
       },
       NativeFunction(
         "add_adapter",
-        "Reads an adapter that PEFT or save_adapter wrote and uses it; returns how many modules got one.",
+        "Reads an adapter that PEFT, mlx-lm or save_adapter wrote and uses it; returns how many modules got one.",
         [
           directory,
           Parameter(
@@ -81,11 +92,11 @@ extension Engine {
       ) { call in
         let options = call.options("options")
         let path = self.placeToRead(folder: try call.string("directory"))
+        let load = MLXFiles.isFolder(path) ? MLXFiles.load : PEFTFiles.load
         return [
           .integer(
-            try PEFTFiles.load(
-              path, into: try self.model(call), trainable: options.bool("trainable") ?? false,
-              set: Self.setName(options["name"])))
+            try load(
+              path, try self.model(call), options.bool("trainable") ?? false, Self.setName(options["name"])))
         ]
       },
       NativeFunction(
@@ -100,14 +111,24 @@ extension Engine {
         "Writes config.json, model.safetensors (bf16), and the tokenizer and generation settings that the model came "
           + "with, reads them back and compares. In an existing directory an older model is replaced, everything else "
           + "stays; --smoke saves in DIRECTORY-smoke. Inside model:without_adapters it saves the base alone.",
-        [directory],
+        [
+          directory,
+          Parameter(
+            "options",
+            .options([
+              Parameter(
+                "shard", .count, default: "5000000000", "most bytes of one file; more files have an index beside them")
+            ]), optional: true, "the options below"),
+        ],
         errors: "when adapters are attached (merge them or save them apart), or the directory is a file, or holds an "
           + "adapter or weights of another form, or a tokenizer where the model has none"
       ) { call in
         let (model, path) = (try self.model(call), self.placeToSave(folder: try call.string("directory")))
-        try self.byFirst(call) { try model.save(directory: path) }
+        let shard = call.options("options").int("shard") ?? ModelFolder.shardByteCount
+        try self.byFirst(call) { try model.save(directory: path, shardByteCount: shard) }
         return []
       },
+      saveGGUF, mergedWeights,
     ]
   }
 

@@ -4,8 +4,8 @@ extension Engine {
   /// Everything that is bound, as declarations.
   package var classes: [NativeClass] {
     [
-      tensorClass, quantizedClass, modelClass, moduleClass, optimizerClass, tokenizerClass, batchClass, samplesClass,
-      hookClass, databaseClass, gradientSumClass,
+      tensorClass, quantizedClass, modelClass, moduleClass, mergedClass, optimizerClass, tokenizerClass, batchClass,
+      samplesClass, hookClass, databaseClass, gradientSumClass,
     ]
   }
 

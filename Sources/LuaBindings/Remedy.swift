@@ -67,6 +67,7 @@ enum Remedy {
     case .adaptersAttached:
       "; call model:merge() first, or model:save_adapter to save them apart (in model:without_adapters the base alone "
         + "is saved)"
+    case .notInGGUF: "; model:save(directory) writes a Hugging Face folder"
     case .headerOnly: " (--plan and header_only = true leave them out)"
     case .tooLong: " or lower max_length"
     case .unrecognisedPath(let path): known(like: path)
@@ -95,6 +96,7 @@ enum Remedy {
     case .severalInUse: "; give name = to save one, or combine them with model:combine_adapters"
     case .othersWouldBeLeft: "; remove them with model:remove_adapters(NAME) first"
     case .nothingToSave: "; call model:add_lora first"
+    case .notLowRank: "; save it as PEFT does, or model:merge() and save the model"
     case .notAnAdapter: "; model:save_adapter writes one"
     default: ""
     }

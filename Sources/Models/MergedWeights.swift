@@ -49,7 +49,7 @@ public final class MergedWeights {
       guard module.adapter != nil || source != nil && isStored else { continue }
       let weight = try isStored ? source?.weight(of: module) ?? module.denseWeight() : module.denseWeight()
       let bias = try module.bias?.converted(to: .f32, category: .weights)
-      if let adapter = module.adapter { try adapter.method.merge(adapter.tensors, weight: weight, bias: bias) }
+      for adapter in module.adapters { try adapter.method.merge(adapter.tensors, weight: weight, bias: bias) }
       forms.append(try form(module, weight, bias))
     }
   }
@@ -80,18 +80,20 @@ public final class MergedWeights {
   public func run<R>(_ body: () throws -> R) rethrows -> R {
     let before = forms.map { form in
       let module = form.module
-      return (module, module.weight, module.quantized, module.blocks, module.bias, module.adapter)
+      return (module, module.weight, module.quantized, module.blocks, module.bias)
     }
+    let names = model.namesInUse
+    model.use([])
     for form in forms {
       let module = form.module
       (module.weight, module.quantized, module.blocks) = (form.weight, form.quantized, nil)
-      (module.bias, module.adapter) = (form.bias, nil)
+      module.bias = form.bias
     }
     defer {
-      for (module, weight, quantized, blocks, bias, adapter) in before {
-        (module.weight, module.quantized, module.blocks) = (weight, quantized, blocks)
-        (module.bias, module.adapter) = (bias, adapter)
+      for (module, weight, quantized, blocks, bias) in before {
+        (module.weight, module.quantized, module.blocks, module.bias) = (weight, quantized, blocks, bias)
       }
+      model.use(names)
     }
     return try body()
   }
