@@ -30,12 +30,12 @@ extension LanguageModel {
 }
 
 extension Module {
-  /// The weight as f32 [out, in], and the bias, with the adapter added where there is one; the module stays as it is.
+  /// The weight as f32 [out, in], and the bias, with the adapters in use added; the module stays as it is.
   /// - Throws: `ModelError.notLoaded`, `TensorError.outOfMemory`.
   package func mergedWeight() throws -> (weight: Tensor, bias: Tensor?) {
     let weight = try denseWeight(category: .workspace)
     let bias = try bias?.converted(to: .f32, category: .workspace)
-    if let adapter { try adapter.method.merge(adapter.tensors, weight: weight, bias: bias) }
+    for adapter in adapters { try adapter.method.merge(adapter.tensors, weight: weight, bias: bias) }
     return (weight, bias)
   }
 }
