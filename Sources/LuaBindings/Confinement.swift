@@ -21,6 +21,7 @@ package struct Confinement: Sendable {
 extension Engine {
   /// Confines the process and the interpreter for good; to be called after `install` and before any Lua code runs.
   package func confine(_ state: LuaState, to bounds: Confinement) {
+    isConfined = true
     FileGate.close(
       FileRules(
         reading: bounds.reading + ["stdlib", "recipes", "models"].map { "\(resourceRoot)/\($0)" },

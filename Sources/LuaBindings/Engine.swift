@@ -24,6 +24,14 @@ package struct RunOptions: Sendable {
   package init() {}
 }
 
+/// What a terminal gave for a line.
+package enum TerminalLine: Sendable {
+  case text(String)
+  /// Ctrl-C at the line.
+  case interrupted
+  case end
+}
+
 /// The program state that native functions share: the backend, made on first use, and the run's options.
 package final class Engine {
   package let options: RunOptions
@@ -47,6 +55,10 @@ package final class Engine {
   var spillDirectory = getenv("TMPDIR").map { String(cString: $0) } ?? "/var/tmp"
   /// Opens a prompt inside a running step; returns whether to go on. Nil where no terminal is.
   package var breakPrompt: ((LuaValue) throws -> Bool)?
+  /// Reads a line from the terminal with editing and history. Nil where no terminal is.
+  package var readLine: ((_ prompt: String) -> TerminalLine)?
+  /// Whether a sandbox confines the program.
+  var isConfined = false
   /// Models that recipes hold, for the names of their parameters.
   var models: [WeakModel] = []
   let program = ProgramMemory()

@@ -13,6 +13,22 @@ extension Engine {
           returns: "boolean"
         ) { call in [.bool(try self.breakPrompt?(.table(try call.table("env"))) ?? false)] },
         NativeFunction(
+          "read_line",
+          "A line of standard input, edited with history where a terminal is; nil at the end, false after Ctrl-C.",
+          [Parameter("prompt", .string, "text in front of it, shown on a terminal only")],
+          returns: "string|false|nil"
+        ) { call in
+          let prompt = try call.string("prompt")
+          if let read = self.readLine {
+            switch read(prompt) {
+            case .text(let line): return [.string(line)]
+            case .interrupted: return [.bool(false)]
+            case .end: return [.nil]
+            }
+          }
+          return [Swift.readLine(strippingNewline: true).map { .string($0) } ?? .nil]
+        },
+        NativeFunction(
           "members", "Sorted names of the fields and of the methods of a class; nil when there is no such class.",
           [Parameter("class", .string, "Model, Tensor, …")], returns: "table|nil",
           example: "qlora.native.members('Tensor').fields"

@@ -10,97 +10,90 @@ struct Invocation {
   var options = RunOptions()
   var actions: [Action] = []
   var script: String?
+  /// A command that ships, instead of a recipe.
+  var command: String?
+  /// The run directory whose own recipe and settings go on.
+  var recalled: String?
   var scriptArguments: [String] = []
   /// Options before the script, for negative indices of `arg`.
   var interpreterArguments: [String] = []
   var isInteractive = false
   var showsVersion = false
-  var showsHelp = false
   var ignoresEnvironment = false
   var warns = false
   var showsTraceback = false
-  var lists = false
   /// Runs the recipe as a stranger's.
   var isSandboxed = false
   var sandbox = SandboxFlags()
-  var copy: (name: String, destination: String?)?
+  /// The value that stood behind `=` in the flag being read.
+  private var attached: String?
 }
 
 struct UsageError: Error, CustomStringConvertible {
   let description: String
 }
 
-let usage = """
-  usage: qlora-run [flags] [recipe [flags and recipe arguments]]
-
-  A recipe is a Lua file, or the name of one that ships: qlora-run quickstart.lua
-
-    -e STAT           run a statement            -l MOD   require a module
-    -i                prompt after the recipe    -v       print the version
-    -W                warnings on                -E       ignore environment variables
-    --                end of flags               -        run standard input
-
-  These may follow the recipe, too:
-
-    --plan            say what a recipe would train and need, without weights; exit 3 if over --memory
-    --smoke           run with tiny random models and little data
-    --set KEY=VALUE   override a field of qlora.params
-    --resume [DIR]    continue from the last complete checkpoint, or from DIR/checkpoint-000004
-    --accept-changed NAME,NAME
-                      what may differ from the checkpoint: lr, schedule, data, …
-    --memory SIZE     most memory of the process ("12GB")
-    --threads N       worker threads             --seed N     seed
-    --sandbox         run a stranger's recipe: files of its folder and of runs/ only
-    --allow-read P    in a sandbox: read this file or folder, too (repeatable)
-    --allow-write P   in a sandbox: read and write this file or folder, too (repeatable)
-    --instructions N  in a sandbox: most instructions of Lua (default 1e11)
-    --lua-memory SIZE in a sandbox: most memory of Lua's values (default 4GB)
-    --quiet           no progress                --traceback  with errors
-
-    --list            recipes that ship          --copy NAME [DEST]
-    --help            this text                  --version
-  """
-
 extension Invocation {
+  /// - Parameters:
+  ///   - arguments: those of the program, without its name.
+  ///   - isCommand: whether a word names a command that ships.
   /// - Throws: `UsageError`, worded for the terminal.
-  init(_ arguments: [String]) throws {
+  init(_ arguments: [String], isCommand: (String) -> Bool = { _ in false }) throws {
     var rest = arguments[...]
     while let argument = rest.first, argument != "-", argument != "--", argument.hasPrefix("-") {
       rest.removeFirst()
       interpreterArguments.append(argument)
       if try !takeRunFlag(argument, &rest) { try takeOtherFlag(argument, &rest) }
+      if command != nil { break }
     }
     if rest.first == "--" {
       interpreterArguments.append(rest.removeFirst())
       script = rest.popFirst()
       scriptArguments = Array(rest)
-      try checkSandbox()
+      try finish()
       return
     }
-    script = rest.popFirst()
+    if command == nil { script = rest.popFirst() }
+    if let word = script, isCommand(word) { (command, script) = (word, nil) }
     // Flags of a run may follow the recipe; `--` ends them, and what remains is the recipe's.
     while let argument = rest.popFirst() {
       if argument == "--" {
         scriptArguments += rest
-        try checkSandbox()
-        return
+        break
       }
       if try !takeRunFlag(argument, &rest) { scriptArguments.append(argument) }
     }
+    try finish()
+  }
+
+  /// Checks what must stand together, and finds the recipe that `--resume DIR` alone goes on with.
+  private mutating func finish() throws {
     if !options.acceptedChanges.isEmpty, options.resume == nil {
       throw UsageError(description: "--accept-changed says what --resume may find changed; give both")
     }
-    try checkSandbox()
-    if let directory = options.resume, script == nil, actions.isEmpty {
-      throw UsageError(
-        description: "--resume \(directory) has no recipe to go on with; write --resume [DIR] RECIPE.lua")
+    if let directory = options.resume, script == nil, command == nil, actions.isEmpty {
+      var run = directory[...]
+      while run.count > 1, run.hasSuffix("/") { run.removeLast() }
+      if run.split(separator: "/").last?.hasPrefix("checkpoint-") == true { run = Resources.parent(String(run))[...] }
+      guard !run.isEmpty else {
+        throw UsageError(description: "--resume needs a run directory or a recipe: --resume runs/NAME")
+      }
+      guard Resources.exists(run + "/recipe.lua") else {
+        throw UsageError(
+          description: "--resume \(directory) has no recipe to go on with: there is no \(run)/recipe.lua; write "
+            + "--resume \(directory) RECIPE.lua")
+      }
+      (script, recalled) = (run + "/recipe.lua", String(run))
     }
+    try checkSandbox()
   }
 
   /// Takes a flag that says how a recipe is run, and its value from `rest`.
   /// - Returns: false when `flag` is none of these.
   /// - Throws: `UsageError` when the value is missing or unreadable.
   private mutating func takeRunFlag(_ flag: String, _ rest: inout ArraySlice<String>) throws -> Bool {
+    let flag = try separated(flag)
+    defer { attached = nil }
     switch flag {
     case "--plan": options.plan = true
     case "--smoke": options.smoke = true
@@ -114,9 +107,13 @@ extension Invocation {
       options.overrides.append((String(pair[..<equals]), String(pair[pair.index(after: equals)...])))
     case "--resume":
       // A directory may follow; the recipe itself ends in .lua.
-      let directory = rest.first.flatMap { $0.hasPrefix("-") || $0.hasSuffix(".lua") ? nil : $0 }
-      if directory != nil { rest.removeFirst() }
-      options.resume = directory ?? ""
+      if let attached {
+        options.resume = attached
+      } else {
+        let directory = rest.first.flatMap { $0.hasPrefix("-") || $0.hasSuffix(".lua") ? nil : $0 }
+        if directory != nil { rest.removeFirst() }
+        options.resume = directory ?? ""
+      }
     case "--accept-changed":
       let names = try value(of: flag, &rest).split(separator: ",").map(String.init)
       guard !names.isEmpty else { throw UsageError(description: "--accept-changed needs names such as lr,schedule") }
@@ -173,24 +170,34 @@ extension Invocation {
     case "-v", "--version": showsVersion = true
     case "-E": ignoresEnvironment = true
     case "-W": warns = true
-    case "--help", "-h": showsHelp = true
-    case "--list": lists = true
+    case "--help", "-h": command = "help"
+    case "--list": command = "list"
     case "--copy":
-      let name = try value(of: flag, &rest)
-      copy = (name, rest.first.map { $0.hasPrefix("-") ? nil : $0 } ?? nil)
-      if copy?.destination != nil { rest.removeFirst() }
+      guard !rest.isEmpty else { throw UsageError(description: "--copy needs a value") }
+      command = "copy"
     case _ where flag.hasPrefix("-e") || flag.hasPrefix("-l"):
       let attached = String(flag.dropFirst(2))
       let text = attached.isEmpty ? try value(of: flag, &rest) : attached
       actions.append(flag.hasPrefix("-e") ? .execute(text) : .require(text))
     default:
-      let known = usage.split(whereSeparator: { " \n[]".contains($0) }).map(String.init).filter { $0.hasPrefix("-") }
-      let near = nearestName(to: flag, among: known)
+      let near = nearestName(to: flag, among: Flag.all.flatMap(\.names))
       throw UsageError(description: "unknown flag '\(flag)'" + (near.map { " (did you mean '\($0)'?)" } ?? ""))
     }
   }
 
+  /// The flag without the value that stands behind `=`, which `value` gives.
+  /// - Throws: `UsageError` for a value that the flag does not take.
+  private mutating func separated(_ flag: String) throws -> String {
+    guard flag.hasPrefix("--"), let equals = flag.firstIndex(of: "=") else { return flag }
+    let name = String(flag[..<equals])
+    guard let declared = Flag.named(name), declared.group == .run || declared.group == .sandbox else { return flag }
+    guard declared.value != nil else { throw UsageError(description: "\(name) takes no value, got '\(flag)'") }
+    attached = String(flag[flag.index(after: equals)...])
+    return name
+  }
+
   private func value(of flag: String, _ rest: inout ArraySlice<String>) throws -> String {
+    if let attached { return attached }
     guard let value = rest.popFirst() else { throw UsageError(description: "\(flag) needs a value") }
     return value
   }

@@ -68,10 +68,14 @@ enum Resources {
       names(in: "\(root)/recipes/\(folder)").map { "\(folder)/\($0)" }
     }
     return (top + inside).filter { $0.hasSuffix(".lua") }.map { name in
-      let text = read(root + "/recipes/" + name).map { String(decoding: $0, as: UTF8.self) } ?? ""
-      let line = text.split(separator: "\n").first { $0.hasPrefix("--") } ?? ""
-      return (String(name.dropLast(4)), String(line.drop { $0 == "-" || $0 == " " }))
+      (String(name.dropLast(4)), firstComment(of: "\(root)/recipes/\(name)"))
     }
+  }
+
+  private static func firstComment(of path: String) -> String {
+    let text = read(path).map { String(decoding: $0, as: UTF8.self) } ?? ""
+    let line = text.split(separator: "\n").first { $0.hasPrefix("--") } ?? ""
+    return String(line.drop { $0 == "-" || $0 == " " })
   }
 
   /// The name of a recipe as `recipes` gives it: without its ending.
@@ -83,24 +87,16 @@ enum Resources {
     return name == "-" || exists(name) || !exists(shipped) ? name : shipped
   }
 
-  /// Copies a recipe for editing.
-  /// - Throws: `UsageError` when it does not exist or the target does.
-  static func copy(_ name: String, to destination: String?, root: String) throws -> String {
-    let base = recipeName(name)
-    guard let bytes = read("\(root)/recipes/\(base).lua") else {
-      let near = nearestName(to: base, among: recipes(root).map(\.name))
-      throw UsageError(
-        description: "no recipe is called '\(base)'" + (near.map { " (did you mean '\($0)'?)" } ?? "; see --list"))
+  /// Whether a word names a command of the library.
+  static func isCommand(_ name: String, root: String) -> Bool {
+    !name.isEmpty && name.allSatisfy { $0.isLetter && $0.isASCII }
+      && exists("\(root)/stdlib/qlora/commands/\(name).lua")
+  }
+
+  /// The commands that ship, each with the first line of its file.
+  static func commands(_ root: String) -> [(name: String, line: String)] {
+    names(in: root + "/stdlib/qlora/commands").filter { $0.hasSuffix(".lua") }.map { name in
+      (String(name.dropLast(4)), firstComment(of: "\(root)/stdlib/qlora/commands/\(name)"))
     }
-    let target = destination ?? "\(base.split(separator: "/").last ?? "recipe").lua"
-    let descriptor = open(target, O_WRONLY | O_CREAT | O_EXCL, 0o644)
-    guard descriptor >= 0 else {
-      throw UsageError(description: "cannot write \(target): \(String(cString: strerror(errno)))")
-    }
-    defer { close(descriptor) }
-    guard write(descriptor, bytes, bytes.count) == bytes.count else {
-      throw UsageError(description: "cannot write \(target): \(String(cString: strerror(errno)))")
-    }
-    return target
   }
 }

@@ -38,6 +38,7 @@ struct Runner {
     engine.install(in: state)
     LuaState.setLibraryPrefix("@\(root)/stdlib/qlora/")
     setPaths()
+    offerFlags()
     if invocation.isSandboxed { engine.confine(state, to: invocation.confinement) }
     Interrupts.installForRecipe()
     guard isatty(0) == 1, isatty(1) == 1, !invocation.isSandboxed, ranks.size == 1 else { return }
@@ -46,6 +47,33 @@ struct Runner {
       try Interrupts.ending == 0
         && Prompt(state, editor: editor.value, showsTraceback: showsTraceback).breakIn(environment)
     }
+    engine.readLine = { [editor] prompt in
+      Interrupts.duringPrompt {
+        switch editor.value.read(prompt, { _ in (0, []) }) {
+        case .text(let line):
+          editor.value.remember(line)
+          return .text(line)
+        case .interrupted: return .interrupted
+        case .end: return .end
+        }
+      }
+    }
+  }
+
+  /// The declared flags, for help, shell completion and the manual page: `require "qlora.program_flags"`.
+  private func offerFlags() {
+    let rows = Flag.all.map { (flag: Flag) -> LuaValue in
+      let row = state.newTable()
+      row["names"] = .table(state.list(flag.names.map { .string($0) }))
+      row["value"] = flag.value.map { .string($0) } ?? .nil
+      row["help"] = .string(flag.help)
+      row["group"] = .string(flag.group.rawValue)
+      return LuaValue.table(row)
+    }
+    let table = state.newTable()
+    table["flags"] = .table(state.list(rows))
+    table["usage"] = .string(Flag.usage(Resources.commands(root)))
+    state.globals["package"].asTable?["loaded"].asTable?["qlora.program_flags"] = .table(table)
   }
 
   /// `require` looks beside the recipe first, then where Lua looks, then in the library.
@@ -60,6 +88,11 @@ struct Runner {
   /// - Returns: the exit code.
   func run() -> Int32 {
     setArguments()
+    // Recipes that draw with Lua's own generator are as repeatable as the rest.
+    let seed = attempt([.integer(invocation.options.seed ?? 0)]) {
+      try state.load(Array("math.randomseed(...)".utf8), chunkName: "=--seed")
+    }
+    guard seed == ExitCode.success else { return seed }
     if !invocation.ignoresEnvironment, !invocation.isSandboxed, let code = runInitialisation() { return code }
     for action in invocation.actions {
       let code: Int32
@@ -67,6 +100,13 @@ struct Runner {
       case .execute(let text): code = attempt { try state.load(Array(text.utf8), chunkName: "=(command line)") }
       case .require(let name):
         code = attempt { try state.load(Array("\(name) = require '\(name)'".utf8), chunkName: "=(command line)") }
+      }
+      if code != ExitCode.success { return code }
+    }
+    if let command = invocation.command { return runCommand(command) }
+    if let run = invocation.recalled {
+      let code = attempt([.string(run)]) {
+        try state.load(Array("require('qlora.run_recall').apply(...)".utf8), chunkName: "=--resume")
       }
       if code != ExitCode.success { return code }
     }
@@ -112,8 +152,42 @@ struct Runner {
     return code == ExitCode.success ? nil : code
   }
 
-  private func runScript(_ path: String) -> Int32 {
-    attempt(invocation.scriptArguments.map { .string($0) }) {
+  /// Runs a command of the library, and the recipe that it asks for.
+  private func runCommand(_ name: String) -> Int32 {
+    var recipe: String?
+    let code = attempt {
+      let main = try state.load(Array("return require('qlora.command_line').main".utf8), chunkName: "=command")
+      guard let function = try main.call().first?.asFunction else { throw UsageError(description: "no command line") }
+      let arguments = state.list(invocation.scriptArguments.map { .string($0) })
+      recipe = try function.call([.string(name), .table(arguments)]).first?.asString
+      return try state.load([], chunkName: "=command")
+    }
+    guard code == ExitCode.success, let recipe else { return code }
+    let ran = runScript(recipe, arguments: [])
+    return ran == ExitCode.success ? checkOverrides() : ran
+  }
+
+  /// The words after the recipe; where a run is recalled, those it was started with.
+  private var scriptArguments: [LuaValue] {
+    guard invocation.recalled != nil, let table = state.globals["arg"].asTable else {
+      return invocation.scriptArguments.map { .string($0) }
+    }
+    return table.elements
+  }
+
+  /// What follows a recipe that reads no arguments is read by nobody: most likely a misspelt flag.
+  private func checkArguments(_ path: String, _ text: [UInt8]) throws {
+    guard let first = invocation.scriptArguments.first, path != "-" else { return }
+    let text = String(decoding: text, as: UTF8.self)
+    if text.contains("...") || text.contains(/\barg\b/) { return }
+    let names = Flag.all.flatMap(\.names)
+    let near = first.hasPrefix("-") ? nearestName(to: first, among: names) : nil
+    let hint = names.contains(first) ? "; it goes before the recipe" : near.map { " (did you mean '\($0)'?)" } ?? ""
+    throw UsageError(description: "\(path) takes no arguments, so nobody reads '\(first)'\(hint)")
+  }
+
+  private func runScript(_ path: String, arguments: [LuaValue]? = nil) -> Int32 {
+    attempt(arguments ?? scriptArguments) {
       let isInput = path == "-"
       guard var bytes = Resources.read(isInput ? "/dev/stdin" : path) else {
         let reason = String(cString: strerror(errno))
@@ -126,6 +200,7 @@ struct Runner {
         // The line stays as an empty one, so that line numbers hold.
         bytes = Array(bytes.drop { $0 != UInt8(ascii: "\n") })
       }
+      if arguments == nil { try checkArguments(path, bytes) }
       if !isInput { StrictGlobals.install(in: state, script: path) }
       let name = isInput ? "=stdin" : "@" + path
       return try invocation.isInteractive ? keepingLocals(bytes, name) : state.load(bytes, chunkName: name)

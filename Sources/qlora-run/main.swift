@@ -7,30 +7,13 @@ exit(start(Array(CommandLine.arguments.dropFirst())))
 /// Parses the arguments and does what they ask; returns the exit code.
 func start(_ arguments: [String]) -> Int32 {
   setvbuf(stdout, nil, _IOLBF, 0)
+  let root = Resources.root()
   let invocation: Invocation
   do {
-    invocation = try Invocation(arguments)
+    invocation = try Invocation(arguments) { Resources.isCommand($0, root: root) }
   } catch {
-    fputs("qlora-run: \(error)\n\(usage)\n", stderr)
+    fputs("qlora-run: \(error)\nqlora-run --help lists the flags\n", stderr)
     return ExitCode.usage
-  }
-  if invocation.showsHelp {
-    print(usage)
-    return ExitCode.success
-  }
-  let root = Resources.root()
-  if invocation.lists {
-    for (name, line) in Resources.recipes(root) { print("\(name)  \(line)") }
-    return ExitCode.success
-  }
-  if let copy = invocation.copy {
-    do {
-      print("copied to \(try Resources.copy(copy.name, to: copy.destination, root: root))")
-      return ExitCode.success
-    } catch {
-      fputs("qlora-run: \(error)\n", stderr)
-      return ExitCode.usage
-    }
   }
   if invocation.showsVersion { print("qlora-run \(qloraVersion) (Lua 5.4)") }
   let ranks: Ranks

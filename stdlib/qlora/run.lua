@@ -16,7 +16,8 @@ local Run = strict.class("Run", { __name = "run" }, {
   doc = "A run directory: recipe.lua, params.json, journal.jsonl, events.out.tfevents.*, checkpoint-000250, "
     .. "summary.json and report.html.", receiver = "run",
   fields = { { "dir", "string", "the directory" }, { "keep", "integer", "checkpoints that are kept" },
-    { "resuming", "boolean", "whether it was opened by --resume" } },
+    { "resuming", "boolean", "whether it was opened by --resume" },
+    { "is_complete", "boolean|nil", "whether --resume found all of its steps done" } },
 })
 Run.__index = Run
 
@@ -40,6 +41,7 @@ local function describe(self)
   end
   self.params = {
     params = params.resolved or {}, version = native.version, seed = native.options.seed, recipe = script,
+    set = next(native.options.set or {}) and native.options.set, arguments = arg and arg[1] and { table.unpack(arg) },
     command = arg and table.concat(arg, " ", math.min(0, #arg)) or nil, started = os.date("!%Y-%m-%dT%H:%M:%SZ"),
   }
   native.write_file(self.dir .. "/params.json", json.encode(self.params) .. "\n")
@@ -216,6 +218,9 @@ function Run:restore(model, optimizer, deciding)
   end
   self.resumed_at, self.written = state.step, state.step
   local summary = self.dir .. "/summary.json" -- a run that goes on is not finished
+  local wanted = deciding and deciding.loop and deciding.loop.steps
+  self.is_complete = wanted and state.step >= wanted and native.exists(summary)
+  if self.is_complete then return state end
   if self.rank == 0 and native.exists(summary) then native.remove_tree(summary) end
   self:log { resumed_from = dir, at = state.step, changed = changes[1] and changes }
   for _, change in ipairs(self.rank == 0 and changes or {}) do
@@ -239,6 +244,10 @@ function Run:finish(result)
     return
   end
   if self.events then self.events.file:close() end
+  if self.is_complete then -- its results stay as they are
+    self.is_finished = true
+    return native.unlock_directory(self.dir)
+  end
   native.write_file(self.dir .. "/summary.json", json.encode {
     finished = os.date("!%Y-%m-%dT%H:%M:%SZ"), steps = result.steps, tokens = result.tokens, seconds = result.seconds,
     tokens_per_second = result.tokens_per_second, peak_memory = result.peak_memory,

@@ -284,6 +284,11 @@ return function(options)
   bar:finish()
   local result = summary(model, history, state.eval_losses, native.clock() - began, state.tokens - before, run)
   if run then run:finish(result) end
-  if not native.options.quiet then print(result) end
+  if run and run.is_complete then
+    print(("the run in %s is finished: %d steps are done; --set steps=… takes more where the recipe has that parameter")
+      :format(run.dir, state.step))
+  elseif not native.options.quiet then
+    print(result)
+  end
   return result
 end
