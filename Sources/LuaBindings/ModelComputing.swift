@@ -3,6 +3,15 @@ import LuaRuntime
 import Models
 import Tensors
 
+/// A kept key-value cache of one model.
+final class CacheObject: LuaObject {
+  static var luaClassName: String { "Cache" }
+  let model: LanguageModel
+  let cache = KeptCache()
+
+  init(model: LanguageModel) { self.model = model }
+}
+
 /// What a model computes, and how: logits, losses, text, recomputation and streaming.
 extension Engine {
   /// Ids of a text argument, or of a list.
@@ -23,6 +32,16 @@ extension Engine {
       guard id >= 0, id < vocabulary else { throw ModelError.tokenOutOfRange(id: id, vocabulary: vocabulary) }
       return Int32(id)
     }
+  }
+
+  var cacheClass: NativeClass {
+    NativeClass(
+      "Cache", "Keys and values that calls of generate share, as model:cache returns it.",
+      properties: [
+        NativeProperty("length", "integer", "tokens that it holds") { _, object in
+          .integer((object as? CacheObject)?.cache.length ?? 0)
+        }
+      ], methods: [])
   }
 
   var computeMethods: [NativeFunction] {
@@ -87,9 +106,20 @@ extension Engine {
               Parameter("stop", .oneOf([.string, .table]), optional: true, "text or texts that end it"),
               Parameter("echo", .boolean, default: "false", "return the prompt too"),
               Parameter("special", .boolean, default: "true", "add BOS as the model does"),
+              Parameter(
+                "on_text", .function, optional: true,
+                "called with each new piece of text, in whole characters; false ends the text"),
+              Parameter("cache", .object("Cache"), optional: true, "from model:cache(): keeps what was computed"),
             ]), optional: true, "the options below"),
-        ], returns: "string", errors: "when the prompt and the new tokens are more than the model's positions"
-      ) { call in [.string(try self.generate(call))] },
+        ], returns: "string, string, integer, integer",
+        errors: "when the prompt and the new tokens are more than the model's positions"
+      ) { call in try self.generate(call) },
+      NativeFunction(
+        "cache",
+        "Keeps keys and values between calls of generate, so that a text which begins as the last one did is not "
+          + "computed again. It forgets them when adapters change; after training, make another.",
+        returns: "Cache"
+      ) { call in [.object(CacheObject(model: try self.model(call)))] },
       NativeFunction(
         "checkpointing",
         "Recompute layers in the backward pass instead of keeping activations; only the input of every `layers`-th layer is "
@@ -157,11 +187,12 @@ extension Engine {
     return (true, layers)
   }
 
-  private func generate(_ call: Call) throws -> String {
+  /// The text, why it ended, and the tokens of the prompt and of the text.
+  private func generate(_ call: Call) throws -> [LuaValue] {
     let model = try model(call)
     // A plan runs recipes without weights up to their first step; what they write before it is no result.
     guard model.isLoaded else {
-      if self.options.plan { return "" }
+      if self.options.plan { return [.string(""), .string("length"), .integer(0), .integer(0)] }
       throw ModelError.headerOnly(operation: "generate")
     }
     let options = call.options("options")
@@ -170,13 +201,34 @@ extension Engine {
       maxTokens: options.int("max_new_tokens") ?? 128,
       sampling: SamplingOptions(
         temperature: options.double("temperature") ?? 0, topK: options.int("top_k") ?? 0,
-        topP: options.double("top_p") ?? 1, seed: UInt64(bitPattern: Int64(options.int("seed") ?? 0)))
-    ) { _ in !LuaState.isStopping }
+        topP: options.double("top_p") ?? 1, seed: UInt64(bitPattern: Int64(options.int("seed") ?? 0))))
     generation.stopTexts =
       try options["stop"].asString.map { [$0] } ?? options["stop"].asTable.map { try call.strings($0, "stop") } ?? []
     let echo = options.bool("echo") ?? false, given = call["input"].asString
     generation.echoes = echo && given == nil
+    var written = 0
+    let maxTokens = generation.maxTokens
+    generation.onToken = { _ in
+      written += 1
+      return !LuaState.isStopping
+    }
+    let onText = options["on_text"].asFunction
+    var isEnded = false
+    if let onText {
+      generation.onText = { piece in
+        isEnded = try onText.call([.string(piece)]).first?.asBool == false
+        return !isEnded
+      }
+    }
+    if case .object(let object) = options["cache"], let cache = object as? CacheObject {
+      guard cache.model === model else { throw call.invalid("this cache is of another model") }
+      generation.cache = cache.cache
+    }
     let text = try model.generateText(prompt, generation)
-    return echo ? (given ?? "") + text : text
+    let isFull = written >= maxTokens || prompt.count + written >= model.spec.positionLimit
+    let reason = isEnded ? "ended" : isFull ? "length" : "stop"
+    return [
+      .string(echo ? (given ?? "") + text : text), .string(reason), .integer(prompt.count), .integer(written),
+    ]
   }
 }

@@ -5,7 +5,7 @@ extension Engine {
   package var classes: [NativeClass] {
     [
       tensorClass, quantizedClass, modelClass, moduleClass, mergedClass, optimizerClass, tokenizerClass, batchClass,
-      samplesClass, hookClass, databaseClass, gradientSumClass,
+      samplesClass, hookClass, databaseClass, cacheClass, gradientSumClass,
     ]
   }
 

@@ -16,6 +16,11 @@ public struct GenerationOptions {
   public var stopTokens: Set<Int32>
   /// Texts of which the first to appear ends the text of `generateText`, which does not hold it.
   public var stopTexts: [String] = []
+  /// Called by `generateText` with each new piece of text, in whole characters and without what may be the beginning of a
+  /// stop text; the pieces make the new text. Returning false ends it.
+  public var onText: ((String) throws -> Bool)?
+  /// Keeps keys and values for the next call; nil for none.
+  public var cache: KeptCache?
   /// Whether the text of `generateText` begins with that of the prompt.
   public var echoes = false
   /// Ids from here on are never drawn, at least 1; a model may have more rows than its tokenizer has tokens. nil limits
@@ -64,10 +69,13 @@ extension LanguageModel {
       throw ModelError.tooLong(tokens: prompt.count + 1, limit: spec.positionLimit)
     }
     let room = min(options.maxTokens, spec.positionLimit - prompt.count)
-    let cache = try KeyValueCache(self, capacity: prompt.count + max(0, room))
+    let capacity = prompt.count + max(0, room)
+    let (cache, rest) =
+      try options.cache?.resume(prompt, capacity: capacity, self)
+      ?? (try KeyValueCache(self, capacity: capacity), prompt)
     var sampler = try Sampler(options.sampling)
     var generated: [Int32] = []
-    var pending = prompt
+    var pending = rest
     while generated.count < room {
       let token = try step(pending, cache: cache).withHostBytes { bytes in
         let logits = bytes.bindMemory(to: Float.self)
@@ -90,17 +98,21 @@ extension LanguageModel {
     guard let tokenizer else { throw ModelError.noTokenizer(path: path) }
     var inner = options
     inner.vocabularyLimit = min(options.vocabularyLimit ?? .max, tokenizer.vocabularySize)
-    if !options.stopTexts.isEmpty {
+    var pieces = TextPieces(stops: options.stopTexts)
+    if !options.stopTexts.isEmpty || options.onText != nil {
       var grown = try GrowingText(after: prompt, tokenizer)
       inner.onToken = { token in
         if let onToken = options.onToken, try !onToken(token) { return false }
         try grown.append(token)
-        return !grown.contains(options.stopTexts)
+        if grown.contains(options.stopTexts) { return false }
+        guard let onText = options.onText, let piece = pieces.next(of: grown.text) else { return true }
+        return try onText(piece)
       }
     }
     let (kept, text) = try tokenizer.joined(prompt, try generate(prompt, inner))
     let stops = options.stopTexts.compactMap { text.firstRange(of: $0)?.lowerBound }
     let end = stops.min().map { String(text[..<$0]) } ?? text
+    if let onText = options.onText, let piece = pieces.rest(of: end) { _ = try onText(piece) }
     return options.echoes ? kept + end : end
   }
 

@@ -53,7 +53,7 @@ public final class LanguageModel {
 
   private let tree: ModuleTree
   private let byName: [String: Module]
-  private let rotary: RotaryEmbedding
+  let rotary: RotaryEmbedding
 
   /// A model without weights; `ModelLoader` reads one with them.
   /// - Throws: `ModelError.unknownModule` for a name in `options.moduleQuantization` that no module has;

@@ -23,6 +23,9 @@ final class LineEditor {
     edits = isatty(0) == 1 && isatty(1) == 1 && !terminal.isEmpty && terminal != "dumb"
     historyPath = edits ? LineEditor.historyFile() : nil
     guard edits else { return }
+    // libedit takes letters beyond ASCII only where the locale has them; nothing else follows the locale.
+    setlocale(LC_CTYPE, "")
+    if String(cString: nl_langinfo(Int32(CODESET))) != "UTF-8" { setlocale(LC_CTYPE, "C") }
     edit_start()
     using_history()
     stifle_history(1000)

@@ -161,8 +161,17 @@ function command_line.main(name, words)
       command_line.fail("%s: %s is missing\nusage: qlora-run %s %s", name, flag[1], name, command.usage or "")
     end
   end
-  local recipe = command.run(options, arguments)
-  if recipe then native.options.script = recipe end
+  local ok, recipe = pcall(command.run, options, arguments)
+  if not ok then -- the line of the library says nothing to whom types a command
+    local place = native.resource "stdlib/qlora/"
+    local is_library = type(recipe) == "string" and recipe:sub(1, #place) == place
+    error(is_library and recipe:gsub("^.-%.lua:%d+: ", "", 1) or recipe, 0)
+  end
+  if recipe then -- as if it had been named on the command line
+    native.options.script = recipe
+    for i = #arg, 1, -1 do rawset(arg, i, nil) end
+    rawset(arg, 0, recipe)
+  end
   return recipe
 end
 

@@ -216,6 +216,19 @@ assert(samples:append({ 5, 6, 7 }, { { 2, 3 } }) == 2)]],
   ["Samples:row"] = [[
 local ids, labels = data.samples:row(1)
 assert(#ids == #labels)]],
+  ["Model:cache"] = [[
+local cache = model:cache()
+local text = model:generate("In the morning", { max_new_tokens = 4, cache = cache })
+assert(cache.length > 4)]],
+  read_line = 'if not qlora.native.isatty(0) then print(qlora.native.read_line "> ") end',
+  http_server = [[
+local server <close> = qlora.native.http_server()
+assert(server.port > 0)]],
+  ["HTTPServer:next"] = [[
+local server <close> = qlora.native.http_server()
+local request = server:next(0)
+if request then request:respond(200, "text/plain", "hello") end]],
+  ["HTTPServer:stop"] = "qlora.native.http_server():stop()",
   ["Samples:trained"] = "assert(data.samples:trained(1) > 0)",
   ["Samples:length"] = "assert(data.samples:length(1) == data.samples:lengths()[1])",
   ["Samples:lengths"] = "assert(#data.samples:lengths() == #data)",
@@ -280,9 +293,21 @@ for class, make in pairs {
   Module = 'model:module "model.norm"', Optimizer = "optimizer", Tokenizer = "model.tokenizer",
   Batch = "data:batch { 1 }", Samples = "qlora.native.samples()", Hook = 'model:hook("model.norm", print)',
   GradientSum = "qlora.native.gradient_sum(model:trainable())",
-  Database = 'qlora.native.open_database("notes.sqlite", { create = true })',
+  Database = 'qlora.native.open_database("notes.sqlite", { create = true })', Cache = "model:cache()",
+  HTTPServer = "qlora.native.http_server()",
 } do
   examples[class .. ":free"] = ("local object <close> = %s\nobject:free()"):format(make)
+end
+
+-- A request needs a client: these run where one came.
+for name, call in pairs {
+  header = 'header "Authorization"', respond = 'respond(404, "text/plain", "nothing here")',
+  begin = 'begin(200, "text/event-stream")', write = 'write "data: 1\\n\\n"', finish = "finish()", free = "free()",
+} do
+  examples["HTTPRequest:" .. name] = ([[
+local server <close> = qlora.native.http_server()
+local request = server:next(0)
+if request then request:%s end]]):format(call)
 end
 
 for name, text in pairs(require "qlora.reference.examples_files") do examples[name] = text end

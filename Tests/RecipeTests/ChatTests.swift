@@ -1,0 +1,61 @@
+import Foundation
+import Testing
+
+/// `qlora-run chat` on pipes; the terminal is tried by hand.
+@Suite struct ChatTests {
+  private func chat(_ input: String, _ flags: [String] = []) throws -> Program.Outcome {
+    try Program.run(["chat", "tiny", "--max-tokens", "8", "--temperature=0"] + flags, input: input)
+  }
+
+  @Test func eachLineIsAnswered() throws {
+    let outcome = try chat("Mia the baker walked to\nTom the farmer ran to\n")
+    let answers = outcome.output.split(separator: "\n", omittingEmptySubsequences: false).dropLast()
+    #expect(outcome.code == 0 && answers.count == 2 && answers.allSatisfy { $0.count > 10 }, "\(outcome)")
+    #expect(outcome.errors.contains("cut off after 8 tokens") && outcome.errors.contains("no chat template"))
+    #expect(try chat("Mia the baker walked to\n").output == answers[0] + "\n")
+  }
+
+  @Test func settingsAreTakenOrNamed() throws {
+    let outcome = try chat(
+      "/set temperature 0.5\n/set tempratur 1\n/set top_p 2\n/shw\n/set max-tokens 2\nMia\n/show\n/exit\nx\n")
+    for text in [
+      "temperature = 0.5", "did you mean temperature?", "top_p needs a number from 1e-06 to 1", "did you mean /show?",
+      "max_tokens = 2", "user: Mia", "assistant: ",
+    ] {
+      #expect(outcome.errors.contains(text), "\(text): \(outcome.errors)")
+    }
+    #expect(outcome.code == 0 && outcome.output.split(separator: "\n").count == 1)
+  }
+
+  /// An adapter is put on and taken off within the conversation, and its folder alone brings its base.
+  @Test func adaptersAreSwitched() throws {
+    let directory = try Program.temporaryDirectory()
+    try """
+    local qlora = require "qlora"
+    local model = qlora.load(qlora.resource "models/tiny")
+    model:add_lora { select = "all-linear", rank = 4 }
+    for _, tensor in ipairs(model:trainable()) do tensor:fill_(0.4) end
+    model:save_adapter "noise"
+    """.write(to: directory.appendingPathComponent("recipe.lua"), atomically: true, encoding: .utf8)
+    #expect(try Program.run(["recipe.lua"], in: directory).code == 0)
+    let flags = ["--max-tokens=6", "--temperature", "0"]
+    let input = "Mia\n/adapter none\nMia\n/adapter noise\nMia\n/adapter nowhere\n"
+    let switched = try Program.run(["chat", "tiny", "noise"] + flags, in: directory, input: input)
+    let answers = switched.output.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
+    #expect(answers.count == 4 && answers[0] != answers[1] && answers[0] == answers[2], "\(switched)")
+    #expect(switched.errors.contains("nowhere: not an adapter"))
+    let alone = try Program.run(["chat", "noise"] + flags, in: directory, input: "Mia\n")
+    #expect(alone.code == 0 && alone.output == answers[0] + "\n", "\(alone)")
+  }
+
+  @Test func wrongWordsStopIt() throws {
+    for (words, text) in [
+      (["chat"], "something is missing"), (["chat", "tiny", "--temprature=1"], "did you mean '--temperature'?"),
+      (["chat", "tiny", "--top-p", "2"], "--top-p needs a number from 1e-06 to 1"),
+      (["chat", "tiny", "--set", "a=1"], "--set is for recipes"), (["list", "x"], "nobody reads 'x'"),
+    ] {
+      let outcome = try Program.run(words)
+      #expect(outcome.code == 2 && outcome.errors.contains(text), "\(words): \(outcome)")
+    }
+  }
+}

@@ -1,0 +1,57 @@
+--- a folder to work in: a recipe of one's own, and settings for editors and luacheck
+---
+--- DIR is made when absent; files that are there stay. The recipe is quickstart, or the one that --recipe names.
+local native = require "qlora.native"
+local command_line = require "qlora.command_line"
+local json = require "qlora.json"
+local shipped = require "qlora.shipped"
+
+--- Settings of the language servers lua-language-server and EmmyLua: where the library and its annotations lie.
+local function editor(path_key)
+  local library = { native.resource "stdlib" }
+  return path_key == "lua" and json.encode {
+    ["runtime.version"] = "Lua 5.4", ["runtime.path"] = { "?.lua", "?/init.lua" }, ["workspace.library"] = library,
+    ["workspace.checkThirdParty"] = false, ["diagnostics.globals"] = { "arg" },
+  } or json.encode {
+    runtime = { version = "Lua5.4", requirePattern = { "?.lua", "?/init.lua" } }, workspace = { library = library },
+    diagnostics = { globals = { "arg" } },
+  }
+end
+
+local luacheck = [[
+-- luacheck .
+std = "lua54"
+max_line_length = 120
+exclude_files = { "runs" }
+]]
+
+return {
+  usage = "[DIR]", most = 1,
+  flags = { { "--recipe", "NAME", "the recipe to begin with", default = "quickstart" } },
+  run = function(o, arguments)
+    local dir = arguments[1] or "."
+    local recipe, near = shipped.path(o.recipe)
+    if not recipe then
+      command_line.fail("init: no recipe is called '%s'%s", o.recipe,
+        near and (" (did you mean '%s'?)"):format(near) or "")
+    end
+    local file = assert(io.open(recipe, "rb"))
+    local text = file:read "a"
+    file:close()
+    native.mkdir(dir)
+    local name = recipe:match "[^/]+$"
+    for _, entry in ipairs {
+      { name, text }, { ".luarc.json", editor "lua" .. "\n" }, { ".emmyrc.json", editor "emmy" .. "\n" },
+      { ".luacheckrc", luacheck },
+    } do
+      local path = dir .. "/" .. entry[1]
+      if native.exists(path) then
+        print("left     " .. path)
+      else
+        native.write_file(path, entry[2])
+        print("wrote    " .. path)
+      end
+    end
+    print(("next     cd %s && qlora-run %s"):format(dir, name))
+  end,
+}

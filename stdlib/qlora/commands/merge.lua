@@ -1,0 +1,20 @@
+--- adds an adapter into the weights of its base and saves the model
+---
+--- MODEL is what qlora.load takes, ADAPTER a folder. OUT holds bf16 weights, tokenizer and config, and must not exist.
+--- Quantizing OUT to 4 bits again loses most of a small adapter: keep the adapter apart for that.
+local native = require "qlora.native"
+local command_line = require "qlora.command_line"
+
+return {
+  usage = "MODEL ADAPTER OUT", least = 3, most = 3,
+  run = function(_, arguments)
+    local qlora = require "qlora"
+    local path, adapter, out = table.unpack(arguments)
+    if native.exists(out) then command_line.fail("merge: %s exists; remove it or name another place", out) end
+    local model = qlora.load(require("qlora.talk").place(path))
+    local count = model:add_adapter(adapter)
+    model:merge()
+    model:save(out)
+    print(("wrote %s: %s with the adapters of %d modules from %s"):format(out, path, count, adapter))
+  end,
+}

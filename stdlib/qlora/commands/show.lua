@@ -1,0 +1,52 @@
+--- one run: its settings, its results, its loss curve, and how to go on
+---
+--- RUN is a run directory, or the name of one in runs/; without it, the latest run in runs/.
+local native = require "qlora.native"
+local command_line = require "qlora.command_line"
+local format = require "qlora.format"
+
+local function find(name)
+  if name then
+    for _, dir in ipairs { name, "runs/" .. name } do
+      if native.exists(dir .. "/params.json") then return (dir:gsub("(.)/+$", "%1")) end
+    end
+    command_line.fail("show: neither %s nor runs/%s is a run directory", name, name)
+  end
+  local qlora = require "qlora"
+  local latest = native.exists "runs" and qlora.runs({ order = "started desc", limit = 1 })[1]
+  return latest and latest.dir or command_line.fail "show: there is no run in runs/; name a run directory"
+end
+
+local function value_text(value)
+  if type(value) == "table" then return require("qlora.json").encode(value) end
+  return math.type(value) == "float" and ("%.6g"):format(value) or tostring(value)
+end
+
+return {
+  usage = "[RUN]", most = 1,
+  run = function(_, arguments)
+    local dir = find(arguments[1])
+    require "qlora"
+    local compare = require "qlora.report_compare"
+    local row = require("qlora.run_journal").row(require("qlora.run_journal").read(dir))
+    local results = { "status", "step", "first_loss", "loss", "eval_loss", "perplexity", "tokens", "seconds",
+      "tokens_per_second", "peak_memory" }
+    print(dir)
+    local seen = { params = true, name = true }
+    for _, key in ipairs(results) do
+      seen[key] = true
+      local value = row[key]
+      if key == "peak_memory" and value then value = format.bytes(value) end
+      if value ~= nil then print(("  %-20s %s"):format(key, value_text(value))) end
+    end
+    print "settings"
+    for _, key in ipairs(require("qlora.strict").sorted_keys(row)) do
+      if not seen[key] then print(("  %-20s %s"):format(key, value_text(row[key]))) end
+    end
+    print(compare.text(compare.read { dir }, native.terminal_width()):match "\n(.*)$" or "")
+    local last
+    for _, name in ipairs(native.list_dir(dir)) do last = name:find "^checkpoint%-%d+$" and name or last end
+    if native.exists(dir .. "/report.html") then print("report     " .. dir .. "/report.html") end
+    if last then print("go on      qlora-run --resume " .. dir) end
+  end,
+}

@@ -1,0 +1,69 @@
+--- fine-tunes a model on data without a recipe of one's own: writes the recipe that it runs, and runs it
+---
+--- MODEL is what qlora.load takes ("tiny" is the model that ships); the format of the data is found from its fields.
+--- --set KEY=VALUE changes a parameter of the recipe, such as rank, lr, epochs, steps or max_length; --plan and --smoke
+--- work as with any recipe. The recipe is OUT.lua and stays, to be edited.
+local native = require "qlora.native"
+local command_line = require "qlora.command_line"
+
+local template = [[
+-- Fine-tunes @model on @data. Written by qlora-run train; edit it and run it:
+--
+--   qlora-run @file
+local qlora = require "qlora"
+
+local p = qlora.params {
+  model = @model_value, data = @data_value, out = @out_value,
+  quant = "nf4", select = "all-linear", rank = 16, alpha = 32, dropout = 0.05,
+  lr = 2e-4, batch = 8, micro_batch = 4, epochs = 1.0, steps = 0, -- 0: as many as the epochs take
+  max_length = 1024, held_out = 0.05,
+}
+
+local model = qlora.load(p.model, { quant = p.quant, double_quant = true })
+local data = qlora.data.load(p.data, { tokenizer = model.tokenizer,
+  max_length = math.min(p.max_length, model.positions) })
+local training, held_out = data:split(p.held_out)
+print(training:preview(1))
+
+model:add_lora { select = p.select, rank = p.rank, alpha = p.alpha, dropout = p.dropout }
+local steps = p.steps > 0 and p.steps or math.max(1, math.ceil(p.epochs * #training / p.batch))
+qlora.train {
+  model = model, data = training, optimizer = qlora.optim.adamw(model:trainable(), { lr = p.lr, bits = 8 }),
+  schedule = qlora.schedule.warmup(math.max(1, steps // 20), qlora.schedule.cosine(steps)),
+  steps = steps, batch = p.batch, micro_batch = math.min(p.micro_batch, p.batch), max_grad_norm = 1.0,
+  group_by_length = true, eval_data = held_out, save_every = math.max(1, steps // 4), dir = "runs/" .. @name_value,
+}
+model:save_adapter(p.out)
+print("talk to it: qlora-run chat " .. p.model .. " " .. p.out)
+]]
+
+local function quoted(text) return ("%q"):format(text) end
+
+return {
+  usage = "--model MODEL --data FILE [--out DIR] [--set KEY=VALUE …]", most = 0, recipe = true,
+  flags = {
+    { "--model", "MODEL", "a folder, a .gguf file, a hub name in the cache, or tiny", required = true },
+    { "--data", "FILE", "records (.json, .jsonl, .csv or .tsv)", required = true },
+    { "--out", "DIR", "where the adapter goes; the recipe is DIR.lua", default = "out/finetune" },
+  },
+  run = function(o)
+    local out = o.out:gsub("(.)/+$", "%1")
+    local file = out .. ".lua"
+    local model = require("qlora.talk").place(o.model)
+    if not native.exists(o.data) then command_line.fail("train: there is no file %s", o.data) end
+    local values = { model = o.model, data = o.data, file = file, model_value = quoted(model),
+      data_value = quoted(o.data), out_value = quoted(out), name_value = quoted(out:match "[^/]+$") }
+    local text = template:gsub("@([%a_]+)", values)
+    local existing = io.open(file, "rb")
+    local same = existing and existing:read "a" == text
+    if existing then existing:close() end
+    if existing and not same and not native.options.resume then
+      command_line.fail("train: %s exists and says something else; run it, remove it, or give another --out", file)
+    end
+    local folder = file:match "^(.*)/[^/]+$"
+    if folder then native.mkdir(folder) end
+    native.write_file(file, text)
+    if not native.options.quiet then print("recipe " .. file) end
+    return file
+  end,
+}

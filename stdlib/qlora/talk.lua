@@ -1,0 +1,106 @@
+--- A model that is talked to: its adapters by name, the prompt of a conversation, answers piece by piece. Under
+--- `qlora-run chat` and `qlora-run serve`.
+local native = require "qlora.native"
+local chat = require "qlora.chat"
+local json = require "qlora.json"
+
+local Talk = {}
+Talk.__index = Talk
+
+local talk = {}
+
+local function read_json(path)
+  local file = io.open(path, "rb")
+  if not file then return nil end
+  local text = file:read "a"
+  file:close()
+  return json.decode(text)
+end
+
+--- "NAME=DIR", or DIR with its last folder as the name.
+local function adapter(text)
+  local name, dir = text:match "^([^=/]+)=(.+)$"
+  dir = dir or text
+  return { name = name or dir:gsub("(.)/+$", "%1"):match "[^/]+$", dir = dir }
+end
+
+--- Adds an adapter without putting it on.
+--- @param text string its folder, or NAME=FOLDER
+--- @return string the name under which it is known
+function Talk:add(text)
+  local new = adapter(text)
+  if not native.exists(new.dir .. "/adapter_config.json") then
+    error(("%s: not an adapter; expected a folder with adapter_config.json"):format(new.dir), 0)
+  end
+  if self.dirs[new.name] or new.name == self.name then
+    error(("two things are called '%s'; give the adapter a name of its own: NAME=%s"):format(new.name, new.dir), 0)
+  end
+  self.dirs[new.name] = new.dir
+  self.names[#self.names + 1] = new.name
+  return new.name
+end
+
+--- Puts an adapter on in place of the one before; the base alone without a name.
+--- @param name? string the adapter's name
+function Talk:use(name)
+  if self.current == name then return end
+  self.model:remove_adapters()
+  self.current = nil
+  if name then
+    self.model:add_adapter(self.dirs[name])
+    self.current = name
+  end
+end
+
+--- The ids or the text that the model goes on from, for the messages of a conversation. A model without a chat template
+--- goes on from the last message as it stands.
+function Talk:prompt(messages)
+  if not self.has_template then
+    local last = messages[#messages]
+    local content = type(last) == "table" and last.content
+    return type(content) == "string" and content or error("a message needs its content as a text", 0)
+  end
+  return self.model.tokenizer:apply_chat(messages, { add_generation_prompt = true, tokenize = true })
+end
+
+--- Writes on from a prompt.
+--- @param prompt string|integer[] text or token ids
+--- @param sampling table options of model:generate
+--- @param on_text? function called with each piece; false ends the answer
+--- @return string, string, integer, integer the text, why it ended ("stop", "length", "ended"), tokens read and written
+function Talk:answer(prompt, sampling, on_text)
+  local options = { cache = self.cache, on_text = on_text }
+  for key, value in pairs(sampling) do options[key] = value end
+  return self.model:generate(prompt, options)
+end
+
+--- What qlora.load takes for a model named on the command line: "tiny" is the one that ships.
+function talk.place(path)
+  return path == "tiny" and not native.exists(path) and native.resource "models/tiny" or path
+end
+
+--- Loads a model to talk to.
+--- @param path string what qlora.load takes, "tiny" for the model that ships, or a folder with an adapter, whose base
+---   is loaded too
+--- @param options table quant, compute; keeps = true keeps keys and values from answer to answer, which is faster and
+---   rounds otherwise than a prompt that is computed as a whole; adapters = { "DIR", "NAME=DIR", … }
+function talk.open(path, options)
+  local qlora = require "qlora"
+  local adapters = { table.unpack(options.adapters or {}) }
+  local config = not native.exists(path .. "/config.json") and read_json(path .. "/adapter_config.json")
+  if config then
+    table.insert(adapters, 1, path)
+    path = config.base_model_name_or_path or error(path .. "/adapter_config.json names no base model", 0)
+  end
+  local place = talk.place(path)
+  local model = qlora.load(place, { quant = options.quant, compute = options.compute, quiet = true })
+  if not model.tokenizer then error(path .. ": the model has no tokenizer, so nobody can talk to it", 0) end
+  local self = setmetatable({ model = model, cache = options.keeps and model:cache() or nil, dirs = {}, names = {},
+    has_template = (chat.for_tokenizer(model.tokenizer)) ~= nil,
+    name = path:gsub("(.)/+$", "%1"):gsub("%.gguf$", ""):match "([^/]+/?[^/]*)$" }, Talk)
+  if native.exists(place) then self.name = self.name:match "[^/]+$" end
+  for _, text in ipairs(adapters) do self:add(text) end
+  return self
+end
+
+return talk
