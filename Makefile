@@ -1,7 +1,7 @@
 # Everything a fresh Debian or Ubuntu machine with a Swift toolchain needs:
 #   make quickstart   install what is missing, build, fine-tune the embedded tiny model
 #   make test         install what is missing, run every test
-PACKAGES := liblua5.4-dev libpcre2-dev libedit-dev libsqlite3-dev pkg-config
+PACKAGES := liblua5.4-dev libpcre2-dev libedit-dev libsqlite3-dev libmicrohttpd-dev pkg-config
 PREFIX ?= /usr/local
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 RUN := .build/release/qlora-run
@@ -26,7 +26,7 @@ setup:
 	@command -v swift >/dev/null || { \
 	  echo "error: no Swift toolchain found. Install Swift 6.2 or newer from https://www.swift.org/install/linux" >&2; \
 	  echo "       and put its usr/bin on PATH, then run make again." >&2; exit 1; }
-	@if ! { command -v pkg-config && pkg-config --exists lua5.4 libpcre2-8 libedit sqlite3; } >/dev/null 2>&1; then \
+	@if ! { command -v pkg-config && pkg-config --exists lua5.4 libpcre2-8 libedit sqlite3 libmicrohttpd; } >/dev/null 2>&1; then \
 	  echo "installing $(PACKAGES)"; \
 	  $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q $(PACKAGES); \
 	fi
@@ -41,6 +41,9 @@ install: build
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/qlora"
 	install -m 755 "$(RUN)" "$(DESTDIR)$(PREFIX)/bin/qlora-run"
 	cp -R stdlib recipes models data "$(DESTDIR)$(PREFIX)/share/qlora/"
+	@share="$(DESTDIR)$(PREFIX)/share" && write() { install -d "$$(dirname "$$2")" && "$(RUN)" completion $$1 > "$$2"; } && \
+	  write bash "$$share/bash-completion/completions/qlora-run" && write zsh "$$share/zsh/site-functions/_qlora-run" && \
+	  write fish "$$share/fish/vendor_completions.d/qlora-run.fish" && write man "$$share/man/man1/qlora-run.1"
 	@echo "installed qlora-run in $(DESTDIR)$(PREFIX)/bin, library, recipes and data in $(DESTDIR)$(PREFIX)/share/qlora"
 
 # A real pretrained model (SmolLM2-135M, Apache-2.0) from its PyPI package; DATA is any Alpaca file.

@@ -85,6 +85,9 @@ let package = Package(
     .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
     .target(name: "Database", dependencies: ["CSQLite"]),
 
+    .systemLibrary(name: "CMicroHTTPD", pkgConfig: "libmicrohttpd", providers: [.apt(["libmicrohttpd-dev"])]),
+    .target(name: "Serving", dependencies: ["CMicroHTTPD"]),
+
     // MARK: Lua
     .systemLibrary(name: "CLua", pkgConfig: "lua5.4", providers: [.apt(["liblua5.4-dev"])]),
     .systemLibrary(name: "CPCRE2", pkgConfig: "libpcre2-8", providers: [.apt(["libpcre2-dev"])]),
@@ -95,7 +98,7 @@ let package = Package(
       name: "LuaBindings",
       dependencies: [
         "LuaRuntime", "Training", "Optimizers", "Adapters", "Models", "Tokenizers", "Formats", "Quantization",
-        "Autograd", "Tensors", "CPUBackend", "Numerics", "Database", "Ranks",
+        "Autograd", "Tensors", "CPUBackend", "Numerics", "Database", "Ranks", "Serving",
       ]),
     .executableTarget(name: "qlora-run", dependencies: ["LuaBindings", "LuaRuntime", "Ranks", "CEdit"]),
     // Mutation of files and calls, see docs/reliability.md. It reads as the program does, and asks what only targets of

@@ -5,14 +5,14 @@ extension Engine {
   package var classes: [NativeClass] {
     [
       tensorClass, quantizedClass, modelClass, moduleClass, mergedClass, optimizerClass, tokenizerClass, batchClass,
-      samplesClass, hookClass, databaseClass, cacheClass, gradientSumClass,
+      samplesClass, hookClass, databaseClass, cacheClass, gradientSumClass, serverClass, requestClass,
     ]
   }
 
   package var modules: [NativeModule] {
     [
       tensorModule, modelModule, optimizerModule, machineModule, checkpointModule, runsModule, ranksModule,
-      promptModule, referenceModule,
+      promptModule, referenceModule, servingModule,
     ]
   }
 

@@ -25,10 +25,11 @@ private let arrows: [String: Set<String>] = [
     "CPUBackend",
   ],
   "Database": ["CSQLite"],
+  "Serving": ["CMicroHTTPD"],
   "LuaRuntime": ["CLua", "CLuaTrampoline"],
   "LuaBindings": [
     "LuaRuntime", "Training", "Optimizers", "Adapters", "Models", "Tokenizers", "Formats", "Quantization", "Autograd",
-    "Tensors", "CPUBackend", "Numerics", "Database", "Ranks",
+    "Tensors", "CPUBackend", "Numerics", "Database", "Ranks", "Serving",
   ],
   "qlora-run": ["LuaBindings", "LuaRuntime", "Ranks", "CEdit"],
 ]

@@ -1,0 +1,64 @@
+// libmicrohttpd starts a daemon with a variadic function, which Swift does not call; this one does.
+#pragma once
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE  // POLLRDHUP
+#endif
+#include <arpa/inet.h>
+#include <microhttpd.h>
+#include <poll.h>
+#include <string.h>
+
+#ifndef POLLRDHUP
+#define POLLRDHUP 0x2000
+#endif
+
+/// Starts a thread that answers connections to a numeric IPv4 address; NULL where the address or the port cannot be
+/// had. `seconds`: how long a connection may stay silent that nobody suspended.
+static inline struct MHD_Daemon *http_start(
+    const char *host, unsigned short port, unsigned int connections, unsigned int seconds,
+    MHD_AccessHandlerCallback handler, MHD_RequestCompletedCallback completed, void *context) {
+  struct sockaddr_in address;
+  memset(&address, 0, sizeof address);
+  address.sin_family = AF_INET;
+  address.sin_port = htons(port);
+  if (inet_pton(AF_INET, host, &address.sin_addr) != 1) return NULL;
+  return MHD_start_daemon(
+      MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC, port, NULL, NULL, handler,
+      context, MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&address, MHD_OPTION_NOTIFY_COMPLETED, completed, context,
+      MHD_OPTION_CONNECTION_LIMIT, connections, MHD_OPTION_CONNECTION_TIMEOUT, seconds,
+      MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u, MHD_OPTION_END);
+}
+
+/// The port that a daemon listens at; 0 where it is not known.
+static inline int http_port(struct MHD_Daemon *daemon) {
+  const union MHD_DaemonInfo *info = MHD_get_daemon_info(daemon, MHD_DAEMON_INFO_BIND_PORT);
+  return info ? info->port : 0;
+}
+
+/// Whether the client closed its side, or the connection broke.
+static inline int http_is_gone(struct MHD_Connection *connection) {
+  const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+  if (!info) return 1;
+  struct pollfd asked = {.fd = (int)info->connect_fd, .events = POLLRDHUP};
+  return poll(&asked, 1, 0) > 0 && (asked.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0;
+}
+
+/// A header of a request; NULL where it has none.
+static inline const char *http_header(struct MHD_Connection *connection, const char *name) {
+  return MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name);
+}
+
+/// What callbacks return.
+static inline enum MHD_Result http_result(int goes_on) { return goes_on ? MHD_YES : MHD_NO; }
+static inline int http_queue(struct MHD_Connection *connection, unsigned int status, struct MHD_Response *response) {
+  return MHD_queue_response(connection, status, response) == MHD_YES;
+}
+
+/// A response that keeps a copy of its body.
+static inline struct MHD_Response *http_response(const void *bytes, size_t count) {
+  return MHD_create_response_from_buffer(count, (void *)bytes, MHD_RESPMEM_MUST_COPY);
+}
+
+/// What a reader returns at the end of a body.
+static inline ssize_t http_end(void) { return MHD_CONTENT_READER_END_OF_STREAM; }
+static inline uint64_t http_unknown_size(void) { return MHD_SIZE_UNKNOWN; }

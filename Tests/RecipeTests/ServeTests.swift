@@ -1,0 +1,120 @@
+import Foundation
+import Testing
+
+/// `qlora-run serve` as a client sees it.
+@Suite struct ServeTests {
+  /// A server on a free port, ended with the test.
+  private final class Server {
+    let process: Process
+    let port: Int
+
+    init(_ arguments: [String] = []) throws {
+      let directory = try Program.temporaryDirectory()
+      process = Program.process(["serve", "tiny", "--port", "0", "--quiet"] + arguments, in: directory)
+      let output = Pipe()
+      process.standardOutput = output
+      try process.run()
+      var text = ""
+      while !text.contains("/v1\n") {
+        let data = output.fileHandleForReading.availableData
+        if data.isEmpty { break }
+        text += String(decoding: data, as: UTF8.self)
+      }
+      port = Int(text.split(separator: ":").last?.prefix { $0.isNumber } ?? "") ?? 0
+      try #require(port > 0, "\(text)")
+    }
+
+    deinit {
+      process.interrupt()
+      process.waitUntilExit()
+    }
+
+    /// Sends bytes and reads until the server closes, or only the first bytes.
+    func exchange(_ request: String, leavesEarly: Bool = false) -> String {
+      let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+      defer { close(descriptor) }
+      var address = sockaddr_in()
+      address.sin_family = sa_family_t(AF_INET)
+      address.sin_port = in_port_t(port).bigEndian
+      address.sin_addr.s_addr = inet_addr("127.0.0.1")
+      let status = withUnsafePointer(to: &address) {
+        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+          connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+        }
+      }
+      guard status == 0 else { return "no connection" }
+      _ = request.withCString { write(descriptor, $0, strlen($0)) }
+      var bytes: [UInt8] = []
+      var chunk = [UInt8](repeating: 0, count: 4096)
+      while true {
+        let count = read(descriptor, &chunk, chunk.count)
+        if count <= 0 { break }
+        bytes += chunk[..<count]
+        if leavesEarly { break }
+      }
+      return String(decoding: bytes, as: UTF8.self)
+    }
+
+    func ask(
+      _ method: String, _ path: String, _ body: String = "", headers: String = "", leavesEarly: Bool = false
+    ) -> (status: String, text: String) {
+      let answer = exchange(
+        "\(method) \(path) HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\(headers)"
+          + "Content-Length: \(body.utf8.count)\r\n\r\n\(body)", leavesEarly: leavesEarly)
+      return (String(answer.dropFirst(9).prefix(3)), answer)
+    }
+  }
+
+  @Test func modelsAndTextAreAnswered() throws {
+    let server = try Server()
+    let models = server.ask("GET", "/v1/models")
+    #expect(models.status == "200" && models.text.contains("\"id\":\"tiny\""), "\(models)")
+    let body = #"{"model":"tiny","prompt":"Mia the baker walked to","max_tokens":6,"temperature":0}"#
+    let (first, second) = (server.ask("POST", "/v1/completions", body), server.ask("POST", "/v1/completions", body))
+    #expect(first.status == "200" && first.text.contains("\"finish_reason\":\"length\""), "\(first)")
+    #expect(first.text.contains("\"completion_tokens\":6") && second.status == "200")
+    let chat = #"{"messages":[{"role":"user","content":"Mia"}],"max_tokens":4,"stream":true}"#
+    let stream = server.ask("POST", "/v1/chat/completions", chat)
+    #expect(stream.status == "200" && stream.text.contains("text/event-stream"), "\(stream)")
+    #expect(stream.text.contains("data: [DONE]") && stream.text.contains("chat.completion.chunk"), "\(stream)")
+  }
+
+  @Test func wrongRequestsGetErrorsOfTheAPI() throws {
+    let server = try Server(["--api-key=secret"])
+    let key = "Authorization: Bearer secret\r\n"
+    for (method, path, body, status, word) in [
+      ("GET", "/v1/nothing", "", "404", "nothing at"), ("POST", "/v1/models", "{}", "405", "takes GET"),
+      ("POST", "/v1/completions", "{", "400", "not a JSON object"),
+      ("POST", "/v1/completions", #"{"prompt":"a","max_tokns":1}"#, "400", "unknown field 'max_tokns'"),
+      ("POST", "/v1/completions", #"{"prompt":"a","n":2}"#, "400", "'n' must be"),
+      ("POST", "/v1/completions", #"{"prompt":[99999999]}"#, "400", "there is no token"),
+      ("POST", "/v1/completions", #"{"prompt":"a","model":"gpt"}"#, "404", "does not exist"),
+      ("POST", "/v1/completions", "{}", "400", "'prompt' is missing"),
+      ("POST", "/v1/chat/completions", #"{"messages":[{"role":"user"}]}"#, "400", "content"),
+    ] {
+      let answer = server.ask(method, path, body, headers: key)
+      #expect(answer.status == status && answer.text.contains(word), "\(path) \(body): \(answer)")
+      #expect(answer.text.contains(#""type":"invalid_request_error""#), "\(answer)")
+    }
+    #expect(server.ask("GET", "/v1/models").status == "401")
+    #expect(server.ask("GET", "/v1/models", headers: key).status == "200")
+  }
+
+  /// Many at once are all answered, and one that leaves early makes way.
+  @Test func manyClientsAreAnswered() async throws {
+    let server = try Server()
+    let long = #"{"prompt":"Mia","max_tokens":200,"stream":true,"temperature":1}"#
+    _ = server.ask("POST", "/v1/completions", long, leavesEarly: true)
+    nonisolated(unsafe) let shared = server
+    let answered = await withTaskGroup(of: Bool.self) { group in
+      for i in 0..<64 {
+        group.addTask {
+          let body = #"{"prompt":"Number \#(i)","max_tokens":2}"#
+          return shared.ask("POST", "/v1/completions", body).status == "200"
+        }
+      }
+      return await group.reduce(0) { $0 + ($1 ? 1 : 0) }
+    }
+    #expect(answered == 64)
+  }
+}
