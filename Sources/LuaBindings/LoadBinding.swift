@@ -170,6 +170,7 @@ extension Engine {
       }
       load.computeType = dtype
     }
+    load.readsTokenizer = self.options.plan  // for the lengths of the data
     load.smokeTokenizer = resourceRoot + "/models/tiny"
     let model = try ModelLoader(backend: backend(on: device), options: load).load(try call.string("path"))
     model.seed = seed

@@ -20,6 +20,8 @@ public struct LoadOptions: Sendable {
   public var computeType: DType
   /// Whether only the configuration is read (`--plan`).
   public var headerOnly: Bool
+  /// With `headerOnly`, reads the tokenizer too, where there is one.
+  package var readsTokenizer = false
   /// Leave the weights of the layers on disk and read them as a step reaches them; see `WeightStream`. nil streams when
   /// the base does not fit the limit on memory and can be streamed.
   public var streams: Bool?

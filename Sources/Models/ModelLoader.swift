@@ -50,6 +50,7 @@ public struct ModelLoader {
       try options.check(spec.quantizationConfig, path: path)
       if options.keepsBlocks { try planKept(model, location) }
       model.notices = said
+      if options.readsTokenizer { model.tokenizer = try location.tokenizer() }
       return model
     }
     let checkpoint = try Checkpoint(location)

@@ -36,7 +36,9 @@ local function text(figures)
   line("FLOPs per step", format.count(figures.flops_per_step))
   line("time per step", seconds(figures.seconds_per_step))
   if figures.steps then
-    line("time for " .. figures.steps .. " steps", format.seconds(figures.seconds_per_step * figures.steps))
+    local each = figures.seconds_per_usual_step or figures.seconds_per_step
+    if figures.mean_length then line(("time per step of %.0f tokens each"):format(figures.mean_length), seconds(each)) end
+    line("time for " .. figures.steps .. " steps", format.seconds(each * figures.steps))
   end
   if figures.levers[1] then
     title(("What each lever would change     %14s %12s %12s"):format("peak", "change", "step"))
@@ -252,7 +254,8 @@ end
 function plan.stop(o)
   local model, optimizer = o.model or plan.last.model, o.optimizer or plan.last.optimizer
   if not model then error("--plan: the recipe reached its first step without having loaded a model", 0) end
-  local length = rawget(o.data or {}, "max_length")
+  local stats = o.data and not rawget(o.data, "max_length") and o.data:stats()
+  local length = stats and stats.longest or rawget(o.data or {}, "max_length")
   if not length or length < 1 then
     strict.fail("--plan: the length of a sample is not known; give data.load a max_length")
   end
@@ -260,6 +263,11 @@ function plan.stop(o)
   step.checkpointing, step.offload = recomputation(o)
   local figures = plan.of(model, step)
   figures.steps = o.steps
+  if stats then -- the longest sample decides the memory, the mean one the time
+    figures.mean_length = stats.mean
+    local usual = merged(step, { length = math.max(1, math.ceil(stats.mean)), stream = figures.stream })
+    figures.seconds_per_usual_step = model:plan_step(usual).seconds_per_step
+  end
   native.exit(show(figures) and 0 or 3)
 end
 

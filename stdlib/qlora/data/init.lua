@@ -84,7 +84,8 @@ end
 local function build(records, options, origin)
   local o = check_options(options)
   resolve_format(o.format) -- an unknown name is an error in a plan too
-  if native.options.plan then return planned(o) end
+  -- A plan reads the data that are there; without them, or a tokenizer, max_length stands for their lengths.
+  if native.options.plan and (not o.tokenizer or #records == 0) then return planned(o) end
   if not o.tokenizer then strict.fail("data.load: option 'tokenizer' is missing; pass model.tokenizer") end
   local function say(line) if not o.quiet and not native.options.quiet then print(line) end end
   if #records == 0 then reading.fail_empty(records, nil, o, origin) end
@@ -150,7 +151,7 @@ function data.load(path, options)
   if type(path) ~= "string" then
     strict.fail("data.load: expected a path or a list of records, got a %s", type(path))
   end
-  if native.options.plan then return build({}, options) end
+  if native.options.plan and not native.exists(path) then return build({}, options) end
   -- Checked before the file is read, which may take long.
   local o = check_options(options)
   local _, name = resolve_format(o.format)
