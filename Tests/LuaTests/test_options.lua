@@ -11,6 +11,13 @@ t.test("suggest finds transpositions and shared beginnings", function()
   t.equal(suggest.nearest("zzzzzz", { "rank", "alpha" }), {})
 end)
 
+t.test("words of other programs are answered with what to write", function()
+  t.raises(function() qlora.load("m", { load_in_4bit = true }) end, 'here it is called "quant": write quant = "nf4"')
+  t.raises(function() qlora.train { learning_rate = 1 } end, "write lr = 2e-4 of the optimizer")
+  t.raises(function() qlora.load("m", { trust_remote_code = true }) end, "leave it out: no code of a model")
+  t.raises(function() return qlora.optim.paged_adamw_8bit end, "bits = 8, paged = true")
+end)
+
 t.test("unknown option names the nearest and the caller's line", function()
   local line = debug.getinfo(1, "l").currentline + 1
   local message = t.raises(function() qlora.data.load("x", { tokeniser = 1 })

@@ -19,6 +19,41 @@ suggest.elsewhere = {
   max_new_token = "max_new_tokens", max_tokens = "max_new_tokens", max_length = "max_new_tokens",
 }
 
+-- What to write where the word alone would be filled with the wrong value; "nothing: why" is to be left out.
+suggest.values = {
+  load_in_4bit = 'quant = "nf4"', load_in_8bit = 'quant = "nf4"; 8 bits are not computed here',
+  bnb_4bit_quant_type = 'quant = "nf4" or "fp4"', quant_type = 'quant = "nf4" or "fp4"',
+  bnb_4bit_use_double_quant = "double_quant = true", compress_statistics = "double_quant = true",
+  bnb_4bit_compute_dtype = 'compute = "bf16" or "f32"', torch_dtype = 'compute = "bf16" or "f32"',
+  dtype = 'compute = "bf16" or "f32"',
+  gradient_accumulation_steps = "batch = micro_batch x steps: the samples of a whole step, micro_batch those at once",
+  gradient_checkpointing = "checkpointing = true", lr_scheduler_type = "schedule = qlora.schedule.cosine(steps)",
+  lr_scheduler = "schedule = qlora.schedule.cosine(steps)",
+  warmup_steps = "schedule = qlora.schedule.warmup(10, qlora.schedule.cosine(steps))",
+  warmup_ratio = "schedule = qlora.schedule.warmup(steps // 30, qlora.schedule.cosine(steps))",
+  optim = "optimizer = qlora.optim.adamw(model:trainable(), { lr = 2e-4 })",
+  learning_rate = "lr = 2e-4 of the optimizer, qlora.optim.adamw(model:trainable(), { lr = 2e-4 })",
+  target_modules = 'select = { "q_proj", "v_proj" } or "all-linear"',
+  lora_target_modules = 'select = { "q_proj", "v_proj" } or "all-linear"',
+  do_sample = "temperature = 0.7 to draw, temperature = 0 for the likeliest token",
+  num_beams = "nothing: there is no beam search",
+  use_dora = "nothing: DoRA is not supported yet", bias = "nothing: biases are not trained",
+  modules_to_save = "nothing: modules are not trained whole beside adapters yet",
+  task_type = "nothing: every model here is a causal language model",
+  fan_in_fan_out = "nothing: it changes nothing here",
+  bf16 = 'compute = "bf16" of qlora.load', fp16 = 'compute = "bf16" of qlora.load',
+  device_map = "nothing: it changes nothing here", report_to = "nothing: TensorBoard files are always written",
+  packing = "nothing: samples are always packed end to end, with borders",
+  adamw_torch = "qlora.optim.adamw(model:trainable(), { lr = 2e-4 })",
+  adamw_hf = "qlora.optim.adamw(model:trainable(), { lr = 2e-4 })",
+  adamw_8bit = "qlora.optim.adamw(model:trainable(), { lr = 2e-4, bits = 8 })",
+  adamw_bnb_8bit = "qlora.optim.adamw(model:trainable(), { lr = 2e-4, bits = 8 })",
+  paged_adamw_32bit = "qlora.optim.adamw(model:trainable(), { lr = 2e-4, paged = true })",
+  paged_adamw_8bit = "qlora.optim.adamw(model:trainable(), { lr = 2e-4, bits = 8, paged = true })",
+  max_seq_length = "max_length = 1024 of qlora.data.load", sequence_len = "max_length = 1024 of qlora.data.load",
+  trust_remote_code = "nothing: no code of a model is ever run",
+}
+
 --- Edit distance with transpositions (optimal string alignment), letters compared without case.
 function suggest.distance(a, b)
   a, b = a:lower(), b:lower()
@@ -68,8 +103,14 @@ end
 --- `; did you mean "rank"?`, or the list of valid words when nothing is near. `place` says where the word would be
 --- right as it is (default "": nowhere).
 function suggest.phrase(word, known, place)
-  local here = suggest.elsewhere[word]
-  if here and contains(known, here) then return ('; here it is called "%s"'):format(here) end
+  local here, value = suggest.elsewhere[word], suggest.values[word]
+  if here and contains(known, here) then
+    return ('; here it is called "%s"%s'):format(here, value and ": write " .. value or "")
+  end
+  if value and not contains(known, word) then
+    local reason = value:match "^nothing: (.*)$"
+    return reason and "; leave it out: " .. reason or "; write " .. value
+  end
   if place and place ~= "" then return place .. suggest.valid(known) end
   local nearest = suggest.nearest(tostring(word), known, 1)[1]
   return nearest and ('; did you mean "%s"?'):format(nearest) or suggest.valid(known)
