@@ -75,7 +75,7 @@ format:
 # Writes anew what Tests/LuaTests/mistakes.lua prints; read the difference before committing it.
 mistakes: build
 	@dir=$$(mktemp -d) && cp Tests/LuaTests/mistakes.lua $$dir && program=$$(pwd)/$(RUN) && golden=$$(pwd)/Tests/LuaTests/golden && \
-	  cd $$dir && $$program mistakes.lua > $$golden/mistakes.txt && rm -r $$dir
+	  cd $$dir && HF_HUB_OFFLINE=1 $$program mistakes.lua > $$golden/mistakes.txt && rm -r $$dir
 
 # Writes data/word_problems.jsonl anew, the same bytes each time.
 data: build

@@ -82,6 +82,10 @@ let package = Package(
         "Tensors", "CPUBackend",
       ]),
 
+    // libcurl is opened at run time: no package of it is needed to build.
+    .systemLibrary(name: "CCurl"),
+    .target(name: "Hub", dependencies: ["CCurl", "Formats", "Tensors"]),
+
     .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
     .target(name: "Database", dependencies: ["CSQLite"]),
 
@@ -98,9 +102,10 @@ let package = Package(
       name: "LuaBindings",
       dependencies: [
         "LuaRuntime", "Training", "Optimizers", "Adapters", "Models", "Tokenizers", "Formats", "Quantization",
-        "Autograd", "Tensors", "CPUBackend", "Numerics", "Database", "Ranks", "Serving",
+        "Autograd", "Tensors", "CPUBackend", "Numerics", "Database", "Ranks", "Serving", "Hub",
       ]),
-    .executableTarget(name: "qlora-run", dependencies: ["LuaBindings", "LuaRuntime", "Ranks", "CEdit"]),
+    .executableTarget(
+      name: "qlora-run", dependencies: ["LuaBindings", "LuaRuntime", "Ranks", "CEdit", "Hub", "Formats"]),
     // Mutation of files and calls, see docs/reliability.md. It reads as the program does, and asks what only targets of
     // this package may ask.
     .executableTarget(
@@ -129,6 +134,7 @@ let package = Package(
     tests("Autograd", ["Autograd", "Tensors", "CPUBackend", "Quantization"]),
     tests("Quantization", ["Quantization", "Tensors", "CPUBackend", "Formats", "Numerics"], swiftSettings: optimised),
     tests("Formats", ["Formats", "Tensors"]),
+    tests("Hub", ["Hub", "Formats", "Tensors"]),
     tests("Tokenizers", ["Tokenizers", "Formats"]),
     tests("Models", ["Models", "Adapters", "CPUBackend", "Formats"]),
     tests("Adapters", ["Adapters", "Models", "CPUBackend", "Formats"]),

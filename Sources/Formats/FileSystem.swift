@@ -39,6 +39,13 @@ package enum FileSystem {
     throw .system(path: path, operation: "follow link", code: ELOOP)
   }
 
+  /// The bytes of the file that a path leads to; 0 where there is none.
+  package static func byteCount(_ path: String) -> Int {
+    guard FileGate.allows(path, .read) else { return 0 }
+    var info = stat()
+    return stat(path, &info) == 0 ? Int(info.st_size) : 0
+  }
+
   /// The names in a folder, sorted, without `.` and `..`.
   package static func list(_ path: String) throws(FormatError) -> [String] {
     try FileGate.check(path, .read)

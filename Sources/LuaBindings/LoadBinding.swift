@@ -62,7 +62,7 @@ extension Engine {
               ]), optional: true, "the options below"),
           ], returns: "integer"
         ) { call in [.integer(try self.quantizeCheckpoint(call))] },
-        syntheticModelFunction,
+        syntheticModelFunction, fetchFunction,
         NativeFunction(
           "new_model", "A random model with every parameter trainable.",
           [
@@ -193,7 +193,7 @@ extension Engine {
     let options = try checkpointOptions(call)
     let report = given["on_module"].asFunction
     return try ModelQuantizer(backend: backend, options: options).convert(
-      try call.string("input"), to: try call.string("output")
+      try located(try call.string("input")), to: try call.string("output")
     ) { name, done, count in
       _ = try report?.call([.string(name), .integer(done), .integer(count)])
     }

@@ -105,7 +105,7 @@ enum Remedy {
   private static func text(_ error: FormatError) -> String {
     switch error {
     case .notCached(let name, _):
-      ". Fetch it with `hf download \(name)`, or give a folder or a .gguf file" + known(like: name)
+      ". Fetch it with `qlora-run fetch \(name)`, or give a folder or a .gguf file" + known(like: name)
     case .unsupportedModel(_, "init_lora_weights", _, _):
       ": PEFT changes the base for the others; save the adapter with save_pretrained(DIR, "
         + "path_initial_model_for_weight_conversion = INITIAL), which writes true"

@@ -107,6 +107,9 @@ package enum FileGate {
   /// From now on only what `rules` allow can be used, in the whole process.
   package static func close(_ rules: FileRules) { self.rules.withLock { $0 = rules } }
 
+  /// Whether the program is confined.
+  package static var isClosed: Bool { rules.withLock { $0 != nil } }
+
   package static func allows(_ path: String, _ use: FileUse) -> Bool {
     guard let rules = rules.withLock({ $0 }) else { return true }
     return rules.allows(path, use)

@@ -20,6 +20,8 @@ import Testing
     // The command line itself, before a program runs; its prompt has no sandbox.
     "qlora-run/Resources.swift": ["fopen", "opendir", "open"],
     "qlora-run/LineEditor.swift": ["mkdir", "read_history", "write_history"],
+    // A library of the system, for fetching, which a confined program does not.
+    "Hub/CurlLibrary.swift": ["dlopen"],
     // A sandbox has another searcher.
     "CLuaTrampoline/libraries.c": ["luaL_loadfilex"],
     // The call itself, for AtomicDirectory.

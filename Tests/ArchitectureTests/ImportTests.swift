@@ -14,6 +14,7 @@ private let arrows: [String: Set<String>] = [
   "Autograd": ["Tensors"],
   "Quantization": ["Tensors", "Numerics"],
   "Formats": ["Tensors", "CPlatform"],
+  "Hub": ["CCurl", "Formats", "Tensors"],
   "Tokenizers": ["Formats", "CPCRE2"],
   "Models": ["Tensors", "Autograd", "Quantization", "Formats", "Tokenizers"],
   "Adapters": ["Models", "Tokenizers", "Formats", "Tensors"],
@@ -29,9 +30,9 @@ private let arrows: [String: Set<String>] = [
   "LuaRuntime": ["CLua", "CLuaTrampoline"],
   "LuaBindings": [
     "LuaRuntime", "Training", "Optimizers", "Adapters", "Models", "Tokenizers", "Formats", "Quantization", "Autograd",
-    "Tensors", "CPUBackend", "Numerics", "Database", "Ranks", "Serving",
+    "Tensors", "CPUBackend", "Numerics", "Database", "Ranks", "Serving", "Hub",
   ],
-  "qlora-run": ["LuaBindings", "LuaRuntime", "Ranks", "CEdit"],
+  "qlora-run": ["LuaBindings", "LuaRuntime", "Ranks", "CEdit", "Hub", "Formats"],
 ]
 
 private let systemModules: Set<String> = ["Swift", "Glibc", "Synchronization", "Darwin"]
@@ -92,7 +93,7 @@ private func imported(_ line: Substring) -> String? {
 
   @Test func everySourceFolderHasItsArrowsDrawn() throws {
     let folders = try FileManager.default.contentsOfDirectory(atPath: root.appendingPathComponent("Sources").path)
-    let c: Set<String> = ["CPlatform", "CLua", "CLuaTrampoline", "CPCRE2", "CEdit", "CSQLite"]
+    let c: Set<String> = ["CPlatform", "CLua", "CLuaTrampoline", "CPCRE2", "CEdit", "CSQLite", "CCurl"]
     #expect(c.isSubset(of: folders) && Set(arrows.keys).isSubset(of: folders))
     for folder in folders where !c.contains(folder) && !folder.hasPrefix(".") {
       let isBuild = folder.hasPrefix("Kernels") && folder != "Kernels"

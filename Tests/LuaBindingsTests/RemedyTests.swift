@@ -123,7 +123,7 @@ import Testing
     (
       FormatError.notCached(name: "a/b", looked: ["x", "y"]),
       "model a/b is not on this machine: no folder of this name, and nothing in the cache; looked in x, y. Fetch it "
-        + "with `hf download a/b`, or give a folder or a .gguf file"
+        + "with `qlora-run fetch a/b`, or give a folder or a .gguf file"
     ),
   ]
 

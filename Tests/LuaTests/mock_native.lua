@@ -14,6 +14,7 @@ function native.threads(n) return n or 2 end
 function native.cpu() return { set = "mock", threads = 1 } end
 function native.memory() return { live = 1 << 20, peak = 2 << 20, rss = 3 << 20, peak_rss = 4 << 20 } end
 function native.resource(name) return name end
+function native.fetch(path) return path end
 function native.extend(class, functions)
   native.classes[class] = native.classes[class] or {}
   for name, f in pairs(functions) do native.classes[class][name] = f end

@@ -14,7 +14,8 @@ import Testing
 
   /// After a deliberate change of a message: `make mistakes`, and read the difference.
   @Test func everyMistakeIsAnsweredAsWritten() throws {
-    let outcome = try Program.run(["mistakes.lua"], in: try copied("mistakes.lua"))
+    let outcome = try Program.run(
+      ["mistakes.lua"], in: try copied("mistakes.lua"), environment: ["HF_HUB_OFFLINE": "1"])
     #expect(outcome.code == 0, "\(outcome.errors)")
     let golden = try String(
       contentsOf: Self.folder.appendingPathComponent("golden/mistakes.txt"), encoding: .utf8)

@@ -56,8 +56,9 @@ local function is_stored_quantized(path)
   return found and header.config.quantization_config ~= nil
 end
 
---- A model from a directory, a .gguf file or a hub name in the local cache; a table { name = tensor } from a
---- .safetensors file. With `header_only` nothing but the configuration is read: for selections and plans of models
+--- A model from a directory, a .gguf file or a name of the hub: "HuggingFaceTB/SmolLM2-135M-Instruct", with @REVISION
+--- behind it, or "hf://ORGANISATION/NAME/FILE.gguf". What the cache lacks is fetched, but not under --plan, --smoke and
+--- --sandbox. A table { name = tensor } comes from a .safetensors file. With `header_only` nothing but the configuration is read: for selections and plans of models
 --- that are not here; `path` may then be a config.json or a known name such as "llama-65b".
 --- @param path string a directory, a .gguf or .safetensors file, or a hub name
 --- @return Model the model, or a table of tensors
@@ -69,8 +70,9 @@ function qlora.load(path, options)
   if type(path) ~= "string" then
     strict.fail("qlora.load: expected a directory, a .gguf file or a hub name, got %s", strict.show(path))
   end
-  if path:match("%.safetensors$") then return native.load_tensors(path) end
   local o = strict.options("qlora.load", options, load_schema)
+  path = native.fetch(path, { cached = o.header_only })
+  if path:match("%.safetensors$") then return native.load_tensors(path) end
   if o.quant == "keep" and (o.block or o.double_quant ~= nil) and not o.modules then
     strict.fail('qlora.load: quant = "keep" has the blocks and scales of the file; leave block and double_quant out')
   end

@@ -137,7 +137,8 @@ local function fail_missing(path)
     near and (" (did you mean %s?)"):format(folder == "." and near or folder .. "/" .. near) or "")
 end
 
---- Reads a .json, .jsonl, .csv, .tsv or .txt file and makes samples of its records.
+--- Reads a .json, .jsonl, .csv, .tsv or .txt file and makes samples of its records. One of the hub is fetched where its
+--- cache lacks it, but not under --plan, --smoke and --sandbox: "hf://datasets/ORGANISATION/NAME/FILE.jsonl".
 --- @param path string|table the file, or a list of records
 --- @return Dataset the samples
 --- @throws when there is no such file, when a record is wrong (with its line), when none has an answer, or none trains
@@ -156,6 +157,7 @@ function data.load(path, options)
   local o = check_options(options)
   local _, name = resolve_format(o.format)
   local limit = o.limit
+  if path:match "^hf://" and not native.options.smoke then path = native.fetch(path) end
   if native.options.smoke then
     limit = math.min(limit or 8, 8)
     if not native.exists(path) then
