@@ -15,19 +15,22 @@ package struct GGUFLayout: Sendable {
   private let blockBack: [String: String]
   /// Names with `#` by tensor; see `stack`.
   private let stacks: [String: String]
+  private let partners: [String: String]
 
   /// - Parameters:
   ///   - whole: tensors outside the layers: `token_embd` and `model.embed_tokens`.
   ///   - layers: what layers are called before their number: `model.layers.`.
   ///   - block: tensors of a layer: `attn_q` and `self_attn.q_proj`.
   ///   - stacks: tensors of a layer that hold a matrix for each expert, and what those are called, `#` for the number.
+  ///   - partners: those of `stacks` whose matrices have every second row in another tensor, and that tensor.
   ///   - pairsHeads: whether rows of q and k are in the order of llama.cpp's rotary embedding.
   ///   - fusedHeads: the module with the rows of q, k and v of one head after the other.
   ///   - addsOneToNorms: whether the weights of norms are stored plus one.
   package init(
     whole: [(gguf: String, huggingFace: String)], layers: String = "model.layers.",
-    block: [(gguf: String, huggingFace: String)], stacks: [(gguf: String, huggingFace: String)] = [], pairsHeads: Bool,
-    fusedHeads: String? = nil, addsOneToNorms: Bool = false
+    block: [(gguf: String, huggingFace: String)], stacks: [(gguf: String, huggingFace: String)] = [],
+    partners: [(even: String, odd: String)] = [], pairsHeads: Bool, fusedHeads: String? = nil,
+    addsOneToNorms: Bool = false
   ) {
     self.layers = layers
     self.pairsHeads = pairsHeads
@@ -36,6 +39,7 @@ package struct GGUFLayout: Sendable {
     self.whole = Dictionary(uniqueKeysWithValues: whole.map { ($0.gguf, $0.huggingFace) })
     self.block = Dictionary(uniqueKeysWithValues: block.map { ($0.gguf, $0.huggingFace) })
     self.stacks = Dictionary(uniqueKeysWithValues: stacks.map { ($0.gguf, $0.huggingFace) })
+    self.partners = Dictionary(uniqueKeysWithValues: partners.flatMap { [($0.even, $0.odd), ($0.odd, $0.even)] })
     wholeBack = Dictionary(uniqueKeysWithValues: whole.map { ($0.huggingFace, $0.gguf) })
     blockBack = Dictionary(uniqueKeysWithValues: block.map { ($0.huggingFace, $0.gguf) })
   }
@@ -63,6 +67,15 @@ package struct GGUFLayout: Sendable {
     else { return nil }
     return { "\(layers)\(layer).\(pattern[..<place])\($0)\(pattern[pattern.index(after: place)...]).\(kind)" }
   }
+
+  /// The tensor with the other rows of each of its matrices; nil for one that has all.
+  package func partner(of name: String) -> String? {
+    guard let (stem, kind) = Self.split(name), let (layer, rest) = Self.layer(stem, after: "blk.") else { return nil }
+    return partners[rest].map { "blk.\(layer).\($0).\(kind)" }
+  }
+
+  /// Whether the tensor has the odd rows of another's matrices.
+  func isPartner(_ name: String) -> Bool { partner(of: name) != nil && stack(name) == nil }
 
   private static func split(_ name: String) -> (stem: String, kind: String)? {
     for kind in ["weight", "bias"] where name.hasSuffix("." + kind) {

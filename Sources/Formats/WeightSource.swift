@@ -29,6 +29,7 @@ package struct WeightSource: Sendable {
     let stored: String
     /// The first of its rows inside a stored tensor of several matrices.
     let firstRow: Int
+    var placement = Placement.rows
     package var rowLength: Int { shape.last ?? 1 }
     /// All dimensions but the last; 1 for a vector.
     package var rowCount: Int { shape.dropLast().reduce(1, *) }
@@ -47,8 +48,6 @@ package struct WeightSource: Sendable {
   /// How the tensors of a GGUF file are laid out.
   let layout: GGUFLayout?
   private let index: [UTF8Key: Int]
-  /// Of one tensor: a name for each has to be made.
-  private static let mostMatrices = 4096
 
   /// Opens a folder with safetensors, or one `.safetensors` or `.gguf` file. A folder without safetensors but with
   /// exactly one `.gguf` file opens that one.
@@ -56,9 +55,11 @@ package struct WeightSource: Sendable {
   ///   - path: of the folder or the file.
   ///   - layout: gives the layout of a GGUF architecture; without one tensors keep their names in the file.
   ///   - renaming: what tensors of safetensors are called here; nil for one that is no part of the model.
+  ///   - stacks: which of them hold tensors of several modules; those are not renamed.
   /// - Throws: `FormatError` naming the file.
   package init(
-    path: String, layout: (GGUFFile) -> GGUFLayout? = { _ in nil }, renaming: (String) -> String? = { $0 }
+    path: String, layout: (GGUFFile) -> GGUFLayout? = { _ in nil }, renaming: (String) -> String? = { $0 },
+    stacks: TensorStacks = TensorStacks()
   ) throws(FormatError) {
     if FileSystem.isDirectory(path) {
       let names = try FileSystem.list(path)
@@ -71,20 +72,28 @@ package struct WeightSource: Sendable {
       self = try WeightSource(gguf: try GGUFFile(path: path), layout: layout)
       return
     }
-    self = try WeightSource(files: try WeightFiles(directory: path), renaming: renaming)
+    self = try WeightSource(files: try WeightFiles(directory: path), renaming: renaming, stacks: stacks)
   }
 
-  package init(files: WeightFiles, renaming: (String) -> String? = { $0 }) throws(FormatError) {
-    let tensors = files.files.flatMap { file in
-      file.entries.compactMap { entry in
-        renaming(entry.name).map {
-          Tensor(
-            name: $0, encoding: .plain(entry.type), shape: entry.shape, byteCount: entry.byteCount, stored: entry.name,
-            firstRow: 0)
+  package init(
+    files: WeightFiles, renaming: (String) -> String? = { $0 }, stacks: TensorStacks = TensorStacks()
+  ) throws(FormatError) {
+    var tensors: [Tensor] = []
+    for file in files.files {
+      for entry in file.entries {
+        if let parts = try stacks.tensors(
+          in: entry, path: file.path, find: { (try? files.find($0))?.entry })
+        {
+          tensors += parts
+        } else if let name = renaming(entry.name) {
+          tensors.append(
+            Tensor(
+              name: name, encoding: .plain(entry.type), shape: entry.shape, byteCount: entry.byteCount,
+              stored: entry.name, firstRow: 0))
         }
       }
     }
-    self.init(path: files.path, tensors: tensors, strangers: [], origin: .safetensors(files), layout: nil)
+    try self.init(path: files.path, tensors: tensors, strangers: [], origin: .safetensors(files), layout: nil)
   }
 
   /// Tensors that the layout has no name for (`rope_freqs.weight`) are `strangers`.
@@ -92,14 +101,12 @@ package struct WeightSource: Sendable {
     let architecture = gguf.metadata["general.architecture"]?.string ?? ""
     let layout = layout(gguf)
     let tensors = gguf.tensors.flatMap { tensor -> [Tensor] in
+      if let layout, layout.isPartner(tensor.name) { return [] }
       let encoding = tensor.type.map { Encoding.block($0) } ?? .unreadable(GGMLType.name(of: tensor.typeNumber))
-      if let name = layout?.stack(tensor.name), tensor.shape.count == 3, tensor.shape[0] <= Self.mostMatrices {
-        let (count, shape) = (tensor.shape[0], Array(tensor.shape.dropFirst()))
-        return (0..<count).map {
-          Tensor(
-            name: name($0), encoding: encoding, shape: shape, byteCount: tensor.byteCount / count, stored: tensor.name,
-            firstRow: $0 * shape[0])
-        }
+      if let name = layout?.stack(tensor.name), tensor.shape.count == (tensor.name.hasSuffix(".bias") ? 2 : 3),
+        (1...TensorStacks.mostMatrices).contains(tensor.shape[0])
+      {
+        return stacked(tensor, encoding, name, partner: layout?.partner(of: tensor.name), gguf)
       }
       guard let name = layout.map({ $0.huggingFace(tensor.name) }) ?? tensor.name else { return [] }
       return [
@@ -113,21 +120,32 @@ package struct WeightSource: Sendable {
       heads = gguf.metadata[architecture + ".attention.head_count"]?.int ?? 0
       keyHeads = gguf.metadata[architecture + ".attention.head_count_kv"]?.int ?? heads
     }
-    self.init(
+    try self.init(
       path: gguf.path, tensors: tensors,
       strangers: layout.map { layout in
-        gguf.tensors.map(\.name).filter { layout.huggingFace($0) == nil && layout.stack($0) == nil }
+        gguf.tensors.map(\.name).filter {
+          layout.huggingFace($0) == nil && layout.stack($0) == nil
+            && !(layout.isPartner($0) && gguf.contains(layout.partner(of: $0) ?? ""))
+        }
       } ?? [],
       origin: .gguf(gguf, queryHeads: heads, keyHeads: keyHeads), layout: layout)
   }
 
-  private init(path: String, tensors: [Tensor], strangers: [String], origin: Origin, layout: GGUFLayout?) {
+  private init(
+    path: String, tensors: [Tensor], strangers: [String], origin: Origin, layout: GGUFLayout?
+  ) throws(FormatError) {
     self.path = path
     self.tensors = tensors
     self.strangers = strangers
     self.origin = origin
     self.layout = layout
-    index = Dictionary(uniqueKeysWithValues: tensors.enumerated().map { (UTF8Key($1.name), $0) })
+    var index: [UTF8Key: Int] = [:]
+    for (at, tensor) in tensors.enumerated() {
+      guard index.updateValue(at, forKey: UTF8Key(tensor.name)) == nil else {
+        throw .duplicate(path: path, name: tensor.name)
+      }
+    }
+    self.index = index
   }
 
   /// The GGUF file behind this source, for its metadata (config, tokenizer).
@@ -151,5 +169,27 @@ package struct WeightSource: Sendable {
       throw .shape(path: path, tensor: name, expected: shape, actual: tensor.shape)
     }
     return tensor
+  }
+}
+
+/// The matrices or biases of a stored tensor that has one for each expert. With a partner, of the same shape, the rows of both
+/// alternate; without its partner a tensor stays alone, and is then of the wrong shape.
+private func stacked(
+  _ tensor: GGUFFile.Tensor, _ encoding: WeightSource.Encoding, _ name: (Int) -> String, partner: String?,
+  _ file: GGUFFile
+) -> [WeightSource.Tensor] {
+  let count = tensor.shape[0]
+  var shape = Array(tensor.shape.dropFirst())
+  let rows = shape.dropLast().reduce(1, *)
+  var (placement, byteCount) = (WeightSource.Placement.rows, tensor.byteCount / count)
+  if let partner, let other = try? file.tensor(partner), other.shape == tensor.shape {
+    shape[0] *= 2
+    placement = .alternating(with: partner)
+    byteCount += other.byteCount / count
+  }
+  return (0..<count).map {
+    WeightSource.Tensor(
+      name: name($0), encoding: encoding, shape: shape, byteCount: byteCount, stored: tensor.name, firstRow: $0 * rows,
+      placement: placement)
   }
 }

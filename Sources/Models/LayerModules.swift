@@ -4,15 +4,19 @@ package struct LayerModule: Sendable, Equatable {
   package enum Width: Sendable, Equatable {
     /// Of the residual stream, of the feed-forward layer, of all query heads, of all key heads and of one head.
     case hidden, inner, queries, keys, head
+    /// As many as there are query heads.
+    case heads
     /// Of q, k and v together, and of gate and up together.
     case queriesKeysAndValues, gateAndUp
-    /// Of one expert, and as many as there are experts.
-    case expert, experts
+    /// Of one expert, of its gate and up together, and as many as there are experts.
+    case expert, expertGateAndUp, experts
   }
 
   package enum Form: Sendable, Equatable {
     case linear(from: Width, to: Width)
     case norm(Width)
+    /// A score of each head that attention adds to its softmax.
+    case sinks
   }
 
   /// Behind the layer's own name in a Hugging Face checkpoint (`model.layers.N.`).

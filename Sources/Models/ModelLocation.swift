@@ -61,8 +61,10 @@ enum ModelLocation {
       let type =
         FileSystem.exists("\(path)/config.json") ? try JSON.read(path: "\(path)/config.json")["model_type"] : nil
       let whole = Families.multimodal(type?.string)?.whole
+      let stacks = type?.string.flatMap(Families.named)?.tensorStacks ?? TensorStacks()
       return LoadedSource(
-        try WeightSource(path: path, layout: Families.layout, renaming: { whole == nil ? $0 : whole?.rename($0) }))
+        try WeightSource(
+          path: path, layout: Families.layout, renaming: { whole == nil ? $0 : whole?.rename($0) }, stacks: stacks))
     case .gguf(let file): return LoadedSource(try WeightSource(gguf: file, layout: Families.layout))
     case .configuration(let path), .known(let path): throw ModelError.unrecognisedPath(path: path)
     }
@@ -106,6 +108,12 @@ struct LoadedSource {
   func blocks(_ name: String) throws -> (type: GGMLType, bytes: UnsafeRawBufferPointer, order: [Int32]?)? {
     try source.blocks(name)
   }
+
+  /// See `WeightSource.assembly`.
+  func assembly(_ name: String) throws -> (type: GGMLType, byteCount: Int, order: [Int32]?)? {
+    try source.assembly(name)
+  }
+  func assemble(_ name: String, into out: UnsafeMutableRawPointer) throws { try source.assemble(name, into: out) }
 
   /// The float dtype in which a tensor is stored; nil where it has none.
   func floatType(_ name: String) throws -> DType? { try source.floatType(name) }

@@ -4,8 +4,8 @@ import Tensors
 
 /// What a module computes; the raw value is its name in texts.
 public enum ModuleKind: String, Sendable {
-  /// A product with a matrix, a table of rows by token id, and a norm.
-  case linear, embedding, norm
+  /// A product with a matrix, a table of rows by token id, a norm, and a score of each head in the softmax of attention.
+  case linear, embedding, norm, sinks
 }
 
 /// A module of the model tree: a named place with a shape, and, once loaded, its tensors and adapter.
@@ -20,16 +20,16 @@ public final class Module {
   public let role: String
   /// Number of the decoder layer as in the tensor names (0-based), nil outside the layers.
   public let layer: Int?
-  /// Columns of the weight ([out, in]); for an embedding the width, for a norm the width.
+  /// Columns of the weight ([out, in]); for an embedding the width, for a norm the width, for sinks the heads.
   public let inFeatures: Int
-  /// Rows of the weight; for an embedding the vocabulary, for a norm 1.
+  /// Rows of the weight; for an embedding the vocabulary, for a vector 1.
   public let outFeatures: Int
   /// Whether the spec gives it a bias [out].
   public let hasBias: Bool
   /// Whether it is the matrix that chooses experts, which is never stored in 4 bits by default.
   public let isRouter: Bool
 
-  /// [out, in] (linear), [vocabulary, width] (embedding) or [width] (norm), unless quantized.
+  /// [out, in] (linear), [vocabulary, width] (embedding), [width] (norm) or [heads] (sinks), unless quantized.
   public var weight: Tensor?
   /// The weight in 4 bits, in place of `weight`.
   public var quantized: QuantizedOperand?
@@ -70,11 +70,16 @@ public final class Module {
       self.init(
         name: name, kind: .norm, layer: layer, inFeatures: spec.size(width), outFeatures: 1,
         hasBias: spec.normalization.form == .layer)
+    case .sinks:
+      self.init(name: name, kind: .sinks, layer: layer, inFeatures: spec.size(.heads), outFeatures: 1)
     }
   }
 
-  /// [out, in]; [in] of a norm.
-  public var weightShape: [Int] { kind == .norm ? [inFeatures] : [outFeatures, inFeatures] }
+  /// Whether the weight is a vector, which is always f32.
+  public var isVector: Bool { kind == .norm || kind == .sinks }
+
+  /// [out, in]; [in] of a vector.
+  public var weightShape: [Int] { isVector ? [inFeatures] : [outFeatures, inFeatures] }
 
   /// [out]; [in] of a norm.
   var biasShape: [Int] { kind == .norm ? [inFeatures] : [outFeatures] }

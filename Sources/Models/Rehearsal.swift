@@ -67,7 +67,8 @@ package struct Rehearsal {
     return model.modules.allSatisfy { module in
       guard module.layer != nil, module.kind == .linear else { return true }
       let name = module.name + ".weight"
-      if source.contains(name + ".absmax") || module.blockFormat != nil { return true }
+      if source.contains(name + ".absmax") { return true }
+      if module.blockFormat != nil { return (try? source.blocks(name)) != nil }
       return module.quantization == nil && (try? source.rawBytes(name)) != nil
     }
   }
@@ -89,7 +90,7 @@ package struct Rehearsal {
     } else {
       let stored = module.isRouter ? storedType(name) ?? .f32 : nil
       let own = module.weight?.dtype ?? keptType(name, module) ?? stored
-      twin.weight = try dense(name, module.weightShape, keep: module.kind == .norm ? .f32 : own)
+      twin.weight = try dense(name, module.weightShape, keep: module.isVector ? .f32 : own)
       twin.weight?.requiresGradient = module.weight?.requiresGradient ?? false
     }
   }

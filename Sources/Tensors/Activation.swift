@@ -7,4 +7,10 @@ public enum Activation: Int32, Sendable, CaseIterable {
   case geluTanh
   /// x times the normal distribution (Hendrycks and Gimpel 2016).
   case gelu
+  /// x sigmoid(1.702 x). Of a gate, (1 + up) a(gate) with the gate bounded by 7 from above and `up` on both sides; nothing
+  /// flows back to what is bounded (gpt-oss, OpenAI 2025).
+  case clampedSwish
+
+  /// What `clampedSwish` bounds gates and their partners by.
+  package static let bound: Float = 7
 }

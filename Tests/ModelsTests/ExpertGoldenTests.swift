@@ -12,7 +12,7 @@ private let ids: [Int32] = (0..<24).map { (i: Int) -> Int32 in Int32((7 * i * i 
 private let longIDs: [Int32] = (0..<300).map { (i: Int) -> Int32 in Int32((11 * i * i + 5 * i + 3) % 128) }
 private let longRows = [0, 16, 39, 40, 63, 64, 65, 127, 200, 299]
 /// Fixtures of `make_experts.py`.
-private let names = ["qwen3_moe", "olmoe", "mixtral"]
+private let names = ["qwen3_moe", "olmoe", "mixtral", "gpt_oss", "gpt_oss_mxfp4"]
 
 private func loadExperts(
   _ name: String, quantization: FourBitKind? = nil, compute: DType = .f32, threads: Int = 2
@@ -114,10 +114,62 @@ private func golden(_ name: String) throws -> WeightSource {
         .load(path)
       #expect(again.spec.experts == model.spec.experts && again.spec.layers == model.spec.layers)
       // In bf16, which may send a token near a tie elsewhere: so the tensors are compared, not the logits.
-      let (saved, source) = (try WeightSource(path: path), try WeightSource(path: "\(fixtures)/\(name)"))
-      for tensor in source.tensors {
-        #expect(relativeError(try saved.read(tensor.name), try source.read(tensor.name)) < 0.005)
+      for (saved, own) in zip(again.modules, model.modules) {
+        #expect(saved.name == own.name && saved.isLoaded)
+        #expect(relativeError(try saved.denseWeight().floats(), try own.denseWeight().floats()) < 0.005)
+        guard let bias = own.bias else { continue }
+        #expect(relativeError(try #require(saved.bias).floats(), try bias.floats()) < 0.005)
       }
+      // Under the names that transformers gives them.
+      let (written, source) = (try WeightSource(path: path), try WeightSource(path: "\(fixtures)/\(name)"))
+      func shapes(_ files: WeightSource) -> [String: [Int]] {
+        Dictionary(uniqueKeysWithValues: files.tensors.map { ($0.name, $0.shape) })
+      }
+      if name != "gpt_oss_mxfp4" { #expect(shapes(written) == shapes(source)) }
+    }
+  }
+
+  /// Blocks stay what they are, and train.
+  @Test(arguments: [DType.f32, .bf16]) func keptBlocksOfSafetensorsGiveTransformersGradients(compute: DType) throws {
+    var options = LoadOptions(computeType: compute)
+    options.keepsBlocks = true
+    let folder = "\(fixtures)/gpt_oss_mxfp4", golden = try golden("gpt_oss_mxfp4")
+    let model = try ModelLoader(backend: CPUBackend(threadCount: 2), options: options).load(folder)
+    let experts = model.modules.filter(\.isExpert)
+    #expect(experts.count == 16 && experts.allSatisfy { $0.blockFormat == .mxfp4 && $0.weight == nil })
+    options.headerOnly = true
+    let plan = try ModelLoader(backend: CPUBackend(threadCount: 2), options: options).load(folder)
+    #expect(plan.modules.filter(\.isExpert).map(\.byteCount) == experts.map(\.byteCount))
+    #expect(plan.modules.map(\.blockFormat) == model.modules.map(\.blockFormat))
+    guard compute == .f32 else { return }
+    #expect(relativeError(try model.logits(ids).floats(), try golden.read("logits")) < 1e-5)
+    _ = try PEFTFiles.load("\(folder)/adapter", into: model, trainable: true)
+    try model.loss(Batch([(ids, nil)])).backward()
+    for (name, tensor) in model.trainableParameters {
+      guard let gradient = tensor.gradient else { continue }
+      #expect(relativeError(try gradient.floats(), try golden.read("grad." + name)) < 2e-4, "\(name)")
+    }
+  }
+
+  /// The files of llama.cpp's converter, whose experts are tensors of three dimensions.
+  @Test(arguments: ["olmoe", "mixtral", "gpt_oss", "gpt_oss_mxfp4"], [false, true])
+  func theFileOfLlamaCppIsTheSameModel(name: String, keeps: Bool) throws {
+    guard !keeps || name == "gpt_oss_mxfp4" else { return }  // the others are f32
+    let model = try loadExperts(name)
+    let file = "\(fixtures)/\(name)/model.gguf"
+    let read = try DecoderSpec(gguf: try GGUFFile(path: file))
+    #expect(read.layers == model.spec.layers && read.modules == model.spec.modules)
+    #expect(read.experts?.count == model.spec.experts?.count && read.experts?.width == model.spec.experts?.width)
+    #expect(read.experts?.normalizesWeights == model.spec.experts?.normalizesWeights)
+    try withFolder { folder in
+      for (from, to) in [(file, "model.gguf"), ("\(fixtures)/\(name)/config.json", "config.json")] {
+        try FileManager.default.copyItem(atPath: from, toPath: "\(folder.path)/\(to)")
+      }
+      var options = LoadOptions(computeType: .f32)
+      options.keepsBlocks = keeps
+      let other = try ModelLoader(backend: CPUBackend(threadCount: 2), options: options).load(folder.path)
+      if keeps { #expect(other.modules.allSatisfy { $0.isExpert == ($0.blockFormat == .mxfp4) }) }
+      #expect(relativeError(try other.logits(longIDs).floats(), try model.logits(longIDs).floats()) < 1e-6)
     }
   }
 }
