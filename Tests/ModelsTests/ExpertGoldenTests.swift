@@ -12,7 +12,7 @@ private let ids: [Int32] = (0..<24).map { (i: Int) -> Int32 in Int32((7 * i * i 
 private let longIDs: [Int32] = (0..<300).map { (i: Int) -> Int32 in Int32((11 * i * i + 5 * i + 3) % 128) }
 private let longRows = [0, 16, 39, 40, 63, 64, 65, 127, 200, 299]
 /// Fixtures of `make_experts.py`.
-private let names = ["qwen3_moe", "olmoe", "mixtral", "gpt_oss", "gpt_oss_mxfp4"]
+private let names = ["qwen3_moe", "qwen3_moe_full", "olmoe", "mixtral", "gpt_oss", "gpt_oss_mxfp4"]
 
 private func loadExperts(
   _ name: String, quantization: FourBitKind? = nil, compute: DType = .f32, threads: Int = 2
@@ -129,6 +129,13 @@ private func golden(_ name: String) throws -> WeightSource {
     }
   }
 
+  /// A row of weights lacks what its sink takes.
+  @Test func attentionMapsKnowTheSinks() throws {
+    let maps = try loadExperts("gpt_oss").attentionMaps(ids, layer: 0).floats()
+    #expect(relativeError(maps, try golden("gpt_oss").read("attention")) < 1e-5)
+    #expect(maps[0] < 0.999)
+  }
+
   /// Blocks stay what they are, and train.
   @Test(arguments: [DType.f32, .bf16]) func keptBlocksOfSafetensorsGiveTransformersGradients(compute: DType) throws {
     var options = LoadOptions(computeType: compute)
@@ -152,24 +159,54 @@ private func golden(_ name: String) throws -> WeightSource {
   }
 
   /// The files of llama.cpp's converter, whose experts are tensors of three dimensions.
-  @Test(arguments: ["olmoe", "mixtral", "gpt_oss", "gpt_oss_mxfp4"], [false, true])
-  func theFileOfLlamaCppIsTheSameModel(name: String, keeps: Bool) throws {
-    guard !keeps || name == "gpt_oss_mxfp4" else { return }  // the others are f32
+  @Test(arguments: names.filter { $0 != "qwen3_moe" }) func theFileOfLlamaCppIsTheSameModel(name: String) throws {
     let model = try loadExperts(name)
     let file = "\(fixtures)/\(name)/model.gguf"
     let read = try DecoderSpec(gguf: try GGUFFile(path: file))
     #expect(read.layers == model.spec.layers && read.modules == model.spec.modules)
     #expect(read.experts?.count == model.spec.experts?.count && read.experts?.width == model.spec.experts?.width)
     #expect(read.experts?.normalizesWeights == model.spec.experts?.normalizesWeights)
+    let other = try loadFile("model.gguf", of: name)
+    #expect(relativeError(try other.logits(longIDs).floats(), try model.logits(longIDs).floats()) < 1e-6)
+  }
+
+  /// A GGUF file by itself has to have a tokenizer, so it lies beside a config.json.
+  private func loadFile(_ file: String, of name: String, keeps: Bool = false) throws -> LanguageModel {
     try withFolder { folder in
-      for (from, to) in [(file, "model.gguf"), ("\(fixtures)/\(name)/config.json", "config.json")] {
-        try FileManager.default.copyItem(atPath: from, toPath: "\(folder.path)/\(to)")
+      for (from, to) in [(file, "model.gguf"), ("config.json", "config.json")] {
+        try FileManager.default.copyItem(
+          atPath: "\(fixtures)/\(name)/\(from)", toPath: "\(folder.path)/\(to)")
       }
       var options = LoadOptions(computeType: .f32)
       options.keepsBlocks = keeps
-      let other = try ModelLoader(backend: CPUBackend(threadCount: 2), options: options).load(folder.path)
-      if keeps { #expect(other.modules.allSatisfy { $0.isExpert == ($0.blockFormat == .mxfp4) }) }
-      #expect(relativeError(try other.logits(longIDs).floats(), try model.logits(longIDs).floats()) < 1e-6)
+      return try ModelLoader(backend: CPUBackend(threadCount: 2), options: options).load(folder.path)
+    }
+  }
+
+  /// Experts stay in the blocks of a file: each a part of a tensor of three dimensions, or of two such.
+  @Test(arguments: ["qwen3_moe_full", "gpt_oss_mxfp4"]) func keptExpertsOfLlamaCppsFiles(name: String) throws {
+    let kept = try loadFile("model.q8_0.gguf", of: name, keeps: true)
+    let wide = try loadFile("model.q8_0.gguf", of: name)
+    for (module, other) in zip(kept.modules, wide.modules) where module.kind == .linear {
+      let format = module.isExpert && name == "gpt_oss_mxfp4" ? GGMLType.mxfp4 : .q8_0
+      #expect(module.isRouter ? module.blocks == nil : module.blockFormat == format, "\(module.name)")
+      #expect(try module.denseWeight().floats() == other.denseWeight().floats(), "\(module.name)")
+    }
+    // The blocks of experts are those of safetensors.
+    if name == "gpt_oss_mxfp4" {
+      for (module, other) in zip(kept.modules, try loadExperts(name).modules) where module.isExpert {
+        #expect(try module.denseWeight().floats() == other.denseWeight().floats(), "\(module.name)")
+      }
+    }
+    #expect(kept.canStream == (name == "qwen3_moe_full"))
+    #expect(relativeError(try kept.logits(longIDs).floats(), try wide.logits(longIDs).floats()) < 1e-5)
+    func gradients(_ model: LanguageModel) throws -> [[Float]] {
+      _ = try PEFTFiles.load("\(fixtures)/\(name)/adapter", into: model, trainable: true)
+      try model.loss(Batch([(ids, nil)])).backward()
+      return try model.trainableParameters.map { try $0.tensor.gradient?.floats() ?? [] }
+    }
+    for (got, wanted) in zip(try gradients(kept), try gradients(wide)) where !wanted.isEmpty {
+      #expect(relativeError(got, wanted) < 1e-4)
     }
   }
 }

@@ -82,7 +82,8 @@ package enum GPTOSS: DecoderFamily {
     json["attention_bias"] = .bool(spec.modules.attention.inputsHaveBias)
     json["sliding_window"] = spec.layers.lazy.compactMap(\.window).first.map { .int($0) } ?? .null
     json["layer_types"] = .array(spec.layers.map { $0.window == nil ? "full_attention" : "sliding_attention" })
-    json["swiglu_limit"] = 7
+    // transformers wants a float.
+    json["swiglu_limit"] = .number(7)
     ExpertFields.write(spec, countKey: "num_local_experts", into: &json)
   }
 

@@ -7,6 +7,10 @@ Needs: torch==2.13.0 transformers==5.23.0 safetensors (PyPI). Everything is f32 
 that of make_families.py does. transformers keeps the experts of a layer in one tensor, so the adapter, which has a matrix
 for each expert, is added to the weights here; PEFT's rule is W + alpha / r * B A. Of gpt_oss_mxfp4 the experts are stored
 as blocks and scales, with the values that transformers gives these.
+
+adapter_parameters is PEFT's own adapter (0.21.2) on attention and, by target_parameters, on experts and routers;
+`parameter_logits`, `parameter_loss` and `parameter_grad.KEY` are what PEFT computes with it. `attention` of gpt_oss are the
+weights of the first layer.
 """
 import json
 import os
@@ -14,6 +18,7 @@ import shutil
 import sys
 
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch.func import functional_call
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -25,6 +30,9 @@ RANK, ALPHA = 3, 6
 FAMILIES = {
     "qwen3_moe": dict(model_type="qwen3_moe", head_dim=16, num_experts=8, num_experts_per_tok=2, moe_intermediate_size=24,
                       norm_topk_prob=True, mlp_only_layers=[1], num_hidden_layers=3, decoder_sparse_step=1),
+    # llama.cpp knows no layers without experts; and matrices that have blocks.
+    "qwen3_moe_full": dict(model_type="qwen3_moe", head_dim=16, num_experts=4, num_experts_per_tok=2,
+                           moe_intermediate_size=32, norm_topk_prob=True, decoder_sparse_step=1, mlp_only_layers=[]),
     "olmoe": dict(model_type="olmoe", num_experts=6, num_experts_per_tok=3, norm_topk_prob=False,
                   output_router_logits=True, router_aux_loss_coef=0.05),
     "mixtral": dict(model_type="mixtral", num_local_experts=4, num_experts_per_tok=2, sliding_window=None),
@@ -75,6 +83,27 @@ def store(folder, blocks):
     config["quantization_config"] = dict(quant_method="mxfp4", modules_to_not_convert=["model.layers.*.self_attn"])
     with open(path, "w") as file:
         json.dump(config, file, indent=2)
+
+
+def parameters(model, folder, name, ids):
+    """PEFT's adapter with target_parameters."""
+    router = "mlp.router.weight" if name.startswith("gpt_oss") else "mlp.gate.weight"
+    config = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=["q_proj", "o_proj"], rank_pattern={"down_proj": 2},
+                        target_parameters=["mlp.experts.gate_up_proj", "mlp.experts.down_proj", router])
+    adapted = get_peft_model(model, config).eval()
+    for key, p in adapted.named_parameters():
+        if "lora_B" in key:
+            torch.nn.init.normal_(p, std=0.1)
+    path = os.path.join(folder, "adapter_parameters")
+    adapted.save_pretrained(path)
+    os.remove(os.path.join(path, "README.md"))
+    output = adapted(ids, labels=ids)
+    output.loss.backward()
+    result = dict(parameter_logits=output.logits[0].detach(), parameter_loss=output.loss.detach().reshape(1))
+    for key, p in adapted.named_parameters():
+        if p.requires_grad:
+            result["parameter_grad." + key.replace(".default", "")] = p.grad
+    return result
 
 
 def write(name):
@@ -137,6 +166,10 @@ def write(name):
     golden["loss"] = output.loss.detach().reshape(1)
     for key, value in adapter.items():
         golden["grad." + key] = torch.zeros_like(value) if value.grad is None else value.grad
+    if name == "gpt_oss":
+        with torch.no_grad():
+            golden["attention"] = model(ids, output_attentions=True).attentions[0][0]
+    golden |= parameters(model, folder, name, ids)
     save_file({key: value.contiguous() for key, value in golden.items()}, os.path.join(folder, "golden.safetensors"))
     os.makedirs(os.path.join(folder, "adapter"))
     save_file({"base_model.model." + key: value.detach().contiguous() for key, value in adapter.items()},
