@@ -143,8 +143,14 @@ package struct Rehearsal {
     return try Tensor(empty: shape, dtype: wanted, category: .weights, on: backend)
   }
 
-  /// A matrix that is a view of the file.
+  /// A matrix that is a view of the file, or one that is put together.
   private mutating func blocks(_ name: String, _ module: Module, _ format: GGMLType) throws -> BlockOperand {
+    if let count = try? source?.assembly(name)?.byteCount {
+      defer { note(reading: source?.byteCount(name) ?? 0) }
+      return BlockOperand(
+        format: format, shape: module.weightShape,
+        bytes: try Tensor(empty: [count], dtype: .u8, category: .weights, on: backend), order: nil)
+    }
     let view = UnsafeRawBufferPointer(start: nil, count: 0)
     let operand = BlockOperand(
       format: format, shape: module.weightShape,

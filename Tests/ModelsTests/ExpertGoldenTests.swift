@@ -166,6 +166,11 @@ private func golden(_ name: String) throws -> WeightSource {
     #expect(read.layers == model.spec.layers && read.modules == model.spec.modules)
     #expect(read.experts?.count == model.spec.experts?.count && read.experts?.width == model.spec.experts?.width)
     #expect(read.experts?.normalizesWeights == model.spec.experts?.normalizesWeights)
+    #expect(read.activation == model.spec.activation && read.ropes.count == model.spec.ropes.count)
+    for (mine, theirs) in zip(read.ropes, model.spec.ropes) {
+      let mine = mine.frequencies(headDimension: read.headDimension, length: 300)
+      #expect(mine == theirs.frequencies(headDimension: read.headDimension, length: 300))
+    }
     let other = try loadFile("model.gguf", of: name)
     #expect(relativeError(try other.logits(longIDs).floats(), try model.logits(longIDs).floats()) < 1e-6)
   }
