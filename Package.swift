@@ -61,6 +61,8 @@ let package = Package(
       ],
       swiftSettings: optimised),
 
+    .target(name: "Ranks"),
+
     // MARK: Engine
     .target(name: "Tensors", swiftSettings: optimised),
     .target(name: "Autograd", dependencies: ["Tensors"]),
@@ -72,12 +74,12 @@ let package = Package(
     .target(name: "Optimizers", dependencies: ["Tensors", "Formats", "Numerics"]),
     .target(
       name: "Training",
-      dependencies: ["Optimizers", "Adapters", "Models", "Formats", "Quantization", "Autograd", "Tensors"]),
+      dependencies: ["Optimizers", "Adapters", "Models", "Formats", "Quantization", "Autograd", "Tensors", "Ranks"]),
     .target(
       name: "QLoRA",
       dependencies: [
-        "Training", "Optimizers", "Adapters", "Models", "Tokenizers", "Formats", "Quantization", "Autograd", "Tensors",
-        "CPUBackend",
+        "Training", "Ranks", "Optimizers", "Adapters", "Models", "Tokenizers", "Formats", "Quantization", "Autograd",
+        "Tensors", "CPUBackend",
       ]),
 
     .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
@@ -93,9 +95,9 @@ let package = Package(
       name: "LuaBindings",
       dependencies: [
         "LuaRuntime", "Training", "Optimizers", "Adapters", "Models", "Tokenizers", "Formats", "Quantization",
-        "Autograd", "Tensors", "CPUBackend", "Numerics", "Database",
+        "Autograd", "Tensors", "CPUBackend", "Numerics", "Database", "Ranks",
       ]),
-    .executableTarget(name: "qlora-run", dependencies: ["LuaBindings", "LuaRuntime", "CEdit"]),
+    .executableTarget(name: "qlora-run", dependencies: ["LuaBindings", "LuaRuntime", "Ranks", "CEdit"]),
     // Mutation of files and calls, see docs/reliability.md. It reads as the program does, and asks what only targets of
     // this package may ask.
     .executableTarget(
@@ -112,8 +114,13 @@ let package = Package(
       // The bandwidth limits are loops of this program.
       swiftSettings: [.unsafeFlags(["-Xcc", "-march=native", "-enforce-exclusivity=unchecked"])]),
 
+    .executableTarget(
+      name: "ranks-bench", dependencies: ["Training", "CPUBackend", "Ranks", "Tensors"],
+      path: "Benchmarks/ranks/ranks-bench"),
+
     // MARK: Tests
     tests("Numerics", ["Numerics"]),
+    tests("Ranks", ["Ranks"]),
     tests("CPUBackend", ["CPUBackend", "Tensors", "Numerics"], swiftSettings: optimised),
     tests("Tensors", ["Tensors", "CPUBackend", "Numerics"]),
     tests("Autograd", ["Autograd", "Tensors", "CPUBackend", "Quantization"]),

@@ -2,7 +2,8 @@
 local qlora = require "qlora"
 local world = require "qlora.world"
 local p = qlora.params { model = qlora.resource "models/tiny", quant = "nf4", stream = false, at = 0, command = "",
-  steps = 12, save = 2, spill = "", select = "all-linear", budget = "128KiB" }
+  steps = 12, save = 2, spill = "", select = "all-linear", budget = "128KiB",
+  batch = 4, parts = 1 }
 local model = qlora.load(p.model, { quant = p.quant ~= "" and p.quant, compute = "f32", stream = p.stream })
 model:add_lora { select = p.select, rank = 4, alpha = 8, dropout = 0.1 }
 local data = qlora.data.load(world.scenes(64, 1), {
@@ -10,7 +11,8 @@ local data = qlora.data.load(world.scenes(64, 1), {
   tokenizer = model.tokenizer, max_length = 64,
 })
 qlora.train {
-  model = model, data = data, steps = p.steps, batch = 4, micro_batch = 2, seed = 3, save_every = p.save, dir = "run",
+  model = model, data = data, steps = p.steps, batch = p.batch, micro_batch = 2, parts = p.parts, seed = 3,
+  save_every = p.save, dir = "run",
   checkpointing = true, offload = true,
   optimizer = qlora.optim.adamw(model:trainable(), { lr = 1e-3, bits = 8, paged = true, budget = p.budget,
     spill = p.spill ~= "" and p.spill or nil }),

@@ -6,6 +6,20 @@ public enum AdapterError: Error, Equatable, Sendable {
   case notLinear(module: String, kind: String)
   /// The module has an adapter, or is named twice.
   case alreadyAttached(module: String)
+  /// The model has no set of adapters of this name.
+  case unknownSet(name: String, known: [String])
+  /// A set is named twice, or a new one as one that is there.
+  case repeatedSet(name: String)
+  /// Several sets are to be used at once, and one has a method whose change does not add up with others.
+  case notAdditive(set: String, module: String, method: String)
+  /// A set that is to be combined with others has an adapter of another method.
+  case notLoRA(set: String, module: String, method: String)
+  /// Adapters whose matrices are to be added element by element differ in their rank.
+  case unequalRanks(module: String, sets: [String], ranks: [Int])
+  /// What is to be saved is one set, and several are in use.
+  case severalInUse(names: [String])
+  /// Sets that are not in use would be left on a base that merging changed.
+  case othersWouldBeLeft(names: [String])
   /// The rank is outside 1..`limit`.
   case badRank(module: String, rank: Int, limit: Int)
   /// A setting is out of range.
@@ -14,6 +28,8 @@ public enum AdapterError: Error, Equatable, Sendable {
   case nothingToSave
   /// The choice of modules is empty.
   case nothingSelected
+  /// The method is no branch of two matrices, which is all that the files can hold.
+  case notLowRank(module: String)
   /// The folder has no adapter_config.json.
   case notAnAdapter(path: String)
   /// A saved adapter gives other logits; `difference` is the largest absolute one.
@@ -48,6 +64,23 @@ extension AdapterError: CustomStringConvertible {
       "\(module): an adapter needs a linear module, this is a \(kind)"
     case .alreadyAttached(let module):
       "\(module): already has an adapter"
+    case .unknownSet(let name, let known):
+      "no adapter is called '\(name)'; "
+        + (known.isEmpty ? "the model has none" : "there are \(known.joined(separator: ", "))")
+    case .repeatedSet(let name):
+      "an adapter called '\(name)' is there already or named twice"
+    case .notAdditive(let set, let module, let method):
+      "\(module): '\(set)' is a \(method) adapter, which changes the layer's output as a whole; it cannot be used together "
+        + "with others"
+    case .notLoRA(let set, let module, let method):
+      "\(module): '\(set)' is a \(method) adapter; LoRA adapters can be combined"
+    case .unequalRanks(let module, let sets, let ranks):
+      "\(module): the ranks differ (\(zip(sets, ranks).map { "\($0) \($1)" }.joined(separator: ", "))); only cat combines "
+        + "adapters of different ranks"
+    case .severalInUse(let names):
+      "\(names.joined(separator: " and ")) are in use together, and a file holds one adapter"
+    case .othersWouldBeLeft(let names):
+      "merging changes the base for which \(names.joined(separator: ", ")) \(names.count == 1 ? "was" : "were") made"
     case .badRank(let module, let rank, let limit):
       "\(module): rank \(rank) is outside 1..\(limit)"
     case .badNumber(let module, let name, let value, let expected):
@@ -56,6 +89,8 @@ extension AdapterError: CustomStringConvertible {
       "the model has no adapters to save"
     case .nothingSelected:
       "LoRA: no linear module was chosen"
+    case .notLowRank(let module):
+      "\(module): the adapter is no LoRA, which is all that these files can hold"
     case .notAnAdapter(let path):
       "\(path): not an adapter; expected a folder with adapter_config.json, as PEFT writes it"
     case .readsBackDifferently(let path, let module, let difference):

@@ -62,7 +62,7 @@ extension LowRank {
 }
 
 extension Module {
-  /// Frobenius norm of what the adapter adds to the weight; nil without an adapter. Of a method that is no low-rank
+  /// Frobenius norm of what the first adapter in use adds to the weight; nil without one. Of a method that is no low-rank
   /// branch it is that of the merged weight minus the weight, formed for this.
   /// - Throws: `ModelError.notLoaded`, `TensorError.outOfMemory`.
   public func adapterNorm() throws -> Double? {

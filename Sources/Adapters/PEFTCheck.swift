@@ -12,15 +12,15 @@ extension PEFTFiles {
   public static func check(_ directory: String, against model: LanguageModel, path: String? = nil) throws {
     guard model.isLoaded else { return }
     let probe = model.probe
-    let own = model.modules.map(\.adapter)
+    let own = model.modules.map(\.adapters.first)
     let expected = try model.logits(probe).floats()
-    model.removeAdapters()
-    defer { for (module, adapter) in zip(model.modules, own) { module.adapter = adapter } }
-    try load(directory, into: model)
-    let got = try model.logits(probe).floats()
-    let pairs = zip(expected, got).filter { $0.bitPattern != $1.bitPattern }
+    let read = try model.withOtherAdapters {
+      try load(directory, into: model)
+      return (logits: try model.logits(probe).floats(), adapters: model.modules.map(\.adapters.first))
+    }
+    let pairs = zip(expected, read.logits).filter { $0.bitPattern != $1.bitPattern }
     guard !pairs.isEmpty else { return }
-    let culprit = try zip(model.modules, own).first { module, adapter in try !isSame(module.adapter, adapter) }
+    let culprit = try zip(model.modules, zip(read.adapters, own)).first { try !isSame($1.0, $1.1) }
     throw AdapterError.readsBackDifferently(
       path: path ?? directory, module: culprit?.0.name ?? "none",
       difference: pairs.reduce(0) { max($0, Double(abs($1.0 - $1.1))) })

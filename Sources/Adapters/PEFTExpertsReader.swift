@@ -34,18 +34,14 @@ extension PEFTExperts {
   ///   - configuration: adapter_config.json; dropout in it is an error, as in PEFT.
   ///   - path: of the configuration.
   ///   - read: a tensor of the file, with this shape.
-  /// - Returns: each module with its adapter, which is not attached.
-  /// - Throws: `AdapterError.alreadyAttached`, `.unsupported`, `.badField`; what `read` throws; `TensorError.outOfMemory`.
+  /// - Returns: each module with the settings and the tensors of its adapter.
+  /// - Throws: `AdapterError.unsupported`, `.badField`; what `read` throws; `TensorError.outOfMemory`.
   func adapters(
     _ configuration: JSON, path: String, read: (_ key: String, _ shape: [Int]) throws -> Tensor
-  ) throws -> [(Module, Adapter)] {
+  ) throws -> [(Module, LoRA, [Tensor])] {
     guard !isEmpty else { return [] }
     let (usual, method) = try LoRA.settings(configuration, path: path)
-    var made: [(Module, Adapter)] = []
-    func add(_ module: Module, _ method: LoRA, _ a: Tensor, _ b: Tensor) throws {
-      guard module.adapter == nil else { throw AdapterError.alreadyAttached(module: module.name) }
-      made.append((module, Adapter(method, on: module, [a, b])))
-    }
+    var made: [(Module, LoRA, [Tensor])] = []
     func settings(_ parameter: String) throws -> LoRA {
       let own = try method(parameter)
       guard own.dropout == 0 else {
@@ -56,15 +52,14 @@ extension PEFTExperts {
     }
     for matrix in matrices {
       let own = try settings(matrix.parameter), module = matrix.module
-      try add(
-        module, own, try read("\(matrix.key).\(LoRA.nameOfA)", [own.rank, module.inFeatures]),
-        try read("\(matrix.key).\(LoRA.nameOfB)", [module.outFeatures, own.rank]))
+      let a = try read("\(matrix.key).\(LoRA.nameOfA)", [own.rank, module.inFeatures])
+      made.append((module, own, [a, try read("\(matrix.key).\(LoRA.nameOfB)", [module.outFeatures, own.rank])]))
     }
     for stack in stacks {
       let own = try settings(stack.parameter), count = stack.experts.count
       let a = try read("\(stack.key).\(LoRA.nameOfA)", [own.rank * count, stack.width])
       let b = try read("\(stack.key).\(LoRA.nameOfB)", [stack.height, own.rank * count])
-      for (module, method, a, b) in try stack.parts(own, usualRank: usual, a, b) { try add(module, method, a, b) }
+      made += try stack.parts(own, usualRank: usual, a, b)
     }
     return made
   }
@@ -75,7 +70,7 @@ extension PEFTExperts.Stack {
   /// the usual one and B is zero outside of the two blocks, each its half, which is how it was made.
   fileprivate func parts(
     _ whole: LoRA, usualRank: Int, _ a: Tensor, _ b: Tensor
-  ) throws -> [(Module, LoRA, Tensor, Tensor)] {
+  ) throws -> [(Module, LoRA, [Tensor])] {
     let (rank, count, parts, backend) = (whole.rank, experts.count, experts[0].count, a.backend)
     let (rowsOfA, rowsOfB) = (try a.floats(), try b.floats())
     func element(_ expert: Int, _ row: Int, _ column: Int) -> Float { rowsOfB[(row * rank + column) * count + expert] }
@@ -106,7 +101,7 @@ extension PEFTExperts.Stack {
         let start = (expert * rank + first) * width
         let a = try tensor(Array(rowsOfA[start..<start + own.rank * width]), [own.rank, width])
         let values = rows.flatMap { row in (first..<first + own.rank).map { element(expert, row, $0) } }
-        return (module, own, a, try tensor(values, [module.outFeatures, own.rank]))
+        return (module, own, [a, try tensor(values, [module.outFeatures, own.rank])])
       }
     }
   }

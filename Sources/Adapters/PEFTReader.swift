@@ -6,15 +6,20 @@ extension PEFTFiles {
   /// Attaches the adapters stored in a PEFT directory.
   ///
   /// Which method it is says `peft_type`. The modules that `target_modules` means must be those whose tensors are in the
-  /// file; of experts and routers `target_parameters` means what transformers has them in (`PEFTExperts`). What a configuration asks for and the method does not compute is an error, never ignored.
+  /// file; of experts and routers `target_parameters` means what transformers has them in (`PEFTExperts`). What a
+  /// configuration asks for and the method does not compute is an error, never ignored.
   /// - Parameters:
   ///   - directory: holds adapter_config.json and adapter_model.safetensors.
-  ///   - model: none of the modules in the file may have an adapter; left as it is when an error is thrown.
+  ///   - model: left as it is when an error is thrown.
   ///   - trainable: whether the tensors get gradients.
+  ///   - set: name of the set that they become, which is in use alone afterwards; one that is there may have no adapter
+  ///     of a module in the file.
   /// - Returns: the number of modules that got an adapter.
   /// - Throws: `AdapterError` or `FormatError` naming the file and the field or tensor; `TensorError.outOfMemory`.
   @discardableResult
-  public static func load(_ directory: String, into model: LanguageModel, trainable: Bool = false) throws -> Int {
+  public static func load(
+    _ directory: String, into model: LanguageModel, trainable: Bool = false, set: String = AdapterSet.defaultName
+  ) throws -> Int {
     let path = "\(directory)/\(configName)"
     guard FileSystem.exists(path) else { throw AdapterError.notAnAdapter(path: directory) }
     let configuration = try JSON.read(path: path)
@@ -42,10 +47,13 @@ extension PEFTFiles {
     if let module = twice.first { throw AdapterError.alreadyAttached(module: module.name) }
     let stacked = try experts.adapters(configuration, path: path) { key, shape in
       try read(file, keyPrefix + key, shape: shape, model.backend)
+    }.map { module, method, tensors in
+      try model.checkIsFree(module, inSet: set)
+      return (module: module, adapter: Adapter(method, on: module, tensors, set: set))
     }
     let made = try groups.map { module, shapes in
       guard try targets.contains(module) else { throw AdapterError.notTargeted(path: path, module: module.name) }
-      guard module.adapter == nil else { throw AdapterError.alreadyAttached(module: module.name) }
+      try model.checkIsFree(module, inSet: set)
       let prefix = keyPrefix + module.name + "."
       let method = try makeMethod(module, shapes)
       let parameters = method.parameters(of: module)
@@ -53,12 +61,12 @@ extension PEFTFiles {
         throw AdapterError.unknownTensor(path: file.path, name: prefix + stranger)
       }
       let tensors = try parameters.map { try read(file, prefix + $0.name, shape: $0.shape, model.backend) }
-      return (module, Adapter(method, on: module, tensors))
+      return (module: module, adapter: Adapter(method, on: module, tensors, set: set))
     }
-    for (module, adapter) in made + stacked {
+    for (_, adapter) in made + stacked {
       for tensor in adapter.tensors { tensor.requiresGradient = trainable }
-      module.adapter = adapter
     }
+    try model.add(made + stacked, toSet: set)
     return made.count + stacked.count
   }
 

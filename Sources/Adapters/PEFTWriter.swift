@@ -32,7 +32,7 @@ public enum PEFTFiles {
   }
 
   /// Writes the two files into a directory that exists, the tensors as f32. Each file appears whole or not at all.
-  /// - Throws: `AdapterError.nothingToSave`, `AdapterError.mixedMethods`, `AdapterError.mixedScaling`,
+  /// - Throws: `AdapterError.nothingToSave`, `.severalInUse`, `.mixedMethods`, `.mixedScaling`;
   ///   `FormatError.system`; `TensorError` when the device fails.
   public static func write(_ model: LanguageModel, into directory: String) throws {
     try AtomicFile.write("\(directory)/\(configName)", configuration(model).text(.python) + "\n")
@@ -64,6 +64,7 @@ public enum PEFTFiles {
   static func configuration(_ model: LanguageModel) throws -> JSON {
     let adapters = model.adapters
     guard let first = adapters.first else { throw AdapterError.nothingToSave }
+    guard model.namesInUse.count < 2 else { throw AdapterError.severalInUse(names: model.namesInUse) }
     let method = type(of: first.method)
     for other in adapters where type(of: other.method) != method {
       throw AdapterError.mixedMethods(

@@ -13,7 +13,7 @@ extension CPUBackend {
     let starts = try shape.segments.integers()
     let jobs = Geometry(q, k, v, out, shape)
     let tokens = q.shape[0]
-    let scratch = try attentionScratch.reserve(jobs.scratchCount(queryCount: 0))
+    let scratch = try workerScratch.reserve(jobs.scratchCount(queryCount: 0))
     let rowSums = Shared(lse.floatAddress)
     let kernels = tables.attention
     let chunks = jobs.queryChunks(starts)
@@ -33,7 +33,7 @@ extension CPUBackend {
     _ q: Tensor, keys: Tensor, values: Tensor, length: Int, start: Int, _ shape: AttentionShape, into out: Tensor
   ) throws {
     let jobs = Geometry(q, keys, values, out, shape)
-    let scratch = try attentionScratch.reserve(jobs.scratchCount(queryCount: 0))
+    let scratch = try workerScratch.reserve(jobs.scratchCount(queryCount: 0))
     let kernels = tables.attention
     let count = q.shape[0]
     let group = shape.heads / shape.kvHeads
@@ -71,7 +71,7 @@ extension CPUBackend {
     let (heads, groups, headDim) = (shape.heads, shape.heads / shape.kvHeads, shape.headDim)
     let segments = zip(starts, starts.dropFirst()).map { $0..<$1 }
     let longest = segments.map(\.count).max() ?? 0
-    let scratch = try attentionScratch.reserve(jobs.scratchCount(queryCount: longest))
+    let scratch = try workerScratch.reserve(jobs.scratchCount(queryCount: longest))
     // Each query head sums its own gradients of keys and values; the heads of a group are added in order afterwards.
     let partial = try Tensor(empty: [2, heads, tokens, headDim], category: .workspace, on: self)
     let sums = Shared(partial.floatAddress)

@@ -14,8 +14,8 @@ public final class CPUBackend: RehearsalBackend, @unchecked Sendable {
   let allocator: BlockAllocator
   let tables: KernelTables
   private(set) var matmulState: MatmulState
-  /// Scratch of the attention kernels.
-  private(set) var attentionScratch: WorkerScratch
+  /// Scratch of the kernels of attention and of recurrent layers.
+  private(set) var workerScratch: WorkerScratch
 
   /// Starts the threads and takes the kernels of an instruction set.
   ///
@@ -34,7 +34,7 @@ public final class CPUBackend: RehearsalBackend, @unchecked Sendable {
     self.pool = ThreadPool(threadCount: threadCount, isRehearsal: isRehearsal)
     self.allocator = BlockAllocator(isRehearsal: isRehearsal)
     self.tables = KernelTables(instructionSet)
-    self.attentionScratch = WorkerScratch(workers: max(1, threadCount), memory)
+    self.workerScratch = WorkerScratch(workers: max(1, threadCount), memory)
     self.matmulState = MatmulState(instructionSet: instructionSet, workers: max(1, threadCount), memory: memory)
     // The ledger is asked by way of its backend only. A weak reference would make every other one slower to count.
     memory.measure(
@@ -55,7 +55,7 @@ public final class CPUBackend: RehearsalBackend, @unchecked Sendable {
   public func setThreadCount(_ count: Int) throws(TensorError) {
     guard count != pool.threadCount else { return }
     pool = ThreadPool(threadCount: count, isRehearsal: pool.isRehearsal)
-    attentionScratch = WorkerScratch(workers: max(1, count), memory)
+    workerScratch = WorkerScratch(workers: max(1, count), memory)
     matmulState = MatmulState(instructionSet: instructionSet, workers: max(1, count), memory: memory)
   }
 }

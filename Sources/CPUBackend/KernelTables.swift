@@ -8,6 +8,7 @@ import Numerics
 struct KernelTables: Sendable {
   let rows: RowKernels
   let attention: AttentionKernels
+  let recurrent: RecurrentKernels
   let quantization: QuantizationKernels
   let optimizer: OptimizerKernels
 
@@ -26,6 +27,14 @@ struct KernelTables: Sendable {
       case .avx2: KernelsAVX2.Kernels.fill(attention: table)
       case .avx512: KernelsAVX512.Kernels.fill(attention: table)
       case .avx512bf16: KernelsAVX512BF16.Kernels.fill(attention: table)
+      }
+    }
+    recurrent = filled { table in
+      switch set {
+      case .baseline: KernelsBaseline.Kernels.fill(recurrent: table)
+      case .avx2: KernelsAVX2.Kernels.fill(recurrent: table)
+      case .avx512: KernelsAVX512.Kernels.fill(recurrent: table)
+      case .avx512bf16: KernelsAVX512BF16.Kernels.fill(recurrent: table)
       }
     }
     quantization = filled { table in

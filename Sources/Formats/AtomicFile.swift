@@ -9,7 +9,8 @@ import Tensors
 package final class AtomicFile {
   package let path: String
   private let place: String
-  private let temporary: String
+  /// Where it lies until it is complete.
+  let temporary: String
   private var descriptor: Int32
   package private(set) var byteCount = 0
   /// What was written where, to compare it with what the file gives back.
@@ -61,6 +62,13 @@ package final class AtomicFile {
       do throws(FormatError) { return .success(try append(buffer)) } catch { return .failure(error) }
     }
     try result.get()
+  }
+
+  /// Gives the file its size before all is written, so that others can read its beginning as that of a whole file.
+  func reserve(_ byteCount: Int) throws(FormatError) {
+    guard ftruncate(descriptor, off_t(byteCount)) == 0 else {
+      throw .system(path: path, operation: "write", code: errno)
+    }
   }
 
   /// Reads back what was written, and makes the file visible if it is the same. The system mostly answers from its

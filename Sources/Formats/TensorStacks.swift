@@ -1,18 +1,13 @@
-/// Where files in safetensors hold together, or under another name, what the modules of a model have each for itself: the
-/// matrices of all experts of a layer in one tensor, transposed or in MXFP4, and vectors without `.weight` (gpt-oss).
+/// Where files in safetensors hold together what the modules of a model have each for itself: the matrices of all experts of
+/// a layer in one tensor, transposed or in MXFP4 (gpt-oss).
 package struct TensorStacks: Sendable {
   /// Modules of a layer, `#` for the number of the expert: `mlp.experts.#.down_proj`.
   package let modules: [String]
-  /// Modules of a layer whose only tensor has the name of the module.
-  package let bare: [String]
   /// Of one tensor: a name for each has to be made.
   static let mostMatrices = 4096
   private static let marker = "#."
 
-  package init(modules: [String] = [], bare: [String] = []) {
-    self.modules = modules
-    self.bare = bare
-  }
+  package init(modules: [String] = []) { self.modules = modules }
 
   /// The name of the tensor in which a module's weight, or its bias, is saved, and the module's number in it; nil for a
   /// module that has tensors of its own.
@@ -27,9 +22,6 @@ package struct TensorStacks: Sendable {
     return nil
   }
 
-  /// Whether the only tensor of a module is called as the module.
-  package func isBare(_ module: String) -> Bool { bare.contains { module.hasSuffix("." + $0) } }
-
   /// The tensors of modules that a stored tensor holds; nil for one that is a module's own. `find` gives an entry of the
   /// same files by its name.
   /// - Throws: `badField` for a shape that no stack has, `missingTensor` for blocks without scales or scales without blocks,
@@ -37,7 +29,6 @@ package struct TensorStacks: Sendable {
   func tensors(
     in entry: SafetensorsFile.Entry, path: String, find: (String) -> SafetensorsFile.Entry?
   ) throws(FormatError) -> [WeightSource.Tensor]? {
-    if isBare(entry.name) { return [Self.tensor(entry.name + ".weight", entry, entry.shape, 1, .rows, firstRow: 0)] }
     for pattern in modules {
       let stem = pattern.replacing(Self.marker, with: "")
       for kind in Kind.allCases where entry.name.hasSuffix("." + stem + kind.rawValue) {

@@ -13,9 +13,9 @@ extension WeightSource {
     switch origin {
     case .safetensors(let checkpoint):
       let (file, entry) = try checkpoint.find(tensor.stored)
+      if entry.type == .f8e4m3 { return try readFP8(tensor, entry, in: file, checkpoint, rows: rows, into: out) }
       guard let type = entry.type.floatLayout else {
-        throw .unsupportedType(
-          path: file.path, tensor: name, type: entry.type.rawValue, supported: ["F32", "F16", "BF16"])
+        throw .unsupportedType(path: file.path, tensor: name, type: entry.type.rawValue, supported: Self.readable)
       }
       guard !rows.isEmpty, tensor.rowLength > 0, let base = file.bytes(of: entry).baseAddress else { return }
       let start = (tensor.firstRow + rows.lowerBound) * tensor.rowLength * entry.type.byteCount
@@ -24,7 +24,7 @@ extension WeightSource {
       guard let map = try permutation(tensor, queryHeads: queryHeads, keyHeads: keyHeads) else {
         let first = tensor.firstRow
         try file.dequantize(tensor.stored, rows: first + rows.lowerBound..<first + rows.upperBound, into: out)
-        if hasOneAdded(tensor) { for i in 0..<rows.count * tensor.rowLength { out[i] -= 1 } }
+        if layout?.hasOneAdded(tensor.name) ?? false { for i in 0..<rows.count * tensor.rowLength { out[i] -= 1 } }
         return
       }
       if tensor.shape.count == 1 {
@@ -66,7 +66,8 @@ extension WeightSource {
       return (UnsafeRawBufferPointer(rebasing: file.bytes(of: entry)[start..<start + tensor.byteCount]), dtype)
     case .gguf(let file, let queryHeads, let keyHeads):
       guard case .block(let type) = tensor.encoding, let dtype = Self.floatTypes[type],
-        !hasOneAdded(tensor), try permutation(tensor, queryHeads: queryHeads, keyHeads: keyHeads) == nil
+        !(layout?.hasOneAdded(tensor.name) ?? false),
+        try permutation(tensor, queryHeads: queryHeads, keyHeads: keyHeads) == nil
       else { return nil }
       let bytes = try file.bytes(of: tensor.stored)
       let start = tensor.firstRow * tensor.rowLength * dtype.byteCount
@@ -131,43 +132,13 @@ extension WeightSource {
     }
   }
 
-  /// Whether the file holds this tensor plus one.
-  private func hasOneAdded(_ tensor: Tensor) -> Bool {
-    layout?.addsOneToNorms ?? false && tensor.name.hasSuffix("norm.weight")
-  }
-
   /// From Hugging Face rows to stored rows, nil where they are the same.
   private func permutation(
     _ tensor: Tensor, queryHeads: Int, keyHeads: Int
   ) throws(FormatError) -> ((Int) -> Int)? {
     guard queryHeads > 0 else { return nil }
-    if let fused = layout?.fusedHeads, tensor.name.contains(".\(fused).") {
-      let rows = tensor.shape.first ?? 0, width = rows / (3 * queryHeads)
-      guard width > 0, rows % (3 * queryHeads) == 0 else {
-        throw .badField(
-          path: path, field: "rows of \(tensor.stored)", value: "\(rows)",
-          expected: "a multiple of 3 * \(queryHeads) heads")
-      }
-      return { row in
-        let (head, part) = (row / (3 * width), row / width % 3)
-        return (part * queryHeads + head) * width + row % width
-      }
-    }
-    guard layout?.pairsHeads ?? false else { return nil }
-    let heads: Int
-    if tensor.name.contains(".q_proj.") {
-      heads = queryHeads
-    } else if tensor.name.contains(".k_proj.") {
-      heads = keyHeads
-    } else {
-      return nil
-    }
-    let rows = tensor.shape.first ?? 0
-    guard let map = GGUFFile.unpermuteRows(rowCount: rows, headCount: heads) else {
-      throw .badField(
-        path: path, field: "rows of \(tensor.stored)", value: "\(rows)", expected: "a multiple of 2 * \(heads) heads")
-    }
-    return map
+    return try layout?.storedRow(
+      tensor.name, rows: tensor.shape.first ?? 0, queryHeads: queryHeads, keyHeads: keyHeads, path: path)
   }
 }
 

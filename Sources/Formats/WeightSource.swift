@@ -29,6 +29,8 @@ package struct WeightSource: Sendable {
     let stored: String
     /// The first of its rows inside a stored tensor of several matrices.
     let firstRow: Int
+    /// Name inside the file of the scales of a weight in fp8, which are no tensor of their own.
+    var scales: String?
     var placement = Placement.rows
     package var rowLength: Int { shape.last ?? 1 }
     /// All dimensions but the last; 1 for a vector.
@@ -47,6 +49,8 @@ package struct WeightSource: Sendable {
   let origin: Origin
   /// How the tensors of a GGUF file are laid out.
   let layout: GGUFLayout?
+  /// How weights in fp8 are scaled; nil where nothing says so.
+  let fp8: FP8Scales?
   private let index: [UTF8Key: Int]
 
   /// Opens a folder with safetensors, or one `.safetensors` or `.gguf` file. A folder without safetensors but with
@@ -55,11 +59,12 @@ package struct WeightSource: Sendable {
   ///   - path: of the folder or the file.
   ///   - layout: gives the layout of a GGUF architecture; without one tensors keep their names in the file.
   ///   - renaming: what tensors of safetensors are called here; nil for one that is no part of the model.
+  ///   - fp8: how weights in fp8 are scaled.
   ///   - stacks: which of them hold tensors of several modules; those are not renamed.
   /// - Throws: `FormatError` naming the file.
   package init(
     path: String, layout: (GGUFFile) -> GGUFLayout? = { _ in nil }, renaming: (String) -> String? = { $0 },
-    stacks: TensorStacks = TensorStacks()
+    fp8: FP8Scales? = nil, stacks: TensorStacks = TensorStacks()
   ) throws(FormatError) {
     if FileSystem.isDirectory(path) {
       let names = try FileSystem.list(path)
@@ -72,28 +77,33 @@ package struct WeightSource: Sendable {
       self = try WeightSource(gguf: try GGUFFile(path: path), layout: layout)
       return
     }
-    self = try WeightSource(files: try WeightFiles(directory: path), renaming: renaming, stacks: stacks)
+    self = try WeightSource(files: try WeightFiles(directory: path), renaming: renaming, fp8: fp8, stacks: stacks)
   }
 
   package init(
-    files: WeightFiles, renaming: (String) -> String? = { $0 }, stacks: TensorStacks = TensorStacks()
+    files: WeightFiles, renaming: (String) -> String? = { $0 }, fp8: FP8Scales? = nil,
+    stacks: TensorStacks = TensorStacks()
   ) throws(FormatError) {
+    var parts: Set<UTF8Key> = []
     var tensors: [Tensor] = []
     for file in files.files {
       for entry in file.entries {
-        if let parts = try stacks.tensors(
-          in: entry, path: file.path, find: { (try? files.find($0))?.entry })
-        {
-          tensors += parts
-        } else if let name = renaming(entry.name) {
-          tensors.append(
-            Tensor(
-              name: name, encoding: .plain(entry.type), shape: entry.shape, byteCount: entry.byteCount,
-              stored: entry.name, firstRow: 0))
+        if let stacked = try stacks.tensors(in: entry, path: file.path, find: { (try? files.find($0))?.entry }) {
+          tensors += stacked
+          continue
         }
+        guard let name = renaming(entry.name) else { continue }
+        let scales = Self.scales(of: entry, in: files)
+        if let scales { parts.insert(UTF8Key(scales)) }
+        tensors.append(
+          Tensor(
+            name: name, encoding: .plain(entry.type), shape: entry.shape, byteCount: entry.byteCount,
+            stored: entry.name, firstRow: 0, scales: scales))
       }
     }
-    try self.init(path: files.path, tensors: tensors, strangers: [], origin: .safetensors(files), layout: nil)
+    try self.init(
+      path: files.path, tensors: tensors.filter { !parts.contains(UTF8Key($0.stored)) }, strangers: [],
+      origin: .safetensors(files), layout: nil, fp8: fp8)
   }
 
   /// Tensors that the layout has no name for (`rope_freqs.weight`) are `strangers`.
@@ -132,9 +142,10 @@ package struct WeightSource: Sendable {
   }
 
   private init(
-    path: String, tensors: [Tensor], strangers: [String], origin: Origin, layout: GGUFLayout?
+    path: String, tensors: [Tensor], strangers: [String], origin: Origin, layout: GGUFLayout?, fp8: FP8Scales? = nil
   ) throws(FormatError) {
     self.path = path
+    self.fp8 = fp8
     self.tensors = tensors
     self.strangers = strangers
     self.origin = origin
@@ -153,6 +164,9 @@ package struct WeightSource: Sendable {
 
   /// What is to be said about the files.
   package var said: [String] { if case .safetensors(let files) = origin { files.said } else { [] } }
+
+  /// Whether weights are stored in fp8.
+  package var hasFP8: Bool { tensors.contains { $0.scales != nil } }
 
   package func contains(_ name: String) -> Bool { index[UTF8Key(name)] != nil }
 

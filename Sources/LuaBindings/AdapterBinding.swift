@@ -22,28 +22,55 @@ extension Engine {
     return [
       NativeFunction(
         "attach_lora", "Makes LoRA adapters on the named modules; recipes use add_lora.",
-        [Parameter("list", .rows(Self.adapterFields), "one table for each module")], returns: "integer"
+        [Parameter("list", .rows(Self.adapterFields), "one table for each module"), Self.setName], returns: "integer"
       ) { call in
         let model = try self.model(call)
         let adapters = try call.table("list").elements.map { try self.lora($0, call) }
         model.seed = self.seed
-        return [.integer(try model.attach(adapters))]
+        return [.integer(try model.attach(adapters, set: Self.setName(call["name"])))]
       },
-      NativeFunction("remove_adapters", "Takes all adapters off; returns how many modules had one.", returns: "integer")
-      {
-        call in [.integer(try self.model(call).removeAdapters())]
+      NativeFunction(
+        "remove_adapters", "Takes an adapter off, or all; returns how many modules had one.",
+        [Parameter("name", .string, optional: true, "of the adapter; default all")], returns: "integer",
+        errors: "for a name that no adapter has"
+      ) { call in
+        let model = try self.model(call)
+        guard let name = call["name"].asString else { return [.integer(model.removeAdapters())] }
+        return [.integer(try model.removeAdapters(name))]
       },
       NativeFunction(
         "save_adapter",
-        "Writes the adapters as PEFT does, reads them back and compares the logits of a few tokens. In an existing "
-          + "directory an older adapter is replaced, everything else stays; --smoke saves in DIRECTORY-smoke. Returns, and prints as a warning, what vLLM "
+        "Writes an adapter as PEFT does, by default the one in use, reads it back and compares the logits of a few "
+          + "tokens. In an existing directory an older adapter is replaced, everything else stays; --smoke saves in "
+          + "DIRECTORY-smoke. Returns, and prints as a warning, what vLLM "
           + "and llama.cpp's converter would scale wrongly.",
-        [directory], returns: "string|nil",
-        errors: "when there are no adapters, the directory is a file, or the files read back give other logits"
+        [
+          directory,
+          Parameter(
+            "options",
+            .options([
+              Parameter("name", .string, optional: true, "of the adapter; default the one in use"),
+              Parameter(
+                "as", .string, optional: true, choices: ["peft", "gguf", "mlx"],
+                "form of the files: PEFT's, one GGUF file for llama.cpp, or mlx-lm's; default peft, and gguf where the "
+                  + "name ends with .gguf"),
+            ]), optional: true, "the options below"),
+        ], returns: "string|nil",
+        errors: "when there is no adapter, or several are in use, the directory is a file, or the files read back give "
+          + "other logits"
       ) { call in
-        let (model, path) = (try self.model(call), self.placeToSave(folder: try call.string("directory")))
-        try PEFTFiles.save(model, directory: path)
-        let apart = try PEFTFiles.modulesScaledApart(model)
+        let (model, place) = (try self.model(call), try call.string("directory"))
+        let options = call.options("options")
+        let names = options.string("name").map { [$0] } ?? model.namesInUse
+        if let other = try model.withAdapters(names, { try self.saveAdapter(model, place, as: options.string("as"), call) })
+        {
+          return other
+        }
+        let path = self.placeToSave(folder: place)
+        let apart = try model.withAdapters(names) {
+          try self.byFirst(call) { try PEFTFiles.save(model, directory: path) }
+          return try PEFTFiles.modulesScaledApart(model)
+        }
         guard let first = apart.first else { return [.nil] }
         let warning =
           "\(path): \(apart.count) modules, \(first) the first, are scaled by another factor than lora_alpha / r "
@@ -53,20 +80,28 @@ extension Engine {
         return [.string(warning)]
       },
       NativeFunction(
-        "add_adapter", "Reads adapters that PEFT or save_adapter wrote; returns how many modules got one.",
+        "add_adapter",
+        "Reads an adapter that PEFT, mlx-lm or save_adapter wrote and uses it; returns how many modules got one.",
         [
           directory,
           Parameter(
-            "options", .options([Parameter("trainable", .boolean, optional: true, "train them on; default false")]),
+            "options",
+            .options([Parameter("trainable", .boolean, default: "false", "train it on"), Self.setName]),
             optional: true, "the options below"),
         ], returns: "integer", errors: "when the files do not fit the model"
       ) { call in
-        let trainable = call.options("options").bool("trainable") ?? false
+        let options = call.options("options")
         let path = self.placeToRead(folder: try call.string("directory"))
-        return [.integer(try PEFTFiles.load(path, into: try self.model(call), trainable: trainable))]
+        let load = MLXFiles.isFolder(path) ? MLXFiles.load : PEFTFiles.load
+        return [
+          .integer(
+            try load(
+              path, try self.model(call), options.bool("trainable") ?? false, Self.setName(options["name"])))
+        ]
       },
       NativeFunction(
-        "merge", "Adds the adapters into the weights, which become dense; the adapters are removed.", []
+        "merge", "Adds the adapters in use into the weights, which become dense; the adapters are removed.",
+        errors: "when there are adapters that are not in use, which were made for the base as it is"
       ) { call in
         try self.model(call).mergeAdapters()
         return []
@@ -76,13 +111,24 @@ extension Engine {
         "Writes config.json, model.safetensors (bf16), and the tokenizer and generation settings that the model came "
           + "with, reads them back and compares. In an existing directory an older model is replaced, everything else "
           + "stays; --smoke saves in DIRECTORY-smoke. Inside model:without_adapters it saves the base alone.",
-        [directory],
+        [
+          directory,
+          Parameter(
+            "options",
+            .options([
+              Parameter(
+                "shard", .count, default: "5000000000", "most bytes of one file; more files have an index beside them")
+            ]), optional: true, "the options below"),
+        ],
         errors: "when adapters are attached (merge them or save them apart), or the directory is a file, or holds an "
           + "adapter or weights of another form, or a tokenizer where the model has none"
       ) { call in
-        try self.model(call).save(directory: self.placeToSave(folder: try call.string("directory")))
+        let (model, path) = (try self.model(call), self.placeToSave(folder: try call.string("directory")))
+        let shard = call.options("options").int("shard") ?? ModelFolder.shardByteCount
+        try self.byFirst(call) { try model.save(directory: path, shardByteCount: shard) }
         return []
       },
+      saveGGUF, mergedWeights,
     ]
   }
 

@@ -78,6 +78,20 @@ extension Engine {
           [directory], returns: "boolean"
         ) { call in [.bool(try TrainingCheckpoint.remove(try call.string("directory")))] },
         NativeFunction(
+          "run_identity", "What decides a run besides the state of a checkpoint, as text by name.",
+          [
+            Parameter("model", .object("Model"), "with its adapters"),
+            Parameter("optimizer", .object("Optimizer"), optional: true, "its rule and numbers"),
+            Parameter("options", .options(Self.decidingFields), optional: true, "the options below"),
+          ], returns: "table"
+        ) { call in
+          let model = try call.object("model", as: LanguageModel.self)
+          let identity = try self.identity(call, model, self.optimizer(call["optimizer"]), call.options("options"))
+          let table = call.state.newTable()
+          for (name, value) in identity.values { table[name] = .string(value.text()) }
+          return [.table(table)]
+        },
+        NativeFunction(
           "lock_directory",
           "Takes a directory for this program, until it ends or unlocks it. Returns false and who has it where another "
             + "program does.", [place], returns: "boolean, string|nil"

@@ -2,6 +2,7 @@ import CPUBackend
 import Formats
 import Glibc
 import LuaRuntime
+import Ranks
 import Tensors
 import Training
 
@@ -34,6 +35,12 @@ package final class Engine {
   private var backends: [String: any Backend] = [:]
   package private(set) lazy var backend: any Backend = backend(on: devices[0])
   package var seed: UInt64
+  /// The processes that the launcher started.
+  let ranks: Ranks
+  /// Those that work with this one now: nobody while each computes something of its own.
+  var team: Ranks
+  /// Whether the program did anything that ranks share.
+  var sharesWork = false
   /// The directories that this program has taken, by their paths.
   var locks: [String: FileLock] = [:]
   /// Where spill files go that name no directory of their own: the disk of the run once there is one.
@@ -53,8 +60,9 @@ package final class Engine {
   /// - Throws: `InstructionSetError` for a `QLORA_ISA` that is no instruction set of this processor.
   package static func checkEnvironment() throws { _ = try InstructionSet.requested() }
 
-  package init(options: RunOptions, resourceRoot: String) {
+  package init(options: RunOptions, resourceRoot: String, ranks: Ranks = .alone) {
     self.options = options
+    (self.ranks, team) = (ranks, ranks)
     self.resourceRoot = resourceRoot
     self.seed = UInt64(bitPattern: Int64(options.seed ?? 0))
     Interruption.isRequested = { LuaState.isStopping }

@@ -51,7 +51,7 @@ extension Engine {
           .string((object as? LanguageModel)?.computeType.name ?? "")
         },
       ],
-      methods: treeMethods + computeMethods + adapterMethods + explorationMethods + planMethods,
+      methods: treeMethods + computeMethods + adapterMethods + adapterSetMethods + explorationMethods + planMethods,
       metamethods: [
         NativeFunction("__tostring", "The tree of modules.", returns: "string") { call in
           guard case .object(let object) = call.arguments.first ?? .nil, let model = object as? LanguageModel else {
@@ -106,9 +106,11 @@ extension Engine {
       NativeFunction("parameters", "All tensors by name.", returns: "table<string, Tensor>") { call in
         let table = call.state.newTable()
         for module in try self.model(call).modules {
-          if let weight = module.weight { table[module.name + ".weight"] = .object(weight) }
+          if let weight = module.weight { table[module.weightName] = .object(weight) }
           if let bias = module.bias { table[module.name + ".bias"] = .object(bias) }
-          for parameter in module.adapter?.parameters ?? [] { table[parameter.name] = .object(parameter.tensor) }
+          for adapter in module.adapters {
+            for (name, tensor, _) in adapter.parameters { table[adapter.uniqueName(name)] = .object(tensor) }
+          }
         }
         return [.table(table)]
       },

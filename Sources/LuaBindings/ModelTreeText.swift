@@ -7,7 +7,7 @@ extension LanguageModel {
   /// - Returns: lines without a final line break; a depth below 1 counts as 1.
   func treeText(depth: Int) -> String {
     let root = TreeNode(name: "", modules: modules)
-    let adapted = modules.filter { $0.adapter != nil }.count
+    let adapted = modules.filter { !$0.adapters.isEmpty }.count
     let trained = trainableParameters.reduce(0) { $0 + $1.tensor.elementCount }
     var heading = ["Model \(path): \(spec.modelType), \(grouped(root.parameterCount)) parameters"]
     if root.byteCount > 0 { heading[0] += ", \(byteText(root.byteCount))" }
@@ -27,7 +27,7 @@ extension Module {
   fileprivate var cells: (kind: String, shape: String, type: String, adapter: String) {
     (
       kind.rawValue, weightShape.map(String.init).joined(separator: " x "),
-      storedForm ?? weight?.dtype.name ?? "", adapter?.text ?? ""
+      storedForm ?? weight?.dtype.name ?? "", adapters.map(\.text).joined(separator: " + ")
     )
   }
 

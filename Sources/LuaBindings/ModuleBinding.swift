@@ -17,7 +17,7 @@ extension Engine {
       "Module", "A module of the model tree.",
       properties: [
         property("name", "string", "full dotted name") { .string($1.name) },
-        property("kind", "string", "linear, embedding, norm or sinks") { .string($1.kind.rawValue) },
+        property("kind", "string", "linear, embedding, norm, convolution or vector") { .string($1.kind.rawValue) },
         property("role", "string", "last component of the name") { .string($1.role) },
         property("layer", "integer|nil", "number in the tensor names, from 0") {
           $1.layer.map { .integer($0) } ?? .nil
@@ -34,7 +34,7 @@ extension Engine {
         },
         property(
           "adapter", "table|nil",
-          "kind (\"lora\"), its settings (rank, alpha, dropout), parameters by PEFT's name; a and b of a low-rank branch"
+          "of the first adapter in use: kind (\"lora\"), its settings (rank, alpha, dropout), parameters by PEFT's name; a and b of a low-rank branch"
         ) { state, module in
           guard let adapter = module.adapter else { return .nil }
           let (table, parameters) = (state.newTable(), state.newTable())

@@ -4,14 +4,14 @@ extension Engine {
   /// Everything that is bound, as declarations.
   package var classes: [NativeClass] {
     [
-      tensorClass, quantizedClass, modelClass, moduleClass, optimizerClass, tokenizerClass, batchClass, samplesClass,
-      hookClass, databaseClass,
+      tensorClass, quantizedClass, modelClass, moduleClass, mergedClass, optimizerClass, tokenizerClass, batchClass,
+      samplesClass, hookClass, databaseClass, gradientSumClass,
     ]
   }
 
   package var modules: [NativeModule] {
     [
-      tensorModule, modelModule, optimizerModule, machineModule, checkpointModule, runsModule,
+      tensorModule, modelModule, optimizerModule, machineModule, checkpointModule, runsModule, ranksModule,
       promptModule, referenceModule,
     ]
   }

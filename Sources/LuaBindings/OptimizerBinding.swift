@@ -158,7 +158,7 @@ extension Engine {
       ])
   }
 
-  private func tensors(_ call: Call) throws -> [Tensor] {
+  func tensors(_ call: Call) throws -> [Tensor] {
     try call.table("parameters").elements.map { value in
       guard case .object(let object) = value, let tensor = object as? Tensor else {
         throw call.invalid("parameters must be tensors, got \(value.typeName)")

@@ -67,6 +67,7 @@ enum Remedy {
     case .adaptersAttached:
       "; call model:merge() first, or model:save_adapter to save them apart (in model:without_adapters the base alone "
         + "is saved)"
+    case .notInGGUF: "; model:save(directory) writes a Hugging Face folder"
     case .headerOnly: " (--plan and header_only = true leave them out)"
     case .tooLong: " or lower max_length"
     case .unrecognisedPath(let path): known(like: path)
@@ -91,8 +92,11 @@ enum Remedy {
 
   private static func text(_ error: AdapterError) -> String {
     switch error {
-    case .alreadyAttached: "; call model:remove_adapters() first"
+    case .alreadyAttached: "; call model:remove_adapters() first, or give the new adapter a name of its own"
+    case .severalInUse: "; give name = to save one, or combine them with model:combine_adapters"
+    case .othersWouldBeLeft: "; remove them with model:remove_adapters(NAME) first"
     case .nothingToSave: "; call model:add_lora first"
+    case .notLowRank: "; save it as PEFT does, or model:merge() and save the model"
     case .notAnAdapter: "; model:save_adapter writes one"
     default: ""
     }
@@ -117,6 +121,8 @@ enum Remedy {
     case .changed(_, let differences):
       "; put it back, or accept it with --accept-changed "
         + Array(Set(differences.compactMap(\.path.first))).sorted().joined(separator: ",")
+    case .fewMicroBatches: "; lower micro_batch, or parts (one a rank when not given)"
+    case .partsOfRanks: "; start so many, or set parts to a multiple of the ranks"
     default: ""
     }
   }

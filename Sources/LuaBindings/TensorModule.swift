@@ -115,7 +115,8 @@ extension Engine {
               try tensor.contiguous().withHostBytes { try sink($0) }
             }
           }
-          try SafetensorsWriter.write(path: self.placeToSave(file: try call.string("path")), items)
+          let path = self.placeToSave(file: try call.string("path"))
+          try self.byFirst(call) { try SafetensorsWriter.write(path: path, items) }
           return []
         },
         NativeFunction(

@@ -2,7 +2,11 @@ import Glibc
 
 /// Warnings go to standard error, so that what a recipe prints stays as it is.
 enum Warnings {
+  /// Set once, at the start, by all ranks but the first: theirs are the same.
+  nonisolated(unsafe) static var areTold = true
+
   static func show(_ text: String) {
+    guard areTold else { return }
     let bytes = Array((text + "\n").utf8)
     _ = write(2, bytes, bytes.count)
   }

@@ -2,9 +2,11 @@ import Autograd
 import Tensors
 
 /// The adapter of one linear module: a method with its trained tensors.
-public final class Adapter {
+public final class Adapter: Sendable {
   /// Full name of the adapted module.
   public let moduleName: String
+  /// Name of the set that it belongs to.
+  public let setName: String
   /// The settings and the arithmetic.
   public let method: any AdapterMethod
   /// f32, in the order of `AdapterMethod.parameters`.
@@ -20,13 +22,19 @@ public final class Adapter {
   ///   - method: the settings on this module.
   ///   - module: the linear module.
   ///   - tensors: one for each of `method.parameters(of: module)`, of its shape.
-  public convenience init(_ method: any AdapterMethod, on module: Module, _ tensors: [Tensor]) {
-    self.init(method, module.name, method.parameters(of: module), tensors)
+  ///   - set: name of the set that it is for.
+  public convenience init(
+    _ method: any AdapterMethod, on module: Module, _ tensors: [Tensor], set: String = AdapterSet.defaultName
+  ) {
+    self.init(method, module.name, set, method.parameters(of: module), tensors)
   }
 
-  private init(_ method: any AdapterMethod, _ name: String, _ records: [AdapterParameter], _ tensors: [Tensor]) {
+  private init(
+    _ method: any AdapterMethod, _ name: String, _ set: String, _ records: [AdapterParameter], _ tensors: [Tensor]
+  ) {
     self.method = method
     self.moduleName = name
+    self.setName = set
     self.records = records
     self.tensors = tensors
     let branching = method as? any LowRankMethod
@@ -39,6 +47,9 @@ public final class Adapter {
     zip(records, tensors).map { ("\(moduleName).\($0.name)", $1, $0.learningRateFactor) }
   }
 
+  /// The name of a parameter among those of all sets: PEFT's, with the set before it unless that is the default one.
+  package func uniqueName(_ name: String) -> String { setName == AdapterSet.defaultName ? name : "\(setName):\(name)" }
+
   /// Elements of all tensors.
   public var elementCount: Int { tensors.reduce(0) { $0 + $1.elementCount } }
   /// Bytes of all tensors, without gradients.
@@ -48,17 +59,19 @@ public final class Adapter {
 
   /// The same adapter with other tensors.
   func replacing(_ body: (Tensor) throws -> Tensor) rethrows -> Adapter {
-    Adapter(method, moduleName, records, try tensors.map(body))
+    Adapter(method, moduleName, setName, records, try tensors.map(body))
   }
 
   /// What one forward pass adds together with the base product.
-  func branch(_ context: ForwardContext) -> LowRank? { lowRank?.masked(dropout, module: moduleName, context) }
+  func branch(_ context: ForwardContext) -> LowRank? {
+    lowRank?.masked(dropout, module: uniqueName(moduleName), context)
+  }
 
-  /// The output of the adapted layer from that of the base with `branch`.
+  /// The output of the adapted layer from that without this adapter.
   /// - Throws: `ModelError.badAdapterOutput`; what the method throws.
   func applied(to y: Tensor, _ x: Tensor, of module: Module, _ context: ForwardContext) throws -> Tensor {
-    guard lowRank == nil else { return y }
-    let result = try method.apply(tensors, x: x, y: y, of: module, context)
+    let result =
+      try branch(context)?.added(to: y, x) ?? method.apply(tensors, x: x, y: y, of: module, context)
     guard result.shape == y.shape else {
       throw ModelError.badAdapterOutput(module: moduleName, expected: y.shape, got: result.shape)
     }

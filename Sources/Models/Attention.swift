@@ -3,10 +3,11 @@ import Tensors
 
 /// Attention of one decoder layer: projections, norms of q and k, rotation, the causal softmax, and the output
 /// projection, in the form that `AttentionModules` says.
-struct Attention {
+struct Attention: TokenMixer {
   private let form: AttentionModules.Form
   private let index: Int
   private let heads, keyValueHeads, headDimension, window: Int
+  private let isGated: Bool
   /// Which of the model's rotary tables; nil for none.
   private let rotary: Int?
   private let scale, softCap: Float
@@ -25,7 +26,7 @@ struct Attention {
     rotary = spec.rope(of: own).flatMap { spec.ropes.firstIndex(of: $0) }
     (scale, softCap) = (spec.queryKeyScale, Float(spec.scoreCap ?? 0))
     let places = spec.modules.attention
-    form = places.form
+    (form, isGated) = (places.form, places.isGated)
     inputs = places.inputs.map(make)
     output = make(places.output)
     sinks = places.sinks.map(make)
@@ -34,7 +35,8 @@ struct Attention {
 
   /// y[T, hidden] from x[T, hidden].
   func callAsFunction(_ x: Tensor, _ geometry: LayerGeometry, _ context: ForwardContext) throws -> Tensor {
-    let projected = try projections(of: x, context)
+    var projected = try projections(of: x, context)
+    let gate = isGated ? projected.removeLast() : nil
     let q = try rotated(try normalized(projected[0], queryNorm), heads: heads, geometry)
     let k = try rotated(try normalized(projected[1], keyNorm), heads: keyValueHeads, geometry)
     try geometry.observer?(index, q, k)
@@ -48,15 +50,18 @@ struct Attention {
     } else {
       mixed = try attention(q, k, projected[2], shape)
     }
-    return try output(mixed, context)
+    return try output(try gate.map { try gated(.sigmoid, gate: $0, up: mixed) } ?? mixed, context)
   }
 
-  /// q, k and v, contiguous.
+  /// q, k and v, and the gate where there is one, contiguous.
   private func projections(of x: Tensor, _ context: ForwardContext) throws -> [Tensor] {
     let made = try Module.outputs(of: inputs, x, context)
     let (queries, keys) = (heads * headDimension, keyValueHeads * headDimension)
     switch form {
-    case .separate: return made
+    case .separate:
+      guard isGated else { return made }
+      let parts = try splitColumns(made[0], groups: heads, widths: [headDimension, headDimension])
+      return [parts[0], made[1], made[2], parts[1]]
     case .stacked: return try splitColumns(made[0], widths: [queries, keys, keys])
     case .perHead:
       return try splitColumns(made[0], groups: heads, widths: [headDimension, headDimension, headDimension])

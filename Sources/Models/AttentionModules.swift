@@ -20,6 +20,8 @@ package struct AttentionModules: Sendable, Equatable {
     LayerModule("self_attn.v_proj", "attn_v", .linear(from: .hidden, to: .keys)),
   ]
   package var output = LayerModule("self_attn.o_proj", "attn_output", .linear(from: .queries, to: .hidden))
+  /// Whether the rows of q hold, head by head, those of a gate too, whose sigmoid multiplies what attention gives.
+  package var isGated = false
   package var queryNorm: LayerModule?
   package var keyNorm: LayerModule?
   /// A score of each head that takes part in its softmax and has no value (gpt-oss).

@@ -33,24 +33,32 @@ struct Checkpoint {
         + "in transformers")
   }
 
-  /// quantization_config belongs to weights in 4 bits; without any it is a leftover of the model they came from.
+  /// quantization_config belongs to weights in 4 bits or fp8; without any it is a leftover of the model they came from.
+  /// What is read of fp8 is wide.
   private mutating func settleQuantization() {
     guard spec.quantizationConfig != nil, !source.names.contains(where: { Self.stem(of: $0) != nil }) else { return }
     spec.quantizationConfig = nil
-    said.append("\(source.path): config.json speaks of weights in 4 bits, but they are stored wide and read so")
+    said.append(
+      source.hasFP8
+        ? "\(source.path): weights are stored in fp8; they are decoded, and activations are not rounded to fp8"
+        : "\(source.path): config.json speaks of weights in few bits, but they are stored wide and read so")
   }
 
   private func checkFates() throws {
     var read: Set<String> = []
-    let leftovers = Families.named(spec.modelType)?.leftovers ?? []
+    let family = Families.named(spec.modelType)
+    let (leftovers, parts) = (family?.leftovers ?? [], family?.leftoverParts ?? [])
     for module in ModuleTree(spec).modules {
-      read.insert(module.name + ".weight")
+      read.insert(module.weightName)
       if module.hasBias { read.insert(module.name + ".bias") }
     }
     for name in source.names where !read.contains(name) {
       if let stem = Self.stem(of: name), read.contains(stem) { continue }
       // What old checkpoints store of the rotation follows from config.json.
       if name.hasSuffix(".rotary_emb.inv_freq") || leftovers.contains(where: { name.hasSuffix($0) }) { continue }
+      if parts.contains(where: { name.hasPrefix($0) }) { continue }
+      // Scales of activations, which are not rounded.
+      if source.hasFP8, name.hasSuffix(".input_scale") || name.hasSuffix(".activation_scale") { continue }
       if spec.tiesEmbeddings, name == spec.outerNames.output + ".weight" { continue }
       throw ModelError.unknownTensor(name: name, path: source.path)
     }

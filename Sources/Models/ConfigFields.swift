@@ -58,11 +58,28 @@ package struct ConfigFields {
     }
     return values
   }
-  /// layer_types as whether each layer's attention slides; nil when absent or null. `attention` is the older name of
-  /// full_attention.
-  package func slidingLayers(count: Int) throws(FormatError) -> [Bool]? {
-    try perLayer("layer_types", count: count, expected: "sliding_attention or full_attention") { type in
-      ["sliding_attention": true, "full_attention": false, "attention": false][type.string ?? ""]
+
+  /// layer_types; nil when absent or null. `attention` is the older name of full_attention.
+  func layerTypes(count: Int) throws(FormatError) -> [DecoderSpec.Layer.Kind]? {
+    let names = DecoderSpec.Layer.Kind.allCases.map(\.rawValue).joined(separator: ", ")
+    return try perLayer("layer_types", count: count, expected: "one of \(names)") { type in
+      type.string == "attention" ? .full : type.string.flatMap { DecoderSpec.Layer.Kind(rawValue: $0) }
     }
   }
+
+  /// layer_types as whether each layer's attention slides; nil when absent or null.
+  package func slidingLayers(count: Int) throws(FormatError) -> [Bool]? {
+    try layerTypes(count: count)?.map { $0 == .sliding }
+  }
+}
+
+extension DecoderSpec.Layer {
+  /// What layer_types of config.json calls a layer.
+  enum Kind: String, CaseIterable {
+    case full = "full_attention"
+    case sliding = "sliding_attention"
+    case linear = "linear_attention"
+  }
+
+  var type: Kind { isRecurrent ? .linear : window == nil ? .full : .sliding }
 }

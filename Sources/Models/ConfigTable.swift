@@ -131,14 +131,16 @@ extension ConfigFields {
     return said
   }
 
-  /// Weights in 4 bits of bitsandbytes say themselves how they are stored; other forms are not read.
+  /// Weights in 4 bits of bitsandbytes say themselves how they are stored; other forms than these, MXFP4 and fp8 are not read.
   private func check(quantization: JSON, _ family: any DecoderFamily.Type) throws(FormatError) {
+    if try FP8Config.scales(quantization, path: path) != nil { return }
     let method = quantization["quant_method"] ?? "bitsandbytes"
     // Its tensors of blocks and scales say themselves what they are.
     if method == "mxfp4", !family.tensorStacks.modules.isEmpty { return }
     guard method == "bitsandbytes" else {
       throw .unsupportedModel(
-        path: path, field: "quantization_config.quant_method", value: method.text(), supported: ["\"bitsandbytes\""])
+        path: path, field: "quantization_config.quant_method", value: method.text(),
+        supported: (["bitsandbytes"] + FP8Config.methods).map { "\"\($0)\"" })
     }
     let bits = quantization["load_in_4bit"] ?? quantization["_load_in_4bit"] ?? .null
     guard bits == true else {

@@ -14,7 +14,7 @@ struct LayerGeometry {
   let observer: ((_ layer: Int, _ queries: Tensor, _ keys: Tensor) throws -> Void)?
 }
 
-/// One decoder layer: attention and feed-forward layer, each with its norms and added to the residual stream, in the
+/// One decoder layer: a token mixer and a feed-forward layer, each with its norms and added to the residual stream, in the
 /// form that a `DecoderSpec` says.
 final class DecoderLayer {
   /// In checkpoint order.
@@ -22,7 +22,7 @@ final class DecoderLayer {
 
   private let residualScale: Float
   private let isParallel: Bool
-  private let attention: Attention
+  private let mixer: any TokenMixer
   private let feedForward: FeedForwardLayer
   private let attentionNorm, attentionPostNorm, feedForwardNorm, feedForwardPostNorm: Norm?
 
@@ -37,7 +37,11 @@ final class DecoderLayer {
       return new
     }
     let places = spec.modules
-    attention = Attention(spec, index: index, make)
+    if spec.layers[index].isRecurrent, let deltaNet = places.deltaNet, let numbers = spec.deltaNet {
+      mixer = DeltaNet(deltaNet, numbers, spec, index: index, make)
+    } else {
+      mixer = Attention(spec, index: index, make)
+    }
     feedForward = FeedForwardLayer(spec, index: index, make)
     attentionNorm = Norm(places.attentionNorm, spec, make)
     attentionPostNorm = Norm(places.attentionPostNorm, spec, make)
@@ -48,7 +52,7 @@ final class DecoderLayer {
 
   func callAsFunction(_ x: Tensor, _ geometry: LayerGeometry, _ context: ForwardContext) throws -> Tensor {
     if isParallel { return try parallel(x, geometry, context) }
-    let attended = try attention(try normalized(x, attentionNorm), geometry, context)
+    let attended = try mixer(try normalized(x, attentionNorm), geometry, context)
     let middle = try addResidual(inPlace: try normalized(attended, attentionPostNorm), scale: residualScale, x)
     let fed = try feedForward(try normalized(middle, feedForwardNorm), context)
     return try addResidual(inPlace: try normalized(fed, feedForwardPostNorm), scale: residualScale, middle)
@@ -57,7 +61,7 @@ final class DecoderLayer {
   /// Both branches read the layer's input; without a norm of its own the feed-forward layer shares attention's.
   private func parallel(_ x: Tensor, _ geometry: LayerGeometry, _ context: ForwardContext) throws -> Tensor {
     let input = try normalized(x, attentionNorm)
-    let attended = try normalized(try attention(input, geometry, context), attentionPostNorm)
+    let attended = try normalized(try mixer(input, geometry, context), attentionPostNorm)
     let fed = try feedForward(feedForwardNorm == nil ? input : try normalized(x, feedForwardNorm), context)
     let output = try addResidual(inPlace: try normalized(fed, feedForwardPostNorm), attended)
     return try addResidual(inPlace: output, scale: residualScale, x)
@@ -74,7 +78,8 @@ struct Norm {
   /// nil where the layer has none.
   init?(_ place: LayerModule?, _ spec: DecoderSpec, _ make: (LayerModule) -> Module) {
     guard let place else { return nil }
-    (module, form) = (make(place), spec.normalization)
+    module = make(place)
+    form = Normalization(form: place.normalization ?? spec.normalization.form, epsilon: spec.normEpsilon)
   }
 
   func callAsFunction(_ x: Tensor) throws -> Tensor {

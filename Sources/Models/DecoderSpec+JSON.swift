@@ -94,13 +94,17 @@ extension DecoderSpec {
 
   /// layer_types must say of each layer what it is: a layer that it calls sliding has a window.
   private func checkLayerTypes(_ fields: ConfigFields) throws(FormatError) {
-    guard let sliding = try fields.slidingLayers(count: layerCount) else { return }
-    for (index, isSliding) in sliding.enumerated() where isSliding != (layers[index].window != nil) {
+    guard let types = try fields.layerTypes(count: layerCount) else { return }
+    for (index, type) in types.enumerated() where type != layers[index].type {
+      let why: String =
+        switch (type, layers[index].type) {
+        case (_, .sliding): "layer \(index) has a window"
+        case (.sliding, _): "layer \(index) has no window (sliding_window, use_sliding_window)"
+        default: "layer \(index) of this family has no other"
+        }
       throw .badField(
-        path: fields.path, field: "layer_types", value: isSliding ? "sliding_attention" : "full_attention",
-        expected: isSliding
-          ? "full_attention: layer \(index) has no window (sliding_window, use_sliding_window)"
-          : "sliding_attention: layer \(index) has a window")
+        path: fields.path, field: "layer_types", value: type.rawValue,
+        expected: "\(layers[index].type.rawValue): \(why)")
     }
   }
 

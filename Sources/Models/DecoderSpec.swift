@@ -24,6 +24,8 @@ public struct DecoderSpec: Sendable, Equatable {
     public var rotation = Rotation.model
     /// Whether experts stand in the place of the feed-forward layer.
     public package(set) var hasExperts = false
+    /// Whether a gated DeltaNet stands in the place of attention.
+    public package(set) var isRecurrent = false
 
     /// Full attention with the model's rope.
     public init() {}
@@ -50,6 +52,8 @@ public struct DecoderSpec: Sendable, Equatable {
   package var modules: LayerModules
   /// Of the layers that have experts; nil where none has.
   public package(set) var experts: ExpertNumbers?
+  /// Of the layers that are recurrent; nil where none is.
+  public package(set) var deltaNet: DeltaNetNumbers?
   /// One for each layer.
   public package(set) var layers: [Layer]
   /// Number of decoder layers, 1 to 4096 from a file.
@@ -158,13 +162,18 @@ public struct DecoderSpec: Sendable, Equatable {
     case .expert: experts?.width ?? 0
     case .expertGateAndUp: 2 * (experts?.width ?? 0)
     case .experts: experts?.count ?? 0
+    case .queriesAndGates: 2 * size(.queries)
+    case .deltaRows: deltaNet?.rows ?? 0
+    case .deltaValues: deltaNet?.values ?? 0
+    case .deltaHead: deltaNet?.valueDimension ?? 0
+    case .deltaHeads: deltaNet?.valueHeads ?? 0
     }
   }
 
   /// The modules of a layer, in checkpoint order.
   package func modules(ofLayer index: Int) -> [LayerModule] {
-    guard let experts, layers[index].hasExperts else { return modules.all }
-    return modules.all(experts: experts.count)
+    let layer = layers[index]
+    return modules.all(recurrent: layer.isRecurrent, experts: layer.hasExperts ? experts?.count : nil)
   }
 
   /// The same decoder as a model of its own, which is what is written of one that is a part of another.
@@ -178,7 +187,7 @@ public struct DecoderSpec: Sendable, Equatable {
   package var isPart: Bool { outerNames != whole.outerNames }
 
   /// What a module is called in `whole`.
-  func savedName(_ name: String) -> String {
+  package func savedName(_ name: String) -> String {
     let own = whole.outerNames
     if name.hasPrefix(outerNames.layers) { return own.layers + name.dropFirst(outerNames.layers.count) }
     return [outerNames.embedding: own.embedding, outerNames.norm: own.norm, outerNames.output: own.output][name] ?? name
@@ -204,6 +213,7 @@ public struct DecoderSpec: Sendable, Equatable {
       throw .badField(path: path, field: field, value: "\(value)", expected: "1 to \(most)")
     }
     if let experts { try experts.validate(path: path) }
+    if let deltaNet { try deltaNet.validate(path: path) }
     guard headCount % keyValueHeadCount == 0 else {
       throw .badField(
         path: path, field: "num_attention_heads", value: "\(headCount)",

@@ -22,12 +22,13 @@ extension LanguageModel {
   ///
   /// Q and K are those of the forward pass; only the product that the attention kernel never forms
   /// is computed here, in f32.
-  /// - Throws: `ModelError.noSuchLayer`; as `logits`: `ModelError.headerOnly`, `.emptyInput`, `.tokenOutOfRange`,
+  /// - Throws: `ModelError.noSuchLayer`, `.noAttention` for a recurrent layer; as `logits`: `ModelError.headerOnly`, `.emptyInput`, `.tokenOutOfRange`,
   ///   `.tooLong`, `TensorError.outOfMemory`, what hooks and adapters throw.
   public func attentionMaps(_ ids: [Int32], layer: Int) throws -> Tensor {
     guard (0..<spec.layerCount).contains(layer) else {
       throw ModelError.noSuchLayer(layer: layer, count: spec.layerCount)
     }
+    guard !spec.layers[layer].isRecurrent else { throw ModelError.noAttention(layer: layer) }
     let (queries, keys) = try queriesAndKeys(ids, layer: layer)
     let (count, heads, width) = (ids.count, spec.headCount, spec.headDimension)
     let shared = heads / spec.keyValueHeadCount

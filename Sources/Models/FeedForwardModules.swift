@@ -57,6 +57,7 @@ extension Activation {
     case .silu: "silu"
     case .geluTanh: "gelu_pytorch_tanh"
     case .gelu: "gelu"
+    case .sigmoid: "sigmoid"
     // What gpt-oss's config says; the rest is in its family.
     case .clampedSwish: "silu"
     }

@@ -50,7 +50,7 @@ struct FourBitModelWriter {
       for module in shard {
         try progress(module, done)
         try write(module, try content(module), to: file)
-        if module.hasBias { try writeDense("bias", of: module, try bias(module), to: file) }
+        if module.hasBias { try writeDense(".bias", of: module, try bias(module), to: file) }
         written(module)
         done += 1
       }
@@ -123,7 +123,7 @@ struct FourBitModelWriter {
   // MARK: One module
 
   private func declarations(_ module: Module) throws -> [Declaration] {
-    let name = savedName(module.name) + ".weight"
+    let name = savedName(module.name) + module.weightEnding
     var list: [Declaration] = []
     if Self.isQuantized(module) {
       let count = module.weightShape.reduce(1, *)
@@ -138,7 +138,7 @@ struct FourBitModelWriter {
       }
       list.append((stateName(module), .u8, [stateText(module, offset: 0).count]))
     } else {
-      list.append((name, try denseType(module.name + ".weight"), module.weightShape))
+      list.append((name, try denseType(module.weightName), module.weightShape))
     }
     if module.hasBias {
       list.append((savedName(module.name) + ".bias", try denseType(module.name + ".bias"), module.biasShape))
@@ -147,9 +147,9 @@ struct FourBitModelWriter {
   }
 
   private func write(_ module: Module, _ content: Content, to file: SafetensorsAssembler) throws {
-    let name = savedName(module.name) + ".weight"
+    let name = savedName(module.name) + module.weightEnding
     switch content {
-    case .dense(let tensor): try writeDense("weight", of: module, tensor, to: file)
+    case .dense(let tensor): try writeDense(module.weightEnding, of: module, tensor, to: file)
     case .quantized(let operand):
       try write(name, operand.codes, to: file)
       try write(name + ".absmax", operand.absmax, to: file)
@@ -171,8 +171,8 @@ struct FourBitModelWriter {
   private func writeDense(
     _ part: String, of module: Module, _ tensor: Tensor, to file: SafetensorsAssembler
   ) throws {
-    let type = try denseType("\(module.name).\(part)")
-    let name = "\(savedName(module.name)).\(part)"
+    let type = try denseType(module.name + part)
+    let name = savedName(module.name) + part
     try write(name, tensor.dtype == type ? tensor : try tensor.converted(to: type, category: .workspace), to: file)
   }
 

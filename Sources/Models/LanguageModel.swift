@@ -46,6 +46,10 @@ public final class LanguageModel {
   public private(set) var routerLoss: Double?
   /// Whether passes from now on add the adapters.
   public var usesAdapters = true
+  /// All adapters that the model holds, in the order in which their sets were made.
+  public package(set) var adapterSets: [AdapterSet] = []
+  /// The names of the sets that are in use, in the order in which they are applied.
+  public package(set) var namesInUse: [String] = []
 
   private let tree: ModuleTree
   private let byName: [String: Module]
@@ -83,17 +87,19 @@ public final class LanguageModel {
   /// f32 or bf16: dtype of activations and rounding of products.
   public var computeType: DType { options.computeType }
 
-  /// The adapters in module order.
-  public var adapters: [Adapter] { modules.compactMap(\.adapter) }
+  /// The adapters in use, in module order.
+  public var adapters: [Adapter] { modules.flatMap(\.adapters) }
 
-  /// Everything that is trained, with names, in module order.
+  /// Everything that is in use and trained, with names, in module order.
   public var trainableParameters: [(name: String, tensor: Tensor)] {
     var found: [(String, Tensor)] = []
     for module in modules {
-      if let weight = module.weight, weight.requiresGradient { found.append((module.name + ".weight", weight)) }
+      if let weight = module.weight, weight.requiresGradient { found.append((module.weightName, weight)) }
       if let bias = module.bias, bias.requiresGradient { found.append((module.name + ".bias", bias)) }
-      for parameter in module.adapter?.parameters ?? [] where parameter.tensor.requiresGradient {
-        found.append((parameter.name, parameter.tensor))
+      for adapter in module.adapters {
+        for parameter in adapter.parameters where parameter.tensor.requiresGradient {
+          found.append((adapter.uniqueName(parameter.name), parameter.tensor))
+        }
       }
     }
     return found
@@ -128,7 +134,7 @@ public final class LanguageModel {
     let targets = try Tensor(ids: batch.targets, on: backend)
     let scale = 1 / Float(denominator ?? trained)
     // Hooks see the logits and the gradients of an adapter need them, so they are kept whole then.
-    if head.kind == .linear, !head.hooks.isEmpty || head.adapter != nil && context.usesAdapters {
+    if head.kind == .linear, !head.hooks.isEmpty || !context.adapters(of: head).isEmpty {
       return try balanced(
         try crossEntropy(try capped(try head(hidden, context)), labels: targets, scale: scale), context, share)
     }
@@ -179,12 +185,19 @@ public final class LanguageModel {
 
   private func context(masks: MaskNumber) -> ForwardContext {
     ForwardContext(
-      precision: computeType, usesAdapters: usesAdapters, isTraining: true, seed: seed, dropoutStep: masks.value)
+      precision: computeType, adapters: adaptersByModule, isTraining: true, seed: seed, dropoutStep: masks.value)
   }
 
   /// Without dropout.
   private var evaluation: ForwardContext {
-    ForwardContext(precision: computeType, usesAdapters: usesAdapters, isTraining: false, seed: seed, dropoutStep: 0)
+    ForwardContext(
+      precision: computeType, adapters: adaptersByModule, isTraining: false, seed: seed, dropoutStep: 0)
+  }
+
+  private var adaptersByModule: [ObjectIdentifier: [Adapter]] {
+    guard usesAdapters else { return [:] }
+    let adapted = modules.filter { !$0.adapters.isEmpty }
+    return Dictionary(uniqueKeysWithValues: adapted.map { (ObjectIdentifier($0), $0.adapters) })
   }
 
   private func check(_ ids: [Int32]) throws {

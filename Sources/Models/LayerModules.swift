@@ -10,13 +10,20 @@ package struct LayerModule: Sendable, Equatable {
     case queriesKeysAndValues, gateAndUp
     /// Of one expert, of its gate and up together, and as many as there are experts.
     case expert, expertGateAndUp, experts
+    /// Of queries and their gates together (Qwen3.5).
+    case queriesAndGates
+    /// Of queries, keys and values of a gated DeltaNet together, of its values, of one of its heads, and as many as there
+    /// are value heads.
+    case deltaRows, deltaValues, deltaHead, deltaHeads
   }
 
   package enum Form: Sendable, Equatable {
     case linear(from: Width, to: Width)
     case norm(Width)
-    /// A score of each head that attention adds to its softmax.
-    case sinks
+    /// A causal convolution of so many channels, each with numbers of its own.
+    case convolution(Width)
+    /// So many numbers.
+    case vector(Width, initial: InitialWeight)
   }
 
   /// Behind the layer's own name in a Hugging Face checkpoint (`model.layers.N.`).
@@ -27,13 +34,19 @@ package struct LayerModule: Sendable, Equatable {
   package var hasBias = false
   /// Whether it chooses experts, and so stays as wide as it is stored.
   package let isRouter: Bool
+  /// What a norm computes where it is not what the model's norms compute.
+  package let normalization: Normalization.Form?
 
-  package init(_ name: String, _ gguf: String, _ form: Form, hasBias: Bool = false, isRouter: Bool = false) {
+  package init(
+    _ name: String, _ gguf: String, _ form: Form, hasBias: Bool = false, isRouter: Bool = false,
+    normalization: Normalization.Form? = nil
+  ) {
     self.name = name
     self.gguf = gguf
     self.form = form
     self.hasBias = hasBias
     self.isRouter = isRouter
+    self.normalization = normalization
   }
 }
 
@@ -44,6 +57,8 @@ package struct LayerModule: Sendable, Equatable {
 package struct LayerModules: Sendable, Equatable {
   package var attentionNorm: LayerModule? = LayerModule("input_layernorm", "attn_norm", .norm(.hidden))
   package var attention = AttentionModules()
+  /// In the place of `attention` in recurrent layers; nil in a family that has none.
+  package var deltaNet: DeltaNetModules?
   package var attentionPostNorm: LayerModule?
   package var feedForwardNorm: LayerModule? = LayerModule("post_attention_layernorm", "ffn_norm", .norm(.hidden))
   package var feedForward = FeedForwardModules()
@@ -53,14 +68,14 @@ package struct LayerModules: Sendable, Equatable {
 
   package init() {}
 
-  /// All of a layer without experts that are there, in checkpoint order.
-  package var all: [LayerModule] { all(feedForward.all) }
+  /// All of a layer with attention and without experts that are there, in checkpoint order.
+  package var all: [LayerModule] { all(recurrent: false, experts: nil) }
 
-  /// All of a layer with so many experts.
-  package func all(experts count: Int) -> [LayerModule] { all(experts?.all(count) ?? []) }
-
-  private func all(_ feedForward: [LayerModule]) -> [LayerModule] {
-    [attentionNorm].compactMap { $0 } + attention.all
+  /// All of a layer that has a gated DeltaNet or attention, and so many experts or none.
+  package func all(recurrent: Bool, experts count: Int?) -> [LayerModule] {
+    let mixer = recurrent ? deltaNet?.all ?? [] : attention.all
+    let feedForward = count.map { experts?.all($0) ?? [] } ?? feedForward.all
+    return [attentionNorm].compactMap { $0 } + mixer
       + [attentionPostNorm, feedForwardNorm].compactMap { $0 } + feedForward
       + [feedForwardPostNorm].compactMap { $0 }
   }

@@ -72,13 +72,13 @@ extension LoadOptions {
 
   /// Whether a module's weight stays in the form it is stored in.
   func keeps(_ module: Module) -> Bool {
-    keepsBlocks && !module.isVector && !module.isRouter && moduleQuantization[module.name] == nil
+    keepsBlocks && !module.kind.isWide && !module.isRouter && moduleQuantization[module.name] == nil
   }
 
   /// Bytes of a module's tensors once loaded, from shapes alone.
   func byteCount(of module: Module) -> Int {
     let count = module.outFeatures * module.inFeatures
-    if module.isVector { return count * DType.f32.byteCount }
+    if module.kind.isWide { return count * DType.f32.byteCount }
     let bias = module.hasBias ? module.outFeatures * DType.f32.byteCount : 0
     guard quantization(of: module) != nil else { return count * computeType.byteCount + bias }
     let blocks = (count + blockSize - 1) / blockSize

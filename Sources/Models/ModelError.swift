@@ -9,6 +9,8 @@ public enum ModelError: Error, Equatable, Sendable {
   case headerOnly(operation: String)
   /// A model with adapters is to be saved, which holds none; `count` modules have one.
   case adaptersAttached(count: Int)
+  /// A GGUF file is to be written, and those of `family` cannot say `what`: names of fields or tensors.
+  case notInGGUF(family: String, what: [String])
   /// No module has this name; `nearest` are names like it, if any.
   case unknownModule(name: String, nearest: [String])
   /// A token id outside 0..<`vocabulary`.
@@ -45,6 +47,8 @@ public enum ModelError: Error, Equatable, Sendable {
   case recursiveHook(module: String)
   /// A layer outside 0..<`count`.
   case noSuchLayer(layer: Int, count: Int)
+  /// Attention of a layer is asked for that has a recurrent one in its place.
+  case noAttention(layer: Int)
   /// `operation` needs at least `minimum` tokens.
   case tooFewTokens(operation: String, minimum: Int)
   /// Quantized modules cannot be compared with the weights of the file.
@@ -100,6 +104,9 @@ extension ModelError: CustomStringConvertible {
       "\(operation): the model was read from its header only; load the weights to compute"
     case .adaptersAttached(let count):
       "save: \(count) modules have adapters, and a saved model holds the base alone"
+    case .notInGGUF(let family, let what):
+      "GGUF files of \(family) cannot say, or llama.cpp does not compute, what this model has in: "
+        + what.joined(separator: ", ")
     case .unknownModule(let name, let nearest):
       "no module is called '\(name)'" + (nearest.isEmpty ? "" : "; nearest: \(nearest.joined(separator: ", "))")
     case .tokenOutOfRange(let id, let vocabulary):
@@ -137,6 +144,8 @@ extension ModelError: CustomStringConvertible {
       "hook on \(module): it runs the model again and so itself, without end; keep the tensor and compute afterwards"
     case .noSuchLayer(let layer, let count):
       "the model has no layer \(layer); its layers are 0..\(count - 1), as in the tensor names"
+    case .noAttention(let layer):
+      "layer \(layer) (counted from 0) is recurrent: it has a state in the place of attention"
     case .tooFewTokens(let operation, let minimum):
       "\(operation): at least \(minimum) tokens are needed"
     case .nothingToKeep(let path):

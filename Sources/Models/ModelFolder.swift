@@ -2,7 +2,9 @@ import Formats
 import Tokenizers
 
 /// A Hugging Face folder as it is written: config.json, the weights, and what lies beside them.
-enum ModelFolder {
+public enum ModelFolder {
+  /// Most bytes of tensors in one file of a saved model, as in transformers.
+  public static let shardByteCount = 5_000_000_000
   static let configName = "config.json"
   static let weightsName = "model.safetensors"
   static let indexName = "model.safetensors.index.json"

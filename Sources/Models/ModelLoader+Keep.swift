@@ -55,7 +55,7 @@ extension ModelLoader {
     let source = try location.weights()
     var isKept = false
     for module in model.modules where options.keeps(module) {
-      let name = module.name + ".weight"
+      let name = module.weightName
       guard source.contains(name) else { throw ModelError.missingTensor(name: name, path: source.path) }
       try source.expect(name, shape: module.weightShape)
       let bias = module.hasBias ? module.outFeatures * DType.f32.byteCount : 0

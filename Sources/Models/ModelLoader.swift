@@ -18,8 +18,8 @@ public struct ModelLoader {
 
   /// Reads configuration, weights and tokenizer, and decides whether the base is streamed; see `LoadOptions`.
   ///
-  /// A matrix that the file holds in bitsandbytes' 4 bits stays so; options that ask for another form are errors. Vectors
-  /// become f32.
+  /// A matrix that the file holds in bitsandbytes' 4 bits stays so; options that ask for another form are errors. Norms
+  /// and biases become f32.
   /// - Parameter path: a directory, a `.gguf` file or a hub name; with `headerOnly` also a config.json or the name of
   ///   a well-known model.
   /// - Returns: the model; with `headerOnly` without weights and tokenizer, with `smoke` a small random one.
@@ -68,7 +68,7 @@ public struct ModelLoader {
   // MARK: Modules
 
   private func read(_ module: Module, of model: LanguageModel, from source: LoadedSource) throws {
-    let weightName = module.name + ".weight"
+    let weightName = module.weightName
     if module.hasBias {
       module.bias = try dense(module.name + ".bias", shape: module.biasShape, source, keep: .f32)
     }
@@ -81,7 +81,7 @@ public struct ModelLoader {
     }
     guard source.contains(weightName) else { throw ModelError.missingTensor(name: weightName, path: source.path) }
     switch module.kind {
-    case .norm, .sinks:
+    case .norm, .convolution, .vector:
       module.weight = try dense(weightName, shape: module.weightShape, source, keep: .f32)
     case .linear, .embedding:
       if let kind = options.quantization(of: module) {

@@ -58,13 +58,15 @@ enum ModelLocation {
   func weights() throws -> LoadedSource {
     switch self {
     case .directory(let path):
-      let type =
-        FileSystem.exists("\(path)/config.json") ? try JSON.read(path: "\(path)/config.json")["model_type"] : nil
-      let whole = Families.multimodal(type?.string)?.whole
-      let stacks = type?.string.flatMap(Families.named)?.tensorStacks ?? TensorStacks()
+      let file = "\(path)/config.json"
+      let config = FileSystem.exists(file) ? try JSON.read(path: file) : .null
+      let whole = Families.multimodal(config["model_type"]?.string)?.whole
+      let quantization = (config["quantization_config"] ?? config["text_config"]?["quantization_config"])?.unlessNull
+      let stacks = config["model_type"]?.string.flatMap(Families.named)?.tensorStacks ?? TensorStacks()
       return LoadedSource(
         try WeightSource(
-          path: path, layout: Families.layout, renaming: { whole == nil ? $0 : whole?.rename($0) }, stacks: stacks))
+          path: path, layout: Families.layout, renaming: { whole == nil ? $0 : whole?.rename($0) },
+          fp8: try FP8Config.scales(quantization, path: file), stacks: stacks))
     case .gguf(let file): return LoadedSource(try WeightSource(gguf: file, layout: Families.layout))
     case .configuration(let path), .known(let path): throw ModelError.unrecognisedPath(path: path)
     }
@@ -101,6 +103,8 @@ struct LoadedSource {
   var strangers: [String] { source.strangers }
   /// What is to be said about the files.
   var said: [String] { source.said }
+  /// Whether weights are stored in fp8.
+  var hasFP8: Bool { source.hasFP8 }
   func expect(_ name: String, shape: [Int]) throws { _ = try source.expect(name, shape: shape) }
   func rawBytes(_ name: String) throws -> (bytes: UnsafeRawBufferPointer, dtype: DType)? { try source.rawBytes(name) }
 

@@ -70,7 +70,7 @@ package struct ModelQuantizer {
     let writer = FourBitModelWriter(
       modules: modules, savedName: { spec.savedName($0) }, kind: options.kind, blockSize: options.blockSize,
       isDouble: options.doubleQuantization,
-      modelType: try denseType(modules[0].name + ".weight", source), denseType: { try denseType($0, source) },
+      modelType: try denseType(modules[0].weightName, source), denseType: { try denseType($0, source) },
       shardByteCount: options.shardByteCount)
     let needed = try writer.byteCount()
     let free = try FileSystem.freeByteCount(output)
@@ -79,7 +79,7 @@ package struct ModelQuantizer {
     try writer.write(
       into: target.stage,
       content: { module in
-        let name = module.name + ".weight"
+        let name = module.weightName
         if FourBitModelWriter.isQuantized(module) {
           return .quantized(try loader.quantize(name, as: options.kind, shape: module.weightShape, source))
         }
@@ -87,7 +87,7 @@ package struct ModelQuantizer {
       },
       bias: { try dense($0.name + ".bias", shape: $0.biasShape, source, loader) },
       progress: { try progress($0.name, $1, modules.count) },
-      written: { source.release($0.name + ".weight") })
+      written: { source.release($0.weightName) })
     try writeConfiguration(location, spec, writer, stage: target.stage)
     try check(target.stage, spec, modules, path: output)
     try target.commit()
@@ -95,7 +95,7 @@ package struct ModelQuantizer {
   }
 
   private func refuseQuantized(_ module: Module, _ source: LoadedSource) throws {
-    let name = module.name + ".weight"
+    let name = module.weightName
     guard source.contains(name) else { throw ModelError.missingTensor(name: name, path: source.path) }
     for kind in FourBitKind.allCases where source.contains("\(name).quant_state.bitsandbytes__\(kind.rawValue)") {
       throw ModelError.badQuantization(tensor: name, path: source.path, problem: .alreadyQuantized(kind))
@@ -146,7 +146,7 @@ package struct ModelQuantizer {
     try ModelFolder.check(stage, describes: spec.whole, path: path)
     let written = try ModelLocation.directory(stage).weights()
     for module in modules {
-      let name = spec.savedName(module.name) + ".weight"
+      let name = spec.savedName(module.name) + module.weightEnding
       let stored = try PrequantizedWeight(written, name, shape: module.weightShape, backend)?.operand
       let isRight =
         FourBitModelWriter.isQuantized(module)

@@ -3,7 +3,8 @@ import Quantization
 import Tensors
 
 extension LanguageModel {
-  /// Writes the model as a Hugging Face folder: config.json, model.safetensors in bf16, and the tokenizer and generation
+  /// Writes the model as a Hugging Face folder: config.json, safetensors in bf16, several with an index where they are
+  /// larger than `shardByteCount`, and the tokenizer and generation
   /// settings of the folder it came from. One tensor is converted at a time, 4-bit matrices through their dequantized
   /// values.
   ///
@@ -12,7 +13,7 @@ extension LanguageModel {
   /// change a quarter at most. For these the saved weights are read layer by layer.
   /// - Throws: `ModelError.headerOnly`, `.adaptersAttached`, `.notLoaded`; `FormatError.conflict`, `.wrongKind`,
   ///   `.readsBackDifferently` and `.system`; `TokenizerError`; `TensorError.outOfMemory`.
-  public func save(directory: String) throws {
+  public func save(directory: String, shardByteCount: Int = ModelFolder.shardByteCount) throws {
     guard isLoaded else { throw ModelError.headerOnly(operation: "save") }
     guard adapters.isEmpty || !usesAdapters else { throw ModelError.adaptersAttached(count: adapters.count) }
     let location = origin.isRandom ? nil : try ModelLocation(path, allowsKnownNames: false)
@@ -21,7 +22,7 @@ extension LanguageModel {
     var saved = spec.whole
     (saved.storedType, saved.quantizationConfig) = ("bfloat16", nil)
     try AtomicFile.write("\(target.stage)/\(ModelFolder.configName)", saved.toJSON().text(.pythonUnsorted) + "\n")
-    try SafetensorsWriter.write(path: "\(target.stage)/\(ModelFolder.weightsName)", items())
+    try SafetensorsShards.write(folder: target.stage, items(), byteCount: shardByteCount)
     try ModelFolder.writeCompanions(of: location, tokenizer, into: target.stage)
     try ModelFolder.check(target.stage, describes: saved, path: directory)
     try compareLogits(target.stage, path: directory)
@@ -37,7 +38,7 @@ extension LanguageModel {
     return modules.flatMap { module -> [SafetensorsWriter.Item] in
       let name = spec.savedName(module.name)
       if let (stack, number) = stacks.place(of: name) { return number == 0 ? stacked(stack, members[stack] ?? []) : [] }
-      let weight = item(stacks.isBare(name) ? name : name + ".weight", shape: module.weightShape) {
+      let weight = item(name + module.weightEnding, shape: module.weightShape) {
         try module.rounded()
       }
       guard let bias = module.bias else { return [weight] }
@@ -74,7 +75,7 @@ extension LanguageModel {
   /// Ids from all over the vocabulary, to compare models with; no more than the model has positions.
   package var probe: [Int32] { (0..<min(8, spec.maxPositions)).map { Int32($0 * (spec.vocabularySize - 1) / 7) } }
 
-  private func compareLogits(_ stage: String, path: String) throws {
+  func compareLogits(_ stage: String, path: String) throws {
     // A hook may give other logits than the weights, and what it does is not for us to repeat.
     guard modules.allSatisfy(\.hooks.isEmpty) else { return }
     let own = try logits(probe).floats()

@@ -4,11 +4,16 @@ import Tensors
 
 /// What a module computes; the raw value is its name in texts.
 public enum ModuleKind: String, Sendable {
-  /// A product with a matrix, a table of rows by token id, a norm, and a score of each head in the softmax of attention.
-  case linear, embedding, norm, sinks
+  /// A product with a matrix, a table of rows by token id, and a norm.
+  case linear, embedding, norm
+  /// A causal convolution of each channel, and numbers that other modules compute with.
+  case convolution, vector
+
+  /// Whether its few numbers are f32 whatever they are stored in.
+  var isWide: Bool { self == .norm || self == .convolution || self == .vector }
 }
 
-/// A module of the model tree: a named place with a shape, and, once loaded, its tensors and adapter.
+/// A module of the model tree: a named place with a shape, and, once loaded, its tensors and adapters.
 ///
 /// A header-only model has modules without tensors, so that selection and planning need no weights.
 public final class Module {
@@ -20,16 +25,20 @@ public final class Module {
   public let role: String
   /// Number of the decoder layer as in the tensor names (0-based), nil outside the layers.
   public let layer: Int?
-  /// Columns of the weight ([out, in]); for an embedding the width, for a norm the width, for sinks the heads.
+  /// Columns of the weight ([out, in]); for an embedding and a norm the width, for a vector its length, for a convolution
+  /// the tokens that it sees.
   public let inFeatures: Int
-  /// Rows of the weight; for an embedding the vocabulary, for a vector 1.
+  /// Rows of the weight; for an embedding the vocabulary, for a norm or a vector 1, for a convolution the channels.
   public let outFeatures: Int
   /// Whether the spec gives it a bias [out].
   public let hasBias: Bool
   /// Whether it is the matrix that chooses experts, which is never stored in 4 bits by default.
   public let isRouter: Bool
+  /// What the weight of a new model is.
+  let initial: InitialWeight
 
-  /// [out, in] (linear), [vocabulary, width] (embedding), [width] (norm) or [heads] (sinks), unless quantized.
+  /// [out, in] (linear), [vocabulary, width] (embedding), [width] (norm, vector) or [channels, 1, tokens] (convolution),
+  /// unless quantized.
   public var weight: Tensor?
   /// The weight in 4 bits, in place of `weight`.
   public var quantized: QuantizedOperand?
@@ -37,8 +46,10 @@ public final class Module {
   public var blocks: BlockOperand?
   /// f32 [out]; [in] of a norm.
   public var bias: Tensor?
-  /// The adapter of a linear module; nil for none.
-  public var adapter: Adapter?
+  /// The adapters in use, whose changes add up; at most one of each set of the model.
+  public package(set) var adapters: [Adapter] = []
+  /// The first adapter in use; nil for none.
+  public var adapter: Adapter? { adapters.first }
   /// The hooks in the order in which they are called; see `addHook`.
   public internal(set) var hooks: [ForwardHook] = []
   /// What loading will make of the module, for a model of which only the header was read.
@@ -46,7 +57,7 @@ public final class Module {
 
   init(
     name: String, kind: ModuleKind, layer: Int?, inFeatures: Int, outFeatures: Int, hasBias: Bool = false,
-    isRouter: Bool = false
+    isRouter: Bool = false, initial: InitialWeight = .random
   ) {
     self.name = name
     self.kind = kind
@@ -56,6 +67,7 @@ public final class Module {
     self.outFeatures = outFeatures
     self.hasBias = hasBias
     self.isRouter = isRouter
+    self.initial = initial
   }
 
   /// A module of a decoder layer.
@@ -67,19 +79,33 @@ public final class Module {
         name: name, kind: .linear, layer: layer, inFeatures: spec.size(input), outFeatures: spec.size(output),
         hasBias: module.hasBias, isRouter: module.isRouter)
     case .norm(let width):
+      let form = module.normalization ?? spec.normalization.form
       self.init(
-        name: name, kind: .norm, layer: layer, inFeatures: spec.size(width), outFeatures: 1,
-        hasBias: spec.normalization.form == .layer)
-    case .sinks:
-      self.init(name: name, kind: .sinks, layer: layer, inFeatures: spec.size(.heads), outFeatures: 1)
+        name: name, kind: .norm, layer: layer, inFeatures: spec.size(width), outFeatures: 1, hasBias: form == .layer,
+        initial: .constant(form.neutralWeight))
+    case .convolution(let channels):
+      self.init(
+        name: name, kind: .convolution, layer: layer, inFeatures: spec.deltaNet?.taps ?? 0,
+        outFeatures: spec.size(channels))
+    case .vector(let count, let initial):
+      self.init(
+        name: name, kind: .vector, layer: layer, inFeatures: spec.size(count), outFeatures: 1, initial: initial)
     }
   }
 
-  /// Whether the weight is a vector, which is always f32.
-  public var isVector: Bool { kind == .norm || kind == .sinks }
+  /// [out, in]; [in] of a norm or a vector; [out, 1, in] of a convolution.
+  public var weightShape: [Int] {
+    switch kind {
+    case .linear, .embedding: [outFeatures, inFeatures]
+    case .norm, .vector: [inFeatures]
+    case .convolution: [outFeatures, 1, inFeatures]
+    }
+  }
 
-  /// [out, in]; [in] of a vector.
-  public var weightShape: [Int] { isVector ? [inFeatures] : [outFeatures, inFeatures] }
+  /// What a checkpoint calls the weight: behind the module's name, but a vector is called as the module.
+  package var weightName: String { name + weightEnding }
+
+  var weightEnding: String { kind == .vector ? "" : ".weight" }
 
   /// [out]; [in] of a norm.
   var biasShape: [Int] { kind == .norm ? [inFeatures] : [outFeatures] }
@@ -133,6 +159,12 @@ public final class Module {
     return try weight.converted(to: .f32, category: category)
   }
 
+  /// The weight of a module that is never stored in few bits.
+  func loadedWeight() throws -> Tensor {
+    guard let weight else { throw ModelError.notLoaded(module: name) }
+    return weight
+  }
+
   var linearWeight: LinearWeight? {
     if let quantized { return .quantized(quantized) }
     if let blocks { return .blocks(blocks) }
@@ -154,11 +186,14 @@ public final class Module {
     let layers = try modules.map { module in
       guard let weight = module.linearWeight else { throw ModelError.notLoaded(module: module.name) }
       return LinearLayer(
-        weight: weight, bias: module.bias, branch: context.usesAdapters ? module.adapter?.branch(context) : nil)
+        weight: weight, bias: module.bias, branch: context.adapters(of: module).first?.branch(context))
     }
     return try zip(modules, linear(x, layers, precision: context.precision)).map { module, base in
-      let adapter = context.usesAdapters ? module.adapter : nil
-      let y = try adapter?.applied(to: base, x, of: module, context) ?? base
+      // The branch of the first is computed together with the base product.
+      let adapters = context.adapters(of: module)
+      let y = try adapters.dropFirst(adapters.first?.lowRank == nil ? 0 : 1).reduce(base) {
+        try $1.applied(to: $0, x, of: module, context)
+      }
       // A tied embedding is the output module too; its hooks see the embedding, not the logits.
       return module.kind == .linear ? try module.observed(x, y) : y
     }
@@ -169,8 +204,8 @@ public final class Module {
 public struct ForwardContext: Sendable {
   /// How products round their operands: f32 or bf16.
   public var precision: DType
-  /// Whether adapters are added.
-  public var usesAdapters: Bool
+  /// The adapters that are added, by module. Those in use may be others when the pass is recomputed.
+  var adapters: [ObjectIdentifier: [Adapter]]
   /// Whether dropout is active.
   public var isTraining: Bool
   /// Seed of the dropout masks.
@@ -179,6 +214,8 @@ public struct ForwardContext: Sendable {
   public var dropoutStep: Int
   /// Counts what the routers of a model with experts choose; nil where nobody asks.
   package var balance: RouterBalance?
+
+  func adapters(of module: Module) -> [Adapter] { adapters[ObjectIdentifier(module)] ?? [] }
 
   /// Random numbers of one purpose in one module, new for each training pass and the same when it is recomputed.
   public func randomStream(_ purpose: String, module: String) -> RandomStream {

@@ -15,7 +15,7 @@ struct ModuleTree {
     layers = (0..<spec.layerCount).map { DecoderLayer(spec, index: $0) }
     norm = Module(
       name: names.norm, kind: .norm, layer: nil, inFeatures: hidden, outFeatures: 1,
-      hasBias: spec.normalization.form == .layer)
+      hasBias: spec.normalization.form == .layer, initial: .constant(spec.normalization.form.neutralWeight))
     output =
       spec.tiesEmbeddings
       ? embedding

@@ -10,13 +10,13 @@ package struct Normalization: Sendable, Equatable {
     case rmsLessOne
     /// (x - mean(x)) / deviation(x) * weight + bias.
     case layer
+
+    /// The weight of a norm that leaves its input's scale as it is.
+    var neutralWeight: Double { self == .rmsLessOne ? 0 : 1 }
   }
 
   package var form: Form
   package var epsilon: Double
-
-  /// The weight of a norm that leaves its input's scale as it is.
-  var neutralWeight: Double { form == .rmsLessOne ? 0 : 1 }
 
   /// y[.., width] from x[.., width].
   func callAsFunction(_ x: Tensor, _ module: Module) throws -> Tensor {

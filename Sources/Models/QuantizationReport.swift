@@ -44,7 +44,7 @@ extension LanguageModel {
   }
 
   private func report(_ module: Module, _ source: LoadedSource) throws -> QuantizationReport {
-    let name = module.name + ".weight"
+    let name = module.weightName
     guard let operand = module.quantized else { throw ModelError.notLoaded(module: module.name) }
     let stored = FourBitKind.allCases.contains { source.contains("\(name).quant_state.bitsandbytes__\($0.rawValue)") }
     if stored {

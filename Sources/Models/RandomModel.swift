@@ -13,10 +13,8 @@ extension LanguageModel {
     try self.init(spec, origin: .random(name: name), options: options, backend: backend)
     self.seed = seed
     for module in modules {
-      if module.kind == .norm {
-        module.weight = try Tensor(
-          full: module.weightShape, value: spec.normalization.neutralWeight, category: .weights, on: backend)
-      } else {
+      module.weight = try module.initialTensor(.f32, .weights, on: backend)
+      if module.weight == nil {
         let weight = try Tensor(empty: module.weightShape, category: .weights, on: backend)
         let stream = RandomStream(seed: seed, purpose: "initial_weight", module: module.name)
         try backend.fillNormal(weight, mean: 0, deviation: deviation, stream: stream)

@@ -53,7 +53,15 @@ package struct Rehearsal {
         ? original.mappedByteCount : mappedByteCount - dense + LanguageModel.mappedByteCount(denseViews)
     }
     backend.memory.charge(fileByteCount, .file)
-    for (module, twin) in zip(original.modules, model.modules) { twin.adapter = try adapter(module) }
+    let twins = Dictionary(uniqueKeysWithValues: zip(original.modules.map(ObjectIdentifier.init), model.modules))
+    model.adapterSets = try original.adapterSets.map { set in
+      AdapterSet(
+        set.name,
+        try set.members.compactMap { module, adapter in
+          try twins[ObjectIdentifier(module)].map { ($0, try self.twin(of: adapter)) }
+        })
+    }
+    model.use(original.namesInUse)
     model.isLoaded = true
     model.checkpointing = original.checkpointing
     model.checkpointInterval = original.checkpointInterval
@@ -66,7 +74,7 @@ package struct Rehearsal {
     }
     return model.modules.allSatisfy { module in
       guard module.layer != nil, module.kind == .linear else { return true }
-      let name = module.name + ".weight"
+      let name = module.weightName
       if source.contains(name + ".absmax") { return true }
       if module.blockFormat != nil { return (try? source.blocks(name)) != nil }
       return module.quantization == nil && (try? source.rawBytes(name)) != nil
@@ -80,7 +88,7 @@ package struct Rehearsal {
       twin.bias = try dense(module.name + ".bias", module.biasShape, keep: .f32)
       twin.bias?.requiresGradient = module.bias?.requiresGradient ?? false
     }
-    let name = module.name + ".weight"
+    let name = module.weightName
     if let format = module.blockFormat {
       twin.blocks = try blocks(name, module, format)
     } else if source?.contains(name + ".absmax") ?? false, module.quantization != nil || !module.isLoaded {
@@ -90,7 +98,7 @@ package struct Rehearsal {
     } else {
       let stored = module.isRouter ? storedType(name) ?? .f32 : nil
       let own = module.weight?.dtype ?? keptType(name, module) ?? stored
-      twin.weight = try dense(name, module.weightShape, keep: module.isVector ? .f32 : own)
+      twin.weight = try dense(name, module.weightShape, keep: module.kind.isWide ? .f32 : own)
       twin.weight?.requiresGradient = module.weight?.requiresGradient ?? false
     }
   }
@@ -204,8 +212,8 @@ package struct Rehearsal {
       absmax: scaleCodes, nested: nested)
   }
 
-  private func adapter(_ module: Module) throws -> Adapter? {
-    try module.adapter?.replacing { original in
+  private func twin(of adapter: Adapter) throws -> Adapter {
+    try adapter.replacing { original in
       let twin = try Tensor(empty: original.shape, category: .adapters, on: backend)
       twin.requiresGradient = original.requiresGradient
       return twin

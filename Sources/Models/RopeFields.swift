@@ -118,7 +118,8 @@ private struct RopeReading {
       throw .unsupportedModel(
         path: fields.path, field: "rope_type", value: type.string ?? type.text(), supported: types)
     }
-    let own: [String: FieldDecision] = family.rotatesPartOfHeads ? ["partial_rotary_factor": .nullable] : [:]
+    var own = family.ownRopeKeys
+    if family.rotatesPartOfHeads { own["partial_rotary_factor"] = .nullable }
     try ConfigTable.rope.check(.object(json), path: "\(fields.path): \(name)", own: own)
     var rope = Rope(
       theta: try positive("rope_theta") ?? theta, scaling: try scaling(family.ropeTypeNames[given] ?? given))

@@ -4,7 +4,7 @@ import Glibc
 extension Rope {
   /// Tensors of GGUF files that belong to no module but to the rope.
   static let ggufTensors: Set<String> = ["rope_freqs.weight", factorTensors.short, factorTensors.long]
-  private static let factorTensors = (short: "rope_factors_short.weight", long: "rope_factors_long.weight")
+  static let factorTensors = (short: "rope_factors_short.weight", long: "rope_factors_long.weight")
 
   /// From GGUF metadata as llama.cpp reads it: the rope of layers with full attention.
   init(

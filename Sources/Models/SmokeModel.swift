@@ -47,6 +47,12 @@ extension DecoderSpec {
       small.experts?.perToken = min(experts.perToken, sizes.expertsPerToken)
       small.experts?.width = sizes.expertWidth
     }
+    if let deltaNet {
+      let group = min(2, deltaNet.valueHeads / deltaNet.keyHeads)
+      small.deltaNet = DeltaNetNumbers(
+        keyHeads: sizes.sharedHeads, valueHeads: group * sizes.sharedHeads, keyDimension: sizes.headDimension,
+        valueDimension: sizes.headDimension, taps: deltaNet.taps)
+    }
     small.headCount = sizes.heads
     small.keyValueHeadCount = keyValueHeadCount == headCount ? sizes.heads : sizes.sharedHeads
     small.headDimension = sizes.headDimension

@@ -61,11 +61,7 @@ package struct SyntheticModel {
 
   private func content(_ module: Module, _ spec: DecoderSpec) throws -> FourBitModelWriter.Content {
     let shape = module.weightShape
-    if module.kind == .norm {
-      return .dense(
-        try Tensor(
-          full: shape, value: spec.normalization.neutralWeight, dtype: .bf16, category: .workspace, on: backend))
-    }
+    if let initial = try module.initialTensor(.bf16, .workspace, on: backend) { return .dense(initial) }
     let stream = RandomStream(seed: seed, purpose: "synthetic", module: module.name)
     var words = RandomWords(stream.stream ^ stream.seed &* 0x9E37_79B9_7F4A_7C15)
     guard FourBitModelWriter.isQuantized(module) else {

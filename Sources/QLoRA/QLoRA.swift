@@ -7,6 +7,7 @@
 @_exported import Models
 @_exported import Optimizers
 @_exported import Quantization
+@_exported import Ranks
 @_exported import Tensors
 @_exported import Tokenizers
 @_exported import Training

@@ -7,6 +7,8 @@ public enum Activation: Int32, Sendable, CaseIterable {
   case geluTanh
   /// x times the normal distribution (Hendrycks and Gimpel 2016).
   case gelu
+  /// 1 / (1 + e^-x), which has no factor x: a gate of what attention computes (Qwen3.5).
+  case sigmoid
   /// x sigmoid(1.702 x). Of a gate, (1 + up) a(gate) with the gate bounded by 7 from above and `up` on both sides; nothing
   /// flows back to what is bounded (gpt-oss, OpenAI 2025).
   case clampedSwish

@@ -155,6 +155,7 @@ extension Backend {
     case .silu: try evaluated(.silu, gate)
     case .geluTanh: try evaluated(.gelu, gate)
     case .gelu: try evaluated(.multiply, gate, try normalDistribution(gate))
+    case .sigmoid: try evaluated(.sigmoid, gate)
     }
   }
 
@@ -164,7 +165,8 @@ extension Backend {
     return try evaluated(.multiply, try evaluated(.add, error, try scalar(1)), try scalar(0.5))
   }
 
-  /// Of SiLU s(1 + g(1 - s)) with s = sigmoid(g), of the clamped swish the same with 1.702 g for g; of the tanh form of GELU (1 + t + g(1 - t^2)u') / 2 with t = tanh(u),
+  /// Of SiLU s(1 + g(1 - s)) with s = sigmoid(g), of which s(1 - s) is the slope; of the clamped swish as of SiLU with 1.702 g
+  /// for g; of the tanh form of GELU (1 + t + g(1 - t^2)u') / 2 with t = tanh(u),
   /// u = c(g + 0.044715 g^3); of GELU the normal distribution and g times its density.
   private func slope(_ activation: Activation, _ gate: Tensor) throws -> Tensor {
     func plus(_ x: Tensor, _ value: Float) throws -> Tensor { try evaluated(.add, x, try scalar(value)) }
@@ -175,6 +177,9 @@ extension Backend {
       let s = try evaluated(.sigmoid, try times(gate, gain))
       let rest = try evaluated(.multiply, try times(gate, gain), try plus(try evaluated(.negate, s), 1))
       return try evaluated(.multiply, s, try plus(rest, 1))
+    case .sigmoid:
+      let s = try evaluated(.sigmoid, gate)
+      return try evaluated(.multiply, s, try plus(try evaluated(.negate, s), 1))
     case .gelu:
       let density = try evaluated(.exp, try times(try evaluated(.square, gate), -0.5))
       let bend = try evaluated(.multiply, gate, try times(density, 0.398_942_28))

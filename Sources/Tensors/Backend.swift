@@ -232,6 +232,35 @@ public protocol Backend: AnyObject, Sendable {
   func cachedAttention(
     _ q: Tensor, keys: Tensor, values: Tensor, length: Int, start: Int, _ shape: AttentionShape, into out: Tensor)
     throws
+  /// A causal convolution of each channel with SiLU behind it: y[t, c] = silu(sum over j of weight[j, c] * x[t - K + 1 +
+  /// j, c]), where rows before the start of the sequence are 0. x and y are [T, C] of one float dtype, weight is f32
+  /// [K, C].
+  /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; `TensorError.badDType` when the segments
+  ///   are not integers; what the device reports.
+  func causalConvolution(_ x: Tensor, weight: Tensor, segments: Tensor, into y: Tensor) throws
+  /// Gradients of `causalConvolution` from dy and its operands; dx and, where given, dWeight, f32 [K, C], are
+  /// overwritten.
+  /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; `TensorError.badDType` when the segments
+  ///   are not integers; what the device reports.
+  func causalConvolutionBackward(
+    _ dy: Tensor, _ x: Tensor, weight: Tensor, segments: Tensor, dx: Tensor, dWeight: Tensor?) throws
+  /// The gated delta rule of each value head and sequence: a state S, f32 [keyDim, valueDim] and zero at first, goes by
+  /// each token with its query q and key k, both brought to the length 1, its value v, its decay g <= 0 and its beta b:
+  ///
+  /// S' = exp(g) S, S = S' + k (b (v - S'^T k))^T, out = S^T q / sqrt(keyDim).
+  ///
+  /// x is [T, width] (see `DeltaRuleShape`), out [T, valueWidth] of its dtype; g and b are f32 [T, valueHeads]. `state`,
+  /// f32 [valueHeads, keyDim, valueDim], is where the only sequence begins, and is left where it ends.
+  /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; `TensorError.badDType` when the segments
+  ///   are not integers; what the device reports.
+  func deltaRule(
+    _ x: Tensor, decay: Tensor, beta: Tensor, _ shape: DeltaRuleShape, state: Tensor?, into out: Tensor) throws
+  /// Gradients of `deltaRule` without a state, from dOut and its operands; dx, dDecay and dBeta are overwritten.
+  /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; `TensorError.badDType` when the segments
+  ///   are not integers; what the device reports.
+  func deltaRuleBackward(
+    _ dOut: Tensor, _ x: Tensor, decay: Tensor, beta: Tensor, _ shape: DeltaRuleShape, dx: Tensor, dDecay: Tensor,
+    dBeta: Tensor) throws
   /// Row-wise softmax over the last dimension in f32, or its logarithm.
   /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; what the device reports.
   func softmax(_ x: Tensor, into y: Tensor, logarithm: Bool) throws

@@ -22,17 +22,9 @@ struct GGUFVocabulary {
   private let types: [Int]
 
   /// Values of `tokenizer.ggml.token_type`.
-  private enum Kind {
+  enum Kind {
     static let normal = 1, unknown = 2, control = 3, userDefined = 4, unused = 5, byte = 6
   }
-
-  private static let gpt2 = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)"
-  private static let llama3 =
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
-    + "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-  private static let qwen2 =
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
-    + "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
   init(_ file: GGUFFile) throws {
     self.file = file
@@ -137,33 +129,18 @@ struct GGUFVocabulary {
 
   func byteLevel() throws -> TokenizerSpec {
     let pre = file.metadata["tokenizer.ggml.pre"]?.string ?? "default"
-    var plain = TokenizerSpec.byteLevel
-    let whole = TokenizerSpec.byteLevel
-    if case .object(var object) = plain {
-      object["use_regex"] = false
-      plain = .object(object)
+    guard let known = GGUFPreTokenizer.all.first(where: { $0.name == pre }) else {
+      throw unsupported("pre", pre, GGUFPreTokenizer.all.map(\.name))
     }
-    var normalizer: JSON = .null
-    let steps: [JSON]
-    switch pre {
-    case "gpt-2": steps = [whole]
-    case "smollm": steps = [["type": "Digits", "individual_digits": true], whole]
-    case "llama-bpe": steps = [TokenizerSpec.split(GGUFVocabulary.llama3), plain]
-    case "qwen2":
-      steps = [TokenizerSpec.split(GGUFVocabulary.qwen2), plain]
-      normalizer = ["type": "NFC"]
-    case "default":
-      // What llama.cpp falls back to; no tokenizers file looks like it.
-      let patterns = ["[\\p{P}\\$\\+<=>\\^~\\|]+", GGUFVocabulary.gpt2, "\\p{N}+", "[0-9][0-9][0-9]"]
-      steps = patterns.map { TokenizerSpec.split($0) } + [plain]
-    default: throw unsupported("pre", pre, ["gpt-2", "default", "smollm", "llama-bpe", "qwen2"])
-    }
-    let llama = pre == "llama-bpe"
     var spec = try base(
-      addBOS: llama,
-      options: [("unk_token", nil), ("fuse_unk", false), ("byte_fallback", false), ("ignore_merges", .bool(llama))])
-    spec.normalizer = normalizer
-    spec.preTokenizer = steps.count == 1 ? steps[0] : TokenizerSpec.sequence("pretokenizers", steps)
+      addBOS: pre == "llama-bpe",
+      options: [
+        ("unk_token", nil), ("fuse_unk", false), ("byte_fallback", false),
+        ("ignore_merges", .bool(known.ignoresMerges)),
+      ])
+    if known.isComposed { spec.normalizer = ["type": "NFC"] }
+    spec.preTokenizer =
+      known.steps.count == 1 ? known.steps[0] : TokenizerSpec.sequence("pretokenizers", known.steps)
     spec.decoder = TokenizerSpec.byteLevel
     let merges = try GGUFVocabulary.array(file, "merges") { $0.string }
     spec.merges = try merges.enumerated().map { i, text in

@@ -20,12 +20,14 @@ extension LanguageModel {
   public func missingGradients() throws -> [String] {
     var missing: [String] = []
     for module in modules {
-      let own = [(module.name + ".weight", module.weight), (module.name + ".bias", module.bias)]
+      let own = [(module.weightName, module.weight), (module.name + ".bias", module.bias)]
       for (name, tensor) in own {
         if let tensor, tensor.requiresGradient, try Gradients.isMissing(tensor) { missing.append(name) }
       }
-      let trained = module.adapter?.parameters.map(\.tensor).filter(\.requiresGradient) ?? []
-      if !trained.isEmpty, try trained.allSatisfy(Gradients.isMissing) { missing.append(module.name) }
+      for adapter in module.adapters {
+        let trained = adapter.tensors.filter(\.requiresGradient)
+        if !trained.isEmpty, try trained.allSatisfy(Gradients.isMissing) { missing.append(module.name) }
+      }
     }
     return missing
   }

@@ -33,7 +33,7 @@ public struct RunIdentity: Sendable {
     values["engine"] = .string(engineVersion)
     values["kernels"] = .string("\(model.backend.name) \(model.backend.kernelName)")
     values["base"] = try RunIdentity.base(model)
-    values["adapters"] = .object(JSONObject(model.modules.compactMap(RunIdentity.adapter)))
+    values["adapters"] = .object(JSONObject(try model.adapters.map(RunIdentity.adapter)))
     if let optimizer {
       values["optimizer"] = try RunIdentity.optimizer(optimizer)
       values["lr"] = RunIdentity.number(optimizer.learningRate)
@@ -90,14 +90,19 @@ public struct RunIdentity: Sendable {
     }
   }
 
-  private static func adapter(_ module: Module) -> (String, JSON)? {
-    guard let adapter = module.adapter else { return nil }
+  private static func adapter(_ adapter: Adapter) throws -> (String, JSON) {
     var values = JSONObject(adapter.method.settings.map { ($0.name, $0.value) })
     values["kind"] = .string(type(of: adapter.method).peftType.lowercased())
     if let branch = adapter.lowRank { values["scaling"] = number(branch.scaling) }
     let factors = adapter.parameters.map { $0.learningRateFactor }
     values["lr_factor"] = Set(factors).count == 1 ? .number(factors[0]) : .array(factors.map { .number($0) })
-    return (module.name, .object(values))
+    if !adapter.isTrained {
+      var hash = SHA256()
+      for tensor in adapter.tensors { try tensor.withHostBytes { hash.update($0) } }
+      values["values"] = .string(hash.finish())
+    }
+    let isDefault = adapter.setName == AdapterSet.defaultName
+    return ((isDefault ? "" : adapter.setName + ":") + adapter.moduleName, .object(values))
   }
 
   private static func optimizer(_ options: OptimizerOptions) throws -> JSON {

@@ -6,6 +6,7 @@ package struct StepWork: Sendable {
   package var quantized = 0.0
   package var dense = 0.0
   package var lowRank = 0.0
+  /// Of attention and of recurrent layers.
   package var attention = 0.0
   /// Elements that dropout masks.
   package var masked = 0.0
@@ -35,7 +36,7 @@ package struct StepWork: Sendable {
         let isDecoded = module.quantized != nil || module.blocks != nil
         if isDecoded { quantized += perWeight * size } else { dense += perWeight * size }
       }
-      if let adapter = module.adapter {
+      for adapter in module.adapters {
         // Once in the forward pass, twice in the backward pass.
         let (work, times) = (adapter.method.work(of: module), (3 + again / 2) * reached)
         lowRank += times * work.products
@@ -46,7 +47,9 @@ package struct StepWork: Sendable {
     let spec = model.spec
     let queries = Double(spec.headCount * spec.headDimension)
     let pairs = tokens * Double(request.maxLength) / 2
-    attention = (request.checkpointing ? 4.5 : 3.5) * 4 * queries * pairs * Double(spec.layerCount)
+    let recurrent = Double(spec.layers.count { $0.isRecurrent })
+    attention = (request.checkpointing ? 4.5 : 3.5) * 4 * queries * pairs * (Double(spec.layerCount) - recurrent)
+    if let delta = spec.deltaNet { attention += recurrent * tokens * Self.recurrentWork(delta, request.checkpointing) }
     // Norms, rotations, gating, residuals and their gradients: about 40 passes over rows of the hidden size
     // and 14 over those of the feed-forward layer.
     let width = 40 * Double(spec.hiddenSize) + 14 * Double(spec.intermediateSize)
@@ -54,5 +57,13 @@ package struct StepWork: Sendable {
       width * Double(model.computeType.byteCount) * Double(spec.layerCount) * tokens
       + 16 * Double(spec.vocabularySize) * tokens + adapted
     updates = model.trainableParameters.reduce(0) { $0 + Double($1.tensor.elementCount) }
+  }
+
+  /// Of one token in one gated DeltaNet: three products with the state of each head, and those with half of the 64 tokens
+  /// of its chunk. The backward pass takes ten for the three.
+  private static func recurrentWork(_ delta: DeltaNetNumbers, _ checkpointing: Bool) -> Double {
+    let (keys, values) = (Double(delta.keyDimension), Double(delta.valueDimension))
+    let once = Double(delta.valueHeads) * (6 * keys * values + 192 * values) + Double(delta.keyHeads) * 256 * keys
+    return (checkpointing ? 5.3 : 4.3) * once
   }
 }

@@ -1,6 +1,7 @@
 import Autograd
 import Models
 import Optimizers
+import Ranks
 import Tensors
 
 /// The training step: gradients over the parts of a batch, their norm, clipping, one update. Data, schedule and reports
@@ -12,6 +13,8 @@ public final class Trainer {
   public let optimizer: Optimizer
   /// Gradients whose norm is larger are scaled down to it; infinity only measures.
   public let maxGradientNorm: Double
+  /// Sums the gradients of a step over all who compute it.
+  private let sum: GradientSum
   private var isFirst = true
 
   /// What a step did.
@@ -25,8 +28,19 @@ public final class Trainer {
   }
 
   /// A trainer; the first of its steps also checks that every trained tensor gets a gradient.
-  /// - Throws: `OptimizerError.badGradientLimit` for a `maxGradientNorm` of 0 or less and for NaN.
-  public init(_ model: LanguageModel, _ optimizer: Optimizer, maxGradientNorm: Double = .infinity) throws {
+  /// - Parameters:
+  ///   - model: what is trained.
+  ///   - optimizer: over the model's trained parameters.
+  ///   - maxGradientNorm: larger gradients are scaled down to it.
+  ///   - parts: runs of micro-batches that are summed in sequence, which decide the bits; nil for one a rank.
+  ///   - ranks: the processes that share the steps.
+  /// - Throws: `OptimizerError.badGradientLimit` for a `maxGradientNorm` of 0 or less and for NaN;
+  ///   `TrainingError.partsOfRanks`.
+  public init(
+    _ model: LanguageModel, _ optimizer: Optimizer, maxGradientNorm: Double = .infinity, parts: Int? = nil,
+    ranks: Ranks = .alone
+  ) throws {
+    sum = try GradientSum(optimizer.parameters.map(\.tensor), parts: parts, ranks: ranks)
     _ = try Gradients.scale(norm: 0, limit: maxGradientNorm)
     self.model = model
     self.optimizer = optimizer
@@ -35,7 +49,8 @@ public final class Trainer {
 
   /// One step over `parts`, as `Samples.microBatches` gives them.
   ///
-  /// The gradients of the parts add up, so that their losses are shares of the mean over the step's targets.
+  /// The gradients of the parts add up, so that their losses are shares of the mean over the step's targets. Every rank
+  /// is given all and runs its own.
   /// - Parameters:
   ///   - parts: each runs forward and backward in turn.
   ///   - learningRate: of this step; the optimizer's when nil.
@@ -46,14 +61,18 @@ public final class Trainer {
   public func step(_ parts: [MicroBatch], learningRate: Double? = nil) throws -> Report {
     guard !parts.isEmpty else { throw TrainingError.noParts }
     optimizer.zeroGradients()
-    var (loss, tokens) = (0.0, 0)
-    for (number, part) in parts.enumerated() {
-      let result = try model.loss(part)
-      let value = try result.item()
-      guard value.isFinite else { throw TrainingError.lossNotFinite(loss: value, microBatch: number + 1) }
-      try result.backward()
-      (loss, tokens) = (loss + value, tokens + part.batch.tokenCount)
+    for range in try sum.begin(parts.count) {
+      var loss = 0.0
+      for number in range {
+        let result = try model.loss(parts[number])
+        let value = try result.item()
+        guard value.isFinite else { throw TrainingError.lossNotFinite(loss: value, microBatch: number + 1) }
+        try result.backward()
+        loss += value
+      }
+      try sum.add(loss: loss)
     }
+    let loss = try sum.finish().loss
     if isFirst {
       let missing = try model.missingGradients()
       guard missing.isEmpty else { throw TrainingError.missingGradients(missing) }
@@ -65,6 +84,6 @@ public final class Trainer {
     }
     try optimizer.step(
       learningRate: learningRate, gradientScale: try Gradients.scale(norm: norm, limit: maxGradientNorm))
-    return Report(loss: loss, gradientNorm: norm, tokens: tokens)
+    return Report(loss: loss, gradientNorm: norm, tokens: parts.reduce(0) { $0 + $1.batch.tokenCount })
   }
 }

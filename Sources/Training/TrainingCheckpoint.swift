@@ -52,10 +52,13 @@ public enum TrainingCheckpoint {
       }
     }
     try SafetensorsWriter.write(path: "\(stage)/\(weightsName)", items)
-    // The adapter is also there as PEFT knows it, so that a checkpoint can be used as it is.
-    if !model.adapters.isEmpty {
+    // The adapter is also there as PEFT knows it, so that a checkpoint can be used as it is. A file holds one: of
+    // several in use the one that is trained, and none where several are.
+    let sets = try model.namesInUse.map { try model.adapterSet($0) }
+    let trained = sets.count > 1 ? sets.filter(\.isTrained) : sets
+    if trained.count == 1 {
       try FileSystem.makeDirectory("\(stage)/\(adapterName)")
-      try PEFTFiles.write(model, into: "\(stage)/\(adapterName)")
+      try model.withAdapters([trained[0].name]) { try PEFTFiles.write(model, into: "\(stage)/\(adapterName)") }
     }
     if let optimizer {
       try SafetensorsWriter.write(path: "\(stage)/\(optimizerName)", optimizer.checkpointItems())

@@ -10,6 +10,14 @@ public enum TrainingError: Error, Equatable, Sendable {
   case gradientsNotFinite(norm: Double, names: [String])
   /// What decides how a run goes on is not what it was when the checkpoint was written.
   case changed(checkpoint: String, [RunIdentity.Difference])
+  /// Processes that cannot share out the parts of a step evenly.
+  case partsOfRanks(parts: Int, ranks: Int)
+  /// A step of fewer micro-batches than parts.
+  case fewMicroBatches(Int, parts: Int)
+  /// Not as many parts of a step are added as this process has.
+  case partCount(added: Int, of: Int)
+  /// A sum over no tensors.
+  case noParameters
   /// A change of something is to be accepted that nothing decides by; `known` are the names there are.
   case unknownPart(name: String, known: [String])
 }
@@ -30,6 +38,14 @@ extension TrainingError: CustomStringConvertible {
     case .changed(let checkpoint, let differences):
       "\(checkpoint): the run could not go on exactly: "
         + RunIdentity.Difference.text(differences).joined(separator: "; ")
+    case .partsOfRanks(let parts, let ranks):
+      "training: \(ranks) processes cannot share out \(parts) parts evenly; "
+        + "\((1...max(parts, 1)).filter { parts % $0 == 0 }.map(String.init).joined(separator: ", ")) can"
+    case .fewMicroBatches(let count, let parts):
+      "training: a step has \(parts) parts, but only \(count) micro-batches to put into them"
+    case .partCount(let added, let count):
+      "training: \(added) parts of a step are added where this process has \(count)"
+    case .noParameters: "training: there is nothing to train"
     case .unknownPart(let name, let known):
       "'\(name)' is nothing that decides how a run goes on; that do \(known.joined(separator: ", "))"
     }

@@ -6,10 +6,11 @@ enum Interrupts {
   /// The signal that ended the wait for a line.
   nonisolated(unsafe) static var wake: Int32 = 0
 
-  /// The signal that asked the program to end, SIGTERM or SIGHUP; 0 for none.
+  /// The signal that asked the program to end, SIGTERM, SIGHUP or SIGUSR1; 0 for none.
   nonisolated(unsafe) static var ending: Int32 = 0
 
-  /// What a program leaves with that an interrupt ended: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
+  /// What a program leaves with that an interrupt ended: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP, 138 after
+  /// SIGUSR1.
   static var exitCode: Int32 { 128 + (ending == 0 ? SIGINT : ending) }
 
   /// The first Ctrl-C asks, the second raises an error, the third ends a program that catches its errors and goes on.
@@ -24,7 +25,7 @@ enum Interrupts {
   }
 
   /// Schedulers, containers and lost terminals send these. The first asks for an end as Ctrl-C does, the second ends.
-  private static let endings = [SIGTERM, SIGHUP]
+  private static let endings = [SIGTERM, SIGHUP, SIGUSR1]
 
   private static func end(_ number: Int32) {
     if Interrupts.ending != 0 { _exit(128 + number) }

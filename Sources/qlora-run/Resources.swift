@@ -39,6 +39,14 @@ enum Resources {
     }
   }
 
+  /// Drops what this process prints from now on; errors are still told.
+  static func silenceOutput() {
+    let nowhere = open("/dev/null", O_WRONLY)
+    guard nowhere >= 0 else { return }
+    dup2(nowhere, 1)
+    close(nowhere)
+  }
+
   /// Names in a folder that are not hidden, sorted.
   private static func names(in path: String) -> [String] {
     guard let folder = opendir(path) else { return [] }

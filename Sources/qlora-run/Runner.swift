@@ -1,6 +1,7 @@
 @preconcurrency import Glibc
 import LuaBindings
 import LuaRuntime
+import Ranks
 
 /// Exit codes of the program.
 enum ExitCode {
@@ -15,24 +16,31 @@ struct Runner {
   let root: String
   let state: LuaState
   let engine: Engine
+  let ranks: Ranks
   private let editor = Lazy { LineEditor() }
 
-  init?(_ invocation: Invocation) {
+  init?(_ invocation: Invocation, _ ranks: Ranks) {
     guard let state = LuaState() else { return nil }
     let root = Resources.root()
     var invocation = invocation
+    if !ranks.isFirst {
+      // One voice: what the others print is the same.
+      invocation.options.quiet = true
+      Resources.silenceOutput()
+    }
     invocation.script = invocation.script.map { Resources.script($0, root: root) }
     invocation.options.script = invocation.script
     self.invocation = invocation
+    self.ranks = ranks
     self.state = state
     self.root = root
-    engine = Engine(options: invocation.options, resourceRoot: root)
+    engine = Engine(options: invocation.options, resourceRoot: root, ranks: ranks)
     engine.install(in: state)
     LuaState.setLibraryPrefix("@\(root)/stdlib/qlora/")
     setPaths()
     if invocation.isSandboxed { engine.confine(state, to: invocation.confinement) }
     Interrupts.installForRecipe()
-    guard isatty(0) == 1, isatty(1) == 1, !invocation.isSandboxed else { return }
+    guard isatty(0) == 1, isatty(1) == 1, !invocation.isSandboxed, ranks.size == 1 else { return }
     engine.breakPrompt = { [state, editor, showsTraceback = invocation.showsTraceback] environment in
       // Who sends SIGTERM or SIGHUP waits for the end, not for a prompt.
       try Interrupts.ending == 0
@@ -159,10 +167,13 @@ struct Runner {
         if table["silent"].asBool == true { return code }
       } else if error.message.hasSuffix("interrupted") {
         code = Interrupts.exitCode
+        // Where one of several fails, the launcher ends the others, who have nothing to add.
+        if ranks.size > 1, Interrupts.ending != 0 { return code }
       }
       message = error.message
     }
-    fputs("qlora-run: \(message)\n", stderr)
+    let who = ranks.size > 1 ? "rank \(ranks.rank) on \(ranks.host): " : ""
+    fputs("qlora-run: \(who)\(message)\n", stderr)
     return code
   }
 }

@@ -1,5 +1,6 @@
 @preconcurrency import Glibc
 import LuaBindings
+import Ranks
 
 exit(start(Array(CommandLine.arguments.dropFirst())))
 
@@ -32,17 +33,35 @@ func start(_ arguments: [String]) -> Int32 {
     }
   }
   if invocation.showsVersion { print("qlora-run \(qloraVersion) (Lua 5.4)") }
+  let ranks: Ranks
   do {
     try Engine.checkEnvironment()
+    ranks = try Engine.join(Launcher())
   } catch {
     fputs("qlora-run: \(error)\n", stderr)
     return ExitCode.usage
   }
-  guard let runner = Runner(invocation) else {
+  guard let runner = Runner(invocation, ranks) else {
     fputs("qlora-run: not enough memory for Lua\n", stderr)
+    ranks.abort(ExitCode.recipeError)
     return ExitCode.recipeError
   }
   let code = runner.run()
+  if code == ExitCode.success { runner.engine.tellOfIdleRanks() }
   runner.state.close()
+  return leave(ranks, code)
+}
+
+/// Leaves the other processes: with them where the program is at its end or was told to stop, else all end at once.
+func leave(_ ranks: Ranks, _ code: Int32) -> Int32 {
+  if code == ExitCode.recipeError || code == ExitCode.usage {
+    ranks.abort(code)
+    return code
+  }
+  do { try ranks.finish() } catch {
+    fputs("qlora-run: rank \(ranks.rank) on \(ranks.host): \(error)\n", stderr)
+    ranks.abort(ExitCode.recipeError)
+    return ExitCode.recipeError
+  }
   return code
 }

@@ -14,6 +14,8 @@ import Testing
     // Of the system about this process: paths that no program chooses.
     "Tensors/ProcessMemory.swift": ["fopen"], "Tensors/AddressSpace.swift": ["fopen"],
     "CPUBackend/Processor.swift": ["fopen"],
+    // The library of what started the program, which its environment names.
+    "Ranks/MPILibrary.swift": ["dlopen"],
     "qlora-run/MappingFaults.swift": ["open"],
     // The command line itself, before a program runs; its prompt has no sandbox.
     "qlora-run/Resources.swift": ["fopen", "opendir", "open"],

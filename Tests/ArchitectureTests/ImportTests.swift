@@ -6,6 +6,7 @@ import Testing
 private let arrows: [String: Set<String>] = [
   "Numerics": [],
   "Kernels": ["Numerics", "CPlatform"],
+  "Ranks": [],
   "Tensors": [],
   "CPUBackend": [
     "Tensors", "Numerics", "CPlatform", "KernelsBaseline", "KernelsAVX2", "KernelsAVX512", "KernelsAVX512BF16",
@@ -17,18 +18,19 @@ private let arrows: [String: Set<String>] = [
   "Models": ["Tensors", "Autograd", "Quantization", "Formats", "Tokenizers"],
   "Adapters": ["Models", "Tokenizers", "Formats", "Tensors"],
   "Optimizers": ["Tensors", "Formats", "Numerics"],
-  "Training": ["Optimizers", "Adapters", "Models", "Formats", "Quantization", "Autograd", "Tensors"],
+  "Training": ["Optimizers", "Adapters", "Models", "Formats", "Quantization", "Autograd", "Tensors", "Ranks"],
   "QLoRA": [
-    "Training", "Optimizers", "Adapters", "Models", "Tokenizers", "Formats", "Quantization", "Autograd", "Tensors",
+    "Training", "Ranks", "Optimizers", "Adapters", "Models", "Tokenizers", "Formats", "Quantization", "Autograd",
+    "Tensors",
     "CPUBackend",
   ],
   "Database": ["CSQLite"],
   "LuaRuntime": ["CLua", "CLuaTrampoline"],
   "LuaBindings": [
     "LuaRuntime", "Training", "Optimizers", "Adapters", "Models", "Tokenizers", "Formats", "Quantization", "Autograd",
-    "Tensors", "CPUBackend", "Numerics", "Database",
+    "Tensors", "CPUBackend", "Numerics", "Database", "Ranks",
   ],
-  "qlora-run": ["LuaBindings", "LuaRuntime", "CEdit"],
+  "qlora-run": ["LuaBindings", "LuaRuntime", "Ranks", "CEdit"],
 ]
 
 private let systemModules: Set<String> = ["Swift", "Glibc", "Synchronization", "Darwin"]

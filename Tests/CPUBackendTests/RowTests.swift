@@ -361,6 +361,9 @@ extension Activation {
     case .gelu:
       let f = 0.5 * erfc(-g / 2.0.squareRoot())
       return (g * f, f + g * exp(-g * g / 2) / (2 * Double.pi).squareRoot())
+    case .sigmoid:
+      let s = 1 / (1 + exp(-g))
+      return (s, s * (1 - s))
     case .geluTanh:
       let root = (2 / Double.pi).squareRoot()
       let t = tanh(root * (g + 0.044715 * g * g * g))

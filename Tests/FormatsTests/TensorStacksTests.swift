@@ -5,7 +5,7 @@ import Testing
 
 /// Tensors of several modules, as gpt-oss has them.
 @Suite struct TensorStacksTests {
-  private let stacks = TensorStacks(modules: ["mlp.experts.#.up", "mlp.experts.#.down"], bare: ["self_attn.sinks"])
+  private let stacks = TensorStacks(modules: ["mlp.experts.#.up", "mlp.experts.#.down"])
 
   private func open(_ tensors: [(String, DType, [Int])], _ body: (WeightSource) throws -> Void = { _ in }) throws {
     try Fixture.withFolder { folder in
@@ -72,11 +72,7 @@ import Testing
     }
   }
 
-  @Test func bareVectorsGetAName() throws {
-    try open([("m.0.self_attn.sinks", .f32, [4])]) { source in
-      try source.expect("m.0.self_attn.sinks.weight", shape: [4])
-      #expect(try source.rawBytes("m.0.self_attn.sinks.weight")?.dtype == .f32)
-    }
+  @Test func modulesHaveAPlaceByTheirNumber() {
     #expect(stacks.place(of: "m.0.mlp.experts.12.up")! == ("m.0.mlp.experts.up", 12))
     for name in ["m.0.mlp.experts.up", "m.0.mlp.experts.01.up", "m.0.mlp.experts.-1.up", "m.0.mlp.up"] {
       #expect(stacks.place(of: name) == nil)

@@ -111,7 +111,10 @@ import Testing
       ModelError.noOriginalWeights(path: "m", problem: .notQuantized(module: "a")),
       "quantization error: m: a is not quantized"
     ),
-    (AdapterError.alreadyAttached(module: "a"), "a: already has an adapter; call model:remove_adapters() first"),
+    (
+      AdapterError.alreadyAttached(module: "a"),
+      "a: already has an adapter; call model:remove_adapters() first, or give the new adapter a name of its own"
+    ),
     (AdapterError.nothingToSave, "the model has no adapters to save; call model:add_lora first"),
     (
       AdapterError.notAnAdapter(path: "a"),

@@ -27,6 +27,7 @@ hostile.makers = {
     samples:append({ 1, 2, 3 }, { { 2, 3 } })
     return samples
   end,
+  GradientSum = function() return native.gradient_sum { native.rand(2) } end,
   Hook = function() return kept:hook(name, print) end,
   Database = function() return native.open_database(":memory:", { create = true }) end,
 }

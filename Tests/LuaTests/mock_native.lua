@@ -168,7 +168,7 @@ function native.mock_model(o)
   return setmetatable({ list = module_list(o.layers or 4), name = "mock", compute = "f32",
     tokenizer = native.byte_tokenizer(o.tokenizer), calls = {},
     config = { vocab_size = 259, num_hidden_layers = o.layers or 4 },
-    weights = weights, gradient = gradient, adapters = {}, poison = o.poison,
+    weights = weights, gradient = gradient, attached = {}, poison = o.poison,
     missing = o.missing, sick = o.sick, overflowing = o.overflowing,
   }, Model)
 end
@@ -188,7 +188,7 @@ function Model:modules()
   return function() i = i + 1; return self.list[i] end
 end
 function Model:attach_lora(list)
-  self.adapters = list
+  self.attached = list
   for _, entry in ipairs(list) do
     for _, module in ipairs(self.list) do
       if module.name == entry.name then module.adapter = { rank = entry.rank, b = { grad = matrix(#module.name) } } end
@@ -206,8 +206,8 @@ function Model:parameters() return { self } end
 function Model:missing_gradients() return self.missing or {} end
 function Model:nonfinite_gradients() return self.overflowing or {} end
 function Model:remove_adapters()
-  local count = #self.adapters
-  self.adapters = {}
+  local count = #self.attached
+  self.attached = {}
   for _, module in ipairs(self.list) do module.adapter = nil end
   return count
 end
@@ -226,6 +226,10 @@ function Model:generate(text) return "(" .. #text .. " bytes)" end
 function Model:save_adapter(dir) self.calls[#self.calls + 1] = { "save_adapter", dir } end
 Model.save = Model.save_adapter
 function Model:without_adapters(f) return f() end
+function Model:with_adapters(_, f) return f() end
+function Model:use_adapters() end
+function Model:combine_adapters() return 1 end
+function Model:adapters() return { { name = "default", in_use = true } } end
 --- A plan whose peak is 1 GiB for each sequence in memory at once, and half of it with 8-bit state.
 function Model:plan_step(o)
   self.planned = self.planned or o
@@ -323,6 +327,18 @@ function native.regex_full_match(pattern, text)
 end
 
 function native.spill_directory(path) return path end
+
+function native.ranks() return { rank = 0, size = 1, host = "", connected = true } end
+function native.apart() return 0, 1 end
+function native.gather(_, text) return { text } end
+--- Of one process: all in one part.
+function native.gradient_sum(_, o)
+  local sum, loss = { parts = o.parts or 1 }, 0.0
+  function sum:begin(count) loss = 0.0; return { { 1, count } } end
+  function sum:add(value) loss = loss + value end
+  function sum:finish(stop) return loss, stop or false end
+  return sum
+end
 
 native.records, native.record_lines = {}, {}
 function native.read_records(path, o)

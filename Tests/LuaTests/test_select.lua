@@ -120,8 +120,8 @@ t.test("add_lora attaches the list, prints and returns the report", function()
   local text = t.captured(function() report = model:add_lora { select = "all-linear", rank = 8, alpha = 16,
     dropout = 0.05 } end)
   native.options.quiet = true
-  t.equal({ #model.adapters, report.modules, report.trainable }, { 28, 28, 448 })
-  t.equal(model.adapters[1], { name = "model.layers.0.self_attn.q_proj", rank = 8, alpha = 16, dropout = 0.05 })
+  t.equal({ #model.attached, report.modules, report.trainable }, { 28, 28, 448 })
+  t.equal(model.attached[1], { name = "model.layers.0.self_attn.q_proj", rank = 8, alpha = 16, dropout = 0.05 })
   assert(text:find("28 modules: rank 8 alpha 16 dropout 0.05", 1, true), text)
   t.raises(function() model:add_lora { rank = 8 } end, "'select' is missing")
   t.raises(function() model:add_lora { select = "all-linear", r = 8 } end, "unknown option 'r'")

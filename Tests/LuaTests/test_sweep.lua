@@ -13,7 +13,7 @@ local function sweep(options, base_reads_quant)
   end
   local run = options.run
   options.run = function(v, model)
-    found[#found + 1], quiet[#quiet + 1] = #model.adapters, native.options.quiet
+    found[#found + 1], quiet[#quiet + 1] = #model.attached, native.options.quiet
     model:add_lora { select = "all-linear", rank = v.rank or 1 }
     return run and run(v, model) or { loss = 1.0 / (v.rank or 1) }
   end

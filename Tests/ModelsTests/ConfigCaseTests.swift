@@ -70,7 +70,7 @@ import Testing
       ("sliding_window", 16), ("use_sliding_window", true), ("layer_types", ["sliding_attention", "full_attention"]),
       ("attention_multiplier", 0.5), ("quantization_config", ["quant_method": "gptq", "bits": 4]),
       ("quantization_config", ["quant_method": "bitsandbytes", "load_in_8bit": true]),
-      ("quantization_config", ["quant_method": "fp8"]), ("quantization", ["bits": 4, "group_size": 64]),
+      ("quantization_config", ["quant_method": "fp8", "fmt": "e5m2"]), ("quantization", ["bits": 4, "group_size": 64]),
       ("text_config", ["hidden_size": 8]), ("is_encoder_decoder", true), ("qk_norm", true), ("num_experts", 8),
     ] as [(String, JSON)]) func whatIsNotComputedIsRefusedByName(field: String, value: JSON)
   {

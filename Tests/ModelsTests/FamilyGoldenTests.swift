@@ -17,10 +17,12 @@ private let longRows = [0, 16, 39, 40, 63, 64, 65, 127, 200, 299]
 /// Fixtures of `make_families.py`.
 private let names = [
   "qwen3", "granite", "smollm3", "olmo2", "olmo3", "phi3", "phi3_long", "gemma2", "gemma3_text", "gemma3", "gpt_neox",
-  "gpt_neox_serial",
+  "gpt_neox_serial", "qwen3_5_text", "qwen3_5",
 ]
 /// Those of `make_gguf_families.py`, which llama.cpp's converter wrote.
-private let converted = names.filter { !["gemma3", "gpt_neox_serial"].contains($0) }
+private let converted = names.filter { !multimodal.contains($0) && !["gpt_neox_serial", "qwen3_5_text"].contains($0) }
+/// Of which the text model is read.
+private let multimodal = ["gemma3", "qwen3_5"]
 
 private func loadFamily(_ name: String, compute: DType = .f32, threads: Int = 2) throws -> LanguageModel {
   try ModelLoader(backend: CPUBackend(threadCount: threads), options: LoadOptions(computeType: compute))
@@ -95,7 +97,7 @@ private func deviations(_ got: [Float], _ wanted: [Float]) -> Double {
       // In PEFT the last components of the names select modules of the images' part too.
       let targets = try JSON.read(path: saved + "/adapter_config.json")["target_modules"]?.array?.compactMap(\.string)
       let adapted = model.modules.filter { $0.adapter != nil }
-      #expect(Set(try #require(targets)) == Set(adapted.map { name == "gemma3" ? $0.name : $0.role }))
+      #expect(Set(try #require(targets)) == Set(adapted.map { multimodal.contains(name) ? $0.name : $0.role }))
       let again = try loadFamily(name)
       _ = try PEFTFiles.load(saved, into: again, trainable: false)
       #expect(try again.logits(ids).floats() == model.logits(ids).floats())
@@ -145,6 +147,7 @@ private func deviations(_ got: [Float], _ wanted: [Float]) -> Double {
     let smoke = try ModelLoader(backend: CPUBackend(threadCount: 1), options: options).load("\(fixtures)/\(name)")
     #expect(smoke.spec.modelType == model.spec.modelType)
     #expect(Set(smoke.spec.layers.map(\.window)) == Set(model.spec.layers.map(\.window)))
+    #expect(Set(smoke.spec.layers.map(\.isRecurrent)) == Set(model.spec.layers.map(\.isRecurrent)))
     #expect(try smoke.logits(ids).floats().allSatisfy(\.isFinite))
     #expect(try DecoderSpec(json: smoke.spec.toJSON(), path: name) == smoke.spec.whole)
   }

@@ -14,6 +14,8 @@ private let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().d
   private static let older: Set = [
     "hidden_act", "rotary_pct", "rotary_emb_base", "rope_local_base_freq", "sliding_window_pattern",
     "sliding_window_size", "num_experts", "num_local_experts", "experts_per_token", "initial_context_length",
+    // Of published files of Qwen3.5; transformers pops the first and reads none of the others.
+    "full_attention_interval", "mamba_ssm_dtype", "mtp_num_hidden_layers", "mtp_use_dedicated_embeddings",
   ]
 
   private let peers: JSON
@@ -87,6 +89,9 @@ private let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().d
     let text = try String(contentsOf: root.appendingPathComponent("docs/fields.md"), encoding: .utf8)
     let tables = [
       ("config.json", ConfigTable.table), ("rope_parameters and rope_scaling", ConfigTable.rope),
+      ("quantization_config of fp8", FP8Config.table),
+      ("quantization_config of compressed-tensors", FP8Config.compressed),
+      ("a group of compressed-tensors", FP8Config.group), ("weights of such a group", FP8Config.weights),
       ("generation_config.json", GenerationFields.table), ("GGUF metadata", GGUFTable.table),
       ("adapter_config.json", PEFTTable.table),
     ]

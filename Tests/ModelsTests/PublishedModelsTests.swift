@@ -5,7 +5,8 @@ import Testing
 @testable import Models
 
 /// Parameters of published models: the totals that the hub counts in their safetensors files, of a tied model with one
-/// embedding; of Gemma 3 without its image part. Looked up 2026-11-29.
+/// embedding; of Gemma 3 without its image part. Looked up 2026-11-29. Those of Qwen3.5, which the hub counts with images and
+/// the layers that predict ahead, are what transformers' text model of the published sizes has.
 private let parameters: [(names: [String], count: Int)] = [
   (["llama-7b", "llama-2-7b", "vicuna-7b-v1.5", "open_llama_7b", "open_llama_7b_v2"], 6_738_415_616),
   (["llama-13b", "llama-2-13b", "vicuna-13b-v1.5", "open_llama_13b"], 13_015_864_320),
@@ -62,6 +63,8 @@ private let parameters: [(names: [String], count: Int)] = [
   (["olmoe-1b-7b-0924", "olmoe-1b-7b-0125"], 6_919_161_856),
   (["qwen3-30b-a3b", "qwen3-30b-a3b-2507", "qwen3-30b-a3b-thinking-2507", "qwen3-coder-30b-a3b"], 30_532_122_624),
   (["qwen3-235b-a22b"], 235_093_634_560),
+  (["qwen3.5-0.8b"], 752_393_024), (["qwen3.5-2b"], 1_881_825_088), (["qwen3.5-4b"], 4_205_751_296),
+  (["qwen3.5-9b"], 8_953_803_264), (["qwen3.5-27b"], 26_895_998_464),
   (["pythia-14m", "pythia-14m-deduped"], 14_067_712),
   (["pythia-70m", "pythia-70m-deduped"], 70_426_624),
   (["pythia-160m", "pythia-160m-deduped"], 162_322_944),
@@ -96,6 +99,7 @@ private let parameters: [(names: [String], count: Int)] = [
     "allenai/OLMo-2-0325-32B-Instruct", "allenai/Olmo-3-7B-Instruct", "allenai/Olmo-3-1125-32B",
     "tiiuae/Falcon3-7B-Base", "codellama/CodeLlama-7b-Instruct-hf", "NousResearch/Hermes-3-Llama-3.1-8B",
     "TinyLlama/TinyLlama-1.1B-Chat-v1.0", "meta-llama/Llama-2-7b-chat-hf", "HuggingFaceTB/SmolLM3-3B-Base",
+    "Qwen/Qwen3.5-4B-Base",
   ]) func hubNamesAreKnown(name: String) throws { #expect(try DecoderSpec.known(name: name) != nil) }
 
   @Test func theDocumentationListsThem() throws {

@@ -35,6 +35,9 @@ enum PrintedCommands {
     .init(text: "peers/prepare.sh", reason: "installs torch", form: .instead("sh -n Benchmarks/peers/prepare.sh")),
     .init(text: "--product kernel-bench", reason: "a benchmark of minutes, and torch", form: .parsed),
     .init(text: "python3 Benchmarks/", reason: "a benchmark of minutes", form: .parsed),
+    .init(
+      text: "mpirun", reason: "needs a launcher; RanksTests runs one",
+      form: .instead("qlora-run --smoke quickstart.lua")),
     .init(text: "make test", reason: "runs this test", form: .instead("make -n test")),
     .init(text: "make fuzz", reason: "builds", form: .instead("make -n fuzz fuzz-asan SECONDS=600")),
     .init(text: "fuzz --replay", reason: "needs an input that failed", form: .instead("test -f Fuzz/make_corpus.py")),

@@ -171,7 +171,7 @@ private let recipe = """
   }
 
   /// What Slurm, Docker, Kubernetes and a lost terminal send.
-  @Test(arguments: [(SIGTERM, 143), (SIGHUP, 129)] as [(Int32, Int32)])
+  @Test(arguments: [(SIGTERM, 143), (SIGHUP, 129), (SIGUSR1, 138)] as [(Int32, Int32)])
   func aSignalThatEndsTheRunLeavesACheckpoint(signal: Int32, code: Int32) throws {
     let directory = try folder()
     let process = Program.process(

@@ -100,7 +100,7 @@ private struct GGUFWriter {
     let error = #expect(throws: TokenizerError.self) { try writer.tokenizer() }
     #expect(
       "\(try #require(error))".hasSuffix(
-        "tokenizer.ggml.pre tekken is not supported; supported: gpt-2, default, smollm, llama-bpe, qwen2"))
+        "tokenizer.ggml.pre tekken is not supported; supported: gpt-2, smollm, llama-bpe, dbrx, qwen2, default"))
   }
 
   private static func scored(_ name: String) throws -> (GGUFWriter, Golden) {

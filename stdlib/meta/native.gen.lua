@@ -370,6 +370,17 @@ function native.verify_checkpoint(directory) end
 ---@return boolean
 function native.remove_checkpoint(directory) end
 
+---@class qlora.native.run_identity.options
+---@field samples? Samples what is trained on
+---@field loop? table what the loop decides by, by name: { seed = 1, batch = 16 }
+
+---What decides a run besides the state of a checkpoint, as text by name.
+---@param model Model with its adapters
+---@param optimizer? Optimizer its rule and numbers
+---@param options? qlora.native.run_identity.options the options below
+---@return table
+function native.run_identity(model, optimizer, options) end
+
 ---Takes a directory for this program, until it ends or unlocks it. Returns false and who has it where another program does.
 ---@param directory string an existing directory
 ---@return boolean, string|nil
@@ -393,6 +404,35 @@ function native.locked_place(directory) end
 ---@param options? qlora.native.open_database.options the options below
 ---@return Database
 function native.open_database(path, options) end
+
+---The processes that a launcher such as mpirun started: rank from 0, size, host, and whether they are connected.
+---@return table
+function native.ranks() end
+
+---Lets each process work alone, or together again; returns its rank and how many there are.
+---@param apart boolean whether alone
+---@return integer, integer
+function native.apart(apart) end
+
+---The texts of all processes, in the order of their ranks; all must come to the same place.
+---@param place string names the place, for errors
+---@param text string any bytes
+---@return string[]
+function native.gather(place, text) end
+
+---@class qlora.native.gradient_sum.options
+---@field parts? integer runs of micro-batches; default one a process (at most 65536)
+
+---Sums the gradients of each step of a loop.
+---@param parameters table list of tensors, from model:trainable()
+---@param options? qlora.native.gradient_sum.options the options below
+---@return GradientSum
+function native.gradient_sum(parameters, options) end
+
+---SHA-256 of the bytes of tensors, as hexadecimal digits.
+---@param parameters table list of tensors
+---@return string
+function native.hash(parameters) end
 
 ---A prompt inside a running step; true to go on, false to leave, at once false where no terminal is.
 ---@param env table values that the statements see by name, and `run` for the journal

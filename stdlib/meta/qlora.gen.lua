@@ -135,33 +135,67 @@ function Model:without_adapters(body) end
 
 ---Makes LoRA adapters on the named modules; recipes use add_lora.
 ---@param list Model.attach_lora.options[] one table for each module
+---@param name? string what the adapter is called among others (default "default")
 ---@return integer
-function Model:attach_lora(list) end
+function Model:attach_lora(list, name) end
 
----Takes all adapters off; returns how many modules had one.
+---Takes an adapter off, or all; returns how many modules had one.
+---@param name? string of the adapter; default all
 ---@return integer
-function Model:remove_adapters() end
+function Model:remove_adapters(name) end
 
----Writes the adapters as PEFT does, reads them back and compares the logits of a few tokens. In an existing directory an older adapter is replaced, everything else stays; --smoke saves in DIRECTORY-smoke. Returns, and prints as a warning, what vLLM and llama.cpp's converter would scale wrongly.
+---@class Model.save_adapter.options
+---@field name? string of the adapter; default the one in use
+
+---Writes an adapter as PEFT does, by default the one in use, reads it back and compares the logits of a few tokens. In an existing directory an older adapter is replaced, everything else stays; --smoke saves in DIRECTORY-smoke. Returns, and prints as a warning, what vLLM and llama.cpp's converter would scale wrongly.
 ---@param directory string path of the adapter's directory
+---@param options? Model.save_adapter.options the options below
 ---@return string|nil
-function Model:save_adapter(directory) end
+function Model:save_adapter(directory, options) end
 
 ---@class Model.add_adapter.options
----@field trainable? boolean train them on; default false
+---@field trainable? boolean train it on (default false)
+---@field name? string what the adapter is called among others (default "default")
 
----Reads adapters that PEFT or save_adapter wrote; returns how many modules got one.
+---Reads an adapter that PEFT or save_adapter wrote and uses it; returns how many modules got one.
 ---@param directory string path of the adapter's directory
 ---@param options? Model.add_adapter.options the options below
 ---@return integer
 function Model:add_adapter(directory, options) end
 
----Adds the adapters into the weights, which become dense; the adapters are removed.
+---Adds the adapters in use into the weights, which become dense; the adapters are removed.
 function Model:merge() end
 
 ---Writes config.json, model.safetensors (bf16), and the tokenizer and generation settings that the model came with, reads them back and compares. In an existing directory an older model is replaced, everything else stays; --smoke saves in DIRECTORY-smoke. Inside model:without_adapters it saves the base alone.
 ---@param directory string path of the adapter's directory
 function Model:save(directory) end
+
+---The adapters that the model holds: { name, kind, in_use, trained, modules, parameters, bytes } of each, in the order in which they came.
+---@return table[]
+function Model:adapters() end
+
+---Computes with these adapters from now on, at no cost. The changes of several add up. What is trained is what is in use and trainable.
+---@param names string|table a name, or a list of names; {} for the base alone
+function Model:use_adapters(names) end
+
+---Runs a function with these adapters in use and returns what it returns.
+---@param names string|table a name, or a list of names; {} for the base alone
+---@param body function called without arguments
+---@return any
+function Model:with_adapters(names, body) end
+
+---@class Model.combine_adapters.options
+---@field method? "cat"|"linear"|"ties"|"dare_linear"|"dare_ties"|"magnitude_prune" "cat" is the exact sum, whose rank is the sum of the ranks; the others keep the rank and approximate (default "cat")
+---@field density? number share of the elements that stay; for ties, dare_linear, dare_ties and magnitude_prune (at least 0 and at most 1)
+---@field sign? "total"|"frequency" what decides the sign of an element in ties and dare_ties: the sum, or the number of adapters (default "total")
+---@field seed? integer of the draws of dare_linear and dare_ties (at least 0) (default --seed)
+
+---Makes a new LoRA adapter of several, as PEFT's add_weighted_adapter does, and uses it. It is not trained.
+---@param name string of the new adapter
+---@param weights table by name: { poems = 0.7, prose = 0.3 }
+---@param options? Model.combine_adapters.options the options below
+---@return integer
+function Model:combine_adapters(name, weights, options) end
 
 ---Calls a function after every forward pass of a module with (module, output, input). Returning a tensor of the output's shape replaces the output, returning nothing leaves it. Without a hook the forward costs nothing more. A function that uses its model keeps it in memory until the hook is removed.
 ---@param name string full dotted name; the input of input_layernorm is the residual stream
@@ -220,6 +254,7 @@ function Model:free() end
 ---@field dropout? number share of the branch's inputs that are dropped (at least 0 and below 1) (default 0)
 ---@field init? "default"|"gaussian" how A is drawn: Kaiming-uniform as PEFT, or normal (default "default")
 ---@field lr? number factor on the optimizer's learning rate (default 1)
+---@field name? string what the adapter is called among others of the model (default "default")
 ---@field quant? boolean|string the module's 4-bit type, for qlora.load's `modules`; false is 16 bits
 ---@field quiet? boolean do not print the report (default false)
 ---@field rank? integer columns of B and rows of A
@@ -856,7 +891,7 @@ function QuantizedTensor:free() end
 ---@field bytes integer bytes as loaded, or as it will be
 ---@field dtype string|nil of the weight; nil before loading
 ---@field quant string|nil 4-bit type, or block format of a kept weight, as loaded or as it will be
----@field adapter table|nil kind ("lora"), its settings (rank, alpha, dropout), parameters by PEFT's name; a and b of a low-rank branch
+---@field adapter table|nil of the first adapter in use: kind ("lora"), its settings (rank, alpha, dropout), parameters by PEFT's name; a and b of a low-rank branch
 local Module = {}
 
 ---The weight as f32, dequantized when needed.

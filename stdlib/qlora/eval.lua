@@ -3,6 +3,7 @@ local checks = require "qlora.checks"
 local native = require "qlora.native"
 local reading = require "qlora.data.reading"
 local strict = require "qlora.strict"
+local together = require "qlora.together"
 
 local eval = {}
 
@@ -11,7 +12,7 @@ local perplexity_schema = strict.declare("qlora.eval.perplexity", {
   limit = { "count", "most samples; default all" },
 })
 
---- How well a model predicts a data set.
+--- How well a model predicts a data set. Ranks share the batches; the sum is that of one process.
 --- @param model Model the model to measure
 --- @param data Dataset its trained tokens are the targets
 --- @return number, number, integer perplexity, mean loss over the targets in nats, and how many targets there were
@@ -27,46 +28,73 @@ function eval.perplexity(model, data, options)
   if last == 0 then strict.fail("eval.perplexity: the data set is empty") end
   checks.lengths(model, data, "eval.perplexity")
   local sum, count = 0.0, 0
-  for from = 1, last, size do
+  for _, row in ipairs(together.share("evaluation", (last + size - 1) // size, function(batch)
     local numbers = {}
-    for i = from, math.min(from + size - 1, last) do numbers[#numbers + 1] = i end
-    local nll, targets = model:nll(data:batch(numbers))
-    sum, count = sum + nll, count + targets
+    for i = (batch - 1) * size + 1, math.min(batch * size, last) do numbers[#numbers + 1] = i end
+    return model:nll(data:batch(numbers))
+  end)) do
+    sum, count = sum + row[1], count + math.tointeger(row[2])
   end
   return math.exp(sum / count), sum / count, count
 end
 
 local Comparison = {
   __tostring = function(self)
-    return ("mean KL %.6f nats, %.1f %% equal top tokens, %d tokens"):format(self.kl, 100 * self.agreement, self.tokens)
+    return ("mean KL %.6f nats, %.1f %% equal top tokens, perplexity %.4f and %.4f, %d tokens"):format(self.kl,
+      100 * self.agreement, self.perplexity[1], self.perplexity[2], self.tokens)
   end,
 }
 
 local compare_schema = strict.declare("qlora.eval.compare", { limit = { "count", "most samples; default all" } })
 
---- How far model `b` is from model `a` on a data set.
---- @param a Model the model to compare with
---- @param b Model|string another one, or "base": `a` with its adapters switched off
---- @param data Dataset the texts
+--- The model of a side of a comparison, and how to run a function with its weights.
+local function side(what, other)
+  if what == "base" then
+    local model = getmetatable(other) == "MergedWeights" and other.model or other
+    return model, function(body) return model:without_adapters(body) end
+  end
+  if getmetatable(what) == "MergedWeights" then return what.model, function(body) return what:run(body) end end
+  return what, function(body) return body() end
+end
+
+--- How far `b` is from `a` on a data set. Each is a model, "base" (the other one with its adapters switched off) or what
+--- `model:merged_weights` gives, so any two of base, adapter, merged and quantized model can be compared.
+--- @param a Model|MergedWeights|string the one to compare with
+--- @param b Model|MergedWeights|string the other one
+--- @param data Dataset the texts; the perplexities are over their trained tokens
 --- @return table { kl = mean KL(a || b) per position in nats, agreement = share of equal top tokens, tokens =
----   positions }
---- @throws when the data set is empty
+---   positions, perplexity = { of a, of b }, kls = mean KL of each sample }
+--- @throws when the data set is empty, or both sides are "base"
 --- @example
 --- local distance = qlora.eval.compare(model, "base", data, { limit = 1 })
 --- assert(distance.agreement == 1) -- fresh adapters add nothing
+--- local merged = model:merged_weights "dequantized"
+--- assert(qlora.eval.compare(model, merged, data, { limit = 1 }).kl < 0.01)
 function eval.compare(a, b, data, options)
   local o = strict.options("eval.compare", options, compare_schema)
-  checks.lengths(a, data, "eval.compare")
-  local kl, agree, rows = 0.0, 0, 0
+  if a == "base" and b == "base" then strict.fail('eval.compare: only one of both can be "base"; give a model') end
+  local first, run_first = side(a, b)
+  local second, run_second = side(b, a)
+  checks.lengths(first, data, "eval.compare")
+  local kl, agree, rows, kls = 0.0, 0, 0, {}
+  local nll, targets = { 0.0, 0.0 }, { 0, 0 }
+  local function pass(number, model, run, i)
+    return run(function()
+      local sum, count = model:nll(data:batch { i })
+      nll[number], targets[number] = nll[number] + sum, targets[number] + count
+      return model:logits(data[i].ids)
+    end)
+  end
   for i = 1, math.min(o.limit or #data, #data) do
-    local ids = data[i].ids
-    local first = a:logits(ids)
-    local second = b == "base" and a:without_adapters(function() return a:logits(ids) end) or b:logits(ids)
-    local sum, same, count = native.compare_logits(first, second)
+    local sum, same, count = native.compare_logits(pass(1, first, run_first, i), pass(2, second, run_second, i))
     kl, agree, rows = kl + sum, agree + same, rows + count
+    kls[i] = sum / count
   end
   if rows == 0 then strict.fail("eval.compare: the data set is empty") end
-  return setmetatable({ kl = kl / rows, agreement = agree / rows, tokens = rows }, Comparison)
+  return setmetatable({
+    kl = kl / rows, agreement = agree / rows, tokens = rows, kls = kls,
+    perplexity = { math.exp(nll[1] / targets[1]), math.exp(nll[2] / targets[2]) },
+  }, Comparison)
 end
 
 local letters = { "A", "B", "C", "D" }

@@ -15,7 +15,8 @@ local suggest = require "qlora.suggest"
 local qlora = {
   native = native, version = native.version, tokenizer = native.tokenizer,
   chat = chat, data = require "qlora.data", eval = require "qlora.eval",
-  explore = require "qlora.explore", format = format, json = json, params = require "qlora.params",
+  explore = require "qlora.explore", format = format, json = json, merge = require "qlora.merge",
+  params = require "qlora.params",
   plot = require "qlora.plot", report = require "qlora.report", run = require "qlora.run",
   runs = require "qlora.runs", schedule = require "qlora.schedule",
   select = require "qlora.select", sweep = require "qlora.sweep",
@@ -24,7 +25,7 @@ local qlora = {
 
 for _, name in ipairs {
   "tensor", "zeros", "ones", "full", "arange", "rand", "randn", "eye", "cat", "stack",
-  "seed", "threads", "memory", "cpu", "clip_grad_norm", "resource",
+  "seed", "threads", "memory", "cpu", "ranks", "clip_grad_norm", "resource",
 } do
   qlora[name] = native[name]
 end

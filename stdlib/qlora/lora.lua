@@ -8,6 +8,7 @@ local lora = {}
 local schema = strict.declare("model:add_lora", selection.settings_schema, {
   select = { "any", "a function of the module, a list of names, \"all-linear\" or a qlora.select helper",
     required = true, hint = 'such as select = "all-linear", { "q_proj", "v_proj" } or a function of the module' },
+  name = { "string", "what the adapter is called among others of the model", default = "default" },
   quiet = { "boolean", "do not print the report", default = false },
 })
 
@@ -28,7 +29,7 @@ function lora.add_lora(model, options)
   local defaults = {}
   for key in pairs(selection.settings_schema) do defaults[key] = o[key] end
   local list, report = selection.resolve(model, o.select, defaults)
-  report.trainable = model:attach_lora(list)
+  report.trainable = model:attach_lora(list, o.name)
   if not o.quiet and not native.options.quiet then print(report) end
   return report
 end

@@ -126,6 +126,7 @@ end
 local role_order = {
   q_proj = 1, k_proj = 2, v_proj = 3, o_proj = 4, gate_proj = 5, up_proj = 6, down_proj = 7,
   qkv_proj = 1, gate_up_proj = 5,
+  in_proj_qkv = 1, in_proj_z = 2, in_proj_b = 3, in_proj_a = 3, out_proj = 4,
   query_key_value = 1, dense = 4, dense_h_to_4h = 5, dense_4h_to_h = 7,
 }
 

@@ -1,5 +1,6 @@
 --- Run directories: everything needed to know, repeat and continue a run.
 ---   recipe.lua  params.json  journal.jsonl  events.out.tfevents.*  checkpoint-000250/  summary.json  report.html  lock
+--- Of several ranks the first writes all of it, each of the others a journal of its own, journal.rank-3.jsonl.
 --- The directory that holds them has an index, runs.sqlite (see qlora.runs).
 local native = require "qlora.native"
 local json = require "qlora.json"
@@ -9,6 +10,7 @@ local report = require "qlora.report"
 local runs = require "qlora.runs"
 local strict = require "qlora.strict"
 local tensorboard = require "qlora.tensorboard"
+local together = require "qlora.together"
 
 local Run = strict.class("Run", { __name = "run" }, {
   doc = "A run directory: recipe.lua, params.json, journal.jsonl, events.out.tfevents.*, checkpoint-000250, "
@@ -19,27 +21,6 @@ local Run = strict.class("Run", { __name = "run" }, {
 Run.__index = Run
 
 local run = {}
-
---- What a run appends that goes on starts on a line of its own. What writers left that were killed goes: the directory
---- is locked, so that there are none now.
-local function reopen(self)
-  for _, name in ipairs(native.list_dir(self.dir)) do
-    if name:find "^checkpoint%-%d+%.qlora%-tmp%-%d+$" or name:find "^%a+%.%a+%.qlora%-tmp%-%d+%-%d+$" then
-      native.remove_tree(self.dir .. "/" .. name)
-    end
-  end
-  local path = self.dir .. "/journal.jsonl"
-  local file = io.open(path, "r+b")
-  if not file then return end
-  if file:seek "end" > 0 then
-    file:seek("end", -1)
-    if file:read(1) ~= "\n" then
-      file:seek "end"
-      file:write "\n"
-    end
-  end
-  file:close()
-end
 
 --- Brings the index up to date; a run never stops because of it.
 local function update_index(self)
@@ -68,11 +49,14 @@ end
 local function tell(format, ...) io.stderr:write(("qlora.run: " .. format .. "\n"):format(...)) end
 
 --- Opens the journal for what is to come.
-local function open_journal(self) self.journal = assert(io.open(self.dir .. "/journal.jsonl", "a")) end
+local function open_journal(self)
+  self.journal_path = ("%s/journal%s.jsonl"):format(self.dir, self.rank > 0 and ".rank-" .. self.rank or "")
+  self.journal = assert(io.open(self.journal_path, "a"))
+end
 
 --- Follows a directory that was moved, and makes one anew that was removed: what is trained is not lost at the end.
 local function settle(self)
-  if self.is_finished then return end
+  if self.is_finished or self.rank > 0 then return end
   local now = native.locked_place(self.dir)
   if now == self.dir then return end
   local was = self.dir
@@ -112,7 +96,7 @@ function Run:log(entry)
   local ok, message = self.journal:write(json.encode(entry), "\n")
   if ok then ok, message = self.journal:flush() end
   if not ok then
-    error(("cannot write %s/journal.jsonl: %s; free space and go on with --resume %s"):format(self.dir,
+    error(("cannot write %s: %s; free space and go on with --resume %s"):format(self.journal_path,
       message:gsub("^[^:]*: ", ""), self.dir), 0)
   end
   if self.wants_events and not self.events then self.events = tensorboard.open(self.dir, self.resumed_at) end
@@ -139,6 +123,7 @@ end
 function Run:checkpoint(model, optimizer, state, deciding)
   settle(self)
   local dir = place.checkpoint(self.dir, state.step)
+  if self.rank > 0 then return dir end
   if self.written ~= state.step then
     deciding = deciding or {}
     local ok, message = pcall(native.save_checkpoint, dir, { model = model, optimizer = optimizer, state = state,
@@ -177,6 +162,43 @@ local function load_checkpoint(self, steps, index, model, optimizer, deciding)
   error(message .. "; no checkpoint before it is whole: start again without --resume", 0)
 end
 
+--- The steps of the checkpoints, and the index of the one that --resume means.
+local function chosen(self)
+  local steps = place.checkpoints(self.dir)
+  local index = #steps
+  while self.from and steps[index] and steps[index] ~= self.from do index = index - 1 end
+  if index == 0 then
+    local which = self.from and " of step " .. self.from or ""
+    error(("--resume: %s holds no complete checkpoint%s"):format(self.dir, which), 0)
+  end
+  return steps, index
+end
+
+--- The parts of a step in the checkpoint that --resume means, nil without one: a resumed run keeps them, whatever the
+--- number of its ranks.
+--- @return integer|nil the parts
+--- @example assert(qlora.run({ dir = "runs/a" }):parts() == nil)
+function Run:parts()
+  if not self.resuming then return nil end
+  local steps, index = chosen(self)
+  local file = io.open(place.checkpoint(self.dir, steps[index]) .. "/state.json", "rb")
+  local text = file and file:read("a") or ""
+  if file then file:close() end
+  local ok, stored = pcall(json.decode, text) -- loading says what is wrong with it
+  local identity = ok and type(stored) == "table" and stored.identity
+  return type(identity) == "table" and math.tointeger(identity.parts or 1) or nil
+end
+
+--- Whether someone made a file called stop in the directory, which is taken away.
+--- @return boolean whether the run is to stop
+--- @example assert(not qlora.run({ dir = "runs/a" }):is_told_to_stop())
+function Run:is_told_to_stop()
+  local file = self.dir .. "/stop"
+  if self.rank > 0 or not native.exists(file) then return false end
+  native.remove_tree(file)
+  return true
+end
+
 --- Loads the checkpoint that --resume means, the latest or the one it names.
 --- @param model Model a model with the same adapters
 --- @param optimizer Optimizer an optimizer of the same kind
@@ -187,22 +209,16 @@ end
 --- @example assert(qlora.run({ dir = "runs/a" }):restore(model, optimizer) == nil)
 function Run:restore(model, optimizer, deciding)
   if not self.resuming then return nil end
-  local steps = place.checkpoints(self.dir)
-  local index = #steps
-  while self.from and steps[index] and steps[index] ~= self.from do index = index - 1 end
-  if index == 0 then
-    local which = self.from and " of step " .. self.from or ""
-    error(("--resume: %s holds no complete checkpoint%s"):format(self.dir, which), 0)
-  end
+  local steps, index = chosen(self)
   local state, changes, dir = load_checkpoint(self, steps, index, model, optimizer, deciding or {})
   if state.step ~= steps[index] then
     error(("--resume: %s holds the state of step %s"):format(dir, tostring(state.step)), 0)
   end
   self.resumed_at, self.written = state.step, state.step
   local summary = self.dir .. "/summary.json" -- a run that goes on is not finished
-  if native.exists(summary) then native.remove_tree(summary) end
+  if self.rank == 0 and native.exists(summary) then native.remove_tree(summary) end
   self:log { resumed_from = dir, at = state.step, changed = changes[1] and changes }
-  for _, change in ipairs(changes) do
+  for _, change in ipairs(self.rank == 0 and changes or {}) do
     tell("goes on with another %s: %s, was %s", change.name, change.now, change.was)
   end
   return state
@@ -218,6 +234,10 @@ end
 function Run:finish(result)
   settle(self)
   self.journal:close()
+  if self.rank > 0 then
+    self.is_finished = true
+    return
+  end
   if self.events then self.events.file:close() end
   native.write_file(self.dir .. "/summary.json", json.encode {
     finished = os.date("!%Y-%m-%dT%H:%M:%SZ"), steps = result.steps, tokens = result.tokens, seconds = result.seconds,
@@ -228,6 +248,15 @@ function Run:finish(result)
   update_index(self)
   self.is_finished = true
   native.unlock_directory(self.dir)
+end
+
+--- Opens the directory that rank 0 has made or reopened; on a host that does not see it, one for the journal alone.
+local function follow(self)
+  local of_first = json.decode(together.of_first "run directory")
+  self.dir, self.from = of_first.dir, of_first.from
+  native.mkdir(self.dir)
+  open_journal(self)
+  return self
 end
 
 local schema = strict.declare("qlora.run", {
@@ -245,10 +274,12 @@ function run.new(options)
   local o = strict.options("qlora.run", options, schema)
   local wanted, resume = o.dir or place.default(), native.options.resume
   if native.options.smoke then wanted, resume = wanted .. "-smoke", nil end
-  local self = setmetatable({ keep = o.keep, resuming = resume ~= nil and resume ~= false }, Run)
+  local self = setmetatable({ keep = o.keep, resuming = resume ~= nil and resume ~= false,
+    rank = native.ranks().rank }, Run)
+  if self.rank > 0 then return follow(self) end
   if self.resuming then
     self.dir, self.from = place.resumed(wanted, resume)
-    reopen(self)
+    place.reopen(self.dir)
   else
     self.dir = place.new(wanted)
     describe(self)
@@ -256,6 +287,7 @@ function run.new(options)
   open_journal(self)
   self.wants_events = o.tensorboard
   update_index(self)
+  together.of_first("run directory", json.encode { dir = self.dir, from = self.from })
   return self
 end
 

@@ -112,10 +112,10 @@ function observe.line(o, entry, total)
   return line
 end
 
---- Writes and shows samples after a step when they are due.
+--- Writes and shows samples after a step when they are due; one rank does.
 function observe.samples(o, run, bar, step, total)
   local samples = o.samples
-  if samples and (step == total or step % (samples.every or math.max(1, total // 10)) == 0) then
+  if samples and o.ranks.rank == 0 and (step == total or step % (samples.every or math.max(1, total // 10)) == 0) then
     sample(o, run, bar, step)
   end
 end

@@ -78,4 +78,25 @@ function place.resumed(dir, resume)
   return dir, step
 end
 
+--- What a run appends that goes on starts on a line of its own. What writers left that were killed goes: the directory
+--- is locked, so that there are none now.
+function place.reopen(dir)
+  for _, name in ipairs(native.list_dir(dir)) do
+    if name:find "^checkpoint%-%d+%.qlora%-tmp%-%d+$" or name:find "^%a+%.%a+%.qlora%-tmp%-%d+%-%d+$" then
+      native.remove_tree(dir .. "/" .. name)
+    end
+  end
+  local path = dir .. "/journal.jsonl"
+  local file = io.open(path, "r+b")
+  if not file then return end
+  if file:seek "end" > 0 then
+    file:seek("end", -1)
+    if file:read(1) ~= "\n" then
+      file:seek "end"
+      file:write "\n"
+    end
+  end
+  file:close()
+end
+
 return place

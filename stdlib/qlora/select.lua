@@ -219,7 +219,8 @@ end
 --- @return Selector the selector
 --- @example assert(qlora.select.attention()(model:module "model.layers.0.self_attn.q_proj"))
 function select.attention()
-  return role_set("attention", "q_proj k_proj v_proj o_proj qkv_proj query_key_value dense c_attn out_proj Wqkv")
+  return role_set("attention", "q_proj k_proj v_proj o_proj qkv_proj query_key_value dense c_attn out_proj Wqkv "
+    .. "in_proj_qkv in_proj_z in_proj_b in_proj_a")
 end
 
 --- The linear layers of the feed-forward part.

@@ -1,5 +1,5 @@
 --- `qlora.sweep { variants =, base =, run = }`: the same experiment under several settings, in one process over one
---- loaded base, with a table of what came out.
+--- loaded base, with a table of what came out. Several ranks take turns: variant i is computed by rank i mod N, alone.
 local native = require "qlora.native"
 local format = require "qlora.format"
 local json = require "qlora.json"
@@ -186,8 +186,29 @@ local function storable(row)
   return copy
 end
 
+--- The rows of all ranks in the order of the variants; what cannot be stored comes as its text. Ranks that cannot reach
+--- each other keep their own.
+local function gathered(own, count)
+  local texts, rows = {}, setmetatable({ lowest = own.lowest }, Table)
+  if not native.ranks().connected then
+    print("sweep: the ranks are not connected, so that each has its own rows only; with dir they are in sweep.rank-N.jsonl")
+    for i = 1, count do rows[#rows + 1] = own[i] end
+    return rows
+  end
+  for i = 1, count do
+    if own[i] then texts[#texts + 1] = json.encode { number = i, row = storable(own[i]) } end
+  end
+  for _, text in ipairs(native.gather("end of the sweep", table.concat(texts, "\n"))) do
+    for line in text:gmatch "[^\n]+" do
+      local entry = json.decode(line)
+      rows[entry.number] = entry.row
+    end
+  end
+  return rows
+end
+
 --- Runs the same experiment under several settings, in one process over one loaded base. The adapters of the last
---- variant are taken off before the next begins.
+--- variant are taken off before the next begins. Ranks share the variants; one that fails is then a row with its error.
 --- @return Sweep the rows; printing it shows the table
 --- @throws when a variant has no settings, when `base` or `run` reads a setting that no variant has, or when a
 ---   measure has the name of a setting
@@ -205,32 +226,45 @@ return function(options)
   local variants = expanded(o.variants)
   local known = keys_of(variants)
   local base, rows = bases(o.base, known), setmetatable({ lowest = o.lowest }, Table)
-  local quiet, stored = native.options.quiet, nil
+  local quiet, stored, here = native.options.quiet, nil, native.ranks()
   if o.dir and not native.options.plan and not native.options.smoke then
     native.mkdir(o.dir)
     stored = {}
   end
   if native.options.plan then print(("sweep: the plan is that of the first of %d variants"):format(#variants)) end
   for i, variant in ipairs(variants) do
-    native.seed(o.seed or native.options.seed or 0) -- the same initial adapters wherever the shapes agree
-    local began, seen = native.clock(), {}
-    if not native.options.plan then native.options.quiet = quiet or not o.verbose end
-    local ok, row = pcall(function()
-      return measured(o.run(reader(variant, known, seen), base(variant)), variant)
-    end)
-    native.options.quiet = quiet
-    if not ok then error(row, 0) end
-    row.seconds = native.clock() - began
-    rows[i] = row
-    rows.columns = o.columns or columns_of(known, rows)
-    if stored then -- whole after each row, so that a reader never finds half of one
-      stored[i] = json.encode(storable(row)) .. "\n"
+    if (i - 1) % here.size == here.rank then
+      native.seed(o.seed or native.options.seed or 0) -- the same initial adapters wherever the shapes agree
+      local began, seen = native.clock(), {}
+      if not native.options.plan then native.options.quiet = quiet or not o.verbose end
+      native.apart(true)
+      local ok, row = pcall(function()
+        return measured(o.run(reader(variant, known, seen), base(variant)), variant)
+      end)
+      native.apart(false)
+      native.options.quiet = quiet
+      if not ok then
+        if here.size == 1 or type(row) == "table" then error(row, 0) end
+        row = measured({ error = row }, variant) -- the rows of the others are not lost
+      end
+      row.seconds = native.clock() - began
+      rows[i] = row
+      if stored then -- whole after each row, so that a reader never finds half of one
+        stored[#stored + 1] = json.encode(storable(row)) .. "\n"
+        local name = here.size > 1 and ("sweep.rank-%d.jsonl"):format(here.rank) or "sweep.jsonl"
+        native.write_file(o.dir .. "/" .. name, table.concat(stored))
+      end
+      if not quiet then print(("variant %d of %d done in %s"):format(i, #variants, format.seconds(row.seconds))) end
+    end
+  end
+  if here.size > 1 then rows = gathered(rows, #variants) end
+  rows.columns = o.columns or columns_of(known, rows)
+  if not quiet then print(rows) end
+  if stored and here.rank == 0 then
+    if here.size > 1 and here.connected then
+      for i, row in ipairs(rows) do stored[i] = json.encode(storable(row)) .. "\n" end
       native.write_file(o.dir .. "/sweep.jsonl", table.concat(stored))
     end
-    if not quiet then print(("variant %d of %d done in %s"):format(i, #variants, format.seconds(row.seconds))) end
-  end
-  if not quiet then print(rows) end
-  if stored then
     native.write_file(o.dir .. "/sweep.txt", tostring(rows) .. "\n")
     if not quiet then print("stored in " .. o.dir) end
   end

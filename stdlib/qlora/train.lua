@@ -10,7 +10,9 @@ local progress = require "qlora.progress"
 local run_directory = require "qlora.run"
 local observe = require "qlora.run_observe"
 local schedules = require "qlora.schedule"
+local shares = require "qlora.train_shares"
 local strict = require "qlora.strict"
+local together = require "qlora.together"
 
 local schema = strict.declare("qlora.train", {
   model = { "Model", "the model, with adapters to train", required = true, hint = "pass what qlora.load returned" },
@@ -23,11 +25,14 @@ local schema = strict.declare("qlora.train", {
     hint = "pass qlora.schedule.cosine(steps) or any function step -> factor" },
   batch = { "count", "samples of a whole step", default = 16 },
   micro_batch = { "count", "samples that are in memory at once", default = 1 },
+  parts = { "count", "runs of neighbouring micro-batches that are summed in sequence, then joined pairwise: they decide "
+    .. "the bits, whatever the number of ranks, which divides them; default one a rank, of a resumed run as it was" },
   max_grad_norm = { "positive", "larger gradients are scaled down to this norm; without it none are" },
   group_by_length = { "boolean", "samples of similar length in one step", default = false },
   shuffle = { "boolean", "another order in each epoch", default = true },
   seed = { "integer", "of the order of samples; default --seed, else 0" },
   save_every = { "count", "steps between checkpoints; the last step always has one in a run directory" },
+  save_seconds = { "positive", "seconds between checkpoints; default 60 where several ranks train, else none" },
   keep = { "count", "checkpoints that are kept", default = 3 },
   dir = { "string", "the run directory; default runs/RECIPE where a run needs one" },
   run = { "Run", "a run directory that qlora.run made, instead of dir" },
@@ -49,7 +54,8 @@ local schema = strict.declare("qlora.train", {
 local function deciding(o)
   return { samples = o.data.samples, loop = { seed = o.seed, batch = o.batch, micro_batch = o.micro_batch,
     steps = o.steps, shuffle = o.shuffle, group_by_length = o.group_by_length,
-    max_grad_norm = o.max_grad_norm or "none", schedule = schedules.describe(o.schedule) } }
+    parts = o.sum.parts > 1 and o.sum.parts or nil, max_grad_norm = o.max_grad_norm or "none",
+    schedule = schedules.describe(o.schedule) } }
 end
 
 local Interrupted = { __name = "interrupted", __tostring = function(self) return self.message end }
@@ -70,19 +76,39 @@ local function interrupted(o, run, step, state)
   error(setmetatable({ exit_code = 130, message = message }, Interrupted), 0)
 end
 
---- Forward and backward over the micro-batches of one step. Each loss is already divided by the trained targets of the
---- whole step, so their sum is the mean over the step however the batch is cut.
-local function accumulate(o, run, step, batches, numbers, state)
-  local loss, tokens = 0.0, 0
-  for i, batch in ipairs(batches) do
-    local part = o.model:loss(batch)
-    local value = part:item()
-    checks.loss(value, o.model, batch, { step = step, micro_batch = i, micro_batches = #batches, samples = numbers })
-    part:backward()
-    loss, tokens = loss + value, tokens + batch.tokens
-    if native.interrupted() then interrupted(o, run, step, state) end
+--- A stop after a whole step, on all ranks after the same: a checkpoint and out with exit code 130.
+local function stopped(o, run, state)
+  local message = ("stopped after step %d"):format(state.step)
+  if run then
+    local dir = run:checkpoint(o.model, o.optimizer, state, o.deciding)
+    message = ("%s; checkpoint in %s, go on with --resume %s"):format(message, dir, run.dir)
   end
-  return loss, tokens
+  error(setmetatable({ exit_code = 130, silent = o.ranks.rank > 0, message = message }, Interrupted), 0)
+end
+
+--- Forward and backward over the micro-batches of one step that are this rank's. Each loss is already divided by the
+--- trained targets of the whole step, so their sum is the mean over the step however the batch is cut. Returns the loss,
+--- the tokens of all, and whether the run is to stop after the step.
+local function accumulate(o, run, step, batches, numbers, state)
+  local tokens, stop = 0, run ~= nil and run:is_told_to_stop()
+  for _, batch in ipairs(batches) do tokens = tokens + batch.tokens end
+  for _, part in ipairs(o.sum:begin(#batches)) do
+    local loss = 0.0
+    for i = part[1], part[2] do
+      local batch = batches[i]
+      local share = o.model:loss(batch)
+      local value = share:item()
+      checks.loss(value, o.model, batch, { step = step, micro_batch = i, micro_batches = #batches, samples = numbers })
+      share:backward()
+      loss = loss + value
+      if native.interrupted() then
+        if o.ranks.size == 1 then interrupted(o, run, step, state) else stop = true end
+      end
+    end
+    o.sum:add(loss)
+  end
+  local loss, stops = o.sum:finish(stop)
+  return loss, tokens, stops
 end
 
 local function prepare(options)
@@ -183,12 +209,16 @@ return function(options)
   checks.lengths(model, o.data, "train")
   if o.eval_data then checks.lengths(model, o.eval_data, "train: eval_data") end
   local run = o.run
-  if not run and (o.dir or o.save_every or native.options.resume) then
+  o.ranks = native.ranks()
+  if o.ranks.size > 1 then o.save_seconds = o.save_seconds or not o.save_every and 60 or nil end
+  if not run and (o.dir or o.save_every or o.save_seconds or native.options.resume) then
     run = run_directory { dir = o.dir, keep = o.keep }
   end
 
+  local params = model:trainable()
+  o.sum = shares.sum(o, run, params)
   if run then
-    native.spill_directory(run.dir)
+    if o.ranks.size == 1 then native.spill_directory(run.dir) end -- ranks spill on disks of their hosts
     run:settings(observe.settings(o))
   end
   plan.choose(o)
@@ -196,7 +226,7 @@ return function(options)
     model:checkpointing(o.checkpointing == nil or o.checkpointing, { offload = o.offload })
   end
   local state = { step = 0, tokens = 0, history = history, eval_losses = {} }
-  o.deciding = run and deciding(o)
+  o.deciding = (run or o.ranks.size > 1) and deciding(o)
   local restored = run and run:restore(model, optimizer, o.deciding)
   if restored then
     state.step, state.tokens = restored.step, restored.tokens
@@ -204,10 +234,12 @@ return function(options)
     state.eval_losses = restored.eval_losses
   end
 
+  shares.agree(o, params)
   if not native.options.quiet then print(observe.computing(model)) end
   local start = state.step + 1
   local total = native.options.smoke and math.min(o.steps, 3) or o.steps
-  local bar, began, params = progress.new(total, start, o.log_every), native.clock(), model:trainable()
+  local bar, began = progress.new(total, start, o.log_every), native.clock()
+  local saved = began
   local before, spilled_before = state.tokens, {}
   if o.eval_data and start == 1 then state.eval_losses[1] = evaluate(o, run, bar, 0) end
   for step, batches, numbers in o.data:steps {
@@ -215,7 +247,7 @@ return function(options)
     group_by_length = o.group_by_length, shuffle = o.shuffle,
   } do
     optimizer:zero_grad()
-    local loss, tokens = accumulate(o, run, step, batches, numbers, state)
+    local loss, tokens, is_stopping = accumulate(o, run, step, batches, numbers, state)
     if step == 1 then checks.gradients(model) end
     local norm, scale = native.gradient_norm(params, o.max_grad_norm or math.huge)
     checks.gradient_norm(norm, model, step)
@@ -239,10 +271,15 @@ return function(options)
       local given = setmetatable({ model = model, optimizer = optimizer, history = history }, { __index = entry })
       bar:aside(function() stop = o.on_step(given) == false end)
     end
-    if run and (o.save_every and step % o.save_every == 0 or step == total or stop or run.is_bare) then
+    stop = o.on_step and together.any("on_step", stop)
+    local is_due = o.save_seconds and native.clock() - saved >= o.save_seconds
+    if run and (o.save_every and step % o.save_every == 0 or is_due or step == total or stop or run.is_bare) then
       run:checkpoint(model, optimizer, state, o.deciding)
+      saved = native.clock()
     end
+    shares.compare(step, params)
     if stop then break end
+    if is_stopping and step < total then stopped(o, run, state) end
   end
   bar:finish()
   local result = summary(model, history, state.eval_losses, native.clock() - began, state.tokens - before, run)

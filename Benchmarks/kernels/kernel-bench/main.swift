@@ -2,7 +2,7 @@ import CPUBackend
 
 // Kernels against the limits of the machine, measured in the same run.
 //   swift run -c release kernel-bench [--threads N] [--only PART] [--json] [--seconds S] [table...]
-// Tables: products quantized blocks adapters head attention optimizers quantization rows; without a name all of them. The
+// Tables: products quantized blocks adapters head attention optimizers quantization rows recurrent; without a name all. The
 // limits stand before them; the name `limits` asks for nothing else.
 
 func run(_ arguments: [String]) throws {
@@ -33,7 +33,7 @@ func run(_ arguments: [String]) throws {
     ("products", products.runDense), ("quantized", products.runQuantized), ("blocks", products.runBlocks),
     ("adapters", products.runAdapters),
     ("head", products.runHead), ("attention", passes.runAttention), ("optimizers", passes.runOptimizers),
-    ("quantization", passes.runQuantization), ("rows", passes.runRows),
+    ("quantization", passes.runQuantization), ("rows", passes.runRows), ("recurrent", passes.runRecurrent),
   ]
   for name in tables where name != "limits" && !all.contains(where: { $0.0 == name }) {
     print("no table '\(name)'; there are limits " + all.map(\.0).joined(separator: " "))

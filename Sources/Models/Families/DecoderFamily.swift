@@ -10,6 +10,8 @@ package protocol DecoderFamily: SendableMetatype {
   static var className: String { get }
   /// `general.architecture` of GGUF files; nil where such files carry another family's.
   static var ggufArchitecture: String? { get }
+  /// The family as which GGUF files hold models of this one.
+  static var ggufWriter: any DecoderFamily.Type { get }
   /// Whether GGUF files hold the rows of q and k in the order of llama.cpp's rotary embedding.
   static var ggufPairsHeads: Bool { get }
   /// Whether GGUF files hold the weights of norms plus one.
@@ -27,10 +29,14 @@ package protocol DecoderFamily: SendableMetatype {
   static var ropeTypeNames: [String: String] { get }
   /// Keys of config.json that `read` reads besides those of every family; see `ConfigTable`.
   static var ownKeys: [String: FieldDecision] { get }
+  /// Decisions about keys of rope_parameters that differ from those of `ConfigTable.rope`.
+  static var ownRopeKeys: [String: FieldDecision] { get }
   /// Keys of GGUF metadata that `read` reads besides those of every family, without the architecture; see `GGUFTable`.
   static var ownGGUFKeys: [String: FieldDecision] { get }
   /// Ends of the names of tensors that old checkpoints have and nothing reads.
   static var leftovers: [String] { get }
+  /// Beginnings of the names of tensors that belong to other parts of a checkpoint and nothing reads.
+  static var leftoverParts: [String] { get }
   /// The multimodal family whose text model is of this one; nil for none.
   static var multimodal: MultimodalFamily? { get }
   /// What transformers takes where config.json says nothing.
@@ -48,6 +54,8 @@ package protocol DecoderFamily: SendableMetatype {
   static func read(_ fields: GGUFFields, into spec: inout DecoderSpec) throws(FormatError)
   /// Writes what only this family has in config.json.
   static func write(_ spec: DecoderSpec, into json: inout JSONObject)
+  /// Writes what only this family has in GGUF metadata.
+  static func write(_ spec: DecoderSpec, into gguf: inout GGUFDescription)
 }
 
 /// Values of absent keys of config.json.
@@ -94,9 +102,12 @@ package struct SmokeSizes: Sendable {
 
 extension DecoderFamily {
   package static var ggufArchitecture: String? { modelType }
+  package static var ggufWriter: any DecoderFamily.Type { Self.self }
   package static var ggufPairsHeads: Bool { false }
   package static var ggufAddsOneToNorms: Bool { false }
   package static var leftovers: [String] { [] }
+  package static var leftoverParts: [String] { [] }
+  package static var ownRopeKeys: [String: FieldDecision] { [:] }
   package static var multimodal: MultimodalFamily? { nil }
   package static var modules: LayerModules { LayerModules() }
   package static var outerNames: OuterNames { OuterNames() }
@@ -113,6 +124,7 @@ extension DecoderFamily {
   package static var published: [String: JSON] { [:] }
   package static func reads(_ gguf: GGUFFile) -> Bool { true }
   package static func read(_ fields: GGUFFields, into spec: inout DecoderSpec) throws(FormatError) {}
+  package static func write(_ spec: DecoderSpec, into gguf: inout GGUFDescription) {}
 
   /// Names and order of this family's tensors in GGUF files.
   package static var ggufLayout: GGUFLayout {
@@ -121,6 +133,7 @@ extension DecoderFamily {
       block: (modules.all + [modules.experts?.router].compactMap { $0 }).map { ($0.gguf, $0.name) },
       stacks: (modules.experts?.stacks ?? []).map { ($0.gguf, $0.name) },
       partners: modules.experts.flatMap { experts in experts.partner.map { [(experts.stacks[0].gguf, $0)] } } ?? [],
+      vectors: modules.all.compactMap { if case .vector = $0.form { $0.name } else { nil } },
       pairsHeads: ggufPairsHeads,
       fusedHeads: modules.attention.form == .perHead ? modules.attention.inputs[0].name : nil,
       addsOneToNorms: ggufAddsOneToNorms)
@@ -129,7 +142,7 @@ extension DecoderFamily {
   /// The tensors in safetensors that are not a module's own.
   package static var tensorStacks: TensorStacks {
     let experts = modules.experts.flatMap { $0.isStacked ? $0.stacks : nil } ?? []
-    return TensorStacks(modules: experts.map(\.name), bare: [modules.attention.sinks?.name].compactMap { $0 })
+    return TensorStacks(modules: experts.map(\.name))
   }
 
   /// A row of `published`: its sizes (hidden, intermediate, layers, heads, key-value heads, head dimension) and
@@ -158,6 +171,7 @@ package enum Families {
     Mixtral.self,
     Llama.self, Mistral.self, Qwen2.self, Qwen3.self,
     Qwen3MoE.self,
+    Qwen35.self,
     OLMoE.self,
     GPTOSS.self,
     Granite.self,

@@ -73,6 +73,10 @@ package enum GPTNeoX: DecoderFamily {
     spec.isParallel = try fields.bool("use_parallel_residual") ?? true
   }
 
+  package static func write(_ spec: DecoderSpec, into gguf: inout GGUFDescription) {
+    gguf.set("use_parallel_residual", .bool(spec.isParallel))
+  }
+
   package static func write(_ spec: DecoderSpec, into json: inout JSONObject) {
     for name in ["rms_norm_eps", "num_key_value_heads", "head_dim"] { json[name] = nil }
     json["layer_norm_eps"] = .number(spec.normEpsilon)

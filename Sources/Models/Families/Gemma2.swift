@@ -84,6 +84,16 @@ package enum Gemma2: DecoderFamily {
     }
   }
 
+  package static func write(_ spec: DecoderSpec, into gguf: inout GGUFDescription) {
+    if let cap = spec.scoreCap { gguf.set("attn_logit_softcapping", cap) }
+    writeCommon(spec, into: &gguf)
+  }
+
+  static func writeCommon(_ spec: DecoderSpec, into gguf: inout GGUFDescription) {
+    if let window = spec.layers.lazy.compactMap(\.window).first { gguf.set("attention.sliding_window", window) }
+    if let cap = spec.logitCap { gguf.set("final_logit_softcapping", cap) }
+  }
+
   package static func write(_ spec: DecoderSpec, into json: inout JSONObject) {
     writeCommon(spec, into: &json)
     json["attn_logit_softcapping"] = spec.scoreCap.map { .number($0) } ?? .null

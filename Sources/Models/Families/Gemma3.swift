@@ -63,6 +63,10 @@ package enum Gemma3: DecoderFamily {
     spec.logitCap = try fields.double("final_logit_softcapping")
   }
 
+  package static func write(_ spec: DecoderSpec, into gguf: inout GGUFDescription) {
+    Gemma2.writeCommon(spec, into: &gguf)
+  }
+
   package static func write(_ spec: DecoderSpec, into json: inout JSONObject) {
     Gemma2.writeCommon(spec, into: &json)
   }

@@ -34,6 +34,13 @@ package enum Granite: DecoderFamily {
     spec.logitScale = 1 / (try scale("logit_scale") ?? 1)
   }
 
+  package static func write(_ spec: DecoderSpec, into gguf: inout GGUFDescription) {
+    gguf.set("embedding_scale", spec.embeddingScale)
+    gguf.set("residual_scale", spec.residualScale)
+    gguf.set("attention.scale", spec.attentionScale ?? Double(spec.queryKeyScale))
+    gguf.set("logit_scale", 1 / spec.logitScale)
+  }
+
   package static func write(_ spec: DecoderSpec, into json: inout JSONObject) {
     json["attention_bias"] = .bool(spec.modules.attention.inputsHaveBias)
     json["mlp_bias"] = .bool(spec.modules.feedForward.hasBias)

@@ -6,6 +6,7 @@ package enum Mistral: DecoderFamily {
   package static let modelType = "mistral"
   package static let className = "MistralForCausalLM"
   package static let ggufArchitecture: String? = nil
+  package static let ggufWriter: any DecoderFamily.Type = Llama.self
   package static let ownKeys: [String: FieldDecision] = ["sliding_window": .nullable]
   package static let defaults = ConfigDefaults(keyValueHeadCount: 8, maxPositions: 131072)
 

@@ -38,6 +38,11 @@ package enum OLMo3: DecoderFamily {
     }
   }
 
+  package static func write(_ spec: DecoderSpec, into gguf: inout GGUFDescription) {
+    if let window = spec.layers.lazy.compactMap(\.window).first { gguf.set("attention.sliding_window", window) }
+    gguf.set("attention.sliding_window_pattern", .array(spec.layers.map { .bool($0.window != nil) }))
+  }
+
   package static func write(_ spec: DecoderSpec, into json: inout JSONObject) {
     OLMo2.write(spec, into: &json)
     if let window = spec.layers.lazy.compactMap(\.window).first { json["sliding_window"] = .int(window) }

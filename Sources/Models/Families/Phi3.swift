@@ -40,6 +40,11 @@ package enum Phi3: DecoderFamily {
     for index in spec.layers.indices { spec.layers[index].window = window }
   }
 
+  /// llama.cpp tells Phi-4 by a window of 0.
+  package static func write(_ spec: DecoderSpec, into gguf: inout GGUFDescription) {
+    gguf.set("attention.sliding_window", spec.layers.first?.window ?? 0)
+  }
+
   package static func write(_ spec: DecoderSpec, into json: inout JSONObject) {
     json["sliding_window"] = spec.layers.first?.window.map { .int($0) } ?? .null
   }

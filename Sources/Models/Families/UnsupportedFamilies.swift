@@ -22,8 +22,9 @@ package enum UnsupportedFamilies {
     kind(["qwen"], "qwen2", "code of the model's own, with fused projections"),
     kind(["qwen2_moe", "qwen2moe"], "qwen3_moe", "biases of q, k and v, and an expert that every token has"),
     kind(
-      ["qwen3_next", "qwen3next", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen35", "qwen35moe"], "qwen3",
-      "layers of gated DeltaNet and gated attention"),
+      ["qwen3_next", "qwen3next", "qwen3_5_moe", "qwen3_5_moe_text", "qwen35moe"], "qwen3_5_text",
+      "experts, and one that every token has"),
+    kind(["qwen35"], "qwen3_5_text", "a GGUF file of it, with heads in another order; its Hugging Face folder is read"),
     kind(["qwen2_vl", "qwen2_5_vl", "qwen2vl"], "qwen2", "images, and positions in three dimensions"),
     kind(["qwen3_vl", "qwen3_vl_moe", "qwen3vl", "qwen3vlmoe"], "qwen3", "images, and positions in three dimensions"),
     kind(["olmo", "olmo1"], "olmo2", "norms without weights, before the layers"),

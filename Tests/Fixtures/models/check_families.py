@@ -15,7 +15,7 @@ import tempfile
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 here = os.path.dirname(os.path.abspath(__file__))
 families = os.path.join(here, "..", "families")
@@ -49,7 +49,9 @@ def check(program, name):
         read = lambda f: json.load(open(os.path.join(target, f)))
         ids = torch.tensor([IDS])
         with torch.no_grad():
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+            # What is called a causal model of this one has the names of the text model alone.
+            kind = AutoModelForImageTextToText if name == "qwen3_5" else AutoModelForCausalLM
+            model = kind.from_pretrained(folder, dtype=torch.float32).eval()
             base = distance(model(ids).logits[0], read("base.json"))
             adapted = PeftModel.from_pretrained(model, os.path.join(target, "adapter")).eval()
             tuned = distance(adapted(ids).logits[0], read("adapted.json"))

@@ -15,7 +15,7 @@ import sys
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
 here = os.path.dirname(os.path.abspath(__file__))
 COMMON = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
@@ -57,6 +57,19 @@ FAMILIES["gemma3"] = dict(
                                                                                        "full_attention"]},
     vision_config=dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, image_size=8,
                        patch_size=4), mm_tokens_per_image=4, tie_word_embeddings=True)
+# Three gated DeltaNets and attention with a gate; widths that are no multiples of a vector, and decays slow enough that
+# states reach over chunks.
+DELTA = dict(num_hidden_layers=4, initializer_range=0.1, head_dim=16, linear_key_head_dim=12, linear_value_head_dim=20,
+             linear_num_key_heads=2, linear_num_value_heads=4, linear_conv_kernel_dim=4, full_attention_interval=4)
+FAMILIES["qwen3_5_text"] = dict(model_type="qwen3_5_text", **DELTA)
+FAMILIES["qwen3_5"] = dict(
+    model_type="qwen3_5", text_config={**COMMON, **DELTA, "num_hidden_layers": 2, "full_attention_interval": 2,
+                                       "linear_num_value_heads": 2, "tie_word_embeddings": True,
+                                       "rope_parameters": dict(rope_type="default", rope_theta=10000.0,
+                                                               partial_rotary_factor=0.25, mrope_interleaved=True,
+                                                               mrope_section=[1, 1, 0])},
+    vision_config=dict(hidden_size=8, intermediate_size=8, depth=1, num_heads=2, patch_size=4, out_hidden_size=32,
+                       num_position_embeddings=16), tie_word_embeddings=True)
 LONG_IDS = [(11 * i * i + 5 * i + 3) % 128 for i in range(300)]
 LONG_ROWS = [0, 16, 39, 40, 63, 64, 65, 127, 200, 299]
 IDS = [(7 * i * i + 3 * i + 5) % 128 for i in range(24)]
@@ -68,11 +81,14 @@ def write(name):
     config = AutoConfig.for_model(**options)
     if config.model_type == "gpt_neox":
         del config.rms_norm_eps, config.num_key_value_heads
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    kind = AutoModelForImageTextToText if name == "qwen3_5" else AutoModelForCausalLM
+    model = kind.from_config(config, dtype=torch.float32).eval()
     with torch.no_grad():
         for key, p in model.named_parameters():
             if key.endswith("bias") or "norm" in key:
                 p.add_(0.3 * torch.randn_like(p))
+            if key.endswith("A_log"):
+                p.copy_(torch.linspace(-4, 0.5, p.numel()))
     folder = os.path.join(here, "..", "families", name)
     shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(folder)
@@ -80,7 +96,7 @@ def write(name):
     with torch.no_grad():
         golden = {"logits": model(ids).logits[0]}
         golden["long_logits"] = model(torch.tensor([LONG_IDS])).logits[0][LONG_ROWS]
-    targets = r".*language_model\.layers\..*_proj" if name == "gemma3" else "all-linear"
+    targets = r".*language_model\.layers\..*_proj(_\w+)?" if "text_config" in options else "all-linear"
     adapted = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules=targets)).eval()
     for key, p in adapted.named_parameters():
         if "lora_B" in key:

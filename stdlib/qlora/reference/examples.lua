@@ -134,8 +134,23 @@ assert(type(text) == "string")]],
   ["Model:attach_lora"] = [[
 model:remove_adapters()
 model:attach_lora { { name = "model.layers.0.mlp.up_proj", rank = 4, alpha = 8 } }]],
+  ["Model:adapters"] = [[
+for _, adapter in ipairs(model:adapters()) do print(adapter.name, adapter.in_use, adapter.parameters) end]],
+  ["Model:use_adapters"] = [[
+model:add_lora { select = { "q_proj" }, rank = 2, alpha = 4, name = "second" }
+model:use_adapters { "default", "second" }]],
+  ["Model:with_adapters"] = [[
+local base = model:with_adapters({}, function() return model:logits { 5, 6, 7 } end)
+assert(base:size(1) == 3)]],
+  ["Model:combine_adapters"] = [[
+model:add_lora { select = { "q_proj" }, rank = 2, alpha = 4, name = "second" }
+model:combine_adapters("both", { default = 0.5, second = 0.5 })
+model:save_adapter("both", { name = "both" })]],
   ["Model:remove_adapters"] = "assert(model:remove_adapters() > 0)",
-  ["Model:save_adapter"] = 'model:save_adapter "adapter"',
+  ["Model:save_adapter"] = [[
+model:save_adapter "adapter"
+model:save_adapter "adapter.gguf" -- for llama.cpp
+model:save_adapter("adapter-mlx", { as = "mlx" })]],
   ["Model:add_adapter"] = [[
 model:save_adapter "adapter"
 model:remove_adapters()
@@ -143,6 +158,15 @@ assert(model:add_adapter("adapter", { trainable = true }) > 0)]],
   ["Model:merge"] = [[
 model:merge()
 assert(#model:trainable() == 0)]],
+  ["Model:merged_weights"] = [[
+local merged = model:merged_weights "dequantized"
+assert(merged.target == "dequantized" and merged.codes == 0)]],
+  ["MergedWeights:run"] = [[
+local merged = model:merged_weights "dequantized"
+print(merged:run(function() return model:generate("In the morning", { max_new_tokens = 4 }) end))]],
+  ["MergedWeights:save"] = 'model:merged_weights("dequantized"):save "merged"',
+  ["MergedWeights:free"] = 'model:merged_weights("dequantized"):free()',
+  ["Model:save_gguf"] = 'model:save_gguf("model.gguf", { type = "q8_0", merge = true })',
   ["Model:save"] = [[
 model:merge()
 model:save "merged"]],
@@ -203,6 +227,22 @@ assert(#ids == #labels)]],
   ["Hook:remove"] = [[
 local hook = model:hook("model.norm", print)
 hook:remove()]],
+  ["GradientSum:begin"] = [[
+local sum = qlora.native.gradient_sum(model:trainable(), { parts = 2 })
+local own = sum:begin(4)
+assert(own[2][1] == 3 and own[2][2] == 4)]],
+  ["GradientSum:add"] = [[
+local sum = qlora.native.gradient_sum(model:trainable())
+for _, part in ipairs(sum:begin(1)) do sum:add(part[2] + 0.5) end
+assert(sum:finish() == 1.5)]],
+  ["GradientSum:finish"] = [[
+local sum = qlora.native.gradient_sum(model:trainable())
+sum:begin(1)
+sum:add(2.5)
+local loss, stop = sum:finish(true)
+assert(loss == 2.5 and stop)]],
+  gradient_sum = "assert(qlora.native.gradient_sum(model:trainable(), { parts = 4 }).parts == 4)",
+  run_identity = "assert(qlora.native.run_identity(model, optimizer).engine)",
   ["Database:query"] = [[
 local database <close> = qlora.native.open_database("notes.sqlite", { create = true })
 local rows = database:query("SELECT ? + 1 AS sum", { 2 })
@@ -239,6 +279,7 @@ for class, make in pairs {
   Tensor = "qlora.ones(2)", QuantizedTensor = "qlora.randn(64, 64):quantize()", Model = "model",
   Module = 'model:module "model.norm"', Optimizer = "optimizer", Tokenizer = "model.tokenizer",
   Batch = "data:batch { 1 }", Samples = "qlora.native.samples()", Hook = 'model:hook("model.norm", print)',
+  GradientSum = "qlora.native.gradient_sum(model:trainable())",
   Database = 'qlora.native.open_database("notes.sqlite", { create = true })',
 } do
   examples[class .. ":free"] = ("local object <close> = %s\nobject:free()"):format(make)

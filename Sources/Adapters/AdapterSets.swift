@@ -1,0 +1,94 @@
+import Models
+
+/// Several adapters on one base: which there are, and with which the model computes.
+extension LanguageModel {
+  /// The set of this name.
+  /// - Throws: `AdapterError.unknownSet` with the names there are.
+  public func adapterSet(_ name: String) throws -> AdapterSet {
+    guard let set = adapterSets.first(where: { $0.name == name }) else {
+      throw AdapterError.unknownSet(name: name, known: adapterSets.map(\.name))
+    }
+    return set
+  }
+
+  /// Computes with these sets from now on; their changes of a module add up. No tensor is copied.
+  /// - Parameter names: of sets, each once; none for the base alone.
+  /// - Throws: `AdapterError.unknownSet`, `.repeatedSet`; `.notAdditive` for several sets where one has a method whose
+  ///   change is no branch of its own. What was in use stays then.
+  public func useAdapters(_ names: [String]) throws {
+    let sets = try names.map { try adapterSet($0) }
+    for (index, name) in names.enumerated() where names[..<index].contains(name) {
+      throw AdapterError.repeatedSet(name: name)
+    }
+    if sets.count > 1 {
+      for set in sets {
+        if let (module, adapter) = set.members.first(where: { $0.adapter.lowRank == nil }) {
+          throw AdapterError.notAdditive(set: set.name, module: module.name, method: type(of: adapter.method).peftType)
+        }
+      }
+    }
+    use(names)
+  }
+
+  /// Runs `body` with these sets alone in use; what was in use before is in use afterwards.
+  /// - Throws: as `useAdapters`, and what `body` throws.
+  public func withAdapters<R>(_ names: [String], _ body: () throws -> R) throws -> R {
+    let before = namesInUse
+    try useAdapters(names)
+    // A set that `body` removed is not in use any more.
+    defer { use(before) }
+    return try body()
+  }
+
+  /// Takes adapters off, so that others can be attached to the same base.
+  /// - Parameter name: of a set; nil for all.
+  /// - Returns: the number of adapters that are gone.
+  /// - Throws: `AdapterError.unknownSet`.
+  @discardableResult
+  public func removeAdapters(_ name: String) throws -> Int {
+    let gone = try adapterSet(name).members.count
+    adapterSets.removeAll { $0.name == name }
+    use(namesInUse)
+    return gone
+  }
+
+  /// Takes all adapters off.
+  /// - Returns: the number of adapters that are gone.
+  @discardableResult
+  public func removeAdapters() -> Int {
+    let gone = adapterSets.reduce(0) { $0 + $1.members.count }
+    adapterSets = []
+    use([])
+    return gone
+  }
+
+  /// Adds adapters to the set of a name, which is made where there is none. A new set is in use alone, more members of
+  /// one that is there are in use when it is.
+  /// - Throws: `AdapterError.alreadyAttached` for a module that has a member.
+  func add(_ members: [(module: Module, adapter: Adapter)], toSet name: String) throws {
+    guard let place = adapterSets.firstIndex(where: { $0.name == name }) else {
+      adapterSets.append(AdapterSet(name, members))
+      return use([name])
+    }
+    adapterSets[place].members += members
+    use(namesInUse)
+  }
+
+  /// - Throws: `AdapterError.alreadyAttached` where the set of this name has an adapter of the module.
+  func checkIsFree(_ module: Module, inSet name: String) throws {
+    if adapterSets.contains(where: { set in set.name == name && set.members.contains { $0.module === module } }) {
+      throw AdapterError.alreadyAttached(module: module.name)
+    }
+  }
+
+  /// Runs `body` on the model without the sets it has; they are back afterwards.
+  func withOtherAdapters<R>(_ body: () throws -> R) rethrows -> R {
+    let (sets, names) = (adapterSets, namesInUse)
+    removeAdapters()
+    defer {
+      adapterSets = sets
+      use(names)
+    }
+    return try body()
+  }
+}

@@ -1,0 +1,33 @@
+/// Adapters that were made or read together, under a name. A model holds any number of sets on one base and computes
+/// with those in use.
+public struct AdapterSet {
+  /// The name of a set that was given none.
+  public static let defaultName = "default"
+
+  /// Unlike that of every other set of the model.
+  public let name: String
+  /// One adapter a module, in the order in which they were attached.
+  public package(set) var members: [(module: Module, adapter: Adapter)]
+
+  package init(_ name: String, _ members: [(module: Module, adapter: Adapter)]) {
+    self.name = name
+    self.members = members
+  }
+
+  /// Elements of all tensors.
+  public var elementCount: Int { members.reduce(0) { $0 + $1.adapter.elementCount } }
+  /// Bytes of all tensors, without gradients.
+  public var byteCount: Int { members.reduce(0) { $0 + $1.adapter.byteCount } }
+  /// Whether a tensor requires a gradient.
+  public var isTrained: Bool { members.contains { $0.adapter.isTrained } }
+}
+
+extension LanguageModel {
+  /// Computes with these sets from now on; a name that no set has counts for nothing.
+  package func use(_ names: [String]) {
+    let sets = names.compactMap { name in adapterSets.first { $0.name == name } }
+    for module in modules { module.adapters = [] }
+    for (module, adapter) in sets.flatMap(\.members) { module.adapters.append(adapter) }
+    namesInUse = sets.map(\.name)
+  }
+}

@@ -1,0 +1,68 @@
+import Formats
+
+/// The modules of a gated DeltaNet in the place of attention, named as in Qwen3.5.
+package struct DeltaNetModules: Sendable, Equatable {
+  /// What reads its input: queries, keys and values of all heads in one matrix; the gate of the output; the strength of
+  /// writing and the decay of each head.
+  package var inputs = [
+    LayerModule("linear_attn.in_proj_qkv", "attn_qkv", .linear(from: .hidden, to: .deltaRows)),
+    LayerModule("linear_attn.in_proj_z", "attn_gate", .linear(from: .hidden, to: .deltaValues)),
+    LayerModule("linear_attn.in_proj_b", "ssm_beta", .linear(from: .hidden, to: .deltaHeads)),
+    LayerModule("linear_attn.in_proj_a", "ssm_alpha", .linear(from: .hidden, to: .deltaHeads)),
+  ]
+  package var convolution = LayerModule("linear_attn.conv1d", "ssm_conv1d", .convolution(.deltaRows))
+  /// Logarithms of the heads' rates of decay, and what is added to their decays.
+  package var rates = LayerModule("linear_attn.A_log", "ssm_a", .vector(.deltaHeads, initial: .spreadLogarithms))
+  package var bias = LayerModule("linear_attn.dt_bias", "ssm_dt", .vector(.deltaHeads, initial: .constant(1)))
+  /// Of each head's output, before the gate.
+  package var norm = LayerModule("linear_attn.norm", "ssm_norm", .norm(.deltaHead), normalization: .rms)
+  package var output = LayerModule("linear_attn.out_proj", "ssm_out", .linear(from: .deltaValues, to: .hidden))
+
+  package init() {}
+
+  package var all: [LayerModule] { inputs + [convolution, rates, bias, norm, output] }
+}
+
+/// Sizes of the gated DeltaNets of a model.
+public struct DeltaNetNumbers: Sendable, Equatable {
+  /// Heads of queries and keys, 1 to 2^14; a divisor of `valueHeads`.
+  public package(set) var keyHeads: Int
+  /// Heads of values, each with a state of its own, 1 to 2^14.
+  public package(set) var valueHeads: Int
+  /// Width of a query and of a key, 1 to 2^14.
+  public package(set) var keyDimension: Int
+  /// Width of a value, 1 to 2^14.
+  public package(set) var valueDimension: Int
+  /// Tokens that the convolution sees, 1 to 64.
+  public package(set) var taps: Int
+
+  package init(keyHeads: Int, valueHeads: Int, keyDimension: Int, valueDimension: Int, taps: Int) {
+    self.keyHeads = keyHeads
+    self.valueHeads = valueHeads
+    self.keyDimension = keyDimension
+    self.valueDimension = valueDimension
+    self.taps = taps
+  }
+
+  /// Width of all values.
+  var values: Int { valueHeads * valueDimension }
+  /// Width of queries, keys and values.
+  var rows: Int { 2 * keyHeads * keyDimension + values }
+
+  /// Checks the numbers; `path` is named in the error.
+  func validate(path: String) throws(FormatError) {
+    let limits = [
+      ("linear_num_key_heads", keyHeads, 1 << 14), ("linear_num_value_heads", valueHeads, 1 << 14),
+      ("linear_key_head_dim", keyDimension, 1 << 14), ("linear_value_head_dim", valueDimension, 1 << 14),
+      ("linear_conv_kernel_dim", taps, 64),
+    ]
+    for (field, value, most) in limits where value < 1 || value > most {
+      throw .badField(path: path, field: field, value: "\(value)", expected: "1 to \(most)")
+    }
+    guard valueHeads % keyHeads == 0 else {
+      throw .badField(
+        path: path, field: "linear_num_value_heads", value: "\(valueHeads)",
+        expected: "a multiple of linear_num_key_heads (\(keyHeads))")
+    }
+  }
+}

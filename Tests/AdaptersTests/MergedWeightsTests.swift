@@ -1,0 +1,100 @@
+import CPUBackend
+import Formats
+import Foundation
+import Tensors
+import Testing
+
+@testable import Adapters
+@testable import Models
+
+private let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+  .appendingPathComponent("Fixtures/models").path
+private let ids: [Int32] = (0..<24).map { (i: Int) -> Int32 in Int32((7 * i * i + 3 * i + 5) % 128) }
+
+private func load(_ path: String, quantized: Bool) throws -> LanguageModel {
+  let options = LoadOptions(
+    quantization: quantized ? .nf4 : nil, blockSize: 64, doubleQuantization: true, computeType: .f32)
+  return try ModelLoader(backend: CPUBackend(threadCount: 2), options: options).load(path)
+}
+
+/// A quantized model whose down projections have adapters of this strength.
+private func adapted(_ strength: Double) throws -> LanguageModel {
+  let model = try load("\(fixtures)/base", quantized: true)
+  for module in model.modules where module.role == "down_proj" {
+    let method = LoRA(rank: 4, alpha: 4)
+    let tensors = try method.parameters(of: module).enumerated().map { number, parameter in
+      let tensor = try Tensor(empty: parameter.shape, category: .adapters, on: model.backend)
+      let stream = RandomStream(seed: UInt64(number), purpose: "test", module: module.name)
+      try model.backend.fillNormal(tensor, mean: 0, deviation: strength, stream: stream)
+      return tensor
+    }
+    module.adapter = Adapter(method, on: module, tensors)
+  }
+  return model
+}
+
+private func withFolder(_ body: (String) throws -> Void) throws {
+  let folder = NSTemporaryDirectory() + "merged-" + UUID().uuidString
+  try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+  defer { try? FileManager.default.removeItem(atPath: folder) }
+  try body(folder)
+}
+
+private func error(_ a: [Float], _ b: [Float]) -> Double {
+  let squares = zip(a, b).reduce(0.0) { $0 + Double(($1.0 - $1.1) * ($1.0 - $1.1)) }
+  return (squares / b.reduce(0.0) { $0 + Double($1 * $1) }).squareRoot()
+}
+
+@Suite struct MergedWeightsTests {
+  @Test func theModelStaysAndEachTargetComputesTheAdapter() throws {
+    let model = try adapted(0.1)
+    let live = try model.logits(ids).floats()
+    let base = error(try model.withoutAdapters { try model.logits(ids).floats() }, live)
+    var errors: [MergedWeights.Target: Double] = [:]
+    for target in MergedWeights.Target.allCases {
+      let merged = try MergedWeights(model, target)
+      errors[target] = error(try merged.run { try model.logits(ids).floats() }, live)
+      let again = try model.logits(ids).floats()
+      #expect(again == live)
+      let adapted = model.modules.filter { $0.adapter != nil }
+      #expect(merged.codes == (target == .requantized ? adapted.reduce(0) { $0 + $1.inFeatures * $1.outFeatures } : 0))
+      #expect(target != .requantized || merged.changedCodes > merged.codes / 10)
+    }
+    #expect(errors[.dequantized] ?? 1 < 0.01 && base > 0.05)
+    // The 16-bit weights are those of another model than the adapter has seen, as far as quantization goes.
+    let wide = try load("\(fixtures)/base", quantized: false)
+    let quantization = error(
+      try wide.logits(ids).floats(), try model.withoutAdapters { try model.logits(ids).floats() })
+    #expect(errors[.original] ?? 1 < 2 * quantization)
+    #expect(errors[.requantized] ?? 1 > errors[.dequantized] ?? 0)
+  }
+
+  @Test func aSmallAdapterChangesNoCode() throws {
+    let merged = try MergedWeights(try adapted(1e-5), .requantized)
+    #expect(merged.changedCodes == 0 && merged.codes > 0)
+  }
+
+  /// In bf16, in several files with an index, and in 4 bits again.
+  @Test(arguments: MergedWeights.Target.allCases) func whatIsSavedIsWhatWasMeasured(target: MergedWeights.Target) throws
+  {
+    try withFolder { folder in
+      let model = try adapted(0.1)
+      let merged = try MergedWeights(model, target)
+      try merged.save(directory: folder + "/out", shardByteCount: 20_000)
+      let names = try FileManager.default.contentsOfDirectory(atPath: folder + "/out")
+      #expect(names.contains("model.safetensors.index.json") && !names.contains("model.safetensors"))
+      let expected = try merged.run { try model.logits(ids).floats() }
+      let saved = try load(folder + "/out", quantized: false)
+      #expect(saved.modules.contains { $0.quantized != nil } == (target == .requantized))
+      #expect(error(try saved.logits(ids).floats(), expected) < 0.02)
+    }
+  }
+
+  @Test func whatCannotBeIsRefused() throws {
+    let model = try adapted(0.1)
+    #expect(throws: (any Error).self) { try MergedWeights(model, .original, original: "\(fixtures)/nf4") }
+    let wide = try load("\(fixtures)/base", quantized: false)
+    try PEFTFiles.load("\(fixtures)/patterns", into: wide)
+    #expect(throws: ModelError.self) { try MergedWeights(wide, .requantized) }
+  }
+}

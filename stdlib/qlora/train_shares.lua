@@ -1,0 +1,43 @@
+--- How `qlora.train` shares its steps with other ranks: who computes what, and whether all compute the same.
+local native = require "qlora.native"
+local strict = require "qlora.strict"
+local together = require "qlora.together"
+
+local shares = {}
+
+--- The sum of gradients that a run has: over the parts that it names, else those of the checkpoint that it goes on from,
+--- else one a rank. Every part has a micro-batch, which is made smaller where that needs it.
+function shares.sum(o, run, params)
+  local sum = native.gradient_sum(params, { parts = o.parts or run and run:parts() })
+  if o.batch < sum.parts then
+    strict.fail("train: batch (%d) is smaller than parts (%d, one a rank where it is not given); a part has a sample at "
+      .. "least", o.batch, sum.parts)
+  end
+  local size = math.min(o.micro_batch, o.batch // sum.parts)
+  if size < o.micro_batch and not native.options.quiet then
+    print(("micro_batch is %d instead of %d, so that each of the %d parts of a step has one"):format(size, o.micro_batch,
+      sum.parts))
+  end
+  o.micro_batch = size
+  return sum
+end
+
+--- Raises where the ranks would not train the same from the first step on.
+function shares.agree(o, params)
+  if o.ranks.size == 1 then return end
+  local facts = native.run_identity(o.model, o.optimizer, o.deciding)
+  local script = native.options.script and io.open(native.options.script, "rb")
+  facts.recipe = script and script:read("a") or ""
+  if script then script:close() end
+  facts["first adapter"] = native.hash(params)
+  together.agree("start of training", facts)
+end
+
+--- Raises every 100 steps where the ranks have not trained the same.
+function shares.compare(step, params)
+  if step % 100 == 0 and native.ranks().size > 1 then
+    together.agree("step " .. step, { ["trained tensor"] = native.hash(params) })
+  end
+end
+
+return shares
