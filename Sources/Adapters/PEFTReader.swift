@@ -44,7 +44,10 @@ extension PEFTFiles {
     }
     let linear = try experts.matrices.map(\.module).filter { try !$0.isRouter && targets.contains($0) }
     let twice = groups.map(\.module).filter { module in experts.modules.contains { $0 === module } } + linear
-    if let module = twice.first { throw AdapterError.alreadyAttached(module: module.name) }
+    if let module = twice.first {
+      throw AdapterError.unsupported(
+        path: path, field: "target_parameters", value: "\(module.name), of which there is another adapter")
+    }
     let stacked = try experts.adapters(configuration, path: path) { key, shape in
       try read(file, keyPrefix + key, shape: shape, model.backend)
     }.map { module, method, tensors in

@@ -129,6 +129,19 @@ private func golden(_ name: String) throws -> WeightSource {
     }
   }
 
+  /// An absent rope is that of the published models, so one without scaling has to be written.
+  @Test func aRopeWithoutScalingReadsBack() throws {
+    let path = "\(fixtures)/gpt_oss/config.json"
+    var json = try JSON.read(path: path).object ?? JSONObject()
+    json["rope_parameters"] = ["rope_type": "default", "rope_theta": 10000.0]
+    let spec = try DecoderSpec(json: .object(json), path: path)
+    #expect(spec.rope == Rope(theta: 10000))
+    #expect(try DecoderSpec(json: spec.toJSON(), path: path) == spec)
+    json["rope_parameters"] = nil
+    let published = try DecoderSpec(json: .object(json), path: path).rope.scaling
+    #expect(published == (try DecoderSpec.known(name: "gpt-oss-20b"))?.rope.scaling)
+  }
+
   /// A row of weights lacks what its sink takes.
   @Test func attentionMapsKnowTheSinks() throws {
     let maps = try loadExperts("gpt_oss").attentionMaps(ids, layer: 0).floats()

@@ -176,7 +176,7 @@ private func configuration(_ folder: String) throws -> JSON { try JSON.read(path
     }
     try refuse("input_layernorm.weight", { $0["target_parameters"] = ["experts.down_proj", "input_layernorm.weight"] })
     try refuse(
-      "already has an adapter",
+      "q_proj, of which there is another adapter",
       {
         $0["target_parameters"] = [
           "mlp.experts.gate_up_proj", "mlp.experts.down_proj", "mlp.router.weight", "q_proj.weight",

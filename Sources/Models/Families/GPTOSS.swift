@@ -82,6 +82,10 @@ package enum GPTOSS: DecoderFamily {
     json["attention_bias"] = .bool(spec.modules.attention.inputsHaveBias)
     json["sliding_window"] = spec.layers.lazy.compactMap(\.window).first.map { .int($0) } ?? .null
     json["layer_types"] = .array(spec.layers.map { $0.window == nil ? "full_attention" : "sliding_attention" })
+    // Without parameters transformers takes those of the published models.
+    if spec.rope.scaling == .none {
+      json["rope_parameters"] = ["rope_type": "default", "rope_theta": .number(spec.rope.theta)]
+    }
     // transformers wants a float.
     json["swiglu_limit"] = .number(7)
     ExpertFields.write(spec, countKey: "num_local_experts", into: &json)
