@@ -181,6 +181,11 @@ def models():
     # One fused projection and LayerNorm; norms plus one and soft caps.
     for name in ["gpt_neox", "gemma2"]:
         write(f"gguf/{name}.gguf", (fixtures / f"families/{name}/model.gguf").read_bytes())
+    # Experts: blocks and scales, and tensors of three dimensions.
+    for name in ["config.json", "model.safetensors"]:
+        write(f"model/gpt_oss/{name}", (fixtures / f"families/gpt_oss_mxfp4/{name}").read_bytes())
+    for name in ["gpt_oss_mxfp4", "qwen3_moe_full"]:
+        write(f"gguf/{name}.gguf", (fixtures / f"families/{name}/model.q8_0.gguf").read_bytes())
     for name in ("types", "kept"):
         write(f"gguf/{name}.gguf", (fixtures / f"formats/{name}.gguf").read_bytes())
 
@@ -254,6 +259,14 @@ def adapters():
     write("adapter/patterns/adapter_config.json", base | {
         "use_rslora": True, "rank_pattern": {down: 2}, "alpha_pattern": {"q_proj": 16, down: 3.5}})
     write("adapter/patterns/adapter_model.safetensors", safetensors(pair(q, 4, 16, 16) | pair(down, 2, 16, 32)))
+    experts, gate = "model.layers.0.mlp.experts", "model.layers.0.mlp.gate"
+    write("adapter/parameters/adapter_config.json", base | {
+        "lora_dropout": 0.0, "target_modules": ["layers.0.self_attn.q_proj"], "target_parameters": [
+            "layers.0.mlp.experts.gate_up_proj", "layers.0.mlp.experts.down_proj", "layers.0.mlp.gate.weight"],
+        "rank_pattern": {experts + ".gate_up_proj": 8}, "alpha_pattern": {experts + ".gate_up_proj": 16}})
+    write("adapter/parameters/adapter_model.safetensors", safetensors(
+        pair(q, 4, 16, 16) | pair(gate, 4, 3, 16) | pair(experts + ".base_layer", 24, 64, 16)
+        | pair(experts, 12, 16, 32)))
 
 
 def records():

@@ -8,18 +8,29 @@ extension LoRA {
   /// - Throws: `AdapterError.badField`, `FormatError`. The reader that is returned throws nothing but `badField`.
   public static func reader(_ configuration: JSON, path: String) throws -> AdapterReader {
     try PEFTTable.table.check(configuration, path: path)
+    let method = try settings(configuration, path: path).method
+    return { module, _ in try method(module.name) }
+  }
+
+  /// The rank where no pattern matches, and the settings by the name of a module or of a parameter.
+  static func settings(
+    _ configuration: JSON, path: String
+  ) throws -> (rank: Int, method: (String) throws -> LoRA) {
     let settings = try Settings(path: path, configuration)
-    return { module, _ in
-      LoRA(
-        rank: try settings.rank(module.name), alpha: try settings.alpha(module.name), dropout: settings.dropout,
-        rankStabilised: settings.rankStabilised)
-    }
+    return (
+      settings.rank,
+      { name in
+        LoRA(
+          rank: try settings.rank(name), alpha: try settings.alpha(name), dropout: settings.dropout,
+          rankStabilised: settings.rankStabilised)
+      }
+    )
   }
 }
 
 /// The fields of adapter_config.json that matter for the arithmetic.
 private struct Settings {
-  private let rank: Int
+  let rank: Int
   private let alpha: Double
   let dropout: Double
   let rankStabilised: Bool

@@ -6,7 +6,8 @@ extension PEFTFiles {
   /// Attaches the adapters stored in a PEFT directory.
   ///
   /// Which method it is says `peft_type`. The modules that `target_modules` means must be those whose tensors are in the
-  /// file. What a configuration asks for and the method does not compute is an error, never ignored.
+  /// file; of experts and routers `target_parameters` means what transformers has them in (`PEFTExperts`). What a
+  /// configuration asks for and the method does not compute is an error, never ignored.
   /// - Parameters:
   ///   - directory: holds adapter_config.json and adapter_model.safetensors.
   ///   - model: left as it is when an error is thrown.
@@ -31,12 +32,27 @@ extension PEFTFiles {
     }
     let makeMethod = try method.reader(configuration, path: path)
     let targets = try PEFTTargets(configuration, path: path)
+    let experts = try PEFTExperts(configuration, model, path: path)
     let file = try SafetensorsFile(path: "\(directory)/\(weightsName)")
-    let groups = try tensorsByModule(file, model)
-    guard !groups.isEmpty else { throw AdapterError.missingTensor(path: file.path, name: keyPrefix + "*") }
-    let stored = Set(groups.map(\.module.name))
+    let groups = try tensorsByModule(file, model, besides: experts.keys)
+    guard !groups.isEmpty || !experts.isEmpty else {
+      throw AdapterError.missingTensor(path: file.path, name: keyPrefix + "*")
+    }
+    let stored = Set(groups.map(\.module.name)).union(experts.modules.map(\.name))
     for module in model.modules where try !stored.contains(module.name) && targets.contains(module) {
       throw AdapterError.missingTensor(path: file.path, name: keyPrefix + module.name + ".*")
+    }
+    let linear = try experts.matrices.map(\.module).filter { try !$0.isRouter && targets.contains($0) }
+    let twice = groups.map(\.module).filter { module in experts.modules.contains { $0 === module } } + linear
+    if let module = twice.first {
+      throw AdapterError.unsupported(
+        path: path, field: "target_parameters", value: "\(module.name), of which there is another adapter")
+    }
+    let stacked = try experts.adapters(configuration, path: path) { key, shape in
+      try read(file, keyPrefix + key, shape: shape, model.backend)
+    }.map { module, method, tensors in
+      try model.checkIsFree(module, inSet: set)
+      return (module: module, adapter: Adapter(method, on: module, tensors, set: set))
     }
     let made = try groups.map { module, shapes in
       guard try targets.contains(module) else { throw AdapterError.notTargeted(path: path, module: module.name) }
@@ -48,20 +64,23 @@ extension PEFTFiles {
         throw AdapterError.unknownTensor(path: file.path, name: prefix + stranger)
       }
       let tensors = try parameters.map { try read(file, prefix + $0.name, shape: $0.shape, model.backend) }
-      for tensor in tensors { tensor.requiresGradient = trainable }
       return (module: module, adapter: Adapter(method, on: module, tensors, set: set))
     }
-    try model.add(made, toSet: set)
-    return made.count
+    for (_, adapter) in made + stacked {
+      for tensor in adapter.tensors { tensor.requiresGradient = trainable }
+    }
+    try model.add(made + stacked, toSet: set)
+    return made.count + stacked.count
   }
 
-  /// The stored tensors' shapes by module, in the order of the file, and by what follows the module's name.
+  /// The stored tensors' shapes by module, in the order of the file, and by what follows the module's name; without those
+  /// of `besides`.
   private static func tensorsByModule(
-    _ file: SafetensorsFile, _ model: LanguageModel
+    _ file: SafetensorsFile, _ model: LanguageModel, besides others: Set<String>
   ) throws -> [(module: Module, shapes: [String: [Int]])] {
     var groups: [(module: Module, shapes: [String: [Int]])] = []
     var places: [String: Int] = [:]
-    for entry in file.entries {
+    for entry in file.entries where !others.contains(String(entry.name.trimmingPrefix(keyPrefix))) {
       guard entry.name.hasPrefix(keyPrefix),
         let (module, name) = owner(of: entry.name.dropFirst(keyPrefix.count), model)
       else { throw AdapterError.unknownTensor(path: file.path, name: entry.name) }

@@ -6,6 +6,7 @@ package enum PEFTTable {
     [
       row(["peft_type", "r", "lora_alpha", "target_modules"], .honoured),
       row(["lora_dropout", "use_rslora", "rank_pattern", "alpha_pattern", "exclude_modules"], .nullable),
+      row(["target_parameters"], .nullable),
       row(["layers_to_transform", "layers_pattern"], .nullable),
 
       row(
@@ -16,7 +17,7 @@ package enum PEFTTable {
             + "save_pretrained with path_initial_model_for_weight_conversion), which sets it to true")),
       row(["task_type"], .only([.null, "CAUSAL_LM"], "other tasks add a head")),
       row(["bias"], .only([.null, "none"], "biases of the base are not trained")),
-      row(["modules_to_save", "target_parameters"], .only([.null, []], "whole tensors beside the adapters")),
+      row(["modules_to_save"], .only([.null, []], "whole tensors beside the adapters")),
       row(["trainable_token_indices"], .only([.null, [], [:]], "rows of the embedding beside the adapters")),
       row(["layer_replication"], .only([.null, []], "layers that are there twice")),
       row(["fan_in_fan_out"], .only([.null, false], "weights are [out, in]")),

@@ -74,7 +74,8 @@ struct PEFTTargets {
 
   private static func names(_ field: String, _ configuration: JSON, _ path: String) throws -> Names {
     switch configuration[field] ?? .null {
-    case .null where field == "exclude_modules": return .none
+    case .null where field == "exclude_modules" || configuration["target_parameters"]?.array?.isEmpty == false:
+      return .none
     case .string(let text) where field == "target_modules" && text.lowercased() == "all-linear": return .allLinear
     case .string(let text): return .pattern(try Pattern("(?:" + text + #")\z"#, field: field, path: path))
     case .array(let list) where list.allSatisfy({ $0.string != nil }): return .list(list.compactMap(\.string))

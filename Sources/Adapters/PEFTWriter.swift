@@ -36,12 +36,28 @@ public enum PEFTFiles {
   ///   `FormatError.system`; `TensorError` when the device fails.
   public static func write(_ model: LanguageModel, into directory: String) throws {
     try AtomicFile.write("\(directory)/\(configName)", configuration(model).text(.python) + "\n")
-    let items = model.adapters.flatMap(\.parameters).map { name, tensor, _ in
+    let experts = PEFTExperts(stating: model)
+    func item(_ name: String, _ tensor: Tensor) -> SafetensorsWriter.Item {
       SafetensorsWriter.Item(name: keyPrefix + name, dtype: .f32, shape: tensor.shape) { sink in
         try tensor.withHostBytes { try sink($0) }
       }
     }
-    try SafetensorsWriter.write(path: "\(directory)/\(weightsName)", items)
+    let stacked = try (experts?.stacks ?? []).flatMap { try $0.tensors() }.map { name, shape, make in
+      SafetensorsWriter.Item(name: keyPrefix + name, dtype: .f32, shape: shape) { sink in
+        try make().withUnsafeBytes { try sink($0) }
+      }
+    }
+    let matrices = (experts?.matrices ?? []).flatMap { matrix in
+      zip([LoRA.nameOfA, LoRA.nameOfB], matrix.module.adapter?.tensors ?? []).map { item("\(matrix.key).\($0)", $1) }
+    }
+    let own = adaptersByModule(model, experts).flatMap(\.parameters).map { name, tensor, _ in item(name, tensor) }
+    try SafetensorsWriter.write(path: "\(directory)/\(weightsName)", own + matrices + stacked)
+  }
+
+  /// Those that are no part of `experts`.
+  private static func adaptersByModule(_ model: LanguageModel, _ experts: PEFTExperts?) -> [Adapter] {
+    let others = Set(experts?.modules.map(\.name) ?? [])
+    return model.adapters.filter { !others.contains($0.moduleName) }
   }
 
   /// The configuration that describes the adapters: what every method has, and what the method says.
@@ -54,28 +70,30 @@ public enum PEFTFiles {
       throw AdapterError.mixedMethods(
         modules: [first.moduleName, other.moduleName], names: [method.peftType, type(of: other.method).peftType])
     }
-    let fields: [(String, JSON)] = [
+    let experts = PEFTExperts(stating: model), own = adaptersByModule(model, experts)
+    let settings = own.map { ($0.moduleName, $0.method) } + (experts?.methods.map { ($0.module, $0.method) } ?? [])
+    var fields: [(String, JSON)] = [
       ("peft_type", .string(method.peftType)), ("task_type", "CAUSAL_LM"),
       ("base_model_name_or_path", .string(model.path)), ("inference_mode", true), ("revision", .null),
-      ("target_modules", .array(targets(model).map { .string($0) })), ("exclude_modules", .null),
+      ("target_modules", .array(targets(model, own).map { .string($0) })), ("exclude_modules", .null),
       ("modules_to_save", .null),
     ]
-    return .object(JSONObject(fields + (try ownFields(of: method, adapters))))
+    if let experts { fields.append(("target_parameters", .array(experts.targets(model).map { .string($0) }))) }
+    return .object(JSONObject(fields + (try ownFields(of: method, settings))))
   }
 
   private static func ownFields<Method: AdapterMethod>(
-    of method: Method.Type, _ adapters: [Adapter]
+    of method: Method.Type, _ settings: [(module: String, method: any AdapterMethod)]
   ) throws -> [(String, JSON)] {
-    try method.configuration(
-      adapters.compactMap { adapter in (adapter.method as? Method).map { (adapter.moduleName, $0) } })
+    try method.configuration(settings.compactMap { name, method in (method as? Method).map { (name, $0) } })
   }
 
   /// Last components when they select exactly the adapted modules (PEFT matches `name == t` or a dotted suffix),
   /// else full names. Of a part of another model they may select modules of its other parts.
-  private static func targets(_ model: LanguageModel) -> [String] {
-    let adapted = Set(model.adapters.map(\.moduleName))
+  private static func targets(_ model: LanguageModel, _ adapters: [Adapter]) -> [String] {
+    let adapted = Set(adapters.map(\.moduleName)), others = Set(model.adapters.map(\.moduleName)).subtracting(adapted)
     let roles = Set(model.modules.filter { adapted.contains($0.name) }.map(\.role))
-    let selected = Set(model.modules.filter { roles.contains($0.role) }.map(\.name))
+    let selected = Set(model.modules.filter { roles.contains($0.role) && !others.contains($0.name) }.map(\.name))
     return (selected == adapted && !model.spec.isPart ? roles : adapted).sorted()
   }
 }

@@ -15,18 +15,23 @@ package struct GGUFLayout: Sendable {
   private let blockBack: [String: String]
   /// Names with `#` by tensor; see `stack`.
   private let stacks: [String: String]
+  private let partners: [String: String]
+  private let vectors: Set<String>
 
   /// - Parameters:
   ///   - whole: tensors outside the layers: `token_embd` and `model.embed_tokens`.
   ///   - layers: what layers are called before their number: `model.layers.`.
   ///   - block: tensors of a layer: `attn_q` and `self_attn.q_proj`.
   ///   - stacks: tensors of a layer that hold a matrix for each expert, and what those are called, `#` for the number.
+  ///   - partners: those of `stacks` whose matrices have every second row in another tensor, and that tensor.
+  ///   - vectors: modules whose only tensor has the name of the module elsewhere.
   ///   - pairsHeads: whether rows of q and k are in the order of llama.cpp's rotary embedding.
   ///   - fusedHeads: the module with the rows of q, k and v of one head after the other.
   ///   - addsOneToNorms: whether the weights of norms are stored plus one.
   package init(
     whole: [(gguf: String, huggingFace: String)], layers: String = "model.layers.",
-    block: [(gguf: String, huggingFace: String)], stacks: [(gguf: String, huggingFace: String)] = [], pairsHeads: Bool,
+    block: [(gguf: String, huggingFace: String)], stacks: [(gguf: String, huggingFace: String)] = [],
+    partners: [(even: String, odd: String)] = [], vectors: [String] = [], pairsHeads: Bool,
     fusedHeads: String? = nil, addsOneToNorms: Bool = false
   ) {
     self.layers = layers
@@ -36,6 +41,8 @@ package struct GGUFLayout: Sendable {
     self.whole = Dictionary(uniqueKeysWithValues: whole.map { ($0.gguf, $0.huggingFace) })
     self.block = Dictionary(uniqueKeysWithValues: block.map { ($0.gguf, $0.huggingFace) })
     self.stacks = Dictionary(uniqueKeysWithValues: stacks.map { ($0.gguf, $0.huggingFace) })
+    self.partners = Dictionary(uniqueKeysWithValues: partners.flatMap { [($0.even, $0.odd), ($0.odd, $0.even)] })
+    self.vectors = Set(vectors)
     wholeBack = Dictionary(uniqueKeysWithValues: whole.map { ($0.huggingFace, $0.gguf) })
     blockBack = Dictionary(uniqueKeysWithValues: block.map { ($0.huggingFace, $0.gguf) })
   }
@@ -45,11 +52,14 @@ package struct GGUFLayout: Sendable {
     guard let (stem, kind) = Self.split(name) else { return nil }
     if let found = whole[stem] { return "\(found).\(kind)" }
     guard let (layer, rest) = Self.layer(stem, after: "blk."), let found = block[rest] else { return nil }
-    return "\(layers)\(layer).\(found).\(kind)"
+    return "\(layers)\(layer).\(found)" + (vectors.contains(found) && kind == "weight" ? "" : ".\(kind)")
   }
 
   /// `model.layers.3.self_attn.q_proj.weight` -> `blk.3.attn_q.weight`; nil for a tensor the architecture lacks.
   package func gguf(_ name: String) -> String? {
+    if let (layer, rest) = Self.layer(name, after: layers), vectors.contains(rest), let found = blockBack[rest] {
+      return "blk.\(layer).\(found).weight"
+    }
     guard let (stem, kind) = Self.split(name) else { return nil }
     if let found = wholeBack[stem] { return "\(found).\(kind)" }
     guard let (layer, rest) = Self.layer(stem, after: layers), let found = blockBack[rest] else { return nil }
@@ -63,6 +73,15 @@ package struct GGUFLayout: Sendable {
     else { return nil }
     return { "\(layers)\(layer).\(pattern[..<place])\($0)\(pattern[pattern.index(after: place)...]).\(kind)" }
   }
+
+  /// The tensor with the other rows of each of its matrices; nil for one that has all.
+  package func partner(of name: String) -> String? {
+    guard let (stem, kind) = Self.split(name), let (layer, rest) = Self.layer(stem, after: "blk.") else { return nil }
+    return partners[rest].map { "blk.\(layer).\($0).\(kind)" }
+  }
+
+  /// Whether the tensor has the odd rows of another's matrices.
+  func isPartner(_ name: String) -> Bool { partner(of: name) != nil && stack(name) == nil }
 
   /// Whether the file holds this tensor plus one.
   package func hasOneAdded(_ name: String) -> Bool { addsOneToNorms && name.hasSuffix("norm.weight") }

@@ -9,6 +9,7 @@ extension WeightSource {
     guard rows.lowerBound >= 0, rows.upperBound <= tensor.rowCount else {
       throw .rows(path: path, tensor: name, rows: rows, available: tensor.rowCount)
     }
+    if try readPlaced(tensor, rows: rows, into: out) { return }
     switch origin {
     case .safetensors(let checkpoint):
       let (file, entry) = try checkpoint.find(tensor.stored)
@@ -17,7 +18,7 @@ extension WeightSource {
         throw .unsupportedType(path: file.path, tensor: name, type: entry.type.rawValue, supported: Self.readable)
       }
       guard !rows.isEmpty, tensor.rowLength > 0, let base = file.bytes(of: entry).baseAddress else { return }
-      let start = rows.lowerBound * tensor.rowLength * entry.type.byteCount
+      let start = (tensor.firstRow + rows.lowerBound) * tensor.rowLength * entry.type.byteCount
       BlockDecoder.run(type, base + start, blocks: rows.count * tensor.rowLength, into: out)
     case .gguf(let file, let queryHeads, let keyHeads):
       guard let map = try permutation(tensor, queryHeads: queryHeads, keyHeads: keyHeads) else {
@@ -53,13 +54,16 @@ extension WeightSource {
   }
 
   /// The stored bytes, where they are plain numbers in row-major order of the Hugging Face tensor; nil for block
-  /// formats, for the reordered q and k and for norms plus one of GGUF. Zero copy; valid while this source lives; any alignment.
+  /// formats, for the reordered q and k, for norms plus one of GGUF and for matrices that are put together. Zero copy; valid while this source lives; any alignment.
   package func rawBytes(_ name: String) throws(FormatError) -> (bytes: UnsafeRawBufferPointer, dtype: DType)? {
     let tensor = try tensor(name)
+    guard tensor.placement == .rows else { return nil }
     switch origin {
     case .safetensors(let checkpoint):
       let (file, entry) = try checkpoint.find(tensor.stored)
-      return entry.type.dtype.map { (file.bytes(of: entry), $0) }
+      guard let dtype = entry.type.dtype else { return nil }
+      let start = tensor.firstRow * tensor.rowLength * dtype.byteCount
+      return (UnsafeRawBufferPointer(rebasing: file.bytes(of: entry)[start..<start + tensor.byteCount]), dtype)
     case .gguf(let file, let queryHeads, let keyHeads):
       guard case .block(let type) = tensor.encoding, let dtype = Self.floatTypes[type],
         !(layout?.hasOneAdded(tensor.name) ?? false),
@@ -78,7 +82,7 @@ extension WeightSource {
   ) throws(FormatError) -> (type: GGMLType, bytes: UnsafeRawBufferPointer, order: [Int32]?)? {
     let tensor = try tensor(name)
     guard case .gguf(let file, let queryHeads, let keyHeads) = origin, case .block(let type) = tensor.encoding,
-      type.isBlocked, tensor.shape.count == 2
+      type.isBlocked, tensor.shape.count == 2, tensor.placement == .rows
     else { return nil }
     let map = try permutation(tensor, queryHeads: queryHeads, keyHeads: keyHeads)
     let whole = try file.bytes(of: tensor.stored), start = tensor.firstRow / max(1, tensor.rowCount) * tensor.byteCount
@@ -105,11 +109,18 @@ extension WeightSource {
     switch origin {
     case .safetensors(let checkpoint):
       let (file, entry) = try checkpoint.find(tensor.stored)
-      file.file.advise(advice, entry.byteOffset..<entry.byteOffset + entry.byteCount)
-    case .gguf(let file, _, _):
-      let start =
-        try file.tensor(tensor.stored).byteOffset + tensor.firstRow / max(1, tensor.rowCount) * tensor.byteCount
+      let start = entry.byteOffset + tensor.number * tensor.byteCount
       file.file.advise(advice, start..<start + tensor.byteCount)
+    case .gguf(let file, _, _):
+      var pieces = [tensor.stored], count = tensor.byteCount, rows = tensor.rowCount
+      if case .alternating(let other) = tensor.placement {
+        pieces.append(other)
+        (count, rows) = (count / 2, rows / 2)
+      }
+      for stored in pieces {
+        let start = try file.tensor(stored).byteOffset + tensor.firstRow / max(1, rows) * count
+        file.file.advise(advice, start..<start + count)
+      }
     }
   }
 

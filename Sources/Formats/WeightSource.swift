@@ -31,6 +31,7 @@ package struct WeightSource: Sendable {
     let firstRow: Int
     /// Name inside the file of the scales of a weight in fp8, which are no tensor of their own.
     var scales: String?
+    var placement = Placement.rows
     package var rowLength: Int { shape.last ?? 1 }
     /// All dimensions but the last; 1 for a vector.
     package var rowCount: Int { shape.dropLast().reduce(1, *) }
@@ -51,8 +52,6 @@ package struct WeightSource: Sendable {
   /// How weights in fp8 are scaled; nil where nothing says so.
   let fp8: FP8Scales?
   private let index: [UTF8Key: Int]
-  /// Of one tensor: a name for each has to be made.
-  private static let mostMatrices = 4096
 
   /// Opens a folder with safetensors, or one `.safetensors` or `.gguf` file. A folder without safetensors but with
   /// exactly one `.gguf` file opens that one.
@@ -61,10 +60,11 @@ package struct WeightSource: Sendable {
   ///   - layout: gives the layout of a GGUF architecture; without one tensors keep their names in the file.
   ///   - renaming: what tensors of safetensors are called here; nil for one that is no part of the model.
   ///   - fp8: how weights in fp8 are scaled.
+  ///   - stacks: which of them hold tensors of several modules; those are not renamed.
   /// - Throws: `FormatError` naming the file.
   package init(
     path: String, layout: (GGUFFile) -> GGUFLayout? = { _ in nil }, renaming: (String) -> String? = { $0 },
-    fp8: FP8Scales? = nil
+    fp8: FP8Scales? = nil, stacks: TensorStacks = TensorStacks()
   ) throws(FormatError) {
     if FileSystem.isDirectory(path) {
       let names = try FileSystem.list(path)
@@ -77,24 +77,31 @@ package struct WeightSource: Sendable {
       self = try WeightSource(gguf: try GGUFFile(path: path), layout: layout)
       return
     }
-    self = try WeightSource(files: try WeightFiles(directory: path), renaming: renaming, fp8: fp8)
+    self = try WeightSource(files: try WeightFiles(directory: path), renaming: renaming, fp8: fp8, stacks: stacks)
   }
 
   package init(
-    files: WeightFiles, renaming: (String) -> String? = { $0 }, fp8: FP8Scales? = nil
+    files: WeightFiles, renaming: (String) -> String? = { $0 }, fp8: FP8Scales? = nil,
+    stacks: TensorStacks = TensorStacks()
   ) throws(FormatError) {
     var parts: Set<UTF8Key> = []
     var tensors: [Tensor] = []
-    for entry in files.files.flatMap(\.entries) {
-      guard let name = renaming(entry.name) else { continue }
-      let scales = Self.scales(of: entry, in: files)
-      if let scales { parts.insert(UTF8Key(scales)) }
-      tensors.append(
-        Tensor(
-          name: name, encoding: .plain(entry.type), shape: entry.shape, byteCount: entry.byteCount, stored: entry.name,
-          firstRow: 0, scales: scales))
+    for file in files.files {
+      for entry in file.entries {
+        if let stacked = try stacks.tensors(in: entry, path: file.path, find: { (try? files.find($0))?.entry }) {
+          tensors += stacked
+          continue
+        }
+        guard let name = renaming(entry.name) else { continue }
+        let scales = Self.scales(of: entry, in: files)
+        if let scales { parts.insert(UTF8Key(scales)) }
+        tensors.append(
+          Tensor(
+            name: name, encoding: .plain(entry.type), shape: entry.shape, byteCount: entry.byteCount,
+            stored: entry.name, firstRow: 0, scales: scales))
+      }
     }
-    self.init(
+    try self.init(
       path: files.path, tensors: tensors.filter { !parts.contains(UTF8Key($0.stored)) }, strangers: [],
       origin: .safetensors(files), layout: nil, fp8: fp8)
   }
@@ -104,14 +111,12 @@ package struct WeightSource: Sendable {
     let architecture = gguf.metadata["general.architecture"]?.string ?? ""
     let layout = layout(gguf)
     let tensors = gguf.tensors.flatMap { tensor -> [Tensor] in
+      if let layout, layout.isPartner(tensor.name) { return [] }
       let encoding = tensor.type.map { Encoding.block($0) } ?? .unreadable(GGMLType.name(of: tensor.typeNumber))
-      if let name = layout?.stack(tensor.name), tensor.shape.count == 3, tensor.shape[0] <= Self.mostMatrices {
-        let (count, shape) = (tensor.shape[0], Array(tensor.shape.dropFirst()))
-        return (0..<count).map {
-          Tensor(
-            name: name($0), encoding: encoding, shape: shape, byteCount: tensor.byteCount / count, stored: tensor.name,
-            firstRow: $0 * shape[0])
-        }
+      if let name = layout?.stack(tensor.name), tensor.shape.count == (tensor.name.hasSuffix(".bias") ? 2 : 3),
+        (1...TensorStacks.mostMatrices).contains(tensor.shape[0])
+      {
+        return stacked(tensor, encoding, name, partner: layout?.partner(of: tensor.name), gguf)
       }
       guard let name = layout.map({ $0.huggingFace(tensor.name) }) ?? tensor.name else { return [] }
       return [
@@ -125,24 +130,33 @@ package struct WeightSource: Sendable {
       heads = gguf.metadata[architecture + ".attention.head_count"]?.int ?? 0
       keyHeads = gguf.metadata[architecture + ".attention.head_count_kv"]?.int ?? heads
     }
-    self.init(
+    try self.init(
       path: gguf.path, tensors: tensors,
       strangers: layout.map { layout in
-        gguf.tensors.map(\.name).filter { layout.huggingFace($0) == nil && layout.stack($0) == nil }
+        gguf.tensors.map(\.name).filter {
+          layout.huggingFace($0) == nil && layout.stack($0) == nil
+            && !(layout.isPartner($0) && gguf.contains(layout.partner(of: $0) ?? ""))
+        }
       } ?? [],
       origin: .gguf(gguf, queryHeads: heads, keyHeads: keyHeads), layout: layout)
   }
 
   private init(
     path: String, tensors: [Tensor], strangers: [String], origin: Origin, layout: GGUFLayout?, fp8: FP8Scales? = nil
-  ) {
+  ) throws(FormatError) {
     self.path = path
     self.fp8 = fp8
     self.tensors = tensors
     self.strangers = strangers
     self.origin = origin
     self.layout = layout
-    index = Dictionary(uniqueKeysWithValues: tensors.enumerated().map { (UTF8Key($1.name), $0) })
+    var index: [UTF8Key: Int] = [:]
+    for (at, tensor) in tensors.enumerated() {
+      guard index.updateValue(at, forKey: UTF8Key(tensor.name)) == nil else {
+        throw .duplicate(path: path, name: tensor.name)
+      }
+    }
+    self.index = index
   }
 
   /// The GGUF file behind this source, for its metadata (config, tokenizer).
@@ -169,5 +183,27 @@ package struct WeightSource: Sendable {
       throw .shape(path: path, tensor: name, expected: shape, actual: tensor.shape)
     }
     return tensor
+  }
+}
+
+/// The matrices or biases of a stored tensor that has one for each expert. With a partner, of the same shape, the rows of both
+/// alternate; without its partner a tensor stays alone, and is then of the wrong shape.
+private func stacked(
+  _ tensor: GGUFFile.Tensor, _ encoding: WeightSource.Encoding, _ name: (Int) -> String, partner: String?,
+  _ file: GGUFFile
+) -> [WeightSource.Tensor] {
+  let count = tensor.shape[0]
+  var shape = Array(tensor.shape.dropFirst())
+  let rows = shape.dropLast().reduce(1, *)
+  var (placement, byteCount) = (WeightSource.Placement.rows, tensor.byteCount / count)
+  if let partner, let other = try? file.tensor(partner), other.shape == tensor.shape {
+    shape[0] *= 2
+    placement = .alternating(with: partner)
+    byteCount += other.byteCount / count
+  }
+  return (0..<count).map {
+    WeightSource.Tensor(
+      name: name($0), encoding: encoding, shape: shape, byteCount: byteCount, stored: tensor.name, firstRow: $0 * rows,
+      placement: placement)
   }
 }

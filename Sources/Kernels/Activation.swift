@@ -25,7 +25,7 @@ extension Kernels {
     }
   }
 
-  /// y = a(gate) * up with a(g) = g f(g); see `factor`.
+  /// y = a(gate) * up with a(g) = g f(g); see `factor`, `bounded` and `partner`.
   @inline(never)
   static func gated(
     _ kind: Int32, _ gate: UnsafeRawPointer, _ up: UnsafeRawPointer, _ type: Int32, _ y: UnsafeMutableRawPointer,
@@ -34,14 +34,14 @@ extension Kernels {
     // A function, because a closure of this size would not be inlined, and each vector would cost a call.
     @inline(always) func loop(_ type: Int32, _ kind: Int32) {
       @inline(always) func wide(_ i: Int) {
-        let g = Vec64(gate, type, i)
-        (value(g, factor(g, kind), kind).rounded(to: type) * Vec64(up, type, i)).store(y, type, i)
+        let g = bounded(Vec64(gate, type, i), kind)
+        (value(g, factor(g, kind), kind).rounded(to: type) * partner(Vec64(up, type, i), kind)).store(y, type, i)
       }
       @inline(always) func step(_ i: Int, _ rest: Int) {
-        let g = element16(gate, type, i, rest)
-        var a = value(Vec64(repeating: g), factor(Vec64(repeating: g), kind), kind).a
+        let g = bounded(Vec64(repeating: element16(gate, type, i, rest)), kind)
+        var a = value(g, factor(g, kind), kind).a
         if type == 1 { a = mm_round_bf16(a) }
-        putElement16(y, type, i, rest, a * element16(up, type, i, rest))
+        putElement16(y, type, i, rest, a * partner(Vec64(repeating: element16(up, type, i, rest)), kind).a)
       }
       forEachFour(count, wide, step)
     }
@@ -55,13 +55,16 @@ extension Kernels {
     case (0, 2): loop(0, 2)
     case (1, 2): loop(1, 2)
     case (_, 2): loop(2, 2)
-    case (0, _): loop(0, 3)
-    case (1, _): loop(1, 3)
-    default: loop(2, 3)
+    case (0, 3): loop(0, 3)
+    case (1, 3): loop(1, 3)
+    case (_, 3): loop(2, 3)
+    case (0, _): loop(0, 4)
+    case (1, _): loop(1, 4)
+    default: loop(2, 4)
     }
   }
 
-  /// dGate = dy * up * a'(g), dUp = dy * a(g).
+  /// dGate = dy * up * a'(g), dUp = dy * a(g); 0 where kind 4 bounds them.
   @inline(never)
   static func gatedBackward(
     _ kind: Int32, _ dy: UnsafeRawPointer, _ gate: UnsafeRawPointer, _ up: UnsafeRawPointer, _ type: Int32,
@@ -70,18 +73,22 @@ extension Kernels {
     @inline(always) func loop(_ type: Int32, _ kind: Int32) {
       @inline(always) func wide(_ i: Int) {
         let d = Vec64(dy, type, i)
-        let g = Vec64(gate, type, i)
+        let whole = Vec64(gate, type, i)
+        let g = bounded(whole, kind)
+        let u = Vec64(up, type, i)
         let f = factor(g, kind)
-        (d * value(g, f, kind)).store(dUp, type, i)
-        timesSlope(d * Vec64(up, type, i), g, f, kind).store(dGate, type, i)
+        cut(d * value(g, f, kind), u, lower: -bound, kind).store(dUp, type, i)
+        cut(timesSlope(d * partner(u, kind), g, f, kind), whole, lower: -.infinity, kind).store(dGate, type, i)
       }
       @inline(always) func step(_ i: Int, _ rest: Int) {
-        let d = element16(dy, type, i, rest)
-        let g = element16(gate, type, i, rest)
-        let u = element16(up, type, i, rest)
-        let f = factor(Vec64(repeating: g), kind)
-        putElement16(dUp, type, i, rest, d * value(Vec64(repeating: g), f, kind).a)
-        putElement16(dGate, type, i, rest, timesSlope(Vec64(repeating: d * u), Vec64(repeating: g), f, kind).a)
+        let d = Vec64(repeating: element16(dy, type, i, rest))
+        let whole = Vec64(repeating: element16(gate, type, i, rest))
+        let g = bounded(whole, kind)
+        let u = Vec64(repeating: element16(up, type, i, rest))
+        let f = factor(g, kind)
+        putElement16(dUp, type, i, rest, cut(d * value(g, f, kind), u, lower: -bound, kind).a)
+        let slope = timesSlope(d * partner(u, kind), g, f, kind)
+        putElement16(dGate, type, i, rest, cut(slope, whole, lower: -.infinity, kind).a)
       }
       forEachFour(count, wide, step)
     }
@@ -95,9 +102,12 @@ extension Kernels {
     case (0, 2): loop(0, 2)
     case (1, 2): loop(1, 2)
     case (_, 2): loop(2, 2)
-    case (0, _): loop(0, 3)
-    case (1, _): loop(1, 3)
-    default: loop(2, 3)
+    case (0, 3): loop(0, 3)
+    case (1, 3): loop(1, 3)
+    case (_, 3): loop(2, 3)
+    case (0, _): loop(0, 4)
+    case (1, _): loop(1, 4)
+    default: loop(2, 4)
     }
   }
 
@@ -121,7 +131,8 @@ extension Kernels {
     case 0: loop(0)
     case 1: loop(1)
     case 2: loop(2)
-    default: loop(3)
+    case 3: loop(3)
+    default: loop(4)
     }
   }
 
@@ -146,7 +157,8 @@ extension Kernels {
     case 0: loop(0)
     case 1: loop(1)
     case 2: loop(2)
-    default: loop(3)
+    case 3: loop(3)
+    default: loop(4)
     }
   }
 
@@ -182,11 +194,40 @@ extension Kernels {
 private let geluLinear: Float = 1.595_769_12
 private let geluCubic: Float = 0.071_354_816
 
+// Of kind 4: what gate and partner are bounded by, and the factor in its sigmoid.
+private let bound: Float = 7
+private let gain: Float = 1.702
+
+/// What the activation sees of a gate: kind 4 bounds it from above.
+@inline(always)
+private func bounded(_ g: Vec64, _ kind: Int32) -> Vec64 {
+  @inline(always) func smaller(_ x: Vec16) -> Vec16 { x.replacing(with: bound, where: x .> splat(bound)) }
+  return kind == 4 ? Vec64(smaller(g.a), smaller(g.b), smaller(g.c), smaller(g.d)) : g
+}
+
+/// What an activated gate multiplies: kind 4 bounds it on both sides and adds 1.
+@inline(always)
+private func partner(_ u: Vec64, _ kind: Int32) -> Vec64 {
+  @inline(always) func inside(_ x: Vec16) -> Vec16 {
+    x.replacing(with: bound, where: x .> splat(bound)).replacing(with: -bound, where: x .< splat(-bound))
+  }
+  return kind == 4 ? Vec64(inside(u.a), inside(u.b), inside(u.c), inside(u.d)) + splat4(1) : u
+}
+
+/// A gradient, of kind 4 without the elements whose x is bounded.
+@inline(always)
+private func cut(_ d: Vec64, _ x: Vec64, lower: Float, _ kind: Int32) -> Vec64 {
+  @inline(always) func kept(_ d: Vec16, _ x: Vec16) -> Vec16 {
+    d.replacing(with: 0, where: x .> splat(bound)).replacing(with: 0, where: x .< splat(lower))
+  }
+  return kind == 4 ? Vec64(kept(d.a, x.a), kept(d.b, x.b), kept(d.c, x.c), kept(d.d, x.d)) : d
+}
+
 /// a(g) with f = f(g): g f, and of kind 3, the sigmoid, f itself.
 @inline(always)
 private func value(_ g: Vec64, _ f: Vec64, _ kind: Int32) -> Vec64 { kind == 3 ? f : g * f }
 
-/// f of an activation a(g) = g f(g): sigmoid(z(g)) for kinds 0, 1 and 3, see `gateArgument`; kind 2 is GELU itself, with the
+/// f of an activation a(g) = g f(g): sigmoid(z(g)), see `gateArgument`, but kind 2 is GELU itself, with the
 /// normal distribution.
 @inline(always)
 private func factor(_ g: Vec64, _ kind: Int32) -> Vec64 {
@@ -202,14 +243,17 @@ private func timesSlope(_ y: Vec64, _ g: Vec64, _ f: Vec64, _ kind: Int32) -> Ve
     : y * f * madd(scaledGate(g, kind), splat4(1) - f, splat4(1))
 }
 
-/// z(g) of the gate a(g) = g sigmoid(z(g)): kind 0 is SiLU with z = g, as of kind 3, kind 1 the tanh form of GELU.
+/// z(g) of the gate a(g) = g sigmoid(z(g)): kind 0 is SiLU with z = g, as of kind 3, kind 1 the tanh form of GELU, kind 4
+/// has z = 1.702 g.
 @inline(always)
 private func gateArgument(_ g: Vec64, _ kind: Int32) -> Vec64 {
-  kind != 1 ? g : g * madd(g * g, splat4(geluCubic), splat4(geluLinear))
+  if kind == 4 { return g * splat4(gain) }
+  return kind != 1 ? g : g * madd(g * g, splat4(geluCubic), splat4(geluLinear))
 }
 
 /// g z'(g)
 @inline(always)
 private func scaledGate(_ g: Vec64, _ kind: Int32) -> Vec64 {
-  kind == 0 ? g : g * madd(g * g, splat4(3 * geluCubic), splat4(geluLinear))
+  if kind == 4 { return g * splat4(gain) }
+  return kind == 0 ? g : g * madd(g * g, splat4(3 * geluCubic), splat4(geluLinear))
 }

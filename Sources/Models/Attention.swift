@@ -15,6 +15,7 @@ struct Attention: TokenMixer {
   private let inputs: [Module]
   private let queryNorm, keyNorm: Norm?
   private let output: Module
+  private let sinks: Module?
 
   /// Attention of layer `index`, without weights.
   init(_ spec: DecoderSpec, index: Int, _ make: (LayerModule) -> Module) {
@@ -28,6 +29,7 @@ struct Attention: TokenMixer {
     (form, isGated) = (places.form, places.isGated)
     inputs = places.inputs.map(make)
     output = make(places.output)
+    sinks = places.sinks.map(make)
     (queryNorm, keyNorm) = (Norm(places.queryNorm, spec, make), Norm(places.keyNorm, spec, make))
   }
 
@@ -38,9 +40,10 @@ struct Attention: TokenMixer {
     let q = try rotated(try normalized(projected[0], queryNorm), heads: heads, geometry)
     let k = try rotated(try normalized(projected[1], keyNorm), heads: keyValueHeads, geometry)
     try geometry.observer?(index, q, k)
+    if let sinks, sinks.weight == nil { throw ModelError.notLoaded(module: sinks.name) }
     let shape = AttentionShape(
       heads: heads, kvHeads: keyValueHeads, headDim: headDimension, segments: geometry.segments, window: window,
-      scale: scale, softCap: softCap)
+      scale: scale, softCap: softCap, sinks: sinks?.weight)
     let mixed: Tensor
     if let cache = geometry.cache {
       mixed = try cache.attend(layer: index, q, k, projected[2], shape)

@@ -24,6 +24,8 @@ package struct AttentionModules: Sendable, Equatable {
   package var isGated = false
   package var queryNorm: LayerModule?
   package var keyNorm: LayerModule?
+  /// A score of each head that takes part in its softmax and has no value (gpt-oss).
+  package var sinks: LayerModule?
 
   /// As in Llama.
   package init() {}
@@ -36,7 +38,7 @@ package struct AttentionModules: Sendable, Equatable {
   }
 
   /// All that are there, in checkpoint order.
-  package var all: [LayerModule] { inputs + [output] + [queryNorm, keyNorm].compactMap { $0 } }
+  package var all: [LayerModule] { inputs + [output] + [queryNorm, keyNorm, sinks].compactMap { $0 } }
 
   package var inputsHaveBias: Bool {
     get { inputs[0].hasBias }

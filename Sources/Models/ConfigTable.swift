@@ -125,14 +125,18 @@ extension ConfigFields {
     var own = family.ownKeys
     if family.rotatesPartOfHeads { own["partial_rotary_factor"] = .nullable }
     let said = try ConfigTable.table.check(json, path: path, own: own)
-    if let quantization = json["quantization_config"], !quantization.isNull { try check(quantization: quantization) }
+    if let quantization = json["quantization_config"], !quantization.isNull {
+      try check(quantization: quantization, family)
+    }
     return said
   }
 
-  /// Weights in 4 bits of bitsandbytes say themselves how they are stored; other forms than these and fp8 are not read.
-  private func check(quantization: JSON) throws(FormatError) {
+  /// Weights in 4 bits of bitsandbytes say themselves how they are stored; other forms than these, MXFP4 and fp8 are not read.
+  private func check(quantization: JSON, _ family: any DecoderFamily.Type) throws(FormatError) {
     if try FP8Config.scales(quantization, path: path) != nil { return }
     let method = quantization["quant_method"] ?? "bitsandbytes"
+    // Its tensors of blocks and scales say themselves what they are.
+    if method == "mxfp4", !family.tensorStacks.modules.isEmpty { return }
     guard method == "bitsandbytes" else {
       throw .unsupportedModel(
         path: path, field: "quantization_config.quant_method", value: method.text(),

@@ -156,9 +156,11 @@ public struct DecoderSpec: Sendable, Equatable {
     case .queries: headCount * headDimension
     case .keys: keyValueHeadCount * headDimension
     case .head: headDimension
+    case .heads: headCount
     case .queriesKeysAndValues: size(.queries) + 2 * size(.keys)
     case .gateAndUp: 2 * intermediateSize
     case .expert: experts?.width ?? 0
+    case .expertGateAndUp: 2 * (experts?.width ?? 0)
     case .experts: experts?.count ?? 0
     case .queriesAndGates: 2 * size(.queries)
     case .deltaRows: deltaNet?.rows ?? 0

@@ -6,6 +6,10 @@ package struct ExpertModules: Sendable, Equatable {
   package var router: LayerModule
   /// Those of one expert; `#` in a name stands for its number. In GGUF files the matrices of all experts are one tensor.
   private var pattern: FeedForwardModules
+  /// Whether files in safetensors hold the matrices of all experts in one tensor.
+  package private(set) var isStacked = false
+  /// The tensor of GGUF files with every second row of the input matrices; nil where these are whole.
+  package private(set) var partner: String?
 
   /// Modules whose names follow those of the router's and of the expert's.
   package init(router: String, inputs: [(name: String, gguf: String)], output: String) {
@@ -21,6 +25,17 @@ package struct ExpertModules: Sendable, Equatable {
       router: "mlp.gate",
       inputs: [("mlp.experts.#.gate_proj", "ffn_gate_exps"), ("mlp.experts.#.up_proj", "ffn_up_exps")],
       output: "mlp.experts.#.down_proj")
+  }
+
+  /// Stacked, with one input matrix and biases, as gpt-oss has them.
+  package init(router: String, input: String, output: String) {
+    self.router = LayerModule(
+      router, "ffn_gate_inp", .linear(from: .hidden, to: .experts), hasBias: true, isRouter: true)
+    pattern = FeedForwardModules(
+      .alternatingGate, inputs: [(input, "ffn_gate_exps")],
+      output: LayerModule(output, "ffn_down_exps", .linear(from: .expert, to: .hidden)), inner: .expertGateAndUp)
+    pattern.hasBias = true
+    (isStacked, partner) = (true, "ffn_up_exps")
   }
 
   /// The modules of one expert.

@@ -16,8 +16,9 @@ extension LanguageModel {
     return losses
   }
 
-  /// Attention weights softmax(scale * Q K^T) of one layer, soft-capped where the model does so, causal and within its window: f32
-  /// [heads, T, T], row = query, column = key. Quadratic in T, so for short texts.
+  /// Attention weights softmax(scale * Q K^T) of one layer, soft-capped where the model does so, causal and within its
+  /// window: f32 [heads, T, T], row = query, column = key. What a sink takes is missing from the sum of a row. Quadratic in
+  /// T, so for short texts.
   ///
   /// Q and K are those of the forward pass; only the product that the attention kernel never forms
   /// is computed here, in f32.
@@ -42,8 +43,22 @@ extension LanguageModel {
     }
     if let cap = spec.scoreCap { try backend.softCap(maps, Float(cap), into: maps) }
     try hideInvisibleKeys(maps, window: spec.layers[layer].window ?? 0)
-    let weights = try Tensor(empty: maps.shape, on: backend)
-    try backend.softmax(maps, into: weights, logarithm: false)
+    guard let sinks = spec.modules.attention.sinks else { return try softmax(of: maps) }
+    guard let scores = module("\(spec.outerNames.layers)\(layer).\(sinks.name)")?.weight else {
+      throw ModelError.notLoaded(module: sinks.name)
+    }
+    // One more key, which has a weight and no value.
+    let wide = try Tensor(empty: [heads, count, count + 1], on: backend)
+    try backend.copy(maps, into: try wide.narrowed(2, 0..<count))
+    let column = try scores.floats().flatMap { Array(repeating: $0, count: count) }
+    try backend.copy(
+      try Tensor(column, shape: [heads, count, 1], on: backend), into: try wide.narrowed(2, count..<count + 1))
+    return try softmax(of: wide).narrowed(2, 0..<count).copied()
+  }
+
+  private func softmax(of scores: Tensor) throws -> Tensor {
+    let weights = try Tensor(empty: scores.shape, on: backend)
+    try backend.softmax(scores, into: weights, logarithm: false)
     return weights
   }
 

@@ -25,6 +25,9 @@ struct FeedForward {
       let width = output.inFeatures
       let parts = try splitColumns(made[0], widths: [width, width])
       return try output(try gated(activation, gate: parts[0], up: parts[1]), context)
+    case .alternatingGate:
+      let parts = try splitColumns(made[0], groups: output.inFeatures, widths: [1, 1])
+      return try output(try gated(activation, gate: parts[0], up: parts[1]), context)
     case .plain: return try output(try activated(activation, made[0]), context)
     }
   }

@@ -8,6 +8,8 @@ package struct FeedForwardModules: Sendable, Equatable {
     case gated
     /// a(gate) * up, one matrix: the rows of gate, then those of up (Phi-3).
     case fusedGate
+    /// a(gate) * up, one matrix: a row of gate, then one of up, and so on (gpt-oss).
+    case alternatingGate
     /// a(up), with one matrix (GPT-NeoX).
     case plain
   }
@@ -56,6 +58,8 @@ extension Activation {
     case .geluTanh: "gelu_pytorch_tanh"
     case .gelu: "gelu"
     case .sigmoid: "sigmoid"
+    // What gpt-oss's config says; the rest is in its family.
+    case .clampedSwish: "silu"
     }
   }
 

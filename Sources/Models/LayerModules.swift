@@ -4,10 +4,12 @@ package struct LayerModule: Sendable, Equatable {
   package enum Width: Sendable, Equatable {
     /// Of the residual stream, of the feed-forward layer, of all query heads, of all key heads and of one head.
     case hidden, inner, queries, keys, head
+    /// As many as there are query heads.
+    case heads
     /// Of q, k and v together, and of gate and up together.
     case queriesKeysAndValues, gateAndUp
-    /// Of one expert, and as many as there are experts.
-    case expert, experts
+    /// Of one expert, of its gate and up together, and as many as there are experts.
+    case expert, expertGateAndUp, experts
     /// Of queries and their gates together (Qwen3.5).
     case queriesAndGates
     /// Of queries, keys and values of a gated DeltaNet together, of its values, of one of its heads, and as many as there

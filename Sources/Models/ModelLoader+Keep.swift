@@ -19,9 +19,16 @@ extension LoadOptions {
 }
 
 extension ModelLoader {
-  /// A view of a matrix as the file holds it; nil for one that is not in a block format.
+  /// A matrix as the file holds it, nil for one that is not in a block format: a view of the file, or a copy where the
+  /// file has its parts apart.
   func kept(_ name: String, shape: [Int], _ source: LoadedSource) throws -> BlockOperand? {
     try source.expect(name, shape: shape)
+    if let (type, count, order) = try source.assembly(name) {
+      let bytes = try Tensor(empty: [count], dtype: .u8, category: .weights, on: backend)
+      try bytes.withMutableHostBytes { if let base = $0.baseAddress { try source.assemble(name, into: base) } }
+      source.release(name)
+      return BlockOperand(format: type, shape: shape, bytes: bytes, order: order)
+    }
     guard let (type, bytes, order) = try source.blocks(name) else { return nil }
     let view = Tensor(
       storage: try backend.adopt(FileBytes(bytes, owner: source.owner)), dtype: .u8, shape: [bytes.count])
@@ -55,6 +62,9 @@ extension ModelLoader {
       let count = module.outFeatures * module.inFeatures
       if let (type, bytes, _) = try source.blocks(name) {
         module.planned = (nil, type, bytes.count + bias)
+        isKept = true
+      } else if let (type, byteCount, _) = try source.assembly(name) {
+        module.planned = (nil, type, byteCount + bias)
         isKept = true
       } else if source.contains(name + ".absmax") {
         isKept = true

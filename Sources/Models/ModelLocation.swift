@@ -62,10 +62,11 @@ enum ModelLocation {
       let config = FileSystem.exists(file) ? try JSON.read(path: file) : .null
       let whole = Families.multimodal(config["model_type"]?.string)?.whole
       let quantization = (config["quantization_config"] ?? config["text_config"]?["quantization_config"])?.unlessNull
+      let stacks = config["model_type"]?.string.flatMap(Families.named)?.tensorStacks ?? TensorStacks()
       return LoadedSource(
         try WeightSource(
           path: path, layout: Families.layout, renaming: { whole == nil ? $0 : whole?.rename($0) },
-          fp8: try FP8Config.scales(quantization, path: file)))
+          fp8: try FP8Config.scales(quantization, path: file), stacks: stacks))
     case .gguf(let file): return LoadedSource(try WeightSource(gguf: file, layout: Families.layout))
     case .configuration(let path), .known(let path): throw ModelError.unrecognisedPath(path: path)
     }
@@ -111,6 +112,12 @@ struct LoadedSource {
   func blocks(_ name: String) throws -> (type: GGMLType, bytes: UnsafeRawBufferPointer, order: [Int32]?)? {
     try source.blocks(name)
   }
+
+  /// See `WeightSource.assembly`.
+  func assembly(_ name: String) throws -> (type: GGMLType, byteCount: Int, order: [Int32]?)? {
+    try source.assembly(name)
+  }
+  func assemble(_ name: String, into out: UnsafeMutableRawPointer) throws { try source.assemble(name, into: out) }
 
   /// The float dtype in which a tensor is stored; nil where it has none.
   func floatType(_ name: String) throws -> DType? { try source.floatType(name) }

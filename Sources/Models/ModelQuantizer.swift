@@ -55,6 +55,12 @@ package struct ModelQuantizer {
     let location = try ModelLocation(input, allowsKnownNames: false)
     let checkpoint = try Checkpoint(location)
     let (spec, source) = (checkpoint.spec, checkpoint.source)
+    // bitsandbytes replaces modules; such experts are none in transformers.
+    if spec.modules.experts?.isStacked ?? false {
+      throw FormatError.unsupportedModel(
+        path: input, field: "model_type", value: spec.modelType,
+        supported: Families.all.filter { !($0.modules.experts?.isStacked ?? false) }.map { $0.modelType })
+    }
     var load = LoadOptions(
       quantization: options.kind, blockSize: options.blockSize, doubleQuantization: options.doubleQuantization)
     load.scaleRule = options.scaleRule

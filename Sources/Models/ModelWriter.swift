@@ -30,17 +30,37 @@ extension LanguageModel {
   }
 
   private func items() -> [SafetensorsWriter.Item] {
-    modules.flatMap { module in
+    let stacks = Families.named(spec.modelType)?.tensorStacks ?? TensorStacks()
+    var members: [String: [Module]] = [:]
+    for module in modules {
+      if let place = stacks.place(of: spec.savedName(module.name)) { members[place.name, default: []].append(module) }
+    }
+    return modules.flatMap { module -> [SafetensorsWriter.Item] in
       let name = spec.savedName(module.name)
+      if let (stack, number) = stacks.place(of: name) { return number == 0 ? stacked(stack, members[stack] ?? []) : [] }
       let weight = item(name + module.weightEnding, shape: module.weightShape) {
-        if let quantized = module.quantized { return try quantized.dequantized(to: .bf16) }
-        if let blocks = module.blocks { return try blocks.dequantized(to: .bf16) }
-        guard let weight = module.weight else { throw ModelError.notLoaded(module: module.name) }
-        return try weight.converted(to: .bf16)
+        try module.rounded()
       }
       guard let bias = module.bias else { return [weight] }
       return [weight, item(name + ".bias", shape: bias.shape) { try bias.converted(to: .bf16) }]
     }
+  }
+
+  /// The tensors of the modules of all experts: [experts, in, out] and [experts, out].
+  private func stacked(_ name: String, _ experts: [Module]) -> [SafetensorsWriter.Item] {
+    let (out, width) = (experts[0].outFeatures, experts[0].inFeatures)
+    func stack(_ name: String, _ shape: [Int], _ part: @escaping (Module) throws -> Tensor) -> SafetensorsWriter.Item {
+      SafetensorsWriter.Item(name: name, dtype: .bf16, shape: [experts.count] + shape) { sink in
+        for expert in experts { try part(expert).withHostBytes { try sink($0) } }
+      }
+    }
+    let weight = stack(name, [width, out]) { try $0.rounded().transposed(0, 1).copied() }
+    guard experts[0].hasBias else { return [weight] }
+    let bias = stack(name + "_bias", [out]) { module in
+      guard let bias = module.bias else { throw ModelError.notLoaded(module: module.name) }
+      return try bias.converted(to: .bf16)
+    }
+    return [weight, bias]
   }
 
   /// One tensor, made when its turn comes.
@@ -71,5 +91,15 @@ extension LanguageModel {
     guard error <= size / 16 else {
       throw FormatError.readsBackDifferently(path: path, what: "the logits of a few tokens")
     }
+  }
+}
+
+extension Module {
+  /// The weight in bf16.
+  fileprivate func rounded() throws -> Tensor {
+    if let quantized { return try quantized.dequantized(to: .bf16) }
+    if let blocks { return try blocks.dequantized(to: .bf16) }
+    guard let weight else { throw ModelError.notLoaded(module: name) }
+    return try weight.converted(to: .bf16)
   }
 }

@@ -75,7 +75,8 @@ package struct Rehearsal {
     return model.modules.allSatisfy { module in
       guard module.layer != nil, module.kind == .linear else { return true }
       let name = module.weightName
-      if source.contains(name + ".absmax") || module.blockFormat != nil { return true }
+      if source.contains(name + ".absmax") { return true }
+      if module.blockFormat != nil { return (try? source.blocks(name)) != nil }
       return module.quantization == nil && (try? source.rawBytes(name)) != nil
     }
   }
@@ -150,8 +151,14 @@ package struct Rehearsal {
     return try Tensor(empty: shape, dtype: wanted, category: .weights, on: backend)
   }
 
-  /// A matrix that is a view of the file.
+  /// A matrix that is a view of the file, or one that is put together.
   private mutating func blocks(_ name: String, _ module: Module, _ format: GGMLType) throws -> BlockOperand {
+    if let count = try? source?.assembly(name)?.byteCount {
+      defer { note(reading: source?.byteCount(name) ?? 0) }
+      return BlockOperand(
+        format: format, shape: module.weightShape,
+        bytes: try Tensor(empty: [count], dtype: .u8, category: .weights, on: backend), order: nil)
+    }
     let view = UnsafeRawBufferPointer(start: nil, count: 0)
     let operand = BlockOperand(
       format: format, shape: module.weightShape,

@@ -39,8 +39,8 @@ package struct RowKernels: Sendable {
       UnsafeMutableRawPointer, Int32, Int, Int, Int, Int, UnsafePointer<Float>, UnsafePointer<Float>,
       UnsafePointer<Int32>, Float
     ) -> Void
-  /// y = a(gate) * up, a by kind (0 SiLU, 1 the tanh form of GELU, 2 GELU, 3 the sigmoid): (kind, gate, up, type, y,
-  /// count)
+  /// y = a(gate) * up, a by kind (0 SiLU, 1 the tanh form of GELU, 2 GELU, 3 the sigmoid, 4
+  /// `Activation.clampedSwish`): (kind, gate, up, type, y, count)
   package typealias Gated =
     @convention(c) (
       Int32, UnsafeRawPointer, UnsafeRawPointer, Int32, UnsafeMutableRawPointer, Int

@@ -48,6 +48,7 @@ extension Backend {
   /// The activated gate, rounded to bf16 where that is the dtype of y as on the CPU, and the product are workspace.
   /// - Throws: `TensorError.outOfMemory`; `TensorError.shapeMismatch` when shapes do not fit; what the device reports.
   public func gated(_ activation: Activation, gate: Tensor, up: Tensor, into y: Tensor) throws {
+    let (gate, up) = try bounded(activation, gate, up)
     try copy(try evaluated(.multiply, try rounded(try activated(activation, gate), to: y.dtype), up), into: y)
   }
 
@@ -56,9 +57,15 @@ extension Backend {
   public func gatedBackward(
     _ activation: Activation, _ dy: Tensor, gate: Tensor, up: Tensor, dGate: Tensor, dUp: Tensor
   ) throws {
-    let slopes = try evaluated(.multiply, dy, try slope(activation, gate))
-    let dGates = try evaluated(.multiply, slopes, up)
-    let dUps = try evaluated(.multiply, dy, try activated(activation, gate))
+    let (g, u) = try bounded(activation, gate, up)
+    let slopes = try evaluated(.multiply, dy, try slope(activation, g))
+    var dGates = try evaluated(.multiply, slopes, u)
+    var dUps = try evaluated(.multiply, dy, try activated(activation, g))
+    if activation == .clampedSwish {
+      let bound = try scalar(Activation.bound)
+      dGates = try evaluated(.multiply, dGates, try evaluated(.lessEqual, gate, bound))
+      dUps = try evaluated(.multiply, dUps, try evaluated(.lessEqual, try evaluated(.abs, up), bound))
+    }
     try copy(dGates, into: dGate)
     try copy(dUps, into: dUp)
   }
@@ -133,8 +140,18 @@ extension Backend {
     try dtype == .bf16 ? x.converted(to: .bf16, category: .workspace) : x
   }
 
+  /// What the product sees of a gate and its partner.
+  private func bounded(_ activation: Activation, _ gate: Tensor, _ up: Tensor) throws -> (gate: Tensor, up: Tensor) {
+    guard activation == .clampedSwish else { return (gate, up) }
+    let bound = try scalar(Activation.bound)
+    let inside = try evaluated(.maximum, try evaluated(.minimum, up, bound), try scalar(-Activation.bound))
+    return (try evaluated(.minimum, gate, bound), try evaluated(.add, inside, try scalar(1)))
+  }
+
   private func activated(_ activation: Activation, _ gate: Tensor) throws -> Tensor {
     switch activation {
+    case .clampedSwish:
+      try evaluated(.multiply, gate, try evaluated(.sigmoid, try evaluated(.multiply, gate, try scalar(1.702))))
     case .silu: try evaluated(.silu, gate)
     case .geluTanh: try evaluated(.gelu, gate)
     case .gelu: try evaluated(.multiply, gate, try normalDistribution(gate))
@@ -148,15 +165,17 @@ extension Backend {
     return try evaluated(.multiply, try evaluated(.add, error, try scalar(1)), try scalar(0.5))
   }
 
-  /// Of SiLU s(1 + g(1 - s)) with s = sigmoid(g), of which s(1 - s) is the slope; of the tanh form of GELU (1 + t + g(1 - t^2)u') / 2 with t = tanh(u),
+  /// Of SiLU s(1 + g(1 - s)) with s = sigmoid(g), of which s(1 - s) is the slope; of the clamped swish as of SiLU with 1.702 g
+  /// for g; of the tanh form of GELU (1 + t + g(1 - t^2)u') / 2 with t = tanh(u),
   /// u = c(g + 0.044715 g^3); of GELU the normal distribution and g times its density.
   private func slope(_ activation: Activation, _ gate: Tensor) throws -> Tensor {
     func plus(_ x: Tensor, _ value: Float) throws -> Tensor { try evaluated(.add, x, try scalar(value)) }
     func times(_ x: Tensor, _ value: Float) throws -> Tensor { try evaluated(.multiply, x, try scalar(value)) }
     switch activation {
-    case .silu:
-      let s = try evaluated(.sigmoid, gate)
-      let rest = try evaluated(.multiply, gate, try plus(try evaluated(.negate, s), 1))
+    case .silu, .clampedSwish:
+      let gain: Float = activation == .silu ? 1 : 1.702
+      let s = try evaluated(.sigmoid, try times(gate, gain))
+      let rest = try evaluated(.multiply, try times(gate, gain), try plus(try evaluated(.negate, s), 1))
       return try evaluated(.multiply, s, try plus(rest, 1))
     case .sigmoid:
       let s = try evaluated(.sigmoid, gate)

@@ -194,10 +194,11 @@ public protocol Backend: AnyObject, Sendable {
   /// - Throws: what the device reports.
   func rope(
     _ x: Tensor, heads: Int, headDim: Int, cosine: Tensor, sine: Tensor, positions: Tensor, inverse: Bool) throws
-  /// y = a(gate) * up with the activation a, elementwise. In bf16 a(gate) is rounded before the product.
+  /// y = a(gate) * up with the activation a, elementwise; see `Activation.clampedSwish` for what that does to both. In
+  /// bf16 a(gate) is rounded before the product.
   /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; what the device reports.
   func gated(_ activation: Activation, gate: Tensor, up: Tensor, into y: Tensor) throws
-  /// dGate = dy * a'(gate) * up and dUp = dy * a(gate), elementwise.
+  /// dGate = dy * a'(gate) * up and dUp = dy * a(gate), elementwise; 0 of what the activation bounds.
   /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; what the device reports.
   func gatedBackward(
     _ activation: Activation, _ dy: Tensor, gate: Tensor, up: Tensor, dGate: Tensor, dUp: Tensor) throws

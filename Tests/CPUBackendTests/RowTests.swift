@@ -63,8 +63,8 @@ import Testing
     let (count, activation) = c
     var threads = SameBits()
     for backend in backends {
-      let gate = try GuardedTensor(random: 1, [count], type, scale: 6, on: backend)
-      let up = try GuardedTensor(random: 2, [count], type, on: backend)
+      let gate = try GuardedTensor(random: 1, [count], type, scale: activation == .clampedSwish ? 12 : 6, on: backend)
+      let up = try GuardedTensor(random: 2, [count], type, scale: activation == .clampedSwish ? 12 : 1, on: backend)
       let dy = try GuardedTensor(random: 3, [count], type, on: backend)
       let results = (0..<3).map { _ in GuardedTensor(empty: [count], type, on: backend) }
       try backend.gated(activation, gate: gate.tensor, up: up.tensor, into: results[0].tensor)
@@ -75,10 +75,12 @@ import Testing
       )
       var wanted = [[Double]](repeating: [], count: 3)
       for i in 0..<count {
-        let (a, slope) = activation.definition(g[i])
-        wanted[0].append(a * u[i])
-        wanted[1].append(d[i] * u[i] * slope)
-        wanted[2].append(d[i] * a)
+        let isClamped = activation == .clampedSwish
+        let (a, slope) = activation.definition(isClamped ? min(g[i], 7) : g[i])
+        let partner = isClamped ? min(max(u[i], -7), 7) + 1 : u[i]
+        wanted[0].append(a * partner)
+        wanted[1].append(isClamped && g[i] > 7 ? 0 : d[i] * partner * slope)
+        wanted[2].append(isClamped && abs(u[i]) > 7 ? 0 : d[i] * a)
       }
       for (result, values) in zip(results, wanted) {
         // The activation is rounded before the product, as in transformers.
@@ -352,9 +354,10 @@ extension Activation {
   /// The activation and its derivative.
   func definition(_ g: Double) -> (value: Double, slope: Double) {
     switch self {
-    case .silu:
-      let s = 1 / (1 + exp(-g))
-      return (g * s, s * (1 + g * (1 - s)))
+    case .silu, .clampedSwish:
+      let gain = self == .silu ? 1 : 1.702
+      let s = 1 / (1 + exp(-gain * g))
+      return (g * s, s * (1 + gain * g * (1 - s)))
     case .gelu:
       let f = 0.5 * erfc(-g / 2.0.squareRoot())
       return (g * f, f + g * exp(-g * g / 2) / (2 * Double.pi).squareRoot())

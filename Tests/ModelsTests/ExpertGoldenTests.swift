@@ -12,7 +12,7 @@ private let ids: [Int32] = (0..<24).map { (i: Int) -> Int32 in Int32((7 * i * i 
 private let longIDs: [Int32] = (0..<300).map { (i: Int) -> Int32 in Int32((11 * i * i + 5 * i + 3) % 128) }
 private let longRows = [0, 16, 39, 40, 63, 64, 65, 127, 200, 299]
 /// Fixtures of `make_experts.py`.
-private let names = ["qwen3_moe", "olmoe", "mixtral"]
+private let names = ["qwen3_moe", "qwen3_moe_full", "olmoe", "mixtral", "gpt_oss", "gpt_oss_mxfp4"]
 
 private func loadExperts(
   _ name: String, quantization: FourBitKind? = nil, compute: DType = .f32, threads: Int = 2
@@ -114,10 +114,117 @@ private func golden(_ name: String) throws -> WeightSource {
         .load(path)
       #expect(again.spec.experts == model.spec.experts && again.spec.layers == model.spec.layers)
       // In bf16, which may send a token near a tie elsewhere: so the tensors are compared, not the logits.
-      let (saved, source) = (try WeightSource(path: path), try WeightSource(path: "\(fixtures)/\(name)"))
-      for tensor in source.tensors {
-        #expect(relativeError(try saved.read(tensor.name), try source.read(tensor.name)) < 0.005)
+      for (saved, own) in zip(again.modules, model.modules) {
+        #expect(saved.name == own.name && saved.isLoaded)
+        #expect(relativeError(try saved.denseWeight().floats(), try own.denseWeight().floats()) < 0.005)
+        guard let bias = own.bias else { continue }
+        #expect(relativeError(try #require(saved.bias).floats(), try bias.floats()) < 0.005)
       }
+      // Under the names that transformers gives them.
+      let (written, source) = (try WeightSource(path: path), try WeightSource(path: "\(fixtures)/\(name)"))
+      func shapes(_ files: WeightSource) -> [String: [Int]] {
+        Dictionary(uniqueKeysWithValues: files.tensors.map { ($0.name, $0.shape) })
+      }
+      if name != "gpt_oss_mxfp4" { #expect(shapes(written) == shapes(source)) }
+    }
+  }
+
+  /// An absent rope is that of the published models, so one without scaling has to be written.
+  @Test func aRopeWithoutScalingReadsBack() throws {
+    let path = "\(fixtures)/gpt_oss/config.json"
+    var json = try JSON.read(path: path).object ?? JSONObject()
+    json["rope_parameters"] = ["rope_type": "default", "rope_theta": 10000.0]
+    let spec = try DecoderSpec(json: .object(json), path: path)
+    #expect(spec.rope == Rope(theta: 10000))
+    #expect(try DecoderSpec(json: spec.toJSON(), path: path) == spec)
+    json["rope_parameters"] = nil
+    let published = try DecoderSpec(json: .object(json), path: path).rope.scaling
+    #expect(published == (try DecoderSpec.known(name: "gpt-oss-20b"))?.rope.scaling)
+  }
+
+  /// A row of weights lacks what its sink takes.
+  @Test func attentionMapsKnowTheSinks() throws {
+    let maps = try loadExperts("gpt_oss").attentionMaps(ids, layer: 0).floats()
+    #expect(relativeError(maps, try golden("gpt_oss").read("attention")) < 1e-5)
+    #expect(maps[0] < 0.999)
+  }
+
+  /// Blocks stay what they are, and train.
+  @Test(arguments: [DType.f32, .bf16]) func keptBlocksOfSafetensorsGiveTransformersGradients(compute: DType) throws {
+    var options = LoadOptions(computeType: compute)
+    options.keepsBlocks = true
+    let folder = "\(fixtures)/gpt_oss_mxfp4", golden = try golden("gpt_oss_mxfp4")
+    let model = try ModelLoader(backend: CPUBackend(threadCount: 2), options: options).load(folder)
+    let experts = model.modules.filter(\.isExpert)
+    #expect(experts.count == 16 && experts.allSatisfy { $0.blockFormat == .mxfp4 && $0.weight == nil })
+    options.headerOnly = true
+    let plan = try ModelLoader(backend: CPUBackend(threadCount: 2), options: options).load(folder)
+    #expect(plan.modules.filter(\.isExpert).map(\.byteCount) == experts.map(\.byteCount))
+    #expect(plan.modules.map(\.blockFormat) == model.modules.map(\.blockFormat))
+    guard compute == .f32 else { return }
+    #expect(relativeError(try model.logits(ids).floats(), try golden.read("logits")) < 1e-5)
+    _ = try PEFTFiles.load("\(folder)/adapter", into: model, trainable: true)
+    try model.loss(Batch([(ids, nil)])).backward()
+    for (name, tensor) in model.trainableParameters {
+      guard let gradient = tensor.gradient else { continue }
+      #expect(relativeError(try gradient.floats(), try golden.read("grad." + name)) < 2e-4, "\(name)")
+    }
+  }
+
+  /// The files of llama.cpp's converter, whose experts are tensors of three dimensions.
+  @Test(arguments: names.filter { $0 != "qwen3_moe" }) func theFileOfLlamaCppIsTheSameModel(name: String) throws {
+    let model = try loadExperts(name)
+    let file = "\(fixtures)/\(name)/model.gguf"
+    let read = try DecoderSpec(gguf: try GGUFFile(path: file))
+    #expect(read.layers == model.spec.layers && read.modules == model.spec.modules)
+    #expect(read.experts?.count == model.spec.experts?.count && read.experts?.width == model.spec.experts?.width)
+    #expect(read.experts?.normalizesWeights == model.spec.experts?.normalizesWeights)
+    #expect(read.activation == model.spec.activation && read.ropes.count == model.spec.ropes.count)
+    for (mine, theirs) in zip(read.ropes, model.spec.ropes) {
+      let mine = mine.frequencies(headDimension: read.headDimension, length: 300)
+      #expect(mine == theirs.frequencies(headDimension: read.headDimension, length: 300))
+    }
+    let other = try loadFile("model.gguf", of: name)
+    #expect(relativeError(try other.logits(longIDs).floats(), try model.logits(longIDs).floats()) < 1e-6)
+  }
+
+  /// A GGUF file by itself has to have a tokenizer, so it lies beside a config.json.
+  private func loadFile(_ file: String, of name: String, keeps: Bool = false) throws -> LanguageModel {
+    try withFolder { folder in
+      for (from, to) in [(file, "model.gguf"), ("config.json", "config.json")] {
+        try FileManager.default.copyItem(
+          atPath: "\(fixtures)/\(name)/\(from)", toPath: "\(folder.path)/\(to)")
+      }
+      var options = LoadOptions(computeType: .f32)
+      options.keepsBlocks = keeps
+      return try ModelLoader(backend: CPUBackend(threadCount: 2), options: options).load(folder.path)
+    }
+  }
+
+  /// Experts stay in the blocks of a file: each a part of a tensor of three dimensions, or of two such.
+  @Test(arguments: ["qwen3_moe_full", "gpt_oss_mxfp4"]) func keptExpertsOfLlamaCppsFiles(name: String) throws {
+    let kept = try loadFile("model.q8_0.gguf", of: name, keeps: true)
+    let wide = try loadFile("model.q8_0.gguf", of: name)
+    for (module, other) in zip(kept.modules, wide.modules) where module.kind == .linear {
+      let format = module.isExpert && name == "gpt_oss_mxfp4" ? GGMLType.mxfp4 : .q8_0
+      #expect(module.isRouter ? module.blocks == nil : module.blockFormat == format, "\(module.name)")
+      #expect(try module.denseWeight().floats() == other.denseWeight().floats(), "\(module.name)")
+    }
+    // The blocks of experts are those of safetensors.
+    if name == "gpt_oss_mxfp4" {
+      for (module, other) in zip(kept.modules, try loadExperts(name).modules) where module.isExpert {
+        #expect(try module.denseWeight().floats() == other.denseWeight().floats(), "\(module.name)")
+      }
+    }
+    #expect(kept.canStream == (name == "qwen3_moe_full"))
+    #expect(relativeError(try kept.logits(longIDs).floats(), try wide.logits(longIDs).floats()) < 1e-5)
+    func gradients(_ model: LanguageModel) throws -> [[Float]] {
+      _ = try PEFTFiles.load("\(fixtures)/\(name)/adapter", into: model, trainable: true)
+      try model.loss(Batch([(ids, nil)])).backward()
+      return try model.trainableParameters.map { try $0.tensor.gradient?.floats() ?? [] }
+    }
+    for (got, wanted) in zip(try gradients(kept), try gradients(wide)) where !wanted.isEmpty {
+      #expect(relativeError(got, wanted) < 1e-4)
     }
   }
 }

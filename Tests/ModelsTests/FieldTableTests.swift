@@ -13,7 +13,7 @@ private let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().d
   /// Keys that earlier versions of the classes had, or read under another name.
   private static let older: Set = [
     "hidden_act", "rotary_pct", "rotary_emb_base", "rope_local_base_freq", "sliding_window_pattern",
-    "sliding_window_size", "num_experts", "num_local_experts",
+    "sliding_window_size", "num_experts", "num_local_experts", "experts_per_token", "initial_context_length",
     // Of published files of Qwen3.5; transformers pops the first and reads none of the others.
     "full_attention_interval", "mamba_ssm_dtype", "mtp_num_hidden_layers", "mtp_use_dedicated_embeddings",
   ]

@@ -50,9 +50,9 @@ import Testing
   }
 
   @Test func unsupportedArchitecturesNameTheNearest() {
-    let error = #expect(throws: FormatError.self) { try spec("gpt-oss") }
-    #expect(error?.description.contains("general.architecture gpt-oss") ?? false)
-    #expect(error?.description.contains("nearest that is: mixtral;") ?? false, "\(String(describing: error))")
+    let error = #expect(throws: FormatError.self) { try spec("deepseek2") }
+    #expect(error?.description.contains("general.architecture deepseek2") ?? false)
+    #expect(error?.description.contains("nearest that is: llama;") ?? false, "\(String(describing: error))")
   }
 
   /// llama-model.cpp: the type is linear unless said; `none` uses no factor; 0 is no factor; `scale_linear` is the older

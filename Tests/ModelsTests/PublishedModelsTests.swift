@@ -58,6 +58,8 @@ private let parameters: [(names: [String], count: Int)] = [
   (["phi-3-medium-4k"], 13_960_238_080),
   (["phi-4"], 14_659_507_200),
   (["mixtral-8x7b-v0.1"], 46_702_792_704), (["mixtral-8x22b-v0.1"], 140_620_634_112),
+  // Of their model card; the hub counts bytes of blocks.
+  (["gpt-oss-20b"], 20_914_757_184), (["gpt-oss-120b"], 116_829_156_672),
   (["olmoe-1b-7b-0924", "olmoe-1b-7b-0125"], 6_919_161_856),
   (["qwen3-30b-a3b", "qwen3-30b-a3b-2507", "qwen3-30b-a3b-thinking-2507", "qwen3-coder-30b-a3b"], 30_532_122_624),
   (["qwen3-235b-a22b"], 235_093_634_560),

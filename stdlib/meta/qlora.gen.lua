@@ -882,7 +882,7 @@ function QuantizedTensor:free() end
 ---A module of the model tree.
 ---@class Module
 ---@field name string full dotted name
----@field kind string linear, embedding or norm
+---@field kind string linear, embedding, norm or sinks
 ---@field role string last component of the name
 ---@field layer integer|nil number in the tensor names, from 0
 ---@field in_features integer columns of the weight

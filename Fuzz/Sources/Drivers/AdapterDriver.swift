@@ -3,9 +3,9 @@ import Formats
 import Models
 import Tensors
 
-/// Attaches the adapters of a PEFT folder to a small model and computes with them.
+/// Attaches the adapters of a PEFT folder to a small model, without experts or with, and computes with them.
 final class AdapterDriver: Driver {
-  private let model: LanguageModel
+  private let models: [LanguageModel]
 
   init(memory: Int) throws {
     let config: JSON = [
@@ -13,14 +13,21 @@ final class AdapterDriver: Driver {
       "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8,
       "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": true,
     ]
-    model = try LanguageModel(
-      random: try DecoderSpec(json: config, path: "config"), seed: 1, options: LoadOptions(computeType: .f32),
-      trainsAllParameters: false, backend: limitedBackend(memory))
+    var mixture = config.object ?? JSONObject()
+    for (key, value) in [
+      ("model_type", "olmoe"), ("num_experts", 3), ("num_experts_per_tok", 2), ("head_dim", 8),
+    ] as [(String, JSON)] { mixture[key] = value }
+    models = try [config, .object(mixture)].map { json in
+      try LanguageModel(
+        random: try DecoderSpec(json: json, path: "config"), seed: 1, options: LoadOptions(computeType: .f32),
+        trainsAllParameters: false, backend: limitedBackend(memory))
+    }
   }
 
   func read(_ folder: String, _ input: Input, _ random: inout Random) throws {
+    let isTrainable = random.once(in: 2), model = models[random.once(in: 2) ? 1 : 0]
     defer { model.removeAdapters() }
-    try PEFTFiles.load(folder, into: model, trainable: random.once(in: 2))
+    try PEFTFiles.load(folder, into: model, trainable: isTrainable)
     _ = try model.logits([1, 2, 3]).floats()
   }
 }

@@ -51,10 +51,11 @@ final class ModelDriver: Driver {
   init(memory: Int) { backend = limitedBackend(memory) }
 
   func read(_ folder: String, _ input: Input, _ random: inout Random) throws {
-    try use(folder, quantizes: random.once(in: 3))
+    let quantizes = random.once(in: 3)
+    try use(folder, quantizes: quantizes, keeps: !quantizes && random.once(in: 3))
   }
 
-  /// With `keeps` the kernels read the blocks of a GGUF file, of which the last may end with the file.
+  /// With `keeps` the kernels read the blocks of the file, of which the last may end with the file.
   func use(_ path: String, quantizes: Bool = false, keeps: Bool = false) throws {
     var options = LoadOptions(quantization: quantizes ? .nf4 : nil, computeType: quantizes ? .bf16 : .f32)
     options.keepsBlocks = keeps

@@ -132,9 +132,17 @@ extension DecoderFamily {
       whole: outerNames.inGGUF, layers: outerNames.layers,
       block: (modules.all + [modules.experts?.router].compactMap { $0 }).map { ($0.gguf, $0.name) },
       stacks: (modules.experts?.stacks ?? []).map { ($0.gguf, $0.name) },
+      partners: modules.experts.flatMap { experts in experts.partner.map { [(experts.stacks[0].gguf, $0)] } } ?? [],
+      vectors: modules.all.compactMap { if case .vector = $0.form { $0.name } else { nil } },
       pairsHeads: ggufPairsHeads,
       fusedHeads: modules.attention.form == .perHead ? modules.attention.inputs[0].name : nil,
       addsOneToNorms: ggufAddsOneToNorms)
+  }
+
+  /// The tensors in safetensors that are not a module's own.
+  package static var tensorStacks: TensorStacks {
+    let experts = modules.experts.flatMap { $0.isStacked ? $0.stacks : nil } ?? []
+    return TensorStacks(modules: experts.map(\.name))
   }
 
   /// A row of `published`: its sizes (hidden, intermediate, layers, heads, key-value heads, head dimension) and
@@ -165,6 +173,7 @@ package enum Families {
     Qwen3MoE.self,
     Qwen35.self,
     OLMoE.self,
+    GPTOSS.self,
     Granite.self,
     SmolLM3.self,
     OLMo3.self,

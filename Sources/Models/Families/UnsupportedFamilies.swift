@@ -29,7 +29,6 @@ package enum UnsupportedFamilies {
     kind(["qwen3_vl", "qwen3_vl_moe", "qwen3vl", "qwen3vlmoe"], "qwen3", "images, and positions in three dimensions"),
     kind(["olmo", "olmo1"], "olmo2", "norms without weights, before the layers"),
     kind(["flex_olmo", "olmo_hybrid"], "olmo3", "experts or recurrent layers"),
-    kind(["gpt_oss", "gpt-oss"], "mixtral", "experts in MXFP4, attention sinks and biases"),
     kind(["deepseek", "deepseek_v2", "deepseek_v3", "deepseek2"], "llama", "experts and latent attention"),
     kind(["kimi_k2", "kimi_k25", "kimi_linear"], "llama", "experts and latent or linear attention"),
     kind(["llama4", "llama4_text"], "llama", "experts, and attention in chunks"),

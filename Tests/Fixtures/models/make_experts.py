@@ -5,7 +5,12 @@ usage: make_experts.py [NAME...]          (writes ../families/NAME; without name
 
 Needs: torch==2.13.0 transformers==5.23.0 safetensors (PyPI). Everything is f32 on the CPU. golden.safetensors holds what
 that of make_families.py does. transformers keeps the experts of a layer in one tensor, so the adapter, which has a matrix
-for each expert, is added to the weights here; PEFT's rule is W + alpha / r * B A.
+for each expert, is added to the weights here; PEFT's rule is W + alpha / r * B A. Of gpt_oss_mxfp4 the experts are stored
+as blocks and scales, with the values that transformers gives these.
+
+adapter_parameters is PEFT's own adapter (0.21.2) on attention and, by target_parameters, on experts and routers;
+`parameter_logits`, `parameter_loss` and `parameter_grad.KEY` are what PEFT computes with it. `attention` of gpt_oss are the
+weights of the first layer.
 """
 import json
 import os
@@ -13,9 +18,11 @@ import shutil
 import sys
 
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch.func import functional_call
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
 from make_families import COMMON, IDS, LONG_IDS, LONG_ROWS, here
 
@@ -23,21 +30,80 @@ RANK, ALPHA = 3, 6
 FAMILIES = {
     "qwen3_moe": dict(model_type="qwen3_moe", head_dim=16, num_experts=8, num_experts_per_tok=2, moe_intermediate_size=24,
                       norm_topk_prob=True, mlp_only_layers=[1], num_hidden_layers=3, decoder_sparse_step=1),
+    # llama.cpp knows no layers without experts; and matrices that have blocks.
+    "qwen3_moe_full": dict(model_type="qwen3_moe", head_dim=16, num_experts=4, num_experts_per_tok=2,
+                           moe_intermediate_size=32, norm_topk_prob=True, decoder_sparse_step=1, mlp_only_layers=[]),
     "olmoe": dict(model_type="olmoe", num_experts=6, num_experts_per_tok=3, norm_topk_prob=False,
                   output_router_logits=True, router_aux_loss_coef=0.05),
     "mixtral": dict(model_type="mixtral", num_local_experts=4, num_experts_per_tok=2, sliding_window=None),
+    "gpt_oss": dict(model_type="gpt_oss", head_dim=16, num_local_experts=4, num_experts_per_tok=2, sliding_window=40,
+                    rope_parameters=dict(rope_type="yarn", rope_theta=150000.0, factor=8.0, beta_fast=32.0, beta_slow=1.0,
+                                         original_max_position_embeddings=64, truncate=False)),
 }
+FAMILIES["gpt_oss_mxfp4"] = {**FAMILIES["gpt_oss"], "intermediate_size": 64}
+FUSED = ("gate_up_proj", "down_proj")
 
 
 def stacked(name, tensors):
     """The tensor of transformers for a module of the checkpoint, and the rows of it that the module is."""
     head, _, tail = name.partition(".experts.")
     number, role = tail.split(".")
+    if role == "gate_up_proj" or head + ".experts.down_proj_bias" in tensors:
+        return head + ".experts." + role, int(number), None
     inner = tensors[name + ".weight"].shape[0]
     head = head.replace("block_sparse_moe", "mlp")
     if role in ("down_proj", "w2"):
         return head + ".experts.down_proj", int(number), slice(None)
     return head + ".experts.gate_up_proj", int(number), slice(0, inner) if role in ("gate_proj", "w1") else slice(inner, None)
+
+
+def mxfp4(model):
+    """Random blocks and scales for the experts, whose values the model gets."""
+    stored = {}
+    for key, p in model.named_parameters():
+        if key.split(".")[-1] in FUSED:
+            experts, inner, out = p.shape
+            # A gate_up of transformers has columns for rows.
+            blocks = torch.randint(0, 256, (experts, out, inner // 32, 16), dtype=torch.uint8)
+            scales = torch.randint(122, 126, (experts, out, inner // 32), dtype=torch.uint8)
+            if "down" in key:
+                scales -= 1
+            p.copy_(convert_moe_packed_tensors(blocks, scales))
+            stored |= {key + "_blocks": blocks, key + "_scales": scales}
+    return stored
+
+
+def store(folder, blocks):
+    path = os.path.join(folder, "model.safetensors")
+    tensors = {key: value for key, value in load_file(path).items() if key + "_blocks" not in blocks}
+    save_file(tensors | blocks, path, metadata={"format": "pt"})
+    path = os.path.join(folder, "config.json")
+    with open(path) as file:
+        config = json.load(file)
+    config["quantization_config"] = dict(quant_method="mxfp4", modules_to_not_convert=["model.layers.*.self_attn"])
+    with open(path, "w") as file:
+        json.dump(config, file, indent=2)
+
+
+def parameters(model, folder, name, ids):
+    """PEFT's adapter with target_parameters."""
+    router = "mlp.router.weight" if name.startswith("gpt_oss") else "mlp.gate.weight"
+    config = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=["q_proj", "o_proj"], rank_pattern={"down_proj": 2},
+                        target_parameters=["mlp.experts.gate_up_proj", "mlp.experts.down_proj", router])
+    adapted = get_peft_model(model, config).eval()
+    for key, p in adapted.named_parameters():
+        if "lora_B" in key:
+            torch.nn.init.normal_(p, std=0.1)
+    path = os.path.join(folder, "adapter_parameters")
+    adapted.save_pretrained(path)
+    os.remove(os.path.join(path, "README.md"))
+    output = adapted(ids, labels=ids)
+    output.loss.backward()
+    result = dict(parameter_logits=output.logits[0].detach(), parameter_loss=output.loss.detach().reshape(1))
+    for key, p in adapted.named_parameters():
+        if p.requires_grad:
+            result["parameter_grad." + key.replace(".default", "")] = p.grad
+    return result
 
 
 def write(name):
@@ -49,20 +115,31 @@ def write(name):
             if key.endswith("bias") or "norm" in key:
                 p.add_(0.3 * torch.randn_like(p))
             elif "experts" in key or "gate" in key or "router" in key:
-                p.normal_(std=0.2)
+                # So that some gates of gpt-oss are bounded.
+                p.normal_(std=0.6 if name.startswith("gpt_oss") and "gate_up" in key else 0.2)
+        blocks = mxfp4(model) if name == "gpt_oss_mxfp4" else {}
     folder = os.path.join(here, "..", "families", name)
     shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(folder)
+    if blocks:
+        store(folder, blocks)
     tensors = load_file(os.path.join(folder, "model.safetensors"))
     ids = torch.tensor([IDS])
     with torch.no_grad():
         golden = {"logits": model(ids).logits[0]}
         golden["long_logits"] = model(torch.tensor([LONG_IDS])).logits[0][LONG_ROWS]
     roles = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3")
-    modules = sorted(key[:-7] for key in tensors if key.endswith(".weight") and key.split(".")[-2] in roles)
+    shapes = {key[:-7]: value.shape for key, value in tensors.items()
+              if key.endswith(".weight") and key.split(".")[-2] in roles}
+    for key, value in model.named_parameters():
+        if name.startswith("gpt_oss") and key.split(".")[-1] in FUSED:
+            for number, matrix in enumerate(value):
+                head, _, role = key.rpartition(".")
+                shapes[f"{head}.{number}.{role}"] = matrix.T.shape
+    modules = sorted(shapes)
     adapter = {}
     for module in modules:
-        out, inner = tensors[module + ".weight"].shape
+        out, inner = shapes[module]
         adapter[module + ".lora_A.weight"] = (torch.rand(RANK, inner) * 2 - 1) / inner ** 0.5
         adapter[module + ".lora_B.weight"] = torch.randn(out, RANK) * 0.1
     for value in adapter.values():
@@ -75,6 +152,10 @@ def write(name):
             adapted[module + ".weight"] = adapted[module + ".weight"] + delta
             continue
         key, number, rows = stacked(module, tensors)
+        if rows is None:
+            adapted[key] = adapted[key] + torch.nn.functional.one_hot(
+                torch.tensor(number), len(adapted[key]))[:, None, None] * delta.T
+            continue
         full = torch.zeros_like(adapted[key])
         index = torch.zeros_like(full, dtype=torch.bool)
         index[number, rows] = True
@@ -85,6 +166,10 @@ def write(name):
     golden["loss"] = output.loss.detach().reshape(1)
     for key, value in adapter.items():
         golden["grad." + key] = torch.zeros_like(value) if value.grad is None else value.grad
+    if name == "gpt_oss":
+        with torch.no_grad():
+            golden["attention"] = model(ids, output_attentions=True).attentions[0][0]
+    golden |= parameters(model, folder, name, ids)
     save_file({key: value.contiguous() for key, value in golden.items()}, os.path.join(folder, "golden.safetensors"))
     os.makedirs(os.path.join(folder, "adapter"))
     save_file({"base_model.model." + key: value.detach().contiguous() for key, value in adapter.items()},

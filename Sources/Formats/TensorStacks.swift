@@ -1,0 +1,112 @@
+/// Where files in safetensors hold together what the modules of a model have each for itself: the matrices of all experts of
+/// a layer in one tensor, transposed or in MXFP4 (gpt-oss).
+package struct TensorStacks: Sendable {
+  /// Modules of a layer, `#` for the number of the expert: `mlp.experts.#.down_proj`.
+  package let modules: [String]
+  /// Of one tensor: a name for each has to be made.
+  static let mostMatrices = 4096
+  private static let marker = "#."
+
+  package init(modules: [String] = []) { self.modules = modules }
+
+  /// The name of the tensor in which a module's weight, or its bias, is saved, and the module's number in it; nil for a
+  /// module that has tensors of its own.
+  package func place(of module: String) -> (name: String, number: Int)? {
+    for pattern in modules {
+      let parts = pattern.components(around: Self.marker)
+      guard module.hasSuffix("." + parts.after), let start = module.lastRange(of: "." + parts.before) else { continue }
+      let digits = module[start.upperBound...].dropLast(parts.after.count + 1)
+      guard let number = Int(digits), number >= 0, "\(number)" == digits else { continue }
+      return (module[..<start.upperBound] + parts.after, number)
+    }
+    return nil
+  }
+
+  /// The tensors of modules that a stored tensor holds; nil for one that is a module's own. `find` gives an entry of the
+  /// same files by its name.
+  /// - Throws: `badField` for a shape that no stack has, `missingTensor` for blocks without scales or scales without blocks,
+  ///   `unsupportedType`, `shape`.
+  func tensors(
+    in entry: SafetensorsFile.Entry, path: String, find: (String) -> SafetensorsFile.Entry?
+  ) throws(FormatError) -> [WeightSource.Tensor]? {
+    for pattern in modules {
+      let stem = pattern.replacing(Self.marker, with: "")
+      for kind in Kind.allCases where entry.name.hasSuffix("." + stem + kind.rawValue) {
+        let layer = entry.name.dropLast(stem.count + kind.rawValue.count)
+        let parts = pattern.components(around: Self.marker)
+        func name(_ number: Int) -> String { "\(layer)\(parts.before)\(number).\(parts.after)" }
+        return try self.tensors(entry, kind, name, path: path, find: find)
+      }
+    }
+    return nil
+  }
+
+  private enum Kind: String, CaseIterable {
+    case weight = "", bias = "_bias", blocks = "_blocks", scales = "_scales"
+  }
+
+  private func tensors(
+    _ entry: SafetensorsFile.Entry, _ kind: Kind, _ name: (Int) -> String, path: String,
+    find: (String) -> SafetensorsFile.Entry?
+  ) throws(FormatError) -> [WeightSource.Tensor] {
+    let shape = entry.shape
+    let (rank, expected) =
+      switch kind {
+      case .weight: (3, "[experts, in, out]")
+      case .bias: (2, "[experts, out]")
+      case .blocks: (4, "[experts, out, in / 32, 16]")
+      case .scales: (3, "[experts, out, in / 32]")
+      }
+    guard shape.count == rank, (1...Self.mostMatrices).contains(shape[0]), kind != .blocks || shape[3] == 16 else {
+      throw .badField(
+        path: path, field: "shape of \(entry.name)", value: "\(shape)",
+        expected: expected + ", 1 to \(Self.mostMatrices) experts")
+    }
+    let count = shape[0]
+    switch kind {
+    case .weight:
+      return (0..<count).map {
+        Self.tensor(name($0) + ".weight", entry, [shape[2], shape[1]], count, .columns($0), firstRow: 0)
+      }
+    case .bias:
+      return (0..<count).map { Self.tensor(name($0) + ".bias", entry, [shape[1]], count, .rows, firstRow: $0) }
+    case .scales:
+      let blocks = entry.name.dropLast(Kind.scales.rawValue.count) + Kind.blocks.rawValue
+      guard find(String(blocks)) != nil else { throw .missingTensor(path: path, tensor: String(blocks)) }
+      return []
+    case .blocks:
+      let other = String(entry.name.dropLast(Kind.blocks.rawValue.count) + Kind.scales.rawValue)
+      guard let scales = find(other) else { throw .missingTensor(path: path, tensor: other) }
+      for part in [entry, scales] where part.type != .u8 {
+        throw .unsupportedType(path: path, tensor: part.name, type: part.type.rawValue, supported: ["U8"])
+      }
+      guard scales.shape == Array(shape.dropLast()) else {
+        throw .shape(path: path, tensor: other, expected: Array(shape.dropLast()), actual: scales.shape)
+      }
+      return (0..<count).map {
+        Self.tensor(
+          name($0) + ".weight", entry, [shape[1], 32 * shape[2]], count, .mxfp4($0, scales: other), firstRow: 0)
+      }
+    }
+  }
+
+  private static func tensor(
+    _ name: String, _ entry: SafetensorsFile.Entry, _ shape: [Int], _ count: Int, _ placement: WeightSource.Placement,
+    firstRow: Int
+  ) -> WeightSource.Tensor {
+    let isBlocked = if case .mxfp4 = placement { true } else { false }
+    return WeightSource.Tensor(
+      name: name, encoding: isBlocked ? .block(.mxfp4) : .plain(entry.type), shape: shape,
+      byteCount: entry.byteCount / count, stored: entry.name, firstRow: firstRow, placement: placement)
+  }
+}
+
+extension String {
+  /// What stands before and after the first `marker`.
+  fileprivate func components(around marker: String) -> (before: String, after: String) {
+    guard let range = firstRange(of: marker) else { return (self, "") }
+    return (String(self[..<range.lowerBound]), String(self[range.upperBound...]))
+  }
+
+  fileprivate func lastRange(of part: String) -> Range<String.Index>? { ranges(of: part).last }
+}
