@@ -44,9 +44,9 @@ public final class MergedWeights {
     guard model.isLoaded else { throw ModelError.headerOnly(operation: "merge") }
     (self.model, self.target) = (model, target)
     let source = target == .original ? try OriginalWeights(model, path: original) : nil
-    for module in model.modules {
+    // What is written in bf16 is bf16 in whole, and is measured so.
+    for module in model.modules where target != .requantized || module.adapter != nil {
       let isStored = module.quantized != nil || module.blocks != nil
-      guard module.adapter != nil || source != nil && isStored else { continue }
       let weight = try isStored ? source?.weight(of: module) ?? module.denseWeight() : module.denseWeight()
       let bias = try module.bias?.converted(to: .f32, category: .weights)
       for adapter in module.adapters { try adapter.method.merge(adapter.tensors, weight: weight, bias: bias) }
@@ -56,7 +56,12 @@ public final class MergedWeights {
 
   private func form(_ module: Module, _ weight: Tensor, _ bias: Tensor?) throws -> Form {
     guard target == .requantized else {
-      return Form(module: module, weight: try weight.converted(to: .bf16, category: .weights), bias: bias)
+      let rounded = try weight.converted(to: .bf16, category: .weights)
+      // Norms and biases are computed with in f32.
+      return Form(
+        module: module,
+        weight: module.kind == .norm ? try rounded.converted(to: .f32, category: .weights) : rounded,
+        bias: try bias?.converted(to: .bf16).converted(to: .f32, category: .weights))
     }
     guard let old = module.quantized else {
       throw ModelError.noOriginalWeights(path: model.path, problem: .notQuantized(module: module.name))

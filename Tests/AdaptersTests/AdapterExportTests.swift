@@ -102,7 +102,7 @@ private func error(_ a: [Float], _ b: [Float]) -> Double {
       let count = try MLXFiles.load(folder + "/mlx", into: other)
       #expect(count == model.adapters.count)
       #expect(error(try other.logits(ids).floats(), own) < 1e-5)
-      #expect(throws: AdapterError.alreadyAttached(module: first.name)) {
+      #expect(throws: AdapterError.self) {
         try MLXFiles.load(folder + "/mlx", into: other)
       }
       try AtomicFile.write(folder + "/mlx/adapter_config.json", "{\"fine_tune_type\": \"dora\"}")
