@@ -8,7 +8,8 @@ import Testing
 @Suite(.serialized, .enabled(if: !HubServer.python.isEmpty, "python3 runs the server")) struct FetchTests {
   private static let commit = "0123456789abcdef0123456789abcdef01234567"
   /// Three parts and a bit.
-  private static let large = Data((0..<(3 * Blob.partSize + 1000)).map { UInt8(truncatingIfNeeded: $0 &* 31 ^ $0 >> 11) })
+  private static let large = Data(
+    (0..<(3 * Blob.partSize + 1000)).map { UInt8(truncatingIfNeeded: $0 &* 31 ^ $0 >> 11) })
   private static let small = Data((0..<300_000).map { UInt8(truncatingIfNeeded: $0 &* 7 ^ $0 >> 9) })
 
   private func fetch(_ server: HubServer, _ name: String, token: String? = nil) throws -> String {
@@ -73,14 +74,16 @@ import Testing
     #expect(try FileManager.default.contentsOfDirectory(atPath: server.cache + "/models--org--corrupt/blobs").isEmpty)
   }
 
-  @Test(arguments: [
-    ("org/gated", nil, "accept its terms on"), ("org/gated-forbidden", "hf_right", "with the account of your token"),
-    ("org/a", "hf_wrong", "is not valid"), ("org/nobody", nil, "or it is private"), ("org/a@v2", nil, "no branch, tag"),
-    ("hf://org/a/y.gguf", nil, "it has x.gguf"), ("org/always-busy", nil, "asks to wait 3000 s"),
-    ("org/escaping", nil, "would leave the cache"), ("org/bad-hash", nil, "no size or hash"),
-    ("hf://datasets/org/pq", nil, "Parquet files"), ("org/two", nil, "name one of hf://org/two/"),
-    ("org/always-broken", nil, "fetch again to go on"),
-  ] as [(String, String?, String)])
+  @Test(
+    arguments: [
+      ("org/gated", nil, "accept its terms on"), ("org/gated-forbidden", "hf_right", "with the account of your token"),
+      ("org/a", "hf_wrong", "is not valid"), ("org/nobody", nil, "or it is private"),
+      ("org/a@v2", nil, "no branch, tag"),
+      ("hf://org/a/y.gguf", nil, "it has x.gguf"), ("org/always-busy", nil, "asks to wait 3000 s"),
+      ("org/escaping", nil, "would leave the cache"), ("org/bad-hash", nil, "no size or hash"),
+      ("hf://datasets/org/pq", nil, "Parquet files"), ("org/two", nil, "name one of hf://org/two/"),
+      ("org/always-broken", nil, "fetch again to go on"),
+    ] as [(String, String?, String)])
   func errorsSayWhatToDo(name: String, token: String?, words: String) throws {
     let names = ["gated", "gated-forbidden", "a", "always-busy", "escaping", "bad-hash", "always-broken", "two"]
     var files = Dictionary(uniqueKeysWithValues: names.map { ("models/org/\($0)/x.gguf", Data("GGUF".utf8)) })

@@ -9,10 +9,12 @@ final class HubServer {
   private let input = Pipe()
 
   /// python3 runs the server; without it these tests say that they are skipped.
-  static let python = ["/usr/bin", "/usr/local/bin"].map { $0 + "/python3" }
+  static let python =
+    ["/usr/bin", "/usr/local/bin"].map { $0 + "/python3" }
     .first { FileManager.default.isExecutableFile(atPath: $0) } ?? ""
 
-  /// - Parameter files: content by `models/org/name/file`.
+  /// `files` has contents by `models/org/name/file`.
+  /// - Throws: when the server does not start.
   init(_ files: [String: Data]) throws {
     folder = FileManager.default.temporaryDirectory.appendingPathComponent("hub-\(UUID().uuidString)")
     for (name, content) in files {
@@ -28,7 +30,8 @@ final class HubServer {
     (process.standardInput, process.standardOutput) = (input, output)
     try process.run()
     let line = String(decoding: output.fileHandleForReading.availableData, as: UTF8.self)
-    endpoint = "http://127.0.0.1:" + (try #require(Int(line.trimmingCharacters(in: .whitespacesAndNewlines)))).description
+    endpoint =
+      "http://127.0.0.1:" + (try #require(Int(line.trimmingCharacters(in: .whitespacesAndNewlines)))).description
   }
 
   deinit {

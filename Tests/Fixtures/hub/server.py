@@ -4,7 +4,7 @@ other host (localhost for 127.0.0.1) is the same; each request is one line of th
 
 python3 server.py FOLDER LOG      FOLDER/models/ORG/NAME/FILE, FOLDER/datasets/ORG/NAME/FILE
 """
-import hashlib, json, os, re, sys, threading, time, urllib.parse
+import functools, hashlib, json, os, re, sys, threading, time, urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 FOLDER, LOG = sys.argv[1], open(sys.argv[2], "a", buffering=1)
@@ -23,6 +23,17 @@ def is_large(name):
     return name.endswith((".safetensors", ".gguf", ".jsonl"))
 
 
+@functools.lru_cache
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+@functools.lru_cache
+def contents(path):
+    return open(path, "rb").read()
+
+
+@functools.lru_cache
 def blob_id(data):
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
@@ -100,10 +111,10 @@ class Hub(BaseHTTPRequestHandler):
         for folder, _, files in os.walk(root):
             for file in files:
                 path = os.path.relpath(os.path.join(folder, file), root)
-                data = open(os.path.join(root, path), "rb").read()
+                data = contents(os.path.join(root, path))
                 entry = {"rfilename": path, "size": len(data), "blobId": blob_id(data)}
                 if is_large(path):
-                    entry["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+                    entry["lfs"] = {"sha256": sha256(data), "size": len(data)}
                 if name.endswith("bare"):
                     entry = {"rfilename": path}
                 siblings.append(entry)
@@ -120,15 +131,15 @@ class Hub(BaseHTTPRequestHandler):
             return self.error(404, "EntryNotFound", "Entry not found")
         if not is_large(file):
             return self.content(path, "hub")
-        data = open(f"{FOLDER}/{path}", "rb").read()
+        data = contents(f"{FOLDER}/{path}")
         port = self.server.server_address[1]
         self.send(302, headers={
             "Location": f"http://localhost:{port}/cdn/{urllib.parse.quote(path)}?signature=secret",
             "X-Repo-Commit": COMMIT, "X-Linked-Size": str(len(data)),
-            "X-Linked-ETag": f'"{hashlib.sha256(data).hexdigest()}"', "ETag": f'"{blob_id(data)}"'})
+            "X-Linked-ETag": f'"{sha256(data)}"', "ETag": f'"{blob_id(data)}"'})
 
     def content(self, path, host):
-        data = open(f"{FOLDER}/{path}", "rb").read()
+        data = contents(f"{FOLDER}/{path}")
         name = path.split("/")[2]
         cut, etag = None, blob_id(data)
         if name.endswith("corrupt") or name.endswith("corrupt-once") and times(path) == 1:
