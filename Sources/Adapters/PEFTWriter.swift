@@ -72,14 +72,23 @@ public enum PEFTFiles {
     }
     let experts = PEFTExperts(stating: model), own = adaptersByModule(model, experts)
     let settings = own.map { ($0.moduleName, $0.method) } + (experts?.methods.map { ($0.module, $0.method) } ?? [])
+    let base = base(model.path)
     var fields: [(String, JSON)] = [
       ("peft_type", .string(method.peftType)), ("task_type", "CAUSAL_LM"),
-      ("base_model_name_or_path", .string(model.path)), ("inference_mode", true), ("revision", .null),
+      ("base_model_name_or_path", .string(base.name)), ("inference_mode", true),
+      ("revision", base.revision.map { .string($0) } ?? .null),
       ("target_modules", .array(targets(model, own).map { .string($0) })), ("exclude_modules", .null),
       ("modules_to_save", .null),
     ]
     if let experts { fields.append(("target_parameters", .array(experts.targets(model).map { .string($0) }))) }
     return .object(JSONObject(fields + (try ownFields(of: method, settings))))
+  }
+
+  /// What others find the base by. A place in the cache is this machine's; the name on the hub is everybody's.
+  static func base(_ path: String) -> (name: String, revision: String?) {
+    if let name = HubCache.name(ofSnapshot: path) { return (name, nil) }
+    guard HubName.looksLikeModel(path), path.contains("@"), let name = try? HubName(path) else { return (path, nil) }
+    return (name.repository, name.revision)
   }
 
   private static func ownFields<Method: AdapterMethod>(
