@@ -171,3 +171,15 @@ t.test("every public method and function in the sources of the library has a com
   t.equal(missing, {}, "definitions without a --- comment")
   t.equal(count > 60, true, "definitions found")
 end)
+
+t.test("words alone answer, and a function prints how it is called", function()
+  local show = require "qlora.repl.show"
+  local text = show.value(require("qlora").load)
+  t.equal(text:match "^[^\n]*", "qlora.load(path, [options]) -> Model")
+  local session = require("qlora.repl").session {}
+  local real = native.exit
+  function native.exit(code) error({ silent = true, exit_code = code }, 0) end
+  for _, word in ipairs { "exit", "quit", " quit ;" } do t.equal(session.feed(word, false), "exit") end
+  native.exit = real
+  t.equal(session.feed("help", false), "next")
+end)

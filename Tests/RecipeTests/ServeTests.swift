@@ -25,7 +25,8 @@ import Testing
     }
 
     deinit {
-      process.interrupt()
+      // A test that runs on a worker thread starts its programs with signals blocked, all but this one.
+      kill(process.processIdentifier, SIGKILL)
       process.waitUntilExit()
     }
 

@@ -1,6 +1,7 @@
---- The commands of the program: `qlora-run NAME …`. Each is a file of stdlib/qlora/commands that returns its declaration:
+--- The commands of the program: `qlora-run NAME …`. Each is a file of stdlib/qlora/commands that returns its
+--- declaration:
 ---   usage      what follows the name
----   flags      { { "--port", "N", "sentence", kind = "number", default = 8080 }, … }; without value { "--x", false, … }
+---   flags      { { "--port", "N", "sentence", kind = "count", default = 8080 }, … }; { "--x", false, … } has no value
 ---   recipe     true where it runs a recipe, so that --plan, --smoke, --set and --resume mean something
 ---   least      how many arguments it needs; most, how many it takes
 ---   run        function(options, arguments); a path that it returns is run as a recipe

@@ -138,6 +138,7 @@ end
 
 local function null(value) return value and json.encode(value) or "null" end
 
+--- The counts of an answer.
 function openai.usage(read, written)
   return { prompt_tokens = read, completion_tokens = written, total_tokens = read + written }
 end

@@ -29,6 +29,7 @@ Conversation.__index = Conversation
 
 local function say(format, ...) io.stderr:write(format:format(...), "\n") end
 
+--- Begins the conversation again.
 function Conversation:reset()
   self.messages = self.system and { { role = "system", content = self.system } } or {}
 end
@@ -72,6 +73,7 @@ function Conversation:answer()
   self.messages[#self.messages + 1] = { role = "assistant", content = text }
 end
 
+--- Takes the answers at the end back; whether a message is left to answer.
 function Conversation:take_back()
   local list = self.messages
   while list[#list] and list[#list].role == "assistant" do table.remove(list) end
@@ -80,8 +82,10 @@ end
 
 local commands = {}
 
+--- What may be said.
 function commands.help() say("%s", help) end
 
+--- Changes a setting of the sampling, or shows all.
 function commands.set(self, text)
   local name, value = text:match "^([%w_%-]+)[%s=]*(.-)%s*$"
   local names = {}
@@ -104,12 +108,14 @@ function commands.set(self, text)
   for _, row in ipairs(settings) do say("%-12s %-8s %s", row[1], self.sampling[row[1]], row[5]) end
 end
 
+--- Sets the system text.
 function commands.system(self, text)
   self.system = text ~= "" and text or nil
   self:reset()
   say("%s; the conversation begins again", self.system and "system text set" or "no system text")
 end
 
+--- Puts an adapter on or takes it off.
 function commands.adapter(self, text)
   local talker = self.talk
   if text == "" then
@@ -125,16 +131,19 @@ function commands.adapter(self, text)
   say("adapter: %s", talker.current or "none")
 end
 
+--- Begins the conversation again.
 function commands.reset(self)
   self:reset()
   say "the conversation begins again"
 end
 
+--- Takes the last exchange back.
 function commands.undo(self)
   if self:take_back() then table.remove(self.messages) end
   say("%d messages", #self.messages)
 end
 
+--- Answers the last message anew.
 function commands.retry(self)
   if self:take_back() then
     self:answer()
@@ -143,6 +152,7 @@ function commands.retry(self)
   end
 end
 
+--- Shows the conversation.
 function commands.show(self)
   for _, message in ipairs(self.messages) do say("%s: %s", message.role, message.content) end
 end

@@ -33,6 +33,7 @@ end
 
 local shells = {}
 
+--- The completion of bash.
 function shells.bash()
   local cases = {}
   for _, command in ipairs(commands()) do
@@ -77,6 +78,7 @@ local function zsh_flags(list, indent)
   return table.concat(lines, " \\\n")
 end
 
+--- The completion of zsh.
 function shells.zsh()
   local names, cases = {}, {}
   for i, command in ipairs(commands()) do
@@ -118,6 +120,7 @@ local function fish_flag(flag, condition)
     flag[2] and " -r" or "", flag[3]:gsub("'", "’"))
 end
 
+--- The completion of fish.
 function shells.fish()
   local lines = { "# fish completion of qlora-run; written by qlora-run completion fish" }
   for _, command in ipairs(commands()) do
@@ -133,6 +136,7 @@ end
 
 local function roff(text) return (text:gsub("\\", "\\\\"):gsub("%-", "\\-"):gsub("\n%.", "\n\\&.")) end
 
+--- The manual page.
 function shells.man()
   local lines = { (".TH QLORA-RUN 1 \"\" \"qlora-run %s\""):format(native.version), ".SH NAME",
     "qlora\\-run \\- 4\\-bit fine\\-tuning of language models with recipes in Lua", ".SH SYNOPSIS",

@@ -18,6 +18,7 @@ function Service:adapter(name)
   openai.fail(404, "model", "the model '%s' does not exist; there are %s", name, table.concat(self:names(), ", "))
 end
 
+--- The base and the adapters.
 function Service:names() return { self.talk.name, table.unpack(self.talk.names) } end
 
 --- The ids of a prompt, and how many tokens may follow.

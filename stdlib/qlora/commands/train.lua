@@ -23,7 +23,7 @@ local model = qlora.load(p.model, { quant = p.quant, double_quant = true })
 local data = qlora.data.load(p.data, { tokenizer = model.tokenizer,
   max_length = math.min(p.max_length, model.positions) })
 local training, held_out = data:split(p.held_out)
-print(training:preview(1))
+training:preview(1)
 
 model:add_lora { select = p.select, rank = p.rank, alpha = p.alpha, dropout = p.dropout }
 local steps = p.steps > 0 and p.steps or math.max(1, math.ceil(p.epochs * #training / p.batch))

@@ -15,13 +15,30 @@ local Dataset = strict.class("Dataset", { __name = "dataset" }, {
 
 function Dataset:__len() return #self.samples end
 
+--- A sample as text under a line about it: trained tokens in green and the others dimmed, without colour in [[…]].
+local function sample_text(self, number, colour)
+  local ids, labels = self.samples:row(number)
+  local parts, from = {}, 1
+  while from <= #ids do
+    local to, on = from, labels[from] ~= -100
+    while to < #ids and (labels[to + 1] ~= -100) == on do to = to + 1 end
+    local part, earlier = table.move(ids, from, to, 1, {}), table.move(ids, 1, from - 1, 1, {})
+    local text = self.tokenizer:decode(part, { after = earlier })
+    if colour then parts[#parts + 1] = (on and "\27[32m" or "\27[2m") .. text .. "\27[0m"
+    else parts[#parts + 1] = on and "[[" .. text .. "]]" or text end
+    from = to + 1
+  end
+  return ("sample %d: %d tokens, %d trained\n%s"):format(number, #ids, self.samples:trained(number), table.concat(parts))
+end
+
 --- Sample `i` as { ids =, labels = }, nil after the last; other keys are methods.
 function Dataset:__index(key)
   if type(key) == "number" then
     if key < 1 then strict.fail("data[%d]: samples are counted from 1, as lists in Lua; there are %d", key, #self) end
     if key > #self then return nil end
     local ids, labels = self.samples:row(key)
-    return { ids = ids, labels = labels }
+    return setmetatable({ ids = ids, labels = labels },
+      { __name = "sample", __tostring = function() return sample_text(self, key, native.isatty(1)) end })
   end
   if Dataset[key] == nil then
     strict.fail("data has no '%s'%s", tostring(key), suggest.phrase(tostring(key), strict.sorted_keys(Dataset)))
@@ -140,21 +157,9 @@ function Dataset:preview(i)
   if math.type(number) ~= "integer" or number < 1 or number > #self then
     strict.fail("data:preview: no sample %s; there are %d", tostring(i), #self)
   end
-  local ids, labels = self.samples:row(number)
-  local colour, parts, from = native.isatty(1), {}, 1
-  while from <= #ids do
-    local to, on = from, labels[from] ~= -100
-    while to < #ids and (labels[to + 1] ~= -100) == on do to = to + 1 end
-    local part, earlier = table.move(ids, from, to, 1, {}), table.move(ids, 1, from - 1, 1, {})
-    local text = self.tokenizer:decode(part, { after = earlier })
-    if colour then parts[#parts + 1] = (on and "\27[32m" or "\27[2m") .. text .. "\27[0m"
-    else parts[#parts + 1] = on and "[[" .. text .. "]]" or text end
-    from = to + 1
-  end
   local left_out = number == 1 and reading.left_out(self.counts)
   if left_out then print(left_out) end
-  print(("sample %d: %d tokens, %d trained"):format(number, #ids, self.samples:trained(number)))
-  print(table.concat(parts))
+  print(sample_text(self, number, native.isatty(1)))
 end
 
 return dataset

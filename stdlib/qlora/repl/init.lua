@@ -27,13 +27,16 @@ local function noting_print(...)
   plain_print(...)
 end
 
+--- Leaves the program with an exit code, 0 when none is given.
+local function leave(code) native.exit(code or 0) end
+
 --- The names a prompt adds to Lua's.
 local function install()
   if print == plain_print then rawset(_G, "print", noting_print) end
   rawset(_G, "qlora", require "qlora")
   rawset(_G, "help", help.show)
-  --- Leaves the program with an exit code, 0 when none is given.
-  rawset(_G, "exit", function(code) native.exit(code or 0) end)
+  rawset(_G, "exit", leave)
+  rawset(_G, "quit", leave)
 end
 
 --- An environment in which the names of `env` are seen before the globals; assigning to another name makes a global.
@@ -55,6 +58,10 @@ end
 local function compile(text, session)
   local asked = text:match("^%s*%?(.*)$")
   if asked then return function() help.asked(asked:match("^%s*(.-)[%s;]*$"), session.env) end end
+  -- Words alone, as in other prompts.
+  local word = text:match "^%s*(%l+)[%s;]*$"
+  if word == "help" and session.env.help == help.show then return help.show end
+  if (word == "exit" or word == "quit") and session.env[word] == leave then return leave end
   text = text:gsub("^%s*=", "", 1)
   local expression = load("return " .. text:gsub("[;%s]+$", ""), "=stdin", "t", session.env)
   if expression then return expression end

@@ -61,6 +61,10 @@ end
 --- The text of a result: strings as they are, tables as Lua.
 function show.value(value)
   if type(value) == "string" then return value end
+  if type(value) == "function" then -- how it is called, and the first line about it
+    local known, text = pcall(require("qlora.repl.help").of_value, value)
+    if known then return (text:match "^[^\n]*\n[^\n]*" or text) .. "\n  (? and its name say more)" end
+  end
   return text_of(value, 0, {}, "")
 end
 
