@@ -62,8 +62,8 @@ extension Engine {
         let (model, place) = (try self.model(call), try call.string("directory"))
         let options = call.options("options")
         let names = options.string("name").map { [$0] } ?? model.namesInUse
-        if let other = try model.withAdapters(names, { try self.saveAdapter(model, place, as: options.string("as"), call) })
-        {
+        let form = options.string("as")
+        if let other = try model.withAdapters(names, { try self.saveAdapter(model, place, as: form, call) }) {
           return other
         }
         let path = self.placeToSave(folder: place)
