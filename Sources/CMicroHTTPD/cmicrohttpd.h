@@ -1,14 +1,11 @@
 // libmicrohttpd starts a daemon with a variadic function, which Swift does not call; this one does.
 #pragma once
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE  // POLLRDHUP
-#endif
 #include <arpa/inet.h>
 #include <microhttpd.h>
 #include <poll.h>
 #include <string.h>
 
-#ifndef POLLRDHUP
+#ifndef POLLRDHUP // the headers have it for GNU programs only, of which Swift's Glibc module is none
 #define POLLRDHUP 0x2000
 #endif
 

@@ -77,7 +77,7 @@ extension Kernels {
         let g = bounded(whole, kind)
         let u = Vec64(up, type, i)
         let f = factor(g, kind)
-        cut(d * value(g, f, kind), u, lower: -bound, kind).store(dUp, type, i)
+        cut((kind == 3 ? d : d * g) * f, u, lower: -bound, kind).store(dUp, type, i)
         cut(timesSlope(d * partner(u, kind), g, f, kind), whole, lower: -.infinity, kind).store(dGate, type, i)
       }
       @inline(always) func step(_ i: Int, _ rest: Int) {
@@ -86,7 +86,7 @@ extension Kernels {
         let g = bounded(whole, kind)
         let u = Vec64(repeating: element16(up, type, i, rest))
         let f = factor(g, kind)
-        putElement16(dUp, type, i, rest, cut(d * value(g, f, kind), u, lower: -bound, kind).a)
+        putElement16(dUp, type, i, rest, cut((kind == 3 ? d : d * g) * f, u, lower: -bound, kind).a)
         let slope = timesSlope(d * partner(u, kind), g, f, kind)
         putElement16(dGate, type, i, rest, cut(slope, whole, lower: -.infinity, kind).a)
       }

@@ -37,7 +37,7 @@ public final class KeptCache {
     let shared = zip(cache.ids, prompt.dropLast()).prefix { $0 == $1 }.count
     // Keys that were computed under the rotary frequencies of a longer text are of no use to a shorter one.
     let isOfItsLength = model.rotary.lengthClass(cache.length) == model.rotary.lengthClass(prompt.count)
-    cache.ids = isOfItsLength ? Array(prompt.prefix(shared)) : []
+    cache.cut(to: isOfItsLength ? shared : 0)
     return (cache, Array(prompt[cache.length...]))
   }
 }

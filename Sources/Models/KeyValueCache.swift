@@ -40,6 +40,11 @@ package final class KeyValueCache {
     }
   }
 
+  /// Keeps the first tokens alone. The state of a recurrent layer holds all or none.
+  func cut(to count: Int) {
+    ids = states.isEmpty || count == length ? Array(ids.prefix(count)) : []
+  }
+
   /// Makes room for `count` tokens in all.
   /// - Throws: `tooLong` beyond the model's positions.
   func reserve(_ count: Int) throws {

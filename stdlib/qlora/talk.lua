@@ -44,12 +44,12 @@ end
 --- @param name? string the adapter's name
 function Talk:use(name)
   if self.current == name then return end
-  self.model:remove_adapters()
-  self.current = nil
-  if name then
-    self.model:add_adapter(self.dirs[name])
-    self.current = name
+  if name and not self.loaded[name] then
+    self.model:add_adapter(self.dirs[name], { name = name })
+    self.loaded[name] = true
   end
+  self.model:use_adapters(name or {})
+  self.current = name
 end
 
 --- The ids or the text that the model goes on from, for the messages of a conversation. A model without a chat template
@@ -95,7 +95,7 @@ function talk.open(path, options)
   local place = talk.place(path)
   local model = qlora.load(place, { quant = options.quant, compute = options.compute, quiet = true })
   if not model.tokenizer then error(path .. ": the model has no tokenizer, so nobody can talk to it", 0) end
-  local self = setmetatable({ model = model, cache = options.keeps and model:cache() or nil, dirs = {}, names = {},
+  local self = setmetatable({ model = model, cache = options.keeps and model:cache() or nil, dirs = {}, names = {}, loaded = {},
     has_template = (chat.for_tokenizer(model.tokenizer)) ~= nil,
     name = path:gsub("(.)/+$", "%1"):gsub("%.gguf$", ""):match "([^/]+/?[^/]*)$" }, Talk)
   if native.exists(place) then self.name = self.name:match "[^/]+$" end
