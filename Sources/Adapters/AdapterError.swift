@@ -24,6 +24,8 @@ public enum AdapterError: Error, Equatable, Sendable {
   case badRank(module: String, rank: Int, limit: Int)
   /// A setting is out of range.
   case badNumber(module: String, name: String, value: Double, expected: String)
+  /// The adapter cannot start in the way called `name` on this module.
+  case badStart(module: String, name: String, reason: String)
   /// No module of the model has an adapter.
   case nothingToSave
   /// The choice of modules is empty.
@@ -70,8 +72,8 @@ extension AdapterError: CustomStringConvertible {
     case .repeatedSet(let name):
       "an adapter called '\(name)' is there already or named twice"
     case .notAdditive(let set, let module, let method):
-      "\(module): '\(set)' is a \(method) adapter, which changes the layer's output as a whole; it cannot be used together "
-        + "with others"
+      "\(module): '\(set)' is a \(method) adapter that changes the weight or the output as a whole; it cannot be used "
+        + "together with others"
     case .notLoRA(let set, let module, let method):
       "\(module): '\(set)' is a \(method) adapter; LoRA adapters can be combined"
     case .unequalRanks(let module, let sets, let ranks):
@@ -85,6 +87,8 @@ extension AdapterError: CustomStringConvertible {
       "\(module): rank \(rank) is outside 1..\(limit)"
     case .badNumber(let module, let name, let value, let expected):
       "\(module): \(name) is \(value), expected \(expected)"
+    case .badStart(let module, let name, let reason):
+      "\(module): cannot start with \(name): \(reason)"
     case .nothingToSave:
       "the model has no adapters to save"
     case .nothingSelected:

@@ -22,8 +22,9 @@ extension LanguageModel {
     }
     if sets.count > 1 {
       for set in sets {
-        if let (module, adapter) = set.members.first(where: { $0.adapter.lowRank == nil }) {
-          throw AdapterError.notAdditive(set: set.name, module: module.name, method: type(of: adapter.method).peftType)
+        if let (module, adapter) = set.members.first(where: { $0.adapter.lowRank == nil || $0.adapter.baseChange != nil })
+        {
+          throw AdapterError.notAdditive(set: set.name, module: module.name, method: adapter.kind)
         }
       }
     }

@@ -40,7 +40,8 @@ extension LanguageModel {
     }
     // A plan needs shapes only: untouched pages cost nothing, whatever the size of the model.
     if isLoaded { try method.initialize(tensors, of: module, seed: seed) }
+    let change = try (method as? LoRA)?.takeOut(tensors, of: module)
     for tensor in tensors { tensor.requiresGradient = true }
-    return Adapter(method, on: module, tensors, set: set)
+    return Adapter(method, on: module, tensors, set: set, baseChange: change)
   }
 }

@@ -68,7 +68,8 @@ extension LanguageModel {
         throw AdapterError.badNumber(module: part.set, name: "weight", value: part.weight, expected: "a finite number")
       }
       if parts[..<index].contains(where: { $0.set == part.set }) { throw AdapterError.repeatedSet(name: part.set) }
-      for (module, adapter) in try adapterSet(part.set).members {
+      for (module, member) in try adapterSet(part.set).members {
+        let adapter = try LoRA.ofOriginalBase(member, self)
         guard let method = adapter.method as? LoRA else {
           throw AdapterError.notLoRA(set: part.set, module: module.name, method: type(of: adapter.method).peftType)
         }

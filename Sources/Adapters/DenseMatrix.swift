@@ -3,7 +3,7 @@ import Glibc
 func naturalLogarithm(_ x: Double) -> Double { log(x) }
 func exponential(_ x: Double) -> Double { exp(x) }
 
-/// A small matrix in double precision, column by column, for factorisations that look at adapters.
+/// A small matrix in double precision, column by column, for factorisations of adapters and of what they start from.
 struct DenseMatrix {
   let rows: Int
   let columns: Int
@@ -51,12 +51,70 @@ struct DenseMatrix {
     return DenseMatrix(rows: steps, columns: columns) { row, column in row > column ? 0 : work[column * rows + row] }
   }
 
-  /// All min(rows, columns) singular values, descending: one-sided Jacobi (Hestenes 1958), which is accurate for
-  /// small values too.
-  func singularValues() -> [Double] {
-    if rows < columns { return DenseMatrix(rows: columns, columns: rows) { self[$1, $0] }.singularValues() }
-    var work = values
-    work.withUnsafeMutableBufferPointer { m in
+  /// The same elements with rows and columns exchanged.
+  var transposed: DenseMatrix { DenseMatrix(rows: columns, columns: rows) { self[$1, $0] } }
+
+  /// All min(rows, columns) singular values, descending.
+  func singularValues() -> [Double] { (rows < columns ? transposed : self).rotated().lengths().sorted(by: >) }
+
+  /// The `count` largest singular values, descending, with their vectors u [rows, count] and v [columns, count].
+  func leading(_ count: Int) -> (left: DenseMatrix, values: [Double], right: DenseMatrix) {
+    if rows < columns {
+      let other = transposed.leading(count)
+      return (other.right, other.values, other.left)
+    }
+    let turned = rotated()
+    let lengths = turned.lengths()
+    let order = lengths.indices.sorted { lengths[$0] > lengths[$1] }.prefix(count)
+    let chosen = order.map { lengths[$0] }
+    let left = DenseMatrix(rows: rows, columns: order.count) { row, k in
+      chosen[k] > 0 ? turned[row, order[k]] / chosen[k] : 0
+    }
+    let right = DenseMatrix(rows: columns, columns: order.count) { column, k in
+      chosen[k] > 0 ? dot(column, left, k) / chosen[k] : 0
+    }
+    return (left, chosen, right)
+  }
+
+  /// The first `count` columns of Q in the QR decomposition whose R has a positive diagonal: Gram and Schmidt, twice,
+  /// which leaves them orthogonal to the last bits (Giraud et al. 2005). A column that is a sum of others becomes zero.
+  func orthonormal(_ count: Int) -> DenseMatrix {
+    var q = DenseMatrix(rows: rows, columns: count) { self[$0, $1] }
+    for column in 0..<count {
+      let before = q.length(column)
+      for _ in 0..<2 {
+        for other in 0..<column { q.subtract(q.dot(column, q, other), of: other, from: column) }
+      }
+      let length = q.length(column)
+      q.scale(column, by: length > 1e-13 * before ? 1 / length : 0)
+    }
+    return q
+  }
+
+  /// Inner product of a column with one of another matrix.
+  private func dot(_ column: Int, _ other: DenseMatrix, _ otherColumn: Int) -> Double {
+    var sum = 0.0
+    for row in 0..<rows { sum += values[column * rows + row] * other.values[otherColumn * rows + row] }
+    return sum
+  }
+
+  private func length(_ column: Int) -> Double { dot(column, self, column).squareRoot() }
+
+  private func lengths() -> [Double] { (0..<columns).map(length) }
+
+  private mutating func subtract(_ factor: Double, of other: Int, from column: Int) {
+    for row in 0..<rows { values[column * rows + row] -= factor * values[other * rows + row] }
+  }
+
+  private mutating func scale(_ column: Int, by factor: Double) {
+    for row in 0..<rows { values[column * rows + row] *= factor }
+  }
+
+  /// U S for at least as many rows as columns: the columns made orthogonal by one-sided Jacobi rotations (Hestenes 1958),
+  /// which are accurate for small values too.
+  private func rotated() -> DenseMatrix {
+    var result = self
+    result.values.withUnsafeMutableBufferPointer { m in
       for _ in 0..<60 {
         var rotated = false
         for p in 0..<columns {
@@ -65,9 +123,7 @@ struct DenseMatrix {
         if !rotated { break }
       }
     }
-    return (0..<columns).map { column in
-      work[column * rows..<(column + 1) * rows].reduce(0) { $0 + $1 * $1 }.squareRoot()
-    }.sorted(by: >)
+    return result
   }
 
   /// Makes two columns orthogonal; false when they already are.

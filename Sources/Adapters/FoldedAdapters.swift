@@ -24,7 +24,8 @@ struct FoldedAdapters {
     guard model.namesInUse.count < 2 else { throw AdapterError.severalInUse(names: model.namesInUse) }
     let adapted = model.modules.filter { $0.adapter != nil }
     let branches = try adapted.map { module -> (module: Module, branch: LowRank, scaling: Double) in
-      guard let adapter = module.adapter, let branch = adapter.lowRank else {
+      guard let adapter = try module.adapter.map({ try LoRA.ofOriginalBase($0, model) }), let branch = adapter.lowRank
+      else {
         throw AdapterError.notLowRank(module: module.name)
       }
       return (module, branch, (adapter.method as? LoRA)?.scaling ?? Double(branch.scaling))

@@ -2,7 +2,7 @@ import Formats
 import Models
 import Tensors
 
-/// How the matrix A starts; B is zero, so that a new adapter changes nothing.
+/// How the matrices start. Unless stated otherwise B is zero; a new adapter changes nothing.
 public enum LoRAInitialization: String, Sendable, CaseIterable {
   /// U(-1/sqrt(in), 1/sqrt(in)): Kaiming-uniform with a = sqrt(5), PEFT's default.
   case kaiming
@@ -10,6 +10,14 @@ public enum LoRAInitialization: String, Sendable, CaseIterable {
   case gaussian
   /// Values that depend on the module's name alone, the same in any program; for comparisons with other stacks.
   case portable
+  /// A and B are the leading singular vectors of W, each times the root of its value, over the root of the scaling
+  /// (PiSSA, Meng et al. 2024). The base becomes W - scaling * B A.
+  case pissa
+  /// B is the start of Q and A of R in W = Q R (OLoRA, Büyükakyüz 2024). The base becomes W - scaling * B A.
+  case olora
+
+  /// Whether the start takes a part out of the frozen weight.
+  public var changesBase: Bool { self == .pissa || self == .olora }
 }
 
 /// Low-rank adapters: y = x W^T + bias + scaling * dropout(x) A^T B^T, A [rank, in], B [out, rank] (Hu et al. 2021).
@@ -28,20 +36,26 @@ public struct LoRA: LowRankMethod {
   public var rankStabilised: Bool
   /// Multiplies the learning rate of both matrices.
   public var learningRateFactor: Double
-  /// How A starts.
+  /// Multiplies that of B once more (LoRA+, Hayou et al. 2024).
+  public var learningRateRatio: Double
+  /// How A and B start.
   public var initialization: LoRAInitialization
+  /// Power iterations with which `pissa` approximates the decomposition; 0 computes it to the last bit.
+  public var powerIterations: Int
 
   /// Settings of one module; `check` tells whether they are in range.
   public init(
     rank: Int, alpha: Double, dropout: Double = 0, rankStabilised: Bool = false, learningRateFactor: Double = 1,
-    initialization: LoRAInitialization = .kaiming
+    learningRateRatio: Double = 1, initialization: LoRAInitialization = .kaiming, powerIterations: Int = 0
   ) {
     self.rank = rank
     self.alpha = alpha
     self.dropout = dropout
     self.rankStabilised = rankStabilised
     self.learningRateFactor = learningRateFactor
+    self.learningRateRatio = learningRateRatio
     self.initialization = initialization
+    self.powerIterations = powerIterations
   }
 
   /// Factor of the branch: alpha / rank, or alpha / sqrt(rank) with `rankStabilised`.
@@ -52,18 +66,27 @@ public struct LoRA: LowRankMethod {
     [("rank", .int(rank)), ("alpha", .number(alpha)), ("dropout", .number(dropout))]
   }
 
-  /// Checks the ranges of rank, alpha, dropout and the learning-rate factor.
-  /// - Throws: `AdapterError.badRank`, `AdapterError.badNumber`.
+  /// Checks the ranges of rank, alpha, dropout and the learning-rate factors, and that a start that changes the base
+  /// can do so.
+  /// - Throws: `AdapterError.badRank`, `AdapterError.badNumber`, `AdapterError.badStart`.
   public func check(_ module: Module) throws {
-    let limit = 65536
+    let limit = initialization.changesBase ? min(module.inFeatures, module.outFeatures) : 65536
     guard (1...limit).contains(rank) else { throw AdapterError.badRank(module: module.name, rank: rank, limit: limit) }
     let numbers = [
       ("alpha", alpha, alpha.isFinite && alpha > 0, "a positive number"),
       ("dropout", dropout, dropout >= 0 && Float(dropout) < 1, "a number in [0, 1)"),
       ("lr", learningRateFactor, learningRateFactor.isFinite && learningRateFactor >= 0, "a factor of at least 0"),
+      (
+        "lr_ratio", learningRateRatio, learningRateRatio.isFinite && learningRateRatio >= 0, "a factor of at least 0"
+      ),
     ]
     for (name, value, isGood, expected) in numbers where !isGood {
       throw AdapterError.badNumber(module: module.name, name: name, value: value, expected: expected)
+    }
+    if initialization.changesBase, let form = module.storedForm {
+      throw AdapterError.badStart(
+        module: module.name, name: initialization.rawValue,
+        reason: "the base is stored as \(form), and what the adapter takes out of it would be rounded again")
     }
   }
 
@@ -71,11 +94,12 @@ public struct LoRA: LowRankMethod {
   public func parameters(of module: Module) -> [AdapterParameter] {
     [
       AdapterParameter(LoRA.nameOfA, [rank, module.inFeatures], learningRateFactor: learningRateFactor),
-      AdapterParameter(LoRA.nameOfB, [module.outFeatures, rank], learningRateFactor: learningRateFactor),
+      AdapterParameter(
+        LoRA.nameOfB, [module.outFeatures, rank], learningRateFactor: learningRateFactor * learningRateRatio),
     ]
   }
 
-  /// Sets A by `initialization` and B to 0. The values depend on `seed` and the module's name, with `portable` on the
+  /// Sets A and B by `initialization`. The values depend on `seed` and the module's name, with `portable` on the
   /// name alone.
   /// - Throws: `TensorError` when the device fails; nothing on the CPU.
   public func initialize(_ tensors: [Tensor], of module: Module, seed: UInt64) throws {
@@ -90,6 +114,10 @@ public struct LoRA: LowRankMethod {
       try a.backend.fillNormal(a, mean: 0, deviation: 1 / Double(rank), stream: stream)
     case .portable:
       try fillPortably(a, name: module.name, columns: module.inFeatures)
+    case .pissa:
+      try fillPrincipally(a, b, of: module, stream)
+    case .olora:
+      try fillOrthogonally(a, b, of: module)
     }
   }
 

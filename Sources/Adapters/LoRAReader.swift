@@ -3,22 +3,26 @@ import Models
 
 extension LoRA {
   /// Rank and alpha of a module come from `r` and `lora_alpha`, or from the first key of `rank_pattern` and
-  /// `alpha_pattern` that matches its name. Settings that would change the arithmetic and are not implemented (DoRA, bias
-  /// training) are errors, never ignored; see `PEFTTable`.
+  /// `alpha_pattern` that matches its name. With `use_dora` the methods are `DoRA`. Settings that would change the
+  /// arithmetic and are not implemented are errors, never ignored; see `PEFTTable`.
   /// - Throws: `AdapterError.badField`, `FormatError`. The reader that is returned throws nothing but `badField`.
   public static func reader(_ configuration: JSON, path: String) throws -> AdapterReader {
     try PEFTTable.table.check(configuration, path: path)
-    let method = try settings(configuration, path: path).method
-    return { module, _ in try method(module.name) }
+    let (_, hasMagnitude, method) = try settings(configuration, path: path)
+    return { module, _ in
+      let low = try method(module.name)
+      return hasMagnitude ? DoRA(low) : low
+    }
   }
 
-  /// The rank where no pattern matches, and the settings by the name of a module or of a parameter.
+  /// The rank where no pattern matches, whether there are lengths too (`use_dora`), and the settings by the name of a
+  /// module or of a parameter.
   static func settings(
     _ configuration: JSON, path: String
-  ) throws -> (rank: Int, method: (String) throws -> LoRA) {
+  ) throws -> (rank: Int, hasMagnitude: Bool, method: (String) throws -> LoRA) {
     let settings = try Settings(path: path, configuration)
     return (
-      settings.rank,
+      settings.rank, settings.hasMagnitude,
       { name in
         LoRA(
           rank: try settings.rank(name), alpha: try settings.alpha(name), dropout: settings.dropout,
@@ -34,6 +38,7 @@ private struct Settings {
   private let alpha: Double
   let dropout: Double
   let rankStabilised: Bool
+  let hasMagnitude: Bool
   private let ranks: [(pattern: Pattern, value: Int)]
   private let alphas: [(pattern: Pattern, value: Double)]
 
@@ -61,9 +66,12 @@ private struct Settings {
     alpha = try finite(json["lora_alpha"], "lora_alpha")
     dropout = try json["lora_dropout"]?.unlessNull.map { try finite($0, "lora_dropout") } ?? 0
     guard dropout >= 0, dropout < 1 else { throw bad("lora_dropout", "a number in [0, 1)") }
-    let stabilised = json["use_rslora"]?.unlessNull ?? false
-    guard let isStabilised = stabilised.bool else { throw bad("use_rslora", "true or false") }
-    rankStabilised = isStabilised
+    func flag(_ field: String) throws -> Bool {
+      guard let value = (json[field]?.unlessNull ?? false).bool else { throw bad(field, "true or false") }
+      return value
+    }
+    rankStabilised = try flag("use_rslora")
+    hasMagnitude = try flag("use_dora")
     ranks = try patterns("rank_pattern", wholeRank)
     alphas = try patterns("alpha_pattern", finite)
   }

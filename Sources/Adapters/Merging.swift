@@ -13,9 +13,7 @@ extension LanguageModel {
     let others = adapterSets.map(\.name).filter { !namesInUse.contains($0) }
     guard others.isEmpty else { throw AdapterError.othersWouldBeLeft(names: others) }
     for module in modules where !module.adapters.isEmpty {
-      let weight = try module.denseWeight(category: .weights)
-      let bias = try module.bias?.converted(to: .f32, category: .weights)
-      for adapter in module.adapters { try adapter.method.merge(adapter.tensors, weight: weight, bias: bias) }
+      let (weight, bias) = try module.merged(category: .weights)
       module.weight = computeType == .f32 ? weight : try weight.converted(to: computeType, category: .weights)
       (module.quantized, module.blocks) = (nil, nil)
       bias?.requiresGradient = module.bias?.requiresGradient ?? false

@@ -70,12 +70,12 @@ struct PEFTExperts {
 
 extension PEFTExperts {
   /// What of a model's adapters PEFT states so; nil where it cannot state all on experts and routers so: another method
-  /// than LoRA, dropout, which PEFT refuses beside `target_parameters`, or modules of one tensor that are not all adapted
+  /// than LoRA, a start that changed the base, dropout, which PEFT refuses beside `target_parameters`, or modules of one tensor that are not all adapted
   /// alike.
   init?(stating model: LanguageModel) {
     let adapted = model.modules.filter { $0.adapter != nil }
     guard adapted.contains(where: { $0.isExpert || $0.isRouter }),
-      adapted.allSatisfy({ ($0.adapter?.method as? LoRA)?.dropout == 0 })
+      adapted.allSatisfy({ ($0.adapter?.method as? LoRA)?.dropout == 0 && $0.adapter?.baseChange == nil })
     else { return nil }
     // In a model with experts PEFT takes the name of a feed-forward module for that of a matrix of experts.
     let roles = Set(model.modules.filter(\.isExpert).map(\.role))

@@ -2,11 +2,24 @@ import Formats
 
 /// The keys of adapter_config.json for LoRA: those of PEFT 0.21.2 (PeftConfig and LoraConfig).
 package enum PEFTTable {
+  /// What every method's file has.
+  static let common = [
+    row(["peft_type", "target_modules"], .honoured),
+    row(["exclude_modules"], .nullable),
+    row(["task_type"], .only([.null, "CAUSAL_LM"], "other tasks add a head")),
+    row(["modules_to_save"], .only([.null, []], "whole tensors beside the adapters")),
+    row(["fan_in_fan_out"], .only([.null, false], "weights are [out, in]")),
+    row(
+      ["auto_mapping", "peft_version", "base_model_name_or_path", "revision"],
+      .harmless("notes about where the adapter comes from")),
+    row(["inference_mode"], .harmless("whether it is trained further is said when it is loaded")),
+  ]
+
   package static let table = FieldTable(
-    [
-      row(["peft_type", "r", "lora_alpha", "target_modules"], .honoured),
-      row(["lora_dropout", "use_rslora", "rank_pattern", "alpha_pattern", "exclude_modules"], .nullable),
-      row(["target_parameters"], .nullable),
+    common + [
+      row(["r", "lora_alpha"], .honoured),
+      row(
+        ["lora_dropout", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "target_parameters"], .nullable),
       row(["layers_to_transform", "layers_pattern"], .nullable),
 
       row(
@@ -15,13 +28,10 @@ package enum PEFTTable {
           [.null, true, false, "gaussian", "orthogonal", "eva"],
           "the others change the base weights as PEFT loads them, or compute something else; convert the adapter (PEFT: "
             + "save_pretrained with path_initial_model_for_weight_conversion), which sets it to true")),
-      row(["task_type"], .only([.null, "CAUSAL_LM"], "other tasks add a head")),
       row(["bias"], .only([.null, "none"], "biases of the base are not trained")),
-      row(["modules_to_save"], .only([.null, []], "whole tensors beside the adapters")),
       row(["trainable_token_indices"], .only([.null, [], [:]], "rows of the embedding beside the adapters")),
       row(["layer_replication"], .only([.null, []], "layers that are there twice")),
-      row(["fan_in_fan_out"], .only([.null, false], "weights are [out, in]")),
-      row(["use_dora", "use_qalora", "lora_bias"], .only([.null, false], "another arithmetic")),
+      row(["use_qalora", "lora_bias"], .only([.null, false], "another arithmetic")),
       row(
         [
           "velora_config", "alora_invocation_tokens", "monteclora_config", "use_bdlora", "arrow_config", "kasa_config",
@@ -29,10 +39,6 @@ package enum PEFTTable {
       row(["megatron_config"], .only([.null], "layers of Megatron")),
       row(["ensure_weight_tying"], .only([.null, false], "one adapter on two tied layers")),
 
-      row(
-        ["auto_mapping", "peft_version", "base_model_name_or_path", "revision"],
-        .harmless("notes about where the adapter comes from")),
-      row(["inference_mode"], .harmless("whether it is trained further is said when it is loaded")),
       row(
         ["loftq_config", "eva_config", "corda_config", "lora_ga_config"],
         .harmless("read only while an adapter is made, by the init_lora_weights of that name")),

@@ -32,6 +32,7 @@ public enum PEFTFiles {
   }
 
   /// Writes the two files into a directory that exists, the tensors as f32. Each file appears whole or not at all.
+  /// Adapters whose start changed the base are written as plain ones of the unchanged base; see `LoRA.ofOriginalBase`.
   /// - Throws: `AdapterError.nothingToSave`, `.severalInUse`, `.mixedMethods`, `.mixedScaling`;
   ///   `FormatError.system`; `TensorError` when the device fails.
   public static func write(_ model: LanguageModel, into directory: String) throws {
@@ -50,14 +51,14 @@ public enum PEFTFiles {
     let matrices = (experts?.matrices ?? []).flatMap { matrix in
       zip([LoRA.nameOfA, LoRA.nameOfB], matrix.module.adapter?.tensors ?? []).map { item("\(matrix.key).\($0)", $1) }
     }
-    let own = adaptersByModule(model, experts).flatMap(\.parameters).map { name, tensor, _ in item(name, tensor) }
+    let own = try adaptersByModule(model, experts).flatMap(\.parameters).map { name, tensor, _ in item(name, tensor) }
     try SafetensorsWriter.write(path: "\(directory)/\(weightsName)", own + matrices + stacked)
   }
 
   /// Those that are no part of `experts`.
-  private static func adaptersByModule(_ model: LanguageModel, _ experts: PEFTExperts?) -> [Adapter] {
+  private static func adaptersByModule(_ model: LanguageModel, _ experts: PEFTExperts?) throws -> [Adapter] {
     let others = Set(experts?.modules.map(\.name) ?? [])
-    return model.adapters.filter { !others.contains($0.moduleName) }
+    return try model.adapters.filter { !others.contains($0.moduleName) }.map { try LoRA.ofOriginalBase($0, model) }
   }
 
   /// The configuration that describes the adapters: what every method has, and what the method says.
@@ -68,9 +69,9 @@ public enum PEFTFiles {
     let method = type(of: first.method)
     for other in adapters where type(of: other.method) != method {
       throw AdapterError.mixedMethods(
-        modules: [first.moduleName, other.moduleName], names: [method.peftType, type(of: other.method).peftType])
+        modules: [first.moduleName, other.moduleName], names: [first.kind, other.kind])
     }
-    let experts = PEFTExperts(stating: model), own = adaptersByModule(model, experts)
+    let experts = PEFTExperts(stating: model), own = try adaptersByModule(model, experts)
     let settings = own.map { ($0.moduleName, $0.method) } + (experts?.methods.map { ($0.module, $0.method) } ?? [])
     let base = base(model.path)
     var fields: [(String, JSON)] = [

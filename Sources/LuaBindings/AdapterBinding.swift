@@ -3,17 +3,26 @@ import LuaRuntime
 import Models
 
 extension Engine {
-  /// What an adapter of one module is made from.
+  /// What a LoRA adapter of one module is made from.
   static let adapterFields = [
     Parameter("name", .string, "full dotted name of the module"),
     Parameter("rank", .count, "columns of B and rows of A"),
     Parameter("alpha", .positive, "the branch counts alpha / rank"),
     Parameter("dropout", .real(.rate), default: "0", "share of the branch's inputs that are dropped"),
     Parameter("lr", .positive, default: "1", "factor on the optimizer's learning rate"),
+    Parameter("lr_ratio", .positive, default: "1", "further factor on the rate of B (LoRA+; 16 in its paper)"),
     Parameter("rslora", .boolean, default: "false", "scale by alpha / sqrt(rank) instead"),
     Parameter(
-      "init", .string, default: "\"default\"", choices: ["default", "gaussian"],
-      "how A is drawn: Kaiming-uniform as PEFT, or normal"),
+      "method", .string, default: "\"lora\"", choices: ["lora", "dora"],
+      "what is trained: A and B, or with \"dora\" also the lengths of the weight's rows (PEFT's use_dora)"),
+    Parameter(
+      "init", .string, default: "\"default\"", choices: ["default", "gaussian", "pissa", "olora"],
+      "how A is drawn, Kaiming-uniform as PEFT or normal, with B zero; or both are taken out of the weight: its leading "
+        + "singular vectors (pissa), or the start of its QR decomposition (olora)"),
+    Parameter(
+      "niter", .count, default: "0",
+      "power iterations that approximate the vectors of \"pissa\" (PEFT's pissa_niter_N); 0 computes them to the last "
+        + "bit, which takes minutes for a large matrix"),
   ]
 
   /// Methods of a model that make, write, read and merge adapters.
@@ -28,6 +37,18 @@ extension Engine {
         let adapters = try call.table("list").elements.map { try self.lora($0, call) }
         model.seed = self.seed
         return [.integer(try model.attach(adapters, set: Self.setName(call["name"])))]
+      },
+      NativeFunction(
+        "attach_ia3", "Makes (IA)³ adapters on the named modules; recipes use add_ia3.",
+        [Parameter("list", .rows(Self.factorFields), "one table for each module"), Self.setName], returns: "integer"
+      ) { call in
+        let adapters = try call.table("list").elements.map { value in
+          let given = try self.entry(value, Self.factorFields, call)
+          let method = IA3(
+            scalesInput: given.bool("feedforward") ?? false, learningRateFactor: given.double("lr") ?? 1)
+          return (given.string("name") ?? "", method as any AdapterMethod)
+        }
+        return [.integer(try self.model(call).attach(adapters, set: Self.setName(call["name"])))]
       },
       NativeFunction(
         "remove_adapters", "Takes an adapter off, or all; returns how many modules had one.",
@@ -130,23 +151,5 @@ extension Engine {
       },
       saveGGUF, mergedWeights,
     ]
-  }
-
-  /// The module of an entry and its settings.
-  private func lora(
-    _ value: LuaValue, _ call: Call
-  ) throws -> (module: String, method: any AdapterMethod) {
-    guard let table = value.asTable else { throw call.invalid("a list of tables expected, got \(value.typeName)") }
-    let given = try call.options(
-      table, Self.adapterFields, of: call.function)
-    let initName = given.string("init") ?? "default"
-    guard let initialization = initName == "default" ? .kaiming : LoRAInitialization(rawValue: initName) else {
-      throw call.invalid("init must be \"default\", \"gaussian\" or \"portable\", got \"\(initName)\"")
-    }
-    let method = LoRA(
-      rank: given.int("rank") ?? 0, alpha: given.double("alpha") ?? 0, dropout: given.double("dropout") ?? 0,
-      rankStabilised: given.bool("rslora") ?? false, learningRateFactor: given.double("lr") ?? 1,
-      initialization: initialization)
-    return (given.string("name") ?? "", method)
   }
 }

@@ -42,9 +42,6 @@ extension Module {
 }
 
 extension Adapter {
-  /// "lora"
-  var kind: String { type(of: method).peftType.lowercased() }
-
   /// "lora rank 8 alpha 16": the settings that are not zero.
   fileprivate var text: String {
     let shown = method.settings.filter { $0.value.double != 0 && $0.value.bool != false && !$0.value.isNull }

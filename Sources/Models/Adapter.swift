@@ -14,6 +14,9 @@ public final class Adapter: Sendable {
   /// The whole change of the output where it is a low-rank branch, without dropout; nil for other methods.
   public let lowRank: LowRank?
 
+  /// What the adapter's start took out of the base; nil where it left it alone.
+  public let baseChange: BaseChange?
+
   private let records: [AdapterParameter]
   private let dropout: Double
 
@@ -23,16 +26,20 @@ public final class Adapter: Sendable {
   ///   - module: the linear module.
   ///   - tensors: one for each of `method.parameters(of: module)`, of its shape.
   ///   - set: name of the set that it is for.
+  ///   - baseChange: what its start took out of the base.
   public convenience init(
-    _ method: any AdapterMethod, on module: Module, _ tensors: [Tensor], set: String = AdapterSet.defaultName
+    _ method: any AdapterMethod, on module: Module, _ tensors: [Tensor], set: String = AdapterSet.defaultName,
+    baseChange: BaseChange? = nil
   ) {
-    self.init(method, module.name, set, method.parameters(of: module), tensors)
+    self.init(method, module.name, set, method.parameters(of: module), tensors, baseChange)
   }
 
   private init(
-    _ method: any AdapterMethod, _ name: String, _ set: String, _ records: [AdapterParameter], _ tensors: [Tensor]
+    _ method: any AdapterMethod, _ name: String, _ set: String, _ records: [AdapterParameter], _ tensors: [Tensor],
+    _ baseChange: BaseChange?
   ) {
     self.method = method
+    self.baseChange = baseChange
     self.moduleName = name
     self.setName = set
     self.records = records
@@ -41,6 +48,9 @@ public final class Adapter: Sendable {
     lowRank = branching?.lowRank(tensors)
     dropout = branching?.dropout ?? 0
   }
+
+  /// The method's name in texts: "lora", "dora", "ia3".
+  public var kind: String { String(describing: type(of: method)).lowercased() }
 
   /// The tensors with PEFT's names behind the module's, and the factor of their learning rate.
   public var parameters: [(name: String, tensor: Tensor, learningRateFactor: Double)] {
@@ -58,8 +68,8 @@ public final class Adapter: Sendable {
   public var isTrained: Bool { tensors.contains(where: \.requiresGradient) }
 
   /// The same adapter with other tensors.
-  func replacing(_ body: (Tensor) throws -> Tensor) rethrows -> Adapter {
-    Adapter(method, moduleName, setName, records, try tensors.map(body))
+  func replacing(_ body: (Tensor) throws -> Tensor, baseChange: BaseChange? = nil) rethrows -> Adapter {
+    Adapter(method, moduleName, setName, records, try tensors.map(body), baseChange)
   }
 
   /// What one forward pass adds together with the base product.
@@ -77,5 +87,20 @@ public final class Adapter: Sendable {
     }
     // A copy, because later operations may write over the output in place.
     return try convert(result, to: y.dtype)
+  }
+}
+
+/// A part of a frozen weight that an adapter started with: W = residual + its branch at the start, up to rounding. The
+/// module keeps W; what is left of it takes its place in the passes that add the adapter.
+public struct BaseChange: Sendable {
+  /// The trained tensors as they were at the start.
+  public let start: [Tensor]
+  /// What is left of W, in its dtype; nil in a header-only model.
+  public let residual: Tensor?
+
+  /// Remembers the tensors; none is copied.
+  public init(start: [Tensor], residual: Tensor?) {
+    self.start = start
+    self.residual = residual
   }
 }

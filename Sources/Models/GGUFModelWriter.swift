@@ -29,17 +29,6 @@ extension LanguageModel {
   }
 }
 
-extension Module {
-  /// The weight as f32 [out, in], and the bias, with the adapters in use added; the module stays as it is.
-  /// - Throws: `ModelError.notLoaded`, `TensorError.outOfMemory`.
-  package func mergedWeight() throws -> (weight: Tensor, bias: Tensor?) {
-    let weight = try denseWeight(category: .workspace)
-    let bias = try bias?.converted(to: .f32, category: .workspace)
-    for adapter in adapters { try adapter.method.merge(adapter.tensors, weight: weight, bias: bias) }
-    return (weight, bias)
-  }
-}
-
 private struct GGUFModelWriter {
   let model: LanguageModel
   let mixture: GGUFMixture
@@ -109,7 +98,7 @@ private struct GGUFModelWriter {
 
   private func sources(_ module: Module, _ layout: GGUFLayout) throws -> [Source] {
     func make() throws -> (weight: Tensor, bias: Tensor?) {
-      guard !merges else { return try module.mergedWeight() }
+      guard !merges else { return try module.merged(category: .workspace) }
       return (
         try module.denseWeight(category: .workspace), try module.bias?.converted(to: .f32, category: .workspace)
       )

@@ -47,7 +47,9 @@ public final class MergedWeights {
     // What is written in bf16 is bf16 in whole, and is measured so.
     for module in model.modules where target != .requantized || module.adapter != nil {
       let isStored = module.quantized != nil || module.blocks != nil
-      let weight = try isStored ? source?.weight(of: module) ?? module.denseWeight() : module.denseWeight()
+      let weight =
+        try isStored
+        ? source?.weight(of: module) ?? module.denseWeight() : module.adaptedWeight(category: .activations)
       let bias = try module.bias?.converted(to: .f32, category: .weights)
       for adapter in module.adapters { try adapter.method.merge(adapter.tensors, weight: weight, bias: bias) }
       forms.append(try form(module, weight, bias))
@@ -60,7 +62,7 @@ public final class MergedWeights {
       // Norms and biases are computed with in f32.
       return Form(
         module: module,
-        weight: module.kind == .norm ? try rounded.converted(to: .f32, category: .weights) : rounded,
+        weight: module.kind.isWide ? try rounded.converted(to: .f32, category: .weights) : rounded,
         bias: try bias?.converted(to: .bf16).converted(to: .f32, category: .weights))
     }
     guard let old = module.quantized else {

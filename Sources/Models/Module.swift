@@ -159,13 +159,29 @@ public final class Module {
     return try weight.converted(to: .f32, category: category)
   }
 
+  /// The frozen weight under the adapters in use, a new f32 tensor: what is left of it where their start took a part out.
+  /// - Throws: as `denseWeight`.
+  package func adaptedWeight(category: MemoryCategory) throws -> Tensor {
+    try adapter?.baseChange?.residual?.converted(to: .f32, category: category) ?? denseWeight(category: category)
+  }
+
+  /// A new weight, f32 `weightShape`, and a new bias with the adapters in use added; the module stays as it is.
+  /// - Throws: `ModelError.notLoaded`, `TensorError.outOfMemory`.
+  package func merged(category: MemoryCategory) throws -> (weight: Tensor, bias: Tensor?) {
+    let weight = try adaptedWeight(category: category)
+    let bias = try bias?.converted(to: .f32, category: category)
+    for adapter in adapters { try adapter.method.merge(adapter.tensors, weight: weight, bias: bias) }
+    return (weight, bias)
+  }
+
   /// The weight of a module that is never stored in few bits.
   func loadedWeight() throws -> Tensor {
     guard let weight else { throw ModelError.notLoaded(module: name) }
     return weight
   }
 
-  var linearWeight: LinearWeight? {
+  /// The matrix as a product takes it; nil until loaded.
+  package var linearWeight: LinearWeight? {
     if let quantized { return .quantized(quantized) }
     if let blocks { return .blocks(blocks) }
     return weight.map { .dense($0) }
@@ -184,9 +200,12 @@ public final class Module {
   /// The outputs of modules that share their input, computed together.
   static func outputs(of modules: [Module], _ x: Tensor, _ context: ForwardContext) throws -> [Tensor] {
     let layers = try modules.map { module in
-      guard let weight = module.linearWeight else { throw ModelError.notLoaded(module: module.name) }
+      let adapter = context.adapters(of: module).first
+      guard let weight = adapter?.baseChange?.residual.map({ .dense($0) }) ?? module.linearWeight else {
+        throw ModelError.notLoaded(module: module.name)
+      }
       return LinearLayer(
-        weight: weight, bias: module.bias, branch: context.adapters(of: module).first?.branch(context))
+        weight: weight, bias: module.bias, branch: adapter?.branch(context))
     }
     return try zip(modules, linear(x, layers, precision: context.precision)).map { module, base in
       // The branch of the first is computed together with the base product.

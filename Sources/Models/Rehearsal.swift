@@ -58,7 +58,7 @@ package struct Rehearsal {
       AdapterSet(
         set.name,
         try set.members.compactMap { module, adapter in
-          try twins[ObjectIdentifier(module)].map { ($0, try self.twin(of: adapter)) }
+          try twins[ObjectIdentifier(module)].map { ($0, try self.twin(of: adapter, on: $0)) }
         })
     }
     model.use(original.namesInUse)
@@ -212,12 +212,20 @@ package struct Rehearsal {
       absmax: scaleCodes, nested: nested)
   }
 
-  private func twin(of adapter: Adapter) throws -> Adapter {
-    try adapter.replacing { original in
+  /// What an adapter took out of the weight of its module leaves a second one.
+  private func twin(of adapter: Adapter, on module: Module) throws -> Adapter {
+    func copy(_ original: Tensor) throws -> Tensor {
       let twin = try Tensor(empty: original.shape, category: .adapters, on: backend)
       twin.requiresGradient = original.requiresGradient
       return twin
     }
+    let change = try adapter.baseChange.map { change in
+      let residual = try module.weight.map {
+        try Tensor(empty: $0.shape, dtype: $0.dtype, category: .weights, on: backend)
+      }
+      return BaseChange(start: try change.start.map(copy), residual: residual)
+    }
+    return try adapter.replacing(copy, baseChange: change)
   }
 
   private final class Nobody: Sendable {}

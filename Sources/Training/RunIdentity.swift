@@ -92,7 +92,7 @@ public struct RunIdentity: Sendable {
 
   private static func adapter(_ adapter: Adapter) throws -> (String, JSON) {
     var values = JSONObject(adapter.method.settings.map { ($0.name, $0.value) })
-    values["kind"] = .string(type(of: adapter.method).peftType.lowercased())
+    values["kind"] = .string(adapter.kind)
     if let branch = adapter.lowRank { values["scaling"] = number(branch.scaling) }
     let factors = adapter.parameters.map { $0.learningRateFactor }
     values["lr_factor"] = Set(factors).count == 1 ? .number(factors[0]) : .array(factors.map { .number($0) })

@@ -66,7 +66,7 @@ private let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent
       ("init_lora_weights", "pissa"), ("init_lora_weights", "pissa_niter_16"), ("init_lora_weights", "olora"),
       ("init_lora_weights", "OLoRA"), ("init_lora_weights", "corda"), ("init_lora_weights", "loftq"),
       ("init_lora_weights", "lora_ga"), ("init_lora_weights", "mica"), ("init_lora_weights", 7),
-      ("use_dora", true), ("use_qalora", true), ("lora_bias", true), ("bias", "all"), ("bias", 1),
+      ("use_dora", 1), ("use_qalora", true), ("lora_bias", true), ("bias", "all"), ("bias", 1),
       ("fan_in_fan_out", true), ("modules_to_save", ["lm_head"]),
       ("trainable_token_indices", [1, 2]), ("trainable_token_indices", ["embed_tokens": [1]]),
       ("layer_replication", [[0, 1]]), ("alora_invocation_tokens", [1]), ("megatron_config", ["a": 1]),

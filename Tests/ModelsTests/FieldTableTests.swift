@@ -60,6 +60,7 @@ private let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().d
 
   @Test func everyKeyOfPEFTAndLlamaCppHasADecision() throws {
     for key in try keys(peers["adapter"]) { #expect(PEFTTable.table.decision(of: key) != nil, "\(key)") }
+    for key in try keys(peers["adapter_ia3"]) { #expect(IA3.table.decision(of: key) != nil, "\(key)") }
     for key in try keys(peers["gguf"]) { #expect(GGUFTable.table.decision(of: key) != nil, "\(key)") }
     // Those of other architectures are refused by their place, unless they ask for nothing.
     for key in try keys(peers["gguf_of_other_architectures"]) {
@@ -93,7 +94,7 @@ private let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().d
       ("quantization_config of compressed-tensors", FP8Config.compressed),
       ("a group of compressed-tensors", FP8Config.group), ("weights of such a group", FP8Config.weights),
       ("generation_config.json", GenerationFields.table), ("GGUF metadata", GGUFTable.table),
-      ("adapter_config.json", PEFTTable.table),
+      ("adapter_config.json", PEFTTable.table), ("adapter_config.json of (IA)³", IA3.table),
     ]
     let own = Families.all.map { family in
       let keys = family.ownKeys.keys.sorted() + family.ownGGUFKeys.keys.sorted().map { "{arch}." + $0 }

@@ -25,14 +25,13 @@ private func temporary() -> String {
     var method: any AdapterMethod {
       switch self {
       case .ia3: IA3()
-      case .dora: DoRA(low: LoRA(rank: 4, alpha: 8))
+      case .dora: FullDoRA(low: LoRA(rank: 4, alpha: 8))
       }
     }
   }
 
   init() {
-    AdapterMethods.register(IA3.self)
-    AdapterMethods.register(DoRA.self)
+    AdapterMethods.register(FullDoRA.self)
   }
 
   private func base(
@@ -267,18 +266,20 @@ private func temporary() -> String {
     }
 
     // A method nobody registered, and a tensor the method does not have.
-    try text.replacingOccurrences(of: "\"\(name)\"", with: "\"VERA\"").write(
+    try text.replacingOccurrences(of: "\"\(name)\"", with: "\"MIXED\"").write(
       toFile: path, atomically: true, encoding: .utf8)
     #expect {
       try PEFTFiles.load(directory, into: try base())
     } throws: { error in
       let words = String(describing: error)
-      return words.hasPrefix("\(path): peft_type = \"VERA\" is not supported; known: LORA") && words.contains("IA3")
+      return words.hasPrefix("\(path): peft_type = \"MIXED\" is not supported; known: LORA") && words.contains("IA3")
     }
-    try text.replacingOccurrences(of: "\"\(name)\"", with: kind == .ia3 ? "\"DORA\"" : "\"IA3\"").replacingOccurrences(
-      of: "\"target_modules\"", with: "\"r\": 4, \"lora_alpha\": 8, \"target_modules\""
-    ).replacingOccurrences(of: "\"init_ia3_weights\": true", with: "\"init_ia3_weights\": false").write(
-      toFile: path, atomically: true, encoding: .utf8)
+    let targets = try #require(try JSON.read(path: path)["target_modules"])
+    let other: JSON =
+      kind == .ia3
+      ? ["peft_type": "DORA", "r": 4, "lora_alpha": 8, "target_modules": targets]
+      : ["peft_type": "IA3", "target_modules": targets]
+    try other.text().write(toFile: path, atomically: true, encoding: .utf8)
     #expect {
       try PEFTFiles.load(directory, into: try base())
     } throws: {
@@ -291,7 +292,7 @@ private func temporary() -> String {
     let model = try base()
     let names = model.modules.filter { $0.kind == .linear }.map(\.name)
     try model.attach([(names[0], IA3()), (names[1], LoRA(rank: 2, alpha: 2))])
-    #expect(throws: AdapterError.mixedMethods(modules: [names[0], names[1]], names: ["IA3", "LORA"])) {
+    #expect(throws: AdapterError.mixedMethods(modules: [names[0], names[1]], names: ["ia3", "lora"])) {
       try PEFTFiles.save(model, directory: temporary())
     }
     #expect(throws: AdapterError.self) { try base().attach([(names[0], IA3(learningRateFactor: -1))]) }

@@ -6,58 +6,10 @@ import Tensors
 
 // Adapters that the engine does not know, as a program of its own would add them.
 
-/// (IA)³ (Liu et al. 2022): y = l * (x W^T + bias) with a trained l [out, 1]; PEFT's IA3 without feed-forward modules.
-struct IA3: AdapterMethod {
-  static let peftType = "IA3"
-  var learningRateFactor = 1.0
-
-  var settings: [(name: String, value: JSON)] { [("lr", .number(learningRateFactor))] }
-
-  func check(_ module: Module) throws {
-    guard learningRateFactor >= 0 else {
-      throw AdapterError.badNumber(
-        module: module.name, name: "lr", value: learningRateFactor, expected: "a factor of at least 0")
-    }
-  }
-
-  func parameters(of module: Module) -> [AdapterParameter] {
-    [AdapterParameter("ia3_l", [module.outFeatures, 1], learningRateFactor: learningRateFactor)]
-  }
-
-  func initialize(_ tensors: [Tensor], of module: Module, seed: UInt64) throws {
-    try tensors[0].backend.fill(tensors[0], 1)
-  }
-
-  func apply(
-    _ tensors: [Tensor], x: Tensor, y: Tensor, of module: Module, _ context: ForwardContext
-  ) throws -> Tensor {
-    try binary(.multiply, y, try reshape(tensors[0], [-1]))
-  }
-
-  func merge(_ tensors: [Tensor], weight: Tensor, bias: Tensor?) throws {
-    try GradientMode.disabled {
-      try weight.backend.copy(try binary(.multiply, weight, tensors[0]), into: weight)
-      if let bias { try bias.backend.copy(try binary(.multiply, bias, try reshape(tensors[0], [-1])), into: bias) }
-    }
-  }
-
-  func work(of module: Module) -> AdapterWork { AdapterWork(passed: 3 * Double(module.outFeatures)) }
-
-  static func configuration(_ adapters: [(module: String, method: IA3)]) throws -> [(String, JSON)] {
-    [("feedforward_modules", []), ("fan_in_fan_out", false), ("init_ia3_weights", true)]
-  }
-
-  static func reader(_ configuration: JSON, path: String) throws -> AdapterReader {
-    guard configuration["feedforward_modules"]?.array?.isEmpty ?? true else {
-      throw AdapterError.badField(path: path, field: "feedforward_modules", expected: "an empty list")
-    }
-    return { _, _ in IA3() }
-  }
-}
-
-/// DoRA (Liu et al. 2024): y = m * (x V^T) / |V| + bias with V = W + scaling * B A and |V| the norms of its rows. It reads
-/// the frozen weight. Gradients flow through |V| too, so that finite differences can check them.
-struct DoRA: AdapterMethod {
+/// DoRA (Liu et al. 2024) with a gradient of its norms: y = m * (x V^T) / |V| + bias with V = W + scaling * B A and |V| the norms of its rows. It reads
+/// the frozen weight. Gradients flow through |V| too, other than in the shipped method, so that finite differences can
+/// check them.
+struct FullDoRA: AdapterMethod {
   static let peftType = "DORA"
   var low: LoRA
 
@@ -107,7 +59,7 @@ struct DoRA: AdapterMethod {
     return AdapterWork(products: 2 * Double(low.rank) * (rows + columns), passed: 6 * rows)
   }
 
-  static func configuration(_ adapters: [(module: String, method: DoRA)]) throws -> [(String, JSON)] {
+  static func configuration(_ adapters: [(module: String, method: FullDoRA)]) throws -> [(String, JSON)] {
     try LoRA.configuration(adapters.map { ($0.module, $0.method.low) })
   }
 
@@ -115,7 +67,7 @@ struct DoRA: AdapterMethod {
     let lora = try LoRA.reader(configuration, path: path)
     return { module, shapes in
       guard let low = try lora(module, shapes) as? LoRA else { throw AdapterError.nothingToSave }
-      return DoRA(low: low)
+      return FullDoRA(low: low)
     }
   }
 }

@@ -34,6 +34,38 @@ function lora.add_lora(model, options)
   return report
 end
 
+local ia3_schema = strict.declare("model:add_ia3", strict.native("Model:attach_ia3", { "lr" }), {
+  select = { "any", "a function of the module, a list of names or a qlora.select helper", required = true,
+    hint = 'such as select = { "k_proj", "v_proj", "down_proj" }' },
+  feedforward = { "string[]", "last names of the modules whose inputs are scaled, as PEFT's feedforward_modules",
+    default = '{ "down_proj" }' },
+  quiet = { "boolean", "do not print the report", default = false },
+})
+
+--- Adds trained factors to the selected modules, one for each output, or for each input of a feed-forward module:
+--- (IA)³. They start at 1.
+--- @return Selection what matched; printing it shows the table
+--- @throws when a rule matches no module, when a module is not linear, or when it has an adapter already
+--- @example
+--- model:remove_adapters()
+--- local report = model:add_ia3 { select = { "k_proj", "v_proj", "down_proj" } }
+--- assert(report.trainable > 0)
+function lora.add_ia3(model, options)
+  local o = strict.options("add_ia3", options, ia3_schema)
+  local inputs, list = {}, {}
+  for _, name in ipairs(o.feedforward or { "down_proj" }) do inputs[name] = true end
+  local _, report = selection.resolve(model, o.select)
+  for i, module in ipairs(report.selected) do
+    local feedforward = inputs[module.role] or false
+    list[i] = { name = module.name, feedforward = feedforward, lr = o.lr }
+    report.list[i] = { name = module.name, text = feedforward and "a factor for each input" or "a factor for each output" }
+  end
+  report.kind, report.trainable = "(IA)³", model:attach_ia3(list)
+  report.bytes = 4 * report.trainable
+  if not o.quiet and not native.options.quiet then print(report) end
+  return report
+end
+
 --- What a selection would match, without attaching anything.
 --- @param what any a selection, as for add_lora
 --- @param defaults? table settings as add_lora takes them, such as { rank = 8 }

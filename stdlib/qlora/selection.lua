@@ -7,7 +7,8 @@ local suggest = require "qlora.suggest"
 local selection = {}
 
 --- The settings of an adapter that add_lora and the answers of a selection may carry.
-local settings_schema = strict.native("Model:attach_lora", { "rank", "alpha", "dropout", "lr", "rslora", "init" })
+local settings_schema = strict.native("Model:attach_lora",
+  { "rank", "alpha", "dropout", "lr", "lr_ratio", "rslora", "method", "init", "niter" })
 settings_schema.rank.required, settings_schema.alpha.required = nil, nil -- a rule may leave them to add_lora
 settings_schema.rank.hint = "such as rank = 16"
 settings_schema.dropout.hint = "it is a probability such as 0.05"
@@ -165,7 +166,7 @@ local function checked_settings(answer, defaults, module)
       tostring(s.quant))
   end
   return { name = module.name, rank = s.rank, alpha = s.alpha or s.rank, dropout = s.dropout or 0.0, lr = s.lr,
-    rslora = s.rslora, init = s.init }
+    lr_ratio = s.lr_ratio, rslora = s.rslora, method = s.method, init = s.init, niter = s.niter }
 end
 
 --- What each rule of a selector matches and misses; a rule that matches nothing is an error.
@@ -212,6 +213,7 @@ function selection.resolve(model, what, defaults)
   for i, module in ipairs(report.selected) do
     report.base_bytes = report.base_bytes + module.bytes
     report.bytes = report.bytes + 4 * (list[i].rank or 0) * (module.in_features + module.out_features)
+      + (list[i].method == "dora" and 4 * module.out_features or 0)
   end
   return list, report
 end
@@ -255,8 +257,10 @@ local function groups(list)
   end)
   for _, entry in ipairs(list) do
     local rank = entry.rank and ("rank %d alpha %g"):format(entry.rank, entry.alpha) or "no rank yet,"
-    local key = ("%s dropout %g%s%s"):format(rank, entry.dropout, entry.lr and (" lr x %g"):format(entry.lr)
-      or "", entry.rslora and " rslora" or "")
+    local key = entry.text or ("%s dropout %g%s%s%s%s%s"):format(rank, entry.dropout,
+      entry.lr and (" lr x %g"):format(entry.lr) or "", entry.lr_ratio and (" lr of B x %g"):format(entry.lr_ratio) or "",
+      entry.rslora and " rslora" or "", entry.method == "dora" and " dora" or "",
+      (entry.init == "pissa" or entry.init == "olora") and " " .. entry.init or "")
     if not counts[key] then order[#order + 1] = key end
     counts[key] = (counts[key] or 0) + 1
   end
@@ -267,7 +271,7 @@ end
 --- The report as text: a line per rule, a warning where a name or pattern covers only some of the layers that have the
 --- role.
 function Report:__tostring()
-  local lines = { "LoRA selection" }
+  local lines = { (self.kind or "LoRA") .. " selection" }
   for _, rule in ipairs(self.rules) do
     lines[#lines + 1] = ("  %-36s %d of %d linear layers, %s parameters, %s"):format(rule.text, rule.matched,
       self.linear, format.count(rule.params), format.bytes(rule.bytes))

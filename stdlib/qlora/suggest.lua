@@ -5,6 +5,7 @@ local suggest = {}
 suggest.elsewhere = {
   target_modules = "select", lora_target_modules = "select", r = "rank", lora_r = "rank", lora_alpha = "alpha",
   lora_dropout = "dropout", use_rslora = "rslora", init_lora_weights = "init",
+  use_dora = "method", loraplus_lr_ratio = "lr_ratio", feedforward_modules = "feedforward",
   load_in_4bit = "quant", bnb_4bit_quant_type = "quant", quant_type = "quant",
   bnb_4bit_use_double_quant = "double_quant",
   compress_statistics = "double_quant", bnb_4bit_compute_dtype = "compute", torch_dtype = "compute", dtype = "compute",

@@ -1,0 +1,113 @@
+import Autograd
+import Models
+import Tensors
+
+// Starts that come from the frozen weight (PiSSA, OLoRA), and what they leave of it.
+extension LoRA {
+  /// A = sqrt(S / scaling) V^T and B = U sqrt(S / scaling) of the `rank` largest singular values of W.
+  func fillPrincipally(_ a: Tensor, _ b: Tensor, of module: Module, _ stream: RandomStream) throws {
+    let weight = try module.denseWeight()
+    let (left, values, right) =
+      powerIterations == 0
+      ? try DenseMatrix(weight).leading(rank) : try approximated(weight, stream)
+    let roots = values.map { ($0 / scaling).squareRoot() }
+    try a.fill { row, column in right[column, row] * roots[row] }
+    try b.fill { row, column in left[row, column] * roots[column] }
+  }
+
+  /// The leading singular triplets by subspace iteration (Halko et al. 2011, algorithm 4.4): W is looked at through
+  /// rank + 8 directions, orthogonal again after each product.
+  private func approximated(
+    _ weight: Tensor, _ stream: RandomStream
+  ) throws -> (left: DenseMatrix, values: [Double], right: DenseMatrix) {
+    let (out, width) = (weight.shape[0], weight.shape[1])
+    let count = min(rank + 8, out, width)
+    let random = try Tensor(empty: [width, count], on: weight.backend)
+    try random.backend.fillNormal(random, mean: 0, deviation: 1, stream: stream)
+    func product(_ right: Tensor, transposed: Bool) throws -> Tensor {
+      let result = try Tensor(empty: [transposed ? width : out, count], on: weight.backend)
+      try weight.backend.matmul(
+        weight, transposeA: transposed, right, transposeB: false, alpha: 1, beta: 0, into: result, precision: .f32)
+      return result
+    }
+    func orthonormal(_ tensor: Tensor) throws -> (matrix: DenseMatrix, tensor: Tensor) {
+      let matrix = try DenseMatrix(tensor).orthonormal(count)
+      let copy = try Tensor(empty: tensor.shape, on: weight.backend)
+      try copy.fill { matrix[$0, $1] }
+      return (matrix, copy)
+    }
+    var basis = try orthonormal(try product(random, transposed: false))
+    for _ in 0..<powerIterations {
+      let back = try orthonormal(try product(basis.tensor, transposed: true))
+      basis = try orthonormal(try product(back.tensor, transposed: false))
+    }
+    // W ~ Q (W^T Q)^T, and the small factor W^T Q = V S U'^T.
+    let (right, values, inner) = try DenseMatrix(try product(basis.tensor, transposed: true)).leading(rank)
+    let left = DenseMatrix(rows: out, columns: rank) { row, k in
+      (0..<count).reduce(0) { $0 + basis.matrix[row, $1] * inner[$1, k] }
+    }
+    return (left, values, right)
+  }
+
+  /// B = the first `rank` columns of Q and A = the first rows of R in W = Q R, R's diagonal positive.
+  func fillOrthogonally(_ a: Tensor, _ b: Tensor, of module: Module) throws {
+    let weight = try module.denseWeight()
+    let q = try DenseMatrix(try weight.narrowed(1, 0..<rank).contiguous()).orthonormal(rank)
+    try b.fill { q[$0, $1] }
+    try a.backend.matmul(
+      b, transposeA: true, weight, transposeB: false, alpha: 1, beta: 0, into: a, precision: .f32)
+  }
+
+  /// W - scaling * B A with the tensors of the start, in the dtype of W; nil for a start that leaves the base alone.
+  /// - Throws: `TensorError.outOfMemory`, or what the device reports.
+  func takeOut(_ tensors: [Tensor], of module: Module) throws -> BaseChange? {
+    guard initialization.changesBase else { return nil }
+    let start = try tensors.map { try Tensor(empty: $0.shape, category: .adapters, on: $0.backend) }
+    guard let original = module.weight else { return BaseChange(start: start, residual: nil) }
+    for (copy, tensor) in zip(start, tensors) { try copy.backend.copy(tensor, into: copy) }
+    let rest = try module.denseWeight(category: .weights)
+    try rest.backend.matmul(
+      tensors[1], transposeA: false, tensors[0], transposeB: false, alpha: Float(-scaling), beta: 1, into: rest,
+      precision: .f32)
+    let residual = original.dtype == .f32 ? rest : try rest.converted(to: original.dtype, category: .weights)
+    return BaseChange(start: start, residual: residual)
+  }
+
+  /// The adapter of the unchanged base that computes the same: scaling * (B A - B0 A0) has twice the rank, as PEFT writes
+  /// it with `path_initial_model_for_weight_conversion`. An adapter that left the base alone is returned as it is.
+  /// - Throws: `TensorError.outOfMemory`, or what the device reports.
+  static func ofOriginalBase(_ adapter: Adapter, _ model: LanguageModel) throws -> Adapter {
+    guard let change = adapter.baseChange, var method = adapter.method as? LoRA,
+      let module = model.module(adapter.moduleName)
+    else { return adapter }
+    method.alpha *= method.rankStabilised ? 2.0.squareRoot() : 2
+    method.rank *= 2
+    method.initialization = .kaiming
+    let tensors = try GradientMode.disabled {
+      [
+        try concatenate([adapter.tensors[0], change.start[0]], axis: 0),
+        try concatenate([adapter.tensors[1], try unary(.negate, change.start[1])], axis: 1),
+      ]
+    }
+    return Adapter(method, on: module, tensors)
+  }
+}
+
+extension DenseMatrix {
+  /// The values of an f32 tensor [rows, columns].
+  init(_ tensor: Tensor) throws {
+    let (values, width) = (try tensor.floats(), tensor.shape[1])
+    self.init(rows: tensor.shape[0], columns: width) { Double(values[$0 * width + $1]) }
+  }
+}
+
+extension Tensor {
+  /// Sets an f32 matrix [rows, columns] to a function of row and column.
+  fileprivate func fill(_ value: (Int, Int) -> Double) throws {
+    let width = shape[1]
+    try withMutableHostBytes { bytes in
+      let elements = bytes.bindMemory(to: Float.self)
+      for index in elements.indices { elements[index] = Float(value(index / width, index % width)) }
+    }
+  }
+}

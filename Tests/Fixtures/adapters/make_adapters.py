@@ -1,0 +1,117 @@
+"""What PEFT trains on the model Tests/Fixtures/models/bias, in f32: for each method the files of its start (NAME/start)
+and of its end after 20 steps of AdamW (NAME/end), and in golden.json the losses, the norms of the gradients and the
+logits of a prompt at the start and at the end. A method that changes the base has the start of its factors alone.
+
+    python make_adapters.py [NAME ...]    # torch 2.13.0, peft 0.21.2, transformers 5.23.0
+"""
+import json, math, pathlib, shutil, sys
+import peft, torch, transformers
+from peft import IA3Config, LoraConfig, VeraConfig, get_peft_model
+from peft.optimizers import create_loraplus_optimizer
+from transformers import AutoModelForCausalLM
+
+HERE = pathlib.Path(__file__).parent
+BASE = HERE.parent / "models" / "bias"
+RATE, STEPS, RATIO = 0.01, 20, 4
+PROMPT = [(7 * i * i + 3 * i + 5) % 128 for i in range(24)]
+TARGETS = ["q_proj", "down_proj"]
+
+
+def lora(**more):
+    return LoraConfig(**{"r": 4, "lora_alpha": 8, "target_modules": TARGETS, "task_type": "CAUSAL_LM", **more})
+
+
+CASES = {
+    "lora": lora(),
+    "rslora": lora(use_rslora=True),
+    "dora": lora(use_dora=True),
+    "loraplus": lora(),
+    "bias_all": lora(target_modules=["q_proj"], bias="all"),
+    "bias_lora_only": lora(target_modules=["q_proj"], bias="lora_only"),
+    "modules_to_save": lora(target_modules=["q_proj"], modules_to_save=["lm_head", "model.norm"]),
+    "ia3": IA3Config(target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"],
+                     task_type="CAUSAL_LM"),
+    "vera": VeraConfig(r=8, target_modules=["q_proj", "up_proj"], projection_prng_key=7, task_type="CAUSAL_LM"),
+    "pissa": lora(init_lora_weights="pissa"),
+    "olora": lora(init_lora_weights="olora"),
+}
+
+
+def batch(step):
+    rows = [[(i * i + 7 * row + 13 * step) % 128 for i in range(20)] for row in range(2)]
+    return torch.tensor(rows)
+
+
+def save(model, name, **more):
+    folder = HERE / name
+    shutil.rmtree(folder, ignore_errors=True)
+    model.save_pretrained(folder, **more)
+    clean(folder)
+
+
+def clean(folder):
+    (folder / "README.md").unlink(missing_ok=True)
+    # No paths of this machine, and sets in one order.
+    path = folder / "adapter_config.json"
+    config = json.loads(path.read_text())
+    config["base_model_name_or_path"] = BASE.name
+    config["target_modules"] = sorted(config["target_modules"])
+    path.write_text(json.dumps(config, indent=2) + "\n")
+
+
+def logits(model):
+    model.eval()
+    with torch.no_grad():
+        return [round(x, 7) for x in model(torch.tensor([PROMPT])).logits[0, -1].tolist()]
+
+
+def run(name, config):
+    torch.manual_seed(3)
+    base = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
+    model = get_peft_model(base, config)
+    own = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    start_free = name in ("pissa", "olora")
+    if not start_free:
+        # Values away from zero, so that every tensor learns from the first step.
+        with torch.no_grad():
+            for n, p in own:
+                if "lora_B" in n or "lambda" in n or "ia3" in n:
+                    p.add_(0.1 * torch.randn_like(p))
+    save(model, f"{name}/start")
+    first = logits(model)
+    if name == "loraplus":
+        optimizer = create_loraplus_optimizer(
+            model, torch.optim.AdamW, lr=RATE, loraplus_lr_ratio=RATIO, weight_decay=0.0)
+    else:
+        optimizer = torch.optim.AdamW([p for _, p in own], lr=RATE, weight_decay=0.0)
+    model.train()
+    losses, norms = [], []
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        ids = batch(step)
+        loss = model(ids, labels=ids).loss
+        loss.backward()
+        losses.append(loss.item())
+        norms.append(math.sqrt(sum(float((p.grad.double() ** 2).sum()) for _, p in own if p.grad is not None)))
+        optimizer.step()
+    result = {"parameters": sum(p.numel() for _, p in own), "losses": losses, "norms": norms, "start": first,
+              "end": logits(model)}
+    if start_free:
+        # As PEFT converts it to a plain adapter of the unchanged base, of twice the rank.
+        save(model, f"{name}/end", path_initial_model_for_weight_conversion=str(HERE / name / "start"))
+        clean(HERE / name / "start")  # which PEFT wrote again
+    else:
+        save(model, f"{name}/end")
+    return result
+
+
+if __name__ == "__main__":
+    path = HERE / "golden.json"
+    golden = json.loads(path.read_text()) if path.exists() else {}
+    for name in sys.argv[1:] or CASES:
+        golden[name] = run(name, CASES[name])
+    golden["versions"] = {"peft": peft.__version__, "torch": torch.__version__,
+                          "transformers": transformers.__version__}
+    golden["settings"] = {"lr": RATE, "steps": STEPS, "ratio": RATIO}
+    lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in golden.items())
+    path.write_text("{" + lines + "}\n")

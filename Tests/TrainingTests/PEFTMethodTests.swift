@@ -1,0 +1,195 @@
+import Adapters
+import Autograd
+import CPUBackend
+import Formats
+import Foundation
+import Models
+import Optimizers
+import Tensors
+import Testing
+
+@testable import Training
+
+private let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+  .appendingPathComponent("Fixtures").path
+
+/// Each method on the same start as PEFT 0.21.2 gives its losses, its gradients and its files
+/// (Fixtures/adapters/make_adapters.py).
+@Suite(.serialized) struct PEFTMethodTests {
+  private let golden: JSON
+  private let prompt: [Int32] = (0..<24).map { (i: Int) -> Int32 in Int32((7 * i * i + 3 * i + 5) % 128) }
+
+  init() throws { golden = try JSON.read(path: fixtures + "/adapters/golden.json") }
+
+  private func base(_ threads: Int = 2) throws -> LanguageModel {
+    try ModelLoader(
+      backend: CPUBackend(threadCount: threads), options: LoadOptions(quantization: nil, computeType: .f32)
+    ).load(fixtures + "/models/bias")
+  }
+
+  private func folder(_ name: String) -> String { fixtures + "/adapters/" + name }
+
+  private func numbers(_ name: String, _ key: String) throws -> [Double] {
+    try #require(golden[name]?[key]?.array).compactMap(\.double)
+  }
+
+  /// The largest difference of two lists as a part of the second's deviation.
+  private func distance(_ got: [Double], _ wanted: [Double]) -> Double {
+    guard got.count == wanted.count else { return .infinity }
+    let mean = wanted.reduce(0, +) / Double(wanted.count)
+    let deviation = (wanted.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(wanted.count)).squareRoot()
+    return (zip(got, wanted).map { abs($0 - $1) }.max() ?? .infinity) / deviation
+  }
+
+  private func lastLogits(_ model: LanguageModel) throws -> [Double] {
+    try model.logits(prompt).floats().suffix(128).map(Double.init)
+  }
+
+  private func batch(_ step: Int) throws -> Batch {
+    try Batch(
+      (0..<2).map { (row: Int) -> ([Int32], [Int32]?) in
+        ((0..<20).map { (i: Int) -> Int32 in Int32((i * i + 7 * row + 13 * step) % 128) }, nil)
+      })
+  }
+
+  /// 20 steps from where the model is, held against those of PEFT.
+  private func train(_ model: LanguageModel, _ name: String) throws {
+    let rate = try #require(golden["settings"]?["lr"]?.double)
+    let optimizer = try Optimizer(
+      model.optimizedParameters, OptimizerOptions(.adamW, learningRate: Float(rate)))
+    let (losses, norms) = (try numbers(name, "losses"), try numbers(name, "norms"))
+    try #require(losses.count == 20 && norms.count == 20)
+    for step in 0..<20 {
+      optimizer.zeroGradients()
+      let loss = try model.loss(batch(step))
+      #expect(abs(Double(try loss.item()) - losses[step]) < 1e-3, "loss of step \(step)")
+      try loss.backward()
+      var square = 0.0
+      for parameter in model.trainableParameters {
+        for value in try #require(parameter.tensor.gradient).floats() { square += Double(value) * Double(value) }
+      }
+      #expect(abs(square.squareRoot() - norms[step]) < 2e-3 * max(1, norms[step]), "gradient of step \(step)")
+      try optimizer.step()
+    }
+    #expect(try distance(lastLogits(model), numbers(name, "end")) < 5e-3, "logits at the end")
+  }
+
+  private func save(_ model: LanguageModel) throws -> String {
+    let path = FileManager.default.temporaryDirectory.appendingPathComponent("qlora-\(UUID().uuidString)").path
+    try PEFTFiles.save(model, directory: path)
+    return path
+  }
+
+  private func shapes(_ directory: String) throws -> [String: [Int]] {
+    let file = try SafetensorsFile(path: directory + "/adapter_model.safetensors")
+    return Dictionary(uniqueKeysWithValues: file.entries.map { ($0.name, $0.shape) })
+  }
+
+  @Test(arguments: ["lora", "rslora", "dora", "ia3"]) func stepsAreThoseOfPEFT(name: String) throws {
+    let model = try base()
+    try PEFTFiles.load(folder("\(name)/start"), into: model, trainable: true)
+    #expect(model.trainableParameters.reduce(0) { $0 + $1.tensor.elementCount } == golden[name]?["parameters"]?.int)
+    #expect(try distance(lastLogits(model), numbers(name, "start")) < 1e-4)
+    try train(model, name)
+  }
+
+  @Test(arguments: ["lora", "rslora", "dora", "ia3", "pissa", "olora"]) func endsAreReadAndWritten(name: String) throws
+  {
+    let model = try base()
+    try PEFTFiles.load(folder("\(name)/end"), into: model)
+    #expect(try distance(lastLogits(model), numbers(name, "end")) < 1e-4)
+    let path = try save(model)
+    #expect(try shapes(path) == shapes(folder("\(name)/end")))
+    model.removeAdapters()
+    try PEFTFiles.load(path, into: model)
+    #expect(try distance(lastLogits(model), numbers(name, "end")) < 1e-4)
+    try model.mergeAdapters()
+    #expect(try distance(lastLogits(model), numbers(name, "end")) < 1e-4)
+  }
+
+  /// LoRA+ is a rate, so the files do not have it.
+  @Test func theRateOfBIsThatOfLoRAPlus() throws {
+    let ratio = try #require(golden["settings"]?["ratio"]?.double)
+    let model = try base()
+    try PEFTFiles.load(folder("loraplus/start"), into: model, trainable: true)
+    let names = model.adapters.map(\.moduleName), own = model.adapters.map { $0.tensors }
+    model.removeAdapters()
+    try model.attach(names.map { ($0, LoRA(rank: 4, alpha: 8, learningRateRatio: ratio)) })
+    for (adapter, tensors) in zip(model.adapters, own) {
+      for (mine, theirs) in zip(adapter.tensors, tensors) { try mine.backend.copy(theirs, into: mine) }
+    }
+    try train(model, "loraplus")
+  }
+
+  /// Equal up to the signs that a decomposition leaves free, and so equal in all that follows.
+  @Test(arguments: [LoRAInitialization.pissa, .olora]) func startsFromTheBaseAreThoseOfPEFT(kind: LoRAInitialization)
+    throws
+  {
+    let name = kind.rawValue
+    let model = try base()
+    let plain = try model.logits(prompt).floats()
+    let file = try SafetensorsFile(path: folder("\(name)/start/adapter_model.safetensors"))
+    let modules = model.modules.filter { ["q_proj", "down_proj"].contains($0.role) }.map(\.name)
+    try model.attach(modules.map { ($0, LoRA(rank: 4, alpha: 8, initialization: kind)) })
+    for (key, tensor, _) in model.adapters.flatMap(\.parameters) {
+      let theirs = try file.bytes(of: "base_model.model." + key).withMemoryRebound(to: Float.self) { Array($0) }
+      let mine = try tensor.floats()
+      #expect(zip(mine, theirs).allSatisfy { abs(abs($0) - abs($1)) < 1e-4 }, "\(key)")
+    }
+    #expect(try distance(lastLogits(model), numbers(name, "start")) < 1e-4)
+    #expect(try model.withoutAdapters { try model.logits(prompt).floats() } == plain)
+    try train(model, name)
+    // The file is a plain adapter of the unchanged base, of twice the rank.
+    let path = try save(model)
+    #expect(try shapes(path) == shapes(folder("\(name)/end")))
+    model.removeAdapters()
+    #expect(try model.logits(prompt).floats() == plain)
+    try PEFTFiles.load(path, into: model)
+    #expect(try distance(lastLogits(model), numbers(name, "end")) < 5e-3)
+  }
+
+  @Test func aStartThatWouldBeRoundedAgainIsRefused() throws {
+    let model = try ModelLoader(
+      backend: CPUBackend(threadCount: 1), options: LoadOptions(quantization: .nf4, computeType: .f32)
+    ).load(fixtures + "/models/bias")
+    let name = "model.layers.0.self_attn.q_proj"
+    #expect(throws: AdapterError.self) {
+      try model.attach([(name, LoRA(rank: 4, alpha: 8, initialization: .pissa))])
+    }
+    #expect(throws: AdapterError.badRank(module: name, rank: 65, limit: 64)) {
+      try base().attach([(name, LoRA(rank: 65, alpha: 8, initialization: .olora))])
+    }
+    #expect(throws: AdapterError.self) {
+      try base().attach([(name, DoRA(LoRA(rank: 4, alpha: 8, initialization: .pissa)))])
+    }
+  }
+
+  /// Power iterations come to the same vectors.
+  @Test func powerIterationsApproximateTheStart() throws {
+    let module = "model.layers.0.mlp.down_proj"
+    let branches = try [0, 60].map { count in
+      let model = try base()
+      try model.attach([(module, LoRA(rank: 4, alpha: 4, initialization: .pissa, powerIterations: count))])
+      let tensors = model.adapters[0].tensors
+      return try matmul(tensors[1], tensors[0]).floats().map(Double.init)
+    }
+    #expect(distance(branches[1], branches[0]) < 1e-2)
+  }
+
+  /// With dropout DoRA multiplies a masked input with the base; the mean over masks is near the output without.
+  @Test func dropoutOfDoRAHasTheMeanOfNone() throws {
+    let model = try base()
+    let name = "model.layers.0.self_attn.q_proj"
+    try model.attach([(name, DoRA(LoRA(rank: 4, alpha: 8, dropout: 0.5)))])
+    for tensor in model.adapters[0].tensors {
+      let noise = try Tensor(empty: tensor.shape, on: model.backend)
+      try model.backend.fillNormal(
+        noise, mean: 0, deviation: 0.2, stream: RandomStream(seed: 2, purpose: "noise", module: "\(tensor.shape)"))
+      try model.backend.accumulate(noise, scale: 1, into: tensor, scale: 1)
+    }
+    let exact = Double(try model.loss(batch(0), isTraining: false).item())
+    let losses = try (0..<60).map { _ in Double(try model.loss(batch(0)).item()) }
+    #expect(Set(losses).count > 50)
+    #expect(abs(losses.reduce(0, +) / 60 - exact) < 0.1 * exact)
+  }
+}
