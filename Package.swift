@@ -70,7 +70,8 @@ let package = Package(
     .target(name: "Formats", dependencies: ["Tensors", "CPlatform"], swiftSettings: optimised),
     .target(name: "Tokenizers", dependencies: ["Formats", "CPCRE2"], swiftSettings: optimised),
     .target(name: "Models", dependencies: ["Tensors", "Autograd", "Quantization", "Formats", "Tokenizers"]),
-    .target(name: "Adapters", dependencies: ["Models", "Tokenizers", "Formats", "Tensors"]),
+    .target(
+      name: "Adapters", dependencies: ["Models", "Tokenizers", "Formats", "Quantization", "Autograd", "Tensors"]),
     .target(name: "Optimizers", dependencies: ["Tensors", "Formats", "Numerics"]),
     .target(
       name: "Training",

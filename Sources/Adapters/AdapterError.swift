@@ -12,6 +12,8 @@ public enum AdapterError: Error, Equatable, Sendable {
   case repeatedSet(name: String)
   /// Several sets are to be used at once, and one has a method whose change does not add up with others.
   case notAdditive(set: String, module: String, method: String)
+  /// Parts of the base are trained with one set, and there are several.
+  case partsOfSeveral(names: [String])
   /// A set that is to be combined with others has an adapter of another method.
   case notLoRA(set: String, module: String, method: String)
   /// Adapters whose matrices are to be added element by element differ in their rank.
@@ -40,6 +42,8 @@ public enum AdapterError: Error, Equatable, Sendable {
   case mixedScaling(modules: [String])
   /// Two modules differ in their method, of which PEFT's files have one.
   case mixedMethods(modules: [String], names: [String])
+  /// Biases are trained of neither all modules nor of those with an adapter, and PEFT's files know nothing between.
+  case mixedBiases(modules: [String])
   /// `peft_type` is missing, or names a method that is not registered.
   case unknownMethod(path: String, name: String, known: [String])
   /// A field asks for arithmetic that is not implemented.
@@ -74,6 +78,9 @@ extension AdapterError: CustomStringConvertible {
     case .notAdditive(let set, let module, let method):
       "\(module): '\(set)' is a \(method) adapter that changes the weight or the output as a whole; it cannot be used "
         + "together with others"
+    case .partsOfSeveral(let names):
+      "\(names.joined(separator: " and ")): whole modules and biases of the base are trained with one adapter, and the "
+        + "model has others"
     case .notLoRA(let set, let module, let method):
       "\(module): '\(set)' is a \(method) adapter; LoRA adapters can be combined"
     case .unequalRanks(let module, let sets, let ranks):
@@ -104,6 +111,9 @@ extension AdapterError: CustomStringConvertible {
       "\(modules.joined(separator: " and ")): one uses rslora, the other not; PEFT's files have one setting for all"
     case .mixedMethods(let modules, let names):
       "\(zip(modules, names).map { "\($0) has \($1)" }.joined(separator: ", ")); PEFT's files hold one method"
+    case .mixedBiases(let modules):
+      "biases of \(modules.count) modules are trained, \(modules.first ?? "none") the first; PEFT's files have those of "
+        + "all modules, or of those with an adapter"
     case .unknownMethod(let path, let name, let known):
       "\(path): peft_type = \(name) is not supported; known: \(known.joined(separator: ", "))"
     case .unsupported(let path, let field, let value):

@@ -48,6 +48,7 @@ extension LanguageModel {
   @discardableResult
   public func removeAdapters(_ name: String) throws -> Int {
     let gone = try adapterSet(name).members.count
+    if adapterSets.count == 1 { return removeAdapters() }
     adapterSets.removeAll { $0.name == name }
     use(namesInUse)
     return gone
@@ -59,14 +60,24 @@ extension LanguageModel {
   public func removeAdapters() -> Int {
     let gone = adapterSets.reduce(0) { $0 + $1.members.count }
     adapterSets = []
+    for module in modules where module.trained != nil { module.trained = nil }
     use([])
     return gone
   }
 
+  /// Parts of the base are trained for one set: which they would belong to is not known with several.
+  /// - Throws: `AdapterError.partsOfSeveral` where there is a set besides that of this name.
+  func checkIsAlone(_ name: String) throws {
+    if let other = adapterSets.first(where: { $0.name != name }) {
+      throw AdapterError.partsOfSeveral(names: [other.name, name])
+    }
+  }
+
   /// Adds adapters to the set of a name, which is made where there is none. A new set is in use alone, more members of
   /// one that is there are in use when it is.
-  /// - Throws: `AdapterError.alreadyAttached` for a module that has a member.
+  /// - Throws: `AdapterError.partsOfSeveral` where parts of the base are trained with another set.
   func add(_ members: [(module: Module, adapter: Adapter)], toSet name: String) throws {
+    if modules.contains(where: { $0.trained != nil }) { try checkIsAlone(name) }
     guard let place = adapterSets.firstIndex(where: { $0.name == name }) else {
       adapterSets.append(AdapterSet(name, members))
       return use([name])
@@ -84,10 +95,12 @@ extension LanguageModel {
 
   /// Runs `body` on the model without the sets it has; they are back afterwards.
   func withOtherAdapters<R>(_ body: () throws -> R) rethrows -> R {
-    let (sets, names) = (adapterSets, namesInUse)
+    let (sets, names, parts) = (adapterSets, namesInUse, modules.map(\.trained))
     removeAdapters()
     defer {
+      removeAdapters()
       adapterSets = sets
+      for (module, part) in zip(modules, parts) where part != nil { module.trained = part }
       use(names)
     }
     return try body()

@@ -1,15 +1,16 @@
 import Autograd
 import Models
+import Quantization
 import Tensors
 
-// Starts that come from the frozen weight (PiSSA, OLoRA), and what they leave of it.
+// Starts that come from the frozen weight (PiSSA, OLoRA, LoftQ), and what they leave of it.
 extension LoRA {
   /// A = sqrt(S / scaling) V^T and B = U sqrt(S / scaling) of the `rank` largest singular values of W.
   func fillPrincipally(_ a: Tensor, _ b: Tensor, of module: Module, _ stream: RandomStream) throws {
     let weight = try module.denseWeight()
     let (left, values, right) =
       powerIterations == 0
-      ? try DenseMatrix(weight).leading(rank) : try approximated(weight, stream)
+      ? try DenseMatrix(weight).leading(rank) : try approximated(weight, powerIterations, stream)
     let roots = values.map { ($0 / scaling).squareRoot() }
     try a.fill { row, column in right[column, row] * roots[row] }
     try b.fill { row, column in left[row, column] * roots[column] }
@@ -18,7 +19,7 @@ extension LoRA {
   /// The leading singular triplets by subspace iteration (Halko et al. 2011, algorithm 4.4): W is looked at through
   /// rank + 8 directions, orthogonal again after each product.
   private func approximated(
-    _ weight: Tensor, _ stream: RandomStream
+    _ weight: Tensor, _ iterations: Int, _ stream: RandomStream
   ) throws -> (left: DenseMatrix, values: [Double], right: DenseMatrix) {
     let (out, width) = (weight.shape[0], weight.shape[1])
     let count = min(rank + 8, out, width)
@@ -37,7 +38,7 @@ extension LoRA {
       return (matrix, copy)
     }
     var basis = try orthonormal(try product(random, transposed: false))
-    for _ in 0..<powerIterations {
+    for _ in 0..<iterations {
       let back = try orthonormal(try product(basis.tensor, transposed: true))
       basis = try orthonormal(try product(back.tensor, transposed: false))
     }
@@ -58,17 +59,44 @@ extension LoRA {
       b, transposeA: true, weight, transposeB: false, alpha: 1, beta: 0, into: a, precision: .f32)
   }
 
+  /// Rounds of Q = NF4(W - B A) and B A = the nearest product of that rank to W - Q. The module keeps Q in the place of W.
+  /// Matrices of more than 64 rows and columns are decomposed by 16 power iterations.
+  func fillWithLoss(_ a: Tensor, _ b: Tensor, of module: Module, _ stream: RandomStream) throws {
+    let rest = try module.denseWeight()
+    for round in 0..<max(1, powerIterations) {
+      let target = try module.denseWeight()
+      if round > 0 { try target.subtract(b, a, factor: 1) }
+      let operand = try FourBit.quantize(target, kind: .nf4, double: false, name: module.name)
+      try rest.backend.copy(try module.denseWeight(), into: rest)
+      try rest.backend.accumulate(try operand.dequantized(to: .f32), scale: -1, into: rest, scale: 1)
+      let (left, values, right) =
+        min(module.outFeatures, module.inFeatures) <= 64
+        ? try DenseMatrix(rest).leading(rank) : try approximated(rest, 16, stream)
+      let roots = values.map { $0.squareRoot() }
+      try a.fill { row, column in right[column, row] * roots[row] }
+      try b.fill { row, column in left[row, column] * roots[column] }
+      guard round + 1 >= powerIterations else { continue }
+      module.replaceWeight(with: operand, kind: .nf4, byteCount: operand.byteCount)
+    }
+  }
+
   /// W - scaling * B A with the tensors of the start, in the dtype of W; nil for a start that leaves the base alone.
   /// - Throws: `TensorError.outOfMemory`, or what the device reports.
   func takeOut(_ tensors: [Tensor], of module: Module) throws -> BaseChange? {
     guard initialization.changesBase else { return nil }
+    guard initialization != .loftq else {
+      // Its base is in 4 bits for good.
+      let count = module.parameterCount
+      if !module.isLoaded {
+        module.replaceWeight(with: nil, kind: .nf4, byteCount: (count + 1) / 2 + 4 * ((count + 63) / 64))
+      }
+      return nil
+    }
     let start = try tensors.map { try Tensor(empty: $0.shape, category: .adapters, on: $0.backend) }
     guard let original = module.weight else { return BaseChange(start: start, residual: nil) }
     for (copy, tensor) in zip(start, tensors) { try copy.backend.copy(tensor, into: copy) }
     let rest = try module.denseWeight(category: .weights)
-    try rest.backend.matmul(
-      tensors[1], transposeA: false, tensors[0], transposeB: false, alpha: Float(-scaling), beta: 1, into: rest,
-      precision: .f32)
+    try rest.subtract(tensors[1], tensors[0], factor: Float(scaling))
     let residual = original.dtype == .f32 ? rest : try rest.converted(to: original.dtype, category: .weights)
     return BaseChange(start: start, residual: residual)
   }
@@ -102,6 +130,12 @@ extension DenseMatrix {
 }
 
 extension Tensor {
+  /// W -= factor * B A for an f32 matrix W.
+  fileprivate func subtract(_ b: Tensor, _ a: Tensor, factor: Float) throws {
+    try backend.matmul(
+      b, transposeA: false, a, transposeB: false, alpha: -factor, beta: 1, into: self, precision: .f32)
+  }
+
   /// Sets an f32 matrix [rows, columns] to a function of row and column.
   fileprivate func fill(_ value: (Int, Int) -> Double) throws {
     let width = shape[1]

@@ -15,9 +15,12 @@ public enum LoRAInitialization: String, Sendable, CaseIterable {
   case pissa
   /// B is the start of Q and A of R in W = Q R (OLoRA, Büyükakyüz 2024). The base becomes W - scaling * B A.
   case olora
+  /// The base becomes NF4, and A and B the best product for what that lost, in turns (LoftQ, Li et al. 2023). As in PEFT
+  /// they do not know the scaling, so alpha = rank starts nearest to W.
+  case loftq
 
-  /// Whether the start takes a part out of the frozen weight.
-  public var changesBase: Bool { self == .pissa || self == .olora }
+  /// Whether the start takes a part out of the frozen weight, which then is another.
+  public var changesBase: Bool { self == .pissa || self == .olora || self == .loftq }
 }
 
 /// Low-rank adapters: y = x W^T + bias + scaling * dropout(x) A^T B^T, A [rank, in], B [out, rank] (Hu et al. 2021).
@@ -40,7 +43,8 @@ public struct LoRA: LowRankMethod {
   public var learningRateRatio: Double
   /// How A and B start.
   public var initialization: LoRAInitialization
-  /// Power iterations with which `pissa` approximates the decomposition; 0 computes it to the last bit.
+  /// Power iterations with which `pissa` approximates the decomposition, 0 computes it to the last bit; rounds of
+  /// `loftq`, at least one.
   public var powerIterations: Int
 
   /// Settings of one module; `check` tells whether they are in range.
@@ -118,6 +122,8 @@ public struct LoRA: LowRankMethod {
       try fillPrincipally(a, b, of: module, stream)
     case .olora:
       try fillOrthogonally(a, b, of: module)
+    case .loftq:
+      try fillWithLoss(a, b, of: module, stream)
     }
   }
 

@@ -12,7 +12,9 @@ extension LanguageModel {
   public func mergeAdapters() throws {
     let others = adapterSets.map(\.name).filter { !namesInUse.contains($0) }
     guard others.isEmpty else { throw AdapterError.othersWouldBeLeft(names: others) }
-    for module in modules where !module.adapters.isEmpty {
+    for module in modules {
+      if let parts = module.trained { try keep(parts, in: module) }
+      guard !module.adapters.isEmpty else { continue }
       let (weight, bias) = try module.merged(category: .weights)
       module.weight = computeType == .f32 ? weight : try weight.converted(to: computeType, category: .weights)
       (module.quantized, module.blocks) = (nil, nil)
@@ -20,5 +22,16 @@ extension LanguageModel {
       module.bias = bias
     }
     removeAdapters()
+  }
+
+  /// What was trained as a whole is the base's own from now on, and frozen.
+  private func keep(_ parts: TrainedParts, in module: Module) throws {
+    module.trained = nil
+    for tensor in [parts.weight, parts.bias] { tensor?.requiresGradient = false }
+    if let weight = parts.weight {
+      let stays = computeType == .f32 || module.kind.isWide
+      module.weight = stays ? weight : try weight.converted(to: computeType, category: .weights)
+    }
+    if let bias = parts.bias { module.bias = bias }
   }
 }

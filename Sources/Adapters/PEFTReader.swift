@@ -27,14 +27,12 @@ extension PEFTFiles {
       throw AdapterError.unknownMethod(
         path: path, name: configuration["peft_type"]?.text() ?? "missing", known: AdapterMethods.names)
     }
-    if let value = configuration["modules_to_save"], !value.isNull, value.array?.isEmpty != true {
-      throw AdapterError.unsupported(path: path, field: "modules_to_save", value: value.text())
-    }
     let makeMethod = try method.reader(configuration, path: path)
     let targets = try PEFTTargets(configuration, path: path)
     let experts = try PEFTExperts(configuration, model, path: path)
     let file = try SafetensorsFile(path: "\(directory)/\(weightsName)")
-    let groups = try tensorsByModule(file, model, besides: experts.keys)
+    let parts = try PEFTParts(configuration, path: path, model)
+    let groups = try tensorsByModule(file, model, parts, besides: experts.keys)
     guard !groups.isEmpty || !experts.isEmpty else {
       throw AdapterError.missingTensor(path: file.path, name: keyPrefix + "*")
     }
@@ -69,18 +67,22 @@ extension PEFTFiles {
     for (_, adapter) in made + stacked {
       for tensor in adapter.tensors { tensor.requiresGradient = trainable }
     }
+    let kept = try parts.read(file, adapted: stored, model, trainable: trainable) { try read(file, $0, shape: $1, $2) }
+    if !kept.isEmpty { try model.checkIsAlone(set) }
     try model.add(made + stacked, toSet: set)
+    for (module, part) in kept { module.trained = part }
     return made.count + stacked.count
   }
 
   /// The stored tensors' shapes by module, in the order of the file, and by what follows the module's name; without those
   /// of `besides`.
   private static func tensorsByModule(
-    _ file: SafetensorsFile, _ model: LanguageModel, besides others: Set<String>
+    _ file: SafetensorsFile, _ model: LanguageModel, _ parts: PEFTParts, besides others: Set<String>
   ) throws -> [(module: Module, shapes: [String: [Int]])] {
     var groups: [(module: Module, shapes: [String: [Int]])] = []
     var places: [String: Int] = [:]
     for entry in file.entries where !others.contains(String(entry.name.trimmingPrefix(keyPrefix))) {
+      if parts.isPart(entry.name) { continue }
       guard entry.name.hasPrefix(keyPrefix),
         let (module, name) = owner(of: entry.name.dropFirst(keyPrefix.count), model)
       else { throw AdapterError.unknownTensor(path: file.path, name: entry.name) }

@@ -5,9 +5,8 @@ package enum PEFTTable {
   /// What every method's file has.
   static let common = [
     row(["peft_type", "target_modules"], .honoured),
-    row(["exclude_modules"], .nullable),
+    row(["exclude_modules", "modules_to_save"], .nullable),
     row(["task_type"], .only([.null, "CAUSAL_LM"], "other tasks add a head")),
-    row(["modules_to_save"], .only([.null, []], "whole tensors beside the adapters")),
     row(["fan_in_fan_out"], .only([.null, false], "weights are [out, in]")),
     row(
       ["auto_mapping", "peft_version", "base_model_name_or_path", "revision"],
@@ -28,7 +27,7 @@ package enum PEFTTable {
           [.null, true, false, "gaussian", "orthogonal", "eva"],
           "the others change the base weights as PEFT loads them, or compute something else; convert the adapter (PEFT: "
             + "save_pretrained with path_initial_model_for_weight_conversion), which sets it to true")),
-      row(["bias"], .only([.null, "none"], "biases of the base are not trained")),
+      row(["bias"], .only([.null, "none", "all", "lora_only"], "no other words are known")),
       row(["trainable_token_indices"], .only([.null, [], [:]], "rows of the embedding beside the adapters")),
       row(["layer_replication"], .only([.null, []], "layers that are there twice")),
       row(["use_qalora", "lora_bias"], .only([.null, false], "another arithmetic")),

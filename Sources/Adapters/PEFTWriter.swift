@@ -52,7 +52,8 @@ public enum PEFTFiles {
       zip([LoRA.nameOfA, LoRA.nameOfB], matrix.module.adapter?.tensors ?? []).map { item("\(matrix.key).\($0)", $1) }
     }
     let own = try adaptersByModule(model, experts).flatMap(\.parameters).map { name, tensor, _ in item(name, tensor) }
-    try SafetensorsWriter.write(path: "\(directory)/\(weightsName)", own + matrices + stacked)
+    let parts = PEFTParts.tensors(of: model).map { item($0, $1) }
+    try SafetensorsWriter.write(path: "\(directory)/\(weightsName)", own + matrices + stacked + parts)
   }
 
   /// Those that are no part of `experts`.
@@ -79,10 +80,12 @@ public enum PEFTFiles {
       ("base_model_name_or_path", .string(base.name)), ("inference_mode", true),
       ("revision", base.revision.map { .string($0) } ?? .null),
       ("target_modules", .array(targets(model, own).map { .string($0) })), ("exclude_modules", .null),
-      ("modules_to_save", .null),
+      ("modules_to_save", PEFTParts.savedModules(of: model)),
     ]
     if let experts { fields.append(("target_parameters", .array(experts.targets(model).map { .string($0) }))) }
-    return .object(JSONObject(fields + (try ownFields(of: method, settings))))
+    let bias = try PEFTParts.bias(of: model)
+    fields += try ownFields(of: method, settings).map { $0.0 == "bias" ? ($0.0, .string(bias)) : $0 }
+    return .object(JSONObject(fields))
   }
 
   /// What others find the base by. A place in the cache is this machine's; the name on the hub is everybody's.

@@ -16,13 +16,14 @@ extension Engine {
       "method", .string, default: "\"lora\"", choices: ["lora", "dora"],
       "what is trained: A and B, or with \"dora\" also the lengths of the weight's rows (PEFT's use_dora)"),
     Parameter(
-      "init", .string, default: "\"default\"", choices: ["default", "gaussian", "pissa", "olora"],
+      "init", .string, default: "\"default\"", choices: ["default", "gaussian", "pissa", "olora", "loftq"],
       "how A is drawn, Kaiming-uniform as PEFT or normal, with B zero; or both are taken out of the weight: its leading "
-        + "singular vectors (pissa), or the start of its QR decomposition (olora)"),
+        + "singular vectors (pissa), or the start of its QR decomposition (olora); or the weight becomes NF4 and they hold "
+        + "what that loses most (loftq)"),
     Parameter(
       "niter", .count, default: "0",
-      "power iterations that approximate the vectors of \"pissa\" (PEFT's pissa_niter_N); 0 computes them to the last "
-        + "bit, which takes minutes for a large matrix"),
+      "power iterations that approximate the vectors of \"pissa\" (PEFT's pissa_niter_N), 0 computes them to the last "
+        + "bit, which takes minutes for a large matrix; rounds of \"loftq\" (PEFT's loftq_iter), 0 is one"),
   ]
 
   /// Methods of a model that make, write, read and merge adapters.
@@ -49,6 +50,22 @@ extension Engine {
           return (given.string("name") ?? "", method as any AdapterMethod)
         }
         return [.integer(try self.model(call).attach(adapters, set: Self.setName(call["name"])))]
+      },
+      NativeFunction(
+        "train_parts", "Trains whole modules and biases of the base beside the adapters; recipes use add_lora.",
+        [
+          Parameter("modules", .table, "full names, or ends of them"),
+          Parameter(
+            "bias", .string, default: "\"none\"", choices: BiasTraining.allCases.map(\.rawValue),
+            "the biases of all modules, or of those with an adapter"),
+        ], returns: "integer", errors: "when no module has a name, or it is stored in 4 bits"
+      ) { call in
+        let bias = BiasTraining(rawValue: try call.string("bias")) ?? .none
+        return [
+          .integer(
+            try self.model(call).trainParts(
+              modules: try call.strings(try call.table("modules"), "modules"), bias: bias))
+        ]
       },
       NativeFunction(
         "remove_adapters", "Takes an adapter off, or all; returns how many modules had one.",

@@ -22,7 +22,8 @@ extension Engine {
     let given = try entry(value, Self.adapterFields, call)
     let initName = given.string("init") ?? "default"
     guard let initialization = initName == "default" ? .kaiming : LoRAInitialization(rawValue: initName) else {
-      throw call.invalid("init must be \"default\", \"gaussian\", \"pissa\" or \"olora\", got \"\(initName)\"")
+      throw call.invalid(
+        "init must be \"default\", \"gaussian\", \"pissa\", \"olora\" or \"loftq\", got \"\(initName)\"")
     }
     let low = LoRA(
       rank: given.int("rank") ?? 0, alpha: given.double("alpha") ?? 0, dropout: given.double("dropout") ?? 0,

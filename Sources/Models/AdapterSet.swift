@@ -29,5 +29,11 @@ extension LanguageModel {
     for module in modules { module.adapters = [] }
     for (module, adapter) in sets.flatMap(\.members) { module.adapters.append(adapter) }
     namesInUse = sets.map(\.name)
+    placeTrainedParts()
+  }
+
+  /// Parts of the base that are trained beside the adapters are there when those are.
+  func placeTrainedParts() {
+    for module in modules { module.trained?.place(in: module, trained: usesAdapters && !namesInUse.isEmpty) }
   }
 }

@@ -44,8 +44,10 @@ public final class LanguageModel {
   public var dropoutStep = 0
   /// The loss of the routers in the last `loss`, before its coefficient, in a model that adds one.
   public private(set) var routerLoss: Double?
-  /// Whether passes from now on add the adapters.
-  public var usesAdapters = true
+  /// Whether passes from now on add the adapters, and see the trained parts of the base.
+  public var usesAdapters = true {
+    didSet { placeTrainedParts() }
+  }
   /// All adapters that the model holds, in the order in which their sets were made.
   public package(set) var adapterSets: [AdapterSet] = []
   /// The names of the sets that are in use, in the order in which they are applied.

@@ -50,6 +50,13 @@ public final class Module {
   public package(set) var adapters: [Adapter] = []
   /// The first adapter in use; nil for none.
   public var adapter: Adapter? { adapters.first }
+  /// What of the base is trained as a whole; nil for nothing. What it replaced comes back when it goes.
+  public var trained: TrainedParts? {
+    didSet {
+      oldValue?.place(in: self, trained: false)
+      trained?.place(in: self, trained: true)
+    }
+  }
   /// The hooks in the order in which they are called; see `addHook`.
   public internal(set) var hooks: [ForwardHook] = []
   /// What loading will make of the module, for a model of which only the header was read.
@@ -140,6 +147,13 @@ public final class Module {
 
   /// The name of the form in which the weight is stored in few bits, as loaded or as it will be: "nf4", "Q4_K".
   public var storedForm: String? { quantization?.rawValue ?? blockFormat?.name }
+
+  /// Puts a weight in 4 bits into the place of the dense one; nil notes it for a header-only model.
+  package func replaceWeight(with operand: QuantizedOperand?, kind: FourBitKind, byteCount: Int) {
+    planned = (kind, nil, byteCount)
+    guard let operand else { return }
+    (weight, quantized) = (nil, operand)
+  }
 
   /// All that is frozen: what of it is a view of a file comes and goes when the base is streamed.
   package var tensors: [Tensor?] {

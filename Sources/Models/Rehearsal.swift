@@ -62,6 +62,11 @@ package struct Rehearsal {
         })
     }
     model.use(original.namesInUse)
+    for (module, twin) in zip(original.modules, model.modules) {
+      twin.trained = try module.trained.map {
+        try TrainedParts(of: twin, weight: $0.trainsWeight, bias: $0.trainsBias, requiresGradient: true)
+      }
+    }
     model.isLoaded = true
     model.checkpointing = original.checkpointing
     model.checkpointInterval = original.checkpointInterval

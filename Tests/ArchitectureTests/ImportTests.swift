@@ -17,7 +17,7 @@ private let arrows: [String: Set<String>] = [
   "Hub": ["CCurl", "Formats", "Tensors"],
   "Tokenizers": ["Formats", "CPCRE2"],
   "Models": ["Tensors", "Autograd", "Quantization", "Formats", "Tokenizers"],
-  "Adapters": ["Models", "Tokenizers", "Formats", "Tensors"],
+  "Adapters": ["Models", "Tokenizers", "Formats", "Quantization", "Autograd", "Tensors"],
   "Optimizers": ["Tensors", "Formats", "Numerics"],
   "Training": ["Optimizers", "Adapters", "Models", "Formats", "Quantization", "Autograd", "Tensors", "Ranks"],
   "QLoRA": [

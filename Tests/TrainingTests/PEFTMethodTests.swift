@@ -80,12 +80,15 @@ private let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent
     return path
   }
 
+  private func config(_ directory: String) throws -> JSON { try JSON.read(path: directory + "/adapter_config.json") }
+
   private func shapes(_ directory: String) throws -> [String: [Int]] {
     let file = try SafetensorsFile(path: directory + "/adapter_model.safetensors")
     return Dictionary(uniqueKeysWithValues: file.entries.map { ($0.name, $0.shape) })
   }
 
-  @Test(arguments: ["lora", "rslora", "dora", "ia3"]) func stepsAreThoseOfPEFT(name: String) throws {
+  @Test(arguments: ["lora", "rslora", "dora", "ia3", "bias_all", "bias_lora_only", "modules_to_save"])
+  func stepsAreThoseOfPEFT(name: String) throws {
     let model = try base()
     try PEFTFiles.load(folder("\(name)/start"), into: model, trainable: true)
     #expect(model.trainableParameters.reduce(0) { $0 + $1.tensor.elementCount } == golden[name]?["parameters"]?.int)
@@ -93,15 +96,23 @@ private let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent
     try train(model, name)
   }
 
-  @Test(arguments: ["lora", "rslora", "dora", "ia3", "pissa", "olora"]) func endsAreReadAndWritten(name: String) throws
-  {
+  @Test(arguments: ["lora", "rslora", "dora", "ia3", "bias_all", "bias_lora_only", "modules_to_save", "pissa", "olora"])
+  func endsAreReadAndWritten(name: String) throws {
     let model = try base()
     try PEFTFiles.load(folder("\(name)/end"), into: model)
     #expect(try distance(lastLogits(model), numbers(name, "end")) < 1e-4)
     let path = try save(model)
     #expect(try shapes(path) == shapes(folder("\(name)/end")))
+    let (mine, theirs) = (try config(path), try config(folder("\(name)/end")))
+    for key in ["peft_type", "bias", "use_dora", "use_rslora", "r", "lora_alpha"] where theirs[key] != nil {
+      #expect(mine[key] == theirs[key], "\(key)")
+    }
     model.removeAdapters()
     try PEFTFiles.load(path, into: model)
+    #expect(try distance(lastLogits(model), numbers(name, "end")) < 1e-4)
+    // The base comes back for a moment, and for good.
+    let plain = try base().logits(prompt).floats()
+    #expect(try model.withoutAdapters { try model.logits(prompt).floats() } == plain)
     #expect(try distance(lastLogits(model), numbers(name, "end")) < 1e-4)
     try model.mergeAdapters()
     #expect(try distance(lastLogits(model), numbers(name, "end")) < 1e-4)
@@ -146,6 +157,82 @@ private let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent
     #expect(try model.logits(prompt).floats() == plain)
     try PEFTFiles.load(path, into: model)
     #expect(try distance(lastLogits(model), numbers(name, "end")) < 5e-3)
+  }
+
+  /// The base is in NF4 afterwards, for good, as that of PEFT's adapter.
+  @Test func loftQIsThatOfPEFT() throws {
+    let (name, model) = ("loftq", try base())
+    let file = try SafetensorsFile(path: folder("\(name)/start/adapter_model.safetensors"))
+    let modules = model.modules.filter { ["q_proj", "o_proj"].contains($0.role) }
+    try model.attach(
+      modules.map { ($0.name, LoRA(rank: 4, alpha: 8, initialization: .loftq, powerIterations: 2)) })
+    #expect(modules.allSatisfy { $0.quantization == .nf4 && $0.weight == nil })
+    for (key, tensor, _) in model.adapters.flatMap(\.parameters) {
+      let theirs = try file.bytes(of: "base_model.model." + key).withMemoryRebound(to: Float.self) { Array($0) }
+      #expect(zip(try tensor.floats(), theirs).allSatisfy { abs(abs($0) - abs($1)) < 1e-4 }, "\(key)")
+    }
+    #expect(try distance(lastLogits(model), numbers(name, "start")) < 1e-4)
+    try train(model, name)
+    let path = try save(model)
+    #expect(try shapes(path) == shapes(folder("\(name)/end")))
+    model.removeAdapters()
+    try PEFTFiles.load(path, into: model)
+    #expect(try distance(lastLogits(model), numbers(name, "end")) < 5e-3)
+    // A file that asks for the start again is not for a base that we have.
+    #expect(throws: FormatError.self) { try PEFTFiles.load(folder("\(name)/end"), into: base()) }
+  }
+
+  @Test func partsThatCannotBeTrainedAreRefused() throws {
+    let model = try base()
+    let name = "model.layers.0.self_attn.q_proj"
+    try model.attach([(name, LoRA(rank: 2, alpha: 2))])
+    #expect(throws: AdapterError.unknownModule(name: "head_lm", nearest: [])) {
+      try model.trainParts(modules: ["head_lm"])
+    }
+    #expect(throws: AdapterError.alreadyAttached(module: name)) { try model.trainParts(modules: [name]) }
+    #expect(try model.trainParts(modules: ["model.norm"], bias: .adapted) == 64 + 64)
+    #expect(throws: AdapterError.alreadyAttached(module: "model.norm")) {
+      try model.trainParts(modules: ["model.norm"])
+    }
+    let tied = try ModelLoader(
+      backend: CPUBackend(threadCount: 1), options: LoadOptions(quantization: .nf4, computeType: .f32)
+    ).load(fixtures + "/models/tied")
+    for part in ["embed_tokens", name] {
+      #expect(throws: AdapterError.self) { try tied.trainParts(modules: [part]) }
+    }
+  }
+
+  /// A run whose base changed at its start, and one with trained parts, go on from a checkpoint with the same bits.
+  @Test(arguments: ["pissa", "loftq", "dora", "parts"]) func checkpointsHaveTheSameBits(name: String) throws {
+    func prepared() throws -> (LanguageModel, Optimizer) {
+      let model = try base()
+      let low = LoRA(
+        rank: 4, alpha: 8, dropout: 0.1, initialization: LoRAInitialization(rawValue: name) ?? .kaiming)
+      let modules = model.modules.filter { ["q_proj", "down_proj"].contains($0.role) }.map(\.name)
+      try model.attach(modules.map { ($0, name == "dora" ? DoRA(low) : low) })
+      if name == "parts" { try model.trainParts(modules: ["lm_head", "model.norm"], bias: .all) }
+      return (model, try Optimizer(model.optimizedParameters, OptimizerOptions(.adamW, learningRate: 0.01)))
+    }
+    func run(_ model: LanguageModel, _ optimizer: Optimizer, _ steps: Range<Int>) throws {
+      for step in steps {
+        optimizer.zeroGradients()
+        try model.loss(batch(step)).backward()
+        try optimizer.step()
+      }
+    }
+    let path = FileManager.default.temporaryDirectory.appendingPathComponent("qlora-\(UUID().uuidString)").path
+    let (whole, itsOptimizer) = try prepared()
+    try run(whole, itsOptimizer, 0..<3)
+    try TrainingCheckpoint.save(path, model: whole, optimizer: itsOptimizer, state: [:])
+    try run(whole, itsOptimizer, 3..<6)
+    let (again, other) = try prepared()
+    _ = try TrainingCheckpoint.load(path, model: again, optimizer: other)
+    try run(again, other, 3..<6)
+    func bits(_ model: LanguageModel) throws -> [UInt32] {
+      try model.trainableParameters.flatMap { try $0.tensor.floats().map(\.bitPattern) }
+    }
+    #expect(try bits(whole) == bits(again))
+    try FileManager.default.removeItem(atPath: path)
   }
 
   @Test func aStartThatWouldBeRoundedAgainIsRefused() throws {

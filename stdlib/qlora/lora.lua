@@ -9,6 +9,10 @@ local schema = strict.declare("model:add_lora", selection.settings_schema, {
   select = { "any", "a function of the module, a list of names, \"all-linear\" or a qlora.select helper",
     required = true, hint = 'such as select = "all-linear", { "q_proj", "v_proj" } or a function of the module' },
   name = { "string", "what the adapter is called among others of the model", default = "default" },
+  bias = { "string", "biases of the base that are trained too: of all modules, or of those with an adapter",
+    default = '"none"', choices = { "none", "all", "lora_only" } },
+  modules_to_save = { "table", "names, or their ends, of modules that are trained as a whole and saved with the "
+    .. "adapters, such as lm_head", optional = true },
   quiet = { "boolean", "do not print the report", default = false },
 })
 
@@ -30,6 +34,14 @@ function lora.add_lora(model, options)
   for key in pairs(selection.settings_schema) do defaults[key] = o[key] end
   local list, report = selection.resolve(model, o.select, defaults)
   report.trainable = model:attach_lora(list, o.name)
+  if o.modules_to_save or o.bias and o.bias ~= "none" then
+    local ok, parts = pcall(model.train_parts, model, o.modules_to_save or {}, o.bias)
+    if not ok then
+      model:remove_adapters(o.name)
+      error(parts, 0)
+    end
+    report.trainable, report.bytes = report.trainable + parts, report.bytes + 4 * parts
+  end
   if not o.quiet and not native.options.quiet then print(report) end
   return report
 end
@@ -37,7 +49,7 @@ end
 local ia3_schema = strict.declare("model:add_ia3", strict.native("Model:attach_ia3", { "lr" }), {
   select = { "any", "a function of the module, a list of names or a qlora.select helper", required = true,
     hint = 'such as select = { "k_proj", "v_proj", "down_proj" }' },
-  feedforward = { "string[]", "last names of the modules whose inputs are scaled, as PEFT's feedforward_modules",
+  feedforward = { "table", "last names of the modules whose inputs are scaled, as PEFT's feedforward_modules",
     default = '{ "down_proj" }' },
   quiet = { "boolean", "do not print the report", default = false },
 })

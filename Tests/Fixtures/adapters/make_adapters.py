@@ -2,11 +2,12 @@
 and of its end after 20 steps of AdamW (NAME/end), and in golden.json the losses, the norms of the gradients and the
 logits of a prompt at the start and at the end. A method that changes the base has the start of its factors alone.
 
-    python make_adapters.py [NAME ...]    # torch 2.13.0, peft 0.21.2, transformers 5.23.0
+    python make_adapters.py [NAME ...]    # torch 2.13.0, peft 0.21.2, transformers 5.23.0, bitsandbytes 0.50.2
 """
 import json, math, pathlib, shutil, sys
-import peft, torch, transformers
-from peft import IA3Config, LoraConfig, VeraConfig, get_peft_model
+import bitsandbytes, peft, torch, transformers
+import peft.tuners.lora.layer as peft_lora
+from peft import IA3Config, LoftQConfig, LoraConfig, get_peft_model
 from peft.optimizers import create_loraplus_optimizer
 from transformers import AutoModelForCausalLM
 
@@ -31,10 +32,33 @@ CASES = {
     "modules_to_save": lora(target_modules=["q_proj"], modules_to_save=["lm_head", "model.norm"]),
     "ia3": IA3Config(target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"],
                      task_type="CAUSAL_LM"),
-    "vera": VeraConfig(r=8, target_modules=["q_proj", "up_proj"], projection_prng_key=7, task_type="CAUSAL_LM"),
     "pissa": lora(init_lora_weights="pissa"),
     "olora": lora(init_lora_weights="olora"),
+    # Rows of whole blocks: for down_proj, [64, 96], bitsandbytes 0.50.2 dequantizes wrongly on the processor.
+    "loftq": lora(target_modules=["q_proj", "o_proj"]),
 }
+
+
+# Set afterwards, because LoraConfig asks for SciPy, which NF4 does not need.
+CASES["loftq"].init_lora_weights = "loftq"
+CASES["loftq"].loftq_config = vars(LoftQConfig(loftq_bits=4, loftq_iter=2))
+
+
+@torch.no_grad()
+def loftq_on_cpu(weight, num_bits, reduced_rank, num_iter):
+    """peft.utils.loftq_utils.loftq_init, which moves everything to a CUDA device, on the processor."""
+    res = weight = weight.float()
+    for i in range(num_iter):
+        codes, state = bitsandbytes.functional.quantize_4bit(res.contiguous(), blocksize=64, quant_type="nf4")
+        dequantized = bitsandbytes.functional.dequantize_4bit(codes, state)
+        u, s, v = torch.linalg.svd(weight - dequantized, full_matrices=False)
+        root = s[:reduced_rank].sqrt()
+        b, a = u[:, :reduced_rank] * root, root[:, None] * v[:reduced_rank]
+        res = weight - b @ a
+    return dequantized, a, b
+
+
+peft_lora.loftq_init = loftq_on_cpu
 
 
 def batch(step):
@@ -70,12 +94,12 @@ def run(name, config):
     base = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
     model = get_peft_model(base, config)
     own = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    start_free = name in ("pissa", "olora")
+    start_free = name in ("pissa", "olora", "loftq")
     if not start_free:
         # Values away from zero, so that every tensor learns from the first step.
         with torch.no_grad():
             for n, p in own:
-                if "lora_B" in n or "lambda" in n or "ia3" in n:
+                if "lora_B" in n or "ia3" in n:
                     p.add_(0.1 * torch.randn_like(p))
     save(model, f"{name}/start")
     first = logits(model)
@@ -96,7 +120,7 @@ def run(name, config):
         optimizer.step()
     result = {"parameters": sum(p.numel() for _, p in own), "losses": losses, "norms": norms, "start": first,
               "end": logits(model)}
-    if start_free:
+    if name in ("pissa", "olora"):
         # As PEFT converts it to a plain adapter of the unchanged base, of twice the rank.
         save(model, f"{name}/end", path_initial_model_for_weight_conversion=str(HERE / name / "start"))
         clean(HERE / name / "start")  # which PEFT wrote again
@@ -111,7 +135,7 @@ if __name__ == "__main__":
     for name in sys.argv[1:] or CASES:
         golden[name] = run(name, CASES[name])
     golden["versions"] = {"peft": peft.__version__, "torch": torch.__version__,
-                          "transformers": transformers.__version__}
+                          "transformers": transformers.__version__, "bitsandbytes": bitsandbytes.__version__}
     golden["settings"] = {"lr": RATE, "steps": STEPS, "ratio": RATIO}
     lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in golden.items())
     path.write_text("{" + lines + "}\n")

@@ -1,5 +1,5 @@
 """Lists the keys that the peers know into peer_keys.json: transformers' configs of our families and its
-GenerationConfig, PEFT's LoraConfig, IA3Config and VeraConfig, and the metadata keys of gguf-py that a file of our architectures can have.
+GenerationConfig, PEFT's LoraConfig and IA3Config, and the metadata keys of gguf-py that a file of our architectures can have.
 
     python make_peer_keys.py        # transformers 5.23.0, peft 0.21.2, gguf 0.19.0
 """
@@ -34,7 +34,6 @@ result = {
     "generation": sorted(GenerationConfig().to_dict()),
     "adapter": sorted(f.name for f in dataclasses.fields(peft.LoraConfig)),
     "adapter_ia3": sorted(f.name for f in dataclasses.fields(peft.IA3Config)),
-    "adapter_vera": sorted(f.name for f in dataclasses.fields(peft.VeraConfig)),
     "gguf": [k for k in llm if not any(o in k for o in OTHERS)] + gguf_keys(Keys.General, Keys.Tokenizer, Keys.Split),
     "gguf_of_other_architectures": [k for k in llm if any(o in k for o in OTHERS)],
 }
