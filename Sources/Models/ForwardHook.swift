@@ -31,6 +31,7 @@ extension Module {
   /// Calls `body` after every forward pass of this module, in training, evaluation and generation. It stays until
   /// `remove`; with checkpointing it is called again when a layer is recomputed.
   ///
+  /// A convolution gives what SiLU made of it, and a vector computes nothing, so its hooks are never called.
   /// The input of an embedding is the i32 ids. A norm of single heads (Qwen3) gets a row for each. A hook on a linear
   /// output module makes `loss` compute whole logits. Hooks run in the order in which they were added, each with the
   /// output that those before it left.
