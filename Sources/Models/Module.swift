@@ -10,7 +10,7 @@ public enum ModuleKind: String, Sendable {
   case convolution, vector
 
   /// Whether its few numbers are f32 whatever they are stored in.
-  var isWide: Bool { self == .norm || self == .convolution || self == .vector }
+  package var isWide: Bool { self == .norm || self == .convolution || self == .vector }
 }
 
 /// A module of the model tree: a named place with a shape, and, once loaded, its tensors and adapters.
