@@ -22,8 +22,8 @@ extension LanguageModel {
     }
     if sets.count > 1 {
       for set in sets {
-        if let (module, adapter) = set.members.first(where: { $0.adapter.lowRank == nil || $0.adapter.baseChange != nil })
-        {
+        func stands(_ adapter: Adapter) -> Bool { adapter.lowRank == nil || adapter.baseChange != nil }
+        if let (module, adapter) = set.members.first(where: { stands($0.adapter) }) {
           throw AdapterError.notAdditive(set: set.name, module: module.name, method: adapter.kind)
         }
       }

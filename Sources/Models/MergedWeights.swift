@@ -59,7 +59,7 @@ public final class MergedWeights {
   private func form(_ module: Module, _ weight: Tensor, _ bias: Tensor?) throws -> Form {
     guard target == .requantized else {
       let rounded = try weight.converted(to: .bf16, category: .weights)
-      // Norms and biases are computed with in f32.
+      // All but matrices is computed with in f32.
       return Form(
         module: module,
         weight: module.kind.isWide ? try rounded.converted(to: .f32, category: .weights) : rounded,
