@@ -173,7 +173,6 @@ t.test("every public method and function in the sources of the library has a com
 end)
 
 t.test("words alone answer, and a function prints how it is called", function()
-  local show = require "qlora.repl.show"
   local text = show.value(require("qlora").load)
   t.equal(text:match "^[^\n]*", "qlora.load(path, [options]) -> Model")
   local session = require("qlora.repl").session {}

@@ -37,7 +37,8 @@ local function text(figures)
   line("time per step", seconds(figures.seconds_per_step))
   if figures.steps then
     local each = figures.seconds_per_usual_step or figures.seconds_per_step
-    if figures.mean_length then line(("time per step of %.0f tokens each"):format(figures.mean_length), seconds(each)) end
+    local mean = figures.mean_length
+    if mean then line(("time per step of %.0f tokens each"):format(mean), seconds(each)) end
     line("time for " .. figures.steps .. " steps", format.seconds(each * figures.steps))
   end
   if figures.levers[1] then

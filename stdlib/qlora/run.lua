@@ -25,6 +25,7 @@ local run = {}
 
 --- Brings the index up to date; a run never stops because of it.
 local function update_index(self)
+  if runs.is_smoke(self.dir) then return end
   local ok, message = runs.record(self.dir)
   if not ok then
     io.stderr:write(("qlora.run: not in the index now: %s; qlora.runs adds it from its directory\n"):format(message))

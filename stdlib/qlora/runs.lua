@@ -75,6 +75,12 @@ local function change(parent, body)
   if not ok then error(message, 0) end
 end
 
+--- Whether a directory is that of a run with --smoke, which is no result.
+--- @param dir string the run directory, or its name
+--- @return boolean whether it is
+--- @example assert(qlora.runs.is_smoke "runs/a-smoke-2" and not qlora.runs.is_smoke "runs/a")
+function runs.is_smoke(dir) return dir:find "%-smoke$" ~= nil or dir:find "%-smoke%-%d+$" ~= nil end
+
 --- Writes the row of one run directory into the index beside it. A run goes on when that fails.
 --- @param dir string the run directory
 --- @return boolean, string|nil whether it was written, and why not
@@ -98,7 +104,7 @@ local function refresh(parent)
   end
   local stale = {}
   for _, name in ipairs(native.list_dir(parent)) do
-    if native.exists(("%s/%s/params.json"):format(parent, name)) then
+    if not runs.is_smoke(name) and native.exists(("%s/%s/params.json"):format(parent, name)) then
       found[name] = true
       if known[name] ~= "finished" then stale[#stale + 1] = name end
     end

@@ -28,7 +28,8 @@ local function sample_text(self, number, colour)
     else parts[#parts + 1] = on and "[[" .. text .. "]]" or text end
     from = to + 1
   end
-  return ("sample %d: %d tokens, %d trained\n%s"):format(number, #ids, self.samples:trained(number), table.concat(parts))
+  local text = table.concat(parts)
+  return ("sample %d: %d tokens, %d trained\n%s"):format(number, #ids, self.samples:trained(number), text)
 end
 
 --- Sample `i` as { ids =, labels = }, nil after the last; other keys are methods.
