@@ -59,7 +59,7 @@ t.test("every record of an event file carries its checksums", function()
   assert(list[1]:find("brain.Event:2", 1, true))
   for step = 1, 6 do
     assert(list[step + 1]:find("\16" .. string.char(step) .. "\42", 1, true), "step " .. step)
-    for _, tag in ipairs { "loss", "lr", "norm", "memory" } do
+    for _, tag in ipairs { "train/loss", "train/learning_rate", "train/grad_norm", "train/memory" } do
       assert(list[step + 1]:find("\10" .. string.char(#tag) .. tag, 1, true), tag)
     end
   end

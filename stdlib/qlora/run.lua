@@ -106,7 +106,7 @@ function Run:log(entry)
   if self.events and math.tointeger(entry.step) and entry.step >= 0 then
     local scalars = {}
     for key, value in pairs(entry) do
-      if key ~= "step" and type(value) == "number" then scalars[key] = value + 0.0 end
+      if key ~= "step" and type(value) == "number" then scalars[tensorboard.tag(key)] = value + 0.0 end
     end
     if next(scalars) then self.events:add(entry.step, scalars) end
   end

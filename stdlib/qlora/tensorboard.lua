@@ -31,6 +31,13 @@ end
 local function field(number, wire, payload) return varint(number << 3 | wire) .. payload end
 local function message(number, payload) return field(number, 2, varint(#payload) .. payload) end
 
+-- Tags as the trainers of Hugging Face write them, so that runs of both lie in one chart.
+local tags_of = { lr = "train/learning_rate", norm = "train/grad_norm", eval_loss = "eval/loss",
+  perplexity = "eval/perplexity" }
+
+--- The tag of a number of the journal.
+function tensorboard.tag(key) return tags_of[key] or "train/" .. key end
+
 --- One framed record.
 function tensorboard.frame(payload)
   local length = string.pack("<I8", #payload)
