@@ -55,6 +55,11 @@ extension Invocation {
     }
     if command == nil { script = rest.popFirst() }
     if let word = script, isCommand(word) { (command, script) = (word, nil) }
+    // What help is asked for may be a flag.
+    if command == "help" {
+      scriptArguments = ["--"] + rest
+      return
+    }
     // Flags of a run may follow the recipe; `--` ends them, and what remains is the recipe's.
     while let argument = rest.popFirst() {
       if argument == "--" {
