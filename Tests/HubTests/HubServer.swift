@@ -43,7 +43,9 @@ final class HubServer {
   var cache: String { folder.path + "/cache" }
 
   func environment(_ token: String?) -> (String) -> String? {
-    let values = ["HF_ENDPOINT": endpoint, "HF_HUB_CACHE": cache, "HF_HOME": folder.path, "HF_TOKEN": token]
+    let values: [String: String?] = [
+      "HF_ENDPOINT": endpoint, "HF_HUB_CACHE": cache, "HF_HOME": folder.path, "HF_TOKEN": token,
+    ]
     return { values[$0] ?? nil }
   }
 
