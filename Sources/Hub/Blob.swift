@@ -57,12 +57,13 @@ final class Blob {
   var isWhole: Bool { partial.count == file.size }
 
   /// A part to ask for at `now`, nil where all are under way or have to wait. The first answer says where the others are
-  /// to be had, so that it comes alone.
+  /// to be had, and of which file, so that it comes alone.
   func nextPart(_ now: Double, limit: Int) -> Part? {
     if let part = parts.first(where: { $0.transfer == nil && !$0.isWhole }) {
       return part.earliest <= now ? part : nil
     }
-    guard rest < file.size, parts.isEmpty || location != nil || hostTag != nil, parts.count < limit else { return nil }
+    guard rest < file.size, parts.isEmpty || hostTag != nil || parts.contains(where: \.moved), parts.count < limit
+    else { return nil }
     let part = Part(rest..<(isSequential ? file.size : min(file.size, rest + Blob.partSize)))
     rest = part.end
     parts.append(part)
