@@ -40,7 +40,7 @@ extension PEFTExperts {
     _ configuration: JSON, path: String, read: (_ key: String, _ shape: [Int]) throws -> Tensor
   ) throws -> [(Module, LoRA, [Tensor])] {
     guard !isEmpty else { return [] }
-    let (usual, method) = try LoRA.settings(configuration, path: path)
+    let (usual, _, method) = try LoRA.settings(configuration, path: path)
     var made: [(Module, LoRA, [Tensor])] = []
     func settings(_ parameter: String) throws -> LoRA {
       let own = try method(parameter)

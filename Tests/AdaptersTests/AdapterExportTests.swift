@@ -21,6 +21,7 @@ private func adapted(_ name: String) throws -> LanguageModel {
   let model = try load(name)
   try PEFTFiles.load("\(fixtures)/\(name)/adapter", into: model)
   let modules = model.modules.filter { $0.adapter != nil }
+  var others: [String: Adapter] = [:]
   for (module, method) in zip(modules, [LoRA(rank: 3, alpha: 7, rankStabilised: true), LoRA(rank: 9, alpha: 2)]) {
     let tensors = try method.parameters(of: module).enumerated().map { number, parameter in
       let tensor = try Tensor(empty: parameter.shape, category: .adapters, on: model.backend)
@@ -28,8 +29,12 @@ private func adapted(_ name: String) throws -> LanguageModel {
       try model.backend.fillNormal(tensor, mean: 0, deviation: 0.1, stream: stream)
       return tensor
     }
-    module.adapter = Adapter(method, on: module, tensors)
+    others[module.name] = Adapter(method, on: module, tensors)
   }
+  model.adapterSets = model.adapterSets.map { set in
+    AdapterSet(set.name, set.members.map { ($0.module, others[$0.module.name] ?? $0.adapter) })
+  }
+  model.use(model.namesInUse)
   return model
 }
 

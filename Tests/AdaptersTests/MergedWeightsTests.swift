@@ -20,6 +20,7 @@ private func load(_ path: String, quantized: Bool) throws -> LanguageModel {
 /// A quantized model whose down projections have adapters of this strength.
 private func adapted(_ strength: Double) throws -> LanguageModel {
   let model = try load("\(fixtures)/base", quantized: true)
+  var members: [(module: Module, adapter: Adapter)] = []
   for module in model.modules where module.role == "down_proj" {
     let method = LoRA(rank: 4, alpha: 4)
     let tensors = try method.parameters(of: module).enumerated().map { number, parameter in
@@ -28,8 +29,10 @@ private func adapted(_ strength: Double) throws -> LanguageModel {
       try model.backend.fillNormal(tensor, mean: 0, deviation: strength, stream: stream)
       return tensor
     }
-    module.adapter = Adapter(method, on: module, tensors)
+    members.append((module, Adapter(method, on: module, tensors)))
   }
+  model.adapterSets = [AdapterSet(AdapterSet.defaultName, members)]
+  model.use([AdapterSet.defaultName])
   return model
 }
 
