@@ -142,6 +142,15 @@ function native.quantize_checkpoint(input, output, options) end
 ---@return integer
 function native.synthetic_checkpoint(output, options) end
 
+---@class qlora.native.fetch.options
+---@field cached? boolean only look into the cache (default false)
+
+---Where the model or the data file of a name lies: a path as it is, what the hub has in its cache. What the cache lacks is fetched, but not under --plan, --smoke and --sandbox. qlora.load and qlora.data.load call it.
+---@param name string a path, ORGANISATION/NAME, or hf://[datasets/]ORGANISATION/NAME[@REVISION][/FILE]
+---@param options? qlora.native.fetch.options the options below
+---@return string
+function native.fetch(name, options) end
+
 ---@class qlora.native.new_model.options
 ---@field config table sizes and constants, as in config.json
 ---@field tokenizer? Tokenizer tokenizer of the model
@@ -439,6 +448,11 @@ function native.hash(parameters) end
 ---@return boolean
 function native.break_prompt(env) end
 
+---A line of standard input, edited with history where a terminal is; nil at the end, false after Ctrl-C.
+---@param prompt string text in front of it, shown on a terminal only
+---@return string|false|nil
+function native.read_line(prompt) end
+
 ---Sorted names of the fields and of the methods of a class; nil when there is no such class.
 ---@param class_name string Model, Tensor, …
 ---@return table|nil
@@ -456,5 +470,14 @@ function native.classes() end
 ---Every native function and class as it is declared: { modules = { { doc, functions } }, classes = { { name, doc, properties, methods } } }.
 ---@return table
 function native.declarations() end
+
+---@class qlora.native.http_server.options
+---@field host? string numeric IPv4 address; 0.0.0.0 is every one (default 127.0.0.1)
+---@field port? integer port number; 0 takes one that is free (at least 0 and at most 65535) (default 0)
+
+---Listens for HTTP requests. Nothing is computed on its thread: it hands requests to `next`.
+---@param options? qlora.native.http_server.options the options below
+---@return HTTPServer
+function native.http_server(options) end
 
 return native

@@ -100,12 +100,18 @@ function Model:forward(input) end
 ---@field stop? string|table text or texts that end it
 ---@field echo? boolean return the prompt too (default false)
 ---@field special? boolean add BOS as the model does (default true)
+---@field on_text? function called with each new piece of text, in whole characters; false ends the text
+---@field cache? Cache from model:cache(): keeps what was computed
 
 ---Continues a text; greedy unless a temperature is given.
 ---@param input string|table text or token ids
 ---@param options? Model.generate.options the options below
----@return string
+---@return string, string, integer, integer
 function Model:generate(input, options) end
+
+---Keeps keys and values between calls of generate, so that a text which begins as the last one did is not computed again. It forgets them when adapters change; after training, make another.
+---@return Cache
+function Model:cache() end
 
 ---@class Model.checkpointing.options
 ---@field offload? boolean|string keep the inputs in a temporary file until the backward pass: true, or the directory for it
@@ -130,14 +136,34 @@ function Model:without_adapters(body) end
 ---@field alpha number the branch counts alpha / rank
 ---@field dropout? number share of the branch's inputs that are dropped (at least 0 and below 1) (default 0)
 ---@field lr? number factor on the optimizer's learning rate (default 1)
+---@field lr_ratio? number further factor on the rate of B (LoRA+; 16 in its paper) (default 1)
 ---@field rslora? boolean scale by alpha / sqrt(rank) instead (default false)
----@field init? "default"|"gaussian" how A is drawn: Kaiming-uniform as PEFT, or normal (default "default")
+---@field method? "lora"|"dora" what is trained: A and B, or with "dora" also the lengths of the weight's rows (PEFT's use_dora) (default "lora")
+---@field init? "default"|"gaussian"|"pissa"|"olora"|"loftq" how A is drawn, Kaiming-uniform as PEFT or normal, with B zero; or both are taken out of the weight: its leading singular vectors (pissa), or the start of its QR decomposition (olora); or the weight becomes NF4 and they hold what that loses most (loftq) (default "default")
+---@field niter? integer power iterations that approximate the vectors of "pissa" (PEFT's pissa_niter_N), 0 computes them to the last bit, which takes minutes for a large matrix; rounds of "loftq" (PEFT's loftq_iter), 0 is one (default 0)
 
 ---Makes LoRA adapters on the named modules; recipes use add_lora.
 ---@param list Model.attach_lora.options[] one table for each module
 ---@param name? string what the adapter is called among others (default "default")
 ---@return integer
 function Model:attach_lora(list, name) end
+
+---@class Model.attach_ia3.options
+---@field name string full dotted name of the module
+---@field feedforward? boolean scale the inputs instead of the outputs (default false)
+---@field lr? number factor on the optimizer's learning rate (default 1)
+
+---Makes (IA)³ adapters on the named modules; recipes use add_ia3.
+---@param list Model.attach_ia3.options[] one table for each module
+---@param name? string what the adapter is called among others (default "default")
+---@return integer
+function Model:attach_ia3(list, name) end
+
+---Trains whole modules and biases of the base beside the adapters; recipes use add_lora.
+---@param modules table full names, or ends of them
+---@param bias? "none"|"all"|"lora_only" the biases of all modules, or of those with an adapter (default "none")
+---@return integer
+function Model:train_parts(modules, bias) end
 
 ---Takes an adapter off, or all; returns how many modules had one.
 ---@param name? string of the adapter; default all
@@ -146,6 +172,7 @@ function Model:remove_adapters(name) end
 
 ---@class Model.save_adapter.options
 ---@field name? string of the adapter; default the one in use
+---@field as? "peft"|"gguf"|"mlx" form of the files: PEFT's, one GGUF file for llama.cpp, or mlx-lm's; default peft, and gguf where the name ends with .gguf
 
 ---Writes an adapter as PEFT does, by default the one in use, reads it back and compares the logits of a few tokens. In an existing directory an older adapter is replaced, everything else stays; --smoke saves in DIRECTORY-smoke. Returns, and prints as a warning, what vLLM and llama.cpp's converter would scale wrongly.
 ---@param directory string path of the adapter's directory
@@ -157,7 +184,7 @@ function Model:save_adapter(directory, options) end
 ---@field trainable? boolean train it on (default false)
 ---@field name? string what the adapter is called among others (default "default")
 
----Reads an adapter that PEFT or save_adapter wrote and uses it; returns how many modules got one.
+---Reads an adapter that PEFT, mlx-lm or save_adapter wrote and uses it; returns how many modules got one.
 ---@param directory string path of the adapter's directory
 ---@param options? Model.add_adapter.options the options below
 ---@return integer
@@ -166,9 +193,32 @@ function Model:add_adapter(directory, options) end
 ---Adds the adapters in use into the weights, which become dense; the adapters are removed.
 function Model:merge() end
 
+---@class Model.save.options
+---@field shard? integer most bytes of one file; more files have an index beside them (default 5000000000)
+
 ---Writes config.json, model.safetensors (bf16), and the tokenizer and generation settings that the model came with, reads them back and compares. In an existing directory an older model is replaced, everything else stays; --smoke saves in DIRECTORY-smoke. Inside model:without_adapters it saves the base alone.
 ---@param directory string path of the adapter's directory
-function Model:save(directory) end
+---@param options? Model.save.options the options below
+function Model:save(directory, options) end
+
+---@class Model.save_gguf.options
+---@field type? "f32"|"f16"|"bf16"|"q8_0"|"q4_0"|"q6_k"|"q4_k_m"|"q5_k_m" formats of the tensors, by llama.cpp's names (default "q4_k_m")
+---@field merge? boolean add the adapters into what is written; the model keeps them (default false)
+
+---Writes the model as a GGUF file for llama.cpp, Ollama and this engine: weights, architecture, tokenizer and chat template. One matrix is held at a time. The header and every weight are read back before the file takes the place of an older one; --smoke saves beside it. Returns, and prints as warnings, what llama.cpp does otherwise with the file.
+---@param path string of the file, NAME.gguf
+---@param options? Model.save_gguf.options the options below
+---@return string[]
+function Model:save_gguf(path, options) end
+
+---@class Model.merged_weights.options
+---@field original? string where the 16-bit weights are; default the model's own path
+
+---Adds the adapters into weights that stand beside the model: qlora.merge measures and saves them.
+---@param target "original"|"dequantized"|"requantized" the 16-bit weights that were quantized, the 4-bit weights made wide, or those quantized again
+---@param options? Model.merged_weights.options the options below
+---@return MergedWeights
+function Model:merged_weights(target, options) end
 
 ---The adapters that the model holds: { name, kind, in_use, trained, modules, parameters, bytes } of each, in the order in which they came.
 ---@return table[]
@@ -248,13 +298,29 @@ function Model:plan_step(options) end
 ---Releases what the object holds at once, ahead of the collector.
 function Model:free() end
 
+---@class Model.add_ia3.options
+---@field select any a function of the module, a list of names or a qlora.select helper
+---@field feedforward? table last names of the modules whose inputs are scaled, as PEFT's feedforward_modules (default "{ \"down_proj\" }")
+---@field lr? number factor on the optimizer's learning rate (default 1)
+---@field quiet? boolean do not print the report (default false)
+
+---Adds trained factors to the selected modules, one for each output, or for each input of a feed-forward module: (IA)³. They start at 1.
+---@param options Model.add_ia3.options the options below
+---@return Selection
+function Model:add_ia3(options) end
+
 ---@class Model.add_lora.options
 ---@field select any a function of the module, a list of names, "all-linear" or a qlora.select helper
 ---@field alpha? number the branch counts alpha / rank
+---@field bias? "none"|"all"|"lora_only" biases of the base that are trained too: of all modules, or of those with an adapter (default "\"none\"")
 ---@field dropout? number share of the branch's inputs that are dropped (at least 0 and below 1) (default 0)
----@field init? "default"|"gaussian" how A is drawn: Kaiming-uniform as PEFT, or normal (default "default")
+---@field init? "default"|"gaussian"|"pissa"|"olora"|"loftq" how A is drawn, Kaiming-uniform as PEFT or normal, with B zero; or both are taken out of the weight: its leading singular vectors (pissa), or the start of its QR decomposition (olora); or the weight becomes NF4 and they hold what that loses most (loftq) (default "default")
 ---@field lr? number factor on the optimizer's learning rate (default 1)
+---@field lr_ratio? number further factor on the rate of B (LoRA+; 16 in its paper) (default 1)
+---@field method? "lora"|"dora" what is trained: A and B, or with "dora" also the lengths of the weight's rows (PEFT's use_dora) (default "lora")
+---@field modules_to_save? table names, or their ends, of modules that are trained as a whole and saved with the adapters, such as lm_head
 ---@field name? string what the adapter is called among others of the model (default "default")
+---@field niter? integer power iterations that approximate the vectors of "pissa" (PEFT's pissa_niter_N), 0 computes them to the last bit, which takes minutes for a large matrix; rounds of "loftq" (PEFT's loftq_iter), 0 is one (default 0)
 ---@field quant? boolean|string the module's 4-bit type, for qlora.load's `modules`; false is 16 bits
 ---@field quiet? boolean do not print the report (default false)
 ---@field rank? integer columns of B and rows of A
@@ -450,6 +516,7 @@ local Training = {}
 ---@field dir string the directory
 ---@field keep integer checkpoints that are kept
 ---@field resuming boolean whether it was opened by --resume
+---@field is_complete boolean|nil whether --resume found all of its steps done
 local Run = {}
 
 ---Saves a checkpoint, complete or not at all. Of those before it the latest `keep` stay; those after it, of a course that a resumed run has left, go.
@@ -464,9 +531,17 @@ function Run:checkpoint(model, optimizer, state, deciding) end
 ---@param result Training what qlora.train returned
 function Run:finish(result) end
 
+---Whether someone made a file called stop in the directory, which is taken away.
+---@return boolean
+function Run:is_told_to_stop() end
+
 ---Appends a line to the journal; numbers of a step also go to TensorBoard.
 ---@param entry table values by name, with `step` for those of a step
 function Run:log(entry) end
+
+---The parts of a step in the checkpoint that --resume means, nil without one: a resumed run keeps them, whatever the number of its ranks.
+---@return integer|nil
+function Run:parts() end
 
 ---Loads the checkpoint that --resume means, the latest or the one it names.
 ---@param model Model a model with the same adapters
@@ -882,7 +957,7 @@ function QuantizedTensor:free() end
 ---A module of the model tree.
 ---@class Module
 ---@field name string full dotted name
----@field kind string linear, embedding, norm or sinks
+---@field kind string linear, embedding, norm, convolution or vector
 ---@field role string last component of the name
 ---@field layer integer|nil number in the tensor names, from 0
 ---@field in_features integer columns of the weight
@@ -900,6 +975,26 @@ function Module:weight() end
 
 ---Releases what the object holds at once, ahead of the collector.
 function Module:free() end
+
+---The weights of a model with its adapters added into them; the model keeps its own.
+---@class MergedWeights
+---@field target string what the adapters were added to
+---@field model Model the model whose adapters they were
+---@field codes integer 4-bit codes of the adapted matrices; 0 where they are not requantized
+---@field changed_codes integer how many of them are not those of the base
+local MergedWeights = {}
+
+---Runs a function while the model has these weights and no adapters; returns what it returns.
+---@param body function called without arguments
+---@return any
+function MergedWeights:run(body) end
+
+---Writes the merged model as a Hugging Face folder, in bf16 or, requantized, in 4 bits; reads it back as model:save does. --smoke saves in DIRECTORY-smoke.
+---@param directory string path of the folder
+function MergedWeights:save(directory) end
+
+---Releases what the object holds at once, ahead of the collector.
+function MergedWeights:free() end
 
 ---Sequences laid end to end; each attends to itself only.
 ---@class Batch
@@ -1001,6 +1096,88 @@ function Database:close() end
 ---Releases what the object holds at once, ahead of the collector.
 function Database:free() end
 
+---Keys and values that calls of generate share, as model:cache returns it.
+---@class Cache
+---@field length integer tokens that it holds
+local Cache = {}
+
+---Releases what the object holds at once, ahead of the collector.
+function Cache:free() end
+
+---Sums the gradients of a step over its parts and over all processes, in a fixed shape.
+---@class GradientSum
+---@field parts integer runs of micro-batches, which decide the bits
+local GradientSum = {}
+
+---Begins a step; returns what this process computes: the { first, last } micro-batch of each part.
+---@param micro_batches integer of the whole step
+---@return integer[][]
+function GradientSum:begin(micro_batches) end
+
+---Takes the gradients of a part after its last backward pass.
+---@param loss number sum of the part's losses
+function GradientSum:add(loss) end
+
+---Joins the parts of all processes; every trained tensor then has the gradient of the step. Returns its loss, and whether any process was told to stop.
+---@param stop? boolean whether this one was (default false)
+---@return number, boolean
+function GradientSum:finish(stop) end
+
+---Releases what the object holds at once, ahead of the collector.
+function GradientSum:free() end
+
+---A port that is listened at, as native.http_server returns it.
+---@class HTTPServer
+---@field port integer the port number
+---@field waiting integer requests that wait
+local HTTPServer = {}
+
+---The next request, in the order of their coming; nil when none came in time.
+---@param seconds number how long to wait (at least 0 and at most 60)
+---@return HTTPRequest|nil
+function HTTPServer:next(seconds) end
+
+---Stops listening; requests without an answer get 503.
+function HTTPServer:stop() end
+
+---Releases what the object holds at once, ahead of the collector.
+function HTTPServer:free() end
+
+---A request that waits for its answer, as server:next returns it.
+---@class HTTPRequest
+---@field method string GET, POST, …
+---@field path string what follows the host, without a query
+---@field body string the bytes that were sent
+---@field too_long boolean whether the body was longer than 8 MiB and is not whole
+---@field gone boolean whether the client went away
+local HTTPRequest = {}
+
+---A header of the request; nil where it has none.
+---@param name string such as Authorization
+---@return string|nil
+function HTTPRequest:header(name) end
+
+---Answers as a whole; a second answer is ignored.
+---@param status integer an HTTP status such as 200 (at least 200 and at most 599)
+---@param type string the type of the body, such as application/json
+---@param body string bytes to send
+function HTTPRequest:respond(status, type, body) end
+
+---Begins an answer in pieces.
+---@param status integer an HTTP status such as 200 (at least 200 and at most 599)
+---@param type string the type of the body, such as application/json
+function HTTPRequest:begin(status, type) end
+
+---Adds a piece to an answer that was begun.
+---@param text string bytes to send
+function HTTPRequest:write(text) end
+
+---Ends an answer in pieces.
+function HTTPRequest:finish() end
+
+---Releases what the object holds at once, ahead of the collector.
+function HTTPRequest:free() end
+
 ---What `require "qlora"` gives.
 local qlora = {}
 
@@ -1016,11 +1193,25 @@ local qlora = {}
 ---@field quiet? boolean print neither how many modules got which type nor notes about the files (default false)
 ---@field stream? boolean true leaves the base on disk, false keeps it in memory; without it the base is streamed when it does not fit the limit and its file allows that
 
----A model from a directory, a .gguf file or a hub name in the local cache; a table { name = tensor } from a .safetensors file. With `header_only` nothing but the configuration is read: for selections and plans of models that are not here; `path` may then be a config.json or a known name such as "llama-65b".
+---A model from a directory, a .gguf file or a name of the hub: "HuggingFaceTB/SmolLM2-135M-Instruct", with @REVISION behind it, or "hf://ORGANISATION/NAME/FILE.gguf". What the cache lacks is fetched, but not under --plan, --smoke and --sandbox. A table { name = tensor } comes from a .safetensors file. With `header_only` nothing but the configuration is read: for selections and plans of models that are not here; `path` may then be a config.json or a known name such as "llama-65b".
 ---@param path string a directory, a .gguf or .safetensors file, or a hub name
 ---@param options? qlora.load.options the options below
 ---@return Model
 function qlora.load(path, options) end
+
+---@class qlora.merge.options
+---@field limit? integer most samples (default 16)
+---@field original? string where the 16-bit weights are; default the model's own path
+---@field out? string the folder to write; without it the targets are measured alone
+---@field quiet? boolean print no table (default false)
+---@field target? "auto"|"original"|"dequantized"|"requantized" which one is written; auto takes the one that is recommended (default "auto")
+
+---Adds the adapters of a model into weights. Before it writes, it measures each target on held-out samples against the model with its live adapters: mean KL per token, equal top tokens, perplexity, and for 4-bit weights how many codes changed. `kept` is the share of the adapter's own KL from the base that the merge keeps. The model does not change.
+---@param model Model a model with adapters
+---@param data Dataset held-out samples
+---@param options? qlora.merge.options the options below
+---@return table
+function qlora.merge(model, data, options) end
 
 ---@class qlora.new_model.options
 ---@field config table sizes and constants, as in config.json
@@ -1047,7 +1238,7 @@ function qlora.save(path, tensors) end
 ---@field seed? integer of each variant's adapters; default --seed, else 0
 ---@field verbose? boolean print what each variant prints (default false)
 
----Runs the same experiment under several settings, in one process over one loaded base. The adapters of the last variant are taken off before the next begins.
+---Runs the same experiment under several settings, in one process over one loaded base. The adapters of the last variant are taken off before the next begins. Ranks share the variants; one that fails is then a row with its error.
 ---@param options qlora.sweep.options the options below
 ---@return Sweep
 function qlora.sweep(options) end
@@ -1070,9 +1261,11 @@ function qlora.sweep(options) end
 ---@field micro_batch? integer samples that are in memory at once (default 1)
 ---@field offload? boolean|string keep the inputs of recomputed layers in a file: true, or a directory for it
 ---@field on_step? function called after each step with step, loss, lr, norm, model, …; false stops the run
+---@field parts? integer runs of neighbouring micro-batches that are summed in sequence, then joined pairwise: they decide the bits, whatever the number of ranks, which divides them; default one a rank, of a resumed run as it was
 ---@field run? Run a run directory that qlora.run made, instead of dir
 ---@field samples? table prompts to continue on the way: { "text", …, every =, max_new_tokens = }
 ---@field save_every? integer steps between checkpoints; the last step always has one in a run directory
+---@field save_seconds? number seconds between checkpoints; default 60 where several ranks train, else none
 ---@field schedule? function a function step -> factor on the optimizer's rate; without it the rate is constant
 ---@field seed? integer of the order of samples; default --seed, else 0
 ---@field shuffle? boolean another order in each epoch (default true)
@@ -1139,6 +1332,10 @@ function qlora.rand(sizes) end
 ---@param sizes integer|table sizes, as numbers or a table
 ---@return Tensor
 function qlora.randn(sizes) end
+
+---The processes that a launcher such as mpirun started: rank from 0, size, host, and whether they are connected.
+---@return table
+function qlora.ranks() end
 
 ---Path of a file that ships with the program.
 ---@param name string path inside the package, such as models/tiny
@@ -1322,7 +1519,7 @@ function qlora.data.from_records(records, options) end
 ---@field train? "all"|"last" which assistant messages of a chat are trained
 ---@field train_on_source? boolean train the prompts too (default false)
 
----Reads a .json, .jsonl, .csv, .tsv or .txt file and makes samples of its records.
+---Reads a .json, .jsonl, .csv, .tsv or .txt file and makes samples of its records. One of the hub is fetched where its cache lacks it, but not under --plan, --smoke and --sandbox: "hf://datasets/ORGANISATION/NAME/FILE.jsonl".
 ---@param path string|table the file, or a list of records
 ---@param options? qlora.data.load.options the options below
 ---@return Dataset
@@ -1403,10 +1600,10 @@ qlora.eval = {}
 ---@class qlora.eval.compare.options
 ---@field limit? integer most samples; default all
 
----How far model `b` is from model `a` on a data set.
----@param a Model the model to compare with
----@param b Model|string another one, or "base": `a` with its adapters switched off
----@param data Dataset the texts
+---How far `b` is from `a` on a data set. Each is a model, "base" (the other one with its adapters switched off) or what `model:merged_weights` gives, so any two of base, adapter, merged and quantized model can be compared.
+---@param a Model|MergedWeights|string the one to compare with
+---@param b Model|MergedWeights|string the other one
+---@param data Dataset the texts; the perplexities are over their trained tokens
 ---@param options? qlora.eval.compare.options the options below
 ---@return table
 function qlora.eval.compare(a, b, data, options) end
@@ -1426,7 +1623,7 @@ function qlora.eval.mmlu(model, path, options) end
 ---@field batch? integer samples computed at once (default 1)
 ---@field limit? integer most samples; default all
 
----How well a model predicts a data set.
+---How well a model predicts a data set. Ranks share the batches; the sum is that of one process.
 ---@param model Model the model to measure
 ---@param data Dataset its trained tokens are the targets
 ---@param options? qlora.eval.perplexity.options the options below
@@ -1686,7 +1883,7 @@ function qlora.report.write(dir) end
 ---@field keep? integer checkpoints that are kept (default 3)
 ---@field tensorboard? boolean write TensorBoard event files (default true)
 
----Run directories: everything needed to know, repeat and continue a run. recipe.lua params.json journal.jsonl events.out.tfevents.* checkpoint-000250/ summary.json report.html lock The directory that holds them has an index, runs.sqlite (see qlora.runs).
+---Run directories: everything needed to know, repeat and continue a run. recipe.lua params.json journal.jsonl events.out.tfevents.* checkpoint-000250/ summary.json report.html lock Of several ranks the first writes all of it, each of the others a journal of its own, journal.rank-3.jsonl. The directory that holds them has an index, runs.sqlite (see qlora.runs).
 ---@overload fun(options?: qlora.run.options): Run
 qlora.run = {}
 
@@ -1722,6 +1919,11 @@ function qlora.runs.columns(list, keys) end
 ---@param count integer most names
 ---@return string[]
 function qlora.runs.differences(list, count) end
+
+---Whether a directory is that of a run with --smoke, which is no result.
+---@param dir string the run directory, or its name
+---@return boolean
+function qlora.runs.is_smoke(dir) end
 
 ---The columns that `where` and `order` may use.
 ---@param dir? string the folder that holds the run directories; "runs" when left out
