@@ -31,6 +31,8 @@ package enum HubError: Error, Sendable, Equatable {
   case checksum(file: String, expected: String, found: String)
   /// Several files could be meant.
   case ambiguous(name: String, names: [String])
+  /// A name that may be a path: it is none here, and the hub did not give it.
+  indirect case neither(path: String, HubError)
   /// Nothing in the repository can be read; `found` are the kinds of files it has.
   case nothingReadable(name: String, wanted: String, found: [String])
   case interrupted
@@ -73,6 +75,7 @@ extension HubError: CustomStringConvertible {
     case .ambiguous(let name, let names): "\(name) has several files; name one of \(HubError.list(names))"
     case .nothingReadable(let name, let wanted, let found):
       "\(name) has no \(wanted)" + (found.isEmpty ? "" : "; its \(found.joined(separator: ", ")) are not read")
+    case .neither(let path, let error): "there is no \(path) here, and as a name of the hub: \(error)"
     case .interrupted: "interrupted"
     }
   }

@@ -21,7 +21,7 @@ extension Engine {
         + "singular vectors (pissa), or the start of its QR decomposition (olora); or the weight becomes NF4 and they hold "
         + "what that loses most (loftq)"),
     Parameter(
-      "niter", .count, default: "0",
+      "niter", .amount, default: "0",
       "power iterations that approximate the vectors of \"pissa\" (PEFT's pissa_niter_N), 0 computes them to the last "
         + "bit, which takes minutes for a large matrix; rounds of \"loftq\" (PEFT's loftq_iter), 0 is one"),
   ]

@@ -43,7 +43,12 @@ extension Engine {
       if !isMarked { return text }
       throw FormatError.notCached(name: name.text, looked: [hub.folder])
     }
-    return named(try hub.fetch(name))
+    do {
+      return named(try hub.fetch(name))
+    } catch let error as HubError where !isMarked {
+      if case .interrupted = error { throw error }
+      throw HubError.neither(path: text, error)
+    }
   }
 
   private func report(_ progress: FetchProgress) {

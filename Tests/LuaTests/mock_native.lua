@@ -393,8 +393,9 @@ function native.declarations()
   local load = declared("load_model", "quant:string|boolean block:count double_quant:boolean|string compute:string "
     .. "device:string stream:boolean adapter:string header_only:boolean")
   load.parameters[1].fields[1].choices = { "nf4", "fp4", "int4", "false" }
-  local lora = declared("attach_lora", "rank:count! alpha:positive! dropout:number lr:positive rslora:boolean init:string",
-    true)
+  local lora = declared("attach_lora", "rank:count! alpha:positive! dropout:number lr:positive lr_ratio:positive "
+    .. "rslora:boolean method:string init:string niter:count", true)
+  local ia3 = declared("attach_ia3", "lr:positive feedforward:boolean", true)
   lora.parameters[1].fields[3].at_least, lora.parameters[1].fields[3].below = 0, 1
   return {
     modules = { { doc = "Made up.", functions = {
@@ -408,7 +409,7 @@ function native.declarations()
     } } },
     classes = {
       { name = "Model", doc = "A model.", properties = {}, methods = {
-        lora,
+        lora, ia3,
         declared("plan_step", "batch:count! length:count! micro_batch:count checkpointing:boolean|count offload:boolean "
           .. "stream:boolean optimizer:Optimizer"),
         declared("generate", "max_new_tokens:integer temperature:number top_k:integer top_p:number seed:integer "

@@ -51,6 +51,7 @@ local ia3_schema = strict.declare("model:add_ia3", strict.native("Model:attach_i
     hint = 'such as select = { "k_proj", "v_proj", "down_proj" }' },
   feedforward = { "table", "last names of the modules whose inputs are scaled, as PEFT's feedforward_modules",
     default = '{ "down_proj" }' },
+  name = { "string", "what the adapter is called among others of the model", default = "default" },
   quiet = { "boolean", "do not print the report", default = false },
 })
 
@@ -72,7 +73,7 @@ function lora.add_ia3(model, options)
     list[i] = { name = module.name, feedforward = feedforward, lr = o.lr }
     report.list[i] = { name = module.name, text = feedforward and "a factor for each input" or "a factor for each output" }
   end
-  report.kind, report.trainable = "(IA)³", model:attach_ia3(list)
+  report.kind, report.trainable = "(IA)³", model:attach_ia3(list, o.name)
   report.bytes = 4 * report.trainable
   if not o.quiet and not native.options.quiet then print(report) end
   return report
