@@ -4,8 +4,8 @@
 --   qlora-run --set adapter=out/quickstart --set type=q8_0 export_gguf.lua
 --   qlora-run --set adapter=out/quickstart --set apart=true export_gguf.lua
 --
--- Expected: one matrix is in memory at a time, as f32, beside the model. The tiny model takes a second. `apart` writes the
--- base and the adapter as two files; llama.cpp adds them with --lora. No training, no loss.
+-- Expected: one matrix is in memory at a time, as f32, beside the model. The tiny model takes a second. `apart` writes
+-- the base and the adapter as two files; llama.cpp adds them with --lora. No training, no loss, nothing to plan.
 local qlora = require "qlora"
 
 local p = qlora.params {
@@ -16,6 +16,7 @@ local p = qlora.params {
 
 local options = { adapter = p.adapter ~= "" and p.adapter or nil }
 local model = qlora.load(p.model, options)
+if qlora.native.options.plan then return end
 local base = ("%s/%s-%s.gguf"):format(p.out, p.name, p.type)
 local modelfile = { "FROM ./" .. base:match("[^/]+$") }
 qlora.native.mkdir(p.out)

@@ -14,7 +14,8 @@ local p = qlora.params {
   samples = 16, max_length = 256,
 }
 
-local model = qlora.load(p.model, { quant = "nf4", double_quant = true, adapter = p.adapter ~= "" and p.adapter or nil })
+local adapter = p.adapter ~= "" and p.adapter or nil
+local model = qlora.load(p.model, { quant = "nf4", double_quant = true, adapter = adapter })
 
 local held_out
 if p.data ~= "" then

@@ -224,6 +224,11 @@ function Model:is_header_only() return native.options.plan or false end
 function Model:checkpointing(on, o) self.calls[#self.calls + 1] = { "checkpointing", on, o and o.offload } end
 function Model:offloaded() return nil end
 function Model:generate(text) return "(" .. #text .. " bytes)" end
+function Model:save_gguf(path) self.calls[#self.calls + 1] = { "save_gguf", path } return {} end
+function Model:merged_weights(target)
+  return setmetatable({ target = target, model = self, codes = 0, changed_codes = 0, run = function(_, f) return f() end,
+    save = function() end }, { __metatable = "MergedWeights" })
+end
 function Model:save_adapter(dir) self.calls[#self.calls + 1] = { "save_adapter", dir } end
 Model.save = Model.save_adapter
 function Model:without_adapters(f) return f() end

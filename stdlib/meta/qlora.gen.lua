@@ -300,8 +300,9 @@ function Model:free() end
 
 ---@class Model.add_ia3.options
 ---@field select any a function of the module, a list of names or a qlora.select helper
----@field feedforward? table last names of the modules whose inputs are scaled, as PEFT's feedforward_modules (default "{ \"down_proj\" }")
+---@field feedforward? table last names of the modules whose inputs are scaled, as PEFT's feedforward_modules; default down_proj
 ---@field lr? number factor on the optimizer's learning rate (default 1)
+---@field name? string what the adapter is called among others of the model (default "default")
 ---@field quiet? boolean do not print the report (default false)
 
 ---Adds trained factors to the selected modules, one for each output, or for each input of a feed-forward module: (IA)³. They start at 1.
@@ -312,7 +313,7 @@ function Model:add_ia3(options) end
 ---@class Model.add_lora.options
 ---@field select any a function of the module, a list of names, "all-linear" or a qlora.select helper
 ---@field alpha? number the branch counts alpha / rank
----@field bias? "none"|"all"|"lora_only" biases of the base that are trained too: of all modules, or of those with an adapter (default "\"none\"")
+---@field bias? "none"|"all"|"lora_only" biases of the base that are trained too: of all modules, or of those with an adapter (default "none")
 ---@field dropout? number share of the branch's inputs that are dropped (at least 0 and below 1) (default 0)
 ---@field init? "default"|"gaussian"|"pissa"|"olora"|"loftq" how A is drawn, Kaiming-uniform as PEFT or normal, with B zero; or both are taken out of the weight: its leading singular vectors (pissa), or the start of its QR decomposition (olora); or the weight becomes NF4 and they hold what that loses most (loftq) (default "default")
 ---@field lr? number factor on the optimizer's learning rate (default 1)

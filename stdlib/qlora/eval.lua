@@ -57,8 +57,8 @@ local function side(what, other)
   return what, function(body) return body() end
 end
 
---- How far `b` is from `a` on a data set. Each is a model, "base" (the other one with its adapters switched off) or what
---- `model:merged_weights` gives, so any two of base, adapter, merged and quantized model can be compared.
+--- How far `b` is from `a` on a data set. Each is a model, "base" (the other one with its adapters switched off) or
+--- what `model:merged_weights` gives, so any two of base, adapter, merged and quantized model can be compared.
 --- @param a Model|MergedWeights|string the one to compare with
 --- @param b Model|MergedWeights|string the other one
 --- @param data Dataset the texts; the perplexities are over their trained tokens

@@ -30,7 +30,8 @@ for _, name in ipairs {
   qlora[name] = native[name]
 end
 
-native.extend("Model", { add_lora = lora.add_lora, add_ia3 = lora.add_ia3, preview_lora = lora.preview, plan = plan.of })
+native.extend("Model",
+  { add_lora = lora.add_lora, add_ia3 = lora.add_ia3, preview_lora = lora.preview, plan = plan.of })
 native.extend("Tokenizer", { apply_chat = chat.apply_chat })
 
 local load_schema = strict.declare("qlora.load",
@@ -58,7 +59,8 @@ end
 
 --- A model from a directory, a .gguf file or a name of the hub: "HuggingFaceTB/SmolLM2-135M-Instruct", with @REVISION
 --- behind it, or "hf://ORGANISATION/NAME/FILE.gguf". What the cache lacks is fetched, but not under --plan, --smoke and
---- --sandbox. A table { name = tensor } comes from a .safetensors file. With `header_only` nothing but the configuration is read: for selections and plans of models
+--- --sandbox. A table { name = tensor } comes from a .safetensors file. With `header_only` nothing but the
+--- configuration is read: for selections and plans of models
 --- that are not here; `path` may then be a config.json or a known name such as "llama-65b".
 --- @param path string a directory, a .gguf or .safetensors file, or a hub name
 --- @return Model the model, or a table of tensors

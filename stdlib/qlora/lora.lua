@@ -10,7 +10,7 @@ local schema = strict.declare("model:add_lora", selection.settings_schema, {
     required = true, hint = 'such as select = "all-linear", { "q_proj", "v_proj" } or a function of the module' },
   name = { "string", "what the adapter is called among others of the model", default = "default" },
   bias = { "string", "biases of the base that are trained too: of all modules, or of those with an adapter",
-    default = '"none"', choices = { "none", "all", "lora_only" } },
+    default = "none", choices = { "none", "all", "lora_only" } },
   modules_to_save = { "table", "names, or their ends, of modules that are trained as a whole and saved with the "
     .. "adapters, such as lm_head", optional = true },
   quiet = { "boolean", "do not print the report", default = false },
@@ -49,8 +49,8 @@ end
 local ia3_schema = strict.declare("model:add_ia3", strict.native("Model:attach_ia3", { "lr" }), {
   select = { "any", "a function of the module, a list of names or a qlora.select helper", required = true,
     hint = 'such as select = { "k_proj", "v_proj", "down_proj" }' },
-  feedforward = { "table", "last names of the modules whose inputs are scaled, as PEFT's feedforward_modules",
-    default = '{ "down_proj" }' },
+  feedforward = { "table", "last names of the modules whose inputs are scaled, as PEFT's feedforward_modules; "
+    .. "default down_proj", optional = true },
   name = { "string", "what the adapter is called among others of the model", default = "default" },
   quiet = { "boolean", "do not print the report", default = false },
 })
@@ -71,7 +71,8 @@ function lora.add_ia3(model, options)
   for i, module in ipairs(report.selected) do
     local feedforward = inputs[module.role] or false
     list[i] = { name = module.name, feedforward = feedforward, lr = o.lr }
-    report.list[i] = { name = module.name, text = feedforward and "a factor for each input" or "a factor for each output" }
+    report.list[i] = { name = module.name,
+      text = feedforward and "a factor for each input" or "a factor for each output" }
   end
   report.kind, report.trainable = "(IA)³", model:attach_ia3(list, o.name)
   report.bytes = 4 * report.trainable

@@ -165,31 +165,14 @@ local function load_checkpoint(self, steps, index, model, optimizer, deciding)
   error(message .. "; no checkpoint before it is whole: start again without --resume", 0)
 end
 
---- The steps of the checkpoints, and the index of the one that --resume means.
-local function chosen(self)
-  local steps = place.checkpoints(self.dir)
-  local index = #steps
-  while self.from and steps[index] and steps[index] ~= self.from do index = index - 1 end
-  if index == 0 then
-    local which = self.from and " of step " .. self.from or ""
-    error(("--resume: %s holds no complete checkpoint%s"):format(self.dir, which), 0)
-  end
-  return steps, index
-end
-
 --- The parts of a step in the checkpoint that --resume means, nil without one: a resumed run keeps them, whatever the
 --- number of its ranks.
 --- @return integer|nil the parts
 --- @example assert(qlora.run({ dir = "runs/a" }):parts() == nil)
 function Run:parts()
   if not self.resuming then return nil end
-  local steps, index = chosen(self)
-  local file = io.open(place.checkpoint(self.dir, steps[index]) .. "/state.json", "rb")
-  local text = file and file:read("a") or ""
-  if file then file:close() end
-  local ok, stored = pcall(json.decode, text) -- loading says what is wrong with it
-  local identity = ok and type(stored) == "table" and stored.identity
-  return type(identity) == "table" and math.tointeger(identity.parts or 1) or nil
+  local steps, index = place.chosen(self.dir, self.from)
+  return place.parts(place.checkpoint(self.dir, steps[index]))
 end
 
 --- Whether someone made a file called stop in the directory, which is taken away.
@@ -212,7 +195,7 @@ end
 --- @example assert(qlora.run({ dir = "runs/a" }):restore(model, optimizer) == nil)
 function Run:restore(model, optimizer, deciding)
   if not self.resuming then return nil end
-  local steps, index = chosen(self)
+  local steps, index = place.chosen(self.dir, self.from)
   local state, changes, dir = load_checkpoint(self, steps, index, model, optimizer, deciding or {})
   if state.step ~= steps[index] then
     error(("--resume: %s holds the state of step %s"):format(dir, tostring(state.step)), 0)

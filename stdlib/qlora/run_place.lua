@@ -1,5 +1,6 @@
 --- Where a run directory lies: the name of a new one, the one that --resume means, its checkpoints. A run that goes on
 --- has its directory locked, so that no two programs write into one.
+local json = require "qlora.json"
 local native = require "qlora.native"
 
 local place = {}
@@ -97,6 +98,28 @@ function place.reopen(dir)
     end
   end
   file:close()
+end
+
+--- The steps of the checkpoints, and the index of the one that --resume means: `from`, else the last.
+function place.chosen(dir, from)
+  local steps = place.checkpoints(dir)
+  local index = #steps
+  while from and steps[index] and steps[index] ~= from do index = index - 1 end
+  if index == 0 then
+    local which = from and " of step " .. from or ""
+    error(("--resume: %s holds no complete checkpoint%s"):format(dir, which), 0)
+  end
+  return steps, index
+end
+
+--- The parts of a step in a checkpoint; nil where they cannot be read, which loading says better.
+function place.parts(checkpoint)
+  local file = io.open(checkpoint .. "/state.json", "rb")
+  local text = file and file:read("a") or ""
+  if file then file:close() end
+  local ok, stored = pcall(json.decode, text)
+  local identity = ok and type(stored) == "table" and stored.identity
+  return type(identity) == "table" and math.tointeger(identity.parts or 1) or nil
 end
 
 return place

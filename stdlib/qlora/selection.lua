@@ -258,7 +258,8 @@ local function groups(list)
   for _, entry in ipairs(list) do
     local rank = entry.rank and ("rank %d alpha %g"):format(entry.rank, entry.alpha) or "no rank yet,"
     local key = entry.text or ("%s dropout %g%s%s%s%s%s"):format(rank, entry.dropout,
-      entry.lr and (" lr x %g"):format(entry.lr) or "", entry.lr_ratio and (" lr of B x %g"):format(entry.lr_ratio) or "",
+      entry.lr and (" lr x %g"):format(entry.lr) or "",
+      entry.lr_ratio and (" lr of B x %g"):format(entry.lr_ratio) or "",
       entry.rslora and " rslora" or "", entry.method == "dora" and " dora" or "",
       (entry.init == "pissa" or entry.init == "olora" or entry.init == "loftq") and " " .. entry.init or "")
     if not counts[key] then order[#order + 1] = key end

@@ -191,7 +191,7 @@ end
 local function gathered(own, count)
   local texts, rows = {}, setmetatable({ lowest = own.lowest }, Table)
   if not native.ranks().connected then
-    print("sweep: the ranks are not connected, so that each has its own rows only; with dir they are in sweep.rank-N.jsonl")
+    print "sweep: the ranks are not connected, so each has its own rows only; with dir they are in sweep.rank-N.jsonl"
     for i = 1, count do rows[#rows + 1] = own[i] end
     return rows
   end

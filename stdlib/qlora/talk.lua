@@ -95,7 +95,8 @@ function talk.open(path, options)
   local place = talk.place(path)
   local model = qlora.load(place, { quant = options.quant, compute = options.compute, quiet = true })
   if not model.tokenizer then error(path .. ": the model has no tokenizer, so nobody can talk to it", 0) end
-  local self = setmetatable({ model = model, cache = options.keeps and model:cache() or nil, dirs = {}, names = {}, loaded = {},
+  local self = setmetatable({ model = model, cache = options.keeps and model:cache() or nil,
+    dirs = {}, names = {}, loaded = {},
     has_template = (chat.for_tokenizer(model.tokenizer)) ~= nil,
     name = path:gsub("(.)/+$", "%1"):gsub("%.gguf$", ""):match "([^/]+/?[^/]*)$" }, Talk)
   if native.exists(place) then self.name = self.name:match "[^/]+$" end

@@ -25,8 +25,8 @@ local schema = strict.declare("qlora.train", {
     hint = "pass qlora.schedule.cosine(steps) or any function step -> factor" },
   batch = { "count", "samples of a whole step", default = 16 },
   micro_batch = { "count", "samples that are in memory at once", default = 1 },
-  parts = { "count", "runs of neighbouring micro-batches that are summed in sequence, then joined pairwise: they decide "
-    .. "the bits, whatever the number of ranks, which divides them; default one a rank, of a resumed run as it was" },
+  parts = { "count", "runs of neighbouring micro-batches that are summed in sequence, then joined pairwise: they "
+    .. "decide the bits, whatever the number of ranks, which divides them; default one a rank, of a resumed run as it was" },
   max_grad_norm = { "positive", "larger gradients are scaled down to this norm; without it none are" },
   group_by_length = { "boolean", "samples of similar length in one step", default = false },
   shuffle = { "boolean", "another order in each epoch", default = true },
@@ -87,8 +87,8 @@ local function stopped(o, run, state)
 end
 
 --- Forward and backward over the micro-batches of one step that are this rank's. Each loss is already divided by the
---- trained targets of the whole step, so their sum is the mean over the step however the batch is cut. Returns the loss,
---- the tokens of all, and whether the run is to stop after the step.
+--- trained targets of the whole step, so their sum is the mean over the step however the batch is cut. Returns the
+--- loss, the tokens of all, and whether the run is to stop after the step.
 local function accumulate(o, run, step, batches, numbers, state)
   local tokens, stop = 0, run ~= nil and run:is_told_to_stop()
   for _, batch in ipairs(batches) do tokens = tokens + batch.tokens end

@@ -5,18 +5,18 @@ local together = require "qlora.together"
 
 local shares = {}
 
---- The sum of gradients that a run has: over the parts that it names, else those of the checkpoint that it goes on from,
---- else one a rank. Every part has a micro-batch, which is made smaller where that needs it.
+--- The sum of gradients that a run has: over the parts that it names, else those of the checkpoint that it goes on
+--- from, else one a rank. Every part has a micro-batch, which is made smaller where that needs it.
 function shares.sum(o, run, params)
   local sum = native.gradient_sum(params, { parts = o.parts or run and run:parts() })
   if o.batch < sum.parts then
-    strict.fail("train: batch (%d) is smaller than parts (%d, one a rank where it is not given); a part has a sample at "
-      .. "least", o.batch, sum.parts)
+    strict.fail("train: batch (%d) is smaller than parts (%d, one a rank where it is not given); a part has a sample "
+      .. "at least", o.batch, sum.parts)
   end
   local size = math.min(o.micro_batch, o.batch // sum.parts)
   if size < o.micro_batch and not native.options.quiet then
-    print(("micro_batch is %d instead of %d, so that each of the %d parts of a step has one"):format(size, o.micro_batch,
-      sum.parts))
+    print(("micro_batch is %d instead of %d, so that each of the %d parts of a step has one"):format(size,
+      o.micro_batch, sum.parts))
   end
   o.micro_batch = size
   return sum

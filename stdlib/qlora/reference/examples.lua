@@ -130,47 +130,6 @@ print(("mean loss %.3f"):format(sum / targets))]],
 local text = model:without_adapters(function() return model:generate("In the morning", { max_new_tokens = 4 }) end)
 assert(type(text) == "string")]],
 
-  -- Model: adapters
-  ["Model:attach_lora"] = [[
-model:remove_adapters()
-model:attach_lora { { name = "model.layers.0.mlp.up_proj", rank = 4, alpha = 8 } }]],
-  ["Model:adapters"] = [[
-for _, adapter in ipairs(model:adapters()) do print(adapter.name, adapter.in_use, adapter.parameters) end]],
-  ["Model:use_adapters"] = [[
-model:add_lora { select = { "q_proj" }, rank = 2, alpha = 4, name = "second" }
-model:use_adapters { "default", "second" }]],
-  ["Model:with_adapters"] = [[
-local base = model:with_adapters({}, function() return model:logits { 5, 6, 7 } end)
-assert(base:size(1) == 3)]],
-  ["Model:combine_adapters"] = [[
-model:add_lora { select = { "q_proj" }, rank = 2, alpha = 4, name = "second" }
-model:combine_adapters("both", { default = 0.5, second = 0.5 })
-model:save_adapter("both", { name = "both" })]],
-  ["Model:remove_adapters"] = "assert(model:remove_adapters() > 0)",
-  ["Model:save_adapter"] = [[
-model:save_adapter "adapter"
-model:save_adapter "adapter.gguf" -- for llama.cpp
-model:save_adapter("adapter-mlx", { as = "mlx" })]],
-  ["Model:add_adapter"] = [[
-model:save_adapter "adapter"
-model:remove_adapters()
-assert(model:add_adapter("adapter", { trainable = true }) > 0)]],
-  ["Model:merge"] = [[
-model:merge()
-assert(#model:trainable() == 0)]],
-  ["Model:merged_weights"] = [[
-local merged = model:merged_weights "dequantized"
-assert(merged.target == "dequantized" and merged.codes == 0)]],
-  ["MergedWeights:run"] = [[
-local merged = model:merged_weights "dequantized"
-print(merged:run(function() return model:generate("In the morning", { max_new_tokens = 4 }) end))]],
-  ["MergedWeights:save"] = 'model:merged_weights("dequantized"):save "merged"',
-  ["MergedWeights:free"] = 'model:merged_weights("dequantized"):free()',
-  ["Model:save_gguf"] = 'model:save_gguf("model.gguf", { type = "q8_0", merge = true })',
-  ["Model:save"] = [[
-model:merge()
-model:save "merged"]],
-
   -- Model: exploration and plan
   ["Model:hook"] = [[
 local hook <close> = model:hook("model.layers.0.mlp.up_proj", function(module, output)
@@ -310,6 +269,8 @@ local request = server:next(0)
 if request then request:%s end]]):format(call)
 end
 
-for name, text in pairs(require "qlora.reference.examples_files") do examples[name] = text end
+for _, part in ipairs { "files", "adapters" } do
+  for name, text in pairs(require("qlora.reference.examples_" .. part)) do examples[name] = text end
+end
 
 return examples
