@@ -32,7 +32,8 @@ function together.agree(place, facts)
     end
     if differing[1] then
       error(("%s: rank %d on %s has another %s than rank 0; all ranks need the same recipe, options, files and "
-        .. "program"):format(place, other - 1, all[other]:match "\nhost (%S+)" or "?", table.concat(differing, ", ")), 0)
+        .. "program"):format(place, other - 1,
+          all[other]:match "\nhost (%S+)" or "?", table.concat(differing, ", ")), 0)
     end
   end
 end
