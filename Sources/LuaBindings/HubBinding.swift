@@ -13,19 +13,29 @@ extension Engine {
         Parameter("name", .string, "a path, ORGANISATION/NAME, or hf://[datasets/]ORGANISATION/NAME[@REVISION][/FILE]"),
         Parameter(
           "options",
-          .options([Parameter("cached", .boolean, default: "false", "only look into the cache")]), optional: true,
-          "the options below"),
+          .options([
+            Parameter("cached", .boolean, default: "false", "only look into the cache"),
+            Parameter("revision", .string, optional: true, "branch, tag or commit; default that of the name, or main"),
+            Parameter("file", .string, optional: true, "one file of the repository; default what a model needs"),
+          ]), optional: true, "the options below"),
       ], returns: "string", errors: "when the hub has no such thing, or does not let you have it",
       example: #"assert(qlora.native.fetch(qlora.resource "models/tiny") == qlora.resource "models/tiny")"#
     ) { call in
-      let isCached = call.options("options").bool("cached") ?? false
-      return [.string(try self.located(try call.string("name"), fetches: !isCached))]
+      let options = call.options("options")
+      return [
+        .string(
+          try self.located(
+            try call.string("name"), fetches: options.bool("cached") != true, revision: options.string("revision"),
+            file: options.string("file")))
+      ]
     }
   }
 
   /// A name of the hub as ModelLoader and readers of records take it.
-  func located(_ text: String, fetches: Bool = true) throws -> String {
-    let isMarked = HubName.isMarked(text)
+  func located(
+    _ text: String, fetches: Bool = true, revision: String? = nil, file: String? = nil
+  ) throws -> String {
+    let isMarked = HubName.isMarked(text) || revision != nil || file != nil
     if !isMarked {
       let isFile = ["gguf", "json", "safetensors"].contains { text.hasSuffix("." + $0) }
       // A folder of the name's first part says that a path was meant.
@@ -34,7 +44,10 @@ extension Engine {
         return text
       }
     }
-    let name = try HubName(text)
+    var name = try HubName(text)
+    name.revision = revision ?? name.revision
+    name.file = file ?? name.file
+    try name.check()
     let hub = try Hub(HubSettings(), report: report)
     // Folders keep the name, by which checkpoints and adapters know their base.
     func named(_ path: String) -> String { !isMarked && FileSystem.isDirectory(path) ? text : path }
@@ -58,8 +71,8 @@ extension Engine {
 }
 
 /// The progress of a download on standard error: a line that is written anew on a terminal, else the end alone.
-package enum FetchLine {
-  package static func show(_ progress: FetchProgress) {
+private enum FetchLine {
+  static func show(_ progress: FetchProgress) {
     let isTerminal = isatty(2) == 1
     guard isTerminal || progress.isEnd else { return }
     let text = (isTerminal ? "\r" : "") + progress.line + (isTerminal ? "\u{1B}[K" : "") + (progress.isEnd ? "\n" : "")

@@ -110,8 +110,11 @@ extension Engine {
                 "on_text", .function, optional: true,
                 "called with each new piece of text, in whole characters; false ends the text"),
               Parameter("cache", .object("Cache"), optional: true, "from model:cache(): keeps what was computed"),
+              Parameter(
+                "counts", .boolean, default: "false",
+                "also return why it ended (\"stop\", \"length\" or \"ended\"), and how many tokens were read and written"),
             ]), optional: true, "the options below"),
-        ], returns: "string, string, integer, integer",
+        ], returns: "string, string|nil, integer|nil, integer|nil",
         errors: "when the prompt and the new tokens are more than the model's positions"
       ) { call in try self.generate(call) },
       NativeFunction(
@@ -192,7 +195,7 @@ extension Engine {
     let model = try model(call)
     // A plan runs recipes without weights up to their first step; what they write before it is no result.
     guard model.isLoaded else {
-      if self.options.plan { return [.string(""), .string("length"), .integer(0), .integer(0)] }
+      if self.options.plan { return [.string("")] }
       throw ModelError.headerOnly(operation: "generate")
     }
     let options = call.options("options")
@@ -227,8 +230,8 @@ extension Engine {
     let text = try model.generateText(prompt, generation)
     let isFull = written >= maxTokens || prompt.count + written >= model.spec.positionLimit
     let reason = isEnded ? "ended" : isFull ? "length" : "stop"
-    return [
-      .string(echo ? (given ?? "") + text : text), .string(reason), .integer(prompt.count), .integer(written),
-    ]
+    let whole = LuaValue.string(echo ? (given ?? "") + text : text)
+    return options.bool("counts") == true
+      ? [whole, .string(reason), .integer(prompt.count), .integer(written)] : [whole]
   }
 }

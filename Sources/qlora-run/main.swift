@@ -7,7 +7,6 @@ exit(start(Array(CommandLine.arguments.dropFirst())))
 /// Parses the arguments and does what they ask; returns the exit code.
 func start(_ arguments: [String]) -> Int32 {
   setvbuf(stdout, nil, _IOLBF, 0)
-  if arguments.first == "fetch" { return FetchCommand.run(Array(arguments.dropFirst())) }
   let root = Resources.root()
   let invocation: Invocation
   do {

@@ -66,10 +66,11 @@ import Testing
         pieces[#pieces + 1] = piece
       end
       local text, reason, read, written = model:generate("Mia the baker walked to the", {
-        max_new_tokens = 20, stop = "and", on_text = note })
+        max_new_tokens = 20, stop = "and", on_text = note, counts = true })
       assert(table.concat(pieces) == text, text)
       local short, why = model:generate("Mia the baker walked to the", {
-        max_new_tokens = 20, on_text = function() return false end })
+        max_new_tokens = 20, on_text = function() return false end, counts = true })
+      assert(select("#", model:generate("Mia", { max_new_tokens = 1 })) == 1)
       return reason, why, #pieces > 3, #short < #text, read > 3 and written > 3
       """)
     #expect(found[0].asString == "stop" && found[1].asString == "ended", "\(found)")

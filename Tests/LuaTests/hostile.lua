@@ -31,6 +31,7 @@ hostile.makers = {
   Hook = function() return kept:hook(name, print) end,
   Database = function() return native.open_database(":memory:", { create = true }) end,
   Cache = function() return kept:cache() end,
+  MergedWeights = function() return kept:merged_weights "dequantized" end,
   HTTPServer = function() return native.http_server() end,
   HTTPRequest = function() return hostile.request() end,
 }
@@ -38,7 +39,7 @@ hostile.makers = {
 -- A request from a shell; the server lives as long as this program.
 local server = native.http_server()
 function hostile.request()
-  os.execute(([[bash -c 'exec 3<>/dev/tcp/127.0.0.1/%d; printf "GET / HTTP/1.0\r\n\r\n" >&3; timeout 60 cat <&3' ]]
+  os.execute(([[bash -c 'exec 3<>/dev/tcp/127.0.0.1/%d; printf "GET / HTTP/1.0\r\n\r\n" >&3; timeout 2 cat <&3' ]]
     .. "> /dev/null 2>&1 &"):format(server.port))
   return assert(server:next(10), "no request came")
 end

@@ -32,6 +32,8 @@ enum PrintedCommands {
   }
 
   static let substitutes: [Substitute] = [
+    .init(text: "--copy", reason: "copies as it is", form: .with("")),
+    .init(text: "qlora-run fetch", reason: "the network; HubTests fetch", form: .instead("qlora-run --help fetch")),
     .init(text: "peers/prepare.sh", reason: "installs torch", form: .instead("sh -n Benchmarks/peers/prepare.sh")),
     .init(text: "--product kernel-bench", reason: "a benchmark of minutes, and torch", form: .parsed),
     .init(text: "python3 Benchmarks/", reason: "a benchmark of minutes", form: .parsed),

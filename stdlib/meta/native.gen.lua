@@ -144,6 +144,8 @@ function native.synthetic_checkpoint(output, options) end
 
 ---@class qlora.native.fetch.options
 ---@field cached? boolean only look into the cache (default false)
+---@field revision? string branch, tag or commit; default that of the name, or main
+---@field file? string one file of the repository; default what a model needs
 
 ---Where the model or the data file of a name lies: a path as it is, what the hub has in its cache. What the cache lacks is fetched, but not under --plan, --smoke and --sandbox. qlora.load and qlora.data.load call it.
 ---@param name string a path, ORGANISATION/NAME, or hf://[datasets/]ORGANISATION/NAME[@REVISION][/FILE]

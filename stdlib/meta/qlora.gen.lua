@@ -102,11 +102,12 @@ function Model:forward(input) end
 ---@field special? boolean add BOS as the model does (default true)
 ---@field on_text? function called with each new piece of text, in whole characters; false ends the text
 ---@field cache? Cache from model:cache(): keeps what was computed
+---@field counts? boolean also return why it ended ("stop", "length" or "ended"), and how many tokens were read and written (default false)
 
 ---Continues a text; greedy unless a temperature is given.
 ---@param input string|table text or token ids
 ---@param options? Model.generate.options the options below
----@return string, string, integer, integer
+---@return string, string|nil, integer|nil, integer|nil
 function Model:generate(input, options) end
 
 ---Keeps keys and values between calls of generate, so that a text which begins as the last one did is not computed again. It forgets them when adapters change; after training, make another.
@@ -140,7 +141,7 @@ function Model:without_adapters(body) end
 ---@field rslora? boolean scale by alpha / sqrt(rank) instead (default false)
 ---@field method? "lora"|"dora" what is trained: A and B, or with "dora" also the lengths of the weight's rows (PEFT's use_dora) (default "lora")
 ---@field init? "default"|"gaussian"|"pissa"|"olora"|"loftq" how A is drawn, Kaiming-uniform as PEFT or normal, with B zero; or both are taken out of the weight: its leading singular vectors (pissa), or the start of its QR decomposition (olora); or the weight becomes NF4 and they hold what that loses most (loftq) (default "default")
----@field niter? integer power iterations that approximate the vectors of "pissa" (PEFT's pissa_niter_N), 0 computes them to the last bit, which takes minutes for a large matrix; rounds of "loftq" (PEFT's loftq_iter), 0 is one (default 0)
+---@field niter? integer power iterations that approximate the vectors of "pissa" (PEFT's pissa_niter_N), 0 computes them to the last bit, which takes minutes for a large matrix; rounds of "loftq" (PEFT's loftq_iter), 0 is one (at least 0) (default 0)
 
 ---Makes LoRA adapters on the named modules; recipes use add_lora.
 ---@param list Model.attach_lora.options[] one table for each module
@@ -321,7 +322,7 @@ function Model:add_ia3(options) end
 ---@field method? "lora"|"dora" what is trained: A and B, or with "dora" also the lengths of the weight's rows (PEFT's use_dora) (default "lora")
 ---@field modules_to_save? table names, or their ends, of modules that are trained as a whole and saved with the adapters, such as lm_head
 ---@field name? string what the adapter is called among others of the model (default "default")
----@field niter? integer power iterations that approximate the vectors of "pissa" (PEFT's pissa_niter_N), 0 computes them to the last bit, which takes minutes for a large matrix; rounds of "loftq" (PEFT's loftq_iter), 0 is one (default 0)
+---@field niter? integer power iterations that approximate the vectors of "pissa" (PEFT's pissa_niter_N), 0 computes them to the last bit, which takes minutes for a large matrix; rounds of "loftq" (PEFT's loftq_iter), 0 is one (at least 0) (default 0)
 ---@field quant? boolean|string the module's 4-bit type, for qlora.load's `modules`; false is 16 bits
 ---@field quiet? boolean do not print the report (default false)
 ---@field rank? integer columns of B and rows of A

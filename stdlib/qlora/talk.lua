@@ -69,7 +69,7 @@ end
 --- @param on_text? function called with each piece; false ends the answer
 --- @return string, string, integer, integer the text, why it ended ("stop", "length", "ended"), tokens read and written
 function Talk:answer(prompt, sampling, on_text)
-  local options = { cache = self.cache, on_text = on_text }
+  local options = { cache = self.cache, on_text = on_text, counts = true }
   for key, value in pairs(sampling) do options[key] = value end
   return self.model:generate(prompt, options)
 end
