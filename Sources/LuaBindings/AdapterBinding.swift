@@ -60,7 +60,7 @@ extension Engine {
             "the biases of all modules, or of those with an adapter"),
         ], returns: "integer", errors: "when no module has a name, or it is stored in 4 bits"
       ) { call in
-        let bias = BiasTraining(rawValue: try call.string("bias")) ?? .none
+        let bias = call["bias"].asString.flatMap(BiasTraining.init) ?? .none
         return [
           .integer(
             try self.model(call).trainParts(

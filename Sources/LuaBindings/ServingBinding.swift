@@ -6,8 +6,13 @@ extension HTTPServer: LuaObject {
   package static var luaClassName: String { "HTTPServer" }
 }
 
-extension HTTPRequest: LuaObject {
-  package static var luaClassName: String { "HTTPRequest" }
+/// A request in Lua's hands. One that Lua drops without an answer gets 503, so that its client and its connection go.
+final class RequestObject: LuaObject {
+  static var luaClassName: String { "HTTPRequest" }
+  let request: HTTPRequest
+
+  init(_ request: HTTPRequest) { self.request = request }
+  deinit { request.abandon() }
 }
 
 /// HTTP for `qlora-run serve`: requests come in, answers go out; what they mean is decided in Lua.
@@ -56,7 +61,7 @@ extension Engine {
           let server = try call.receiver(as: HTTPServer.self)
           var left = try call.double("seconds")
           repeat {
-            if let request = server.next(seconds: min(left, 0.05)) { return [.object(request)] }
+            if let request = server.next(seconds: min(left, 0.05)) { return [.object(RequestObject(request))] }
             left -= 0.05
           } while left > 0 && !LuaState.isStopping
           return [.nil]
@@ -76,19 +81,19 @@ extension Engine {
       "HTTPRequest", "A request that waits for its answer, as server:next returns it.",
       properties: [
         NativeProperty("method", "string", "GET, POST, …") { _, object in
-          .string((object as? HTTPRequest)?.method ?? "")
+          .string((object as? RequestObject)?.request.method ?? "")
         },
         NativeProperty("path", "string", "what follows the host, without a query") { _, object in
-          .string((object as? HTTPRequest)?.path ?? "")
+          .string((object as? RequestObject)?.request.path ?? "")
         },
         NativeProperty("body", "string", "the bytes that were sent") { _, object in
-          .bytes((object as? HTTPRequest)?.body ?? [])
+          .bytes((object as? RequestObject)?.request.body ?? [])
         },
         NativeProperty("too_long", "boolean", "whether the body was longer than 8 MiB and is not whole") { _, object in
-          .bool((object as? HTTPRequest)?.isTooLong ?? false)
+          .bool((object as? RequestObject)?.request.isTooLong ?? false)
         },
         NativeProperty("gone", "boolean", "whether the client went away") { _, object in
-          .bool((object as? HTTPRequest)?.isGone ?? true)
+          .bool((object as? RequestObject)?.request.isGone ?? true)
         },
       ],
       methods: [
@@ -96,29 +101,30 @@ extension Engine {
           "header", "A header of the request; nil where it has none.",
           [Parameter("name", .string, "such as Authorization")], returns: "string|nil"
         ) { call in
-          [try call.receiver(as: HTTPRequest.self).header(try call.string("name")).map { .string($0) } ?? .nil]
+          let header = try call.receiver(as: RequestObject.self).request.header(try call.string("name"))
+          return [header.map { .string($0) } ?? .nil]
         },
         NativeFunction(
           "respond", "Answers as a whole; a second answer is ignored.",
           [status, type, Parameter("body", .string, "bytes to send")]
         ) { call in
-          try call.receiver(as: HTTPRequest.self).respond(
+          try call.receiver(as: RequestObject.self).request.respond(
             status: try call.int("status"), headers: try headers(call), body: try call.bytes("body"))
           return []
         },
         NativeFunction("begin", "Begins an answer in pieces.", [status, type]) { call in
           let fields = try headers(call) + [("Cache-Control", "no-cache")]
-          try call.receiver(as: HTTPRequest.self).begin(status: try call.int("status"), headers: fields)
+          try call.receiver(as: RequestObject.self).request.begin(status: try call.int("status"), headers: fields)
           return []
         },
         NativeFunction(
           "write", "Adds a piece to an answer that was begun.", [Parameter("text", .string, "bytes to send")]
         ) { call in
-          try call.receiver(as: HTTPRequest.self).write(try call.bytes("text"))
+          try call.receiver(as: RequestObject.self).request.write(try call.bytes("text"))
           return []
         },
         NativeFunction("finish", "Ends an answer in pieces.") { call in
-          try call.receiver(as: HTTPRequest.self).finish()
+          try call.receiver(as: RequestObject.self).request.finish()
           return []
         },
       ])

@@ -92,7 +92,7 @@ package final class HTTPRequest: Sendable {
   }
 
   /// Gives it up: 503 where nothing was answered, else the end.
-  func abandon() {
+  package func abandon() {
     respond(status: 503, headers: [], body: [])
     finish()
   }

@@ -26,7 +26,8 @@ local schema = strict.declare("qlora.train", {
   batch = { "count", "samples of a whole step", default = 16 },
   micro_batch = { "count", "samples that are in memory at once", default = 1 },
   parts = { "count", "runs of neighbouring micro-batches that are summed in sequence, then joined pairwise: they "
-    .. "decide the bits, whatever the number of ranks, which divides them; default one a rank, of a resumed run as it was" },
+    .. "decide the bits, whatever the number of ranks, which divides them; default one a rank, of a resumed run as "
+    .. "it was" },
   max_grad_norm = { "positive", "larger gradients are scaled down to this norm; without it none are" },
   group_by_length = { "boolean", "samples of similar length in one step", default = false },
   shuffle = { "boolean", "another order in each epoch", default = true },

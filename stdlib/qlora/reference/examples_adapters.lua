@@ -3,6 +3,10 @@ return {
   ["Model:attach_lora"] = [[
 model:remove_adapters()
 model:attach_lora { { name = "model.layers.0.mlp.up_proj", rank = 4, alpha = 8 } }]],
+  ["Model:attach_ia3"] = [[
+model:remove_adapters()
+model:attach_ia3 { { name = "model.layers.0.self_attn.k_proj" } }]],
+  ["Model:train_parts"] = 'assert(model:train_parts({ "model.norm" }) > 0)',
   ["Model:adapters"] = [[
 for _, adapter in ipairs(model:adapters()) do print(adapter.name, adapter.in_use, adapter.parameters) end]],
   ["Model:use_adapters"] = [[
