@@ -45,7 +45,10 @@ extension Engine {
     ) { call in
       let options = call.options("options")
       let name = options.string("type") ?? GGUFMixture.q4_k_m.rawValue
-      guard let mixture = GGUFMixture(rawValue: name) else { throw call.invalid("type \(name) is not known") }
+      guard let mixture = GGUFMixture(rawValue: name) else {
+        throw call.invalid(
+          "type \"\(name)\" is not known; choices: \(GGUFMixture.allCases.map(\.rawValue).joined(separator: ", "))")
+      }
       let (model, path) = (try self.model(call), self.placeToSave(file: try call.string("path")))
       var said: [String] = []
       try self.byFirst(call) {

@@ -56,7 +56,7 @@ extension Engine {
       methods: [
         NativeFunction(
           "next", "The next request, in the order of their coming; nil when none came in time.",
-          [Parameter("seconds", .real(NumberRange(0...60)), "how long to wait")], returns: "HTTPRequest|nil"
+          [Parameter("seconds", .real(NumberRange(0...5)), "how long to wait")], returns: "HTTPRequest|nil"
         ) { call in
           let server = try call.receiver(as: HTTPServer.self)
           var left = try call.double("seconds")

@@ -43,7 +43,7 @@ function hostile.request()
   if made % 16 == 0 then collectgarbage() end -- a server has so many connections, and a request holds one
   os.execute(([[bash -c 'exec 3<>/dev/tcp/127.0.0.1/%d; printf "GET / HTTP/1.0\r\n\r\n" >&3; timeout 2 cat <&3' ]]
     .. "> /dev/null 2>&1 &"):format(server.port))
-  return assert(server:next(10), "no request came")
+  return assert(server:next(5), "no request came")
 end
 
 local tensor = hostile.makers.Tensor

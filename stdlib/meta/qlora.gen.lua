@@ -1135,7 +1135,7 @@ function GradientSum:free() end
 local HTTPServer = {}
 
 ---The next request, in the order of their coming; nil when none came in time.
----@param seconds number how long to wait (at least 0 and at most 60)
+---@param seconds number how long to wait (at least 0 and at most 5)
 ---@return HTTPRequest|nil
 function HTTPServer:next(seconds) end
 
