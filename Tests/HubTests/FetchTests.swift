@@ -5,7 +5,10 @@ import Testing
 @testable import Hub
 
 /// Downloads from a hub on the loopback.
-@Suite(.serialized, .enabled(if: !HubServer.python.isEmpty, "python3 runs the server")) struct FetchTests {
+@Suite(
+  .serialized, .enabled(if: !HubServer.python.isEmpty, "python3 runs the server"),
+  .enabled(if: (try? CurlLibrary.open()) != nil, "libcurl fetches: package libcurl4"))
+struct FetchTests {
   private static let commit = "0123456789abcdef0123456789abcdef01234567"
   /// Three parts and a bit.
   private static let large = Data(
