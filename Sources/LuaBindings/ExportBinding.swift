@@ -50,6 +50,7 @@ extension Engine {
           "type \"\(name)\" is not known; choices: \(GGUFMixture.allCases.map(\.rawValue).joined(separator: ", "))")
       }
       let (model, path) = (try self.model(call), self.placeToSave(file: try call.string("path")))
+      guard path.hasSuffix(".gguf") else { throw call.invalid("the file must end with .gguf, got \(path)") }
       var said: [String] = []
       try self.byFirst(call) {
         said = try model.saveGGUF(path, mixture, merging: options.bool("merge") ?? false)

@@ -191,9 +191,11 @@ struct Runner {
       let isInput = path == "-"
       guard var bytes = Resources.read(isInput ? "/dev/stdin" : path) else {
         let reason = String(cString: strerror(errno))
-        let near = nearestName(to: Resources.recipeName(path), among: Resources.recipes(root).map(\.name))
+        let command = nearestName(to: path, among: Resources.commands(root).map(\.name)).map { "command '\($0)'" }
+        let recipe = nearestName(to: Resources.recipeName(path), among: Resources.recipes(root).map(\.name))
+        let near = command ?? recipe.map { "recipe '\($0)'" }
         throw UsageError(
-          description: "cannot open \(path): \(reason)" + (near.map { " (did you mean the recipe '\($0)'?)" } ?? ""))
+          description: "cannot open \(path): \(reason)" + (near.map { " (did you mean the \($0)?)" } ?? ""))
       }
       if bytes.starts(with: [0xEF, 0xBB, 0xBF]) { bytes.removeFirst(3) }
       if bytes.first == UInt8(ascii: "#") {

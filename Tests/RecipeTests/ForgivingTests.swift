@@ -84,6 +84,8 @@ import Testing
     let again = try Program.run(["--resume", "run", "--set", "steps=3"], in: directory)
     #expect(again.code == 0 && again.output.contains("the run in run is finished: 3 steps are done"), "\(again)")
     #expect(try String(contentsOf: summary, encoding: .utf8) == before)
+    let misspelt = try Program.run(["serv", "tiny"], in: directory)
+    #expect(misspelt.code == 2 && misspelt.errors.contains("(did you mean the command 'serve'?)"), "\(misspelt.errors)")
     let bare = try Program.run(["--resume"], in: directory)
     #expect(bare.code == 2 && bare.errors.contains("--resume needs a run directory"))
   }
