@@ -268,6 +268,40 @@ def adapters():
         pair(q, 4, 16, 16) | pair(gate, 4, 3, 16) | pair(experts + ".base_layer", 24, 64, 16)
         | pair(experts, 12, 16, 32)))
 
+    def seed(name, config, tensors):
+        write(f"adapter/{name}/adapter_config.json", base | {"target_modules": ["q_proj"], "exclude_modules": None,
+            "layers_to_transform": [0]} | config)
+        write(f"adapter/{name}/adapter_model.safetensors", safetensors(tensors))
+
+    prefix = "base_model.model."
+    seed("dora", {"use_dora": True, "lora_dropout": 0.0},
+         pair(q, 4, 16, 16) | {f"{prefix}{q}.lora_magnitude_vector": f32(16)})
+    seed("norm", {"modules_to_save": ["model.norm"]}, pair(q, 4, 16, 16) | {prefix + "model.norm.weight": f32(16)})
+    seed("olora", {"init_lora_weights": "gaussian", "use_rslora": True}, pair(q, 4, 16, 16))
+    write("adapter/ia3/adapter_config.json", {
+        "peft_type": "IA3", "task_type": "CAUSAL_LM", "base_model_name_or_path": "tiny", "fan_in_fan_out": False,
+        "inference_mode": True, "init_ia3_weights": True, "modules_to_save": None, "exclude_modules": None,
+        "feedforward_modules": [down], "target_modules": [q, down]})
+    write("adapter/ia3/adapter_model.safetensors", safetensors({
+        f"{prefix}{q}.ia3_l": f32(16, 1), f"{prefix}{down}.ia3_l": f32(1, 32)}))
+    write("adapter/mlx/adapter_config.json", {
+        "fine_tune_type": "lora", "model": "tiny", "num_layers": 2, "lora_parameters": {
+            "rank": 4, "scale": 2.0, "dropout": 0.05, "keys": ["self_attn.q_proj"]}})
+    write("adapter/mlx/adapters.safetensors", safetensors({q + ".lora_a": f32(16, 4), q + ".lora_b": f32(4, 16)}))
+
+
+def requests():
+    """Bodies as clients of OpenAI's API send them."""
+    talk = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    write("requests/chat.json", {"model": "tiny", "messages": talk, "stream": True, "stop": ["\n", "."],
+        "stream_options": {"include_usage": True}, "temperature": 0.7, "top_p": 0.9, "seed": 7, "max_tokens": 5})
+    write("requests/parts.json", {"model": "tiny", "messages": talk[1:] + [
+        {"role": "assistant", "content": [{"type": "text", "text": "Hello"}], "tool_calls": []},
+        {"role": "user", "name": "Mia", "content": [{"type": "text", "text": "é 👍"}]}],
+        "max_completion_tokens": 3, "response_format": {"type": "text"}, "tools": [], "metadata": {}, "n": 1})
+    write("requests/text.json", {"model": "tiny", "prompt": "The baker", "echo": True, "logit_bias": {}, "stop": "x"})
+    write("requests/ids.json", {"model": "tiny", "prompt": [1, 2, 3], "top_k": 40, "best_of": 1, "user": "u"})
+
 
 def records():
     alpaca = [{"instruction": f"Add {i} and 2.", "input": "" if i % 2 else "as a word", "output": f"{i + 2}"} for i in range(3)]
@@ -303,7 +337,7 @@ def chat_templates():
 
 if __name__ == "__main__":
     shutil.rmtree(corpus, ignore_errors=True)
-    for make in [weights, models, configurations, tokenizers, patterns, adapters, records, chat_templates]:
+    for make in [weights, models, configurations, tokenizers, patterns, adapters, requests, records, chat_templates]:
         make()
     size = sum(path.stat().st_size for path in corpus.rglob("*") if path.is_file())
     print(f"{size} bytes in {corpus}")

@@ -55,7 +55,8 @@ extension DriverKind {
     DriverKind(name: "regex", reads: "regular expressions and texts", share: 60, namesFiles: false) { _, place in
       (PatternDriver(), try place.corpus("regex"))
     },
-    DriverKind(name: "adapter", reads: "PEFT folders: configuration, tensors, forward pass", share: 100) { _, place in
+    DriverKind(name: "adapter", reads: "adapters of PEFT and mlx-lm: configuration, tensors, forward pass", share: 100)
+    { _, place in
       (try AdapterDriver(memory: place.memory), try place.corpus("adapter"))
     },
     DriverKind(name: "records", reads: "records: JSON, JSON lines, CSV, TSV, text", share: 100) { _, place in
@@ -68,6 +69,9 @@ extension DriverKind {
       name: "jinja", reads: "chat templates, rendered on conversations", share: 40, namesFiles: false
     ) { scratch, place in
       (try LuaDriver(script: "jinja", scratch, place), try place.corpus("jinja"))
+    },
+    DriverKind(name: "requests", reads: "requests to qlora-run serve", share: 20, namesFiles: false) {
+      scratch, place in (try LuaDriver(script: "requests", scratch, place), try place.corpus("requests"))
     },
     DriverKind(name: "checkpoint", reads: "training checkpoints: state, weights, optimizer, next step", share: 20) {
       scratch, place in

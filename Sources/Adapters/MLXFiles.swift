@@ -67,15 +67,19 @@ public enum MLXFiles {
     if let kind = configuration["fine_tune_type"]?.string, kind != "lora" {
       throw AdapterError.unsupported(path: path, field: "fine_tune_type", value: kind)
     }
-    guard let scale = configuration["lora_parameters"]?["scale"]?.double, scale > 0, scale.isFinite else {
-      throw AdapterError.badField(path: path, field: "lora_parameters.scale", expected: "a positive number")
+    guard let scale = configuration["lora_parameters"]?["scale"]?.double, scale > 0, scale <= 1e30 else {
+      throw AdapterError.badField(path: path, field: "lora_parameters.scale", expected: "a number above 0, up to 1e30")
     }
     let dropout = configuration["lora_parameters"]?["dropout"]?.double ?? 0
+    guard dropout >= 0, dropout < 1 else {
+      throw AdapterError.badField(path: path, field: "lora_parameters.dropout", expected: "a number from 0 up to 1")
+    }
     let source = try WeightSource(path: "\(directory)/\(weightsName)")
     var made: [(module: Module, adapter: Adapter)] = []
     for tensor in source.tensors where !tensor.name.hasSuffix(".lora_b") {
       let name = String(tensor.name.dropLast(".lora_a".count))
-      guard tensor.name.hasSuffix(".lora_a"), tensor.shape.count == 2, let module = model.module(name),
+      guard tensor.name.hasSuffix(".lora_a"), tensor.shape.count == 2, tensor.shape[1] > 0,
+        let module = model.module(name),
         module.kind == .linear
       else { throw AdapterError.unknownTensor(path: source.path, name: tensor.name) }
       try model.checkIsFree(module, inSet: set)

@@ -17,7 +17,7 @@ import Testing
     #expect(outcome.code == 0, "\(outcome.output)\(outcome.errors)")
     let rows = outcome.output.split(separator: "\n").filter { $0.hasPrefix("| ") && !$0.hasPrefix("| driver") }
     let drivers = Set(rows.map { $0.split(separator: "|")[0].trimmingCharacters(in: .whitespaces) })
-    #expect(drivers.count == 13, "\(drivers.sorted())")
+    #expect(drivers.count == 14, "\(drivers.sorted())")
     for row in rows {
       let cells = row.split(separator: "|").map { $0.trimmingCharacters(in: .whitespaces) }
       let (inputs, read, refused) = (Int(cells[2]) ?? 0, Int(cells[3]) ?? 0, Int(cells[4]) ?? 0)

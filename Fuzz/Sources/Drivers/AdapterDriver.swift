@@ -3,7 +3,8 @@ import Formats
 import Models
 import Tensors
 
-/// Attaches the adapters of a PEFT folder to a small model, without experts or with, and computes with them.
+/// Attaches the adapters of a folder, PEFT's or mlx-lm's, to a small model, without experts or with, and computes with
+/// them.
 final class AdapterDriver: Driver {
   private let models: [LanguageModel]
 
@@ -27,7 +28,8 @@ final class AdapterDriver: Driver {
   func read(_ folder: String, _ input: Input, _ random: inout Random) throws {
     let isTrainable = random.once(in: 2), model = models[random.once(in: 2) ? 1 : 0]
     defer { model.removeAdapters() }
-    try PEFTFiles.load(folder, into: model, trainable: isTrainable)
+    let load = MLXFiles.isFolder(folder) ? MLXFiles.load : PEFTFiles.load
+    _ = try load(folder, model, isTrainable, AdapterSet.defaultName)
     _ = try model.logits([1, 2, 3]).floats()
   }
 }
