@@ -11,7 +11,7 @@ for _, name in ipairs { "tensor", "zeros", "ones", "full", "arange", "rand", "ra
 end
 function native.seed() end
 function native.threads(n) return n or 2 end
-function native.cpu() return { set = "mock", threads = 1 } end
+function native.cpu() return { set = "mock", threads = 1, processor = "a mock of a processor" } end
 function native.memory() return { live = 1 << 20, peak = 2 << 20, rss = 3 << 20, peak_rss = 4 << 20 } end
 function native.resource(name) return name end
 function native.fetch(path) return path end
@@ -192,12 +192,16 @@ function Model:attach_lora(list)
   self.attached = list
   for _, entry in ipairs(list) do
     for _, module in ipairs(self.list) do
-      if module.name == entry.name then module.adapter = { rank = entry.rank, b = { grad = matrix(#module.name) } } end
+      if module.name == entry.name then
+        module.adapter = { rank = entry.rank, alpha = entry.alpha, dropout = entry.dropout, kind = "lora",
+          b = { grad = matrix(#module.name) } }
+      end
     end
   end
   return 16 * #list
 end
 function Model:trainable() return { self } end
+function Model:numel() return 259 end
 function Model:adapter_norms() return { ["model.layers.0.self_attn.q_proj"] = 0.5 } end
 --- The index of runs is tested with the real engine (RunsTests); here it takes everything and holds nothing.
 function native.open_database()

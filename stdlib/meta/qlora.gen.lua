@@ -919,6 +919,7 @@ local Runs = {}
 ---@field selected Module[] the modules themselves
 ---@field list table[] name, rank, alpha, dropout, … of each adapter
 ---@field trainable integer|nil trained parameters; nil in a preview
+---@field parameters integer parameters of the model without adapters
 ---@field bytes integer bytes of the adapters in f32
 ---@field base_bytes integer bytes of the selected weights
 ---@field total integer modules of the model
@@ -1705,6 +1706,11 @@ function qlora.format.count(value) end
 ---@param seconds number the seconds
 ---@return string
 function qlora.format.seconds(seconds) end
+
+---A whole number with a comma between the thousands.
+---@param value integer|number the number; a fraction is rounded
+---@return string
+function qlora.format.thousands(value) end
 
 ---JSON text of Lua values and back. Written on one line with keys sorted, so that two equal tables give equal text.
 qlora.json = {}

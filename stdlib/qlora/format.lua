@@ -34,4 +34,14 @@ function format.count(value)
   return (value >= 100 and "%.0f%s" or value >= 10 and "%.1f%s" or "%.2f%s"):format(value, units[i])
 end
 
+--- A whole number with a comma between the thousands.
+--- @param value integer|number the number; a fraction is rounded
+--- @return string such as "1,234,567"
+--- @example assert(qlora.format.thousands(-1234567) == "-1,234,567")
+function format.thousands(value)
+  local sign, digits = ("%.0f"):format(value):match "^(%-?)(.*)$"
+  local reversed = digits:reverse():gsub("(%d%d%d)", "%1,")
+  return sign .. (reversed:reverse():gsub("^,", ""))
+end
+
 return format

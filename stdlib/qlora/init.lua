@@ -7,6 +7,7 @@ local checks = require "qlora.checks"
 local format = require "qlora.format"
 local json = require "qlora.json"
 local lora = require "qlora.lora"
+local made = require "qlora.made"
 local plan = require "qlora.plan"
 local selection = require "qlora.selection"
 local strict = require "qlora.strict"
@@ -84,7 +85,8 @@ function qlora.load(path, options)
   o.smoke, o.header_only = native.options.smoke or nil, native.options.plan or o.header_only
   local quiet = o.quiet or native.options.quiet
   o.module_quant, o.modules, o.quiet = quantization_by_module(path, o), nil, nil
-  local model = native.load_model(path, o)
+  local model = made.note(native.load_model(path, o), { quant = o.quant, double_quant = o.double_quant, block = o.block,
+    stream = o.stream, adapter = o.adapter })
   plan.last.model = model
   if model.tokenizer and not o.header_only and not o.smoke then
     model.turn_end = chat_model.turn_end(model.tokenizer)
@@ -160,7 +162,9 @@ for _, name in ipairs(strict.sorted_keys(native.optim)) do
     local optimizer = native.optim[name](parameters, o)
     plan.last.optimizer = optimizer
     checks.remember(optimizer, parameters)
-    return optimizer
+    local settings = { optimizer = name }
+    for key, value in pairs(o) do settings[key] = value end
+    return made.note(optimizer, settings)
   end
 end
 

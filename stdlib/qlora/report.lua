@@ -39,7 +39,7 @@ function report.rates(entries)
   return points
 end
 
-local function rate_text(value) return ("%.0f"):format(value) end
+local rate_text = format.thousands
 
 --- Points in bytes as points in the unit that suits the largest.
 --- @param points number[][] { step, bytes } of each step
@@ -84,7 +84,7 @@ end
 
 local function summary(record)
   local totals, steps = journal.totals(record), record.steps
-  local tiles = { { "steps", ("%.14g"):format(steps[#steps] and steps[#steps].step or 0) } }
+  local tiles = { { "steps", format.thousands(steps[#steps] and steps[#steps].step or 0) } }
   local function add(name, value, show) if value then tiles[#tiles + 1] = { name, show(value) } end end
   local function decimal(value) return ("%.4f"):format(value) end
   add("first loss", steps[1] and steps[1].loss, decimal)
@@ -191,18 +191,26 @@ local function samples(record)
   return table.concat(parts, "\n")
 end
 
+--- A value of a setting as text; counts of more than four digits with commas.
+local function shown(value)
+  if type(value) == "table" then return json.encode(value) end
+  if math.type(value) == "integer" and math.abs(value) >= 10000 then return format.thousands(value) end
+  return math.type(value) == "float" and ("%.7g"):format(value) or tostring(value)
+end
+
+--- What decides the run: the parameters of its recipe, and what the training loop was given.
 local function parameters(record)
-  local rows, seen = {}, {}
-  for _, source in ipairs { record.params, record.settings } do
-    for _, key in ipairs(strict.sorted_keys(source)) do
-      if not seen[key] then
-        local value = source[key]
-        rows[#rows + 1] = { key, type(value) == "table" and json.encode(value) or tostring(value) }
-        seen[key] = true
-      end
+  local parts, seen = {}, {}
+  for _, group in ipairs { { "Of the recipe", record.params }, { "Of the run", record.settings } } do
+    local rows = {}
+    for _, key in ipairs(strict.sorted_keys(group[2])) do
+      if not seen[key] then rows[#rows + 1] = { key, shown(group[2][key]) } end
+      seen[key] = true
     end
+    if #rows > 0 then parts[#parts + 1] = page.figure(group[1], page.table(nil, rows)) end
   end
-  return #rows > 0 and page.table(nil, rows) or '<p class="none">none recorded</p>'
+  local body = #parts > 0 and page.pair(parts) or '<p class="none">none recorded</p>'
+  return body .. (record.command and '<h3 class="below">Command</h3><pre>' .. escape(record.command) .. "</pre>" or "")
 end
 
 --- The page of a run as text.
@@ -215,7 +223,9 @@ end
 function report.html(record)
   local series = loss_series(record)
   local parts = { heading(record), summary(record), "<h2>Loss</h2>", charts.legend(series),
-    charts.lines(series, { width = 1000, height = 300, label = "loss", hover = 1 }), "<h2>Course</h2>" }
+    page.wide(function(width, height)
+      return charts.lines(series, { width = width, height = height, label = "loss", hover = 1 })
+    end), "<h2>Course</h2>" }
   local function figure(title, points, o)
     return page.figure(title, charts.lines({ { name = title, points = points } }, o))
   end

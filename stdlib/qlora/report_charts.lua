@@ -146,7 +146,12 @@ function charts.lines(series, options)
   local function x_of(x) return left + (x - x0) / (x1 - x0) * (width - left - right) end
   local function y_of(y) return top + (high - scale(y)) / (high - low) * (height - top - bottom) end
   local parts = { ('<svg viewBox="0 0 %d %d" role="img" aria-label="%s">'):format(width, height,
-    escape(o.label or series[1].name)) }
+    escape((o.label or series[1].name) .. (logarithmic and ", logarithmic axis" or ""))) }
+  if logarithmic then
+    parts[2] = ('<text transform="translate(11 %d) rotate(-90)" text-anchor="middle">logarithmic</text>'):format(
+      (top + height - bottom) // 2)
+  end
+  parts[#parts + 1] = ('<text x="0" y="%d">step</text>'):format(height - 6)
   for _, value in ipairs(logarithmic and decades(y0, y1) or ticks(y0, y1, 5)) do
     parts[#parts + 1] = gridline(width, y_of(value), show(value))
   end

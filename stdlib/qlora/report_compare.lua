@@ -77,13 +77,15 @@ function compare.html(records)
   for i, record in ipairs(records) do legend[i] = { name = record.name, class = "s" .. (i - 1) % 8 + 1 } end
   local parts = { ("<h1>%d runs</h1>"):format(#records), page.table(keys, cells), "<h2>Curves</h2>",
     charts.legend(legend),
-    chart("Loss (moving average)", losses, { width = 1000, height = 320 }),
+    page.wide(function(width, height)
+      return chart("Loss (moving average)", losses, { width = width, height = height })
+    end),
     page.pair {
       chart("Evaluation loss", function(r) return report.points(r.evaluations, "eval_loss") end, { dots = true }),
       chart("Gradient norm", function(r) return report.points(r.steps, "norm") end),
       chart("Learning rate", function(r) return report.points(r.steps, "lr") end, { zero = true }),
       chart("Tokens per second", function(r) return report.rates(r.steps) end,
-        { zero = true, show = function(v) return ("%.0f"):format(v) end }),
+        { zero = true, show = format.thousands }),
       chart("Memory (MiB)", function(r)
         local points = {}
         for i, point in ipairs(report.points(r.steps, "memory")) do points[i] = { point[1], point[2] / 2 ^ 20 } end

@@ -20,7 +20,7 @@ h3 { font-size:14px; margin:0 0 4px; font-weight:600 }
 .tile { background:var(--panel); border-radius:8px; padding:10px }
 .tile b { display:block; font-size:18px; font-weight:600; white-space:nowrap }
 .tile span { color:var(--soft); font-size:12px }
-.pair { display:grid; grid-template-columns:repeat(auto-fit,minmax(380px,1fr)); gap:22px }
+.pair { display:grid; grid-template-columns:repeat(auto-fit,minmax(min(380px,100%),1fr)); gap:22px }
 svg { width:100%; height:auto; display:block } svg text { fill:var(--soft); font:11px system-ui,sans-serif }
 .grid { stroke:var(--rule) } .line { fill:none; stroke-width:1.8; stroke-linejoin:round }
 .faint { opacity:.3; stroke-width:1 }
@@ -32,7 +32,7 @@ circle.s1, i.s1{fill:var(--s1);background:var(--s1)} circle.s2, i.s2{fill:var(--
 i.s3, circle.s3{fill:var(--s3);background:var(--s3)} i.s4, circle.s4{fill:var(--s4);background:var(--s4)}
 i.s5, circle.s5{fill:var(--s5);background:var(--s5)} i.s6, circle.s6{fill:var(--s6);background:var(--s6)}
 i.s7, circle.s7{fill:var(--s7);background:var(--s7)} i.s8, circle.s8{fill:var(--s8);background:var(--s8)}
-.legend { margin:0 0 6px; font-size:13px } .key { margin-right:16px }
+.legend { margin:0 0 6px; font-size:13px } .key { margin-right:16px; display:inline-block }
 .key i { display:inline-block; width:12px; height:3px;
   border-radius:2px; margin-right:6px; vertical-align:middle }
 .scroll { overflow-x:auto } table { border-collapse:collapse; font-size:13px }
@@ -43,6 +43,10 @@ pre { background:var(--panel); border-radius:8px; padding:14px; overflow-x:auto;
 .sample { border-left:3px solid var(--rule); padding:2px 0 2px 12px; margin:8px 0; white-space:pre-wrap;
   font-size:13.5px }
 .sample em { font-style:normal; color:var(--soft) }
+h3.below { margin-top:14px } td { overflow-wrap:anywhere } td:first-child { white-space:nowrap }
+.slim { display:none }
+@media (max-width: 600px) { .broad { display:none } .slim { display:block } main { padding:20px 12px 40px }
+  svg text { font-size:14px } }
 ]]
 
 --- The whole document around `body`, which is HTML.
@@ -94,6 +98,12 @@ end
 --- Figures side by side where there is room.
 function page.pair(figures)
   return '<div class="pair">' .. table.concat(figures, "\n") .. "</div>"
+end
+
+--- A chart over the whole width, drawn twice: `draw(width, height)` for a screen, and for one as narrow as a telephone
+--- where the first would shrink until its text is too small to read.
+function page.wide(draw)
+  return ('<div class="broad">%s</div><div class="slim">%s</div>'):format(draw(1000, 300), draw(480, 280))
 end
 
 return page

@@ -3,6 +3,7 @@
 --- Of several ranks the first writes all of it, each of the others a journal of its own, journal.rank-3.jsonl.
 --- The directory that holds them has an index, runs.sqlite (see qlora.runs).
 local native = require "qlora.native"
+local command_line = require "qlora.run_command"
 local json = require "qlora.json"
 local params = require "qlora.params"
 local place = require "qlora.run_place"
@@ -43,7 +44,7 @@ local function describe(self)
   self.params = {
     params = params.resolved or {}, version = native.version, seed = native.options.seed, recipe = script,
     set = next(native.options.set or {}) and native.options.set, arguments = arg and arg[1] and { table.unpack(arg) },
-    command = arg and table.concat(arg, " ", math.min(0, #arg)) or nil, started = os.date("!%Y-%m-%dT%H:%M:%SZ"),
+    command = script and command_line(script) or nil, started = os.date("!%Y-%m-%dT%H:%M:%SZ"),
   }
   native.write_file(self.dir .. "/params.json", json.encode(self.params) .. "\n")
 end

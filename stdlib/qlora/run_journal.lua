@@ -117,8 +117,9 @@ function journal.read(dir)
   local record = {
     dir = dir, name = dir:match("[^/]+$"), params = description.params or {}, settings = description.settings or {},
     started = description.started, script = description.recipe, version = description.version,
-    seed = description.seed, recipe = text_of(dir .. "/recipe.lua"), steps = {}, evaluations = {}, norms = {},
-    samples = {}, extra = {}, resumed = {}, broken = 0, summary = object_of(dir .. "/summary.json", kinds.summary),
+    seed = description.seed, command = description.command, recipe = text_of(dir .. "/recipe.lua"),
+    steps = {}, evaluations = {}, norms = {}, samples = {}, extra = {}, resumed = {}, broken = 0,
+    summary = object_of(dir .. "/summary.json", kinds.summary),
     finished = native.exists(dir .. "/summary.json"),
   }
   local path, number = dir .. "/journal.jsonl", 0

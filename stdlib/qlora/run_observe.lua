@@ -1,4 +1,4 @@
---- What a training loop tells a run directory besides its numbers: settings, adapter norms, samples of text.
+--- What a training loop tells a run directory besides its numbers: adapter norms, samples of text.
 local native = require "qlora.native"
 local strict = require "qlora.strict"
 
@@ -48,32 +48,6 @@ function observe.computing(model)
   local cpu = native.cpu()
   return ("computing in %s on %d thread%s, kernels %s, %s"):format(model.compute, cpu.threads,
     cpu.threads == 1 and "" or "s", cpu.set, cpu.processor)
-end
-
---- Rank and alpha of all adapters, where they have one in common, and how many there are.
-local function adapters(model)
-  local count, rank, alpha = 0, nil, nil
-  for module in model:modules() do
-    local adapter = module.adapter
-    if adapter then
-      if count == 0 then rank, alpha = adapter.rank, adapter.alpha end
-      if adapter.rank ~= rank then rank = nil end
-      if adapter.alpha ~= alpha then alpha = nil end
-      count = count + 1
-    end
-  end
-  return count, rank, alpha
-end
-
---- What a run was made with, by name.
-function observe.settings(o)
-  local count, rank, alpha = adapters(o.model)
-  return {
-    model = o.model.name, compute = o.model.compute,
-    steps = o.steps, batch = o.batch, micro_batch = o.micro_batch, seed = o.seed,
-    lr = tonumber(("%.7g"):format(o.optimizer.lr)), max_grad_norm = o.max_grad_norm, samples = #o.data,
-    adapters = count, rank = rank, alpha = alpha,
-  }
 end
 
 local function sample(o, run, bar, step)

@@ -25,6 +25,7 @@ local Report = strict.class("Selection", { __name = "selection" }, {
     { "selected", "Module[]", "the modules themselves" },
     { "list", "table[]", "name, rank, alpha, dropout, … of each adapter" },
     { "trainable", "integer|nil", "trained parameters; nil in a preview" },
+    { "parameters", "integer", "parameters of the model without adapters" },
     { "bytes", "integer", "bytes of the adapters in f32" },
     { "base_bytes", "integer", "bytes of the selected weights" },
     { "total", "integer", "modules of the model" },
@@ -191,10 +192,10 @@ end
 function selection.resolve(model, what, defaults)
   local selector = select.from_value(what)
   local modules, layers = modules_of(model)
-  local list, report = {}, setmetatable({ rules = {}, total = 0, linear = 0, selected = {} }, Report)
+  local list, report = {}, setmetatable({ rules = {}, total = 0, linear = 0, parameters = 0, selected = {} }, Report)
   select.with_layers(layers, function()
     for _, module in ipairs(modules) do
-      report.total = report.total + 1
+      report.total, report.parameters = report.total + 1, report.parameters + module.params
       if module.kind == "linear" then report.linear = report.linear + 1 end
       local answer = selector.test(module)
       if answer then
@@ -283,7 +284,9 @@ function Report:__tostring()
   end
   table.move(groups(self.list), 1, 100, #lines + 1, lines)
   if self.trainable then
-    lines[#lines + 1] = ("  %d trainable parameters, %s in f32"):format(self.trainable, format.bytes(self.bytes))
+    lines[#lines + 1] = ("  %s trainable parameters, %.3g %% of all, %s in f32"):format(
+      format.thousands(self.trainable), 100.0 * self.trainable / math.max(self.trainable + self.parameters, 1),
+      format.bytes(self.bytes))
   end
   return table.concat(lines, "\n")
 end

@@ -9,6 +9,7 @@ local format = require "qlora.format"
 local progress = require "qlora.progress"
 local run_directory = require "qlora.run"
 local observe = require "qlora.run_observe"
+local settings_of = require "qlora.run_settings"
 local schedules = require "qlora.schedule"
 local shares = require "qlora.train_shares"
 local strict = require "qlora.strict"
@@ -142,7 +143,7 @@ local function evaluate(o, run, bar, step)
 end
 
 --- Two digits at least, whole numbers where they are large.
-local function rate(value) return (value < 10 and "%.2f" or "%.0f"):format(value) end
+local function rate(value) return value < 10 and ("%.2f"):format(value) or format.thousands(value) end
 
 --- What streaming the base cost, as a line of the summary.
 local function streaming(result)
@@ -173,8 +174,9 @@ local Result = strict.class("Training", { __name = "training" }, {
 function Result:__tostring()
   local evaluation = self.eval_losses[1] and ("evaluation loss %.4f -> %.4f\n"):format(
     self.eval_losses[1], self.eval_losses[#self.eval_losses]) or ""
-  return ("loss %.4f -> %.4f  %s\n%s%d steps, %d tokens in %s: %s tok/s, peak memory %s%s%s"):format(
-    self.first_loss, self.last_loss, plot.sparkline(self.losses), evaluation, self.steps, self.tokens,
+  return ("loss %.4f -> %.4f  %s\n%s%s steps, %s tokens in %s: %s tok/s, peak memory %s%s%s"):format(
+    self.first_loss, self.last_loss, plot.sparkline(self.losses), evaluation, format.thousands(self.steps),
+    format.thousands(self.tokens),
     format.seconds(self.seconds), rate(self.tokens_per_second), format.bytes(self.peak_memory), streaming(self),
     self.dir and ("\nrun directory " .. self.dir) or "")
 end
@@ -218,11 +220,9 @@ return function(options)
 
   local params = model:trainable()
   o.sum = shares.sum(o, run, params)
-  if run then
-    if o.ranks.size == 1 then native.spill_directory(run.dir) end -- ranks spill on disks of their hosts
-    run:settings(observe.settings(o))
-  end
+  if run and o.ranks.size == 1 then native.spill_directory(run.dir) end -- ranks spill on disks of their hosts
   plan.choose(o)
+  if run then run:settings(settings_of(o)) end
   if o.checkpointing ~= nil or o.offload ~= nil then
     model:checkpointing(o.checkpointing == nil or o.checkpointing, { offload = o.offload })
   end

@@ -1,6 +1,8 @@
 --- Data sets: token samples with a mask of what is trained, and where each came from.
 local native = require "qlora.native"
 local checks = require "qlora.checks"
+local format = require "qlora.format"
+local made = require "qlora.made"
 local batching = require "qlora.data.batching"
 local random = require "qlora.data.random"
 local reading = require "qlora.data.reading"
@@ -107,8 +109,9 @@ end
 
 function Dataset:__tostring()
   local s = self:stats()
-  local text = ("%d samples, %d tokens (%d trained), longest %d, mean %.0f"):format(
-    s.samples, s.tokens, s.trained, s.longest, s.mean)
+  local n = format.thousands
+  local text = ("%s samples, %s tokens (%s trained), longest %s, mean %s"):format(
+    n(s.samples), n(s.tokens), n(s.trained), n(s.longest), n(s.mean))
   if s.truncated > 0 then text = text .. ("; %d truncated"):format(s.truncated) end
   local left_out = reading.left_out(self.counts)
   if left_out then text = text .. "; " .. left_out end
@@ -142,8 +145,8 @@ function Dataset:split(at, seed)
   local function part(chosen, counts)
     local numbers = {}
     for i, index in ipairs(chosen) do numbers[i] = source and source.numbers[index] end
-    return dataset.new(self.samples:select(chosen), self.tokenizer, counts,
-      source and { numbers = numbers, origin = source.origin })
+    return made.note(dataset.new(self.samples:select(chosen), self.tokenizer, counts,
+      source and { numbers = numbers, origin = source.origin }), made.of(self))
   end
   return part(first, self.counts), part(second, dataset.nothing_left_out)
 end

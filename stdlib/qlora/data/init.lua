@@ -2,6 +2,7 @@
 local native = require "qlora.native"
 local strict = require "qlora.strict"
 local suggest = require "qlora.suggest"
+local made = require "qlora.made"
 local chat = require "qlora.chat"
 local missing_marker = require "qlora.chat_markers"
 local dataset = require "qlora.data.dataset"
@@ -80,6 +81,16 @@ local function format_of(o, records, count, origin, say)
   return resolve_format(o.format)
 end
 
+--- What of the options decides the samples, for the report of a run.
+local function settings_of(o, name, origin)
+  local settings = { data = origin and origin.path or "records of the recipe",
+    format = name or "a function of the recipe" }
+  for _, key in ipairs { "max_length", "source_max_length", "target_max_length", "train_on_source", "too_long", "limit",
+    "train", "eos", "bos", "literal" } do settings[key] = o[key] end
+  if o.template then settings.template = type(o.template) == "string" and o.template or "a function of the recipe" end
+  return settings
+end
+
 --- Samples of records; `origin` = { path =, lines = } where a file has them.
 local function build(records, options, origin)
   local o = check_options(options)
@@ -104,7 +115,8 @@ local function build(records, options, origin)
     context = context, origin = origin, skip_invalid = o.skip_invalid, leave_out_long = o.too_long == "leave_out" })
   if name == "text" then list = list:windows(o.max_length or 1024) end
   if #list == 0 then reading.fail_empty(records, counts, o, origin) end
-  local set = dataset.new(list, o.tokenizer, counts, name ~= "text" and { numbers = numbers, origin = origin } or nil)
+  local set = made.note(dataset.new(list, o.tokenizer, counts, name ~= "text" and { numbers = numbers, origin = origin }
+    or nil), settings_of(o, name, origin))
   local not_read = name and reading.unread_line(name, unread)
   if not_read then say(not_read) end
   say("data: " .. tostring(set))

@@ -1,0 +1,90 @@
+--- What a person sees of a run: its report on a narrow screen, what it says of the run's settings, numbers as text.
+local t = require "harness"
+local native = require "qlora.native"
+local qlora = require "qlora"
+local charts = require "qlora.report_charts"
+local format = require "qlora.format"
+local json = require "qlora.json"
+
+local root = os.tmpname()
+os.remove(root)
+native.mkdir(root)
+
+local function read(path)
+  local file <close> = assert(io.open(path, "rb"))
+  return file:read("a")
+end
+
+--- A short run of the mock with adapters and held-out data; returns its settings and its report.
+local function train(name)
+  local model, list = native.mock_model(), {}
+  for i = 1, 13 do list[i] = { text = ("abcdefghijklm"):sub(1, i) } end
+  local data = qlora.data.load(list, { format = "completion", tokenizer = model.tokenizer, max_length = 9 })
+  local training, held_out = data:split(3)
+  model:add_lora { select = { "q_proj" }, rank = 4, alpha = 8, dropout = 0.25 }
+  local dir = root .. "/" .. name
+  qlora.train { model = model, data = training, eval_data = held_out, steps = 3, batch = 4, dir = dir,
+    optimizer = qlora.optim.adamw(model:trainable(), { lr = 0.1, bits = 8, weight_decay = 0.5 }) }
+  return json.decode(read(dir .. "/params.json")), read(dir .. "/report.html")
+end
+
+t.test("what decides a run stands in params.json and in the report", function()
+  native.options.script, native.options.seed = root .. "/it's mine.lua", 7
+  native.options.set = { rank = "4", note = "a b" }
+  local described, html = train "settings"
+  native.options.script, native.options.seed, native.options.set = nil, nil, nil
+  local s = described.settings
+  t.equal({ s.adapters, s.rank, s.alpha, s.dropout, s.method }, { 4, 4, 8, 0.25, "lora" })
+  t.equal({ s.optimizer, s.bits, s.weight_decay, s.lr, s.schedule }, { "adamw", 8, 0.5, 0.1, "constant()" })
+  t.equal({ s.data, s.format, s.max_length, s.samples, s.eval_samples, s.longest_sample },
+    { "records of the recipe", "completion", 9, 10, 3, 9 })
+  t.equal({ s.kernels, s.threads, s.processor }, { "mock", 1, "a mock of a processor" })
+  -- 259 numbers of the mock beside 35 modules of 64 each
+  t.equal({ s.trained, s.trained_percent }, { 259, 10.4 })
+  t.equal(described.command,
+    ("qlora-run --set 'note=a b' --set rank=4 --seed 7 '%s/it'\\''s mine.lua'"):format(root))
+  for _, part in ipairs { "dropout</td><td>0.25", "a mock of a processor", "trained_percent</td><td>10.4", "--seed 7" } do
+    assert(html:find(part, 1, true), "the report lacks " .. part)
+  end
+end)
+
+t.test("a quantized model names its types", function()
+  local weights = require "qlora.run_settings"
+  local model, data = native.mock_model(), qlora.data.from_records({ { text = "ab" } },
+    { format = "completion", tokenizer = native.byte_tokenizer() })
+  local o = { model = model, data = data, optimizer = { lr = 1 }, sum = { parts = 1 }, ranks = { size = 1 },
+    schedule = qlora.schedule.constant() }
+  for _, module in ipairs(model.list) do
+    if module.kind == "linear" then module.quant = module.name ~= "lm_head" and "nf4" or nil; module.dtype = "bf16" end
+  end
+  t.equal(weights(o).weights, "28 in nf4, 1 in bf16")
+  model.list[#model.list].quant = "nf4"
+  t.equal(weights(o).weights, "nf4")
+end)
+
+t.test("the main chart has a drawing for narrow screens, and one of the two is shown", function()
+  local _, html = train "narrow"
+  local broad, slim = html:match '<div class="broad">(.-)</div>', html:match '<div class="slim">(.-)</div>'
+  t.equal({ broad:match 'viewBox="([^"]*)"', slim:match 'viewBox="([^"]*)"' }, { "0 0 1000 300", "0 0 480 280" })
+  assert(html:find(".slim { display:none }", 1, true))
+  assert(html:find("@media (max-width: 600px) { .broad { display:none } .slim { display:block }", 1, true))
+  -- On 400 pixels a drawing is about 376 wide: letters of 14 units are 11 pixels high.
+  assert(html:find("svg text { font-size:14px }", 1, true))
+  assert(html:find("minmax(min(380px,100%),1fr)", 1, true), "small charts stay within a narrow screen")
+end)
+
+t.test("axes have names, and a logarithmic one says so", function()
+  local function svg(...) return (charts.lines({ { name = "loss", points = { { 1, 100 }, ... } } })) end
+  local wide, narrow = svg({ 2, 1 }), svg({ 2, 50 })
+  assert(wide:find(">logarithmic</text>", 1, true) and wide:find('aria-label="loss, logarithmic axis"', 1, true), wide)
+  assert(not narrow:find "logarithmic", narrow)
+  assert(narrow:find ">step</text>", narrow)
+end)
+
+t.test("counts have separators", function()
+  local list = {}
+  for i, value in ipairs { 0, 999, 1000, 123456, 1234567, -1000, 1e15, 2.6 } do list[i] = format.thousands(value) end
+  t.equal(list, { "0", "999", "1,000", "123,456", "1,234,567", "-1,000", "1,000,000,000,000,000", "3" })
+end)
+
+native.remove_tree(root)
