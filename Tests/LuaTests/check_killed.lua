@@ -23,9 +23,9 @@ for _, name in ipairs(qlora.native.list_dir(dir)) do
     for _, file in ipairs(qlora.native.list_dir(place)) do
       if file:find "^events" then
         local handle <close> = assert(io.open(place .. "/" .. file, "rb"))
-        -- The version and a record per step; the journal's line comes first, so the last may be missing, and of the first
-        -- step the version too.
-        local found = math.max(0, #records(handle:read "a") - 1)
+        -- The version, the settings and a record per step; the journal's line comes first, so the last may be missing,
+        -- and of the first step those before it too.
+        local found = math.max(0, #records(handle:read "a") - 2)
         assert(found == #record.steps or found == #record.steps - 1, name .. ": events differ from the journal")
       end
     end

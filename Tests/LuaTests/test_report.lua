@@ -55,12 +55,12 @@ t.test("every record of an event file carries its checksums", function()
   for _, candidate in ipairs(native.list_dir(root .. "/events")) do name = candidate:match "^events.*" or name end
   local text = read(root .. "/events/" .. name)
   local list, left = records(text)
-  t.equal({ #list, left }, { 7, 0 }) -- the version and six steps
+  t.equal({ #list, left }, { 9, 0 }) -- version, settings, six steps and the end
   assert(list[1]:find("brain.Event:2", 1, true))
   for step = 1, 6 do
-    assert(list[step + 1]:find("\16" .. string.char(step) .. "\42", 1, true), "step " .. step)
+    assert(list[step + 2]:find("\16" .. string.char(step) .. "\42", 1, true), "step " .. step)
     for _, tag in ipairs { "train/loss", "train/learning_rate", "train/grad_norm", "train/memory" } do
-      assert(list[step + 1]:find("\10" .. string.char(#tag) .. tag, 1, true), tag)
+      assert(list[step + 2]:find("\10" .. string.char(#tag) .. tag, 1, true), tag)
     end
   end
   for cut = 0, #text, 13 do records(text:sub(1, cut)) end -- cut anywhere, what stands before is whole
@@ -77,7 +77,7 @@ t.test("a second session has an event file of its own, which takes back the step
     if name:find "^events" then files[#files + 1] = records(read(dir .. "/" .. name)) end
   end
   table.sort(files, function(a, b) return #a > #b end)
-  t.equal({ #files, #files[1], #files[2] }, { 2, 6, 3 })
+  t.equal({ #files, #files[1], #files[2] }, { 2, 8, 5 })
   -- step 6 with session_log { status: START }
   assert(files[2][2]:find("\16\6" .. "\58\2\8\1", 1, true))
   t.equal(#journal.read(dir).steps, 6)

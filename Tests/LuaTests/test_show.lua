@@ -4,6 +4,7 @@ local qlora = require "qlora"
 local format = require "qlora.format"
 local progress = require "qlora.progress"
 local tensorboard = require "qlora.tensorboard"
+local values = require "qlora.tensorboard_values"
 
 t.test("numbers read well", function()
   t.equal({ format.bytes(0.4), format.bytes(512.3) }, { "0 B", "512 B" })
@@ -51,9 +52,9 @@ t.test("TensorBoard records carry the right checksums", function()
   t.equal({ #frame, (string.unpack("<I8", frame)) }, { 8 + 4 + 3 + 4, 3 })
   -- Every event file TensorBoard itself writes begins with these bytes: length 24 and its masked checksum.
   t.equal(tensorboard.frame(("x"):rep(24)):sub(1, 12), "\x18\0\0\0\0\0\0\0\xa3\x7f\x4b\x22")
-  local event = tensorboard.event(300, { loss = 0.5 }, 1.0)
-  -- wall_time, step (varint 300 = ac 02), summary { value { tag "loss", simple_value 0.5 } }
-  t.equal(event, "\x09" .. string.pack("<d", 1.0) .. "\x10\xac\x02" .. "\x2a\x0d" .. "\x0a\x0b" .. "\x0a\x04loss"
+  local event = tensorboard.event(300, values.numbers { step = 300, loss = 0.5 }, 1.0)
+  -- wall_time, step (varint 300 = ac 02), summary { value { tag "train/loss", simple_value 0.5 } }
+  t.equal(event, "\x09" .. string.pack("<d", 1.0) .. "\x10\xac\x02" .. "\x2a\x13" .. "\x0a\x11" .. "\x0a\x0atrain/loss"
     .. "\x15" .. string.pack("<f", 0.5))
 end)
 

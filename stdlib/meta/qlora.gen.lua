@@ -537,7 +537,7 @@ function Run:finish(result) end
 ---@return boolean
 function Run:is_told_to_stop() end
 
----Appends a line to the journal; numbers of a step also go to TensorBoard.
+---Appends a line to the journal; numbers of a step and samples of text also go to TensorBoard.
 ---@param entry table values by name, with `step` for those of a step
 function Run:log(entry) end
 

@@ -11,6 +11,7 @@ local report = require "qlora.report"
 local runs = require "qlora.runs"
 local strict = require "qlora.strict"
 local tensorboard = require "qlora.tensorboard"
+local values = require "qlora.tensorboard_values"
 local together = require "qlora.together"
 
 local Run = strict.class("Run", { __name = "run" }, {
@@ -91,7 +92,14 @@ function Run:settings(settings)
   update_index(self)
 end
 
---- Appends a line to the journal; numbers of a step also go to TensorBoard.
+--- The event file of this session, which begins with the run's settings.
+local function events_of(self)
+  self.events = self.events or tensorboard.open(self.dir, self.resumed_at,
+    values.start({ self.given or {}, params.resolved or {} }, self.dir:match "[^/]+$", os.time() + 0.0))
+  return self.events
+end
+
+--- Appends a line to the journal; numbers of a step and samples of text also go to TensorBoard.
 --- @param entry table values by name, with `step` for those of a step
 --- @throws when the disk is full
 --- @example qlora.run({ dir = "runs/a" }):log { step = 1, loss = 3.5 }
@@ -103,13 +111,9 @@ function Run:log(entry)
     error(("cannot write %s: %s; free space and go on with --resume %s"):format(self.journal_path,
       message:gsub("^[^:]*: ", ""), self.dir), 0)
   end
-  if self.wants_events and not self.events then self.events = tensorboard.open(self.dir, self.resumed_at) end
-  if self.events and math.tointeger(entry.step) and entry.step >= 0 then
-    local scalars = {}
-    for key, value in pairs(entry) do
-      if key ~= "step" and type(value) == "number" then scalars[tensorboard.tag(key)] = value + 0.0 end
-    end
-    if next(scalars) then self.events:add(entry.step, scalars) end
+  if self.wants_events and math.tointeger(entry.step) and entry.step >= 0 then
+    local told = values.numbers(entry) .. values.samples(entry.samples or {})
+    if told ~= "" then events_of(self):add(entry.step, told) end
   end
 end
 
@@ -228,7 +232,10 @@ function Run:finish(result)
     self.is_finished = true
     return
   end
-  if self.events then self.events.file:close() end
+  if self.events then
+    self.events:add(result.steps, values.finish(os.time() + 0.0))
+    self.events.file:close()
+  end
   if self.is_complete then -- its results stay as they are
     self.is_finished = true
     return native.unlock_directory(self.dir)

@@ -1,5 +1,6 @@
---- TensorBoard event files: length-framed records with masked CRC-32C, each a small protocol-buffer message written by
---- hand.
+--- TensorBoard event files: length-framed records with masked CRC-32C, each a small protocol-buffer message.
+local wire = require "qlora.protobuf"
+
 local tensorboard = {}
 tensorboard.__index = tensorboard
 
@@ -22,37 +23,15 @@ local function masked(text)
   return string.pack("<I4", (((c >> 15) | (c << 17)) + 0xa282ead8) & 0xffffffff)
 end
 
-local function varint(n)
-  local bytes = ""
-  while n > 127 do bytes, n = bytes .. string.char(n & 127 | 128), n >> 7 end
-  return bytes .. string.char(n)
-end
-
-local function field(number, wire, payload) return varint(number << 3 | wire) .. payload end
-local function message(number, payload) return field(number, 2, varint(#payload) .. payload) end
-
--- Tags as the trainers of Hugging Face write them, so that runs of both lie in one chart.
-local tags_of = { lr = "train/learning_rate", norm = "train/grad_norm", eval_loss = "eval/loss",
-  perplexity = "eval/perplexity" }
-
---- The tag of a number of the journal.
-function tensorboard.tag(key) return tags_of[key] or "train/" .. key end
-
 --- One framed record.
 function tensorboard.frame(payload)
   local length = string.pack("<I8", #payload)
   return length .. masked(length) .. payload .. masked(payload)
 end
 
---- The Event message of scalars { tag = number } at `step`.
-function tensorboard.event(step, scalars, time)
-  local tags, values = {}, ""
-  for tag in pairs(scalars) do tags[#tags + 1] = tag end
-  table.sort(tags)
-  for _, tag in ipairs(tags) do
-    values = values .. message(1, message(1, tag) .. field(2, 5, string.pack("<f", scalars[tag])))
-  end
-  return field(1, 1, string.pack("<d", time)) .. field(2, 0, varint(step)) .. message(5, values)
+--- The Event message of `values`, messages of tensorboard_values.lua one after another, at `step`.
+function tensorboard.event(step, values, time)
+  return wire.double(1, time) .. wire.integer(2, step) .. wire.message(5, values)
 end
 
 --- A name no earlier session used: bytes after a record that was cut short would be lost to readers.
@@ -68,22 +47,23 @@ local function free_name(dir, time)
 end
 
 --- Opens a new event file in `dir`. With `resumed_at`, the last step that stands, later steps of earlier files count as
---- taken back.
-function tensorboard.open(dir, resumed_at)
+--- taken back. `first` are values of step 0.
+function tensorboard.open(dir, resumed_at, first)
   local time = os.time()
   local file = assert(io.open(free_name(dir, time), "ab"))
-  local clock = field(1, 1, string.pack("<d", time + 0.0))
-  file:write(tensorboard.frame(clock .. message(3, "brain.Event:2")))
+  local clock = wire.double(1, time + 0.0)
+  file:write(tensorboard.frame(clock .. wire.message(3, "brain.Event:2")))
   if resumed_at then -- session_log { status: START }
-    file:write(tensorboard.frame(clock .. field(2, 0, varint(resumed_at + 1)) .. message(7, field(1, 0, varint(1)))))
+    file:write(tensorboard.frame(clock .. wire.integer(2, resumed_at + 1) .. wire.message(7, wire.integer(1, 1))))
   end
-  file:flush()
-  return setmetatable({ file = file }, tensorboard)
+  local self = setmetatable({ file = file }, tensorboard)
+  self:add(0, first)
+  return self
 end
 
---- Writes scalars of one step and flushes, so that TensorBoard sees a run while it goes.
-function tensorboard:add(step, scalars)
-  self.file:write(tensorboard.frame(tensorboard.event(step, scalars, os.time() + 0.0)))
+--- Writes the values of one step and flushes, so that TensorBoard sees a run while it goes.
+function tensorboard:add(step, values)
+  self.file:write(tensorboard.frame(tensorboard.event(step, values, os.time() + 0.0)))
   self.file:flush()
 end
 
