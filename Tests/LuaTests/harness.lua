@@ -1,6 +1,10 @@
 --- A test harness in one page: named tests, equality with a readable difference, expected errors.
 local harness = { passed = 0, failed = {}, skipped = {} }
 
+-- What tests compare is drawn as where nothing asks for ASCII, whatever the locale they run in.
+local getenv = os.getenv
+os.getenv = function(name) return name == "LC_ALL" and "C.UTF-8" or getenv(name) end
+
 --- ChatML as a model brings it along.
 harness.chatml = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
   .. "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"

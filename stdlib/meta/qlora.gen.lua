@@ -1702,6 +1702,11 @@ function qlora.format.bytes(count) end
 ---@return string
 function qlora.format.count(value) end
 
+---A rate without what its 32 bits add to it: seven significant digits.
+---@param value number the rate
+---@return number
+function qlora.format.rate(value) end
+
 ---A duration.
 ---@param seconds number the seconds
 ---@return string
@@ -1781,13 +1786,13 @@ qlora.params = {}
 ---Raises an error for an override of `--set` that nothing has read; the program calls it at the end of a recipe.
 function qlora.params.check_overrides() end
 
----Plots in a terminal: curves from braille dots, a sparkline, heat maps and histograms (plot_grid.lua).
+---Plots in a terminal: curves from braille dots, a sparkline, heat maps and histograms (plot_grid.lua). They are as wide as the terminal, and plain ASCII where the locale or TERM asks for it.
 qlora.plot = {}
 
 ---@class qlora.plot.curves.options
 ---@field height? integer lines of characters (at most 1000) (default 10)
 ---@field title? string line above the plot; default none
----@field width? integer characters across (at most 1000) (default 60)
+---@field width? integer characters across (at most 1000) (default what the terminal has room for; 60 in a file or pipe)
 
 ---Several curves over one another, each in a colour on a terminal and as a letter elsewhere. Values that span orders of magnitude get a logarithmic axis.
 ---@param curves table[] { name =, points = { { x, y }, … } } of each curve
@@ -1803,7 +1808,7 @@ function qlora.plot.curves(curves, options) end
 ---@field low? number lower end of the scale; default the smallest element
 ---@field rows? table names of the rows; default their numbers
 ---@field title? string line above the plot; default none
----@field width? integer most cells across; larger matrices are averaged (at most 1000) (default 64)
+---@field width? integer most cells across; larger matrices are averaged (at most 1000) (default 64, or fewer on a narrower terminal)
 
 ---A heat map of a matrix as text.
 ---@param x Tensor|number[][] the matrix
@@ -1817,7 +1822,7 @@ function qlora.plot.heatmap(x, options) end
 ---@field high? number upper border; default the largest element
 ---@field low? number lower border; default the smallest element
 ---@field title? string line above the plot; default none
----@field width? integer characters of the longest bar (at most 1000) (default 50)
+---@field width? integer characters of the longest bar (at most 1000) (default 50, or what the terminal has room for)
 
 ---A histogram of a tensor's elements, or of a list of numbers, as text.
 ---@param x Tensor|number[] the numbers
@@ -1830,7 +1835,7 @@ function qlora.plot.histogram(x, options) end
 ---@field height? integer lines of characters (at most 1000) (default 10)
 ---@field title? string line above the plot; default none
 ---@field to? number label of the last value; default their number
----@field width? integer characters across (at most 1000) (default 60)
+---@field width? integer characters across (at most 1000) (default what the terminal has room for; 60 in a file or pipe)
 
 ---A curve of evenly spaced values.
 ---@param values number[] the values
@@ -1843,7 +1848,7 @@ function qlora.plot.lines(values, options) end
 ---@field height? integer lines of characters (at most 1000) (default 10)
 ---@field title? string line above the plot; default none
 ---@field to? number label of the last value; default their number
----@field width? integer characters across (at most 1000) (default 60)
+---@field width? integer characters across (at most 1000) (default what the terminal has room for; 60 in a file or pipe)
 
 ---Prints the loss curve of a run.
 ---@param what Training|number[] what qlora.train returned, or a list of numbers

@@ -1,6 +1,7 @@
 --- Looking into a loaded model: likely tokens, loss by token, activations, attention, adapters, quantization. Each
 --- function returns a table to compute with; printing it shows it.
 local plot = require "qlora.plot"
+local screen = require "qlora.screen"
 local strict = require "qlora.strict"
 local suggest = require "qlora.suggest"
 
@@ -74,7 +75,7 @@ function explore.next_tokens(model, input, options)
     local lines = {}
     for i, row in ipairs(self) do
       lines[i] = ("%6.2f %%  %s %s"):format(100 * row.probability, padded(visible(row.token), 16),
-        ("█"):rep(math.floor(row.probability * 40 + 0.5)))
+        screen.bar(row.probability, 27, 40))
     end
     return table.concat(lines, "\n")
   end)
@@ -100,7 +101,7 @@ function explore.token_losses(model, input)
     for _, row in ipairs(self) do high = math.max(high, row.loss) end
     for i, row in ipairs(self) do
       lines[i] = ("%8.4f  %s %s"):format(row.loss, padded(visible(row.token), 16),
-        ("█"):rep(math.floor(row.loss / high * 40 + 0.5)))
+        screen.bar(row.loss / high, 27, 40))
     end
     lines[#lines + 1] = ("mean %.4f, perplexity %.3f over %d tokens"):format(self.mean, self.perplexity, #self)
     return table.concat(lines, "\n")

@@ -44,4 +44,10 @@ function format.thousands(value)
   return sign .. (reversed:reverse():gsub("^,", ""))
 end
 
+--- A rate without what its 32 bits add to it: seven significant digits.
+--- @param value number the rate
+--- @return number the nearest number of seven digits
+--- @example assert(qlora.format.rate(0.0010000000474975) == 0.001)
+function format.rate(value) return tonumber(("%.7g"):format(value)) or value end
+
 return format

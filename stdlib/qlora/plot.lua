@@ -1,10 +1,10 @@
---- Plots in a terminal: curves from braille dots, a sparkline, heat maps and histograms (plot_grid.lua).
+--- Plots in a terminal: curves from braille dots, a sparkline, heat maps and histograms (plot_grid.lua). They are as
+--- wide as the terminal, and plain ASCII where the locale or TERM asks for it.
 local grid = require "qlora.plot_grid"
+local screen = require "qlora.screen"
 local strict = require "qlora.strict"
 
 local plot = { heatmap = grid.heatmap, histogram = grid.histogram }
-
-local bars = { "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█" }
 
 local function finite(values)
   local low, high = math.huge, -math.huge
@@ -53,7 +53,7 @@ function plot.sparkline(values, width)
   end
   values = resample(numbers("plot.sparkline", values), width or 40)
   local low, high = finite(values)
-  local parts = {}
+  local parts, bars = {}, screen.glyphs().levels
   for i, value in ipairs(values) do
     local level = 1
     if value ~= value or value == math.huge then level = #bars
@@ -71,7 +71,8 @@ local function number(value)
 end
 
 local size = {
-  width = { "count", "characters across", default = 60, at_most = 1000 },
+  width = { "count", "characters across", initial = "what the terminal has room for; 60 in a file or pipe",
+    at_most = 1000 },
   height = { "count", "lines of characters", default = 10, at_most = 1000 },
   title = { "string", "line above the plot; default none" },
 }
@@ -82,13 +83,25 @@ local lines_schema = strict.declare("qlora.plot.lines", size, {
 local curves_schema = strict.declare("qlora.plot.curves", size)
 strict.declare("qlora.plot.loss", lines_schema)
 
+-- Columns before a curve: its label and the axis.
+local margin = 11
+
+--- The characters across that the options ask for, or that there is room for.
+local function across(o) return o.width or math.max(10, math.min(1000, screen.columns(60 + margin) - margin)) end
+
+--- The frame under a plot: the axis and the labels of its ends.
+local function floor_of(lines, glyphs, width, left, right)
+  lines[#lines + 1] = (" "):rep(margin - 1) .. glyphs.corner .. glyphs.rule:rep(width)
+  lines[#lines + 1] = (" "):rep(margin) .. left .. (" "):rep(math.max(1, width - #left - #right)) .. right
+end
+
 --- A curve of evenly spaced values.
 --- @param values number[] the values
 --- @return string the plot
 --- @example print(qlora.plot.lines({ 3, 2, 1.5, 1.2 }, { title = "loss", height = 4 }))
 function plot.lines(values, options)
   local o = strict.options("plot.lines", options, lines_schema)
-  local width, height = o.width, o.height
+  local width, height, glyphs = across(o), o.height, screen.glyphs()
   values = numbers("plot.lines", values)
   local low, high = finite(values)
   if low > high then return (o.title or "") .. " (nothing to plot)" end
@@ -119,13 +132,11 @@ function plot.lines(values, options)
   local lines = { o.title }
   for row = 0, height - 1 do
     local parts = {}
-    for column = 0, width - 1 do parts[#parts + 1] = utf8.char(0x2800 + (cells[row * width + column] or 0)) end
+    for column = 0, width - 1 do parts[#parts + 1] = glyphs.cell(cells[row * width + column] or 0) end
     local label = row == 0 and number(high) or row == height - 1 and number(low) or ""
-    lines[#lines + 1] = ("%9s ┤%s"):format(label, table.concat(parts))
+    lines[#lines + 1] = ("%9s %s%s"):format(label, glyphs.tick, table.concat(parts))
   end
-  local left, right = number(o.from or 1), number(o.to or #values)
-  lines[#lines + 1] = (" "):rep(10) .. "└" .. ("─"):rep(width)
-  lines[#lines + 1] = (" "):rep(11) .. left .. (" "):rep(math.max(1, width - #left - #right)) .. right
+  floor_of(lines, glyphs, width, number(o.from or 1), number(o.to or #values))
   return table.concat(lines, "\n")
 end
 
@@ -155,7 +166,7 @@ end
 --- print(qlora.plot.curves { { name = "a", points = a }, { name = "b", points = b } })
 function plot.curves(curves, options)
   local o = strict.options("plot.curves", options, curves_schema)
-  local width, height, coloured = o.width, o.height, grid.has_colour()
+  local width, height, coloured, glyphs = across(o), o.height, grid.has_colour(), screen.glyphs()
   local x0, x1, low, high = extent(curves)
   if low > high then return (o.title or "") .. " (nothing to plot)" end
   if low == high then low, high = low - 0.5, high + 0.5 end
@@ -191,18 +202,16 @@ function plot.curves(curves, options)
     for column = 0, width - 1 do
       local key = row * width + column
       local which = owner[key]
-      parts[#parts + 1] = not which and " " or coloured and grid.paint(utf8.char(0x2800 + cells[key]), which)
+      parts[#parts + 1] = not which and " " or coloured and grid.paint(glyphs.cell(cells[key]), which)
         or string.char(96 + (which - 1) % 26 + 1)
     end
     local label = row == 0 and number(high) or row == height - 1 and number(low) or ""
-    lines[#lines + 1] = ("%9s ┤%s"):format(label, (table.concat(parts):gsub(" +$", "")))
+    lines[#lines + 1] = ("%9s %s%s"):format(label, glyphs.tick, (table.concat(parts):gsub(" +$", "")))
   end
-  local left, right = number(x0), number(x1)
-  lines[#lines + 1] = (" "):rep(10) .. "└" .. ("─"):rep(width)
-  lines[#lines + 1] = (" "):rep(11) .. left .. (" "):rep(math.max(1, width - #left - #right)) .. right
+  floor_of(lines, glyphs, width, number(x0), number(x1))
   for i, curve in ipairs(curves) do
-    lines[#lines + 1] = (" "):rep(11) .. (coloured and grid.paint("━━", i) or string.char(96 + (i - 1) % 26 + 1)) .. " "
-      .. curve.name
+    local key = coloured and grid.paint(glyphs.thick:rep(2), i) or string.char(96 + (i - 1) % 26 + 1)
+    lines[#lines + 1] = (" "):rep(margin) .. key .. " " .. curve.name
   end
   return table.concat(lines, "\n")
 end

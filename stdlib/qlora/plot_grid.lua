@@ -1,14 +1,15 @@
 --- Heat maps and histograms: printed in a terminal, or written as an SVG or PNG file.
 local native = require "qlora.native"
 local charts = require "qlora.report_charts"
+local format = require "qlora.format"
 local png = require "qlora.plot_png"
+local screen = require "qlora.screen"
 local strict = require "qlora.strict"
 
 local grid = {}
 
--- From low to high: colours of terminals with 256, shades elsewhere.
+-- From low to high: colours of terminals with 256; shades elsewhere.
 local ramp = { 233, 17, 18, 19, 26, 32, 38, 44, 79, 115, 151, 187, 223, 230 }
-local shades = { " ", "░", "▒", "▓", "█" }
 -- Colours of several curves, as in reports: blue, orange, green, pink, violet, cyan, brown, grey.
 local line_colours = { 33, 214, 78, 205, 141, 45, 180, 246 }
 
@@ -92,11 +93,19 @@ local function labels(names, count, first)
   return list
 end
 
+--- Columns before a heat map with these names of rows.
+local function label_width(names)
+  local longest = 4
+  for _, name in ipairs(names or {}) do longest = math.max(longest, utf8.len(tostring(name)) or 0) end
+  return longest + 3
+end
+
 local map_schema = strict.declare("qlora.plot.heatmap", {
   title = { "string", "line above the plot; default none" },
   rows = { "table", "names of the rows; default their numbers" },
   columns = { "table", "names of the columns; default none" },
-  width = { "count", "most cells across; larger matrices are averaged", default = 64, at_most = 1000 },
+  width = { "count", "most cells across; larger matrices are averaged",
+    initial = "64, or fewer on a narrower terminal", at_most = 1000 },
   height = { "count", "most rows of cells", default = 40, at_most = 1000 },
   low = { "number", "lower end of the scale; default the smallest element" },
   high = { "number", "upper end of the scale; default the largest element" },
@@ -138,11 +147,13 @@ end
 --- @example print(qlora.plot.heatmap(qlora.eye(4), { title = "unit matrix", file = "unit.png" }))
 function grid.heatmap(x, options)
   local o = strict.options("plot.heatmap", options, map_schema)
-  local values, shape = matrix("plot.heatmap", x, o.height, o.width)
+  local room = math.max(8, screen.columns(math.huge) - label_width(o.rows))
+  local values, shape = matrix("plot.heatmap", x, o.height, o.width or math.floor(math.min(64, room)))
   local low, high = range(values, o)
   if o.file then map_file("plot.heatmap", x, o) end
-  local coloured, cell = grid.has_colour(), #values[1] <= 40 and 2 or 1
-  local names, longest = labels(#values == shape[1] and o.rows or nil, #values, 1), 0
+  local coloured, cell = grid.has_colour(), #values[1] <= 40 and 2 * #values[1] <= room and 2 or 1
+  local glyphs = screen.glyphs()
+  local shades, names, longest = glyphs.shades, labels(#values == shape[1] and o.rows or nil, #values, 1), 0
   if #values < shape[1] then names = labels({}, #values, 1) end
   for _, name in ipairs(names) do longest = math.max(longest, utf8.len(name) or #name) end
   local lines = { o.title }
@@ -156,13 +167,14 @@ function grid.heatmap(x, options)
         parts[c] = (shades[level(value, low, high, #shades) or 0] or "?"):rep(cell)
       end
     end
-    lines[#lines + 1] = ("%s%s │%s%s"):format((" "):rep(longest - (utf8.len(names[r]) or #names[r])), names[r],
-      table.concat(parts), coloured and "\27[0m" or "")
+    lines[#lines + 1] = ("%s%s %s%s%s"):format((" "):rep(longest - (utf8.len(names[r]) or #names[r])), names[r],
+      glyphs.side, table.concat(parts), coloured and "\27[0m" or "")
   end
   if o.columns and #values[1] == shape[2] then
     -- One name below another, each under its column.
     for c = #values[1], 1, -1 do
-      lines[#lines + 1] = (" "):rep(longest + 2) .. ("│" .. (" "):rep(cell - 1)):rep(c - 1) .. "└ "
+      lines[#lines + 1] = (" "):rep(longest + 2) .. (glyphs.side .. (" "):rep(cell - 1)):rep(c - 1)
+        .. glyphs.corner .. " "
         .. tostring(o.columns[c] or "")
     end
   end
@@ -173,7 +185,8 @@ end
 
 local histogram_schema = strict.declare("qlora.plot.histogram", strict.native "Tensor:histogram", {
   title = { "string", "line above the plot; default none" },
-  width = { "count", "characters of the longest bar", default = 50, at_most = 1000 },
+  width = { "count", "characters of the longest bar", initial = "50, or what the terminal has room for",
+    at_most = 1000 },
   file = { "string", "also writes this .svg file" },
 })
 
@@ -193,13 +206,14 @@ function grid.histogram(x, options)
     write("plot.histogram", o.file,
       { svg = function() return charts.standalone(charts.bars(h.counts, h.low, h.high), o.title) end })
   end
-  local width, most, lines = o.width, math.max(1, table.unpack(h.counts)), { o.title }
-  local eighths = { "", "▏", "▎", "▍", "▌", "▋", "▊", "▉" }
+  local most, lines, glyphs = math.max(1, table.unpack(h.counts)), { o.title }, screen.glyphs()
+  local beside = 13 + #format.thousands(most) -- the label and the count
+  local width = o.width or math.max(8, screen.columns(50 + beside) - beside)
   for i, count in ipairs(h.counts) do
     local units = math.floor(count / most * width * 8 + 0.5)
-    local bar = ("█"):rep(units // 8) .. eighths[units % 8 + 1]
-    lines[#lines + 1] = ("%10.4g │%s %s"):format(h.low + (i - 1) / #h.counts * (h.high - h.low), bar,
-      count > 0 and tostring(count) or "")
+    local bar = glyphs.full:rep(units // 8) .. glyphs.parts[units % 8 + 1]
+    lines[#lines + 1] = ("%10.4g %s%s %s"):format(h.low + (i - 1) / #h.counts * (h.high - h.low), glyphs.side, bar,
+      count > 0 and format.thousands(count) or "")
   end
   lines[#lines + 1] = ("%10.4g"):format(h.high)
   if h.outside > 0 then lines[#lines + 1] = ("%10s  %d element(s) outside or not finite"):format("", h.outside) end

@@ -1,6 +1,7 @@
 --- Progress of a run: one line that redraws itself on a terminal, plain lines when the output is a file or a pipe.
 local native = require "qlora.native"
 local format = require "qlora.format"
+local screen = require "qlora.screen"
 
 local progress = {}
 progress.__index = progress
@@ -15,7 +16,8 @@ end
 
 local function bar(share, width)
   local full = math.floor(share * width + 0.5)
-  return ("━"):rep(full) .. ("─"):rep(width - full)
+  local glyphs = screen.glyphs()
+  return glyphs.thick:rep(full) .. glyphs.rule:rep(width - full)
 end
 
 --- Shows a finished step: { step =, loss =, tokens =, lr =, norm = }.
@@ -26,10 +28,16 @@ function progress:update(s)
   local rate = self.tokens / seconds
   local left = seconds / (s.step - self.start + 1) * (self.total - s.step)
   local memory = native.memory()
-  local text = ("loss %-7.4f %s tok/s  %s  %s left"):format(s.loss, format.count(math.floor(rate)),
-    format.bytes(memory.rss or memory.live), format.seconds(left))
+  -- What a narrow terminal goes without stands at the end.
+  local parts = { ("loss %-7.4f"):format(s.loss), format.seconds(left) .. " left",
+    format.count(math.floor(rate)) .. " tok/s", format.bytes(memory.rss or memory.live) }
+  local text = ("%s %s  %s  %s"):format(parts[1], parts[3], parts[4], parts[2])
   if self.terminal then
     local head = ("step %d/%d "):format(s.step, self.total)
+    while #parts > 0 and #head + #text + 1 >= native.terminal_width() do
+      parts[#parts] = nil
+      text = table.concat(parts, "  ")
+    end
     local room = math.min(30, native.terminal_width() - #head - #text - 3)
     self.drawn = head .. (room >= 6 and bar(s.step / self.total, room) or "") .. " " .. text
     io.write("\r", self.drawn, "\27[K")

@@ -105,7 +105,7 @@ function compare.text(records, width)
     for j, point in ipairs(losses(record)) do values[j] = point[2] end
     curves[i] = { name = record.name, points = losses(record) }
     parts[#parts + 1] = record.name .. (" "):rep(longest - (utf8.len(record.name) or #record.name)) .. "  "
-      .. plot.sparkline(values, 50)
+      .. plot.sparkline(values, math.max(8, math.min(50, width - longest - 2)))
   end
   parts[#parts + 1] = ""
   parts[#parts + 1] = plot.curves(curves,

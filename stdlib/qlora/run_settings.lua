@@ -1,6 +1,7 @@
 --- What decides a run, by name: model and its 4-bit types, adapters, optimizer, data, loop and machine. It stands in
 --- params.json, in the index of runs and in the report.
 local native = require "qlora.native"
+local format = require "qlora.format"
 local made = require "qlora.made"
 local schedules = require "qlora.schedule"
 
@@ -69,6 +70,6 @@ return function(o)
     ranks = o.ranks.size > 1 and o.ranks.size or nil,
   }
   for _, object in ipairs { o.model, o.optimizer, o.data } do add(settings, made.of(object)) end
-  settings.lr = tonumber(("%.7g"):format(o.optimizer.lr)) -- the recipe may have assigned it
+  settings.lr = format.rate(o.optimizer.lr) -- the recipe may have assigned it
   return settings
 end

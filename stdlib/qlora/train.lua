@@ -10,6 +10,7 @@ local progress = require "qlora.progress"
 local run_directory = require "qlora.run"
 local observe = require "qlora.run_observe"
 local settings_of = require "qlora.run_settings"
+local screen = require "qlora.screen"
 local schedules = require "qlora.schedule"
 local shares = require "qlora.train_shares"
 local strict = require "qlora.strict"
@@ -175,7 +176,8 @@ function Result:__tostring()
   local evaluation = self.eval_losses[1] and ("evaluation loss %.4f -> %.4f\n"):format(
     self.eval_losses[1], self.eval_losses[#self.eval_losses]) or ""
   return ("loss %.4f -> %.4f  %s\n%s%s steps, %s tokens in %s: %s tok/s, peak memory %s%s%s"):format(
-    self.first_loss, self.last_loss, plot.sparkline(self.losses), evaluation, format.thousands(self.steps),
+    self.first_loss, self.last_loss, plot.sparkline(self.losses, math.max(8, math.min(40, screen.columns(80) - 30))),
+    evaluation, format.thousands(self.steps),
     format.thousands(self.tokens),
     format.seconds(self.seconds), rate(self.tokens_per_second), format.bytes(self.peak_memory), streaming(self),
     self.dir and ("\nrun directory " .. self.dir) or "")
@@ -256,8 +258,9 @@ return function(options)
     optimizer:step { lr = lr, grad_scale = scale }
     local spilled = observe.spilled(o, spilled_before)
 
-    local entry = { step = step, loss = loss, lr = lr, norm = norm, tokens = tokens, seconds = native.clock() - began,
-      memory = native.memory().rss, spill_written = spilled.written, spill_read = spilled.read }
+    local entry = { step = step, loss = loss, lr = format.rate(lr), norm = norm, tokens = tokens,
+      seconds = native.clock() - began, memory = native.memory().rss,
+      spill_written = spilled.written, spill_read = spilled.read }
     history[#history + 1] = entry
     state.step, state.tokens = step, state.tokens + tokens
     if run then run:log(observe.line(o, entry, total)) end

@@ -19,6 +19,16 @@ end
 
 local function quoted(text) return (("%q"):format(text):gsub("\\\n", "\\n"):gsub("\r", "\\r"):gsub("\0", "\\0")) end
 
+--- A number that 32 bits hold, in the seven digits that they hold; others as Lua gives them.
+local function number_text(value)
+  if math.type(value) == "float" and value - value == 0 and math.abs(value) < 1e38 then
+    local short = ("%.7g"):format(value)
+    if value ~= tonumber(short) and string.unpack("<f", string.pack("<f", value)) == value
+      and string.pack("<f", value) == string.pack("<f", tonumber(short)) then return short end
+  end
+  return tostring(value)
+end
+
 local text_of
 
 local function key_text(key)
@@ -54,6 +64,7 @@ function text_of(value, depth, seen, indent)
     if #value > 200 then value = value:sub(1, utf8.offset(value, 0, 200) - 1) .. "…" end
     return quoted(value)
   end
+  if type(value) == "number" then return number_text(value) end
   if is_plain(value) then return table_text(value, depth, seen, indent) end
   return (tostring(value):gsub("\n", "\n" .. indent))
 end
