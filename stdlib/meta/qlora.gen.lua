@@ -417,6 +417,8 @@ function Tokenizer:apply_chat(messages, options) end
 ---Token samples with a mask of what is trained: `#data` counts them, `data[i]` is { ids =, labels = }, printing it shows the counts.
 ---@class Dataset
 ---@field tokenizer Tokenizer the tokenizer they were made with
+---@field [integer] { ids: integer[], labels: integer[] }
+---@operator len: integer
 local Dataset = {}
 
 ---Samples as one batch, for model:loss and model:nll.
@@ -559,6 +561,10 @@ function Run:settings(settings) end
 ---A selection of modules: called with a module it answers false, true or a table of settings. `a * b` means both, `a + b` either (the left one's settings win), `a - b` the left without the right.
 ---@class Selector
 ---@field text string what reports call it
+---@operator add(Selector): Selector
+---@operator sub(Selector): Selector
+---@operator mul(Selector): Selector
+---@overload fun(module: Module): any
 local Selector = {}
 
 ---The same selector with settings for what it selects.
@@ -571,6 +577,14 @@ function Selector:with(settings) end
 ---@field dtype string f32, bf16, f16, i64, i32 or u8
 ---@field requires_grad boolean whether backward brings a gradient to this tensor
 ---@field grad Tensor|nil sum of the gradients that backward brought, f32
+---@field [integer] Tensor
+---@operator add(Tensor|number): Tensor
+---@operator sub(Tensor|number): Tensor
+---@operator mul(Tensor|number): Tensor
+---@operator div(Tensor|number): Tensor
+---@operator pow(Tensor|number): Tensor
+---@operator unm: Tensor
+---@operator len: integer
 local Tensor = {}
 
 ---The sizes of all dimensions.
@@ -891,6 +905,7 @@ function Tensor:free() end
 
 ---The parameters of a recipe, by name; pairs() goes through them, printing shows them.
 ---@class Params
+---@field [string] any
 local Params = {}
 
 ---What a training step needs, as model:plan returns it; printing it shows all.
@@ -1779,6 +1794,7 @@ function qlora.optim.lion(parameters, options) end
 ---@return Optimizer
 function qlora.optim.sgd(parameters, options) end
 
+---@class qlora.params: table
 ---`qlora.params { rank = 16, ... }`: the knobs of a recipe, which `--set rank=8` turns without editing the file.
 ---@overload fun(defaults: table): Params
 qlora.params = {}
@@ -1861,6 +1877,7 @@ function qlora.plot.loss(what, options) end
 ---@return string
 function qlora.plot.sparkline(values, width) end
 
+---@class qlora.report: table
 ---report.html of a run: its curves, adapter norms by layer, samples, recipe and parameters. It is drawn from the run directory, so a run that is going on or was killed has one too: `qlora.report "runs/guanaco"`.
 ---@overload fun(dir: string): string
 qlora.report = {}
@@ -1896,6 +1913,7 @@ function qlora.report.write(dir) end
 ---@field keep? integer checkpoints that are kept (default 3)
 ---@field tensorboard? boolean write TensorBoard event files (default true)
 
+---@class qlora.run: table
 ---Run directories: everything needed to know, repeat and continue a run. recipe.lua params.json journal.jsonl events.out.tfevents.* checkpoint-000250/ summary.json report.html lock Of several ranks the first writes all of it, each of the others a journal of its own, journal.rank-3.jsonl. The directory that holds them has an index, runs.sqlite (see qlora.runs).
 ---@overload fun(options?: qlora.run.options): Run
 qlora.run = {}
@@ -1917,6 +1935,7 @@ function qlora.run.new(options) end
 ---@field rebuild? boolean make the index anew from the directories (default false)
 ---@field where? string SQL condition over the columns (qlora.runs.names), such as "rank > 16"
 
+---@class qlora.runs: table
 ---The index of runs: `qlora.runs{ where = "rank > 16", order = "eval_loss" }`. One small SQLite file beside the run directories, written when a run starts and ends. The directories are the truth: whatever the index lacks is read from them, so that no run is lost when it is missing, locked or damaged.
 ---@overload fun(options?: qlora.runs.options): Runs
 qlora.runs = {}
@@ -2082,5 +2101,10 @@ function qlora.tokenizer.load(path) end
 ---@param options qlora.tokenizer.train.options the options below
 ---@return Tokenizer
 function qlora.tokenizer.train(texts, options) end
+
+qlora.native = require "qlora.native"
+
+---@type string
+qlora.version = ""
 
 return qlora

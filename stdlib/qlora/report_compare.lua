@@ -14,6 +14,8 @@ local compare = {}
 local results = { "name", "status", "step", "loss", "eval_loss", "tokens_per_second", "peak_memory" }
 
 --- Reads run directories; each gets its row of results and settings. Runs of one name are told apart by directory.
+--- @param dirs string[] the directories
+--- @return table[] what each holds
 function compare.read(dirs)
   local records, count = {}, {}
   for i, dir in ipairs(dirs) do
@@ -57,6 +59,8 @@ local function losses(record)
 end
 
 --- The page for records of `compare.read`.
+--- @param records table[] of compare.read
+--- @return string the HTML
 function compare.html(records)
   local rows = rows_of(records)
   local keys = columns_of(rows)
@@ -96,6 +100,9 @@ function compare.html(records)
 end
 
 --- The same for a terminal: the table, a sparkline each, and the losses over one another.
+--- @param records table[] of compare.read
+--- @param width integer columns
+--- @return string the text
 function compare.text(records, width)
   local rows = rows_of(records)
   local parts, longest, curves = { runs.columns(rows, columns_of(rows)), "" }, 0, {}
@@ -113,7 +120,10 @@ function compare.text(records, width)
   return table.concat(parts, "\n")
 end
 
---- Writes the page; returns its path.
+--- Writes the page.
+--- @param records table[] of compare.read
+--- @param path string the file
+--- @return string the path
 function compare.write(records, path)
   native.write_file(path, compare.html(records))
   return path

@@ -174,6 +174,9 @@ local function fact(pick, next_index)
 end
 
 --- `count` texts of the corpus: stories with questions and answers, sentences said twice, lines of facts.
+--- @param count integer how many
+--- @param seed? integer another seed gives others; 0 when left out
+--- @return string[] the texts
 function world.texts(count, seed)
   local pick, next_index = picker(seed or 0, 1)
   local list = {}
@@ -191,6 +194,9 @@ function world.texts(count, seed)
 end
 
 --- `count` scenes { sentence =, who =, did =, where = } that the corpus's seeds do not produce in this order.
+--- @param count integer how many
+--- @param seed? integer another seed gives others; 0 when left out
+--- @return table[] the scenes
 function world.scenes(count, seed)
   local pick = picker(seed or 0, 2)
   local list = {}
@@ -202,6 +208,9 @@ function world.scenes(count, seed)
 end
 
 --- `count` records { input =, output = } of a skill the tiny model lacks: summing up a sentence as in quickstart.lua.
+--- @param count integer how many
+--- @param seed? integer another seed gives others; 0 when left out
+--- @return table[] the records
 function world.records(count, seed)
   local list = {}
   for i, scene in ipairs(world.scenes(count, seed)) do

@@ -6,15 +6,18 @@ local command_line = require "qlora.command_line"
 local json = require "qlora.json"
 local shipped = require "qlora.shipped"
 
---- Settings of the language servers lua-language-server and EmmyLua: where the library and its annotations lie.
+--- Settings of the language servers lua-language-server and EmmyLua: where the annotations lie. The library itself is
+--- not among them, since its `qlora` would stand before the annotated one.
 local function editor(path_key)
-  local library = { native.resource "stdlib" }
+  local library = { native.resource "stdlib/meta" }
   return path_key == "lua" and json.encode {
     ["runtime.version"] = "Lua 5.4", ["runtime.path"] = { "?.lua", "?/init.lua" }, ["workspace.library"] = library,
     ["workspace.checkThirdParty"] = false, ["diagnostics.globals"] = { "arg" },
   } or json.encode {
     runtime = { version = "Lua5.4", requirePattern = { "?.lua", "?/init.lua" } }, workspace = { library = library },
-    diagnostics = { globals = { "arg" } },
+    -- Lua's own functions are said to return nil where they fail; a recipe that does not ask then ends with an error.
+    diagnostics = { globals = { "arg" }, disable = { "need-check-nil" } },
+    strict = { arrayIndex = false },
   }
 end
 

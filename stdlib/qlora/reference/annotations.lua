@@ -59,7 +59,7 @@ local function header(module)
     .. "not edit.", "" }
 end
 
---- Declares the call of a table as an overload, which must stand above the table.
+--- Declares the call of a table as an overload of a class, which must stand above the table.
 local function add_table(lines, part)
   local call
   for _, entry in ipairs(part.entries) do
@@ -72,6 +72,7 @@ local function add_table(lines, part)
       local kind = parameter.fields and options_class(lines, call, parameter.fields) or type_of(parameter)
       parameters[i] = ("%s%s: %s"):format(safe(parameter.name), parameter.optional and "?" or "", kind)
     end
+    lines[#lines + 1] = ("---@class %s: table"):format(part.name)
     overload = ("---@overload fun(%s)%s"):format(table.concat(parameters, ", "),
       call.returns ~= "" and ": " .. call.returns or "")
   end
@@ -84,6 +85,18 @@ local function add_table(lines, part)
   end
 end
 
+-- What the classes can do besides fields and methods.
+local operators = {
+  Tensor = { "---@field [integer] Tensor", "---@operator add(Tensor|number): Tensor",
+    "---@operator sub(Tensor|number): Tensor", "---@operator mul(Tensor|number): Tensor",
+    "---@operator div(Tensor|number): Tensor", "---@operator pow(Tensor|number): Tensor", "---@operator unm: Tensor",
+    "---@operator len: integer" },
+  Selector = { "---@operator add(Selector): Selector", "---@operator sub(Selector): Selector",
+    "---@operator mul(Selector): Selector", "---@overload fun(module: Module): any" },
+  Dataset = { "---@field [integer] { ids: integer[], labels: integer[] }", "---@operator len: integer" },
+  Params = { "---@field [string] any" },
+}
+
 local annotations = {}
 
 --- stdlib/meta/qlora.gen.lua: the library and the classes.
@@ -94,13 +107,28 @@ function annotations.library()
     for _, property in ipairs(class.properties) do
       head[#head + 1] = ("---@field %s %s %s"):format(property.name, property.type, property.doc)
     end
+    table.move(operators[class.name] or {}, 1, 10, #head + 1, head)
     head[#head + 1] = ("local %s = {}"):format(class.name)
     head[#head + 1] = ""
     table.move(head, 1, #head, #lines + 1, lines)
     for _, entry in ipairs(class.entries) do add_entry(lines, entry, entry.name) end
   end
   for _, part in ipairs(reference.tables()) do add_table(lines, part) end
-  lines[#lines + 1] = "return qlora"
+  lines[#lines + 1] = 'qlora.native = require "qlora.native"\n\n---@type string\nqlora.version = ""\n\nreturn qlora'
+  return table.concat(lines, "\n") .. "\n"
+end
+
+--- stdlib/meta/NAME.gen.lua: a part of the library that recipes require by its name.
+function annotations.module(name)
+  local path = "qlora." .. name
+  local lines, place = header(path), require(path)
+  table.move({ "local " .. name .. " = {}", "" }, 1, 2, #lines + 1, lines)
+  for _, key in ipairs(strict.sorted_keys(place)) do
+    if type(place[key]) == "function" then
+      add_entry(lines, reference.of_function(path .. "." .. key, place[key]), name .. "." .. key)
+    end
+  end
+  lines[#lines + 1] = "return " .. name
   return table.concat(lines, "\n") .. "\n"
 end
 
