@@ -43,7 +43,8 @@ t.test("what decides a run stands in params.json and in the report", function()
   t.equal({ s.trained, s.trained_percent }, { 259, 10.4 })
   t.equal(described.command,
     ("qlora-run --set 'note=a b' --set rank=4 --seed 7 '%s/it'\\''s mine.lua'"):format(root))
-  for _, part in ipairs { "dropout</td><td>0.25", "a mock of a processor", "trained_percent</td><td>10.4", "--seed 7" } do
+  for _, part in ipairs { "dropout</td><td>0.25", "a mock of a processor", "trained_percent</td><td>10.4",
+    "--seed 7" } do
     assert(html:find(part, 1, true), "the report lacks " .. part)
   end
 end)
@@ -85,6 +86,54 @@ t.test("counts have separators", function()
   local list = {}
   for i, value in ipairs { 0, 999, 1000, 123456, 1234567, -1000, 1e15, 2.6 } do list[i] = format.thousands(value) end
   t.equal(list, { "0", "999", "1,000", "123,456", "1,234,567", "-1,000", "1,000,000,000,000,000", "3" })
+end)
+
+--- What qlora.eval.compare gives.
+local function comparison(kl, agreement, perplexity)
+  return { kl = kl, agreement = agreement, perplexity = { 3.0, perplexity }, tokens = 77, kls = {} }
+end
+
+t.test("comparisons with the trained model are bars in its report", function()
+  train "compared"
+  local dir = root .. "/compared"
+  local forms = { base = comparison(2.0, 0.25, 12.0), ["<merged>"] = comparison(0.5, 0.975, 3.25) }
+  t.equal(qlora.report.comparison(dir, forms), dir .. "/report.html")
+  local html = read(dir .. "/report.html")
+  local kl, differing, perplexity = html:match "<h3>KL per token %(nats%)</h3>(.-)</section>",
+    html:match "<h3>Positions with another likeliest token</h3>(.-)</section>",
+    html:match "<h3>Perplexity</h3>(.-)</section>"
+  -- The farthest is the longest bar and stands first; a quarter of its KL is a quarter of its length.
+  t.equal({ kl:match 'width="([%d.]+)" height.-width="([%d.]+)" height' }, { "314.0", "78.5" })
+  assert(kl:find ">base<.*>2<.*>&lt;merged&gt;<.*>0.5<", kl)
+  assert(differing:find ">75 %%<.*>2.5 %%<", differing)
+  assert(perplexity:find ">trained<.*>3.0000<.*>base<.*>12.0000<.*>3.2500<", perplexity)
+  assert(html:find "on 77 positions of held%-out text")
+  qlora.report(dir) -- drawn anew, it keeps them
+  assert(read(dir .. "/report.html"):find "KL per token")
+end)
+
+t.test("what qlora.merge measured is a comparison too", function()
+  train "merged"
+  local dir = root .. "/merged"
+  qlora.report.comparison(dir, { perplexity = 3.0, base = comparison(2.0, 0.5, 9.0), rows = {
+    { target = "original", problem = "no original" },
+    { target = "requantized", kl = 1.0, agreement = 0.75, perplexity = 4.0, tokens = 77 } } })
+  local html = read(dir .. "/report.html")
+  assert(html:find ">base<" and html:find ">merged, requantized<" and not html:find "merged, original")
+end)
+
+t.test("what is no comparison is refused where it is given", function()
+  train "refused"
+  local dir = root .. "/refused"
+  t.raises(function() qlora.report.comparison(dir, {}) end, "test_looks.lua:", "expected comparisons by name")
+  t.raises(function() qlora.report.comparison(dir, { base = 3 }) end, "base is 3,",
+    "expected what qlora.eval.compare gives")
+  t.raises(function() qlora.report.comparison(dir, { base = { kl = 0 / 0, perplexity = { 1, 2 } } }) end,
+    "base is a table")
+  t.raises(function() qlora.report.comparison(root .. "/nowhere", { base = comparison(1, 1, 1) }) end,
+    "no run directory")
+  native.write_file(dir .. "/comparisons.json", '[{"name":"base","kl":1}]')
+  t.raises(function() qlora.report(dir) end, "comparisons.json: entry 1 has no name and agreement")
 end)
 
 native.remove_tree(root)

@@ -1882,6 +1882,12 @@ function qlora.plot.sparkline(values, width) end
 ---@overload fun(dir: string): string
 qlora.report = {}
 
+---Adds a picture to the report of a run: how far other forms of the trained model are from it, in KL per token, top-1 agreement and perplexity. A later call replaces it.
+---@param dir string the run directory
+---@param comparisons table what qlora.eval.compare gave for the trained model and each other form, by name; or what qlora.merge gave
+---@return string
+function qlora.report.comparison(dir, comparisons) end
+
 ---The page of a run as text.
 ---@param record table what qlora.run_journal reads from a run directory
 ---@return string

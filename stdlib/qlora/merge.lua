@@ -46,8 +46,8 @@ end
 --- @param model Model a model with adapters
 --- @param data Dataset held-out samples
 --- @return table { rows = one for each target { target, kl, agreement, perplexity, kept, codes, changed_codes } or
----   { target, problem }, recommended = name or nil, written = name or nil, base_kl = KL(adapter || base), perplexity
----   = of the live adapter }
+---   { target, problem }, recommended = name or nil, written = name or nil, base_kl = KL(adapter || base), base =
+---   what qlora.eval.compare gave for it, perplexity = of the live adapter }
 --- @throws when the model has no adapters, the data set is empty, the target cannot be made, or it lost the adapter
 --- @example
 --- local result = qlora.merge(model, data, { out = "merged", target = "dequantized", limit = 1, quiet = true })
@@ -59,7 +59,7 @@ local function merge(model, data, options)
   if not has then strict.fail("merge: the model has no adapters; load it with adapter = DIRECTORY or train some") end
   if native.options.plan then return { rows = {} } end
   local away = eval.compare(model, "base", data, { limit = o.limit })
-  local result = { rows = {}, base_kl = away.kl, perplexity = away.perplexity[1] }
+  local result = { rows = {}, base_kl = away.kl, base = away, perplexity = away.perplexity[1] }
   local best
   for i, target in ipairs(targets) do
     local row = measure(model, data, target, o, away)

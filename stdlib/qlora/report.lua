@@ -2,9 +2,11 @@
 --- directory, so a run that is going on or was killed has one too: `qlora.report "runs/guanaco"`.
 local native = require "qlora.native"
 local charts = require "qlora.report_charts"
+local distance = require "qlora.report_distance"
 local format = require "qlora.format"
 local journal = require "qlora.run_journal"
 local json = require "qlora.json"
+local norm_maps = require "qlora.report_norms"
 local page = require "qlora.report_page"
 local strict = require "qlora.strict"
 
@@ -115,68 +117,6 @@ local function heading(record)
   return table.concat(parts, "\n")
 end
 
--- Adapter norms ------------------------------------------------------------------------------------------------------
-
---- "model.layers.3.self_attn.q_proj" -> 3, "q_proj"; modules outside the layers count as layer "rest".
-local function place(name)
-  return tonumber(name:match("%.layers%.(%d+)%.")) or "rest", name:match("[^.]+$")
-end
-
--- The order of the forward pass.
-local role_order = {
-  q_proj = 1, k_proj = 2, v_proj = 3, o_proj = 4, gate_proj = 5, up_proj = 6, down_proj = 7,
-  qkv_proj = 1, gate_up_proj = 5,
-  in_proj_qkv = 1, in_proj_z = 2, in_proj_b = 3, in_proj_a = 3, out_proj = 4,
-  query_key_value = 1, dense = 4, dense_h_to_4h = 5, dense_4h_to_h = 7,
-}
-
---- Layers by number and "rest" last; roles in the order of the forward pass.
-local function sorted(set)
-  local list = {}
-  for key in pairs(set) do list[#list + 1] = key end
-  local function rank(key) return type(key) == "number" and key or role_order[key] or math.huge end
-  table.sort(list, function(a, b)
-    if rank(a) ~= rank(b) then return rank(a) < rank(b) end
-    return tostring(a) < tostring(b)
-  end)
-  return list
-end
-
---- Two grids: layers by time (root of the sum of squares over a layer), and layers by role at the end.
-local function norm_maps(record)
-  local layers, roles, columns, over_time, at_end = {}, {}, {}, {}, {}
-  for c, entry in ipairs(record.norms) do
-    columns[c] = entry.step
-    for name, norm in pairs(entry.adapter_norms) do
-      local layer, role = place(name)
-      layers[layer], roles[role] = true, true
-      over_time[layer] = over_time[layer] or {}
-      over_time[layer][c] = (over_time[layer][c] or 0.0) + norm * norm
-      if c == #record.norms then
-        at_end[layer] = at_end[layer] or {}
-        at_end[layer][role] = norm
-      end
-    end
-  end
-  local layer_list, role_list = sorted(layers), sorted(roles)
-  local names, time_grid, role_grid = {}, {}, {}
-  for r, layer in ipairs(layer_list) do
-    names[r] = type(layer) == "number" and "layer " .. layer or "other"
-    time_grid[r], role_grid[r] = {}, {}
-    for c = 1, #columns do time_grid[r][c] = over_time[layer][c] and math.sqrt(over_time[layer][c]) end
-    for c, role in ipairs(role_list) do role_grid[r][c] = (at_end[layer] or {})[role] end
-  end
-  local short = {}
-  for c, role in ipairs(role_list) do short[c] = role:gsub("_proj$", "") end
-  local function figure(title, ...)
-    local drawing, high = charts.heatmap(...)
-    return page.figure(title, drawing .. ('<p class="note">strongest colour: %.3g</p>'):format(high))
-  end
-  return page.pair {
-    figure("By step", time_grid, names, columns), figure("By module, at the end", role_grid, names, short),
-  }
-end
-
 -- The page -----------------------------------------------------------------------------------------------------------
 
 local function samples(record)
@@ -243,6 +183,7 @@ function report.html(record)
     parts[#parts + 1] = "<h2>Adapter norms</h2>"
       .. '<p class="note">Frobenius norm of what the adapters add to the weights.</p>' .. norm_maps(record)
   end
+  parts[#parts + 1] = distance.html(record.comparisons or {})
   if #record.samples > 0 then parts[#parts + 1] = "<h2>Samples during training</h2>" .. samples(record) end
   parts[#parts + 1] = "<h2>Parameters</h2>" .. parameters(record)
   if record.recipe then parts[#parts + 1] = "<h2>Recipe</h2><pre>" .. escape(record.recipe) .. "</pre>" end
@@ -257,8 +198,31 @@ end
 --- assert(qlora.report.write "runs/a" == "runs/a/report.html")
 function report.write(dir)
   local path = dir .. "/report.html"
-  native.write_file(path, report.html(journal.read(dir)))
+  local record = journal.read(dir)
+  record.comparisons = distance.read(dir)
+  native.write_file(path, report.html(record))
   return path
+end
+
+--- Adds a picture to the report of a run: how far other forms of the trained model are from it, in KL per token, top-1
+--- agreement and perplexity. A later call replaces it.
+--- @param dir string the run directory
+--- @param comparisons table what qlora.eval.compare gave for the trained model and each other form, by name; or what
+---   qlora.merge gave
+--- @return string the path of the page
+--- @throws when the directory holds no run, or one of them is no comparison
+--- @example
+--- qlora.run({ dir = "runs/a" }):log { step = 1, loss = 3.5 }
+--- qlora.report.comparison("runs/a", { base = qlora.eval.compare(model, "base", data, { limit = 1 }) })
+--- assert(io.open("runs/a/report.html"):read("a"):find "Comparisons")
+function report.comparison(dir, comparisons)
+  if type(dir) ~= "string" then
+    strict.fail("report.comparison: expected a run directory, got %s", strict.show(dir))
+  end
+  local ok, message = pcall(journal.read, dir)
+  if not ok then strict.fail("report.comparison: %s", message) end
+  distance.keep(dir, comparisons)
+  return report.write(dir)
 end
 
 --- Draws report.html in a run directory from what the directory holds; a run that goes on or was killed has one too.
