@@ -19,7 +19,9 @@ extension Engine {
   /// Installs the classes and makes `require "qlora.native"` give the functions.
   package func install(in state: LuaState) {
     state.limitMemory { [weak self] growth in self?.admitsLua(growth) ?? true }
-    state.wording = { Remedy.words(for: $0) }
+    state.wording = { [weak state] error in
+      state.flatMap { ForeignWords.words(for: error, in: $0) } ?? Remedy.words(for: error)
+    }
     for declared in classes { state.install(declared) }
     let native = state.newTable()
     for module in modules { state.install(module, into: native) }

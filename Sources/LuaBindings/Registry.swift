@@ -151,15 +151,15 @@ package enum BindingError: Error, CustomStringConvertible {
       "bad operand #\(number) of '\(symbol)' (\(expected) expected, got \(got))"
     case .badSelf(let method, let className, let got):
       "calling '\(method)' on bad self (\(className) expected, got \(got)); use a colon: object:\(method)()"
-    case .unknownOption(let function, let option, let nearest, let known):
-      "\(function): unknown option '\(option)'"
+    case .unknownOption(_, _, let nearest, let known):
+      (unknown?.head ?? "")
         + (nearest.map { " (did you mean '\($0)'?)" } ?? "; valid: \(known.sorted().joined(separator: ", "))")
     case .badOption(let function, let option, let expected, let got):
       "\(function): option '\(option)' must be \(withArticle(expected)), got \(got)"
     case .missingOption(let function, let option):
       "\(function): option '\(option)' is missing"
-    case .unknownField(let className, let field, let nearest):
-      "\(className) has no field '\(field)'" + (nearest.map { " (did you mean '\($0)'?)" } ?? "")
+    case .unknownField(_, _, let nearest):
+      (unknown?.head ?? "") + (nearest.map { " (did you mean '\($0)'?)" } ?? "")
     case .readOnly(let className, let field):
       "\(className).\(field) cannot be assigned"
     case .badField(let className, let field, let expected, let got):
@@ -172,6 +172,17 @@ package enum BindingError: Error, CustomStringConvertible {
       "\(function): \(message)"
     case .noMemoryForText(let error):
       "\(error) (--memory, or the machine's); encode a long text in parts, or drop what is not needed"
+    }
+  }
+
+  /// Of an error about an unknown name: the name, what is said of it before what to write instead, and the names that
+  /// an error about an option lists.
+  var unknown: (name: String, head: String, known: [String])? {
+    switch self {
+    case .unknownOption(let function, let option, _, let known):
+      (option, "\(function): unknown option '\(option)'", known)
+    case .unknownField(let className, let field, _): (field, "\(className) has no field '\(field)'", [])
+    default: nil
     }
   }
 

@@ -233,6 +233,13 @@ struct Runner {
     }
   }
 
+  /// A message of Lua about its grammar, with what to write where the line is Python.
+  private func explained(_ message: String) -> String {
+    guard message.contains(" near ") || message.contains("attempt to add a 'string'") else { return message }
+    let ask = try? state.load(Array("return require('qlora.python')(...)".utf8), chunkName: "=message")
+    return (try? ask?.call([.string(message)]).first?.asString) ?? message
+  }
+
   /// Prints an error as `qlora-run: recipe.lua:12: message`; tables with `exit_code` choose the exit code.
   func report(_ error: any Error) -> Int32 {
     var code = error is UsageError ? ExitCode.usage : ExitCode.recipeError
@@ -247,7 +254,7 @@ struct Runner {
         // Where one of several fails, the launcher ends the others, who have nothing to add.
         if ranks.size > 1, Interrupts.ending != 0 { return code }
       }
-      message = error.message
+      message = explained(error.message)
     }
     let who = ranks.size > 1 ? "rank \(ranks.rank) on \(ranks.host): " : ""
     fputs("qlora-run: \(who)\(message)\n", stderr)

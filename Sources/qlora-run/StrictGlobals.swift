@@ -16,14 +16,15 @@ enum StrictGlobals {
       return table["source"].asString == source
     }
     func suggestion(_ name: String) -> String {
+      if let foreign = ForeignWords.remedy(for: name, in: state) { return foreign }
       let names = globals.pairs.compactMap { $0.key.asString }
-      return nearestName(to: name, among: names).map { " (did you mean '\($0)'?)" } ?? ""
+      return (nearestName(to: name, among: names).map { " (did you mean '\($0)'?)" } ?? "")
+        + "; is it misspelt? Declare variables with local"
     }
     metatable["__index"] = state.function { _, arguments in
       let name = arguments.count > 1 ? arguments[1].asString ?? "?" : "?"
       guard isRecipe() else { return [.nil] }
-      throw GlobalError(
-        description: "undeclared global '\(name)'\(suggestion(name)); is it misspelt? Declare variables with local")
+      throw GlobalError(description: "undeclared global '\(name)'\(suggestion(name))")
     }
     metatable["__newindex"] = state.function { _, arguments in
       guard arguments.count > 2 else { return [] }

@@ -31,8 +31,11 @@ end
 t.test("what decides a run stands in params.json and in the report", function()
   native.options.script, native.options.seed = root .. "/it's mine.lua", 7
   native.options.set = { rank = "4", note = "a b" }
+  local given = arg
+  _G.arg = { "it is", "7" }
   local described, html = train "settings"
   native.options.script, native.options.seed, native.options.set = nil, nil, nil
+  _G.arg = given
   local s = described.settings
   t.equal({ s.adapters, s.rank, s.alpha, s.dropout, s.method }, { 4, 4, 8, 0.25, "lora" })
   t.equal({ s.optimizer, s.bits, s.weight_decay, s.lr, s.schedule }, { "adamw", 8, 0.5, 0.1, "constant()" })
@@ -42,7 +45,7 @@ t.test("what decides a run stands in params.json and in the report", function()
   -- 259 numbers of the mock beside 35 modules of 64 each
   t.equal({ s.trained, s.trained_percent }, { 259, 10.4 })
   t.equal(described.command,
-    ("qlora-run --set 'note=a b' --set rank=4 --seed 7 '%s/it'\\''s mine.lua'"):format(root))
+    ("qlora-run --set 'note=a b' --set rank=4 --seed 7 '%s/it'\\''s mine.lua' 'it is' 7"):format(root))
   for _, part in ipairs { "dropout</td><td>0.25", "a mock of a processor", "trained_percent</td><td>10.4",
     "--seed 7" } do
     assert(html:find(part, 1, true), "the report lacks " .. part)

@@ -59,6 +59,18 @@ import Testing
       ),
       ([], "local x = {\nprint(1)", "recipe.lua:2: '}' expected (to close '{' at line 1) near <eof>"),
       ([], "require 'qlroa'", "recipe.lua:1: module 'qlroa' not found"),
+      // Python in the place of Lua.
+      ([], "local x = 1\nprint x", "recipe.lua:2: syntax error near 'x'; write print(x)\n"),
+      ([], "import torch", "recipe.lua:1: syntax error near 'torch'; write local qlora = require \"qlora\"\n"),
+      (
+        [], "print('a' + 'b')",
+        "recipe.lua:1: attempt to add a 'string' with a 'string'; texts are joined with ..\n"
+      ),
+      ([], "require 'qlora'\nlocal x = None", "recipe.lua:2: undeclared global 'None'; write nil\n"),
+      (
+        [], "require 'qlora'\nlocal x = nne",
+        "recipe.lua:2: undeclared global 'nne'; is it misspelt? Declare variables with local\n"
+      ),
     ]
     for (flags, text, message) in cases {
       let directory = try Program.temporaryDirectory()

@@ -43,6 +43,8 @@ local load_schema = strict.declare("qlora.load",
     quiet = { "boolean", "print neither how many modules got which type nor notes about the files", default = false },
   })
 
+load_schema.quant.hint = 'write quant = "nf4"'
+
 --- Types of modules with a choice of their own, from the tree of a header-only (or smoke) model.
 local function quantization_by_module(path, o)
   if o.modules == nil then return nil end

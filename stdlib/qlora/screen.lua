@@ -69,4 +69,29 @@ function screen.bar(share, before, most)
   return screen.glyphs().full:rep(math.floor(share * room + 0.5))
 end
 
+--- One line of text in lines of at most `width` columns, broken at blanks; those that follow stand two columns further
+--- in than the first.
+local function broken(line, width)
+  local indent = line:match "^ *"
+  if (utf8.len(line) or #line) <= width or #indent > width // 2 then return line end
+  local lines, current = {}, nil
+  for word in line:gmatch "%S+" do
+    local longer = current and current .. " " .. word or indent .. word
+    if current and (utf8.len(longer) or #longer) > width then
+      lines[#lines + 1] = current
+      longer = indent .. "  " .. word
+    end
+    current = longer
+  end
+  lines[#lines + 1] = current
+  return table.concat(lines, "\n")
+end
+
+--- A text whose lines fit into the terminal; as it is where there is none.
+function screen.wrapped(text)
+  if not native.isatty(1) then return text end
+  local width = native.terminal_width()
+  return (text:gsub("[^\n]+", function(line) return broken(line, width) end))
+end
+
 return screen

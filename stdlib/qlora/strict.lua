@@ -172,6 +172,13 @@ local function belongs(key)
   return ("; it is an option of %s%s"):format(table.concat(owners, ", ", 1, math.min(3, #owners)), more)
 end
 
+--- A value as a recipe writes it, where it is short and plain; else nil.
+local function literal(value)
+  if type(value) == "table" or type(value) == "function" or type(value) == "userdata" then return nil end
+  local text = show(value)
+  return #text <= 40 and text or nil
+end
+
 local function check_unknown(name, options, schema)
   local unknown = {}
   for _, key in ipairs(sorted_keys(options)) do
@@ -181,7 +188,7 @@ local function check_unknown(name, options, schema)
     end
     if not schema[key] then
       unknown[#unknown + 1] = ("unknown option '%s'%s"):format(tostring(key),
-        suggest.phrase(key, sorted_keys(schema), belongs(key)))
+        suggest.phrase(key, sorted_keys(schema), belongs(key), literal(options[key])))
     end
   end
   if #unknown > 0 then strict.fail("%s: %s", name, table.concat(unknown, "; ")) end
@@ -229,7 +236,9 @@ function strict.options(name, options, schema)
         strict.fail("%s: option '%s' must be %s, got %s%s", name, key, describe(kinds, value), show(value),
           hint(option))
       end
-      if option.choices and type(value) ~= "function" then strict.one_of(name, key, value, option.choices) end
+      if option.choices and type(value) ~= "function" then
+        strict.one_of(name, key, value, option.choices, hint(option))
+      end
       check_range(name, key, option, value)
       copy[key] = value
     end
@@ -238,7 +247,7 @@ function strict.options(name, options, schema)
 end
 
 --- `value` must be one of `words`, compared as text; returns it.
-function strict.one_of(name, option, value, words)
+function strict.one_of(name, option, value, words, remedy)
   local text = tostring(math.tointeger(value) or value)
   for _, word in ipairs(words) do
     if tostring(word) == text then return value end
@@ -247,7 +256,8 @@ function strict.one_of(name, option, value, words)
   for i, word in ipairs(words) do texts[i] = tostring(word) end
   local nearest = type(value) == "string" and suggest.nearest(text, texts, 1)[1]
   return strict.fail("%s: option '%s' has no choice %s%s; choices: %s", name, option, show(value),
-    nearest and (' (did you mean "%s"?)'):format(nearest) or "", table.concat(texts, ", "))
+    nearest and (' (did you mean "%s"?)'):format(nearest) or suggest.foreign(text, texts) or remedy or "",
+    table.concat(texts, ", "))
 end
 
 --- Makes a missing field of the library table `name` an error with the nearest right one, not a nil that fails later.

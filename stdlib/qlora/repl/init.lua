@@ -6,6 +6,8 @@ local complete = require "qlora.repl.complete"
 local format = require "qlora.format"
 local help = require "qlora.repl.help"
 local locals = require "qlora.repl.locals"
+local python = require "qlora.python"
+local screen = require "qlora.screen"
 local show = require "qlora.repl.show"
 
 local repl = {}
@@ -79,7 +81,7 @@ local function complain(message)
   io.stdout:flush()
   -- The terminal has just echoed ^C.
   if text:find "interrupted$" and native.isatty(1) then io.stderr:write "\n" end
-  io.stderr:write(colour.error(text), "\n")
+  io.stderr:write(colour.error(screen.wrapped(text)), "\n")
 end
 
 --- What `exit` raises carries `silent`; everything else is shown and the prompt goes on.
@@ -122,7 +124,7 @@ local function feed(session, text, last)
   local statement, message = compile(text, session)
   if not statement then
     if not last and message:sub(-5) == "<eof>" then return "more" end
-    complain(message)
+    complain(python(message, text))
     return "next"
   end
   if session.journal then session.journal(text) end

@@ -1,0 +1,93 @@
+--- Words of PEFT, transformers, TRL, axolotl and Python, answered with what to write.
+local t = require "harness"
+local native = require "qlora.native"
+local qlora = require "qlora"
+local python = require "qlora.python"
+local suggest = require "qlora.suggest"
+local words = require "qlora.foreign_words"
+
+t.test("a word with the same meaning keeps its value, another is answered with one", function()
+  for _, case in ipairs {
+    { { num_train_epochs = 3 }, 'here it is called "epochs": write epochs = 3' },
+    { { gradient_clipping = 0.5 }, "write max_grad_norm = 0.5" },
+    { { output_dir = "out/x" }, 'write dir = "out/x"' },
+    { { per_device_train_batch_size = 4 }, "write micro_batch = 4, and batch = 16 for the samples of a whole step" },
+    { { lr_scheduler_type = "cosine" }, "write schedule = qlora.schedule.cosine(steps)" },
+    { { eval_strategy = "steps" }, "write eval_every = 50" },
+    { { report_to = "wandb" }, "leave it out: TensorBoard files are always written" },
+    { { dataset_text_field = "text" }, 'write format = "completion"' },
+    { { val_set_size = 0.1 }, "data:split(0.05)" },
+  } do t.raises(function() qlora.train(case[1]) end, "test_words.lua:", case[2]) end
+  t.raises(function() qlora.load("m", { quant = true }) end, 'no choice true; write quant = "nf4"')
+  t.raises(function() qlora.load("m", { quant = "4bit" }) end, 'no choice "4bit"; write "nf4"')
+  t.equal(suggest.foreign("bfloat16", { "auto", "bf16", "f32" }), '; write "bf16"')
+  t.raises(function() qlora.data.load({}, { cutoff_len = 8 }) end, "write max_length = 8")
+  local model = native.mock_model()
+  t.raises(function() model:add_lora { r = 8, lora_alpha = 16, target_modules = "all-linear" } end, "write rank = 8",
+    "write alpha = 16", 'write select = { "q_proj", "v_proj" }')
+end)
+
+t.test("names of other libraries lead to ours", function()
+  t.raises(function() return qlora.AutoModelForCausalLM end, 'write qlora.load "NAME OR DIRECTORY"')
+  t.raises(function() return qlora.SFTTrainer end, "write qlora.train {")
+  t.raises(function() return qlora.schedule.get_cosine_schedule_with_warmup end, "write qlora.schedule.warmup(10, ")
+  -- What native errors ask: a field has no list of what is possible, an option has one.
+  local generate = { "max_new_tokens", "temperature", "top_k", "stop", "on_text" }
+  t.equal(suggest.foreign("max_tokens", generate), '; here it is called "max_new_tokens": write max_new_tokens = 128')
+  t.equal(suggest.foreign("do_sample", generate),
+    "; write temperature = 0.7 to draw, temperature = 0 for the likeliest token")
+  t.equal(suggest.foreign("save_pretrained", {}),
+    '; write model:save_adapter "DIR" for the adapter, model:save "DIR" for the whole model')
+  t.equal({ suggest.foreign("pad_token_id", {}), suggest.foreign("pad_token_id", generate) },
+    { "; write .pad", "; leave it out: there is no padding here" })
+  t.equal({ suggest.foreign("None", {}), suggest.foreign("True", {}) }, { "; write nil", "; write true" })
+  t.equal({ suggest.foreign("temperature", generate), suggest.foreign("rnak", {}) }, {}) -- known here, or nowhere
+end)
+
+t.test("no word is sent to itself, and what is left out is not renamed", function()
+  for name, here in pairs(words.names) do
+    assert(name ~= here, name)
+    local value = words.values[name]
+    assert(type(value) ~= "string" or not value:find "^nothing", name .. " is renamed and left out")
+  end
+end)
+
+t.test("a line of Python is answered in Lua", function()
+  for line, wanted in pairs {
+    ["import torch"] = 'local qlora = require "qlora"', ["from peft import LoraConfig"] = 'require "qlora"',
+    ["print x"] = "write print(x)", ["if x != 3 then end"] = "write ~= for !=", ["x += 1"] = "write x = x + 1",
+    ["i++"] = "write x = x + 1", ["f(a=1)"] = "f(x, { name = value })", ["def f(x):"] = "local function name",
+    ["for i in range(10): pass"] = "for i = 1, n do", ["for x in list:"] = "ipairs(list)",
+    ["x = [1, 2, 3]"] = "a list is written { 1, 2 }", ['x = {"a": 1}'] = "{ name = value }",
+    ["x = {a: 1}"] = "{ name = value }", ["if x is None: pass"] = "write == nil",
+    ["y = x if x is not None else 3"] = "write ~= nil", ["f = lambda x: x"] = "function(x) return",
+    ["// a comment"] = "begins with --", ["# a comment"] = "begins with --", ["if a:"] = "then … end",
+    ["elif x then end"] = "elseif", ["if a && b then end"] = "write and", ["if a || b then end"] = "write or",
+    ["while x:"] = "while condition do", ["try:"] = "pcall", ["if !x then end"] = "write not",
+    ["with open(x) as f:"] = "no with", ["class A:"] = "tables", ["assert x == 3"] = "assert(condition)",
+    ["train(model, steps=3)"] = "f(x, { name = value })", ["x = a ? b : c"] = false, ["x = = 3"] = false,
+    ["local t = { a = [[text]], b == }"] = false,
+  } do
+    local chunk, message = load(line, "=recipe.lua")
+    assert(not chunk, line .. " is Lua")
+    local said = python(message, line)
+    t.equal(said:sub(1, #message), message)
+    if wanted then assert(said:sub(#message + 1):find(wanted, 1, true), line .. " -> " .. said)
+    else t.equal(said, message) end
+  end
+  t.equal(python("stdin:1: unexpected symbol near '<\\195>'", "local grün = 1"),
+    "stdin:1: unexpected symbol near '<\\195>'; names have the letters a to z, digits and _")
+  t.raises(function() error(python(select(2, pcall(load 'return "a" + "b"'))), 0) end, "texts are joined with ..")
+end)
+
+t.test("the line is read from the file that the message names", function()
+  local path = os.tmpname()
+  local file <close> = assert(io.open(path, "w"))
+  file:write("local x = 1\r\n\r\nprint x\r\n")
+  file:flush()
+  t.equal(python(path .. ":3: syntax error near 'x'"), path .. ":3: syntax error near 'x'; write print(x)")
+  t.equal(python(path .. ":1: syntax error near 'x'"), path .. ":1: syntax error near 'x'")
+  t.equal(python("nowhere.lua:3: syntax error near 'x'"), "nowhere.lua:3: syntax error near 'x'")
+  t.equal(python "no word about a line", "no word about a line")
+  os.remove(path)
+end)
