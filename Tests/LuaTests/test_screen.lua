@@ -98,3 +98,27 @@ t.test("what 32 bits hold is shown in the digits that they hold", function()
   t.equal({ qlora.format.rate(0.00019999999494757503), qlora.format.rate(0.25) }, { 0.0002, 0.25 })
   t.equal(show.value { lr = 0.0010000000474974513 }, "{ lr = 0.001 }")
 end)
+
+t.test("text is broken at blanks where a terminal is narrow, and nowhere else", function()
+  local text = "qlora.schedule.cosine(steps, [options]) -> fun\n"
+    .. "  A factor that falls over half a wave: äöü äöü äöü.\nend"
+  t.equal(screen.wrapped(text), text)
+  on_terminal(30, {}, function()
+    t.equal(screen.wrapped(text), table.concat({ "qlora.schedule.cosine(steps,", "  [options]) -> fun",
+      "  A factor that falls over", "    half a wave: äöü äöü äöü.", "end" }, "\n"))
+    t.equal(screen.wrapped(("x"):rep(50)), ("x"):rep(50)) -- no blank to break at
+  end)
+  on_terminal(200, {}, function() t.equal(screen.wrapped(text), text) end)
+end)
+
+t.test("a steep curve has no gaps", function()
+  for _, text in ipairs { plot.lines({ 9, 9, 1, 1 }, { width = 4, height = 6 }),
+    plot.curves({ { name = "", points = { { 1, 9 }, { 2, 9 }, { 3, 1 }, { 4, 1 } } } }, { width = 4, height = 6 }) } do
+    local rows = 0
+    for line in text:gmatch "┤([^\n]*)" do
+      rows = rows + 1
+      assert(line:find "[^⠀ ]", "a row without a dot:\n" .. text)
+    end
+    t.equal(rows, 6)
+  end
+end)

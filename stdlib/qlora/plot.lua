@@ -95,6 +95,18 @@ local function floor_of(lines, glyphs, width, left, right)
   lines[#lines + 1] = (" "):rep(margin) .. left .. (" "):rep(math.max(1, width - #left - #right)) .. right
 end
 
+--- Marks the dots of a straight line from the point `from` to x, y, without gaps where it is steep.
+local function join(from, x, y, mark)
+  local last = math.floor(from[2] + 0.5)
+  for column = from[1], x do
+    local share = x == from[1] and 1 or (column - from[1]) / (x - from[1])
+    local row = math.floor(from[2] + (y - from[2]) * share + 0.5)
+    local way = row > last and 1 or row < last and -1 or 0
+    for between = last + way, row, way == 0 and 1 or way do mark(column, between) end
+    last = row
+  end
+end
+
 --- A curve of evenly spaced values.
 --- @param values number[] the values
 --- @return string the plot
@@ -117,13 +129,7 @@ function plot.lines(values, options)
     local x = #points == 1 and 0 or (i - 1) * (columns - 1) // (#points - 1)
     if value == value and value >= low and value <= high then
       local y = math.floor((high - value) / (high - low) * (rows - 1) + 0.5)
-      if before then -- joins the points so that few values still give a line
-        for cx = before[1], x do
-          local share = x == before[1] and 1 or (cx - before[1]) / (x - before[1])
-          dot(cx, math.floor(before[2] + (y - before[2]) * share + 0.5))
-        end
-      end
-      dot(x, y)
+      join(before or { x, y }, x, y, dot)
       before = { x, y }
     else
       before = nil
@@ -183,13 +189,10 @@ function plot.curves(curves, options)
       if point[2] >= low and point[2] <= high then
         local x = math.floor((point[1] - x0) / (x1 - x0) * columns + 0.5)
         local y = height_of(point[2]) * rows
-        before = before or { x, y }
-        for cx = before[1], x do -- joins the points
-          local share = x == before[1] and 1 or (cx - before[1]) / (x - before[1])
-          local cy = math.floor(before[2] + (y - before[2]) * share + 0.5)
+        join(before or { x, y }, x, y, function(cx, cy)
           local key = (cy // 4) * width + cx // 2
           cells[key], owner[key] = (cells[key] or 0) | dots[cx % 2][cy % 4], which
-        end
+        end)
         before = { x, y }
       else
         before = nil

@@ -4,6 +4,7 @@
 --- Each ADAPTER is a folder, or NAME=FOLDER; the first is on from the start. At the prompt /help lists what may be said
 --- besides; Ctrl-C stops an answer, Ctrl-D leaves. Without a terminal each line of the input is a message.
 local native = require "qlora.native"
+local screen = require "qlora.screen"
 local suggest = require "qlora.suggest"
 local talk = require "qlora.talk"
 
@@ -19,15 +20,18 @@ local help = [[
 /set NAME VALUE    temperature, top_p, top_k, max_tokens, seed; /set alone shows them
 /system [TEXT]     the system text; none without TEXT. The conversation begins again
 /adapter [NAME]    put an adapter on, also FOLDER or NAME=FOLDER; /adapter none takes it off
-/reset             begin the conversation again        /undo   take back the last exchange
-/retry             another answer to the last message  /show   the conversation so far
-/help              this text                           /exit   leave; Ctrl-D does, too
+/reset             begin the conversation again
+/undo              take back the last exchange
+/retry             another answer to the last message
+/show              the conversation so far
+/help              this text
+/exit              leave; Ctrl-D does, too
 A line that ends in \ goes on in the next. Ctrl-C stops an answer.]]
 
 local Conversation = {}
 Conversation.__index = Conversation
 
-local function say(format, ...) io.stderr:write(format:format(...), "\n") end
+local function say(format, ...) io.stderr:write(screen.wrapped(format:format(...)), "\n") end
 
 --- Begins the conversation again.
 function Conversation:reset()

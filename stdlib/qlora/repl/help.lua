@@ -6,6 +6,7 @@ local reference = require "qlora.reference"
 local strict = require "qlora.strict"
 local suggest = require "qlora.suggest"
 local topics = require "qlora.repl.topics"
+local screen = require "qlora.screen"
 
 local help = {}
 
@@ -134,7 +135,7 @@ function help.of_value(value)
   return ("a %s: %s"):format(kind, tostring(value))
 end
 
-local function say(text) print((text:gsub("^[^\n]*", colour.bold, 1))) end
+local function say(text) print((screen.wrapped(text):gsub("^[^\n]*", colour.bold, 1))) end
 
 local function unknown(name)
   local known = {}
@@ -150,7 +151,7 @@ end
 
 --- Explains a value or, for a string, what it names; without an argument the prompt itself.
 function help.show(...)
-  if select("#", ...) == 0 then return print(overview) end
+  if select("#", ...) == 0 then return print(screen.wrapped(overview)) end
   local value = ...
   if type(value) ~= "string" then return say(help.of_value(value)) end
   local text = help.of_name(value)
