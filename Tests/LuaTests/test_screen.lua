@@ -25,8 +25,8 @@ local function widest(text)
   return most
 end
 
-local falling, counts = {}, {}
-for i = 1, 200 do falling[i], counts[i] = 9.0 / i, i % 17 + 0.0 end
+local falling = {}
+for i = 1, 200 do falling[i] = 9.0 / i end
 local curves = { { name = "a", points = { { 1, 3 }, { 50, 1 } } }, { name = "b", points = { { 1, 2 }, { 50, 2 } } } }
 
 t.test("the locale and TERM ask for ASCII, the first that is set", function()
@@ -77,7 +77,8 @@ end)
 
 t.test("plots in ASCII hold nothing else, and show the same", function()
   on_terminal(60, { LC_ALL = "C" }, function()
-    for _, text in ipairs { plot.lines(falling), plot.curves(curves), plot.sparkline(falling), screen.bar(0.5, 10, 40) } do
+    for _, text in ipairs { plot.lines(falling), plot.curves(curves), plot.sparkline(falling),
+      screen.bar(0.5, 10, 40) } do
       assert(not text:find "[\128-\255]", text)
     end
     local slope = plot.lines({ 4, 3, 2, 1 }, { width = 8, height = 2 })

@@ -20,7 +20,8 @@ local function fields(bytes)
     return value
   end
   while at <= #bytes do
-    local key, value = varint(), nil
+    local key = varint()
+    local value
     if key & 7 == 0 then value = varint()
     elseif key & 7 == 1 then value, at = string.unpack("<d", bytes, at)
     elseif key & 7 == 5 then value, at = string.unpack("<f", bytes, at)

@@ -77,7 +77,7 @@ import Testing
   /// A line of output without what differs from run to run: time, speed, memory, the last digits of losses, the curve.
   private static func steady(_ line: String) -> String {
     guard line.hasPrefix("loss") || line.contains("tok/s") else { return line }
-    return line.replacing(/in \d+:\d+: \d+ tok.s, peak memory [\d.]+ MiB/, with: "").replacing(/(\.\d)\d+/) { $0.1 }
+    return line.replacing(/in \d+:\d+: [\d,]+ tok.s, peak memory [\d.]+ MiB/, with: "").replacing(/(\.\d)\d+/) { $0.1 }
       .replacing(/[▁▂▃▄▅▆▇█]+/, with: "")
   }
 

@@ -158,7 +158,6 @@ words.values = {
   apply_chat_template = "tokenizer:apply_chat(messages, { tokenize = true })",
   batch_decode = "tokenizer:decode(ids), one after another", tokenize = "tokenizer:encode(text)",
   convert_tokens_to_ids = "tokenizer:encode(text)", convert_ids_to_tokens = "tokenizer:decode(ids)",
-  bos_token_id = "tokenizer.bos",
   -- Python.
   None = "nil", null = "nil", NULL = "nil", True = "true", False = "false", len = "#list",
   range = "for i = 1, n do … end",

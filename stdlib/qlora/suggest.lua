@@ -50,8 +50,8 @@ local function contains(list, word)
 end
 
 --- What to write where `word` is one of another program: `; write lr = 2e-4`. nil for a word that is in no table, or
---- that is known here. `known` are the names that are possible, none for a field of an object; `given` is the value that
---- stands with it, as text, which a word with the same meaning keeps.
+--- that is known here. `known` are the names that are possible, none for a field of an object; `given` is the value
+--- that stands with it, as text, which a word with the same meaning keeps.
 function suggest.foreign(word, known, given)
   if contains(known, word) then return nil end
   local here, value = foreign.names[word], foreign.values[word]
