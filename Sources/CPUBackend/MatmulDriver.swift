@@ -109,6 +109,8 @@ struct MatmulDriver: @unchecked Sendable {
       for lane in 0..<rows.lanes {
         kernels.splitEvenOdd(packed.value + lane * pitch, pitch, mode.rawValue, split.hasWideSteps)
       }
+    } else if case .blocks(let weight, _) = columns.source, rows.lanes == 1 {
+      kernels.blocks.arrange(weight.pointee.format, packed.value, k, pitch, mode.rawValue)
     }
     // A worker takes neighbouring rows of the long side, which it then reads as one stream.
     let panels = tiling.count(columns.lanes, by: width)

@@ -12,15 +12,16 @@ extension Kernels {
   ) {
     let weight = address.assumingMemoryBound(to: BlockWeightPointers.self)
     if rows == 1 {
-      withUnsafeTemporaryAllocation(of: Float.self, capacity: weight.pointee.in &>> 4 &+ 16) { buffer in
-        let sums = buffer.baseAddress.unsafelyUnwrapped
-        withBlockFormat(weight.pointee.format) { format in
-          if gg_has_minima(format) { partSums(x, weight.pointee.in, mode, sums) }
-          if mode == 1 {
-            oneRow(format, weight, firstOut, outs, x, sums, tile, 1)
-          } else {
-            oneRow(format, weight, firstOut, outs, x, sums, tile, 0)
-          }
+      let sums = x + blockSumLanes &* pitch
+      withBlockFormat(weight.pointee.format) { format in
+        if mode == 1 {
+          oneRow(format, weight, firstOut, outs, x, sums, tile, 1)
+        } else if !gg_is_nibbles(format) {
+          oneRow(format, weight, firstOut, outs, x, sums, tile, 0)
+        } else if gg_parts(format) == 2 {
+          oneRowOfNibbles(format, weight, firstOut, outs, x, sums, tile)
+        } else {
+          oneRowOfLongNibbles(format, weight, firstOut, outs, x, sums, tile)
         }
       }
       return
@@ -36,16 +37,6 @@ extension Kernels {
         }
       }
       row &+= 4
-    }
-  }
-
-  /// sums[i] = the sum of part i of x, by which minima are multiplied.
-  @inline(never)
-  private static func partSums(
-    _ x: UnsafePointer<Float>, _ k: Int, _ mode: Int32, _ sums: UnsafeMutablePointer<Float>
-  ) {
-    for part in 0..<k / 16 {
-      sums[part] = mode == 1 ? mm_sum(gg_widened(x + part &* 8)) : mm_sum(loadFloats(x + part &* 16))
     }
   }
 

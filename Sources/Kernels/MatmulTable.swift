@@ -19,6 +19,7 @@ extension Kernels {
         quantizedDots: { Kernels.quantizedDots($0, $1, $2, $3, $4, $5, $6, $7) },
         blocks: BlockKernels(
           pack: { Kernels.packBlocks($0, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10) },
+          arrange: { Kernels.arrangeForBlocks($0, $1, $2, $3, $4) },
           dots: { Kernels.blockDots($0, $1, $2, $3, $4, $5, $6, $7) },
           decodeRow: { Kernels.decodeBlockRow($0, $1, $2) }),
         rows: matmulRows, columns: matmulColumns, pairsBF16: pairs))

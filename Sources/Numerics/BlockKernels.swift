@@ -4,18 +4,23 @@ package struct BlockKernels: Sendable {
   /// row, rows, first column, columns, lanes are rows, destination, lane stride, word stride, mode, scratch). Columns
   /// come in multiples of 16.
   package typealias Pack = MatmulKernels.PackQuantized
+  /// Brings the one row of a product into the order in which `dots` reads it, and puts sums of its parts behind it:
+  /// (the format's number in `enum ggml_type`, x, k, words between rows of x, mode). There is room for eight rows.
+  package typealias Arrange = @convention(c) (Int32, UnsafeMutablePointer<Float>, Int, Int, Int32) -> Void
   /// Products of a few packed rows of x with rows of the matrix, as `MatmulKernels.QuantizedDots`, with x in its own
-  /// order. For one row of x the scales multiply sums of products with codes.
+  /// order, or with one row that `arrange` has brought into its: there the scales multiply sums of products with codes.
   package typealias Dots = MatmulKernels.QuantizedDots
   /// Decodes one row to floats: (address of a `BlockWeightPointers`, row, destination).
   package typealias DecodeRow = @convention(c) (UnsafeRawPointer, Int, UnsafeMutablePointer<Float>) -> Void
 
   package var pack: Pack
+  package var arrange: Arrange
   package var dots: Dots
   package var decodeRow: DecodeRow
 
-  package init(pack: Pack, dots: Dots, decodeRow: DecodeRow) {
+  package init(pack: Pack, arrange: Arrange, dots: Dots, decodeRow: DecodeRow) {
     self.pack = pack
+    self.arrange = arrange
     self.dots = dots
     self.decodeRow = decodeRow
   }
