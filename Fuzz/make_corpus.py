@@ -184,6 +184,11 @@ def models():
     # Experts: blocks and scales, and tensors of three dimensions.
     for name in ["config.json", "model.safetensors"]:
         write(f"model/gpt_oss/{name}", (fixtures / f"families/gpt_oss_mxfp4/{name}").read_bytes())
+    # Recurrent layers, and fp8 with scales by blocks and by rows, as its two kinds of files name them.
+    for name in ["config.json", "model.safetensors"]:
+        write(f"model/qwen3_5/{name}", (fixtures / f"families/qwen3_5_text/{name}").read_bytes())
+        for kind in ["blocks", "channel"]:
+            write(f"model/fp8_{kind}/{name}", (fixtures / f"fp8/{kind}/{name}").read_bytes())
     for name in ["gpt_oss_mxfp4", "qwen3_moe_full"]:
         write(f"gguf/{name}.gguf", (fixtures / f"families/{name}/model.q8_0.gguf").read_bytes())
     for name in ("types", "kept"):

@@ -79,16 +79,24 @@ private final class BlockAddresses {
   private let order: UnsafeMutableBufferPointer<Int32>?
 
   init(_ weight: BlockOperand) {
-    order = weight.order.map { rows in
-      let copy = UnsafeMutableBufferPointer<Int32>.allocate(capacity: rows.count)
-      _ = copy.initialize(from: rows)
-      return copy
+    var (format, partner, scales) = (Int32(weight.format.rawValue), nil as Tensor?, nil as Tensor?)
+    var copy: UnsafeMutableBufferPointer<Int32>?
+    switch weight.rows {
+    case .inOrder: break
+    case .reordered(let rows):
+      let all = UnsafeMutableBufferPointer<Int32>.allocate(capacity: rows.count)
+      _ = all.initialize(from: rows)
+      copy = all
+    case .alternating(let other): partner = other
+    case .scaledApart(let other): (format, scales) = (BlockWeightPointers.apart, other)
     }
+    order = copy
     pointers = .allocate(capacity: 1)
     pointers.initialize(
       to: BlockWeightPointers(
         bytes: UnsafePointer(weight.bytes.byteAddress), out: weight.shape[0], in: weight.shape[1],
-        format: Int32(weight.format.rawValue), pitch: weight.pitch, order: UnsafePointer(order?.baseAddress)))
+        format: format, pitch: weight.pitch, order: UnsafePointer(order?.baseAddress),
+        partner: partner.map { UnsafePointer($0.byteAddress) }, scales: scales.map { UnsafePointer($0.byteAddress) }))
   }
 
   deinit {

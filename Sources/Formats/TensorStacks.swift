@@ -1,13 +1,24 @@
 /// Where files in safetensors hold together what the modules of a model have each for itself: the matrices of all experts of
-/// a layer in one tensor, transposed or in MXFP4 (gpt-oss).
+/// a layer in one tensor, transposed or in MXFP4 (gpt-oss), or as they are, those of gate and up under each other
+/// (Qwen3.5 with experts).
 package struct TensorStacks: Sendable {
+  /// A tensor [experts, rows of all parts, in] that some files have in the place of the modules' own.
+  package struct Rows: Sendable {
+    let tensor: String
+    /// Modules of a layer, `#` for the number of the expert, whose rows follow each other.
+    let modules: [String]
+
+    package init(_ tensor: String, _ modules: [String]) { (self.tensor, self.modules) = (tensor, modules) }
+  }
+
   /// Modules of a layer, `#` for the number of the expert: `mlp.experts.#.down_proj`.
   package let modules: [String]
+  private let rows: [Rows]
   /// Of one tensor: a name for each has to be made.
   static let mostMatrices = 4096
   private static let marker = "#."
 
-  package init(modules: [String] = []) { self.modules = modules }
+  package init(modules: [String] = [], rows: [Rows] = []) { (self.modules, self.rows) = (modules, rows) }
 
   /// The name of the tensor in which a module's weight, or its bias, is saved, and the module's number in it; nil for a
   /// module that has tensors of its own.
@@ -29,6 +40,9 @@ package struct TensorStacks: Sendable {
   func tensors(
     in entry: SafetensorsFile.Entry, path: String, find: (String) -> SafetensorsFile.Entry?
   ) throws(FormatError) -> [WeightSource.Tensor]? {
+    if let stack = rows.first(where: { entry.name.hasSuffix("." + $0.tensor) }) {
+      return try tensors(entry, stack, path: path)
+    }
     for pattern in modules {
       let stem = pattern.replacing(Self.marker, with: "")
       for kind in Kind.allCases where entry.name.hasSuffix("." + stem + kind.rawValue) {
@@ -39,6 +53,25 @@ package struct TensorStacks: Sendable {
       }
     }
     return nil
+  }
+
+  private func tensors(
+    _ entry: SafetensorsFile.Entry, _ stack: Rows, path: String
+  ) throws(FormatError) -> [WeightSource.Tensor] {
+    let (shape, count) = (entry.shape, stack.modules.count)
+    guard shape.count == 3, (1...Self.mostMatrices).contains(shape[0]), shape[1] % count == 0 else {
+      throw .badField(
+        path: path, field: "shape of \(entry.name)", value: "\(shape)",
+        expected: "[experts, \(count == 1 ? "" : "\(count) * ")out, in], 1 to \(Self.mostMatrices) experts")
+    }
+    let (layer, height) = (entry.name.dropLast(stack.tensor.count), shape[1] / count)
+    return (0..<shape[0]).flatMap { number in
+      stack.modules.enumerated().map { part, pattern in
+        let name = String(layer) + pattern.replacing("#", with: "\(number)") + ".weight"
+        return Self.tensor(
+          name, entry, [height, shape[2]], shape[0] * count, .rows, firstRow: number * shape[1] + part * height)
+      }
+    }
   }
 
   private enum Kind: String, CaseIterable {

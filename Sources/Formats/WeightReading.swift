@@ -75,21 +75,37 @@ extension WeightSource {
     }
   }
 
-  /// The stored blocks of a matrix in a block format, and the stored row of each row where the file has them in another
-  /// order; nil for other tensors. Zero copy; valid while this source lives; any alignment.
-  package func blocks(
-    _ name: String
-  ) throws(FormatError) -> (type: GGMLType, bytes: UnsafeRawBufferPointer, order: [Int32]?)? {
+  /// The stored blocks of a matrix in a block format; nil for other tensors. Zero copy; valid while this source lives;
+  /// any alignment.
+  package func blocks(_ name: String) throws(FormatError) -> StoredBlocks? {
     let tensor = try tensor(name)
-    guard case .gguf(let file, let queryHeads, let keyHeads) = origin, case .block(let type) = tensor.encoding,
-      type.isBlocked, tensor.shape.count == 2, tensor.placement == .rows
-    else { return nil }
-    let map = try permutation(tensor, queryHeads: queryHeads, keyHeads: keyHeads)
-    let whole = try file.bytes(of: tensor.stored), start = tensor.firstRow / max(1, tensor.rowCount) * tensor.byteCount
-    return (
-      type, UnsafeRawBufferPointer(rebasing: whole[start..<start + tensor.byteCount]),
-      map.map { map in (0..<tensor.shape[0]).map { Int32(map($0)) } }
-    )
+    guard case .block(let type) = tensor.encoding, type.isBlocked, tensor.shape.count == 2 else { return nil }
+    switch (tensor.placement, origin) {
+    case (.rows, .gguf(let file, let queryHeads, let keyHeads)):
+      let map = try permutation(tensor, queryHeads: queryHeads, keyHeads: keyHeads)
+      let order = map.map { map in (0..<tensor.shape[0]).map { Int32(map($0)) } }
+      return StoredBlocks(
+        type: type, bytes: Self.part(tensor.number, of: try file.bytes(of: tensor.stored), tensor.byteCount),
+        rows: order.map { .reordered($0) } ?? .inOrder)
+    case (.alternating(let other), .gguf(let file, _, _)):
+      guard try file.tensor(other).type == type else { return nil }
+      let half = tensor.byteCount / 2, number = tensor.firstRow / max(1, tensor.rowCount / 2)
+      return StoredBlocks(
+        type: type, bytes: Self.part(number, of: try file.bytes(of: tensor.stored), half),
+        rows: .alternating(with: Self.part(number, of: try file.bytes(of: other), half)))
+    case (.mxfp4(let number, let scales), .safetensors(let files)):
+      let codes = try files.find(tensor.stored), exponents = try files.find(scales)
+      let count = tensor.rowCount * tensor.rowLength / type.blockSize
+      return StoredBlocks(
+        type: type, bytes: Self.part(number, of: codes.file.bytes(of: codes.entry), 16 * count),
+        rows: .scaledApart(by: Self.part(number, of: exponents.file.bytes(of: exponents.entry), count)))
+    default: return nil
+    }
+  }
+
+  /// The run of this number of a tensor that has several of `count` bytes.
+  private static func part(_ number: Int, of bytes: UnsafeRawBufferPointer, _ count: Int) -> UnsafeRawBufferPointer {
+    UnsafeRawBufferPointer(rebasing: bytes[number * count..<(number + 1) * count])
   }
 
   /// The float dtype that the elements of a tensor have in the file; nil for other types and for block formats.
@@ -140,6 +156,17 @@ extension WeightSource {
     return try layout?.storedRow(
       tensor.name, rows: tensor.shape.first ?? 0, queryHeads: queryHeads, keyHeads: keyHeads, path: path)
   }
+}
+
+/// A matrix in a block format as its file holds it.
+package struct StoredBlocks {
+  package let type: GGMLType
+  package let bytes: UnsafeRawBufferPointer
+  package let rows: BlockRows<UnsafeRawBufferPointer>
+
+  /// All parts.
+  package var parts: [UnsafeRawBufferPointer] { [bytes] + [rows.second].compactMap { $0 } }
+  package var byteCount: Int { parts.reduce(0) { $0 + $1.count } }
 }
 
 extension SafetensorsType {

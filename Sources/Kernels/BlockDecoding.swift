@@ -20,6 +20,7 @@ extension Kernels {
     case 13: body(13)
     case 14: body(14)
     case 20: body(20)
+    case 139: body(139)
     default: body(39)
     }
   }
@@ -36,11 +37,23 @@ extension Kernels {
   /// The first block of a row.
   @inline(__always)
   static func blockRow(_ weight: UnsafePointer<BlockWeightPointers>, _ row: Int) -> UnsafePointer<UInt8> {
-    guard let order = weight.pointee.order else { return weight.pointee.bytes + row &* weight.pointee.pitch }
-    return weight.pointee.bytes + Int(order[row]) &* weight.pointee.pitch
+    let (bytes, pitch) = (weight.pointee.bytes, weight.pointee.pitch)
+    if let order = weight.pointee.order { return bytes + Int(order[row]) &* pitch }
+    guard let partner = weight.pointee.partner else { return bytes + row &* pitch }
+    return (row & 1 == 0 ? bytes : partner) + (row &>> 1) &* pitch
   }
 
-  /// Floats that `gg_scales` writes.
+  /// Brings the scales and minima of the block at `p` to `scales`.
+  @inline(__always)
+  static func blockScales(
+    _ format: Int32, _ weight: UnsafePointer<BlockWeightPointers>, _ p: UnsafePointer<UInt8>,
+    _ scales: UnsafeMutablePointer<Float>
+  ) {
+    guard gg_is_apart(format) else { return gg_scales(format, p, scales) }
+    gg_half_power(weight.pointee.scales.unsafelyUnwrapped[(p - weight.pointee.bytes) &>> 4], scales)
+  }
+
+  /// Floats that `blockScales` writes.
   static var blockScaleCount: Int { 32 }
 
   /// See `BlockKernels.DecodeRow`.
@@ -76,7 +89,7 @@ extension Kernels {
         var p = blockRow(weight, firstRow &+ row) + part / parts &* gg_bytes(format)
         var to = target + row &* pitch
         while part < end {
-          gg_scales(format, p, scales)
+          blockScales(format, weight, p, scales)
           let first = part & (parts &- 1)
           let stop = min(parts, first &+ end &- part)
           if stop &- first == 16 {
@@ -168,7 +181,7 @@ extension Kernels {
       var row = 0
       while row < rows {
         let p = blockRow(weight, firstRow &+ row) + block &* gg_bytes(format)
-        gg_scales(format, p, scales)
+        blockScales(format, weight, p, scales)
         let low = blockPart(format, p, part, scales)
         let high = isWide ? blockPart(format, p, part &+ 1, scales) : low
         if mode == 1 {
@@ -176,7 +189,7 @@ extension Kernels {
           var (nextLow, nextHigh) = (splat(0), splat(0))
           if row &+ 1 < rows {
             let next = blockRow(weight, firstRow &+ row &+ 1) + block &* gg_bytes(format)
-            gg_scales(format, next, others)
+            blockScales(format, weight, next, others)
             nextLow = blockPart(format, next, part, others)
             if isWide { nextHigh = blockPart(format, next, part &+ 1, others) }
           }

@@ -56,7 +56,7 @@ extension Kernels {
         var least: Float = 0
         for block in 0..<k / (16 &* parts) {
           mm_prefetch(p + 2048)
-          gg_scales(format, p, scales)
+          blockScales(format, weight, p, scales)
           let pairWords = mode == 1 ? 16 : 32
           oneRowStep(format, p, 0, scales, words, mode, &first, &second)
           if parts == 16 {
@@ -125,7 +125,7 @@ extension Kernels {
         var (first, second) = (RowSums(), RowSums())
         for _ in 0..<k / (16 &* parts) {
           mm_prefetch(p + 2048)
-          gg_scales(format, p, scales)
+          blockScales(format, weight, p, scales)
           let pairWords = mode == 1 ? 16 : 32
           fourRowsStep(format, p, 0, scales, words, pitch, mode, &first, &second)
           if parts == 16 {

@@ -10,6 +10,8 @@ struct LayerGeometry {
   /// i32 [sequences + 1]
   let segments: Tensor
   let cache: KeyValueCache?
+  /// What brings weights in, which a layer of experts tells whom it needs; nil for resident ones.
+  weak var stream: WeightStream?
   /// Sees queries and keys of each layer as attention gets them.
   let observer: ((_ layer: Int, _ queries: Tensor, _ keys: Tensor) throws -> Void)?
 }
@@ -54,7 +56,7 @@ final class DecoderLayer {
     if isParallel { return try parallel(x, geometry, context) }
     let attended = try mixer(try normalized(x, attentionNorm), geometry, context)
     let middle = try addResidual(inPlace: try normalized(attended, attentionPostNorm), scale: residualScale, x)
-    let fed = try feedForward(try normalized(middle, feedForwardNorm), context)
+    let fed = try feedForward(try normalized(middle, feedForwardNorm), geometry, context)
     return try addResidual(inPlace: try normalized(fed, feedForwardPostNorm), scale: residualScale, middle)
   }
 
@@ -62,7 +64,7 @@ final class DecoderLayer {
   private func parallel(_ x: Tensor, _ geometry: LayerGeometry, _ context: ForwardContext) throws -> Tensor {
     let input = try normalized(x, attentionNorm)
     let attended = try normalized(try mixer(input, geometry, context), attentionPostNorm)
-    let fed = try feedForward(feedForwardNorm == nil ? input : try normalized(x, feedForwardNorm), context)
+    let fed = try feedForward(feedForwardNorm == nil ? input : try normalized(x, feedForwardNorm), geometry, context)
     let output = try addResidual(inPlace: try normalized(fed, feedForwardPostNorm), attended)
     return try addResidual(inPlace: output, scale: residualScale, x)
   }

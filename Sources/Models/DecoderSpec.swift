@@ -162,11 +162,15 @@ public struct DecoderSpec: Sendable, Equatable {
     case .expert: experts?.width ?? 0
     case .expertGateAndUp: 2 * (experts?.width ?? 0)
     case .experts: experts?.count ?? 0
+    case .sharedExpert: experts?.sharedWidth ?? 0
+    case .one: 1
     case .queriesAndGates: 2 * size(.queries)
     case .deltaRows: deltaNet?.rows ?? 0
     case .deltaValues: deltaNet?.values ?? 0
     case .deltaHead: deltaNet?.valueDimension ?? 0
     case .deltaHeads: deltaNet?.valueHeads ?? 0
+    case .deltaRowsAndGates: size(.deltaRows) + size(.deltaValues)
+    case .deltaRates: 2 * size(.deltaHeads)
     }
   }
 

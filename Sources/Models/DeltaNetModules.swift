@@ -2,6 +2,15 @@ import Formats
 
 /// The modules of a gated DeltaNet in the place of attention, named as in Qwen3.5.
 package struct DeltaNetModules: Sendable, Equatable {
+  /// How `inputs` hold the rows.
+  package enum Form: Sendable, Equatable {
+    /// A matrix for queries, keys and values, and one for each of the others.
+    case separate
+    /// Two matrices, in both of which the rows of one key head and its value heads lie together (Qwen3-Next).
+    case perHead
+  }
+
+  package var form = Form.separate
   /// What reads its input: queries, keys and values of all heads in one matrix; the gate of the output; the strength of
   /// writing and the decay of each head.
   package var inputs = [
@@ -19,6 +28,17 @@ package struct DeltaNetModules: Sendable, Equatable {
   package var output = LayerModule("linear_attn.out_proj", "ssm_out", .linear(from: .deltaValues, to: .hidden))
 
   package init() {}
+
+  /// As in Qwen3-Next.
+  package static var fused: DeltaNetModules {
+    var modules = DeltaNetModules()
+    modules.form = .perHead
+    modules.inputs = [
+      LayerModule("linear_attn.in_proj_qkvz", "ssm_in", .linear(from: .hidden, to: .deltaRowsAndGates)),
+      LayerModule("linear_attn.in_proj_ba", "ssm_beta_alpha", .linear(from: .hidden, to: .deltaRates)),
+    ]
+    return modules
+  }
 
   package var all: [LayerModule] { inputs + [convolution, rates, bias, norm, output] }
 }

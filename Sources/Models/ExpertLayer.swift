@@ -16,20 +16,21 @@ enum FeedForwardLayer {
   }
 
   /// y[T, hidden] from x[T, hidden].
-  func callAsFunction(_ x: Tensor, _ context: ForwardContext) throws -> Tensor {
+  func callAsFunction(_ x: Tensor, _ geometry: LayerGeometry, _ context: ForwardContext) throws -> Tensor {
     switch self {
     case .dense(let layer): try layer(x, context)
-    case .experts(let layer): try layer(x, context)
+    case .experts(let layer): try layer(x, geometry.stream, context)
     }
   }
 }
 
 /// A mixture of experts (Shazeer et al. 2017): a router sends each token to a few of many feed-forward layers, whose
 /// outputs are added up by weight. An expert without tokens does no work and gets no gradient; the tokens of one are one
-/// product with each of its matrices.
+/// product with each of its matrices. Where there is one that every token has, its output is added, times a gate.
 struct ExpertLayer {
   private let router: Module
   private let experts: [FeedForward]
+  private let shared: (expert: FeedForward, gate: Module)?
   private let numbers: ExpertNumbers
 
   init(
@@ -37,10 +38,12 @@ struct ExpertLayer {
   ) {
     router = make(places.router)
     experts = (0..<numbers.count).map { FeedForward(places.expert($0), activation, make) }
+    shared = places.shared.map { (FeedForward($0.expert, activation, make), make($0.gate)) }
     self.numbers = numbers
   }
 
-  func callAsFunction(_ x: Tensor, _ context: ForwardContext) throws -> Tensor {
+  /// y[T, hidden] from x[T, hidden]; `stream` reads the experts that get tokens.
+  func callAsFunction(_ x: Tensor, _ stream: WeightStream?, _ context: ForwardContext) throws -> Tensor {
     // A rounded logit could send a token elsewhere.
     var exact = context
     exact.precision = .f32
@@ -48,9 +51,17 @@ struct ExpertLayer {
     let routing = try Routing(
       logits, perToken: numbers.perToken, normalizes: numbers.normalizesWeights, balance: context.balance)
     let rows = try embedding(x, ids: routing.tokens, dtype: x.dtype)
-    let parts = try zip(experts, splitRows(rows, routing.counts)).map { expert, part in
-      try part.map { try expert($0, context) }
+    stream?.request(routing.counts.indices.filter { routing.counts[$0] > 0 })
+    let parts = try zip(experts, splitRows(rows, routing.counts)).enumerated().map { number, pair in
+      try pair.1.map { part in
+        try stream?.enter(expert: number)
+        return try pair.0(part, context)
+      }
     }
-    return try routing.combined(parts, tokens: x.shape[0])
+    let sum = try routing.combined(parts, tokens: x.shape[0])
+    guard let shared else { return sum }
+    let gate = try unary(.sigmoid, try shared.gate(x, context))
+    let common = try convert(try binary(.multiply, try shared.expert(x, context), gate), to: sum.dtype)
+    return try addResidual(inPlace: common, sum)
   }
 }

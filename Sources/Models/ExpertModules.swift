@@ -10,6 +10,14 @@ package struct ExpertModules: Sendable, Equatable {
   package private(set) var isStacked = false
   /// The tensor of GGUF files with every second row of the input matrices; nil where these are whole.
   package private(set) var partner: String?
+  /// An expert that every token has beside those of its own, and the gate whose sigmoid multiplies what it gives; nil in
+  /// a family without.
+  package private(set) var shared: (expert: FeedForwardModules, gate: LayerModule)?
+
+  package static func == (a: ExpertModules, b: ExpertModules) -> Bool {
+    a.router == b.router && a.pattern == b.pattern && a.isStacked == b.isStacked && a.partner == b.partner
+      && a.shared?.expert == b.shared?.expert && a.shared?.gate == b.shared?.gate
+  }
 
   /// Modules whose names follow those of the router's and of the expert's.
   package init(router: String, inputs: [(name: String, gguf: String)], output: String) {
@@ -25,6 +33,21 @@ package struct ExpertModules: Sendable, Equatable {
       router: "mlp.gate",
       inputs: [("mlp.experts.#.gate_proj", "ffn_gate_exps"), ("mlp.experts.#.up_proj", "ffn_up_exps")],
       output: "mlp.experts.#.down_proj")
+  }
+
+  /// The same with one that every token has.
+  package static var qwenWithShared: ExpertModules {
+    var modules = ExpertModules()
+    modules.shared = (
+      FeedForwardModules(
+        .gated,
+        inputs: [("mlp.shared_expert.gate_proj", "ffn_gate_shexp"), ("mlp.shared_expert.up_proj", "ffn_up_shexp")],
+        output: LayerModule(
+          "mlp.shared_expert.down_proj", "ffn_down_shexp", .linear(from: .sharedExpert, to: .hidden)),
+        inner: .sharedExpert),
+      LayerModule("mlp.shared_expert_gate", "ffn_gate_inp_shexp", .linear(from: .hidden, to: .one))
+    )
+    return modules
   }
 
   /// Stacked, with one input matrix and biases, as gpt-oss has them.
@@ -50,7 +73,9 @@ package struct ExpertModules: Sendable, Equatable {
   package var stacks: [LayerModule] { pattern.all }
 
   /// Of `count` experts, in checkpoint order.
-  package func all(_ count: Int) -> [LayerModule] { [router] + (0..<count).flatMap { expert($0).all } }
+  package func all(_ count: Int) -> [LayerModule] {
+    [router] + (0..<count).flatMap { expert($0).all } + (shared.map { $0.expert.all + [$0.gate] } ?? [])
+  }
 }
 
 extension LayerModule {
@@ -68,6 +93,8 @@ public struct ExpertNumbers: Sendable, Equatable {
   public package(set) var perToken: Int
   /// Width of one expert, 1 to 2^22.
   public package(set) var width: Int
+  /// Width of the expert that every token has, 1 to 2^22; nil in a family without.
+  public package(set) var sharedWidth: Int?
   /// Whether the weights of a token's experts are divided by their sum.
   public package(set) var normalizesWeights: Bool
   /// Weight of the loss that keeps experts equally busy (`router_aux_loss_coef`).
@@ -90,7 +117,8 @@ public struct ExpertNumbers: Sendable, Equatable {
     let limits = [
       ("num_experts", count, 4096), ("num_experts_per_tok", perToken, count), ("moe_intermediate_size", width, 1 << 22),
     ]
-    for (field, value, most) in limits where value < 1 || value > most {
+    let all = limits + (sharedWidth.map { [("shared_expert_intermediate_size", $0, 1 << 22)] } ?? [])
+    for (field, value, most) in all where value < 1 || value > most {
       throw .badField(path: path, field: field, value: "\(value)", expected: "1 to \(most)")
     }
     guard balanceCoefficient.isFinite else {

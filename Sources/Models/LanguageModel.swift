@@ -227,7 +227,7 @@ public final class LanguageModel {
     return try run(batch.ids, context, lengths: batch.lengths) { rotary, starts in
       LayerGeometry(
         rotary: rotary, positions: try Tensor(ids: batch.positions(from: starts), on: backend),
-        segments: try Tensor(ids: batch.segments, on: backend), cache: nil, observer: observer)
+        segments: try Tensor(ids: batch.segments, on: backend), cache: nil, stream: stream, observer: observer)
     }
   }
 
@@ -292,7 +292,7 @@ public final class LanguageModel {
         try cache.reserve(end)
         return LayerGeometry(
           rotary: rotary, positions: try Tensor(ids: (start..<end).map { Int32(starts[0] + $0) }, on: backend),
-          segments: try Tensor(ids: [0, Int32(ids.count)], on: backend), cache: cache, observer: nil)
+          segments: try Tensor(ids: [0, Int32(ids.count)], on: backend), cache: cache, stream: stream, observer: nil)
       }
       cache.ids = all
       let last = try hidden.narrowed(0, ids.count - 1..<ids.count)

@@ -10,11 +10,15 @@ package struct LayerModule: Sendable, Equatable {
     case queriesKeysAndValues, gateAndUp
     /// Of one expert, of its gate and up together, and as many as there are experts.
     case expert, expertGateAndUp, experts
+    /// Of the expert that every token has, and of its gate.
+    case sharedExpert, one
     /// Of queries and their gates together (Qwen3.5).
     case queriesAndGates
     /// Of queries, keys and values of a gated DeltaNet together, of its values, of one of its heads, and as many as there
     /// are value heads.
     case deltaRows, deltaValues, deltaHead, deltaHeads
+    /// Of queries, keys, values and gates of a gated DeltaNet in one matrix, and of its strengths and decays (Qwen3-Next).
+    case deltaRowsAndGates, deltaRates
   }
 
   package enum Form: Sendable, Equatable {

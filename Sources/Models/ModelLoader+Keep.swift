@@ -19,20 +19,15 @@ extension LoadOptions {
 }
 
 extension ModelLoader {
-  /// A matrix as the file holds it, nil for one that is not in a block format: a view of the file, or a copy where the
-  /// file has its parts apart.
+  /// A matrix as the file holds it, of which it is a view; nil for one that is not in a block format.
   func kept(_ name: String, shape: [Int], _ source: LoadedSource) throws -> BlockOperand? {
     try source.expect(name, shape: shape)
-    if let (type, count, order) = try source.assembly(name) {
-      let bytes = try Tensor(empty: [count], dtype: .u8, category: .weights, on: backend)
-      try bytes.withMutableHostBytes { if let base = $0.baseAddress { try source.assemble(name, into: base) } }
-      source.release(name)
-      return BlockOperand(format: type, shape: shape, bytes: bytes, order: order)
+    guard let stored = try source.blocks(name) else { return nil }
+    func view(_ bytes: UnsafeRawBufferPointer) throws -> Tensor {
+      Tensor(storage: try backend.adopt(FileBytes(bytes, owner: source.owner)), dtype: .u8, shape: [bytes.count])
     }
-    guard let (type, bytes, order) = try source.blocks(name) else { return nil }
-    let view = Tensor(
-      storage: try backend.adopt(FileBytes(bytes, owner: source.owner)), dtype: .u8, shape: [bytes.count])
-    return BlockOperand(format: type, shape: shape, bytes: view, order: order)
+    return BlockOperand(
+      format: stored.type, shape: shape, bytes: try view(stored.bytes), rows: try stored.rows.map(view))
   }
 
   /// - Throws: `ModelError.nothingToKeep` where no matrix was kept.
@@ -60,11 +55,8 @@ extension ModelLoader {
       try source.expect(name, shape: module.weightShape)
       let bias = module.hasBias ? module.outFeatures * DType.f32.byteCount : 0
       let count = module.outFeatures * module.inFeatures
-      if let (type, bytes, _) = try source.blocks(name) {
-        module.planned = (nil, type, bytes.count + bias)
-        isKept = true
-      } else if let (type, byteCount, _) = try source.assembly(name) {
-        module.planned = (nil, type, byteCount + bias)
+      if let stored = try source.blocks(name) {
+        module.planned = (nil, stored.type, stored.byteCount + bias)
         isKept = true
       } else if source.contains(name + ".absmax") {
         isKept = true

@@ -109,15 +109,7 @@ struct LoadedSource {
   func rawBytes(_ name: String) throws -> (bytes: UnsafeRawBufferPointer, dtype: DType)? { try source.rawBytes(name) }
 
   /// The stored form of a matrix in a block format; nil for other tensors.
-  func blocks(_ name: String) throws -> (type: GGMLType, bytes: UnsafeRawBufferPointer, order: [Int32]?)? {
-    try source.blocks(name)
-  }
-
-  /// See `WeightSource.assembly`.
-  func assembly(_ name: String) throws -> (type: GGMLType, byteCount: Int, order: [Int32]?)? {
-    try source.assembly(name)
-  }
-  func assemble(_ name: String, into out: UnsafeMutableRawPointer) throws { try source.assemble(name, into: out) }
+  func blocks(_ name: String) throws -> StoredBlocks? { try source.blocks(name) }
 
   /// The float dtype in which a tensor is stored; nil where it has none.
   func floatType(_ name: String) throws -> DType? { try source.floatType(name) }

@@ -23,6 +23,9 @@ public final class Module {
   public let kind: ModuleKind
   /// Last component of the name: `q_proj`, `lm_head`, `input_layernorm`.
   public let role: String
+  /// Number of the expert of many that it belongs to, which only some tokens reach; the families say `experts.N.` in its
+  /// name. nil outside experts.
+  package let expert: Int?
   /// Number of the decoder layer as in the tensor names (0-based), nil outside the layers.
   public let layer: Int?
   /// Columns of the weight ([out, in]); for an embedding and a norm the width, for a vector its length, for a convolution
@@ -70,6 +73,7 @@ public final class Module {
     self.kind = kind
     self.role = name.split(separator: ".").last.map(String.init) ?? name
     self.layer = layer
+    expert = Self.expert(in: name)
     self.inFeatures = inFeatures
     self.outFeatures = outFeatures
     self.hasBias = hasBias
@@ -121,8 +125,12 @@ public final class Module {
   /// output matrix.
   public var isLayerMatrix: Bool { kind == .linear && layer != nil }
 
-  /// Whether it is a matrix of one expert of many, which only some tokens reach; the families say `experts.N` in its name.
-  public var isExpert: Bool { name.contains(".experts.") }
+  /// Whether it is a matrix of one expert of many, which only some tokens reach.
+  public var isExpert: Bool { expert != nil }
+
+  private static func expert(in name: String) -> Int? {
+    name.firstRange(of: ".experts.").flatMap { Int(name[$0.upperBound...].prefix { $0 != "." }) }
+  }
 
   /// Whether 4 bits are for it by default: a matrix of a decoder layer that is no router.
   public var isFourBitByDefault: Bool { isLayerMatrix && !isRouter }
@@ -159,7 +167,7 @@ public final class Module {
   package var tensors: [Tensor?] {
     [
       weight, bias, quantized?.codes, quantized?.absmax, quantized?.codebook, quantized?.nested?.absmax,
-      quantized?.nested?.map, blocks?.bytes,
+      quantized?.nested?.map, blocks?.bytes, blocks?.rows.second,
     ]
   }
 

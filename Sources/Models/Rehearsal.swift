@@ -156,21 +156,15 @@ package struct Rehearsal {
     return try Tensor(empty: shape, dtype: wanted, category: .weights, on: backend)
   }
 
-  /// A matrix that is a view of the file, or one that is put together.
+  /// A matrix that is a view of the file.
   private mutating func blocks(_ name: String, _ module: Module, _ format: GGMLType) throws -> BlockOperand {
-    if let count = try? source?.assembly(name)?.byteCount {
-      defer { note(reading: source?.byteCount(name) ?? 0) }
-      return BlockOperand(
-        format: format, shape: module.weightShape,
-        bytes: try Tensor(empty: [count], dtype: .u8, category: .weights, on: backend), order: nil)
-    }
     let view = UnsafeRawBufferPointer(start: nil, count: 0)
     let operand = BlockOperand(
       format: format, shape: module.weightShape,
-      bytes: Tensor(storage: try backend.adopt(FileBytes(view, owner: Nobody())), dtype: .u8, shape: [0]), order: nil)
+      bytes: Tensor(storage: try backend.adopt(FileBytes(view, owner: Nobody())), dtype: .u8, shape: [0]))
     mappedByteCount += operand.byteCount
-    if let bytes = try? source?.blocks(name)?.bytes, let base = bytes.baseAddress, !streams {
-      let start = UInt(bitPattern: base)
+    for bytes in (try? source?.blocks(name)?.parts) ?? [] where !streams {
+      let start = UInt(bitPattern: bytes.baseAddress)
       denseViews.append(start..<start + UInt(bytes.count))
     }
     return operand

@@ -46,6 +46,7 @@ extension DecoderSpec {
       small.experts?.count = min(experts.count, sizes.experts)
       small.experts?.perToken = min(experts.perToken, sizes.expertsPerToken)
       small.experts?.width = sizes.expertWidth
+      if experts.sharedWidth != nil { small.experts?.sharedWidth = sizes.expertWidth }
     }
     if let deltaNet {
       let group = min(2, deltaNet.valueHeads / deltaNet.keyHeads)

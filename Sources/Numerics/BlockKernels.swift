@@ -26,20 +26,28 @@ package struct BlockKernels: Sendable {
   }
 }
 
-/// A matrix [out, in] whose rows are blocks of a format of ggml, in the bytes of a GGUF file.
+/// A matrix [out, in] whose rows are blocks of a format of ggml, in the bytes of its file.
 package struct BlockWeightPointers: @unchecked Sendable {
   package var bytes: UnsafePointer<UInt8>
   package var out: Int
   package var `in`: Int
-  /// The format's number in `enum ggml_type`.
+  /// The format's number in `enum ggml_type`; `apart` for MXFP4 whose scales lie apart.
   package var format: Int32
   /// Bytes of a row.
   package var pitch: Int
   /// The stored row of each row; nil where they are the same.
   package var order: UnsafePointer<Int32>?
+  /// The odd rows, where `bytes` has the even ones.
+  package var partner: UnsafePointer<UInt8>?
+  /// The scales of all blocks, where `bytes` has their codes alone.
+  package var scales: UnsafePointer<UInt8>?
+
+  /// `gg_mxfp4_apart` of simd_blocks.h.
+  package static let apart: Int32 = 139
 
   package init(
-    bytes: UnsafePointer<UInt8>, out: Int, in columns: Int, format: Int32, pitch: Int, order: UnsafePointer<Int32>?
+    bytes: UnsafePointer<UInt8>, out: Int, in columns: Int, format: Int32, pitch: Int, order: UnsafePointer<Int32>?,
+    partner: UnsafePointer<UInt8>?, scales: UnsafePointer<UInt8>?
   ) {
     self.bytes = bytes
     self.out = out
@@ -47,5 +55,7 @@ package struct BlockWeightPointers: @unchecked Sendable {
     self.format = format
     self.pitch = pitch
     self.order = order
+    self.partner = partner
+    self.scales = scales
   }
 }

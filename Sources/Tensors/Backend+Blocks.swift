@@ -12,17 +12,18 @@ extension Backend {
     let width = operand.shape[1]
     let rows = try ids?.integers() ?? Array(0..<operand.shape[0])
     var values = [Float](repeating: 0, count: rows.count * width)
-    try operand.bytes.withHostBytes { bytes in
-      guard let base = bytes.baseAddress else { return }
+    func decode(_ first: UnsafeRawBufferPointer, _ second: UnsafeRawBufferPointer?) {
+      guard let base = first.baseAddress else { return }
       values.withUnsafeMutableBufferPointer { values in
         guard let target = values.baseAddress else { return }
         for (index, row) in rows.enumerated() {
-          let stored = operand.order.map { Int($0[row]) } ?? row
-          BlockDecoder.run(
-            operand.format, base + stored * operand.pitch, blocks: width / operand.format.blockSize,
-            into: target + index * width)
+          operand.decodeRow(row, base, second?.baseAddress, into: target + index * width)
         }
       }
+    }
+    try operand.bytes.withHostBytes { first in
+      guard let second = operand.rows.second else { return decode(first, nil) }
+      try second.withHostBytes { decode(first, $0) }
     }
     let decoded = try Tensor(values, category: .workspace, on: self)
     try copy(try decoded.viewed(y.shape), into: y)

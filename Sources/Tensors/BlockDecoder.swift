@@ -57,10 +57,7 @@ package enum BlockDecoder {
     case .mxfp4:
       for b in 0..<blocks {
         let p = source + b * step
-        let exponent = UInt32(p.load(as: UInt8.self))
-        // Half of two to the power of the byte less 127.
-        let d = Float(bitPattern: exponent < 2 ? 0x0020_0000 << exponent : (exponent - 1) << 23)
-        looked(p + 1, e2m1, d, out + 32 * b)
+        looked(p + 1, e2m1, halfPower(p), out + 32 * b)
       }
     case .q2_K: for b in 0..<blocks { q2K(source + b * step, out + 256 * b) }
     case .q3_K: for b in 0..<blocks { q3K(source + b * step, out + 256 * b) }
@@ -68,6 +65,27 @@ package enum BlockDecoder {
     case .q5_K: for b in 0..<blocks { q45K(source + b * step, out + 256 * b, five: true) }
     case .q6_K: for b in 0..<blocks { q6K(source + b * step, out + 256 * b) }
     }
+  }
+
+  /// Blocks of MXFP4 as OpenAI stores them: sixteen bytes of codes each, of which a byte holds two neighbours, the first
+  /// in its low half; the scales are elsewhere.
+  package static func runApart(
+    _ codes: UnsafeRawPointer, scales: UnsafeRawPointer, blocks: Int, into out: UnsafeMutablePointer<Float>
+  ) {
+    for b in 0..<blocks {
+      let d = halfPower(scales + b), y = out + 32 * b
+      for j in 0..<16 {
+        let q = Int(byte(codes + 16 * b, j))
+        y[2 * j] = d * e2m1[q & 15]
+        y[2 * j + 1] = d * e2m1[q >> 4]
+      }
+    }
+  }
+
+  /// Half of two to the power of the byte less 127.
+  private static func halfPower(_ p: UnsafeRawPointer) -> Float {
+    let exponent = UInt32(p.load(as: UInt8.self))
+    return Float(bitPattern: exponent < 2 ? 0x0020_0000 << exponent : (exponent - 1) << 23)
   }
 
   private static let iq4nl: [Float] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113]

@@ -48,7 +48,7 @@ package struct MachineSpeed: Sendable {
     quantized = dense
     if let format = MachineSpeed.commonFormat(of: model, width: width) {
       let bytes = try bench.filled([inner * width / format.blockSize * format.blockBytes], .u8)
-      let operand = BlockOperand(format: format, shape: [inner, width], bytes: bytes, order: nil)
+      let operand = BlockOperand(format: format, shape: [inner, width], bytes: bytes)
       quantized = try bench.rate(operations) {
         try backend.blockMatmul(x, operand, transposed: false, alpha: 1, beta: 0, into: y, precision: precision)
         try backend.blockMatmul(y, operand, transposed: true, alpha: 1, beta: 0, into: x, precision: precision)

@@ -9,11 +9,18 @@ private let formats = GGMLType.allCases.filter(\.isBlocked)
 private struct BlockFixture {
   private let pages: GuardPages
   private let values: [Float]
-  private let order: [Int32]?
+  private let rows: BlockRows<GuardPages>
   let format: GGMLType
   let shape: [Int]
 
-  init(_ format: GGMLType, out: Int, columns: Int, isReordered: Bool = false) {
+  /// How the blocks lie in the file.
+  enum Arrangement: CaseIterable {
+    case inOrder, reordered, alternating, apart
+
+    func isOf(_ format: GGMLType) -> Bool { self != .apart || format == .mxfp4 }
+  }
+
+  init(_ format: GGMLType, out: Int, columns: Int, _ arrangement: Arrangement = .inOrder) {
     let blocks = out * columns / format.blockSize
     let pages = GuardPages(byteCount: blocks * format.blockBytes)
     var random = TestRandom(out * 31 + columns)
@@ -38,15 +45,38 @@ private struct BlockFixture {
     }
     var stored = [Float](repeating: 0, count: out * columns)
     BlockDecoder.run(format, pages.base, blocks: blocks, into: &stored)
-    let order = isReordered ? (0..<out).map { Int32(($0 * 7 + 3) % out) } : nil
-    values = order.map { $0.flatMap { stored[Int($0) * columns..<Int($0 + 1) * columns] } } ?? stored
-    (self.pages, self.order, self.format, shape) = (pages, order, format, [out, columns])
+    (self.format, shape) = (format, [out, columns])
+    switch arrangement {
+    case .inOrder: (self.pages, rows, values) = (pages, .inOrder, stored)
+    case .reordered:
+      let order = (0..<out).map { Int32(($0 * 7 + 3) % out) }
+      values = order.flatMap { stored[Int($0) * columns..<Int($0 + 1) * columns] }
+      (self.pages, rows) = (pages, .reordered(order))
+    case .alternating:
+      let pitch = pages.byteCount / out
+      let halves = [GuardPages(byteCount: (out + 1) / 2 * pitch), GuardPages(byteCount: out / 2 * pitch)]
+      for row in 0..<out {
+        (halves[row % 2].base + row / 2 * pitch).copyMemory(from: pages.base + row * pitch, byteCount: pitch)
+      }
+      (self.pages, rows, values) = (halves[0], .alternating(with: halves[1]), stored)
+    case .apart:
+      let (codes, scales) = (GuardPages(byteCount: 16 * blocks), GuardPages(byteCount: blocks))
+      for block in 0..<blocks {
+        let from = bytes + 17 * block
+        scales.values(of: UInt8.self)[block] = from[0]
+        func code(_ element: Int) -> UInt8 { from[1 + element % 16] >> (element / 16 * 4) & 15 }
+        for j in 0..<16 { codes.values(of: UInt8.self)[16 * block + j] = code(2 * j) | code(2 * j + 1) << 4 }
+      }
+      (self.pages, rows, values) = (codes, .scaledApart(by: scales), stored)
+    }
   }
 
   func operand(on backend: CPUBackend) throws -> BlockOperand {
-    let bytes = UnsafeRawBufferPointer(start: pages.base, count: pages.byteCount)
-    let view = Tensor(storage: try backend.adopt(FileBytes(bytes, owner: pages)), dtype: .u8, shape: [bytes.count])
-    return BlockOperand(format: format, shape: shape, bytes: view, order: order)
+    func view(_ pages: GuardPages) throws -> Tensor {
+      let bytes = UnsafeRawBufferPointer(start: pages.base, count: pages.byteCount)
+      return Tensor(storage: try backend.adopt(FileBytes(bytes, owner: pages)), dtype: .u8, shape: [bytes.count])
+    }
+    return BlockOperand(format: format, shape: shape, bytes: try view(pages), rows: try rows.map(view))
   }
 
   subscript(row: Int, column: Int) -> Float { values[row * shape[1] + column] }
@@ -102,8 +132,8 @@ private struct BlockProduct {
   @Test(arguments: formats)
   func decodedRowsAreExact(format: GGMLType) throws {
     for backend in backends {
-      for isReordered in [false, true] {
-        let weight = BlockFixture(format, out: 5, columns: 3 * format.blockSize, isReordered: isReordered)
+      for arrangement in BlockFixture.Arrangement.allCases where arrangement.isOf(format) {
+        let weight = BlockFixture(format, out: 5, columns: 3 * format.blockSize, arrangement)
         let operand = try weight.operand(on: backend)
         let width = weight.shape[1]
         let want = (0..<5 * width).map { weight[$0 / width, $0 % width] }
@@ -123,11 +153,13 @@ private struct BlockProduct {
   @Test(arguments: formats)
   func theFormOfOtherDevicesIsExact(format: GGMLType) throws {
     let backend = backends[0]
-    let weight = BlockFixture(format, out: 4, columns: 2 * format.blockSize, isReordered: true)
-    let operand = try weight.operand(on: backend)
-    let rows = try Tensor(empty: [2, weight.shape[1]], on: backend)
-    try backend.composedDecodeBlocks(operand, ids: try Tensor(ids: [3, 1], on: backend), into: rows)
-    #expect(try rows.floats() == [3, 1].flatMap { row in (0..<weight.shape[1]).map { weight[row, $0] } })
+    for arrangement in BlockFixture.Arrangement.allCases where arrangement.isOf(format) {
+      let weight = BlockFixture(format, out: 4, columns: 2 * format.blockSize, arrangement)
+      let operand = try weight.operand(on: backend)
+      let rows = try Tensor(empty: [2, weight.shape[1]], on: backend)
+      try backend.composedDecodeBlocks(operand, ids: try Tensor(ids: [3, 2], on: backend), into: rows)
+      #expect(try rows.floats() == [3, 2].flatMap { row in (0..<weight.shape[1]).map { weight[row, $0] } })
+    }
   }
 
   @Test(arguments: formats)
@@ -136,7 +168,9 @@ private struct BlockProduct {
     let shapes = size == 32 ? [(70, 128), (33, 64), (31, 576), (45, 32), (1, 96)] : [(70, 256), (33, 768), (1, 512)]
     for backend in backends where backend.pool.threadCount == 3 {
       for (out, columns) in shapes {
-        let weight = BlockFixture(format, out: out, columns: columns, isReordered: out == 33)
+        let arrangement: BlockFixture.Arrangement =
+          out == 33 ? .reordered : out == 45 ? .alternating : out > 30 && format == .mxfp4 ? .apart : .inOrder
+        let weight = BlockFixture(format, out: out, columns: columns, arrangement)
         for rows in [1, 2, 6, 9, 40, 259] where rows < 256 || out == 33 {
           for variant in 0..<8 {
             try BlockProduct(

@@ -67,7 +67,7 @@ import Testing
   }
 
   @Test(arguments: [
-    ("general.architecture", "gemma"), ("llama.rope.scaling.type", "dynamic"), ("llama.block_count", "two"),
+    ("general.architecture", "command-r"), ("llama.rope.scaling.type", "dynamic"), ("llama.block_count", "two"),
   ]) func unsupportedIsRefused(key: String, value: String) {
     var changed = metadata("llama")
     changed[key] = .text(value)

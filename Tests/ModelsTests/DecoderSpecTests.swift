@@ -115,7 +115,7 @@ import Testing
 
   @Test(
     arguments: [
-      ("model_type", "gemma"), ("hidden_act", "gelu"), ("hidden_size", 0), ("hidden_size", 2_000_000),
+      ("model_type", "cohere"), ("hidden_act", "gelu"), ("hidden_size", 0), ("hidden_size", 2_000_000),
       ("hidden_size", "64"), ("num_hidden_layers", 1_000_000_000_000), ("num_key_value_heads", 3),
       ("num_attention_heads", 0), ("vocab_size", 33_554_432), ("rms_norm_eps", 0), ("head_dim", 15),
       ("rope_scaling", ["rope_type": "linear", "factor": 0]), ("rope_theta", -1), ("partial_rotary_factor", 0.5),

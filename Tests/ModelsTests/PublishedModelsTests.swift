@@ -5,8 +5,8 @@ import Testing
 @testable import Models
 
 /// Parameters of published models: the totals that the hub counts in their safetensors files, of a tied model with one
-/// embedding; of Gemma 3 without its image part. Looked up 2026-11-29. Those of Qwen3.5, which the hub counts with images and
-/// the layers that predict ahead, are what transformers' text model of the published sizes has.
+/// embedding; of Gemma 3 without its image part. Looked up 2026-11-29. Those of Qwen3.5 and Qwen3-Next, which the hub counts
+/// with images and the layers that predict ahead, are what transformers' text model of the published sizes has.
 private let parameters: [(names: [String], count: Int)] = [
   (["llama-7b", "llama-2-7b", "vicuna-7b-v1.5", "open_llama_7b", "open_llama_7b_v2"], 6_738_415_616),
   (["llama-13b", "llama-2-13b", "vicuna-13b-v1.5", "open_llama_13b"], 13_015_864_320),
@@ -46,6 +46,8 @@ private let parameters: [(names: [String], count: Int)] = [
   (["olmo-2-0325-32b"], 32_234_279_936),
   (["olmo-3-1025-7b", "olmo-3-7b", "olmo-3-7b-think"], 7_298_011_136),
   (["olmo-3-1125-32b", "olmo-3-32b-think"], 32_233_522_176),
+  (["gemma-2b", "gemma-2b-it", "gemma-1.1-2b-it"], 2_506_172_416),
+  (["gemma-7b", "gemma-7b-it", "gemma-1.1-7b-it"], 8_537_680_896),
   (["gemma-2-2b", "gemma-2-2b-it"], 2_614_341_888),
   (["gemma-2-9b", "gemma-2-9b-it"], 9_241_705_984),
   (["gemma-2-27b", "gemma-2-27b-it"], 27_227_128_320),
@@ -63,6 +65,8 @@ private let parameters: [(names: [String], count: Int)] = [
   (["olmoe-1b-7b-0924", "olmoe-1b-7b-0125"], 6_919_161_856),
   (["qwen3-30b-a3b", "qwen3-30b-a3b-2507", "qwen3-30b-a3b-thinking-2507", "qwen3-coder-30b-a3b"], 30_532_122_624),
   (["qwen3-235b-a22b"], 235_093_634_560),
+  (["qwen3-next-80b-a3b", "qwen3-next-80b-a3b-thinking"], 79_674_391_296),
+  (["qwen3.5-35b-a3b"], 34_660_610_688),
   (["qwen3.5-0.8b"], 752_393_024), (["qwen3.5-2b"], 1_881_825_088), (["qwen3.5-4b"], 4_205_751_296),
   (["qwen3.5-9b"], 8_953_803_264), (["qwen3.5-27b"], 26_895_998_464),
   (["pythia-14m", "pythia-14m-deduped"], 14_067_712),
@@ -87,6 +91,16 @@ private let parameters: [(names: [String], count: Int)] = [
     let names = parameters.flatMap(\.names)
     #expect(Set(names) == Set(Families.publishedNames))
     #expect(names.count >= 100)
+  }
+
+  /// A recipe may change a config and write a model of it, and Lua has one empty table for lists and objects.
+  @Test func noConfigHasAnEmptyList() throws {
+    for name in Families.publishedNames {
+      let members = try #require(try DecoderSpec.known(name: name)?.toJSON().object)
+      for (key, value) in zip(members.keys, members.values) {
+        #expect(value != [] && value != [:], "\(key) of \(name)")
+      }
+    }
   }
 
   /// As their pages on the hub are called.

@@ -45,7 +45,7 @@ struct Products {
     guard bench.wants(name) else { return }
     let count = out * columns / format.blockSize * format.blockBytes
     let bytes = try Tensor(full: [count], value: 0x25, dtype: .u8, on: bench.backend)
-    let weight = BlockOperand(format: format, shape: [out, columns], bytes: bytes, order: nil)
+    let weight = BlockOperand(format: format, shape: [out, columns], bytes: bytes)
     let x = try bench.tensor([rows, transposed ? out : columns], precision)
     let y = try bench.tensor([rows, transposed ? columns : out], precision)
     try bench.row(name, work: 2e-9 * Double(rows * out * columns), unit: "GFLOP/s", limit: limit(precision)) {

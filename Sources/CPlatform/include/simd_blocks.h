@@ -3,7 +3,8 @@
 
 // The block formats of ggml, by their numbers in `enum ggml_type`. Every element is code * scale - minimum, with the
 // code a small integer and one scale and minimum for each part of sixteen elements. `format` is a constant of each loop,
-// so that one case is left of each switch. `part` counts from the start of a block.
+// so that one case is left of each switch. `part` counts from the start of a block. gg_mxfp4_apart is no number of ggml:
+// its blocks have codes alone, two neighbours in each byte, and their scales lie elsewhere.
 
 typedef int8_t gg_i8x16 __attribute__((ext_vector_type(16)));
 typedef mm_u8x16 gg_u8x16;
@@ -11,7 +12,8 @@ typedef uint16_t gg_u16x8 __attribute__((ext_vector_type(8)));
 
 enum {
   gg_q4_0 = 2, gg_q4_1 = 3, gg_q5_0 = 6, gg_q5_1 = 7, gg_q8_0 = 8, gg_q2_K = 10, gg_q3_K = 11, gg_q4_K = 12,
-  gg_q5_K = 13, gg_q6_K = 14, gg_iq4_nl = 20, gg_mxfp4 = 39
+  gg_q5_K = 13, gg_q6_K = 14, gg_iq4_nl = 20, gg_mxfp4 = 39,
+  gg_mxfp4_apart = 139
 };
 
 /// Parts of a block.
@@ -31,6 +33,7 @@ CP_INLINE long gg_bytes(int32_t format) {
   case gg_q4_K: return 144;
   case gg_q5_K: return 176;
   case gg_q6_K: return 210;
+  case gg_mxfp4_apart: return 16;
   default: return 17;
   }
 }
@@ -38,6 +41,8 @@ CP_INLINE long gg_bytes(int32_t format) {
 CP_INLINE bool gg_has_minima(int32_t format) {
   return format == gg_q4_1 || format == gg_q5_1 || format == gg_q2_K || format == gg_q4_K || format == gg_q5_K;
 }
+/// Whether the scales lie elsewhere.
+CP_INLINE bool gg_is_apart(int32_t format) { return format == gg_mxfp4_apart; }
 /// Whether the two parts of 32 elements have a scale in common.
 CP_INLINE bool gg_shares_scales(int32_t format) {
   return format != gg_q2_K && format != gg_q3_K && format != gg_q6_K;
@@ -127,6 +132,13 @@ CP_INLINE f32x16 gg_codes(int32_t format, const uint8_t *p, long part) {
     gg_i8x16 table = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
     return gg_signed(gg_lookup(table, gg_shift(gg_load(p + 2), 4 * part) & 15));
   }
+  case gg_mxfp4_apart: {
+    gg_i8x16 table = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+    gg_u8x16 second = {0, 255, 0, 255, 0, 255, 0, 255, 0, 255, 0, 255, 0, 255, 0, 255}, b = {0};
+    memcpy(&b, p + 8 * part, 8);
+    b = __builtin_shufflevector(b, b, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+    return gg_signed(gg_lookup(table, ((gg_shift(b, 4) & second) | (b & ~second)) & 15));
+  }
   default: {
     gg_i8x16 table = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
     return gg_signed(gg_lookup(table, gg_shift(gg_load(p + 1), 4 * part) & 15));
@@ -157,6 +169,11 @@ CP_INLINE u32x16 gg_words(int32_t format, const uint8_t *p, long pair) {
                                                                                    : e2m1);
     return mm_lookup_low(table, (u32x16)_mm512_cvtepu8_epi16(both));
   }
+  if (format == gg_mxfp4_apart) {
+    __m256i b = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)p));
+    b = _mm256_and_si256(_mm256_or_si256(b, _mm256_slli_epi16(b, 4)), _mm256_set1_epi16(0x0f0f));
+    return mm_lookup_low(gg_word_table(e2m1), (u32x16)_mm512_cvtepu8_epi16(b));
+  }
   return mm_row_words(gg_codes(format, p, 2 * pair), gg_codes(format, p, 2 * pair + 1));
 }
 #endif
@@ -168,6 +185,13 @@ CP_INLINE f32x16 gg_twice(uint32_t first, uint32_t second) {
   gg_u8x16 b;
   memcpy(&b, words, 16);
   return gg_unsigned(__builtin_shufflevector(b, b, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7));
+}
+
+/// Half of two to the power of the byte less 127, for both parts.
+CP_INLINE void gg_half_power(uint8_t exponent, float *s) {
+  uint32_t bits = exponent < 2 ? 0x00200000u << exponent : (uint32_t)(exponent - 1) << 23;
+  memcpy(s, &bits, 4);
+  s[1] = s[0];
 }
 
 /// The scales of the parts of a block in s[0...], and their minima in s[16...]. Of blocks of 32 there are two of each.
@@ -204,13 +228,7 @@ CP_INLINE void gg_scales(int32_t format, const uint8_t *p, float *s) {
     return;
   }
   case gg_q6_K: gg_put(s, gg_signed((gg_i8x16)gg_load(p + 192)) * gg_half(p + 208)); return;
-  case gg_mxfp4: {
-    // Half of two to the power of the byte less 127.
-    uint32_t bits = p[0] < 2 ? 0x00200000u << p[0] : (uint32_t)(p[0] - 1) << 23;
-    memcpy(s, &bits, 4);
-    s[1] = s[0];
-    return;
-  }
+  case gg_mxfp4: gg_half_power(p[0], s); return;
   default: s[0] = s[1] = gg_half(p);
   }
 }

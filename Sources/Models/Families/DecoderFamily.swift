@@ -33,6 +33,8 @@ package protocol DecoderFamily: SendableMetatype {
   static var ownRopeKeys: [String: FieldDecision] { get }
   /// Keys of GGUF metadata that `read` reads besides those of every family, without the architecture; see `GGUFTable`.
   static var ownGGUFKeys: [String: FieldDecision] { get }
+  /// Tensors that hold the matrices of all experts of a layer in some files.
+  static var expertRows: [TensorStacks.Rows] { get }
   /// Ends of the names of tensors that old checkpoints have and nothing reads.
   static var leftovers: [String] { get }
   /// Beginnings of the names of tensors that belong to other parts of a checkpoint and nothing reads.
@@ -105,6 +107,7 @@ extension DecoderFamily {
   package static var ggufWriter: any DecoderFamily.Type { Self.self }
   package static var ggufPairsHeads: Bool { false }
   package static var ggufAddsOneToNorms: Bool { false }
+  package static var expertRows: [TensorStacks.Rows] { [] }
   package static var leftovers: [String] { [] }
   package static var leftoverParts: [String] { [] }
   package static var ownRopeKeys: [String: FieldDecision] { [:] }
@@ -142,7 +145,7 @@ extension DecoderFamily {
   /// The tensors in safetensors that are not a module's own.
   package static var tensorStacks: TensorStacks {
     let experts = modules.experts.flatMap { $0.isStacked ? $0.stacks : nil } ?? []
-    return TensorStacks(modules: experts.map(\.name))
+    return TensorStacks(modules: experts.map(\.name), rows: expertRows)
   }
 
   /// A row of `published`: its sizes (hidden, intermediate, layers, heads, key-value heads, head dimension) and
@@ -171,7 +174,7 @@ package enum Families {
     Mixtral.self,
     Llama.self, Mistral.self, Qwen2.self, Qwen3.self,
     Qwen3MoE.self,
-    Qwen35.self,
+    Qwen35.self, Qwen35MoE.self, Qwen3Next.self,
     OLMoE.self,
     GPTOSS.self,
     Granite.self,
@@ -179,6 +182,7 @@ package enum Families {
     OLMo3.self,
     OLMo2.self,
     Phi3.self,
+    Gemma.self,
     Gemma2.self,
     Gemma3.self,
     GPTNeoX.self,

@@ -61,12 +61,9 @@ package enum GPTOSS: DecoderFamily {
     if fields.json["quantization_config"]?["quant_method"] == "mxfp4" { spec.quantizationConfig = nil }
   }
 
-  /// llama.cpp's keys do not say that positions are stretched without truncation.
+  /// config.json says that the bounds of yarn are not truncated. llama.cpp has no key for that and truncates them, so a GGUF
+  /// file is computed so: what is trained on it will be served by llama.cpp.
   package static func read(_ fields: GGUFFields, into spec: inout DecoderSpec) throws(FormatError) {
-    if case .yarn(var yarn) = spec.rope.scaling {
-      yarn.truncates = false
-      spec.rope.scaling = .yarn(yarn)
-    }
     let sliding = try fields.bools("attention.sliding_window_pattern", count: spec.layerCount)
     setWindows(try fields.required("attention.sliding_window"), sliding, &spec)
     try ExpertFields.read(fields, normalizes: true, into: &spec)

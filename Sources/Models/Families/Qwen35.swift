@@ -11,23 +11,30 @@ package enum Qwen35: DecoderFamily {
   package static let rotatesPartOfHeads = true
   /// Layers that predict ahead.
   package static let leftoverParts = ["mtp."]
-  package static let multimodal: MultimodalFamily? = MultimodalFamily(
-    modelType: "qwen3_5",
-    ownKeys: [
-      "vision_config": .harmless("the text model is read, not the images'"),
-      "image_token_id": .harmless("for images"), "video_token_id": .harmless("for images"),
-      "vision_start_token_id": .harmless("for images"), "vision_end_token_id": .harmless("for images"),
-    ], otherParts: ["visual.", "mtp."])
-  package static let ownKeys: [String: FieldDecision] = [
+  package static let multimodal: MultimodalFamily? = whole("qwen3_5")
+  /// What a text model of Qwen3.5 is a part of.
+  static func whole(_ modelType: String) -> MultimodalFamily {
+    MultimodalFamily(
+      modelType: modelType,
+      ownKeys: [
+        "vision_config": .harmless("the text model is read, not the images'"),
+        "image_token_id": .harmless("for images"), "video_token_id": .harmless("for images"),
+        "vision_start_token_id": .harmless("for images"), "vision_end_token_id": .harmless("for images"),
+      ], otherParts: ["visual.", "mtp."])
+  }
+  /// Keys that Qwen3-Next reads too.
+  static let mixerKeys: [String: FieldDecision] = [
     "attention_bias": .honoured, "full_attention_interval": .honoured,
     "linear_conv_kernel_dim": .honoured, "linear_key_head_dim": .honoured, "linear_value_head_dim": .honoured,
     "linear_num_key_heads": .honoured, "linear_num_value_heads": .honoured,
+  ]
+  package static let ownKeys = mixerKeys.merging([
     "attn_output_gate": .only([.null, true], "attention of this family has a gate"),
     "mlp_only_layers": .only([.null, []], "of the family with experts"),
     "mamba_ssm_dtype": .harmless("states are f32"),
     "mtp_num_hidden_layers": .harmless("layers that predict ahead are not read"),
     "mtp_use_dedicated_embeddings": .harmless("layers that predict ahead are not read"),
-  ]
+  ]) { own, _ in own }
   package static let ownRopeKeys: [String: FieldDecision] = [
     "mrope_section": .harmless("the three positions of a token of text are one"),
     "mrope_interleaved": .harmless("the three positions of a token of text are one"),
@@ -53,6 +60,11 @@ package enum Qwen35: DecoderFamily {
   }()
 
   package static func read(_ fields: ConfigFields, into spec: inout DecoderSpec) throws(FormatError) {
+    try readMixers(fields, into: &spec)
+  }
+
+  /// What Qwen3-Next reads too.
+  static func readMixers(_ fields: ConfigFields, into spec: inout DecoderSpec) throws(FormatError) {
     let bias = try fields.bool("attention_bias") ?? false
     spec.modules.setBiases(queryKeyValue: bias, output: bias)
     spec.deltaNet = DeltaNetNumbers(

@@ -5,10 +5,13 @@ package enum Qwen3MoE: DecoderFamily {
   package static let modelType = "qwen3_moe"
   package static let className = "Qwen3MoeForCausalLM"
   package static let ggufArchitecture: String? = "qwen3moe"
-  package static let ownKeys = ExpertFields.keys.merging([
-    "attention_bias": .honoured, "use_sliding_window": .honoured, "sliding_window": .nullable,
+  /// Keys that Qwen3-Next reads too.
+  static let expertKeys = ExpertFields.keys.merging([
     "decoder_sparse_step": .honoured, "mlp_only_layers": .nullable, "moe_intermediate_size": .honoured,
     "norm_topk_prob": .honoured,
+  ]) { own, _ in own }
+  package static let ownKeys = expertKeys.merging([
+    "attention_bias": .honoured, "use_sliding_window": .honoured, "sliding_window": .nullable,
   ]) { own, _ in own }
   package static let ownGGUFKeys = ExpertFields.ggufKeys
   package static let defaults: ConfigDefaults = {
@@ -31,14 +34,21 @@ package enum Qwen3MoE: DecoderFamily {
       let window = fields.json["sliding_window"] == nil ? 4096 : try fields.integer("sliding_window")
       for index in spec.layers.indices { spec.layers[index].window = window }
     }
+    try readExperts(fields, count: 128, perToken: 8, width: 768, normalizes: false, into: &spec)
+  }
+
+  /// What Qwen3-Next reads too, with these where nothing is said.
+  static func readExperts(
+    _ fields: ConfigFields, count: Int, perToken: Int, width: Int, normalizes: Bool, into spec: inout DecoderSpec
+  ) throws(FormatError) {
     let step = try fields.integer("decoder_sparse_step") ?? 1
     guard step > 0 else {
       throw .badField(path: fields.path, field: "decoder_sparse_step", value: "\(step)", expected: "at least 1")
     }
     let dense = Set(try fields.tokenIDs("mlp_only_layers"))
     try ExpertFields.read(
-      fields, count: 128, perToken: 8, width: try fields.integer("moe_intermediate_size") ?? 768,
-      normalizes: try fields.bool("norm_topk_prob") ?? false, coefficient: 0.001, into: &spec
+      fields, count: count, perToken: perToken, width: try fields.integer("moe_intermediate_size") ?? width,
+      normalizes: try fields.bool("norm_topk_prob") ?? normalizes, coefficient: 0.001, into: &spec
     ) { !dense.contains($0) && ($0 + 1).isMultiple(of: step) }
   }
 
@@ -52,8 +62,14 @@ package enum Qwen3MoE: DecoderFamily {
     let window = spec.layers.first?.window
     json["sliding_window"] = window.map { .int($0) } ?? .null
     json["use_sliding_window"] = .bool(window != nil)
+    writeExperts(spec, into: &json)
+  }
+
+  static func writeExperts(_ spec: DecoderSpec, into json: inout JSONObject) {
     json["decoder_sparse_step"] = 1
-    json["mlp_only_layers"] = .array(spec.layers.indices.filter { !spec.layers[$0].hasExperts }.map { .int($0) })
+    let dense = spec.layers.indices.filter { !spec.layers[$0].hasExperts }
+    // Not an empty list, which Lua cannot tell from an empty table.
+    json["mlp_only_layers"] = dense.isEmpty ? .null : .array(dense.map { .int($0) })
     json["moe_intermediate_size"] = .int(spec.experts?.width ?? 768)
     json["norm_topk_prob"] = .bool(spec.experts?.normalizesWeights ?? false)
     ExpertFields.write(spec, countKey: "num_experts", into: &json)

@@ -13,7 +13,6 @@ package enum UnsupportedFamilies {
   package static func named(_ name: String) -> Kind? { all.first { $0.names.contains(name) } }
 
   package static let all: [Kind] = [
-    kind(["gemma"], "llama", "GELU gates, norm weights with an offset of 1 and a scaled embedding"),
     kind(
       ["gemma3n", "gemma4", "gemma4_text", "gemma4_unified"], "llama",
       "embeddings by layer, and key caches that layers share"),
@@ -22,8 +21,9 @@ package enum UnsupportedFamilies {
     kind(["qwen"], "qwen2", "code of the model's own, with fused projections"),
     kind(["qwen2_moe", "qwen2moe"], "qwen3_moe", "biases of q, k and v, and an expert that every token has"),
     kind(
-      ["qwen3_next", "qwen3next", "qwen3_5_moe", "qwen3_5_moe_text", "qwen35moe"], "qwen3_5_text",
-      "experts, and one that every token has"),
+      ["qwen35moe"], "qwen3_5_moe_text",
+      "a GGUF file of it, with heads in another order; its Hugging Face folder is read"),
+    kind(["qwen3next"], "qwen3_next", "a GGUF file of it; its Hugging Face folder is read"),
     kind(["qwen35"], "qwen3_5_text", "a GGUF file of it, with heads in another order; its Hugging Face folder is read"),
     kind(["qwen2_vl", "qwen2_5_vl", "qwen2vl"], "qwen2", "images, and positions in three dimensions"),
     kind(["qwen3_vl", "qwen3_vl_moe", "qwen3vl", "qwen3vlmoe"], "qwen3", "images, and positions in three dimensions"),

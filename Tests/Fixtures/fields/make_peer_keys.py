@@ -10,7 +10,8 @@ from transformers import CONFIG_MAPPING, GenerationConfig, PreTrainedConfig
 from transformers.modeling_rope_utils import RopeParameters
 
 FAMILIES = ["llama", "mistral", "ministral", "qwen2", "qwen3", "granite", "smollm3", "olmo2", "olmo3", "phi3",
-            "gemma2", "gemma3_text", "gpt_neox", "qwen3_moe", "olmoe", "mixtral", "qwen3_5_text", "gpt_oss"]
+            "gemma2", "gemma3_text", "gpt_neox", "qwen3_moe", "olmoe", "mixtral", "qwen3_5_text", "gpt_oss",
+            "qwen3_next", "gemma", "qwen3_5_moe_text"]
 
 
 def fields(cls):

@@ -39,7 +39,16 @@ FAMILIES = {
     "gpt_oss": dict(model_type="gpt_oss", head_dim=16, num_local_experts=4, num_experts_per_tok=2, sliding_window=40,
                     rope_parameters=dict(rope_type="yarn", rope_theta=150000.0, factor=8.0, beta_fast=32.0, beta_slow=1.0,
                                          original_max_position_embeddings=64, truncate=False)),
+    "qwen3_next": dict(model_type="qwen3_next", head_dim=16, num_experts=6, num_experts_per_tok=2, norm_topk_prob=True,
+                       moe_intermediate_size=24, shared_expert_intermediate_size=20, mlp_only_layers=[1],
+                       decoder_sparse_step=1, num_hidden_layers=4, partial_rotary_factor=0.5, linear_num_key_heads=2,
+                       linear_num_value_heads=4, linear_key_head_dim=12, linear_value_head_dim=20,
+                       linear_conv_kernel_dim=4),
 }
+FAMILIES["qwen3_5_moe_text"] = {key: value for key, value in FAMILIES["qwen3_next"].items()
+                                if key not in ("norm_topk_prob", "mlp_only_layers", "decoder_sparse_step")}
+FAMILIES["qwen3_5_moe_text"] |= dict(model_type="qwen3_5_moe_text", num_experts=4, num_hidden_layers=2,
+                                     full_attention_interval=2, tie_word_embeddings=True)
 FAMILIES["gpt_oss_mxfp4"] = {**FAMILIES["gpt_oss"], "intermediate_size": 64}
 FUSED = ("gate_up_proj", "down_proj")
 
@@ -128,7 +137,8 @@ def write(name):
     with torch.no_grad():
         golden = {"logits": model(ids).logits[0]}
         golden["long_logits"] = model(torch.tensor([LONG_IDS])).logits[0][LONG_ROWS]
-    roles = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3")
+    roles = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3", "in_proj_qkvz",
+             "in_proj_ba", "in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a", "out_proj", "shared_expert_gate")
     shapes = {key[:-7]: value.shape for key, value in tensors.items()
               if key.endswith(".weight") and key.split(".")[-2] in roles}
     for key, value in model.named_parameters():

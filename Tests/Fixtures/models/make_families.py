@@ -38,6 +38,7 @@ FAMILIES |= {
     "phi3_long": dict(model_type="phi3", head_dim=8, tie_word_embeddings=True, original_max_position_embeddings=64,
                       rope_parameters=dict(rope_type="longrope", rope_theta=10000.0, partial_rotary_factor=0.75,
                                            short_factor=[1.0, 1.1, 1.3], long_factor=[1.2, 2.0, 5.0])),
+    "gemma": dict(model_type="gemma", head_dim=16, num_key_value_heads=1, tie_word_embeddings=True),
     # Caps that bend what so small a model computes.
     "gemma2": dict(model_type="gemma2", num_hidden_layers=2, attn_logit_softcapping=4.0, final_logit_softcapping=3.0,
                    **GEMMA),

@@ -22,8 +22,10 @@ from conversion import ModelBase, ModelType, get_model_architecture, get_model_c
 logging.disable(logging.INFO)
 families = pathlib.Path(__file__).resolve().parent.parent / "families"
 # llama.cpp's files hold neither the pattern of windows of gemma3's text model nor the activation; it knows no layers
-# without experts.
-NAMES = sorted({path.name for path in families.iterdir()} - {"gemma3", "gpt_neox_serial", "qwen3_moe"})
+# without experts. The files of Qwen3.5 and Qwen3-Next have other rows and are not read.
+NAMES = sorted({path.name for path in families.iterdir()} - {"gemma3", "gpt_neox_serial", "qwen3_moe", "qwen3_next", "qwen3_5_text",
+                                                            "qwen3_5_moe_text",
+                                                            "qwen3_5"})
 KEPT = ["qwen3_moe_full", "gpt_oss_mxfp4"]
 
 
