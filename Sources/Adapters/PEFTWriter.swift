@@ -13,22 +13,31 @@ public enum PEFTFiles {
   static let keyPrefix = "base_model.model."
 
   /// The files that a saved adapter replaces. Pickled weights are not ours: we write none.
-  static let format = FolderFormat(
-    key: configName, kindField: "peft_type",
-    owns: { name in
-      let weights = /adapter_model(-\d+-of-\d+)?\.safetensors(\.index\.json)?/
-      return name == configName || name.wholeMatch(of: weights) != nil
-    },
-    conflicts: { $0.wholeMatch(of: /adapter_model(-\d+-of-\d+)?\.bin(\.index\.json)?/) != nil })
+  private static func format(_ companions: AdapterCompanions) -> FolderFormat {
+    FolderFormat(
+      key: configName, kindField: "peft_type", folders: [ModelFolder.templateFolder],
+      owns: { name in
+        let weights = /adapter_model(-\d+-of-\d+)?\.safetensors(\.index\.json)?/
+        return name == configName || name.wholeMatch(of: weights) != nil || companions.own.contains(name)
+      },
+      conflicts: { $0.wholeMatch(of: /adapter_model(-\d+-of-\d+)?\.bin(\.index\.json)?/) != nil })
+  }
 
-  /// Writes the adapters of `model` into `directory` and reads them back; see `check`. Other things in the directory
-  /// stay, an older adapter is replaced once the new one is complete; see `FolderSave`.
-  /// - Throws: as `write` and `check`; `FormatError.wrongKind` where something other than a folder is at `directory`.
-  public static func save(_ model: LanguageModel, directory: String) throws {
-    let target = try FolderSave(path: directory, format: format)
+  /// Writes the adapters of `model` into `directory`, beside them the tokenizer and a card (`AdapterCompanions`), and
+  /// reads the adapters back; see `check`. Other things in the directory stay, an older adapter is replaced once the new
+  /// one is complete; see `FolderSave`.
+  /// - Returns: names of files that were to lie beside it, but are somebody else's and say something else: they stay.
+  /// - Throws: as `write` and `check`; `TokenizerError`; `FormatError.wrongKind` where something other than a folder is
+  ///   at `directory`.
+  @discardableResult
+  public static func save(_ model: LanguageModel, directory: String) throws -> [String] {
+    let companions = AdapterCompanions(in: directory)
+    let target = try FolderSave(path: directory, format: format(companions))
     try write(model, into: target.stage)
     try check(target.stage, against: model, path: directory)
+    let staying = try companions.write(model, into: target.stage)
     try target.commit()
+    return staying
   }
 
   /// Writes the two files into a directory that exists, the tensors as f32. Each file appears whole or not at all.
@@ -88,11 +97,16 @@ public enum PEFTFiles {
     return .object(JSONObject(fields))
   }
 
-  /// What others find the base by. A place in the cache is this machine's; the name on the hub is everybody's.
+  /// What others find the base by. A place in the cache is this machine's; the name on the hub, with the commit that was
+  /// read, is everybody's. A path is followed from any folder.
   static func base(_ path: String) -> (name: String, revision: String?) {
-    if let name = HubCache.name(ofSnapshot: path) { return (name, nil) }
-    guard HubName.looksLikeModel(path), path.contains("@"), let name = try? HubName(path) else { return (path, nil) }
-    return (name.repository, name.revision)
+    if let origin = HubCache.origin(ofSnapshot: path) { return (origin.name, origin.commit) }
+    if let place = FileSystem.absolute(path) { return (place, nil) }
+    guard HubName.looksLikeModel(path), let name = try? HubName(path) else { return (path, nil) }
+    if let folder = try? HubCache.snapshot(name), let origin = HubCache.origin(ofSnapshot: folder) {
+      return (origin.name, origin.commit)
+    }
+    return (name.repository, path.contains("@") ? name.revision : nil)
   }
 
   private static func ownFields<Method: AdapterMethod>(

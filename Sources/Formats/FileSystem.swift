@@ -39,6 +39,16 @@ package enum FileSystem {
     throw .system(path: path, operation: "follow link", code: ELOOP)
   }
 
+  /// A path that leads to the same from any folder; nil where there is nothing.
+  package static func absolute(_ path: String) -> String? {
+    guard exists(path) else { return nil }
+    if path.hasPrefix("/") { return path }
+    let isPlain = path.split(separator: "/").allSatisfy { $0 != "." && $0 != ".." }
+    guard let found = isPlain ? getcwd(nil, 0) : realpath(path, nil) else { return nil }
+    defer { free(found) }
+    return String(cString: found) + (isPlain ? "/" + path : "")
+  }
+
   /// The bytes of the file that a path leads to; 0 where there is none.
   package static func byteCount(_ path: String) -> Int {
     guard FileGate.allows(path, .read) else { return 0 }
@@ -123,7 +133,7 @@ package enum FileSystem {
   }
 
   /// The last part of a path.
-  static func baseName(_ path: String) -> String {
+  package static func baseName(_ path: String) -> String {
     String(path.split(separator: "/", omittingEmptySubsequences: true).last ?? "/")
   }
 

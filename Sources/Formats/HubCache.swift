@@ -50,12 +50,13 @@ package enum HubCache {
     return snapshot
   }
 
-  /// The hub name of what lies at a path in the cache, whichever cache that is; nil for any other path.
-  package static func name(ofSnapshot path: String) -> String? {
+  /// The hub name and the commit of what lies at a path in the cache, whichever cache that is; nil for any other path.
+  package static func origin(ofSnapshot path: String) -> (name: String, commit: String?)? {
     let parts = path.split(separator: "/")
     guard let at = parts.lastIndex(of: "snapshots"), at > 0, parts[at - 1].hasPrefix("models--") else { return nil }
     let name = parts[at - 1].dropFirst("models--".count).split(separator: "--", omittingEmptySubsequences: false)
       .joined(separator: "/")
-    return (try? HubName(name))?.repository
+    guard let repository = (try? HubName(name))?.repository else { return nil }
+    return (repository, at + 1 < parts.endIndex ? String(parts[at + 1]) : nil)
   }
 }

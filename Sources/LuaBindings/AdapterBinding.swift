@@ -79,9 +79,9 @@ extension Engine {
       NativeFunction(
         "save_adapter",
         "Writes an adapter as PEFT does, by default the one in use, reads it back and compares the logits of a few "
-          + "tokens. In an existing directory an older adapter is replaced, everything else stays; --smoke saves in "
-          + "DIRECTORY-smoke. Returns, and prints as a warning, what vLLM "
-          + "and llama.cpp's converter would scale wrongly.",
+          + "tokens. Beside it lie the tokenizer, its chat template and a model card. In an existing directory an older "
+          + "adapter is replaced, everything else stays; --smoke saves in DIRECTORY-smoke. Returns, and prints as a "
+          + "warning, what vLLM and llama.cpp's converter would scale wrongly.",
         [
           directory,
           Parameter(
@@ -106,7 +106,13 @@ extension Engine {
         }
         let path = self.placeToSave(folder: place)
         let apart = try model.withAdapters(names) {
-          try self.byFirst(call) { try PEFTFiles.save(model, directory: path) }
+          try self.byFirst(call) {
+            let staying = try PEFTFiles.save(model, directory: path)
+            if !staying.isEmpty {
+              let (names, verb) = (staying.joined(separator: ", "), staying.count == 1 ? "was" : "were")
+              Warnings.show("save_adapter: \(path): \(names) \(verb) not written by a save, or changed since, and stay")
+            }
+          }
           return try PEFTFiles.modulesScaledApart(model)
         }
         guard let first = apart.first else { return [.nil] }
@@ -116,6 +122,25 @@ extension Engine {
           + "them wrongly: for those call model:merge() and model:save(directory)"
         Warnings.show("save_adapter: " + warning)
         return [.string(warning)]
+      },
+      NativeFunction(
+        "note_training",
+        "Says how the adapters in use were trained, for the model card that save_adapter writes. qlora.train does it; "
+          + "a loop of your own may.",
+        [
+          Parameter(
+            "rows",
+            .rows([
+              Parameter("name", .string, "what it is, such as \"data\""), Parameter("text", .string, "its value"),
+            ]), "rows of the card's table")
+        ]
+      ) { call in
+        try self.model(call).note(
+          try call.table("rows").elements.map { value in
+            let row = value.asTable
+            return (row?["name"].asString ?? "", row?["text"].asString ?? "")
+          })
+        return []
       },
       NativeFunction(
         "add_adapter",

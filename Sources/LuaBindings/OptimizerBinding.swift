@@ -27,6 +27,15 @@ package final class OptimizerObject: LuaObject {
     return optimizer
   }
 
+  /// "adamw, 32-bit state, beta1 0.9, …", without the learning rate, which changes.
+  func text() throws -> String {
+    let numbers = try options.rule.values(options.values).filter { $0.key != Hyperparameter.learningRate.name }
+    let texts = numbers.sorted { $0.key < $1.key }.map { name, values in
+      name + " " + values.map { "\($0)" }.joined(separator: " ")
+    }
+    return (["\(options.rule.name), \(options.bits)-bit state"] + texts).joined(separator: ", ")
+  }
+
   /// The rate of steps that name none.
   /// - Throws: `BindingError.invalid` for what is no rate.
   func setLearningRate(_ rate: Double) throws {
@@ -127,6 +136,14 @@ extension Engine {
           try optimizer(call).optimizer().restore(from: tensors, stepCount: step)
           return []
         },
+      ],
+      metamethods: [
+        NativeFunction("__tostring", "Its rule, the width of its state and its numbers.", returns: "string") { call in
+          guard case .object(let object) = call.arguments.first ?? .nil, let object = object as? OptimizerObject else {
+            return [.string("Optimizer")]
+          }
+          return [.string(try object.text())]
+        }
       ])
   }
 

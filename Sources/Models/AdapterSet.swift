@@ -8,6 +8,8 @@ public struct AdapterSet {
   public let name: String
   /// One adapter a module, in the order in which they were attached.
   public package(set) var members: [(module: Module, adapter: Adapter)]
+  /// How it was trained, as rows of the card that lies beside the saved files; empty where nobody said it.
+  public var notes: [(name: String, text: String)] = []
 
   package init(_ name: String, _ members: [(module: Module, adapter: Adapter)]) {
     self.name = name
@@ -30,6 +32,13 @@ extension LanguageModel {
     for (module, adapter) in sets.flatMap(\.members) { module.adapters.append(adapter) }
     namesInUse = sets.map(\.name)
     placeTrainedParts()
+  }
+
+  /// Says of the sets in use how they were trained.
+  public func note(_ rows: [(name: String, text: String)]) {
+    for place in adapterSets.indices where namesInUse.contains(adapterSets[place].name) {
+      adapterSets[place].notes = rows
+    }
   }
 
   /// Parts of the base that are trained beside the adapters are there when those are.

@@ -11,7 +11,7 @@ public enum ModelFolder {
 
   static let generationName = GenerationFields.fileName
   /// Holds NAME.jinja for each chat template beside the default one.
-  static let templateFolder = "additional_chat_templates"
+  package static let templateFolder = "additional_chat_templates"
 
   private static let tokenizerFiles: Set<String> = [
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model",
@@ -19,7 +19,8 @@ public enum ModelFolder {
     "chat_template.json",
   ]
 
-  private static func isOfTokenizer(_ name: String) -> Bool {
+  /// Whether a file of a folder belongs to the tokenizer and its chat templates.
+  package static func isOfTokenizer(_ name: String) -> Bool {
     tokenizerFiles.contains(name) || name.hasPrefix(templateFolder + "/") && name.hasSuffix(".jinja")
   }
 
@@ -55,9 +56,11 @@ public enum ModelFolder {
 
   /// Puts tokenizer and generation settings into a folder: the files of the folder that the model came from, else made
   /// from the tokenizer in memory, also where that is not the folder's.
-  static func writeCompanions(of location: ModelLocation?, _ tokenizer: Tokenizer?, into stage: String) throws {
+  static func writeCompanions(
+    of location: ModelLocation?, _ tokenizer: Tokenizer?, generation: Bool = true, into stage: String
+  ) throws {
     if case .directory(let folder) = location {
-      for name in try companions(of: location) {
+      for name in try companions(of: location) where generation || isOfTokenizer(name) {
         try FileSystem.makeDirectory(FileSystem.directoryName("\(stage)/\(name)"))
         try FileSystem.copy("\(folder)/\(name)", to: "\(stage)/\(name)")
       }
@@ -66,6 +69,14 @@ public enum ModelFolder {
     if let copied = try? Tokenizer.find(directory: stage), copied.isSame(as: tokenizer) { return }
     for name in tokenizerFiles.union([templateFolder]) { try FileSystem.remove("\(stage)/\(name)") }
     try tokenizer.save(directory: stage)
+  }
+
+  /// Puts a model's tokenizer with its chat templates into a folder; nothing where the model has none.
+  /// - Throws: `FormatError`, `TokenizerError`.
+  package static func writeTokenizer(of model: LanguageModel, into folder: String) throws {
+    // What the model was read from may be gone; the tokenizer is in memory.
+    let location = model.origin.isRandom ? nil : try? ModelLocation(model.path, allowsKnownNames: true)
+    try writeCompanions(of: location, model.tokenizer, generation: false, into: folder)
   }
 
   /// Reads the configuration back as loading does; it must describe the model that was saved, whatever is said of stored

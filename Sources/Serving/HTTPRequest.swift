@@ -28,10 +28,11 @@ package final class HTTPRequest: Sendable {
     var isFinished = false
   }
 
+  private let library: HTTPLibrary
   private let state: Mutex<State>
 
-  init(_ connection: OpaquePointer, method: String, path: String) {
-    (self.method, self.path) = (method, path)
+  init(_ library: HTTPLibrary, _ connection: OpaquePointer, method: String, path: String) {
+    (self.library, self.method, self.path) = (library, method, path)
     nonisolated(unsafe) let connection = connection
     state = Mutex(State(connection: connection))
   }
@@ -46,7 +47,7 @@ package final class HTTPRequest: Sendable {
   package func header(_ name: String) -> String? {
     state.withLock { state in
       guard let connection = state.connection, state.isSuspended else { return nil }
-      return http_header(connection, name).map { String(cString: $0) }
+      return http_header(library.calls, connection, name).map { String(cString: $0) }
     }
   }
 
@@ -55,7 +56,7 @@ package final class HTTPRequest: Sendable {
     state.withLock { state in
       guard let connection = state.connection else { return true }
       guard !state.isFinished else { return false }
-      return http_is_gone(connection) != 0
+      return http_is_gone(library.calls, connection) != 0
     }
   }
 
@@ -100,7 +101,7 @@ package final class HTTPRequest: Sendable {
   private func resume(_ state: inout State) {
     guard state.isSuspended, let connection = state.connection else { return }
     state.isSuspended = false
-    MHD_resume_connection(connection)
+    library.resume(connection)
   }
 
   // MARK: The server's thread
@@ -122,7 +123,7 @@ package final class HTTPRequest: Sendable {
       if let connection = state.connection {
         // Before it is handed out: the program may answer at once.
         state.isSuspended = true
-        MHD_suspend_connection(connection)
+        library.suspend(connection)
         return true
       }
       return false
@@ -143,11 +144,11 @@ package final class HTTPRequest: Sendable {
     case .none: return true
     case .whole(let code, let fields, let body):
       (status, headers) = (code, fields)
-      response = body.withUnsafeBytes { http_response($0.baseAddress, $0.count) }
+      response = body.withUnsafeBytes { http_response(library.calls, $0.baseAddress, $0.count) }
     case .pieces(let code, let fields):
       (status, headers) = (code, fields)
       let context = Unmanaged.passRetained(self).toOpaque()
-      response = MHD_create_response_from_callback(
+      response = library.calls.pointee.read_response(
         http_unknown_size(), 1 << 14,
         { context, _, buffer, capacity in
           guard let context, let buffer else { return http_end() }
@@ -155,10 +156,10 @@ package final class HTTPRequest: Sendable {
         }, context, { context in if let context { Unmanaged<HTTPRequest>.fromOpaque(context).release() } })
     }
     guard let response else { return false }
-    defer { MHD_destroy_response(response) }
-    for (name, value) in headers { MHD_add_response_header(response, name, value) }
+    defer { library.calls.pointee.destroy_response(response) }
+    for (name, value) in headers { _ = library.calls.pointee.add_header(response, name, value) }
     state.isQueued = true
-    return http_queue(connection, UInt32(status), response) != 0
+    return http_queue(library.calls, connection, UInt32(status), response) != 0
   }
 
   /// What is to be sent; suspends the connection while there is nothing.
@@ -175,7 +176,7 @@ package final class HTTPRequest: Sendable {
       if state.isFinished { return http_end() }
       if let connection = state.connection {
         state.isSuspended = true
-        MHD_suspend_connection(connection)
+        library.suspend(connection)
       }
       return 0
     }

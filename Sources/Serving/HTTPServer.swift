@@ -6,10 +6,15 @@ import Synchronization
 package enum ServingError: Error, Equatable, CustomStringConvertible {
   /// The address is no numeric IPv4 address, or the port is taken or not allowed.
   case cannotListen(host: String, port: Int, reason: String)
+  /// libmicrohttpd cannot be opened; `reason` is the system's.
+  case noLibrary(reason: String)
 
   package var description: String {
     switch self {
     case .cannotListen(let host, let port, let reason): "cannot listen at \(host):\(port): \(reason)"
+    case .noLibrary(let reason):
+      "serving needs libmicrohttpd, which cannot be opened (\(reason)); install libmicrohttpd12 (Debian 12, Ubuntu 22.04) "
+        + "or libmicrohttpd12t64 (newer ones)"
     }
   }
 }
@@ -33,6 +38,7 @@ package final class HTTPServer: Sendable {
     var isStopping = false
   }
 
+  private let library: HTTPLibrary
   private let state = Mutex(State())
   /// The port it listens at.
   package let port: Int
@@ -41,20 +47,22 @@ package final class HTTPServer: Sendable {
   /// - Parameters:
   ///   - host: a numeric IPv4 address.
   ///   - port: 0 for any that is free.
-  /// - Throws: `ServingError.cannotListen`.
+  /// - Throws: `ServingError.cannotListen`, `.noLibrary`.
   package init(host: String, port: Int) throws {
-    let bridge = Bridge()
+    library = try HTTPLibrary.open()
+    let bridge = Bridge(library)
     errno = 0
     let context = Unmanaged.passRetained(bridge)
     guard
       let daemon = http_start(
-        host, UInt16(clamping: port), Self.connectionLimit, Self.patience, handleHTTP, completeHTTP, context.toOpaque())
+        library.calls, host, UInt16(clamping: port), Self.connectionLimit, Self.patience, handleHTTP, completeHTTP,
+        context.toOpaque())
     else {
       let reason = errno == 0 ? "not a numeric IPv4 address" : String(cString: strerror(errno))
       context.release()
       throw ServingError.cannotListen(host: host, port: port, reason: reason)
     }
-    self.port = Int(http_port(daemon))
+    self.port = Int(http_port(library.calls, daemon))
     state.withLock { $0.daemon = daemon }
     bridge.server.withLock { $0 = WeakServer(server: self) }
   }
@@ -86,7 +94,7 @@ package final class HTTPServer: Sendable {
       return (state.daemon, Array(state.open.values))
     }
     for request in open { request.abandon() }
-    if let daemon { MHD_stop_daemon(daemon) }
+    if let daemon { library.calls.pointee.stop_daemon(daemon) }
   }
 
   // MARK: The server's thread
@@ -108,7 +116,10 @@ package final class HTTPServer: Sendable {
 
 /// What the library hands to its callbacks; it outlives the server, whose thread may still run.
 private final class Bridge: Sendable {
+  let library: HTTPLibrary
   let server = Mutex(WeakServer(server: nil))
+
+  init(_ library: HTTPLibrary) { self.library = library }
 }
 
 private struct WeakServer: Sendable {
@@ -121,8 +132,10 @@ private func handleHTTP(
   _ count: UnsafeMutablePointer<Int>?, _ slot: UnsafeMutablePointer<UnsafeMutableRawPointer?>?
 ) -> MHD_Result {
   guard let context, let connection, let url, let method, let count, let slot else { return http_result(0) }
+  let bridge = Unmanaged<Bridge>.fromOpaque(context).takeUnretainedValue()
   guard let raw = slot.pointee else {
-    let request = HTTPRequest(connection, method: String(cString: method), path: String(cString: url))
+    let request = HTTPRequest(
+      bridge.library, connection, method: String(cString: method), path: String(cString: url))
     slot.pointee = Unmanaged.passRetained(request).toOpaque()
     return http_result(1)
   }
@@ -132,7 +145,6 @@ private func handleHTTP(
     count.pointee = 0
     return http_result(1)
   }
-  let bridge = Unmanaged<Bridge>.fromOpaque(context).takeUnretainedValue()
   guard let server = bridge.server.withLock({ $0.server }) else { return http_result(0) }
   return http_result(request.proceed { server.accept($0) } ? 1 : 0)
 }

@@ -27,9 +27,10 @@ import Testing
   func otherTextsAreRefused(text: String) { #expect(throws: FormatError.self) { try HubName(text) } }
 
   @Test func namesOfSnapshotsAreFollowed() {
-    #expect(HubCache.name(ofSnapshot: "/c/hub/models--org--na-me/snapshots/abc") == "org/na-me")
-    #expect(HubCache.name(ofSnapshot: "/c/hub/models--gpt2/snapshots/abc/x.gguf") == "gpt2")
-    #expect(HubCache.name(ofSnapshot: "/c/snapshots/abc") == nil)
+    #expect(HubCache.origin(ofSnapshot: "/c/hub/models--org--na-me/snapshots/abc")?.name == "org/na-me")
+    #expect(HubCache.origin(ofSnapshot: "/c/hub/models--gpt2/snapshots/abc/x.gguf")?.name == "gpt2")
+    #expect(HubCache.origin(ofSnapshot: "/c/hub/models--gpt2/snapshots/abc/x.gguf")?.commit == "abc")
+    #expect(HubCache.origin(ofSnapshot: "/c/snapshots/abc") == nil)
   }
 
   @Test(arguments: [

@@ -72,7 +72,7 @@ struct Stage {
     template = scratch.appendingPathComponent("for user Zoë")
     try files.createDirectory(at: checkout.appendingPathComponent(".build/release"), withIntermediateDirectories: true)
     for name in try files.contentsOfDirectory(atPath: Program.root.path)
-    where !name.hasPrefix(".") && !["out", "runs", "downloads"].contains(name) {
+    where !name.hasPrefix(".") && !["out", "runs", "downloads", "dist"].contains(name) {
       try files.createSymbolicLink(
         at: checkout.appendingPathComponent(name), withDestinationURL: Program.root.appendingPathComponent(name))
     }
@@ -126,9 +126,18 @@ struct Stage {
     for (name, text) in files {
       try text.write(to: template.appendingPathComponent(name), atomically: true, encoding: .utf8)
     }
+    try makeArchive()
     try makeModel("IN")
     try makeModel("path/to/model")
     let made = try run("qlora-run runs.lua", in: template)
+    guard made.code == 0 else { throw StageError(description: made.errors) }
+  }
+
+  /// What `make archive` packs, with the program of this build.
+  private func makeArchive() throws {
+    let name = "qlora-0.1.0-linux-x86_64", folder = template.path + "/" + name
+    let pack = "cd '\(template.path)' && tar czf \(name).tar.gz \(name) && rm -r \(name)"
+    let made = try run("make install-files PREFIX= DESTDIR='\(folder)' && \(pack)", in: checkout)
     guard made.code == 0 else { throw StageError(description: made.errors) }
   }
 

@@ -34,6 +34,12 @@ enum PrintedCommands {
   static let substitutes: [Substitute] = [
     .init(text: "--copy", reason: "copies as it is", form: .with("")),
     .init(text: "qlora-run fetch", reason: "the network; HubTests fetch", form: .instead("qlora-run --help fetch")),
+    .init(
+      text: "train --model HuggingFaceTB", reason: "the network",
+      form: .instead("qlora-run train --model tiny --data my.jsonl --set steps=1")),
+    .init(text: "sudo ", reason: "root and the network", form: .instead("bash -n Tests/install/roots.sh")),
+    .init(text: "make archive", reason: "builds for half an hour", form: .instead("bash -n Packaging/archive.sh")),
+    .init(text: "make deb", reason: "builds for half an hour", form: .instead("bash -n Packaging/deb.sh")),
     .init(text: "peers/prepare.sh", reason: "installs torch", form: .instead("sh -n Benchmarks/peers/prepare.sh")),
     .init(text: "--product kernel-bench", reason: "a benchmark of minutes, and torch", form: .parsed),
     .init(text: "python3 Benchmarks/", reason: "a benchmark of minutes", form: .parsed),
@@ -49,6 +55,8 @@ enum PrintedCommands {
     .init(
       text: "make install", reason: "builds",
       form: .instead("make -o build install PREFIX=prefix RUN=\"$QLORA_RUN\"")),
+    .init(
+      text: "make uninstall", reason: "another folder", form: .instead("make uninstall PREFIX=prefix")),
     .init(
       text: "make quickstart", reason: "builds",
       form: .instead("make -o build quickstart RUN=\"'$QLORA_RUN' --smoke\"")),
@@ -99,7 +107,7 @@ enum PrintedCommands {
 
   /// Commands of the checkout run there, all others in a folder of the user's.
   static func needsCheckout(_ command: String) -> Bool {
-    ["make", "swift", "cd Benchmarks", "Benchmarks", ".build"].contains { command.hasPrefix($0) }
+    ["make", "sudo", "swift", "cd Benchmarks", "Benchmarks", ".build"].contains { command.hasPrefix($0) }
       || command.contains("Benchmarks/")
   }
 

@@ -41,7 +41,7 @@ import Testing
     let real = try Program.run(["r.lua"], in: directory)
     #expect(real.code == 0, "\(real.errors)")
     let before = try contents(out)
-    #expect(before.count == 8 && before["adapter/adapter_model.safetensors"] != nil, "\(before.keys)")
+    #expect(before.count == 11 && before["adapter/adapter_model.safetensors"] != nil, "\(before.keys)")
     let smoke = try Program.run(["--smoke", "r.lua"], in: directory)
     #expect(smoke.code == 0, "\(smoke.errors)")
     #expect(try contents(out).filter { !$0.key.contains("-smoke") } == before)

@@ -12,6 +12,7 @@ local observe = require "qlora.run_observe"
 local settings_of = require "qlora.run_settings"
 local screen = require "qlora.screen"
 local schedules = require "qlora.schedule"
+local card = require "qlora.train_card"
 local shares = require "qlora.train_shares"
 local strict = require "qlora.strict"
 local together = require "qlora.together"
@@ -288,6 +289,7 @@ return function(options)
   bar:finish()
   local result = summary(model, history, state.eval_losses, native.clock() - began, state.tokens - before, run)
   if run then run:finish(result) end
+  model:note_training(card(o, result, state.tokens))
   if run and run.is_complete then
     print(("the run in %s is finished: %d steps are done; --set steps=… takes more where the recipe has that parameter")
       :format(run.dir, state.step))

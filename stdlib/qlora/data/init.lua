@@ -83,7 +83,7 @@ end
 
 --- What of the options decides the samples, for the report of a run.
 local function settings_of(o, name, origin)
-  local settings = { data = origin and origin.path or "records of the recipe",
+  local settings = { data = origin and origin.file or "records of the recipe",
     format = name or "a function of the recipe" }
   for _, key in ipairs { "max_length", "source_max_length", "target_max_length", "train_on_source", "too_long", "limit",
     "train", "eos", "bos", "literal" } do settings[key] = o[key] end
@@ -91,7 +91,7 @@ local function settings_of(o, name, origin)
   return settings
 end
 
---- Samples of records; `origin` = { path =, lines = } where a file has them.
+--- Samples of records; `origin` = { path =, file =, lines = } where a file has them.
 local function build(records, options, origin)
   local o = check_options(options)
   resolve_format(o.format) -- an unknown name is an error in a plan too
@@ -169,6 +169,7 @@ function data.load(path, options)
   local o = check_options(options)
   local _, name = resolve_format(o.format)
   local limit = o.limit
+  local file = path
   if path:match "^hf://" and not native.options.smoke then path = native.fetch(path) end
   if native.options.smoke then
     limit = math.min(limit or 8, 8)
@@ -182,7 +183,7 @@ function data.load(path, options)
   local is_chat = (o.format == nil or formats.own_end[name]) and not o.template and o.tokenizer
     and chat.for_tokenizer(o.tokenizer) ~= nil
   local records, lines, texts = native.read_records(path, { limit = limit, texts = is_chat or nil })
-  return build(records, options, { path = path, lines = lines, texts = texts })
+  return build(records, options, { path = path, file = file, lines = lines, texts = texts })
 end
 
 strict.declare("qlora.data.batch", strict.native "batch")

@@ -24,6 +24,9 @@ model:save_adapter("both", { name = "both" })]],
 model:save_adapter "adapter"
 model:save_adapter "adapter.gguf" -- for llama.cpp
 model:save_adapter("adapter-mlx", { as = "mlx" })]],
+  ["Model:note_training"] = [[
+model:note_training { { name = "data", text = "facts.jsonl" }, { name = "steps", text = "20" } }
+model:save_adapter "adapter" -- adapter/README.md says so]],
   ["Model:add_adapter"] = [[
 model:save_adapter "adapter"
 model:remove_adapters()
