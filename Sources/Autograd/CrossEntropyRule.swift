@@ -23,12 +23,43 @@ private let rowsPerChunk = 128
 public func linearCrossEntropy(
   _ hidden: Tensor, head: LinearWeight, labels: Tensor, scale: Float, softCap: Float = 0, precision: DType
 ) throws -> Tensor {
+  try linearCrossEntropy(
+    hidden, head: head, labels: labels, losses: [LossRows(rows: 0..<hidden.shape[0], scale: scale)], softCap: softCap,
+    precision: precision)
+}
+
+/// Rows that have a loss of their own.
+public struct LossRows: Sendable {
+  /// The rows.
+  public let rows: Range<Int>
+  /// What multiplies the sum over them.
+  public let scale: Float
+
+  /// The loss of these rows.
+  public init(rows: Range<Int>, scale: Float) {
+    self.rows = rows
+    self.scale = scale
+  }
+}
+
+/// `linearCrossEntropy` of several ranges of rows, each with a loss of its own: the head is read once for all.
+///
+/// Ranges are ascending and apart. A trained head belongs to one loss.
+/// - Returns: f32 [losses].
+/// - Throws: as for one loss; `TensorError.badValue` for several with a trained head.
+public func linearCrossEntropy(
+  _ hidden: Tensor, head: LinearWeight, labels: Tensor, losses parts: [LossRows], softCap: Float = 0,
+  precision: DType
+) throws -> Tensor {
   let backend = try hidden.backend(for: "linear_cross_entropy", with: head.anchor, labels)
   let tokens = hidden.shape[0]
   let vocabulary = head.shape[0]
   try checkTargets(labels, rows: tokens, classes: vocabulary, operation: "linear_cross_entropy")
   var denseHead: Tensor?
   if case .dense(let matrix) = head, matrix.requiresGradient { denseHead = matrix }
+  if denseHead != nil {
+    try (1...1).require(parts.count, "losses", operation: "linear_cross_entropy with a trained head")
+  }
   let recording = isRecording(hidden, denseHead)
   let losses = try Tensor(empty: [tokens], dtype: .f32, on: backend)
   let dHidden = recording ? try Tensor(empty: hidden.shape, dtype: hidden.dtype, on: backend) : nil
@@ -50,9 +81,14 @@ public func linearCrossEntropy(
       try backend.softCap(chunk, softCap, into: chunk)
       try backend.copy(chunk, into: scores)
     }
-    try backend.crossEntropy(
-      scores ?? chunk, labels: try labels.narrowed(0, range), losses: try losses.narrowed(0, range),
-      gradientScale: recording ? scale : nil)
+    for part in parts {
+      let own = part.rows.clamped(to: range)
+      if own.isEmpty { continue }
+      try backend.crossEntropy(
+        try (scores ?? chunk).narrowed(0, own.lowerBound - start..<own.upperBound - start),
+        labels: try labels.narrowed(0, own), losses: try losses.narrowed(0, own),
+        gradientScale: recording ? part.scale : nil)
+    }
     if recording, let scores { try backend.softCapBackward(scores, chunk, softCap, into: chunk) }
     if let dHidden {
       try head.multiply(chunk, transposed: true, into: try dHidden.narrowed(0, range), precision: precision)
@@ -62,16 +98,23 @@ public func linearCrossEntropy(
         chunk, transposeA: true, rows, transposeB: false, alpha: 1, beta: 1, into: dHead, precision: precision)
     }
   }
-  let loss = try Tensor(empty: [1], dtype: .f32, on: backend)
-  try backend.reduce(.sum, losses, outer: 1, count: tokens, inner: 1, into: loss)
-  try backend.accumulate(loss, scale: scale, into: loss, scale: 0)
+  let sums = try Tensor(empty: [parts.count], dtype: .f32, on: backend)
+  for (index, part) in parts.enumerated() {
+    let (own, sum) = (try losses.narrowed(0, part.rows), try sums.narrowed(0, index..<index + 1))
+    try backend.reduce(.sum, own, outer: 1, count: part.rows.count, inner: 1, into: sum)
+    try backend.accumulate(sum, scale: part.scale, into: sum, scale: 0)
+  }
 
-  record("linear_cross_entropy", inputs: [hidden, denseHead], output: loss) { dLoss in
+  record("linear_cross_entropy", inputs: [hidden, denseHead], output: sums) { dLoss in
     let dLoss = try dLoss.contiguous()
-    for gradient in [dHidden, dHead].compactMap({ $0 }) { try backend.scale(gradient, by: dLoss) }
+    if let dHead { try backend.scale(dHead, by: dLoss) }
+    for (index, part) in parts.enumerated() {
+      guard let own = try dHidden?.narrowed(0, part.rows) else { continue }
+      try backend.scale(own, by: try dLoss.narrowed(0, index..<index + 1))
+    }
     return [dHidden, dHead]
   }
-  return loss
+  return sums
 }
 
 /// A target that is no class would be read and written beside its row.

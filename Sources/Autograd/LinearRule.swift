@@ -16,7 +16,7 @@ public struct LinearLayer {
     self.branch = branch
   }
 
-  fileprivate var operands: LinearOperands {
+  var operands: LinearOperands {
     LinearOperands(weight: weight, lowRank: branch)
   }
   fileprivate var rank: Int { branch?.rank ?? 0 }
@@ -49,7 +49,7 @@ public func linear(_ x: Tensor, _ layers: [LinearLayer], precision: DType) throw
 
 extension LinearLayer {
   /// Memory for the outputs of a product with x, with what is added to it or given to it already in place.
-  fileprivate func output(of x: Tensor, precision: DType) throws -> LinearOutput {
+  func output(of x: Tensor, precision: DType) throws -> LinearOutput {
     let y = try Tensor(empty: [x.shape[0], weight.shape[0]], dtype: x.dtype, on: x.backend)
     if let bias { try x.backend.copy(try bias.broadcasted(to: y.shape), into: y) }
     guard let branch else { return LinearOutput(y: y, addsToOld: bias != nil) }
@@ -157,14 +157,15 @@ public func linear(
 }
 
 extension LowRank {
-  fileprivate func masked(_ x: Tensor) throws -> Tensor {
+  /// x with the mask of the branch.
+  func masked(_ x: Tensor) throws -> Tensor {
     let y = try Tensor(empty: x.shape, dtype: x.dtype, on: x.backend)
     try x.backend.dropout(x, probability: dropout, stream: stream, into: y, accumulate: false)
     return y
   }
 
   /// dx += mask * (dLow A), with the mask of the forward pass.
-  fileprivate func addMasked(_ dLow: Tensor, into dx: Tensor, precision: DType) throws {
+  func addMasked(_ dLow: Tensor, into dx: Tensor, precision: DType) throws {
     let through = try Tensor(empty: dx.shape, dtype: dx.dtype, on: dx.backend)
     try dx.backend.matmul(
       dLow, transposeA: false, a, transposeB: false, alpha: 1, beta: 0, into: through, precision: precision)
@@ -173,7 +174,7 @@ extension LowRank {
 }
 
 /// f32 op(a) b for matrices.
-private func product(_ a: Tensor, transposed: Bool, _ b: Tensor, precision: DType) throws -> Tensor {
+func product(_ a: Tensor, transposed: Bool, _ b: Tensor, precision: DType) throws -> Tensor {
   let rows = transposed ? a.shape[1] : a.shape[0]
   let c = try Tensor(empty: [rows, b.shape[1]], dtype: .f32, on: a.backend)
   try a.backend.matmul(

@@ -55,8 +55,15 @@ extension Engine {
 
   /// What is computed of a batch; an error about a sample that is too long names it.
   func compute<R>(_ object: BatchObject, _ call: Call, _ body: (MicroBatch) throws -> R) throws -> R {
-    do { return try body(object.part) } catch ModelError.tooLong(let tokens, let limit) {
-      guard let text = try object.tooLong(limit: limit) else { throw ModelError.tooLong(tokens: tokens, limit: limit) }
+    try compute([object], call) { try body(object.part) }
+  }
+
+  /// What is computed of batches together.
+  func compute<R>(_ objects: [BatchObject], _ call: Call, _ body: () throws -> R) throws -> R {
+    do { return try body() } catch ModelError.tooLong(let tokens, let limit) {
+      guard let text = try objects.lazy.compactMap({ try $0.tooLong(limit: limit) }).first else {
+        throw ModelError.tooLong(tokens: tokens, limit: limit)
+      }
       throw BindingError.invalid(function: call.function, message: text)
     }
   }

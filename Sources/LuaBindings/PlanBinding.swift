@@ -29,10 +29,39 @@ extension Engine {
               Parameter("bits", .integer, optional: true, "instead of the optimizer's"),
               Parameter("paged", .boolean, optional: true, "instead of the optimizer's"),
               Parameter("time", .boolean, optional: true, "estimate the time too; default true"),
+              Parameter(
+                "together", .rows(Self.togetherFields), optional: true,
+                "the steps of variants that share their passes, instead of batch, length, micro_batch and optimizer"),
             ]), "the options below")
         ], returns: "table"
       ) { call in [try self.planTable(call)] }
     ]
+  }
+
+  /// The step of one variant.
+  static let togetherFields = [
+    Parameter("variant", .amount, "its number"),
+    Parameter("batch", .whole(1...1 << 20), "sequences of a step"),
+    Parameter("length", .whole(1...1 << 20), "tokens of a sequence"),
+    Parameter("micro_batch", .whole(1...1 << 20), "sequences of a forward pass"),
+    Parameter("optimizer", .object("Optimizer"), "for its state"),
+  ]
+
+  /// The variants of a plan, with what is asked of the optimizers of all.
+  private func plannedVariants(_ call: Call) throws -> [PlannedVariant] {
+    let options = call.options("options")
+    return try (options["together"].asTable?.elements ?? []).map { value in
+      let row = try entry(value, Self.togetherFields, call)
+      guard case .object(let object) = row["optimizer"], let optimizer = object as? OptimizerObject else {
+        throw call.invalid("together: each row has an optimizer")
+      }
+      var settings = optimizer.options
+      if let bits = options.int("bits"), settings.rule.widths.contains(bits) { settings.bits = bits }
+      if let paged = options.bool("paged") { settings.isPaged = paged }
+      return PlannedVariant(
+        variant: row.int("variant") ?? 0, microBatch: row.int("micro_batch") ?? 1, maxLength: row.int("length") ?? 1,
+        batch: row.int("batch") ?? 1, optimizer: settings)
+    }
   }
 
   private func planTable(_ call: Call) throws -> LuaValue {
@@ -127,11 +156,13 @@ extension Engine {
       (checkpointing, interval) = try checkpointSettings(options["checkpointing"], model, streams: streams)
     }
     let streams = options.bool("stream") ?? (model.isLoaded ? model.stream != nil : model.options.streams ?? false)
-    return PlanRequest(
+    var request = PlanRequest(
       microBatch: microBatch, maxLength: length, batch: batch, checkpointing: checkpointing,
       checkpointInterval: interval, offloads: options.bool("offload") ?? (model.activationStore != nil),
       streams: streams,
       optimizer: settings)
+    request.together = try plannedVariants(call)
+    return request
   }
 
   /// Resident memory of this process that is neither tensors nor scratch nor model file, and what is still to come

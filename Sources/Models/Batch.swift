@@ -34,6 +34,10 @@ public struct Batch: Sendable {
     self.segments = segments
   }
 
+  init(ids: [Int32], targets: [Int32], positions: [Int32], segments: [Int32]) {
+    (self.ids, self.targets, self.positions, self.segments) = (ids, targets, positions, segments)
+  }
+
   /// Tokens of all sequences.
   public var tokenCount: Int { ids.count }
   /// Targets that count in the loss.

@@ -53,6 +53,10 @@ public final class LanguageModel {
   /// The names of the sets that are in use, in the order in which they are applied.
   public package(set) var namesInUse: [String] = []
 
+  /// Which of several experiments on the base the adapters are of, and the others; see `enter(variant:)`.
+  public internal(set) var variant = 0
+  var variantsAside: [Int: Variant] = [:]
+
   private let tree: ModuleTree
   private let byName: [String: Module]
   let rotary: RotaryEmbedding
@@ -202,7 +206,7 @@ public final class LanguageModel {
     return Dictionary(uniqueKeysWithValues: adapted.map { (ObjectIdentifier($0), $0.adapters) })
   }
 
-  private func check(_ ids: [Int32]) throws {
+  func check(_ ids: [Int32]) throws {
     for id in ids where id < 0 || Int(id) >= spec.vocabularySize {
       throw ModelError.tokenOutOfRange(id: Int(id), vocabulary: spec.vocabularySize)
     }
@@ -218,7 +222,7 @@ public final class LanguageModel {
   }
 
   /// What the last layer leaves for a packed batch: [T, hidden].
-  private func hiddenStates(
+  func hiddenStates(
     _ batch: Batch, _ context: ForwardContext, observer: ((Int, Tensor, Tensor) throws -> Void)? = nil
   ) throws -> Tensor {
     guard batch.longestSequence <= spec.positionLimit else {
@@ -262,7 +266,7 @@ public final class LanguageModel {
   }
 
   /// Normalised hidden states as the output module takes them.
-  private func finished(_ hidden: Tensor) throws -> Tensor {
+  func finished(_ hidden: Tensor) throws -> Tensor {
     // The output module is linear, so a scale of its logits may go on its input.
     try scaled(
       inPlace: try tree.norm.normalized(hidden, spec.normalization), by: Float(spec.logitScale))

@@ -64,6 +64,8 @@ public enum ModelError: Error, Equatable, Sendable {
   case streamedNeedsCheckpointing
   /// A streamed model recomputes its layers one by one, not `layers` together.
   case streamedInterval(layers: Int)
+  /// Something of `module`, a module or the model, keeps variants from sharing a pass.
+  case notTogether(module: String, TogetherProblem)
 
   /// What is wrong with a matrix that a file holds in 4 bits.
   public enum QuantizationProblem: Equatable, Sendable {
@@ -77,6 +79,20 @@ public enum ModelError: Error, Equatable, Sendable {
     case storedAs(FourBitKind)
     /// Where another form is asked for: both values of the option.
     case storedWith(option: String, stored: String, asked: String)
+  }
+
+  /// What keeps variants from sharing a pass over the base.
+  public enum TogetherProblem: Equatable, Sendable {
+    /// The model sends rows to experts, which would take them from all variants.
+    case experts
+    /// A part of the base is trained.
+    case trainedPart
+    /// A hook would see the rows of all variants.
+    case hook
+    /// An adapter of the embedding or of the output matrix.
+    case outsideLayers
+    /// An adapter that took a part out of the base.
+    case baseChange
   }
 
   /// Why a quantized module cannot be compared with the weights it was made from.
@@ -163,6 +179,21 @@ extension ModelError: CustomStringConvertible {
         + "recomputed one by one"
     case .noOriginalWeights(let path, let problem):
       "quantization error: \(path): \(problem)"
+    case .notTogether(let module, let problem):
+      "variants cannot train together in one pass: \(module) \(problem)"
+    }
+  }
+}
+
+extension ModelError.TogetherProblem: CustomStringConvertible {
+  /// The problem in words, to follow a name.
+  public var description: String {
+    switch self {
+    case .experts: "has experts, which take their rows from all sequences of a pass"
+    case .trainedPart: "is trained as a part of the base (modules_to_save, bias), which all variants see"
+    case .hook: "has a hook, which would see the rows of all variants"
+    case .outsideLayers: "has an adapter, and only adapters of the decoder layers share a pass"
+    case .baseChange: "has an adapter whose start changed the base (pissa, olora, loftq), which then is another"
     }
   }
 }

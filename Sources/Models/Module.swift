@@ -64,6 +64,8 @@ public final class Module {
   public internal(set) var hooks: [ForwardHook] = []
   /// What loading will make of the module, for a model of which only the header was read.
   var planned: (quantization: FourBitKind?, format: GGMLType?, byteCount: Int) = (nil, nil, 0)
+  /// Whether an adapter's start put another weight into the place of that which was loaded.
+  private(set) var isReplaced = false
 
   init(
     name: String, kind: ModuleKind, layer: Int?, inFeatures: Int, outFeatures: Int, hasBias: Bool = false,
@@ -159,6 +161,7 @@ public final class Module {
   /// Puts a weight in 4 bits into the place of the dense one; nil notes it for a header-only model.
   package func replaceWeight(with operand: QuantizedOperand?, kind: FourBitKind, byteCount: Int) {
     planned = (kind, nil, byteCount)
+    isReplaced = true
     guard let operand else { return }
     (weight, quantized) = (nil, operand)
   }
@@ -221,6 +224,7 @@ public final class Module {
 
   /// The outputs of modules that share their input, computed together.
   static func outputs(of modules: [Module], _ x: Tensor, _ context: ForwardContext) throws -> [Tensor] {
+    guard context.shares.isEmpty else { return try sharedOutputs(of: modules, x, context) }
     let layers = try modules.map { module in
       let adapter = context.adapters(of: module).first
       guard let weight = adapter?.baseChange?.residual.map({ .dense($0) }) ?? module.linearWeight else {
@@ -255,6 +259,8 @@ public struct ForwardContext: Sendable {
   public var dropoutStep: Int
   /// Counts what the routers of a model with experts choose; nil where nobody asks.
   package var balance: RouterBalance?
+  /// Whose rows are which where variants share the pass; what is said above is then that of none.
+  var shares: [RowShare] = []
 
   func adapters(of module: Module) -> [Adapter] { adapters[ObjectIdentifier(module)] ?? [] }
 

@@ -54,14 +54,23 @@ package struct Rehearsal {
     }
     backend.memory.charge(fileByteCount, .file)
     let twins = Dictionary(uniqueKeysWithValues: zip(original.modules.map(ObjectIdentifier.init), model.modules))
-    model.adapterSets = try original.adapterSets.map { set in
-      AdapterSet(
-        set.name,
-        try set.members.compactMap { module, adapter in
-          try twins[ObjectIdentifier(module)].map { ($0, try self.twin(of: adapter, on: $0)) }
-        })
+    func copies(_ sets: [AdapterSet]) throws -> [AdapterSet] {
+      try sets.map { set in
+        AdapterSet(
+          set.name,
+          try set.members.compactMap { module, adapter in
+            try twins[ObjectIdentifier(module)].map { ($0, try self.twin(of: adapter, on: $0)) }
+          })
+      }
     }
+    model.adapterSets = try copies(original.adapterSets)
     model.use(original.namesInUse)
+    model.variant = original.variant
+    model.variantsAside = try original.variantsAside.mapValues { variant in
+      var twin = variant
+      twin.adapterSets = try copies(variant.adapterSets)
+      return twin
+    }
     for (module, twin) in zip(original.modules, model.modules) {
       twin.trained = try module.trained.map {
         try TrainedParts(of: twin, weight: $0.trainsWeight, bias: $0.trainsBias, requiresGradient: true)

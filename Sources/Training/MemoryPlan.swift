@@ -19,6 +19,8 @@ package struct PlanRequest: Sendable {
   package var streams: Bool
   /// Rule, bits and paging of the optimizer; its state is planned from them.
   package var optimizer: OptimizerOptions
+  /// The variants that share the passes, each with a step of its own; none where the model is trained alone.
+  package var together: [PlannedVariant] = []
 
   package init(
     microBatch: Int, maxLength: Int, batch: Int, checkpointing: Bool, checkpointInterval: Int = 1,
@@ -37,6 +39,28 @@ package struct PlanRequest: Sendable {
 
   /// Forward and backward passes of one step.
   var passCount: Int { (batch + microBatch - 1) / microBatch }
+
+  /// The steps of all that train, each as it is alone, with the number of its variant.
+  fileprivate func alone(of model: LanguageModel) -> [(variant: Int, request: PlanRequest)] {
+    guard !together.isEmpty else { return [(model.variant, self)] }
+    return together.map { part in
+      var request = self
+      (request.microBatch, request.maxLength, request.batch) = (part.microBatch, part.maxLength, part.batch)
+      (request.optimizer, request.together) = (part.optimizer, [])
+      return (part.variant, request)
+    }
+  }
+}
+
+/// The step of one of several variants that share their passes.
+package struct PlannedVariant: Sendable {
+  let variant, microBatch, maxLength, batch: Int
+  let optimizer: OptimizerOptions
+
+  package init(variant: Int, microBatch: Int, maxLength: Int, batch: Int, optimizer: OptimizerOptions) {
+    (self.variant, self.microBatch, self.maxLength, self.batch) = (variant, microBatch, maxLength, batch)
+    self.optimizer = optimizer
+  }
 }
 
 /// Memory by category and by moment of a training step, disk, and arithmetic.
@@ -85,15 +109,22 @@ package struct MemoryPlan: Sendable {
     twin.checkpointing = request.checkpointing
     twin.checkpointInterval = request.checkpointInterval
     twin.activationStore = request.checkpointing && request.offloads ? ActivationStore() : nil
-    let state = Optimizer.plannedState(twin.trainableParameters.map(\.tensor.elementCount), request.optimizer)
     parameterCount = model.modules.reduce(0) { $0 + $1.parameterCount }
-    count(twin, state, request)
-    streamedByteCount = request.passCount * rehearsal.streamedByteCount
+    let steps = request.alone(of: twin)
+    var (blocks, trained): ([Int], [Tensor]) = ([], [])
+    for step in steps {
+      try twin.enter(variant: step.variant)
+      let tensors = twin.trainableParameters.map(\.tensor)
+      let state = Optimizer.plannedState(tensors.map(\.elementCount), step.request.optimizer)
+      count(twin, state, step.request)
+      (blocks, trained) = (blocks + state.blocks, trained + tensors)
+    }
+    streamedByteCount = (steps.map(\.request.passCount).max() ?? 0) * rehearsal.streamedByteCount
 
     peak = held + rehearsal.loadPeak
     categories = parts(backend, program: programByteCount, samples: samplesByteCount)
     var tensors: [String: Int] = [:]
-    try rehearse(twin, request, state.blocks, on: backend) { moment, body in
+    try rehearse(twin, steps, trained, blocks, on: backend) { moment, body in
       backend.resetResidentPeak()
       backend.memory.resetPeak()
       try body()
@@ -111,40 +142,50 @@ package struct MemoryPlan: Sendable {
       + ["forward", "backward", "optimizer", "checkpoint"].map { ($0, base + (tensors[$0] ?? 0)) }
   }
 
-  /// What follows from the shapes alone.
+  /// What follows from the shapes alone, of one variant.
   private mutating func count(_ twin: LanguageModel, _ state: (blocks: [Int], spilled: Int), _ request: PlanRequest) {
-    trainableCount = twin.trainableParameters.reduce(0) { $0 + $1.tensor.elementCount }
-    adapterByteCount = twin.adapters.reduce(0) { $0 + $1.byteCount }
-    optimizerByteCount = state.spilled > 0 ? state.spilled : state.blocks.reduce(0, +)
-    spillByteCount = state.spilled
+    trainableCount += twin.trainableParameters.reduce(0) { $0 + $1.tensor.elementCount }
+    adapterByteCount += twin.adapters.reduce(0) { $0 + $1.byteCount }
+    optimizerByteCount += state.spilled > 0 ? state.spilled : state.blocks.reduce(0, +)
+    spillByteCount += state.spilled
     checkpointByteCount = 4 * trainableCount + adapterByteCount + optimizerByteCount
-    work = StepWork(twin, request)
+    work += StepWork(twin, request)
   }
 
   /// Runs the moments of two steps, each under `measure`: the second one finds the blocks that the first one left, and
   /// batches of other lengths leave others.
   private func rehearse(
-    _ twin: LanguageModel, _ request: PlanRequest, _ stateBlocks: [Int], on backend: any Backend,
+    _ twin: LanguageModel, _ steps: [(variant: Int, request: PlanRequest)], _ trained: [Tensor],
+    _ stateBlocks: [Int], on backend: any Backend,
     measure: (_ moment: String, _ body: () throws -> Void) throws -> Void
   ) throws {
-    func pass(_ batch: Batch) throws {
+    func pass(_ parts: [VariantPart]) throws {
       var loss: Tensor?
-      try measure("forward") { loss = try twin.loss(batch) }
-      try measure("backward") { try loss?.backward() }
+      try measure("forward") {
+        loss = try parts.count == 1 ? twin.loss(parts[0].part) : twin.losses(parts)
+      }
+      let seed = try loss.map { try Tensor(full: $0.shape, value: 1, on: backend) }
+      try measure("backward") { try loss?.backward(seed: seed) }
     }
-    func forget() { for parameter in twin.trainableParameters { parameter.tensor.gradient = nil } }
+    func forget() { for tensor in trained { tensor.gradient = nil } }
+    func parts(_ length: (Int) -> Int) throws -> [VariantPart] {
+      try steps.map { step in
+        let batch = try MemoryPlan.batch(step.request.microBatch, length(step.request.maxLength))
+        return VariantPart(variant: step.variant, part: MicroBatch(batch))
+      }
+    }
 
-    let whole = try MemoryPlan.batch(request.microBatch, request.maxLength)
-    let short = try MemoryPlan.batch(request.microBatch, max(2, request.maxLength * 3 / 4))
+    let (whole, short) = (try parts { $0 }, try parts { max(2, $0 * 3 / 4) })
+    let passCount = steps.map(\.request.passCount).max() ?? 1
     try pass(whole)
-    if request.passCount > 1 { try pass(whole) }
+    if passCount > 1 { try pass(whole) }
     var blocks: [Tensor] = []
     try measure("optimizer") {
       blocks = try stateBlocks.map { try Tensor(empty: [$0], dtype: .u8, category: .optimizer, on: backend) }
     }
     forget()
     try pass(short)
-    if request.passCount == 1 { forget() }
+    if passCount == 1 { forget() }
     try pass(whole)
     try measure("checkpoint") {}
     withExtendedLifetime(blocks) {}

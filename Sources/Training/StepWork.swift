@@ -19,6 +19,17 @@ package struct StepWork: Sendable {
 
   package init() {}
 
+  /// The work of both.
+  static func += (sum: inout StepWork, other: StepWork) {
+    sum.quantized += other.quantized
+    sum.dense += other.dense
+    sum.lowRank += other.lowRank
+    sum.attention += other.attention
+    sum.masked += other.masked
+    sum.passing += other.passing
+    sum.updates += other.updates
+  }
+
   /// Forward and backward: 4 operations per frozen weight and token, 6 per trained one, 3.5 forward passes of causal
   /// attention (Dao 2023, section 3.2); with checkpointing the layers run forward once more.
   init(_ model: LanguageModel, _ request: PlanRequest) {

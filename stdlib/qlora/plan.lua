@@ -1,6 +1,7 @@
 --- `--plan` and `model:plan`: what a run needs, told from shapes alone, before any weight is read.
 local native = require "qlora.native"
 local format = require "qlora.format"
+local lockstep = require "qlora.lockstep"
 local strict = require "qlora.strict"
 
 local plan = {}
@@ -15,7 +16,8 @@ local function text(figures)
   local lines = {}
   local function line(name, value) lines[#lines + 1] = ("  %-34s %12s"):format(name, value) end
   local function title(words) lines[#lines + 1] = words end
-  title(("Plan for %s: %d x %d tokens a step, %d at a time"):format(figures.name, figures.batch, figures.length,
+  title(("Plan for %s: %s%d x %d tokens a step, %d at a time"):format(figures.name,
+    figures.variants and figures.variants .. " variants together, " or "", figures.batch, figures.length,
     figures.micro_batch))
   line("parameters", format.count(figures.parameters))
   line("trainable", format.count(figures.trainable))
@@ -118,15 +120,15 @@ local function levers(figures)
   end
   add("offload = " .. tostring(not figures.offload),
     { offload = not figures.offload, checkpointing = figures.checkpointing or true })
-  if figures.micro_batch > 1 then
+  if figures.micro_batch > 1 and not figures.variants then
     local half = figures.micro_batch // 2
     add("micro_batch = " .. half, { micro_batch = half })
   end
-  if figures.batch > 1 then
+  if figures.batch > 1 and not figures.variants then
     local half = figures.batch // 2
     add("batch = " .. half, { batch = half, micro_batch = math.min(half, figures.micro_batch) })
   end
-  if figures.length > 1 then add("length = " .. figures.length // 2, { length = figures.length // 2 }) end
+  if figures.length > 1 and not figures.variants then add("length = " .. figures.length // 2, { length = figures.length // 2 }) end
   if figures.other_bits then
     add("optimizer bits = " .. figures.other_bits, { bits = figures.other_bits })
   end
@@ -187,6 +189,20 @@ local function planner(model, o)
   end
 end
 
+--- The figures of a step, with its choices and levers.
+local function planned(model, o)
+  local figures = chosen(model, o, true)
+  local plan_with = planner(model, merged(o, { stream = figures.stream }))
+  figures.name, figures.variants = model.name or "the model", o.together and #o.together
+  figures.choices = choices(figures, plan_with)
+  figures.levers = {}
+  for i, lever in ipairs(levers(figures)) do
+    local other = plan_with(lever.change)
+    figures.levers[i] = { name = lever.name, peak = other.peak, seconds_per_step = other.seconds_per_step }
+  end
+  return setmetatable(figures, Plan)
+end
+
 --- What a training step of this model needs, told from shapes alone, with what each lever would change. Without
 --- `stream` the base is streamed when it does not fit otherwise.
 --- @return Plan the figures; printing it shows all of them
@@ -198,17 +214,20 @@ function plan.of(model, options)
   if options == nil and type(model) == "table" and not model.modules then
     strict.fail("plan: call it with a colon, model:plan { batch = 8, length = 512 }; with a dot it gets no model")
   end
-  local o = strict.options("plan", options, schema)
-  local figures = chosen(model, o, true)
-  local plan_with = planner(model, merged(o, { stream = figures.stream }))
-  figures.name = model.name or "the model"
-  figures.choices = choices(figures, plan_with)
-  figures.levers = {}
-  for i, lever in ipairs(levers(figures)) do
-    local other = plan_with(lever.change)
-    figures.levers[i] = { name = lever.name, peak = other.peak, seconds_per_step = other.seconds_per_step }
+  return planned(model, strict.options("plan", options, schema))
+end
+
+--- The step of variants that share their passes: what each gave, and in the fields of one step the sums.
+local function joined(steps)
+  local step = { together = {}, batch = 0, micro_batch = 0, length = 0, optimizer = steps[1].optimizer,
+    checkpointing = steps[1].checkpointing, offload = steps[1].offload }
+  for i, own in ipairs(steps) do
+    step.together[i] = { variant = own.variant, batch = own.batch, micro_batch = own.micro_batch, length = own.length,
+      optimizer = own.optimizer }
+    step.batch, step.micro_batch = step.batch + own.batch, step.micro_batch + own.micro_batch
+    step.length = math.max(step.length, own.length)
   end
-  return setmetatable(figures, Plan)
+  return step
 end
 
 --- What the options of a loop say of checkpointing and offload: what `model:checkpointing` will be told, or nothing.
@@ -226,6 +245,12 @@ function plan.choose(o)
   local step = { batch = o.batch, micro_batch = o.micro_batch, length = o.data:stats().longest,
     optimizer = o.optimizer }
   step.checkpointing, step.offload = recomputation(o)
+  local steps = lockstep.meet(model, step)
+  if steps == false then -- another variant has chosen for all
+    if math.type(o.checkpointing) and model:streaming() then o.checkpointing = true end
+    return
+  end
+  if steps then step = joined(steps) end
   -- A plan needs address space of its own; where there is none (ulimit -v) the first pass decides.
   local planned, figures = pcall(chosen, model, step, false)
   if not planned then
@@ -262,11 +287,15 @@ function plan.stop(o)
   end
   local step = { batch = o.batch, micro_batch = o.micro_batch, length = length, optimizer = optimizer }
   step.checkpointing, step.offload = recomputation(o)
-  local figures = plan.of(model, step)
+  local steps = lockstep.meet(model, step)
+  if steps then step = joined(steps) end
+  local figures = planned(model, step)
   figures.steps = o.steps
   if stats then -- the longest sample decides the memory, the mean one the time
     figures.mean_length = stats.mean
-    local usual = merged(step, { length = math.max(1, math.ceil(stats.mean)), stream = figures.stream })
+    local length = math.max(1, math.ceil(stats.mean))
+    local usual = merged(step, { length = length, stream = figures.stream })
+    for _, own in ipairs(usual.together or {}) do own.length = length end
     figures.seconds_per_usual_step = model:plan_step(usual).seconds_per_step
   end
   native.exit(show(figures) and 0 or 3)

@@ -3,6 +3,7 @@
 local native = require "qlora.native"
 local format = require "qlora.format"
 local json = require "qlora.json"
+local lockstep = require "qlora.lockstep"
 local strict = require "qlora.strict"
 
 local schema = strict.declare("qlora.sweep", {
@@ -19,6 +20,8 @@ local schema = strict.declare("qlora.sweep", {
   columns = { "table", "names of the columns to show, in order; default all" },
   seed = { "integer", "of each variant's adapters; default --seed, else 0" },
   verbose = { "boolean", "print what each variant prints", default = false },
+  together = { "boolean", "train all variants at once: one pass over the base computes what each of them needs, and "
+    .. "each gets the result that it gets alone, up to rounding. All have one base", default = false },
 })
 
 --- The variants as a list: given as one, or every combination of { key = { values } }, keys in alphabetical order.
@@ -207,8 +210,53 @@ local function gathered(own, count)
   return rows
 end
 
+--- The base of all variants, which must read the same settings of each.
+local function shared_base(load, variants, known)
+  local made_from = {}
+  local model = load(reader(variants[1], known, made_from))
+  for _, key in ipairs(strict.sorted_keys(made_from)) do
+    for i, variant in ipairs(variants) do
+      local value = variant[key] == nil and "absent" or variant[key]
+      if value ~= made_from[key] then
+        strict.fail("sweep: together trains all variants on one base, but base reads '%s', which is %s in variant 1 and "
+          .. "%s in variant %d; leave together out, or make a sweep for each base", key, strict.show(made_from[key]),
+          strict.show(value), i)
+      end
+    end
+  end
+  return model
+end
+
+--- Refuses what sweeps one after another can do and this cannot.
+local function check_together(ranks)
+  if ranks.size > 1 then
+    strict.fail("sweep: together trains all variants in one process, and there are %d ranks; leave together out, and "
+      .. "they share the variants", ranks.size)
+  end
+  if type(native.options.resume) == "string" then
+    strict.fail("sweep: together has a run directory for each variant; give --resume without a directory, and each goes "
+      .. "on in the last of its own")
+  end
+end
+
+--- All variants at once; `note` gets the row of each.
+local function train_together(o, variants, known, note)
+  local model, bodies, began = shared_base(o.base, variants, known), {}, native.clock()
+  for i, variant in ipairs(variants) do
+    bodies[i] = function()
+      native.seed(o.seed or native.options.seed or 0)
+      return measured(o.run(reader(variant, known, {}), model), variant)
+    end
+  end
+  lockstep.run(model, bodies, function(i, ok, answer)
+    note(i, ok and answer or measured({ error = answer }, variants[i]), native.clock() - began)
+  end)
+end
+
 --- Runs the same experiment under several settings, in one process over one loaded base. The adapters of the last
 --- variant are taken off before the next begins. Ranks share the variants; one that fails is then a row with its error.
+--- With `together` the variants train at once, in one pass over the base: each has data, optimizer, run directory and
+--- checkpoints of its own, and one that fails after the first pass is a row with its error.
 --- @return Sweep the rows; printing it shows the table
 --- @throws when a variant has no settings, when `base` or `run` reads a setting that no variant has, or when a
 ---   measure has the name of a setting
@@ -231,8 +279,30 @@ return function(options)
     native.mkdir(o.dir)
     stored = {}
   end
-  if native.options.plan then print(("sweep: the plan is that of the first of %d variants"):format(#variants)) end
-  for i, variant in ipairs(variants) do
+  if native.options.plan then
+    print(("sweep: the plan is that of %s %d variants"):format(o.together and "all" or "the first of", #variants))
+  end
+  --- Keeps the row of a variant, and stores all there are.
+  local function note(i, row, seconds)
+    row.seconds = seconds
+    rows[i] = row
+    if stored then -- whole after each row, so that a reader never finds half of one
+      stored[i] = json.encode(storable(row)) .. "\n"
+      local lines = {}
+      for number = 1, #variants do lines[#lines + 1] = stored[number] end
+      local name = here.size > 1 and ("sweep.rank-%d.jsonl"):format(here.rank) or "sweep.jsonl"
+      native.write_file(o.dir .. "/" .. name, table.concat(lines))
+    end
+    if not quiet then print(("variant %d of %d done in %s"):format(i, #variants, format.seconds(row.seconds))) end
+  end
+  if o.together then
+    check_together(here)
+    if not native.options.plan then native.options.quiet = quiet or not o.verbose end
+    local ok, message = pcall(train_together, o, variants, known, note)
+    native.options.quiet = quiet
+    if not ok then error(message, 0) end
+  end
+  for i, variant in ipairs(o.together and {} or variants) do
     if (i - 1) % here.size == here.rank then
       native.seed(o.seed or native.options.seed or 0) -- the same initial adapters wherever the shapes agree
       local began, seen = native.clock(), {}
@@ -247,14 +317,7 @@ return function(options)
         if here.size == 1 or type(row) == "table" then error(row, 0) end
         row = measured({ error = row }, variant) -- the rows of the others are not lost
       end
-      row.seconds = native.clock() - began
-      rows[i] = row
-      if stored then -- whole after each row, so that a reader never finds half of one
-        stored[#stored + 1] = json.encode(storable(row)) .. "\n"
-        local name = here.size > 1 and ("sweep.rank-%d.jsonl"):format(here.rank) or "sweep.jsonl"
-        native.write_file(o.dir .. "/" .. name, table.concat(stored))
-      end
-      if not quiet then print(("variant %d of %d done in %s"):format(i, #variants, format.seconds(row.seconds))) end
+      note(i, row, native.clock() - began)
     end
   end
   if here.size > 1 then rows = gathered(rows, #variants) end

@@ -6,6 +6,7 @@ local eval = require "qlora.eval"
 local plan = require "qlora.plan"
 local plot = require "qlora.plot"
 local format = require "qlora.format"
+local lockstep = require "qlora.lockstep"
 local progress = require "qlora.progress"
 local run_directory = require "qlora.run"
 local observe = require "qlora.run_observe"
@@ -65,9 +66,9 @@ end
 local Interrupted = { __name = "interrupted", __tostring = function(self) return self.message end }
 
 --- Ctrl-C: a prompt inside the step where there is one, else (or at the second Ctrl-C) a checkpoint and out with exit
---- code 130.
-local function interrupted(o, run, step, state)
-  if native.break_prompt then
+--- code 130. Of variants that train together all are `told`, and leave without a prompt.
+local function interrupted(o, run, step, state, told)
+  if native.break_prompt and not told then
     local env = { model = o.model, opt = o.optimizer, step = step, history = state.history, data = o.data, run = run }
     if native.break_prompt(env) then return end
   end
@@ -100,13 +101,13 @@ local function accumulate(o, run, step, batches, numbers, state)
     local loss = 0.0
     for i = part[1], part[2] do
       local batch = batches[i]
-      local share = o.model:loss(batch)
-      local value = share:item()
+      local value, share, stop_now = lockstep.loss(o.model, batch)
       checks.loss(value, o.model, batch, { step = step, micro_batch = i, micro_batches = #batches, samples = numbers })
-      share:backward()
+      if share then share:backward() end -- of several variants the pass has done it
       loss = loss + value
-      if native.interrupted() then
-        if o.ranks.size == 1 then interrupted(o, run, step, state) else stop = true end
+      if share then stop_now = native.interrupted() end
+      if stop_now then
+        if o.ranks.size == 1 then interrupted(o, run, step, state, share == nil) else stop = true end
       end
     end
     o.sum:add(loss)
@@ -224,6 +225,8 @@ return function(options)
   local params = model:trainable()
   o.sum = shares.sum(o, run, params)
   if run and o.ranks.size == 1 then native.spill_directory(run.dir) end -- ranks spill on disks of their hosts
+  lockstep.agree(model, "checkpointing", o.checkpointing)
+  lockstep.agree(model, "offload", o.offload)
   plan.choose(o)
   if run then run:settings(settings_of(o)) end
   if o.checkpointing ~= nil or o.offload ~= nil then
