@@ -68,10 +68,12 @@ private func reduce(_ operation: Reduction, _ x: Tensor, axis: Int, shared: Bool
 private func first(
   of chosen: Tensor, outer: Int, count: Int, inner: Int, times gradient: Tensor
 ) throws -> Tensor {
+  let result = try Tensor(full: chosen.shape, value: 0, on: chosen.backend)
   let positions = try Tensor(empty: [outer, inner], dtype: .i64, on: chosen.backend)
   try chosen.backend.reduce(.argmax, chosen, outer: outer, count: count, inner: inner, into: positions)
+  // Positions that nobody computed are anything.
+  if let backend = chosen.backend as? any RehearsalBackend, backend.isRehearsal { return result }
   let (places, values) = (try positions.integers(), try gradient.floats())
-  let result = try Tensor(full: chosen.shape, value: 0, on: chosen.backend)
   try result.withMutableHostBytes { bytes in
     let elements = bytes.bindMemory(to: Float.self)
     for index in places.indices {

@@ -67,6 +67,10 @@ extension Engine {
       throw BindingError.invalid(function: operation, message: "this tensor is a read-only view of a model file")
     }
     guard tensor.producer == nil else { throw TensorError.inPlaceOnGraph(operation: operation) }
+    if let script, script.constant.contains(ObjectIdentifier(tensor.storage)) {
+      throw BindingError.invalid(
+        function: operation, message: "a scripted adapter leaves x, base and p as they are; use the form without _")
+    }
   }
 
   /// Sets all elements to a Lua number, exactly where the tensor holds integers.

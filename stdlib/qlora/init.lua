@@ -8,6 +8,7 @@ local format = require "qlora.format"
 local json = require "qlora.json"
 local lora = require "qlora.lora"
 local plan = require "qlora.plan"
+local scripted = require "qlora.scripted"
 local selection = require "qlora.selection"
 local strict = require "qlora.strict"
 local suggest = require "qlora.suggest"
@@ -31,7 +32,8 @@ for _, name in ipairs {
 end
 
 native.extend("Model",
-  { add_lora = lora.add_lora, add_ia3 = lora.add_ia3, preview_lora = lora.preview, plan = plan.of })
+  { add_lora = lora.add_lora, add_ia3 = lora.add_ia3, preview_lora = lora.preview, plan = plan.of,
+    add_adapter_module = scripted.add, load_adapter_module = scripted.load })
 native.extend("Tokenizer", { apply_chat = chat.apply_chat })
 
 local load_schema = strict.declare("qlora.load",
