@@ -110,7 +110,8 @@ public struct Scripted: AdapterMethod {
 
 extension Scripted {
   /// The keys of adapter_config.json for a script.
-  static let table = FieldTable(PEFTTable.common + [FieldTable.Row(["source_sha256"], .honoured)], unknown: .refused)
+  package static let table = FieldTable(
+    PEFTTable.common + [FieldTable.Row(["source_sha256"], .honoured)], unknown: .refused)
 }
 
 extension LanguageModel {

@@ -88,8 +88,9 @@ public final class ScriptedDefinition: @unchecked Sendable {
     }
     let isTrained = pass.parameters.contains { $0.tensor.requiresGradient }
     guard !GradientMode.isEnabled || !isTrained || result.requiresGradient else {
-      throw fail("no gradient reaches what is trained: what it returned does not depend on that, or only by operations "
-        + "without one, such as detach, item, argmax and comparisons")
+      throw fail(
+        "no gradient reaches what is trained: what it returned does not depend on that, or only by operations "
+          + "without one, such as detach, item, argmax and comparisons")
     }
     return result
   }

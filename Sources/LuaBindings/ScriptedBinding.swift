@@ -42,6 +42,7 @@ extension Engine {
         let model = try self.model(call)
         let names = try call.strings(try call.table("names"), "names")
         let definition = try self.definition(call.options("definition"), model, call.state)
+        model.seed = self.seed
         return [.integer(try model.attach(definition, on: names, set: definition.name))]
       },
       NativeFunction(
@@ -104,7 +105,8 @@ extension Engine {
     }
     return try table.pairs.map { key, value in
       guard let name = key.asString, case .object(let object) = value, let tensor = object as? Tensor else {
-        throw LuaError(message: "it returned \(shown(value)) under \(key.asString ?? key.shown), expected tensors by name")
+        let name = key.asString ?? key.shown
+        throw LuaError(message: "it returned \(shown(value)) under \(name), expected tensors by name")
       }
       return (name, tensor)
     }

@@ -40,7 +40,8 @@ extension Engine {
           }
         ) { state, object in ((object as? Tensor)?.gradient).map { self.value($0, state) } ?? .nil },
       ],
-      methods: shapeMethods + arithmeticMethods + reductionMethods + inPlaceMethods + summaryMethods,
+      methods: shapeMethods + arithmeticMethods + reductionMethods + choiceMethods + spreadMethods
+        + decompositionMethods + inPlaceMethods + summaryMethods,
       metamethods: operators,
       index: { call in
         let tensor = try call.receiver(as: Tensor.self)

@@ -25,7 +25,7 @@ local qlora = {
 }
 
 for _, name in ipairs {
-  "tensor", "zeros", "ones", "full", "arange", "rand", "randn", "eye", "cat", "stack",
+  "tensor", "zeros", "ones", "full", "arange", "rand", "randn", "eye", "cat", "stack", "where", "einsum",
   "seed", "threads", "memory", "cpu", "ranks", "clip_grad_norm", "resource",
 } do
   qlora[name] = native[name]
