@@ -248,6 +248,31 @@ function Model:with_adapters(names, body) end
 ---@return integer
 function Model:combine_adapters(name, weights, options) end
 
+---@class Model.attach_module.options
+---@field parameters function parameters(module): a table of new f32 tensors by name, which are trained
+---@field forward function forward(x, base, p, training): the output [T, out] from the input x [T, in], the output of the frozen module and the tensors by name
+---@field source string Lua text that returns a table of both functions
+---@field name? string what the adapter is called among others (default "default")
+
+---Makes adapters of a definition in Lua on the named modules; recipes use add_adapter_module.
+---@param names table full names of linear modules
+---@param definition Model.attach_module.options the options below
+---@return integer
+function Model:attach_module(names, definition) end
+
+---@class Model.load_module.options
+---@field parameters function parameters(module): a table of new f32 tensors by name, which are trained
+---@field forward function forward(x, base, p, training): the output [T, out] from the input x [T, in], the output of the frozen module and the tensors by name
+---@field source string Lua text that returns a table of both functions
+---@field name? string what the adapter is called among others (default "default")
+---@field trainable? boolean train it on (default false)
+
+---Reads adapters of a definition in Lua; recipes use load_adapter_module.
+---@param directory string path of the adapter's directory
+---@param definition Model.load_module.options the options below
+---@return integer
+function Model:load_module(directory, definition) end
+
 ---Calls a function after every forward pass of a module with (module, output, input). Returning a tensor of the output's shape replaces the output, returning nothing leaves it. Without a hook the forward costs nothing more. A function that uses its model keeps it in memory until the hook is removed.
 ---@param name string full dotted name; the input of input_layernorm is the residual stream
 ---@param fn function fn(module, output, input)
@@ -270,11 +295,11 @@ function Model:attention(input, layer) end
 ---@return table[]
 function Model:quantization_error(names) end
 
----Frobenius norm of what each adapter adds to its weight, by module name.
+---Frobenius norm of what each adapter adds to its weight, by module name; without those that no weight stands for.
 ---@return table<string, number>
 function Model:adapter_norms() end
 
----What the adapter of a module adds to its weight: { norm } and, for a low-rank branch, { singular_values, spectral_norm, effective_rank, norm_a, norm_b, rank }.
+---What the adapter of a module adds to its weight: { norm }, or nothing where no weight stands for it, and, for a low-rank branch, { singular_values, spectral_norm, effective_rank, norm_a, norm_b, rank }.
 ---@param name string full dotted name
 ---@return table
 function Model:adapter_spectrum(name) end
@@ -298,6 +323,18 @@ function Model:plan_step(options) end
 
 ---Releases what the object holds at once, ahead of the collector.
 function Model:free() end
+
+---@class Model.add_adapter_module.options
+---@field forward function forward(x, base, p, training) returns the output [T, out] from the input x [T, in], the output of the frozen module and the tensors by name
+---@field parameters function parameters(module) returns a table of new f32 tensors by name, which are trained
+---@field name? string what the adapter is called among others of the model (default "default")
+---@field quiet? boolean do not print the report (default false)
+
+---Puts an adapter that is written in Lua on the selected modules. Its functions may use local variables that hold numbers, strings, booleans, tables of those, modules and other such functions; their values count as part of it. They use no tensor from outside.
+---@param what any a selection, as for add_lora
+---@param options Model.add_adapter_module.options the options below
+---@return Selection
+function Model:add_adapter_module(what, options) end
 
 ---@class Model.add_ia3.options
 ---@field select any a function of the module, a list of names or a qlora.select helper
@@ -332,6 +369,18 @@ function Model:add_ia3(options) end
 ---@param options Model.add_lora.options the options below
 ---@return Selection
 function Model:add_lora(options) end
+
+---@class Model.load_adapter_module.options
+---@field forward function forward(x, base, p, training) returns the output [T, out] from the input x [T, in], the output of the frozen module and the tensors by name
+---@field parameters function parameters(module) returns a table of new f32 tensors by name, which are trained
+---@field name? string what the adapter is called among others of the model (default "default")
+---@field trainable? boolean train it on (default false)
+
+---Reads an adapter that is written in Lua from the folder where save_adapter put it, and uses it. The definition is given again: what lies in the folder is run by nobody unless a recipe does, `dofile(directory .. "/adapter.lua")`.
+---@param directory string path of the adapter's directory
+---@param options Model.load_adapter_module.options the options below
+---@return integer
+function Model:load_adapter_module(directory, options) end
 
 ---@class Model.plan.options
 ---@field batch integer sequences of a step (at most 1048576)
@@ -817,10 +866,6 @@ function Tensor:softmax() end
 ---@return Tensor
 function Tensor:log_softmax() end
 
----Square root of the sum of squares.
----@return number
-function Tensor:norm() end
-
 ---Brings gradients to every tensor with requires_grad that this one was computed from.
 ---@param seed? Tensor gradient of this tensor; 1 when it has one element
 function Tensor:backward(seed) end
@@ -834,6 +879,63 @@ function Tensor:backward(seed) end
 ---@param options? Tensor.quantize.options the options below
 ---@return QuantizedTensor
 function Tensor:quantize(options) end
+
+---The elements that an index names along a dimension, in its shape, f32: along 1 y[i][j] = x[index[i][j]][j].
+---@param dimension integer counted from 1, or from the end when negative
+---@param index Tensor integers from 1, of the tensor's number of dimensions, such as sort returns
+---@return Tensor
+function Tensor:gather(dimension, index) end
+
+---The sum of the elements up to each, f32.
+---@param dimension integer counted from 1, or from the end when negative
+---@return Tensor
+function Tensor:cumsum(dimension) end
+
+---The elements along a dimension in order, f32, and their positions from 1, i64. Equal ones stay in theirs, NaN is largest.
+---@param dimension? integer counted from 1, or from the end when negative (default -1)
+---@param descending? boolean the largest first (default false)
+---@return Tensor, Tensor
+function Tensor:sort(dimension, descending) end
+
+---A copy with the elements of a source put where an index names; of several for one place the last. f32.
+---@param dimension integer counted from 1, or from the end when negative
+---@param index Tensor integers from 1, of the tensor's number of dimensions, such as sort returns
+---@param source Tensor of the index's shape
+---@return Tensor
+function Tensor:scatter(dimension, index, source) end
+
+---A copy with the elements of a source added where an index names. f32.
+---@param dimension integer counted from 1, or from the end when negative
+---@param index Tensor integers from 1, of the tensor's number of dimensions, such as sort returns
+---@param source Tensor of the index's shape
+---@return Tensor
+function Tensor:scatter_add(dimension, index, source) end
+
+---Mean square of the distance from the mean, f32.
+---@param dimension? integer counted from 1; all elements when omitted
+---@param correction? integer what the number of elements is lessened by as a divisor (at least 0) (default 1)
+---@return Tensor
+function Tensor:var(dimension, correction) end
+
+---Standard deviation, f32. Its gradient where it is 0 is 0.
+---@param dimension? integer counted from 1; all elements when omitted
+---@param correction? integer what the number of elements is lessened by as a divisor (at least 0) (default 1)
+---@return Tensor
+function Tensor:std(dimension, correction) end
+
+---Square root of the sum of squares of all elements, as a number. With a dimension a tensor, with gradients: the p-th root of the sum of p-th powers along it, or the largest size for math.huge.
+---@param dimension? integer counted from 1, or from the end when negative
+---@param p? number above 0 (default 2)
+---@return number|Tensor
+function Tensor:norm(dimension, p) end
+
+---q with orthonormal columns and an upper triangular r of positive diagonal, x = q r, of a matrix with at least as many rows as columns; f32.
+---@return Tensor, Tensor
+function Tensor:qr() end
+
+---u, s and v of a matrix, x = u diag(s) v^T with s descending, f32. The signs of vectors are free; their gradients are not finite where two values are equal.
+---@return Tensor, Tensor, Tensor
+function Tensor:svd() end
 
 ---add in place; returns the tensor.
 ---@param other Tensor|number a tensor that broadcasts, or a number
@@ -1305,6 +1407,12 @@ function qlora.clip_grad_norm(parameters, max) end
 ---@return table
 function qlora.cpu(options) end
 
+---A sum of products by names of dimensions, f32: what the result does not name is summed over. Operands are contracted from left to right.
+---@param equation string such as "ti,ri->tr"; each name once in an operand
+---@param tensors table list of tensors
+---@return Tensor
+function qlora.einsum(equation, tensors) end
+
 ---The unit matrix, f32.
 ---@param size integer number of rows (at least 0 and at most 32768)
 ---@return Tensor
@@ -1367,6 +1475,13 @@ function qlora.tensor(values, options) end
 ---@param count? integer the new number (at most 1024)
 ---@return integer
 function qlora.threads(count) end
+
+---Elements of `a` where the condition is not 0, else of `b`, with broadcasting, f32.
+---@param condition Tensor such as x:gt(0)
+---@param a Tensor|number a tensor or a number
+---@param b Tensor|number a tensor or a number
+---@return Tensor
+function qlora.where(condition, a, b) end
 
 ---All zeros, f32.
 ---@param sizes integer|table sizes, as numbers or a table
