@@ -58,9 +58,9 @@ local function shared(value)
   end
   local name = key_in(package.loaded)
   if name and name ~= "_G" then return ("require %q"):format(name) end
-  for _, name in ipairs { "math", "string", "table", "qlora" } do
-    local key = key_in(package.loaded[name])
-    if key then return ("(require %q).%s"):format(name, key) end
+  for _, library in ipairs { "math", "string", "table", "qlora" } do
+    local key = key_in(package.loaded[library])
+    if key then return ("(require %q).%s"):format(library, key) end
   end
   return key_in(_G)
 end
