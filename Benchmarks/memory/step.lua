@@ -5,12 +5,27 @@ local qlora = require "qlora"
 local p = qlora.params {
   model = "downloads/SmolLM2-135M-Instruct.Q4_1.gguf", quant = "nf4", compute = "bf16", rank = 16, dropout = 0.05,
   batch = 4, micro_batch = 4, length = 256, checkpointing = false, bits = 32, paged = false, budget = "8MiB", steps = 3,
+  scripted = false,
 }
 
 local model = qlora.load(p.model, {
   quant = p.quant ~= "false" and p.quant, double_quant = p.quant ~= "false" or nil, compute = p.compute,
 })
-model:add_lora { select = "all-linear", rank = p.rank, alpha = 32, dropout = p.dropout, quiet = true }
+local rank, scale, dropout = p.rank, 32 / p.rank, p.dropout
+if p.scripted then -- the same in Lua
+  model:add_adapter_module("all-linear", {
+    quiet = true,
+    parameters = function(m)
+      return { A = qlora.randn(rank, m.in_features) / m.in_features ^ 0.5, B = qlora.zeros(m.out_features, rank) }
+    end,
+    forward = function(x, base, w, training)
+      if training and dropout > 0 then x = x * qlora.rand(x:shape()):ge(dropout) / (1 - dropout) end
+      return base + x:matmul(w.A:t()):matmul(w.B:t()) * scale
+    end,
+  })
+else
+  model:add_lora { select = "all-linear", rank = rank, alpha = 32, dropout = dropout, quiet = true }
+end
 local optimizer = qlora.optim.adamw(model:trainable(), {
   lr = 1e-4, bits = p.bits, paged = p.paged, budget = p.budget,
 })

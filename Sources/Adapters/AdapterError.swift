@@ -24,6 +24,20 @@ public enum AdapterError: Error, Equatable, Sendable {
   case othersWouldBeLeft(names: [String])
   /// The rank is outside 1..`limit`.
   case badRank(module: String, rank: Int, limit: Int)
+  /// A function of a scripted adapter made what cannot be used.
+  case badScript(adapter: String, function: String, module: String, problem: String)
+  /// The set has adapters of another method or program.
+  case otherInSet(set: String, module: String)
+  /// The file holds a scripted adapter, and no program was given.
+  case needsDefinition(path: String)
+  /// A program was given for a file of another method.
+  case notScripted(path: String, method: String)
+  /// The stored source is another than the program that was given.
+  case otherDefinition(path: String)
+  /// The stored source is another than when it was saved.
+  case changedSource(path: String)
+  /// The output of the module does not depend on its input linearly, so that no weight stands for it.
+  case notMergeable(module: String)
   /// A setting is out of range.
   case badNumber(module: String, name: String, value: Double, expected: String)
   /// The adapter cannot start in the way called `name` on this module.
@@ -92,6 +106,20 @@ extension AdapterError: CustomStringConvertible {
       "merging changes the base for which \(names.joined(separator: ", ")) \(names.count == 1 ? "was" : "were") made"
     case .badRank(let module, let rank, let limit):
       "\(module): rank \(rank) is outside 1..\(limit)"
+    case .badScript(let adapter, let function, let module, let problem):
+      "scripted adapter '\(adapter)', \(function) on \(module): \(problem)"
+    case .otherInSet(let set, let module):
+      "\(module): '\(set)' has adapters that another method or program made"
+    case .needsDefinition(let path):
+      "\(path): the adapter is a program in Lua, which is run only when it is given"
+    case .notScripted(let path, let method):
+      "\(path): peft_type is \(method), which is no scripted adapter"
+    case .otherDefinition(let path):
+      "\(path): the adapter was made by other functions, or by the same with other values of their local variables"
+    case .changedSource(let path):
+      "\(path): the file is not what source_sha256 in adapter_config.json says"
+    case .notMergeable(let module):
+      "\(module): the scripted adapter does not change the output linearly, so no weight and bias stand for it"
     case .badNumber(let module, let name, let value, let expected):
       "\(module): \(name) is \(value), expected \(expected)"
     case .badStart(let module, let name, let reason):

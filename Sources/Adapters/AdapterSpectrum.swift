@@ -63,13 +63,15 @@ extension LowRank {
 
 extension Module {
   /// Frobenius norm of what the first adapter in use adds to the weight; nil without one. Of a method that is no low-rank
-  /// branch it is that of the merged weight minus the weight, formed for this.
+  /// branch it is that of the merged weight minus the weight, formed for this; nil where nothing can be merged.
   /// - Throws: `ModelError.notLoaded`, `TensorError.outOfMemory`.
   public func adapterNorm() throws -> Double? {
     guard let adapter else { return nil }
     if let branch = adapter.lowRank { return try branch.deltaNorm() }
     let (weight, merged) = (try denseWeight(), try denseWeight())
-    try adapter.method.merge(adapter.tensors, weight: merged, bias: try bias?.converted(to: .f32))
+    do {
+      try adapter.method.merge(adapter.tensors, weight: merged, bias: try bias?.converted(to: .f32))
+    } catch AdapterError.notMergeable { return nil }
     return try
       (zip(merged.floats(), weight.floats()).reduce(0.0) { sum, pair in
         let change = Double(pair.0) - Double(pair.1)

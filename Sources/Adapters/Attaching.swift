@@ -26,7 +26,7 @@ extension LanguageModel {
     return made.reduce(0) { $0 + $1.1.elementCount }
   }
 
-  private func linearModule(_ name: String) throws -> Module {
+  func linearModule(_ name: String) throws -> Module {
     guard let module = module(name) else {
       throw AdapterError.unknownModule(name: name, nearest: modules.map(\.name).filter { $0.hasSuffix(name) })
     }

@@ -14,10 +14,10 @@ extension PEFTFiles {
   public static func check(_ directory: String, against model: LanguageModel, path: String? = nil) throws {
     guard model.isLoaded else { return }
     let probe = model.probe
-    let own = model.modules.map(\.adapter)
+    let (own, definition) = (model.modules.map(\.adapter), model.scripted)
     let expected = try model.logits(probe).floats()
     let read = try model.withOtherAdapters {
-      try load(directory, into: model)
+      try load(directory, into: model, definition: definition)
       return (logits: try model.logits(probe).floats(), adapters: model.modules.map(\.adapter))
     }
     let pairs = zip(expected, read.logits).filter { $0.bitPattern != $1.bitPattern }

@@ -20,6 +20,15 @@ extension PEFTFiles {
   public static func load(
     _ directory: String, into model: LanguageModel, trainable: Bool = false, set: String = AdapterSet.defaultName
   ) throws -> Int {
+    try load(directory, into: model, trainable: trainable, set: set, definition: nil)
+  }
+
+  /// The same for a file of adapters that `definition` made; nil for a method that the engine knows.
+  @discardableResult
+  package static func load(
+    _ directory: String, into model: LanguageModel, trainable: Bool = false, set: String = AdapterSet.defaultName,
+    definition: ScriptedDefinition?
+  ) throws -> Int {
     let path = "\(directory)/\(configName)"
     guard FileSystem.exists(path) else { throw AdapterError.notAnAdapter(path: directory) }
     let configuration = try JSON.read(path: path)
@@ -27,7 +36,7 @@ extension PEFTFiles {
       throw AdapterError.unknownMethod(
         path: path, name: configuration["peft_type"]?.text() ?? "missing", known: AdapterMethods.names)
     }
-    let makeMethod = try method.reader(configuration, path: path)
+    let makeMethod = try definition?.reader(configuration, path: path) ?? method.reader(configuration, path: path)
     let targets = try PEFTTargets(configuration, path: path)
     let experts = try PEFTExperts(configuration, model, path: path)
     let file = try SafetensorsFile(path: "\(directory)/\(weightsName)")

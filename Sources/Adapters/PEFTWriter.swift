@@ -8,7 +8,7 @@ public enum PEFTFiles {
   static let configName = "adapter_config.json"
   static let weightsName = "adapter_model.safetensors"
   /// What `write` leaves in a folder.
-  package static let fileNames: Set = [configName, weightsName]
+  package static let fileNames: Set = [configName, weightsName, Scripted.sourceName]
   /// PEFT wraps the model twice, so every key starts with this.
   static let keyPrefix = "base_model.model."
 
@@ -18,7 +18,8 @@ public enum PEFTFiles {
       key: configName, kindField: "peft_type", folders: [ModelFolder.templateFolder],
       owns: { name in
         let weights = /adapter_model(-\d+-of-\d+)?\.safetensors(\.index\.json)?/
-        return name == configName || name.wholeMatch(of: weights) != nil || companions.own.contains(name)
+        return [configName, Scripted.sourceName].contains(name) || name.wholeMatch(of: weights) != nil
+          || companions.own.contains(name)
       },
       conflicts: { $0.wholeMatch(of: /adapter_model(-\d+-of-\d+)?\.bin(\.index\.json)?/) != nil })
   }
@@ -46,6 +47,7 @@ public enum PEFTFiles {
   ///   `FormatError.system`; `TensorError` when the device fails.
   public static func write(_ model: LanguageModel, into directory: String) throws {
     try AtomicFile.write("\(directory)/\(configName)", configuration(model).text(.python) + "\n")
+    if let script = model.scripted { try AtomicFile.write("\(directory)/\(Scripted.sourceName)", script.source) }
     let experts = PEFTExperts(stating: model)
     func item(_ name: String, _ tensor: Tensor) -> SafetensorsWriter.Item {
       SafetensorsWriter.Item(name: keyPrefix + name, dtype: .f32, shape: tensor.shape) { sink in

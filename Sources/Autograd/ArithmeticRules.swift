@@ -26,8 +26,6 @@ func sumKeeping(_ x: Tensor, axis: Int) throws -> Tensor {
   return y
 }
 
-private func widened(_ x: Tensor) throws -> Tensor { try x.dtype == .f32 ? x : convert(x, to: .f32) }
-
 /// The bare broadcasting operation, not recorded.
 func evaluate(_ operation: BinaryOperation, _ a: Tensor, _ b: Tensor, name: String) throws -> Tensor {
   let shape = try Shape.broadcast(a.shape, b.shape, operation: name)
@@ -54,22 +52,36 @@ public func binary(_ operation: BinaryOperation, _ a: Tensor, _ b: Tensor) throw
   let name = String(describing: operation)
   let (a, b) = (try widened(a), try widened(b))
   let y = try evaluate(operation, a, b, name: name)
-  guard let rule = binaryGradients[operation], isRecording(a, b) else { return y }
-  let (x1, x2, result) = (a.detached(), b.detached(), y.detached())
-  record(name, inputs: [a, b], output: y) { dy in
-    let (da, db) = try rule(dy, x1, x2, result)
-    return [try reduced(da, to: x1.shape), try reduced(db, to: x2.shape)]
+  guard isRecording(a, b) else { return y }
+  let (shapes, wanted) = ((a.shape, b.shape), (a.requiresGradient, b.requiresGradient))
+  func spread(_ da: Tensor?, _ db: Tensor?) throws -> [Tensor?] {
+    [try da.map { try reduced($0, to: shapes.0) }, try db.map { try reduced($0, to: shapes.1) }]
+  }
+  // The commonest keep nothing, or what the gradients that are wanted are made of.
+  switch operation {
+  case .add: record(name, inputs: [a, b], output: y) { try spread(wanted.0 ? $0 : nil, wanted.1 ? $0 : nil) }
+  case .subtract:
+    record(name, inputs: [a, b], output: y) { try spread(wanted.0 ? $0 : nil, wanted.1 ? -$0 : nil) }
+  case .multiply:
+    let (left, right) = (wanted.1 ? a.detached() : nil, wanted.0 ? b.detached() : nil)
+    record(name, inputs: [a, b], output: y) { dy in
+      try spread(try right.map { try dy * $0 }, try left.map { try dy * $0 })
+    }
+  default:
+    guard let rule = binaryGradients[operation] else { return y }
+    let (x1, x2, result) = (a.detached(), b.detached(), y.detached())
+    record(name, inputs: [a, b], output: y) { dy in
+      let (da, db) = try rule(dy, x1, x2, result)
+      return try spread(wanted.0 ? da : nil, wanted.1 ? db : nil)
+    }
   }
   return y
 }
 
-typealias BinaryRule = (_ dy: Tensor, _ a: Tensor, _ b: Tensor, _ y: Tensor) throws -> (Tensor, Tensor)
+private typealias BinaryRule = (_ dy: Tensor, _ a: Tensor, _ b: Tensor, _ y: Tensor) throws -> (Tensor, Tensor)
 
-/// Gradients of the differentiable binary operations; the others are piecewise constant.
-nonisolated(unsafe) let binaryGradients: [BinaryOperation: BinaryRule] = [
-  .add: { dy, _, _, _ in (dy, dy) },
-  .subtract: { dy, _, _, _ in (dy, try -dy) },
-  .multiply: { dy, a, b, _ in (try dy * b, try dy * a) },
+/// Gradients of the other differentiable binary operations; the rest are piecewise constant.
+private nonisolated(unsafe) let binaryGradients: [BinaryOperation: BinaryRule] = [
   .divide: { dy, _, b, y in
     let da = try dy / b
     return (da, try -(da * y))
@@ -104,12 +116,16 @@ public func unary(_ operation: UnaryOperation, _ x: Tensor) throws -> Tensor {
   let x = try widened(x)
   let y = try evaluate(operation, x)
   guard isRecording(x) else { return y }
-  let (input, output) = (x.detached(), y.detached())
-  record(String(describing: operation), inputs: [x], output: y) { dy in
-    guard let slope = unarySlopes[operation] else {
-      return [try Tensor(full: input.shape, value: 0, on: input.backend)]
-    }
-    return [try dy * slope(input, output)]
+  let name = String(describing: operation)
+  switch unarySlopes[operation] {
+  case .constant(let slope): record(name, inputs: [x], output: y) { [try slope * $0] }
+  case .ofInput(let slope):
+    let input = x.detached()
+    record(name, inputs: [x], output: y) { [try $0 * slope(input)] }
+  case .ofOutput(let slope):
+    let output = y.detached()
+    record(name, inputs: [x], output: y) { [try $0 * slope(output)] }
+  case nil: record(name, inputs: [x], output: y) { [try Tensor(full: $0.shape, value: 0, on: $0.backend)] }
   }
   return y
 }
@@ -123,32 +139,39 @@ public func exactGELU(_ x: Tensor) throws -> Tensor {
   return try binary(.multiply, half, try binary(.add, error, try scalar(1, like: x)))
 }
 
-/// dy/dx of the unary operations; those that are not here have slope 0 almost everywhere.
-nonisolated(unsafe) let unarySlopes: [UnaryOperation: (_ x: Tensor, _ y: Tensor) throws -> Tensor] = [
-  .negate: { x, _ in try scalar(-1, like: x) },
-  .abs: { x, _ in try evaluate(.sign, x) },
-  .exp: { _, y in y },
-  .log: { x, _ in try evaluate(.reciprocal, x) },
-  .sqrt: { _, y in try 0.5 * evaluate(.reciprocal, y) },
-  .rsqrt: { _, y in try -0.5 * (y * (y * y)) },
-  .sin: { x, _ in try evaluate(.cos, x) },
-  .cos: { x, _ in try -evaluate(.sin, x) },
-  .tanh: { _, y in try 1 - y * y },
-  .sigmoid: { _, y in try y * (1 - y) },
-  .silu: { x, _ in
+/// dy/dx of an operation, and what it is made of.
+enum Slope {
+  case constant(Double)
+  case ofInput((_ x: Tensor) throws -> Tensor)
+  case ofOutput((_ y: Tensor) throws -> Tensor)
+}
+
+/// The slopes of the unary operations; those that are not here have slope 0 almost everywhere.
+nonisolated(unsafe) let unarySlopes: [UnaryOperation: Slope] = [
+  .negate: .constant(-1),
+  .abs: .ofInput { try evaluate(.sign, $0) },
+  .exp: .ofOutput { $0 },
+  .log: .ofInput { try evaluate(.reciprocal, $0) },
+  .sqrt: .ofOutput { try 0.5 * evaluate(.reciprocal, $0) },
+  .rsqrt: .ofOutput { try -0.5 * ($0 * ($0 * $0)) },
+  .sin: .ofInput { try evaluate(.cos, $0) },
+  .cos: .ofInput { try -evaluate(.sin, $0) },
+  .tanh: .ofOutput { try 1 - $0 * $0 },
+  .sigmoid: .ofOutput { try $0 * (1 - $0) },
+  .silu: .ofInput { x in
     let s = try evaluate(.sigmoid, x)
     return try s * (1 + x * (1 - s))
   },
-  .relu: { x, _ in try evaluate(.greater, x, try scalar(0, like: x), name: "relu") },
+  .relu: .ofInput { try evaluate(.greater, $0, try scalar(0, like: $0), name: "relu") },
   // Of x (1 + t) / 2 with t = tanh(c (x + 0.044715 x^3)), c = sqrt(2 / pi).
-  .gelu: { x, _ in
+  .gelu: .ofInput { x in
     let (c, square) = (0.7978845608028654, try x * x)
     let t = try evaluate(.tanh, c * (x * (1 + 0.044715 * square)))
     return try 0.5 * (1 + t) + 0.5 * c * (x * (1 - t * t) * (1 + 3 * 0.044715 * square))
   },
-  .erf: { x, _ in try 1.1283791670955126 * evaluate(.exp, -(x * x)) },
-  .square: { x, _ in try 2 * x },
-  .reciprocal: { _, y in try -(y * y) },
+  .erf: .ofInput { try 1.1283791670955126 * evaluate(.exp, -($0 * $0)) },
+  .square: .ofInput { try 2 * $0 },
+  .reciprocal: .ofOutput { try -($0 * $0) },
 ]
 
 // Bare operations, not recorded, so that the tables read as formulas.

@@ -2,14 +2,6 @@ import Tensors
 
 // Differentiable reductions, softmax, matrix products and the unfused cross-entropy.
 
-/// Splits a shape around `axis` into [outer, n, inner].
-private func split(_ x: Tensor, _ axis: Int, _ operation: String) throws -> (outer: Int, count: Int, inner: Int) {
-  guard x.shape.indices.contains(axis) else {
-    throw TensorError.badDimension(operation: operation, dimension: axis, rank: x.rank)
-  }
-  return (x.shape[..<axis].reduce(1, *), x.shape[axis], x.shape[(axis + 1)...].reduce(1, *))
-}
-
 /// Sum, mean, maximum, minimum or argmax (i64, 0-based) over a dimension (0-based), which disappears, or over all
 /// elements to shape [1].
 ///
@@ -29,7 +21,7 @@ public func reduce(_ operation: Reduction, _ x: Tensor, axis: Int? = nil) throws
 private func reduce(_ operation: Reduction, _ x: Tensor, axis: Int, shared: Bool) throws -> Tensor {
   let name = String(describing: operation)
   let x = try x.dtype == .f32 ? x : convert(x, to: .f32)
-  let (outer, count, inner) = try split(x, axis, name)
+  let (outer, count, inner) = try split(x.shape, axis, name)
   if count == 0, operation != .sum {
     throw TensorError.badShape(operation: name, shape: x.shape, problem: .nothingToReduce)
   }
@@ -68,10 +60,12 @@ private func reduce(_ operation: Reduction, _ x: Tensor, axis: Int, shared: Bool
 private func first(
   of chosen: Tensor, outer: Int, count: Int, inner: Int, times gradient: Tensor
 ) throws -> Tensor {
+  let result = try Tensor(full: chosen.shape, value: 0, on: chosen.backend)
   let positions = try Tensor(empty: [outer, inner], dtype: .i64, on: chosen.backend)
   try chosen.backend.reduce(.argmax, chosen, outer: outer, count: count, inner: inner, into: positions)
+  // Positions that nobody computed are anything.
+  if isRehearsal(chosen) { return result }
   let (places, values) = (try positions.integers(), try gradient.floats())
-  let result = try Tensor(full: chosen.shape, value: 0, on: chosen.backend)
   try result.withMutableHostBytes { bytes in
     let elements = bytes.bindMemory(to: Float.self)
     for index in places.indices {
@@ -167,11 +161,14 @@ private func matrixProduct(_ a: Tensor, _ b: Tensor) throws -> Tensor {
     throw TensorError.badDType(operation: "matmul", got: operand.dtype, expected: [.f32, .bf16, .f16])
   }
   let y = try multiply(left, false, right, false, [a.shape[0], b.shape[1]])
-  let (savedA, savedB) = (left.detached(), right.detached())
+  // Each operand is kept for the gradient of the other.
+  let (shapes, savedA) = ((a.shape, b.shape), b.requiresGradient ? left.detached() : nil)
+  let savedB = a.requiresGradient ? right.detached() : nil
   record("matmul", inputs: [a, b], output: y) { dy in
     let dy = try dy.contiguous()
     return [
-      try multiply(dy, false, savedB, true, savedA.shape), try multiply(savedA, true, dy, false, savedB.shape),
+      try savedB.map { try multiply(dy, false, $0, true, shapes.0) },
+      try savedA.map { try multiply($0, true, dy, false, shapes.1) },
     ]
   }
   return y

@@ -41,7 +41,11 @@ package final class Engine {
   let devices: [Device] = [.cpu]
   /// The backends in use, by the names of their devices.
   private var backends: [String: any Backend] = [:]
-  package private(set) lazy var backend: any Backend = backend(on: devices[0])
+  private lazy var ownBackend: any Backend = backend(on: devices[0])
+  /// Where new tensors are: on the first device, in a scripted adapter where its pass is computed.
+  package var backend: any Backend { script?.backend ?? ownBackend }
+  /// The function of a scripted adapter that is running.
+  var script: ScriptCall?
   package var seed: UInt64
   /// The processes that the launcher started.
   let ranks: Ranks
@@ -99,11 +103,12 @@ package final class Engine {
 
   /// A tensor as a Lua value, its bytes told to the collector.
   func value(_ tensor: Tensor, _ state: LuaState) -> LuaValue {
-    state.account(byteCount: tensor.byteCount, live: backend.memory.total)
+    if script == nil { state.account(byteCount: tensor.byteCount, live: backend.memory.total) }
     return .object(tensor)
   }
 
   func nextStream(_ purpose: String) -> RandomStream {
+    if let stream = script?.nextStream() { return stream }
     randomDraws += 1
     return RandomStream(seed: seed, purpose: purpose, step: randomDraws)
   }

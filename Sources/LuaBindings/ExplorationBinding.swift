@@ -91,7 +91,8 @@ extension Engine {
         return [.table(call.state.list(rows))]
       },
       NativeFunction(
-        "adapter_norms", "Frobenius norm of what each adapter adds to its weight, by module name.",
+        "adapter_norms",
+        "Frobenius norm of what each adapter adds to its weight, by module name; without those that no weight stands for.",
         returns: "table<string, number>"
       ) { call in
         let table = call.state.newTable()
@@ -102,7 +103,7 @@ extension Engine {
       },
       NativeFunction(
         "adapter_spectrum",
-        "What the adapter of a module adds to its weight: { norm } and, for a low-rank branch, { singular_values, "
+        "What the adapter of a module adds to its weight: { norm }, or nothing where no weight stands for it, and, for a low-rank branch, { singular_values, "
           + "spectral_norm, effective_rank, norm_a, norm_b, rank }.",
         [Parameter("name", .string, "full dotted name")], returns: "table"
       ) { call in
@@ -113,7 +114,7 @@ extension Engine {
         }
         let table = call.state.newTable()
         guard let branch = adapter.lowRank else {
-          table["norm"] = .number(try module.adapterNorm() ?? 0)
+          table["norm"] = try module.adapterNorm().map { .number($0) } ?? .nil
           return [.table(table)]
         }
         let spectrum = try branch.spectrum()

@@ -51,7 +51,7 @@ extension Engine {
           .string((object as? LanguageModel)?.computeType.name ?? "")
         },
       ],
-      methods: treeMethods + computeMethods + adapterMethods + adapterSetMethods + variantMethods
+      methods: treeMethods + computeMethods + adapterMethods + adapterSetMethods + scriptedMethods + variantMethods
         + explorationMethods + planMethods,
       metamethods: [
         NativeFunction("__tostring", "The tree of modules.", returns: "string") { call in

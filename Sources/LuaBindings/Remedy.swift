@@ -98,6 +98,11 @@ enum Remedy {
     case .nothingToSave: "; call model:add_lora first"
     case .notLowRank: "; save it as PEFT does, or model:merge() and save the model"
     case .notAnAdapter: "; model:save_adapter writes one"
+    case .needsDefinition:
+      "; read it, then load it with model:load_adapter_module(DIR, { parameters = …, forward = … })"
+    case .notScripted: "; model:add_adapter reads it"
+    case .otherDefinition: "; compare them with that file, which returns the definition it was made by"
+    case .otherInSet: "; give the new adapter a name of its own"
     default: ""
     }
   }

@@ -40,7 +40,8 @@ extension Engine {
           }
         ) { state, object in ((object as? Tensor)?.gradient).map { self.value($0, state) } ?? .nil },
       ],
-      methods: shapeMethods + arithmeticMethods + reductionMethods + inPlaceMethods + summaryMethods,
+      methods: shapeMethods + arithmeticMethods + reductionMethods + choiceMethods + spreadMethods
+        + decompositionMethods + inPlaceMethods + summaryMethods,
       metamethods: operators,
       index: { call in
         let tensor = try call.receiver(as: Tensor.self)
@@ -67,6 +68,10 @@ extension Engine {
       throw BindingError.invalid(function: operation, message: "this tensor is a read-only view of a model file")
     }
     guard tensor.producer == nil else { throw TensorError.inPlaceOnGraph(operation: operation) }
+    if let script, script.constant.contains(ObjectIdentifier(tensor.storage)) {
+      throw BindingError.invalid(
+        function: operation, message: "a scripted adapter leaves x, base and p as they are; use the form without _")
+    }
   }
 
   /// Sets all elements to a Lua number, exactly where the tensor holds integers.

@@ -181,9 +181,6 @@ extension Engine {
       method("log_softmax", "Logarithm of the softmax over the last dimension.") { tensor, _ in
         try softmax(tensor, logarithm: true)
       },
-      NativeFunction("norm", "Square root of the sum of squares.", returns: "number") { call in
-        [.number(try self.backend.sumOfSquares([try call.receiver(as: Tensor.self).contiguous()]).squareRoot())]
-      },
       NativeFunction(
         "backward", "Brings gradients to every tensor with requires_grad that this one was computed from.",
         [Parameter("seed", .object("Tensor"), optional: true, "gradient of this tensor; 1 when it has one element")]

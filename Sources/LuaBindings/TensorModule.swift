@@ -140,7 +140,7 @@ extension Engine {
           [self.memoryTable(call.state)]
         },
         cpuFunction,
-      ])
+      ] + tensorFunctions)
   }
 
   private func shape(_ call: Call) throws -> [Int] {

@@ -35,6 +35,8 @@ package final class LuaState {
   var admits: (Int) -> Bool = { _ in true }
   /// Whether a path may be used; see `restrict`.
   var allows: (_ path: String, _ use: LuaFileUse) -> Bool = { _, _ in false }
+  /// The objects that Lua got since `lendingObjects` began, and their number; nil outside of it.
+  var lent: (list: LuaTable, count: Int)?
   /// Swift class name -> C string that lives as long as the state, for pushing objects.
   private var classNames: [String: UnsafeMutablePointer<CChar>] = [:]
 
@@ -242,7 +244,9 @@ package final class LuaState {
     case .bytes(let bytes): bytes.withUnsafeBytes { push($0) }
     case .table(let table): ql_pushref(L, table.reference)
     case .function(let function): ql_pushref(L, function.reference)
-    case .object(let object): push(object, className: type(of: object).luaClassName)
+    case .object(let object):
+      push(object, className: type(of: object).luaClassName)
+      noteLent()
     }
   }
 

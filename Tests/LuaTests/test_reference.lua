@@ -98,7 +98,8 @@ local function run(example)
   native.write_file("facts.jsonl", table.concat(facts))
   local env = environment()
   env.print = function(...) for _, value in ipairs { ... } do assert(tostring(value)) end end
-  local code = load("return " .. example, "=example", "t", env) or assert(load(example, "=example", "t", env))
+  -- Named by its text, so that functions in it have one.
+  local code = load("return " .. example, "=example", "t", env) or assert(load(example, example, "t", env))
   t.captured(code)
 end
 

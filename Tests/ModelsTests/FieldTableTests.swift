@@ -95,6 +95,7 @@ private let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().d
       ("a group of compressed-tensors", FP8Config.group), ("weights of such a group", FP8Config.weights),
       ("generation_config.json", GenerationFields.table), ("GGUF metadata", GGUFTable.table),
       ("adapter_config.json", PEFTTable.table), ("adapter_config.json of (IA)³", IA3.table),
+      ("adapter_config.json of adapters in Lua", Scripted.table),
     ]
     let own = Families.all.map { family in
       let keys = family.ownKeys.keys.sorted() + family.ownGGUFKeys.keys.sorted().map { "{arch}." + $0 }

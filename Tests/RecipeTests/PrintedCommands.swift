@@ -79,6 +79,7 @@ enum PrintedCommands {
     .init(text: "custom_loop.lua", reason: "its 40 steps take 5 seconds", form: .with("--set steps=4")),
     .init(text: "chat.lua", reason: "its 200 steps take a minute", form: .with("--set steps=50")),
     .init(text: "dora.lua", reason: "two trainings of half a minute", form: .smoke),
+    .init(text: "scripted_adapter.lua", reason: "three trainings of half a minute", form: .smoke),
     .init(text: "loftq.lua", reason: "half a minute of training", form: .smoke),
     .init(text: "quickstart.lua", reason: "ListingTests runs it whole", form: .smoke),
     .init(text: "my.lua", reason: "a copy of a recipe that is run whole elsewhere", form: .smoke),

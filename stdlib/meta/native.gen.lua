@@ -93,6 +93,19 @@ function native.memory() end
 ---@return table
 function native.cpu(options) end
 
+---Elements of `a` where the condition is not 0, else of `b`, with broadcasting, f32.
+---@param condition Tensor such as x:gt(0)
+---@param a Tensor|number a tensor or a number
+---@param b Tensor|number a tensor or a number
+---@return Tensor
+function native.where(condition, a, b) end
+
+---A sum of products by names of dimensions, f32: what the result does not name is summed over. Operands are contracted from left to right.
+---@param equation string such as "ti,ri->tr"; each name once in an operand
+---@param tensors table list of tensors
+---@return Tensor
+function native.einsum(equation, tensors) end
+
 ---@class qlora.native.load_model.options
 ---@field quant? string|boolean 4-bit type of the linear layers; "keep" trains on the weights of a .gguf file in the formats they are served in; false reads them wide. What a file holds in bitsandbytes' 4 bits stays as it is: another type, block or double_quant is an error (default false)
 ---@field module_quant? table name -> type or false, where it differs from quant

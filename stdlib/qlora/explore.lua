@@ -181,7 +181,7 @@ function explore.adapters(model)
     if module.adapter then
       local row = model:adapter_spectrum(module.name)
       row.name, row.kind = module.name, module.adapter.kind
-      row.relative = row.norm / math.sqrt(module:weight():square():sum():item())
+      row.relative = row.norm and row.norm / math.sqrt(module:weight():square():sum():item())
       list[#list + 1] = row
     end
   end
@@ -192,7 +192,7 @@ function explore.adapters(model)
     local lines = { ("%-44s %4s %10s %9s %10s %9s  singular values"):format("module", "rank", "norm", "relative",
       "spectral", "eff. rank") }
     for i, row in ipairs(self) do
-      local sizes = ("%10.4g %8.2f%%"):format(row.norm, 100 * row.relative)
+      local sizes = row.norm and ("%10.4g %8.2f%%"):format(row.norm, 100 * row.relative) or "       no weight stands for it"
       lines[i + 1] = row.rank and ("%-44s %4d %s %10.4g %9.2f  %s"):format(row.name, row.rank, sizes,
         row.spectral_norm, row.effective_rank, plot.sparkline(row.singular_values, 16))
         or ("%-44s %4s %s"):format(row.name, row.kind, sizes)

@@ -9,6 +9,7 @@ local json = require "qlora.json"
 local lora = require "qlora.lora"
 local made = require "qlora.made"
 local plan = require "qlora.plan"
+local scripted = require "qlora.scripted"
 local selection = require "qlora.selection"
 local strict = require "qlora.strict"
 local suggest = require "qlora.suggest"
@@ -25,14 +26,15 @@ local qlora = {
 }
 
 for _, name in ipairs {
-  "tensor", "zeros", "ones", "full", "arange", "rand", "randn", "eye", "cat", "stack",
+  "tensor", "zeros", "ones", "full", "arange", "rand", "randn", "eye", "cat", "stack", "where", "einsum",
   "seed", "threads", "memory", "cpu", "ranks", "clip_grad_norm", "resource",
 } do
   qlora[name] = native[name]
 end
 
 native.extend("Model",
-  { add_lora = lora.add_lora, add_ia3 = lora.add_ia3, preview_lora = lora.preview, plan = plan.of })
+  { add_lora = lora.add_lora, add_ia3 = lora.add_ia3, preview_lora = lora.preview, plan = plan.of,
+    add_adapter_module = scripted.add, load_adapter_module = scripted.load })
 native.extend("Tokenizer", { apply_chat = chat.apply_chat })
 
 local load_schema = strict.declare("qlora.load",

@@ -74,7 +74,30 @@ assert(a:sum():item() == 2)]],
   ["Tensor:argmax"] = "assert(qlora.tensor({ 1, 3, 2 }):argmax():item() == 2)",
   ["Tensor:softmax"] = "assert(math.abs(qlora.tensor({ 1, 2, 3 }):softmax():sum():item() - 1) < 1e-6)",
   ["Tensor:log_softmax"] = "assert(qlora.tensor({ 1, 2, 3 }):log_softmax():max():item() < 0)",
-  ["Tensor:norm"] = "assert(qlora.tensor({ 3, 4 }):norm() == 5)",
+  ["Tensor:norm"] = [[
+assert(qlora.tensor({ 3, 4 }):norm() == 5)
+assert(qlora.tensor({ { 3, -4 }, { 0, 2 } }):norm(2, math.huge)[1]:item() == 4)]],
+  ["Tensor:var"] = "assert(qlora.tensor({ 1, 2, 3 }):var():item() == 1)",
+  ["Tensor:std"] = "assert(qlora.tensor({ { 1, 3 }, { 2, 2 } }):std(2, 0)[1]:item() == 1)",
+  ["Tensor:gather"] = [[
+local index = qlora.tensor({ { 3, 1 } }, { dtype = "i64" })
+assert(qlora.tensor({ { 10, 20, 30 } }):gather(2, index)[1][1]:item() == 30)]],
+  ["Tensor:scatter"] = [[
+local index = qlora.tensor({ 3, 1 }, { dtype = "i64" })
+assert(qlora.zeros(3):scatter(1, index, qlora.tensor { 7, 8 })[3]:item() == 7)]],
+  ["Tensor:scatter_add"] = [[
+local index = qlora.tensor({ 2, 2 }, { dtype = "i64" })
+assert(qlora.ones(3):scatter_add(1, index, qlora.tensor { 7, 8 })[2]:item() == 16)]],
+  ["Tensor:cumsum"] = "assert(qlora.tensor({ 1, 2, 3 }):cumsum(1)[3]:item() == 6)",
+  ["Tensor:sort"] = [[
+local values, positions = qlora.tensor({ 3, 1, 2 }):sort()
+assert(values[1]:item() == 1 and positions[1]:item() == 2)]],
+  ["Tensor:qr"] = [[
+local q, r = qlora.tensor({ { 3, 1 }, { 4, 2 } }):qr()
+assert(math.abs(q:matmul(r)[2][2]:item() - 2) < 1e-5)]],
+  ["Tensor:svd"] = [[
+local u, s, v = qlora.tensor({ { 3, 0 }, { 0, 4 } }):svd()
+assert(s[1]:item() == 4 and (u * s):matmul(v:t())[1][1]:item() == 3)]],
   ["Tensor:backward"] = [[
 local x = qlora.tensor { 3 }
 x.requires_grad = true

@@ -6,6 +6,24 @@ model:attach_lora { { name = "model.layers.0.mlp.up_proj", rank = 4, alpha = 8 }
   ["Model:attach_ia3"] = [[
 model:remove_adapters()
 model:attach_ia3 { { name = "model.layers.0.self_attn.k_proj" } }]],
+  ["Model:attach_module"] = [[
+model:remove_adapters()
+model:attach_module({ "model.layers.0.mlp.up_proj" }, {
+  parameters = function(m) return { gain = qlora.ones(m.out_features) } end,
+  forward = function(_, base, p) return base * p.gain end,
+  source = "return { … }",
+})]],
+  ["Model:load_module"] = [[
+local gain = {
+  parameters = function(m) return { gain = qlora.ones(m.out_features) } end,
+  forward = function(_, base, p) return base * p.gain end,
+  source = "return { … }",
+}
+model:remove_adapters()
+model:attach_module({ "model.layers.0.mlp.up_proj" }, gain)
+model:save_adapter "module"
+model:remove_adapters()
+assert(model:load_module("module", gain) == 1)]],
   ["Model:train_parts"] = 'assert(model:train_parts({ "model.norm" }) > 0)',
   ["Model:adapters"] = [[
 for _, adapter in ipairs(model:adapters()) do print(adapter.name, adapter.in_use, adapter.parameters) end]],
