@@ -20,7 +20,7 @@ private let names = [
 private let converted = names.filter { !["qwen3_moe", "qwen3_next", "qwen3_5_moe_text"].contains($0) }
 
 /// Sums over chunks of recurrent layers are rounded otherwise than sums over tokens.
-private func tolerance(_ name: String) -> Double { ["qwen3_next", "qwen3_5_moe_text"].contains(name) ? 1e-4 : 1e-5 }
+private func tolerance(_ name: String) -> Float { ["qwen3_next", "qwen3_5_moe_text"].contains(name) ? 1e-4 : 1e-5 }
 
 private func loadExperts(
   _ name: String, quantization: FourBitKind? = nil, compute: DType = .f32, threads: Int = 2
