@@ -36,7 +36,7 @@ enum PrintedCommands {
     .init(text: "qlora-run fetch", reason: "the network; HubTests fetch", form: .instead("qlora-run --help fetch")),
     .init(
       text: "train --model HuggingFaceTB", reason: "the network",
-      form: .instead("qlora-run train --model tiny --data my.jsonl --set steps=1")),
+      form: .instead("qlora-run train --model path/to/model --data my.jsonl --set steps=1")),
     .init(text: "sudo ", reason: "root and the network", form: .instead("bash -n Tests/install/roots.sh")),
     .init(text: "make archive", reason: "builds for half an hour", form: .instead("bash -n Packaging/archive.sh")),
     .init(text: "make deb", reason: "builds for half an hour", form: .instead("bash -n Packaging/deb.sh")),
