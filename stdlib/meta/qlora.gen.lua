@@ -248,6 +248,26 @@ function Model:with_adapters(names, body) end
 ---@return integer
 function Model:combine_adapters(name, weights, options) end
 
+---Puts the model's adapters aside and takes up those of another variant, which has none at first; qlora.sweep { together = true } uses it. What is loaded, trained, saved and generated then is that variant's.
+---@param number integer of the variant; the first is 0 (at least 0)
+function Model:enter_variant(number) end
+
+---Forgets the adapters of a variant that is not the present one.
+---@param number integer of the variant; the first is 0 (at least 0)
+function Model:drop_variant(number) end
+
+---Goes back to variant 0 and forgets the others.
+function Model:leave_variants() end
+
+---@class Model.losses.options
+---@field variant integer its number (at least 0)
+---@field batch Batch what it trains on
+
+---The mean cross-entropies of batches of several variants, in one pass over the base: f32 [batches], for backward of their sum. Each is that of model:loss in a pass of its own, up to rounding.
+---@param parts Model.losses.options[] one table for each variant
+---@return Tensor
+function Model:losses(parts) end
+
 ---Calls a function after every forward pass of a module with (module, output, input). Returning a tensor of the output's shape replaces the output, returning nothing leaves it. Without a hook the forward costs nothing more. A function that uses its model keeps it in memory until the hook is removed.
 ---@param name string full dotted name; the input of input_layernorm is the residual stream
 ---@param fn function fn(module, output, input)
@@ -290,6 +310,7 @@ function Model:adapter_spectrum(name) end
 ---@field bits? integer instead of the optimizer's
 ---@field paged? boolean instead of the optimizer's
 ---@field time? boolean estimate the time too; default true
+---@field together? table the steps of variants that share their passes, instead of batch, length, micro_batch and optimizer
 
 ---Memory of a training step by category and moment, arithmetic, and time from a short calibration of this machine; recipes use plan, which also compares the levers and prints.
 ---@param options Model.plan_step.options the options below
@@ -1254,9 +1275,10 @@ function qlora.save(path, tensors) end
 ---@field dir? string where sweep.jsonl gets a row after each variant, and sweep.txt the table
 ---@field lowest? string the measure whose lowest row is marked
 ---@field seed? integer of each variant's adapters; default --seed, else 0
+---@field together? boolean train all variants at once: one pass over the base computes what each of them needs, and each gets the result that it gets alone, up to rounding. All have one base (default false)
 ---@field verbose? boolean print what each variant prints (default false)
 
----Runs the same experiment under several settings, in one process over one loaded base. The adapters of the last variant are taken off before the next begins. Ranks share the variants; one that fails is then a row with its error.
+---Runs the same experiment under several settings, in one process over one loaded base. The adapters of the last variant are taken off before the next begins. Ranks share the variants; one that fails is then a row with its error. With `together` the variants train at once, in one pass over the base: each has data, optimizer, run directory and checkpoints of its own, and one that fails after the first pass is a row with its error.
 ---@param options qlora.sweep.options the options below
 ---@return Sweep
 function qlora.sweep(options) end

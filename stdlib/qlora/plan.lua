@@ -128,7 +128,10 @@ local function levers(figures)
     local half = figures.batch // 2
     add("batch = " .. half, { batch = half, micro_batch = math.min(half, figures.micro_batch) })
   end
-  if figures.length > 1 and not figures.variants then add("length = " .. figures.length // 2, { length = figures.length // 2 }) end
+  if figures.length > 1 and not figures.variants then
+    local half = figures.length // 2
+    add("length = " .. half, { length = half })
+  end
   if figures.other_bits then
     add("optimizer bits = " .. figures.other_bits, { bits = figures.other_bits })
   end
