@@ -79,8 +79,7 @@ public final class GradientSum {
       throw TrainingError.partCount(added: losses.count, of: ownParts.count)
     }
     defer { (sums, losses) = ([], []) }
-    let own = losses + [isStopping ? 1 : 0]
-    let all = try ranks.gather(own.flatMap { Self.bytes($0) }, at: "step").map(Self.numbers)
+    let all = try ranks.gather(losses + [isStopping ? 1 : 0], at: "step")
     // In the order of the parts; alone with one part there is nothing to add.
     let values = all.flatMap { $0.dropLast() }
     let loss = values.dropFirst().reduce(values[0], +)
@@ -94,16 +93,6 @@ public final class GradientSum {
   private static func add(_ left: Tensor, _ right: Tensor) throws -> Tensor {
     try left.backend.accumulate(right, scale: 1, into: left, scale: 1)
     return left
-  }
-
-  private static func bytes(_ number: Double) -> [UInt8] {
-    withUnsafeBytes(of: number.bitPattern.littleEndian) { Array($0) }
-  }
-
-  private static func numbers(_ bytes: [UInt8]) -> [Double] {
-    stride(from: 0, to: bytes.count, by: 8).map { start in
-      Double(bitPattern: bytes[start..<start + 8].reversed().reduce(0) { $0 << 8 | UInt64($1) })
-    }
   }
 }
 

@@ -166,7 +166,7 @@ function native.mock_model(o)
   o = o or {}
   local weights, gradient = {}, {}
   for id = 0, 258 do weights[id], gradient[id] = 0.0, 0.0 end
-  return setmetatable({ list = module_list(o.layers or 4), name = "mock", compute = "f32",
+  return setmetatable({ list = module_list(o.layers or 4), name = "mock", compute = "f32", stages = 1,
     tokenizer = native.byte_tokenizer(o.tokenizer), calls = {},
     config = { vocab_size = 259, num_hidden_layers = o.layers or 4 },
     weights = weights, gradient = gradient, attached = {}, poison = o.poison,

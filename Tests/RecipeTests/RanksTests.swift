@@ -29,18 +29,8 @@ private let recipe = """
   print(qlora.native.hash(model:trainable()), ("%.17g"):format(result.last_loss), ("%.17g"):format(result.eval_losses[2]))
   """
 
-/// The launcher that QLORA_LAUNCHER names, else the one that `make test` installs. Without one these tests are skipped.
-private let launcher =
-  ([ProcessInfo.processInfo.environment["QLORA_LAUNCHER"]].compactMap { $0 } + [
-    "/usr/bin/mpirun", "/usr/local/bin/mpirun",
-  ]).first { FileManager.default.isExecutableFile(atPath: $0) }
-
-/// What lets as many processes as one likes run anywhere, as root too.
-private let environment = [
-  "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "PRTE_ALLOW_RUN_AS_ROOT": "1",
-  "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_rmaps_base_oversubscribe": "1",
-  "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "OMPI_MCA_btl_vader_single_copy_mechanism": "none",
-]
+private let launcher = MPI.launcher
+private let environment = MPI.environment
 
 @Suite(.enabled(if: launcher != nil, "no mpirun: the package openmpi-bin has it")) struct RanksTests {
   private func folder() throws -> URL {

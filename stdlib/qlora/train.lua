@@ -99,6 +99,10 @@ local function accumulate(o, run, step, batches, numbers, state)
   for _, batch in ipairs(batches) do tokens = tokens + batch.tokens end
   for _, part in ipairs(o.sum:begin(#batches)) do
     local loss = 0.0
+    if o.model.stages > 1 then
+      loss, part = shares.accumulate(o, batches, part), { 1, 0 }
+      stop = native.interrupted() or stop
+    end
     for i = part[1], part[2] do
       local batch = batches[i]
       local value, share, stop_now = lockstep.loss(o.model, batch)
@@ -113,6 +117,7 @@ local function accumulate(o, run, step, batches, numbers, state)
     o.sum:add(loss)
   end
   local loss, stops = o.sum:finish(stop)
+  if o.model.stages > 1 then stops = together.any("step", stop) end
   return loss, tokens, stops
 end
 
@@ -217,6 +222,7 @@ return function(options)
   if o.eval_data then checks.lengths(model, o.eval_data, "train: eval_data") end
   local run = o.run
   o.ranks = native.ranks()
+  shares.check_stages(o)
   if o.ranks.size > 1 then o.save_seconds = o.save_seconds or not o.save_every and 60 or nil end
   if not run and (o.dir or o.save_every or o.save_seconds or native.options.resume) then
     run = run_directory { dir = o.dir, keep = o.keep }
@@ -281,11 +287,13 @@ return function(options)
     end
     stop = o.on_step and together.any("on_step", stop)
     local is_due = o.save_seconds and native.clock() - saved >= o.save_seconds
-    if run and (o.save_every and step % o.save_every == 0 or is_due or step == total or stop or run.is_bare) then
+    is_due = is_due or run and run.is_bare
+    if run and model.stages > 1 then is_due = together.first("checkpoint", is_due) end
+    if run and (o.save_every and step % o.save_every == 0 or is_due or step == total or stop) then
       run:checkpoint(model, optimizer, state, o.deciding)
       saved = native.clock()
     end
-    shares.compare(step, params)
+    shares.compare(o, step, params)
     if stop then break end
     if is_stopping and step < total then stopped(o, run, state) end
   end
