@@ -43,7 +43,7 @@ extension LanguageModel {
   package func holds(_ module: Module) -> Bool { stageIndex(of: module) == stage?.index ?? 0 }
 
   /// Whether this process needs a module's weight: those that it holds, and a tied output module where the loss is.
-  func reads(_ module: Module) -> Bool { holds(module) || stage?.isLast ?? true && module === outputModule }
+  package func reads(_ module: Module) -> Bool { holds(module) || stage?.isLast ?? true && module === outputModule }
 
   /// What this process holds, in module order; all of a model in one piece.
   package var heldModules: [Module] { stage == nil ? modules : modules.filter(holds) }

@@ -23,4 +23,16 @@ enum MPI {
       ["-n", "\(ranks)", Program.executable.path] + arguments, in: directory, environment: environment,
       program: launcher)
   }
+
+  /// The ranks that run in a folder.
+  static func processes(in directory: URL) throws -> [pid_t] {
+    let folder = directory.resolvingSymlinksInPath().path
+    let program = Program.executable.resolvingSymlinksInPath().path
+    return try FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap { pid_t($0) }.filter { process in
+      func link(_ name: String) -> String? {
+        try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(process)/\(name)")
+      }
+      return link("cwd") == folder && link("exe") == program
+    }
+  }
 }

@@ -16,7 +16,7 @@ private let recipe = """
   if p.slip == "generate" then model:generate "Tom" end
   if p.slip == "logits" then model:logits "Tom" end
   if p.slip == "loss" then model:loss(qlora.data.batch { data[1] }) end
-  if p.slip == "hook" then model:hook(qlora.ranks().rank == 0 and "model.layers.4" or "model.layers.0", print) end
+  if p.slip == "hook" then model:hook(("model.layers.%d.mlp.down_proj"):format(4 - 4 * qlora.ranks().rank), print) end
   if p.slip == "merge" then model:merge() end
   if p.slip == "gguf" then model:save_adapter "a.gguf" end
   local result = qlora.train {
@@ -91,7 +91,7 @@ private let recipe = """
   /// What needs all layers in one place ends all ranks with its name.
   @Test(arguments: [
     ("generate", "generate: the layers of the model lie on 2 ranks"), ("logits", "logits: the layers of"),
-    ("loss", "loss: the layers of"), ("hook", "model.layers.4, which another rank holds"),
+    ("loss", "loss: the layers of"), ("hook", "mlp.down_proj, which another rank holds"),
     ("merge", "merge: the layers of"), ("gguf", "saved as PEFT does"), ("samples", "samples needs all layers"),
     ("stream", "pipeline and stream do not go together"), ("olora", "init olora: the layers of"),
   ]) func whatNeedsAllLayersIsRefused(slip: String, words: String) throws {
@@ -99,6 +99,29 @@ private let recipe = """
     defer { try? FileManager.default.removeItem(at: directory) }
     let outcome = try MPI.run(2, ["--set", "slip=\(slip)"], in: directory)
     #expect(outcome.code != 0 && outcome.errors.contains(words), "\(outcome.errors)")
+  }
+
+  /// SIGKILL of a rank ends the job, which goes on to the bits of a run that nothing stopped.
+  @Test func aKilledRankEndsTheJobWhichGoesOn() throws {
+    let (calm, directory) = (try folder(), try folder())
+    defer { for place in [calm, directory] { try? FileManager.default.removeItem(at: place) } }
+    #expect(try MPI.run(1, [], in: calm).code == 0)
+    let process = Program.process(
+      ["-n", "3", Program.executable.path, "--quiet", "--set", "pause=1", "--set", "save_every=1", "r.lua"],
+      in: directory, environment: MPI.environment, program: MPI.launcher)
+    (process.standardOutput, process.standardError) = (FileHandle.nullDevice, FileHandle.nullDevice)
+    try process.run()
+    let wanted = directory.appendingPathComponent("run/checkpoint-000002").path
+    for _ in 0..<6000 where !FileManager.default.fileExists(atPath: wanted) { usleep(10_000) }
+    let victims = try MPI.processes(in: directory)
+    #expect(victims.count == 3, "\(victims)")
+    if let victim = victims.randomElement() { kill(victim, SIGKILL) }
+    process.waitUntilExit()
+    #expect(process.terminationStatus != 0)
+    #expect(try MPI.processes(in: directory).isEmpty)
+    let last = try MPI.run(2, ["--resume", "run"], in: directory)
+    #expect(last.code == 0, "\(last.errors)")
+    #expect(try files(directory, step: "000006") == files(calm, step: "000006"))
   }
 
   @Test func moreRanksThanLayersAreRefused() throws {

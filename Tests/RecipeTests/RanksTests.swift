@@ -144,28 +144,16 @@ private let environment = MPI.environment
       where !FileManager.default.fileExists(atPath: directory.appendingPathComponent("run/\(wanted)").path) {
         usleep(10_000)
       }
-      let victims = try processes(in: directory)
+      let victims = try MPI.processes(in: directory)
       #expect(victims.count == ranks, "\(victims)")
       if let victim = victims.randomElement() { kill(victim, SIGKILL) }
       process.waitUntilExit()
       #expect(process.terminationStatus != 0)
-      #expect(try processes(in: directory).isEmpty)
+      #expect(try MPI.processes(in: directory).isEmpty)
     }
     let last = try run(1, Array(settings.dropFirst()) + ["--resume", "run"], in: directory)
     #expect(last.code == 0, "\(last.errors)")
     #expect(last.output == calm.output && !calm.output.isEmpty)
-  }
-
-  /// The ranks that run in a folder.
-  private func processes(in directory: URL) throws -> [pid_t] {
-    let folder = directory.resolvingSymlinksInPath().path
-    let program = Program.executable.resolvingSymlinksInPath().path
-    return try FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap { pid_t($0) }.filter { process in
-      func link(_ name: String) -> String? {
-        try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(process)/\(name)")
-      }
-      return link("cwd") == folder && link("exe") == program
-    }
   }
 
   /// Stopped after the same step with a checkpoint, then on with other numbers of ranks to the bits of the calm run.
