@@ -1,6 +1,6 @@
 """How long a step of data-parallel training takes on 2 to 1,024 machines like this one, over slower and faster networks.
 
-    python3 Benchmarks/ranks/predict.py [--batch 1024] [--tokens 512] [--build release] [--check FILE]
+    python3 Benchmarks/ranks/predict.py [--batch 1024] [--tokens 512] [--faster 1] [--check FILE]
 
 The seconds of a micro-batch are those of `qlora-run --plan`: from the speed of this machine's products, measured as the
 program starts. --check FILE trains a model that is here (as compare.py does) with 1, 2 and 4 processes of one thread and
@@ -15,6 +15,7 @@ ANYWHERE = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"
 # Bytes a second, and seconds from one program to another: TCP over Ethernet, and a network for clusters.
 NETWORKS = {"1 Gbit/s": (1e9 / 8, 50e-6), "10 Gbit/s": (1e10 / 8, 20e-6), "100 Gbit/s": (1e11 / 8, 2e-6)}
 RANKS = [2 ** i for i in range(11)]
+CHECKED_TOKENS = 64
 
 
 def sum_seconds(ranks, gradients, network, adding):
@@ -59,7 +60,9 @@ def table(program, o):
     print(f"Seconds of a step of {o.batch} x {o.tokens} tokens, LoRA r = 16 on all linear layers, NF4, layers recomputed.")
     print("In brackets the share of the time in which ranks compute.")
     for name, (seconds, gradients) in models.items():
-        print(f"\n{name}: {seconds:.1f} s a micro-batch on this machine, {gradients / 1e6:.0f} MB of gradients")
+        seconds /= o.faster
+        machine = "this machine" if o.faster == 1 else f"a machine {o.faster:g} times as fast as this one"
+        print(f"\n{name}: {seconds:.1f} s a micro-batch on {machine}, {gradients / 1e6:.0f} MB of gradients")
         print(f"{'ranks':>6}" + "".join(f"{network:>22}" for network in NETWORKS))
         for ranks in (r for r in RANKS if r <= o.batch):
             row = f"{ranks:>6}"
@@ -73,19 +76,19 @@ def table(program, o):
 def check(program, o):
     """Processes on this machine: their network is its memory, and where they are more than processors they take turns."""
     batch, processors = 4, len(os.sched_getaffinity(0))
-    settings = {"tokens": 256, "checkpointing": "false", "models": o.check}
+    settings = {"tokens": CHECKED_TOKENS, "checkpointing": "false", "models": o.check}
     models, adding = measured(program, ["--threads", "1"], settings)
     seconds, gradients = models[o.check]
     times = {ranks: [] for ranks in (1, 2, 4)}
     step = [program, "--quiet", "--threads", "1", "--set", f"model={o.check}", "--set", f"micro_batches={batch}",
-            "--set", f"steps={o.steps}", ROOT / "Benchmarks/ranks/step.lua"]
+            "--set", f"steps={o.steps}", "--set", f"tokens={CHECKED_TOKENS}", ROOT / "Benchmarks/ranks/step.lua"]
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(o.rounds):
             for ranks in times:
                 launcher = [] if ranks == 1 else [*o.launcher.split(), "--bind-to", "none", "-n", ranks]
                 found = re.search(r"seconds (\S+) (\S+)", output([*launcher, *step], folder))
                 times[ranks].append(float(found.group(2)))
-    print(f"\nCheck with {pathlib.Path(o.check).name}, {batch} x 256 tokens a step, {processors} processors here")
+    print(f"\nCheck with {pathlib.Path(o.check).name}, {batch} x {CHECKED_TOKENS} tokens a step, {processors} processors here")
     print(f"{'processes':>10}{'measured':>10}{'predicted':>11}{'ratio':>7}{'from the step of one':>22}{'ratio':>7}")
     alone = statistics.median(times[1]) / batch
     for ranks, found in times.items():
@@ -99,6 +102,7 @@ def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--batch", type=int, default=1024, help="micro-batches of a step, one sequence each")
     options.add_argument("--tokens", type=int, default=512)
+    options.add_argument("--faster", type=float, default=1, help="than this machine are those of the table")
     options.add_argument("--build", default="release")
     options.add_argument("--launcher", default="mpirun")
     options.add_argument("--check", metavar="FILE", help="a model that is here, such as a .gguf file")
