@@ -185,8 +185,7 @@ extension ModelError: CustomStringConvertible {
     case .fewLayers(let layers, let stages):
       "pipeline: \(stages) ranks cannot share out \(layers) layers; each needs one"
     case .staged(let operation, let stages):
-      "\(operation): the layers of the model lie on \(stages) ranks (pipeline = true), and this needs all of them in "
-        + "one place"
+      "\(operation): the layers of the model lie on \(stages) ranks, and this needs all of them in one place"
     case .noOriginalWeights(let path, let problem):
       "quantization error: \(path): \(problem)"
     case .notTogether(let module, let problem):

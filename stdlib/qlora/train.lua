@@ -98,12 +98,8 @@ local function accumulate(o, run, step, batches, numbers, state)
   local tokens, stop = 0, run ~= nil and run:is_told_to_stop()
   for _, batch in ipairs(batches) do tokens = tokens + batch.tokens end
   for _, part in ipairs(o.sum:begin(#batches)) do
-    local loss = 0.0
-    if o.model.stages > 1 then
-      loss, part = shares.accumulate(o, batches, part), { 1, 0 }
-      stop = native.interrupted() or stop
-    end
-    for i = part[1], part[2] do
+    local loss, first = shares.through_stages(o, batches, part)
+    for i = first, part[2] do
       local batch = batches[i]
       local value, share, stop_now = lockstep.loss(o.model, batch)
       checks.loss(value, o.model, batch, { step = step, micro_batch = i, micro_batches = #batches, samples = numbers })
@@ -116,8 +112,7 @@ local function accumulate(o, run, step, batches, numbers, state)
     end
     o.sum:add(loss)
   end
-  local loss, stops = o.sum:finish(stop)
-  if o.model.stages > 1 then stops = together.any("step", stop) end
+  local loss, stops = shares.finish(o, stop)
   return loss, tokens, stops
 end
 
@@ -286,9 +281,7 @@ return function(options)
       bar:aside(function() stop = o.on_step(given) == false end)
     end
     stop = o.on_step and together.any("on_step", stop)
-    local is_due = o.save_seconds and native.clock() - saved >= o.save_seconds
-    is_due = is_due or run and run.is_bare
-    if run and model.stages > 1 then is_due = together.first("checkpoint", is_due) end
+    local is_due = shares.is_due(o, run, saved)
     if run and (o.save_every and step % o.save_every == 0 or is_due or step == total or stop) then
       run:checkpoint(model, optimizer, state, o.deciding)
       saved = native.clock()

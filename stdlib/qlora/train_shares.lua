@@ -30,9 +30,25 @@ function shares.check_stages(o)
   end
 end
 
---- The losses of a model in stages over a part of a step.
-function shares.accumulate(o, batches, part)
-  return o.model:accumulate(table.move(batches, part[1], part[2], 1, {}))
+--- The loss that a model in stages has of a part of a step, after its backward passes, and the first micro-batch that
+--- is left to the loop: none then, and all for a model in one piece.
+function shares.through_stages(o, batches, part)
+  if o.model.stages == 1 then return 0.0, part[1] end
+  return o.model:accumulate(table.move(batches, part[1], part[2], 1, {})), part[2] + 1
+end
+
+--- The loss of the step, whose gradients every rank then has, and whether any rank was told to stop.
+function shares.finish(o, stop)
+  local loss, stops = o.sum:finish(stop)
+  if o.model.stages > 1 then stops = together.any("step", native.interrupted() or stop) end
+  return loss, stops
+end
+
+--- Whether it is time for a checkpoint, which all stages write together.
+function shares.is_due(o, run, saved)
+  local due = o.save_seconds and native.clock() - saved >= o.save_seconds or run and run.is_bare
+  if run and o.model.stages > 1 then return together.first("checkpoint", due) end
+  return due
 end
 
 --- Raises where the ranks would not train the same from the first step on.
