@@ -1,6 +1,6 @@
 """Two processes of one thread beside one process of two, and the sum of gradients beside MPI_Allreduce, in one run.
 
-    python3 Benchmarks/ranks/compare.py [--rounds 3] [--model FILE] [--build release] [--launcher mpirun]
+    python3 Benchmarks/ranks/compare.py [--rounds 3] [--steps 6] [--model FILE] [--build release] [--launcher mpirun]
 
 The sides take turns; a step counts as the fastest of its side. Needs `swift build -c release` and a launcher.
 """
@@ -20,12 +20,14 @@ def output(command, folder):
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--steps", type=int, default=6)
     options.add_argument("--model", default=str(ROOT / "downloads/SmolLM2-135M-Instruct.Q4_1.gguf"))
     options.add_argument("--build", default="release")
     options.add_argument("--launcher", default="mpirun")
     o = options.parse_args()
     build, launcher = ROOT / ".build" / o.build, [*o.launcher.split(), "-n", "2"]
-    step = [build / "qlora-run", "--quiet", "--threads", "2", "--set", f"model={o.model}", ROOT / "Benchmarks/ranks/step.lua"]
+    step = [build / "qlora-run", "--quiet", "--threads", "2", "--set", f"model={o.model}", "--set", f"steps={o.steps}",
+            ROOT / "Benchmarks/ranks/step.lua"]
     alone = step
     shared = [*launcher, *(part for i, part in enumerate(step) if i not in (2, 3))]
     with tempfile.TemporaryDirectory() as folder:

@@ -35,11 +35,14 @@ extension LanguageModel {
   }
 
   private func makeAdapter(_ method: any AdapterMethod, on module: Module, _ set: String) throws -> Adapter {
+    let isHere = holds(module)
     let tensors = try method.parameters(of: module).map {
-      try Tensor(empty: $0.shape, category: .adapters, on: backend)
+      try isHere
+        ? Tensor(empty: $0.shape, category: .adapters, on: backend) : Tensor(elsewhere: $0.shape, on: backend)
     }
     // A plan needs shapes only: untouched pages cost nothing, whatever the size of the model.
-    if isLoaded { try method.initialize(tensors, of: module, seed: seed) }
+    if isLoaded, isHere { try method.initialize(tensors, of: module, seed: seed) }
+    if let start = (method as? LoRA)?.initialization, start.changesBase { try requireWhole("init \(start.rawValue)") }
     let change = try (method as? LoRA)?.takeOut(tensors, of: module)
     for tensor in tensors { tensor.requiresGradient = true }
     return Adapter(method, on: module, tensors, set: set, baseChange: change)

@@ -23,19 +23,10 @@ public func checkpointed(
   // Recorded even when the input needs no gradient: the parameters inside do.
   let node = GraphNode(operation: "checkpoint", inputs: [input], outputTypes: [output.dtype]) { gradients in
     guard let gradient = gradients[0], let values = try kept ?? stored?.load() else { return [nil] }
-    var result: Tensor?
-    let replayed = values.detached()
-    if needsGradient {
-      let entry = GraphNode(operation: "checkpoint input", inputs: [], outputTypes: [values.dtype]) { gradients in
-        result = gradients[0]
-        return []
-      }
-      replayed.requiresGradient = true
-      replayed.producer = GraphEdge(node: entry, index: 0)
-    }
-    let replay = try GradientMode.enabled { try body(replayed) }
+    let entry = needsGradient ? GradientEntry(values) : nil
+    let replay = try GradientMode.enabled { try body(entry?.tensor ?? values.detached()) }
     if replay.requiresGradient { try replay.backward(seed: gradient) }
-    return [result]
+    return [entry?.gradient]
   }
   let result = output.detached()
   result.requiresGradient = true

@@ -25,6 +25,11 @@ package enum SafetensorsWriter {
     }
   }
 
+  /// The items in the order in which `write` writes them.
+  package static func inFileOrder(_ items: [Item]) -> [Item] {
+    items.sorted { SafetensorsLayout.comesFirst(($0.dtype, $0.name), ($1.dtype, $1.name)) }
+  }
+
   /// Writes the items in the order of `SafetensorsLayout`. Throws `FormatError`, or what an item throws.
   package static func write(
     path: String, _ items: [Item], metadata: [(String, String)] = [("format", "pt")]
@@ -65,6 +70,12 @@ struct SafetensorsLayout {
   /// Byte range of each declaration from the start of the file, in the order they were given.
   let extents: [Range<Int>]
 
+  /// Whether the data of `a` lies before that of `b`.
+  static func comesFirst(_ a: (dtype: DType, name: String), _ b: (dtype: DType, name: String)) -> Bool {
+    a.dtype.byteCount != b.dtype.byteCount
+      ? a.dtype.byteCount > b.dtype.byteCount : a.name.utf8.lexicographicallyPrecedes(b.name.utf8)
+  }
+
   /// - Throws: `duplicate`, `badField` for a shape whose size overflows.
   init(
     path: String, _ declarations: [Declaration], metadata: [(String, String)] = [("format", "pt")]
@@ -86,8 +97,7 @@ struct SafetensorsLayout {
     }
     order = declarations.indices.sorted {
       let (a, b) = (declarations[$0], declarations[$1])
-      return a.dtype.byteCount != b.dtype.byteCount
-        ? a.dtype.byteCount > b.dtype.byteCount : a.name.utf8.lexicographicallyPrecedes(b.name.utf8)
+      return Self.comesFirst((a.dtype, a.name), (b.dtype, b.name))
     }
     var members = JSONObject()
     if !metadata.isEmpty {

@@ -101,6 +101,7 @@ extension Engine {
         let options = call.options("options")
         let names = options.string("name").map { [$0] } ?? model.namesInUse
         let form = options.string("as")
+        if model.stage != nil { return try self.saveStages(model, place, names, form, call) }
         if let other = try model.withAdapters(names, { try self.saveAdapter(model, place, as: form, call) }) {
           return other
         }
@@ -115,13 +116,7 @@ extension Engine {
           }
           return try PEFTFiles.modulesScaledApart(model)
         }
-        guard let first = apart.first else { return [.nil] }
-        let warning =
-          "\(path): \(apart.count) modules, \(first) the first, are scaled by another factor than lora_alpha / r "
-          + "(alpha_pattern, rank_pattern, use_rslora). PEFT reads that; vLLM and llama.cpp's converter would scale "
-          + "them wrongly: for those call model:merge() and model:save(directory)"
-        Warnings.show("save_adapter: " + warning)
-        return [.string(warning)]
+        return [self.tellOfScales(apart, path)]
       },
       NativeFunction(
         "note_training",
@@ -193,5 +188,16 @@ extension Engine {
       },
       saveGGUF, mergedWeights,
     ]
+  }
+
+  /// What other programs would scale wrongly in a saved adapter, as a warning too; nil for nothing.
+  func tellOfScales(_ apart: [String], _ path: String) -> LuaValue {
+    guard let first = apart.first else { return .nil }
+    let warning =
+      "\(path): \(apart.count) modules, \(first) the first, are scaled by another factor than lora_alpha / r "
+      + "(alpha_pattern, rank_pattern, use_rslora). PEFT reads that; vLLM and llama.cpp's converter would scale "
+      + "them wrongly: for those call model:merge() and model:save(directory)"
+    Warnings.show("save_adapter: " + warning)
+    return .string(warning)
   }
 }

@@ -37,7 +37,7 @@ extension Engine {
           try TrainingCheckpoint.save(
             try call.string("directory"), model: model, optimizer: try optimizer?.optimizer(),
             identity: try self.identity(call, model, optimizer, content),
-            state: try call.state.json(content["state"], function: "save_checkpoint"))
+            state: try call.state.json(content["state"], function: "save_checkpoint"), ranks: self.stages(of: model))
           return []
         },
         NativeFunction(
@@ -62,7 +62,8 @@ extension Engine {
           let accepted = try given["accept"].asTable.map { try call.strings($0, "accept") } ?? []
           let restored = try TrainingCheckpoint.load(
             try call.string("directory"), model: model, optimizer: try optimizer?.optimizer(),
-            identity: try self.identity(call, model, optimizer, given), accepting: Set(accepted))
+            identity: try self.identity(call, model, optimizer, given), accepting: Set(accepted),
+            ranks: self.stages(of: model))
           let changes = restored.changes.map { self.table($0, call.state) }
           return [call.state.value(restored.state), .table(call.state.list(changes.map { .table($0) }))]
         },
@@ -148,7 +149,8 @@ extension Engine {
     if let name = loop?.keys.first(where: { RunIdentity.parts.contains($0) }) {
       throw call.invalid("loop.\(name) has the name of something else that decides a run")
     }
-    return try RunIdentity(model, optimizer?.options, samples, loop: loop ?? JSONObject())
+    return try RunIdentity(
+      model, optimizer?.options, samples, loop: loop ?? JSONObject(), ranks: stages(of: model))
   }
 
   private func table(_ difference: RunIdentity.Difference, _ state: LuaState) -> LuaTable {

@@ -42,6 +42,7 @@ extension Engine {
       ) { call in
         let model = try call.receiver(as: LanguageModel.self)
         let module = try self.module(try call.string("name"), of: model)
+        if !model.holds(module) { try model.requireWhole("hook on \(module.name), which another rank holds") }
         let body = try call.closure("fn")
         let state = call.state
         let hook = module.addHook { [unowned module, unowned self] input, output in
@@ -95,10 +96,9 @@ extension Engine {
         "Frobenius norm of what each adapter adds to its weight, by module name; without those that no weight stands for.",
         returns: "table<string, number>"
       ) { call in
-        let table = call.state.newTable()
-        for module in try call.receiver(as: LanguageModel.self).modules {
-          if let norm = try module.adapterNorm() { table[module.name] = .number(norm) }
-        }
+        let (table, model) = (call.state.newTable(), try call.receiver(as: LanguageModel.self))
+        let own = try model.heldModules.compactMap { module in try module.adapterNorm().map { (module.name, $0) } }
+        for (name, norm) in try self.all(own, of: model) { table[name] = .number(norm) }
         return [.table(table)]
       },
       NativeFunction(

@@ -39,6 +39,9 @@ extension Engine {
                   "true leaves the base on disk, false keeps it in memory; without it the base is streamed when it "
                     + "does not fit the limit and its file allows that"),
                 Parameter("adapter", .string, optional: true, "PEFT directory to read adapters from"),
+                Parameter(
+                  "pipeline", .boolean, default: "false",
+                  "under several ranks each holds a run of the layers, so that no machine needs room for all"),
                 Parameter("smoke", .boolean, default: "false", "a small random model instead"),
                 Parameter("header_only", .boolean, default: "false", "read the configuration only, for plans"),
               ]), optional: true, "the options below"),
@@ -170,6 +173,7 @@ extension Engine {
       }
       load.computeType = dtype
     }
+    try placeStage(&load, options, call)
     load.readsTokenizer = self.options.plan  // for the lengths of the data
     load.smokeTokenizer = resourceRoot + "/models/tiny"
     let model = try ModelLoader(backend: backend(on: device), options: load).load(try call.string("path"))

@@ -47,12 +47,15 @@ extension Engine {
         NativeProperty("name", "string", "where it was read from") { _, object in
           .string((object as? LanguageModel)?.path ?? "")
         },
+        NativeProperty("stages", "integer", "ranks that hold its layers, 1 for a model in one piece") { _, object in
+          .integer((object as? LanguageModel)?.stage?.count ?? 1)
+        },
         NativeProperty("compute", "string", "\"f32\" or \"bf16\": what it computes in") { _, object in
           .string((object as? LanguageModel)?.computeType.name ?? "")
         },
       ],
-      methods: treeMethods + computeMethods + adapterMethods + adapterSetMethods + scriptedMethods + variantMethods
-        + explorationMethods + planMethods,
+      methods: (treeMethods + computeMethods + adapterMethods + adapterSetMethods + scriptedMethods + variantMethods
+        + explorationMethods + planMethods).map(Self.refusingStages),
       metamethods: [
         NativeFunction("__tostring", "The tree of modules.", returns: "string") { call in
           guard case .object(let object) = call.arguments.first ?? .nil, let model = object as? LanguageModel else {
@@ -116,20 +119,26 @@ extension Engine {
         return [.table(table)]
       },
       NativeFunction("trainable", "The trained tensors in order.", returns: "Tensor[]") { call in
-        [.table(call.state.list(try self.model(call).trainableParameters.map { .object($0.tensor) }))]
+        let model = try self.model(call), trained = model.trainableParameters
+        if trained.isEmpty, let stage = model.stage, !model.parametersElsewhere.isEmpty {
+          throw TrainingError.idleStage(rank: stage.index, layers: stage.layers)
+        }
+        return [.table(call.state.list(trained.map { .object($0.tensor) }))]
       },
       NativeFunction(
         "missing_gradients",
         "Names of trained parameters whose gradient is absent or zero; an adapter counts when none of its "
           + "tensors has one.", returns: "string[]"
       ) { call in
-        [.table(call.state.list(try self.model(call).missingGradients().map { .string($0) }))]
+        let model = try self.model(call)
+        return [.table(call.state.list(try self.all(try model.missingGradients(), of: model).map { .string($0) }))]
       },
       NativeFunction(
         "nonfinite_gradients", "Names of trained parameters whose gradient holds a NaN or an infinity.",
         returns: "string[]"
       ) { call in
-        [.table(call.state.list(try self.model(call).nonFiniteGradients().map { .string($0) }))]
+        let model = try self.model(call)
+        return [.table(call.state.list(try self.all(try model.nonFiniteGradients(), of: model).map { .string($0) }))]
       },
       NativeFunction("is_header_only", "Whether only the configuration was read.", returns: "boolean") { call in
         [.bool(try !self.model(call).isLoaded)]

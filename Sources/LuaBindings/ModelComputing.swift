@@ -56,6 +56,7 @@ extension Engine {
         let loss = try self.compute(try call.object("batch", as: BatchObject.self), call) { try model.loss($0) }
         return [self.value(loss, call.state)]
       },
+      accumulateMethod,
       NativeFunction(
         "nll", "Summed negative log-likelihood of the trained targets and their number; nothing is recorded.",
         [Parameter("batch", .object("Batch"), "from qlora.data.batch")], returns: "number, integer"
@@ -64,7 +65,8 @@ extension Engine {
         let count = object.batch.trainedTokenCount
         guard count > 0 else { return [.number(0), .integer(0)] }
         let mean = try self.compute(object, call) { part in
-          try GradientMode.disabled { try model.loss(part.batch, isTraining: false).item() }
+          guard model.stage == nil else { return try self.pipeline(model).evaluate(part.batch) }
+          return try GradientMode.disabled { try model.loss(part.batch, isTraining: false).item() }
         }
         return [.number(mean * Double(count)), .integer(count)]
       },

@@ -40,11 +40,11 @@ extension Engine {
           let (table, parameters) = (state.newTable(), state.newTable())
           table["kind"] = .string(adapter.kind)
           for (name, value) in adapter.method.settings { table[name] = state.value(value) }
-          for (name, tensor, _) in adapter.parameters {
+          for (name, tensor, _) in adapter.parameters where !tensor.isElsewhere {
             parameters[String(name.dropFirst(module.name.count + 1))] = .object(tensor)
           }
           table["parameters"] = .table(parameters)
-          if let branch = adapter.lowRank {
+          if let branch = adapter.lowRank, !branch.a.isElsewhere {
             table["a"] = .object(branch.a)
             table["b"] = .object(branch.b)
           }

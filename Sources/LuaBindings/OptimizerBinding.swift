@@ -161,7 +161,13 @@ extension Engine {
         NativeFunction(
           "clip_grad_norm", "Norm of all gradients together; they are scaled down to `max` when it is larger.",
           [parameters, limit], returns: "number"
-        ) { call in [.number(try Gradients.clip(try self.tensors(call), to: try call.double("max")))] },
+        ) { call in
+          let (tensors, limit) = (try self.tensors(call), try call.double("max"))
+          _ = try Gradients.scale(norm: 0, limit: limit)
+          let norm = try Gradients.norm(of: tensors, over: self.stages(of: tensors))
+          try Gradients.clip(tensors, norm: norm, to: limit)
+          return [.number(norm)]
+        },
         NativeFunction(
           "gradient_norm",
           "Norm of all gradients together, and the factor that brings it down to `max`, 1 when it is not larger. "
@@ -169,7 +175,8 @@ extension Engine {
           [parameters, limit],
           returns: "number, number"
         ) { call in
-          let norm = try Gradients.norm(of: try self.tensors(call))
+          let tensors = try self.tensors(call)
+          let norm = try Gradients.norm(of: tensors, over: self.stages(of: tensors))
           return [.number(norm), .number(Double(try Gradients.scale(norm: norm, limit: try call.double("max"))))]
         },
       ])

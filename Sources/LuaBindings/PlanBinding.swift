@@ -26,6 +26,9 @@ extension Engine {
               Parameter("offload", .boolean, optional: true, "kept inputs in a file; default as the model is set"),
               Parameter("stream", .boolean, optional: true, "leave the base on disk; default as the model is set"),
               Parameter("optimizer", .object("Optimizer"), optional: true, "for its state; default AdamW in 32 bits"),
+              Parameter(
+                "parts", .whole(1...65536), optional: true,
+                "runs of micro-batches that are summed apart; default one a rank, of a pipeline one"),
               Parameter("bits", .integer, optional: true, "instead of the optimizer's"),
               Parameter("paged", .boolean, optional: true, "instead of the optimizer's"),
               Parameter("time", .boolean, optional: true, "estimate the time too; default true"),
@@ -67,9 +70,15 @@ extension Engine {
   private func planTable(_ call: Call) throws -> LuaValue {
     let model = try call.receiver(as: LanguageModel.self)
     let request = try planRequest(call, model)
-    let plan = try MemoryPlan(
-      model, request, on: device(of: model).rehearse(model.backend), programByteCount: programByteCount(for: model),
-      samplesByteCount: model.backend.memory.live(.samples))
+    let program = programByteCount(for: model)
+    // Of a pipeline that is only planned the stage that needs most counts.
+    let stages = model.isLoaded ? [nil] : (0..<(model.stage?.count ?? 1)).map { model.stage == nil ? nil : $0 }
+    let plans = try stages.map { stage in
+      try MemoryPlan(
+        model, request, on: device(of: model).rehearse(model.backend), programByteCount: program,
+        samplesByteCount: model.backend.memory.live(.samples), stage: stage)
+    }
+    guard let plan = plans.max(by: { $0.peak < $1.peak }) else { return .nil }
     let state = call.state
     func rows(_ list: [(name: String, bytes: Int)]) -> LuaValue {
       .table(
@@ -95,7 +104,8 @@ extension Engine {
     }
     for (name, value) in [
       ("batch", request.batch), ("micro_batch", request.microBatch), ("length", request.maxLength),
-      ("bits", request.optimizer.bits),
+      ("bits", request.optimizer.bits), ("parts", request.parts), ("ranks", request.ranks),
+      ("stages", model.stage?.count ?? 1),
     ] {
       table[name] = .integer(value)
     }
@@ -113,7 +123,9 @@ extension Engine {
     if call.options("options").bool("time") ?? true {
       let speed = try machineSpeed ?? MachineSpeed(model, on: backend)
       machineSpeed = speed
-      table["seconds_per_step"] = .number(speed.seconds(plan.work))
+      // The slowest stage, and the time in which stages wait for the first and the last micro-batch.
+      let (slowest, passes) = (plans.map { speed.seconds($0.work) }.max() ?? 0, Double(request.microBatchCount))
+      table["seconds_per_step"] = .number(slowest * (passes + Double(model.stage?.count ?? 1) - 1) / passes)
     }
     return .table(table)
   }
@@ -156,11 +168,12 @@ extension Engine {
       (checkpointing, interval) = try checkpointSettings(options["checkpointing"], model, streams: streams)
     }
     let streams = options.bool("stream") ?? (model.isLoaded ? model.stream != nil : model.options.streams ?? false)
+    let ranks = model.stage == nil ? team.size : 1, parts = options.int("parts") ?? ranks
+    guard parts % ranks == 0 else { throw TrainingError.partsOfRanks(parts: parts, ranks: ranks) }
     var request = PlanRequest(
       microBatch: microBatch, maxLength: length, batch: batch, checkpointing: checkpointing,
       checkpointInterval: interval, offloads: options.bool("offload") ?? (model.activationStore != nil),
-      streams: streams,
-      optimizer: settings)
+      streams: streams, parts: parts, ranks: ranks, optimizer: settings)
     request.together = try plannedVariants(call)
     return request
   }
@@ -168,7 +181,9 @@ extension Engine {
   /// Resident memory of this process that is neither tensors nor scratch nor model file, and what is still to come
   /// when only the header of the model was read.
   private func programByteCount(for model: LanguageModel) -> Int {
-    let now = program.byteCount(backend: backend.residentByteCount) + PlanConstants.heapByteCount
+    let now =
+      program.byteCount(backend: backend.residentByteCount) + PlanConstants.heapByteCount
+      + (team.size > 1 ? PlanConstants.messagesByteCount : 0)
     if model.isLoaded { return now }
     // The levers of one plan are compared on the same footing.
     let before = programByteCount ?? now
@@ -183,4 +198,6 @@ private enum PlanConstants {
   static let tokenizerByteCount = 470
   /// Thread stacks and what a training loop adds to the heap.
   static let heapByteCount = 1 << 20
+  /// What Open MPI 4 touches once large messages go over the memory that processes share.
+  static let messagesByteCount = 11 << 20
 }

@@ -136,8 +136,10 @@ extension Engine {
           ], returns: "GradientSum", errors: "when the processes do not divide the parts"
         ) { call in
           self.sharesWork = true
-          let parts = call.options("options").int("parts")
-          return [.object(try GradientSum(try self.tensors(call), parts: parts, ranks: self.team))]
+          let (parts, tensors) = (call.options("options").int("parts"), try self.tensors(call))
+          // Every stage computes all parts.
+          let ranks = self.isOfStage(tensors) ? Ranks.alone : self.team
+          return [.object(try GradientSum(tensors, parts: parts, ranks: ranks))]
         },
         NativeFunction(
           "hash", "SHA-256 of the bytes of tensors, as hexadecimal digits.",

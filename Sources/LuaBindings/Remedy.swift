@@ -79,6 +79,9 @@ enum Remedy {
     case .streamedNeedsCheckpointing: "; set checkpointing = true, or load without stream = true"
     case .streamedInterval:
       "; set checkpointing = true, and offload = true to keep fewer activations, or stream = false"
+    case .fewLayers: "; start fewer, or load without pipeline = true"
+    case .staged("loss", _): "; model:accumulate(batches) takes the place of loss and backward"
+    case .staged: "; load the model without pipeline = true for it, after training with the saved adapter"
     case .noOriginalWeights(_, .nothingQuantized): "; load with { quant = \"nf4\" } or \"fp4\""
     default: ""
     }

@@ -68,7 +68,7 @@ public final class Adapter: Sendable {
   public var isTrained: Bool { tensors.contains(where: \.requiresGradient) }
 
   /// The same adapter with other tensors.
-  func replacing(_ body: (Tensor) throws -> Tensor, baseChange: BaseChange? = nil) rethrows -> Adapter {
+  package func replacing(_ body: (Tensor) throws -> Tensor, baseChange: BaseChange? = nil) rethrows -> Adapter {
     Adapter(method, moduleName, setName, records, try tensors.map(body), baseChange)
   }
 

@@ -27,6 +27,12 @@ public final class LanguageModel {
   public internal(set) var notices: [String] = []
   /// Whether weights are present; a header-only model can be planned and selected from, not run.
   public internal(set) var isLoaded = false
+  /// What of it this process holds; nil for a model in one piece.
+  public let stage: Stage?
+  /// Whether the adapters of all stages are here for a moment, to be written.
+  var isGathered = false
+  /// Called before a layer computes, for what goes on beside.
+  package var beforeLayer: (() throws -> Void)?
   /// Brings weights in and out when they stay on disk; nil when they are resident.
   package internal(set) var stream: WeightStream?
   /// The pages of a resident base that lies in a file, on the books once it is decided to have it so.
@@ -62,7 +68,8 @@ public final class LanguageModel {
   let rotary: RotaryEmbedding
 
   /// A model without weights; `ModelLoader` reads one with them.
-  /// - Throws: `ModelError.unknownModule` for a name in `options.moduleQuantization` that no module has;
+  /// - Throws: `ModelError.fewLayers`, `.staged` for a model that cannot be cut into stages;
+  ///   `ModelError.unknownModule` for a name in `options.moduleQuantization` that no module has;
   ///   `ModelError.badOption` for a 4-bit type of a module that is not linear; `TensorError.outOfMemory`.
   public init(_ spec: DecoderSpec, origin: Origin, options: LoadOptions, backend: any Backend) throws {
     self.spec = spec
@@ -72,6 +79,8 @@ public final class LanguageModel {
     self.tree = ModuleTree(spec)
     self.byName = Dictionary(uniqueKeysWithValues: tree.modules.map { ($0.name, $0) })
     self.rotary = try RotaryEmbedding(spec, backend: backend)
+    self.stage = try options.stage.map { try Stage($0.index, of: $0.count, layerCount: spec.layerCount) }
+    try checkStage()
     for (name, kind) in options.moduleQuantization {
       guard let module = byName[name] else {
         throw ModelError.unknownModule(name: name, nearest: modules.map(\.name).filter { $0.hasSuffix(name) })
@@ -96,10 +105,10 @@ public final class LanguageModel {
   /// The adapters in use, in module order.
   public var adapters: [Adapter] { modules.flatMap(\.adapters) }
 
-  /// Everything that is in use and trained, with names, in module order.
+  /// Everything that is in use and trained in this process, with names, in module order.
   public var trainableParameters: [(name: String, tensor: Tensor)] {
     var found: [(String, Tensor)] = []
-    for module in modules {
+    for module in isGathered ? modules : heldModules {
       if let weight = module.weight, weight.requiresGradient { found.append((module.weightName, weight)) }
       if let bias = module.bias, bias.requiresGradient { found.append((module.name + ".bias", bias)) }
       for adapter in module.adapters {
@@ -126,6 +135,17 @@ public final class LanguageModel {
   public func loss(
     _ batch: Batch, denominator: Int? = nil, masks: MaskNumber? = nil, isTraining: Bool = true
   ) throws -> Tensor {
+    try requireWhole("loss")
+    return try pass(batch, denominator: denominator, masks: masks, isTraining: isTraining)
+  }
+
+  /// What this process computes of a loss: what its layers make of `input`, which the layers before left (nil where it has
+  /// the embedding), and the loss where it has the output module.
+  /// - Throws: as `loss`.
+  package func pass(
+    _ batch: Batch, from input: Tensor? = nil, denominator: Int? = nil, masks: MaskNumber? = nil,
+    isTraining: Bool = true
+  ) throws -> Tensor {
     guard isLoaded else { throw ModelError.headerOnly(operation: "loss") }
     let trained = batch.trainedTokenCount
     guard trained > 0 else { throw ModelError.noTrainedTokens }
@@ -133,7 +153,9 @@ public final class LanguageModel {
     var context = isTraining ? context(masks: masks ?? nextMasks()) : evaluation
     context.balance = spec.experts?.addsBalance ?? false ? RouterBalance() : nil
     let share = denominator.map { Double(trained) / Double($0) } ?? 1
-    let hidden = try finished(try hiddenStates(batch, context))
+    let left = try hiddenStates(batch, context, from: input)
+    if let stage, !stage.isLast { return left }
+    let hidden = try finished(left)
     let head = outputModule
     guard let weight = head.linearWeight else { throw ModelError.notLoaded(module: head.name) }
     try check(batch.targets.filter { $0 != -100 })
@@ -166,6 +188,7 @@ public final class LanguageModel {
 
   func logits(_ ids: [Int32], observer: ((Int, Tensor, Tensor) throws -> Void)?) throws -> Tensor {
     guard isLoaded else { throw ModelError.headerOnly(operation: "logits") }
+    try requireWhole("logits")
     return try GradientMode.disabled {
       let context = evaluation
       let hidden = try hiddenStates(try Batch([(ids, nil)]), context, observer: observer)
@@ -223,43 +246,46 @@ public final class LanguageModel {
 
   /// What the last layer leaves for a packed batch: [T, hidden].
   func hiddenStates(
-    _ batch: Batch, _ context: ForwardContext, observer: ((Int, Tensor, Tensor) throws -> Void)? = nil
+    _ batch: Batch, _ context: ForwardContext, from input: Tensor? = nil,
+    observer: ((Int, Tensor, Tensor) throws -> Void)? = nil
   ) throws -> Tensor {
     guard batch.longestSequence <= spec.positionLimit else {
       throw ModelError.tooLong(tokens: batch.longestSequence, limit: spec.positionLimit)
     }
-    return try run(batch.ids, context, lengths: batch.lengths) { rotary, starts in
+    return try run(batch.ids, context, lengths: batch.lengths, from: input) { rotary, starts in
       LayerGeometry(
         rotary: rotary, positions: try Tensor(ids: batch.positions(from: starts), on: backend),
         segments: try Tensor(ids: batch.segments, on: backend), cache: nil, stream: stream, observer: observer)
     }
   }
 
-  /// Brings `ids` through embedding and layers: [T, hidden]. `lengths` are those of their sequences, of which `starts`
-  /// are the first rows of the rotary tables.
+  /// Brings `ids` through embedding and layers: [T, hidden], from `input` where the layers before computed it. `lengths`
+  /// are those of their sequences, of which `starts` are the first rows of the rotary tables.
   private func run(
-    _ ids: [Int32], _ context: ForwardContext, lengths: [Int],
+    _ ids: [Int32], _ context: ForwardContext, lengths: [Int], from input: Tensor? = nil,
     _ makeGeometry: (_ rotary: [RotaryTables], _ starts: [Int]) throws -> LayerGeometry
   ) throws -> Tensor {
     try decideStreaming()
-    var hidden = try embed(ids)
+    var hidden = try input ?? embed(ids)
     stream?.leaveEmbedding()
     let starts = try rotary.reserve(lengths)
     let geometry = try makeGeometry(rotary.tables, starts)
     func pass(_ layers: Range<Int>, _ input: Tensor) throws -> Tensor {
       try layers.reduce(input) { hidden, index in
         try stream?.enter(index)
+        try beforeLayer?()
         return try tree.layers[index](hidden, geometry, context)
       }
     }
+    let own = stage?.layers ?? 0..<spec.layerCount
     if checkpointing || stream != nil {
       try (1 ... .max).require(checkpointInterval, "checkpointInterval", operation: "forward")
-      for start in stride(from: 0, to: spec.layerCount, by: checkpointInterval) {
-        let layers = start..<start + min(checkpointInterval, spec.layerCount - start)
+      for start in stride(from: own.lowerBound, to: own.upperBound, by: checkpointInterval) {
+        let layers = start..<start + min(checkpointInterval, own.upperBound - start)
         hidden = try checkpointed(hidden, in: activationStore) { try pass(layers, $0) }
       }
     } else {
-      hidden = try pass(0..<spec.layerCount, hidden)
+      hidden = try pass(own, hidden)
     }
     try stream?.enter(spec.layerCount)
     return hidden
@@ -286,7 +312,8 @@ public final class LanguageModel {
   /// Logits f32 [1, V] of the last of `new`, which continue the sequence in `cache`. Where the longer sequence has other
   /// rotary frequencies, the keys in the cache are of no use and all of it is computed anew.
   func step(_ new: [Int32], cache: KeyValueCache) throws -> Tensor {
-    try GradientMode.disabled {
+    try requireWhole("generate")
+    return try GradientMode.disabled {
       let context = evaluation
       let all = cache.ids + new, end = all.count
       if rotary.lengthClass(cache.length) != rotary.lengthClass(end) { cache.ids = [] }

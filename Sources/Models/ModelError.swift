@@ -67,6 +67,11 @@ public enum ModelError: Error, Equatable, Sendable {
   /// Something of `module`, a module or the model, keeps variants from sharing a pass.
   case notTogether(module: String, TogetherProblem)
 
+  /// More processes than layers are to hold a model in pieces.
+  case fewLayers(layers: Int, stages: Int)
+  /// `operation` needs all of a model, of which each of several processes holds a stage.
+  case staged(operation: String, stages: Int)
+
   /// What is wrong with a matrix that a file holds in 4 bits.
   public enum QuantizationProblem: Equatable, Sendable {
     /// The file holds both an NF4 and an FP4 state of the matrix.
@@ -177,6 +182,10 @@ extension ModelError: CustomStringConvertible {
     case .streamedInterval(let layers):
       "checkpointing of \(layers) layers together: a streamed base has one layer in memory at a time, so layers are "
         + "recomputed one by one"
+    case .fewLayers(let layers, let stages):
+      "pipeline: \(stages) ranks cannot share out \(layers) layers; each needs one"
+    case .staged(let operation, let stages):
+      "\(operation): the layers of the model lie on \(stages) ranks, and this needs all of them in one place"
     case .noOriginalWeights(let path, let problem):
       "quantization error: \(path): \(problem)"
     case .notTogether(let module, let problem):

@@ -57,7 +57,7 @@ public struct ModelLoader {
     let model = try LanguageModel(checkpoint.spec, origin: .file(path), options: options, backend: backend)
     model.notices = checkpoint.said
     let source = checkpoint.source
-    for module in model.modules { try read(module, of: model, from: source) }
+    for module in model.modules where model.reads(module) { try read(module, of: model, from: source) }
     if options.keepsBlocks { try requireKept(model) }
     model.isLoaded = true
     model.tokenizer = try location.tokenizer()

@@ -12,7 +12,7 @@ extension LanguageModel {
   ) throws {
     try self.init(spec, origin: .random(name: name), options: options, backend: backend)
     self.seed = seed
-    for module in modules {
+    for module in modules where reads(module) {
       module.weight = try module.initialTensor(.f32, .weights, on: backend)
       if module.weight == nil {
         let weight = try Tensor(empty: module.weightShape, category: .weights, on: backend)

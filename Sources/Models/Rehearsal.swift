@@ -27,17 +27,21 @@ package struct Rehearsal {
   ///   - original: a model of which at least the configuration was read.
   ///   - streams: whether the base stays on disk. What is not stored in 4 bits is then taken to have been written so
   ///     (`ModelQuantizer`).
+  ///   - stage: loads this stage of the model; nil what the original has.
   ///   - backend: computes nothing and counts allocations.
   /// - Throws: `TensorError.outOfMemory`; `ModelError` as `LanguageModel.init`.
-  package init(of original: LanguageModel, streams: Bool, on backend: any RehearsalBackend) throws {
+  package init(
+    of original: LanguageModel, streams: Bool, stage: Int? = nil, on backend: any RehearsalBackend
+  ) throws {
     self.backend = backend
     self.streams = streams
     isOriginalLoaded = original.isLoaded
     layerByteCounts = Array(repeating: 0, count: original.spec.layerCount)
     source = original.origin.isRandom ? nil : try? ModelLocation(original.path, allowsKnownNames: true).weights()
-    model = try LanguageModel(
-      original.spec, origin: original.origin, options: original.options, backend: backend)
-    for (module, twin) in zip(original.modules, model.modules) {
+    var options = original.options
+    if let stage { options.stage?.index = stage }
+    model = try LanguageModel(original.spec, origin: original.origin, options: options, backend: backend)
+    for (module, twin) in zip(original.modules, model.modules) where model.reads(twin) {
       let before = mappedByteCount
       try load(twin, as: module)
       if let layer = twin.layer { layerByteCounts[layer] += mappedByteCount - before }
@@ -58,8 +62,9 @@ package struct Rehearsal {
       try sets.map { set in
         AdapterSet(
           set.name,
-          try set.members.compactMap { module, adapter in
-            try twins[ObjectIdentifier(module)].map { ($0, try self.twin(of: adapter, on: $0)) }
+          try set.members.compactMap { module, adapter -> (module: Module, adapter: Adapter)? in
+            guard let twin = twins[ObjectIdentifier(module)] else { return nil }
+            return (twin, model.holds(twin) ? try self.twin(of: adapter, on: twin) : try elsewhere(adapter))
           })
       }
     }
@@ -218,6 +223,15 @@ package struct Rehearsal {
     return QuantizedOperand(
       kind: kind, shape: module.weightShape, blockSize: blockSize, codes: codes, codebook: codebook,
       absmax: scaleCodes, nested: nested)
+  }
+
+  /// The adapter of a module that another process holds.
+  private func elsewhere(_ adapter: Adapter) throws -> Adapter {
+    try adapter.replacing { original in
+      let twin = try Tensor(elsewhere: original.shape, on: backend)
+      twin.requiresGradient = original.requiresGradient
+      return twin
+    }
   }
 
   /// What an adapter took out of the weight of its module leaves a second one.

@@ -29,12 +29,18 @@ public enum Gradients {
   public static func clip(_ tensors: [Tensor], to limit: Double) throws -> Double {
     _ = try scale(norm: 0, limit: limit)  // a bad limit is told before any work
     let norm = try norm(of: tensors)
+    try clip(tensors, norm: norm, to: limit)
+    return norm
+  }
+
+  /// Scales gradients down whose norm, with those of others, is above the limit.
+  /// - Throws: as `clip(_:to:)`.
+  package static func clip(_ tensors: [Tensor], norm: Double, to limit: Double) throws {
     let scale = try scale(norm: norm, limit: limit)
-    guard scale != 1 else { return norm }
+    guard scale != 1 else { return }
     for gradient in tensors.compactMap(\.gradient) {
       try gradient.backend.accumulate(gradient, scale: scale, into: gradient, scale: 0)
     }
-    return norm
   }
 
   /// Whether a tensor has no gradient, or one of zeros only.

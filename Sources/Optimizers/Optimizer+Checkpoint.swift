@@ -2,15 +2,25 @@ import Formats
 import Tensors
 
 extension Optimizer {
+  /// The arrays of the state of a parameter as they are called in a file.
+  package static func arrays(
+    of name: String, count: Int, _ options: OptimizerOptions
+  ) -> [(name: String, dtype: DType, shape: [Int])] {
+    OptimizerState.arrays(options.rule, bits: OptimizerState.bits(options, count: count)).map {
+      ("\(name).\($0.name)", $0.dtype, [$0.elementCount(count)])
+    }
+  }
+
+  private func arrays(ofParameter index: Int) -> [(name: String, dtype: DType, shape: [Int])] {
+    Optimizer.arrays(of: parameters[index].name, count: parameters[index].tensor.elementCount, options)
+  }
+
   /// The state as named arrays for a safetensors file: `<parameter>.<array>`, written page by page, so that a paged
   /// optimizer is saved within its budget.
   package func checkpointItems() -> [SafetensorsWriter.Item] {
     parameters.indices.flatMap { index in
-      arrays(index).enumerated().map { position, array in
-        SafetensorsWriter.Item(
-          name: "\(parameters[index].name).\(array.name)", dtype: array.dtype,
-          shape: [array.elementCount(parameters[index].tensor.elementCount)]
-        ) { sink in
+      arrays(ofParameter: index).enumerated().map { position, array in
+        SafetensorsWriter.Item(name: array.name, dtype: array.dtype, shape: array.shape) { sink in
           for (number, page) in self.pages.enumerated() {
             for (place, segment) in page.segments.enumerated() where segment.parameter == index {
               try self.withPage(number, isDirty: false) { try $0[place][position].withHostBytes(sink) }
@@ -21,10 +31,12 @@ extension Optimizer {
     }
   }
 
-  /// Restores what `checkpointItems` wrote; everything is checked before anything is changed.
+  /// Restores what `checkpointItems` wrote; everything is checked before anything is changed. `others` are arrays of the
+  /// file that belong to optimizers of other processes.
   /// - Throws: `OptimizerError.stateMismatch`, also for an array that nothing takes; `FormatError`.
-  package func restore(from file: SafetensorsFile, stepCount: Int) throws {
-    try restore(stepCount: stepCount, source: file.path, names: file.entries.map(\.name)) { name in
+  package func restore(from file: SafetensorsFile, stepCount: Int, besides others: Set<String> = []) throws {
+    let names = file.entries.map(\.name).filter { !others.contains($0) }
+    try restore(stepCount: stepCount, source: file.path, names: names) { name in
       guard let entry = file.entry(name) else { return nil }
       return StoredArray(dtype: entry.type.dtype, shape: entry.shape) { range, target in
         let bytes = try file.bytes(of: name)
@@ -78,15 +90,13 @@ extension Optimizer {
       throw OptimizerError.badOption(name: "step", value: "\(stepCount)", expected: "a whole number from 0 to 2^53")
     }
     for index in parameters.indices {
-      for array in arrays(index) {
-        let name = "\(parameters[index].name).\(array.name)"
-        let expected = [array.elementCount(parameters[index].tensor.elementCount)]
+      for (name, dtype, shape) in arrays(ofParameter: index) {
         guard let stored = try find(name) else {
           throw OptimizerError.stateMismatch(path: source, what: name, expected: "present", got: "missing")
         }
-        guard stored.shape == expected, stored.dtype == array.dtype else {
+        guard stored.shape == shape, stored.dtype == dtype else {
           throw OptimizerError.stateMismatch(
-            path: source, what: name, expected: "\(array.dtype.name) \(expected)",
+            path: source, what: name, expected: "\(dtype.name) \(shape)",
             got: "\(stored.dtype?.name ?? "another type") \(stored.shape)")
         }
       }

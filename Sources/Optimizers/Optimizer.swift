@@ -157,9 +157,4 @@ public final class Optimizer {
     defer { store.release(number, isDirty: isDirty) }
     try body(block.arrays(of: pages[number], number))
   }
-
-  /// The arrays of the state of a parameter.
-  func arrays(_ parameter: Int) -> [StateArray] {
-    OptimizerState.arrays(options.rule, bits: kernels[parameter].bits)
-  }
 }

@@ -18,6 +18,8 @@ public final class Ranks {
   public var isInterrupted: () -> Bool = { false }
 
   private let mpi: MPILibrary?
+  /// Messages that are on their way, in the order in which they were posted.
+  var posted: [PostedMessage] = []
   private let launcher: String
 
   private init() { (rank, size, host, library, mpi, launcher) = (0, 1, "", nil, nil, "") }
@@ -61,7 +63,7 @@ public final class Ranks {
   /// Ends all processes at once.
   public func abort(_ code: Int32) { mpi?.abort(code) }
 
-  private func connected() throws(RankError) -> MPILibrary {
+  func connected() throws(RankError) -> MPILibrary {
     guard let mpi else { throw .unconnected(launcher: launcher, size: size) }
     return mpi
   }
@@ -82,7 +84,7 @@ extension Ranks {
   }
 
   /// Counts are 32-bit numbers, and what has come of a long message can be waited for piece by piece.
-  private static let piece = 1 << 24
+  static let piece = 1 << 24
 
   /// Sends and receives all messages at once. Those between two ranks come in the order in which they are given.
   /// - Throws: `RankError.failed`, `.unconnected`, `.interrupted`.
@@ -110,7 +112,7 @@ extension Ranks {
   }
 
   /// Waits by asking, so that a stop is seen, and what computes beside gets the processor.
-  private func wait(_ requests: inout [MPILibrary.Handle], _ mpi: MPILibrary) throws(RankError) {
+  func wait(_ requests: inout [MPILibrary.Handle], _ mpi: MPILibrary) throws(RankError) {
     var rounds = 0
     for index in requests.indices {
       while try !mpi.isDone(&requests[index]) {
@@ -153,17 +155,17 @@ extension Ranks {
     return parts.indices.map { $0 == rank ? bytes : Array(parts[$0]) }
   }
 
-  private static func header(_ place: String, _ count: Int) -> [UInt8] {
+  static func header(_ place: String, _ count: Int) -> [UInt8] {
     let text = Array(place.utf8.prefix(56))
     return withUnsafeBytes(of: UInt64(count).littleEndian) { Array($0) } + text
       + [UInt8](repeating: 0, count: 56 - text.count)
   }
 
-  private static func count(_ header: [UInt8]) -> Int {
+  static func count(_ header: [UInt8]) -> Int {
     header.prefix(8).reversed().reduce(0) { $0 << 8 | Int($1) }
   }
 
-  private static func place(_ header: [UInt8]) -> String {
+  static func place(_ header: [UInt8]) -> String {
     String(decoding: header.dropFirst(8).prefix { $0 != 0 }, as: UTF8.self)
   }
 }

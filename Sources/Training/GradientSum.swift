@@ -32,12 +32,30 @@ public final class GradientSum {
     guard parts > 0, parts % ranks.size == 0 else { throw .partsOfRanks(parts: parts, ranks: ranks.size) }
     guard !parameters.isEmpty else { throw .noParameters }
     (self.parts, self.ranks, self.parameters, tree) = (parts, ranks, parameters, SumTree(count: parts))
+    (starts, elementCount) = Self.layout(parameters.map(\.elementCount))
+  }
+
+  /// Where gradients of so many elements lie in a block, and its elements.
+  private static func layout(_ counts: [Int]) -> (starts: [Int], elementCount: Int) {
     var (starts, end): ([Int], Int) = ([], 0)
-    for parameter in parameters {
+    for count in counts {
       starts.append(end)
-      end += (parameter.elementCount + 15) / 16 * 16
+      end += (count + 15) / 16 * 16
     }
-    (self.starts, elementCount) = (starts, end + parameters.count)
+    return (starts, end + counts.count)
+  }
+
+  /// What a sum holds besides the gradients, in elements: a block, how many of them there are at most while a process
+  /// computes the last of its parts, and what comes from other processes at the end.
+  static func planned(_ counts: [Int], parts: Int, ranks: Int) -> (block: Int, held: Int, room: Int) {
+    let (block, own) = (layout(counts).elementCount, parts / ranks)
+    let tree = SumTree(count: parts)
+    var (sums, held): ([(node: SumTree.Node, value: Void)], Int) = ([], 0)
+    for index in 0..<own {
+      held = max(held, sums.count)
+      tree.append(.init(level: 0, index: index), (), to: &sums) { _, _ in }
+    }
+    return (block, held, ranks > 1 ? (parts / own - 1) * sums.count * ((block + ranks - 1) / ranks) : 0)
   }
 
   private var ownParts: Range<Int> { share(of: ranks.rank) }
@@ -79,8 +97,7 @@ public final class GradientSum {
       throw TrainingError.partCount(added: losses.count, of: ownParts.count)
     }
     defer { (sums, losses) = ([], []) }
-    let own = losses + [isStopping ? 1 : 0]
-    let all = try ranks.gather(own.flatMap { Self.bytes($0) }, at: "step").map(Self.numbers)
+    let all = try ranks.gather(losses + [isStopping ? 1 : 0], at: "step")
     // In the order of the parts; alone with one part there is nothing to add.
     let values = all.flatMap { $0.dropLast() }
     let loss = values.dropFirst().reduce(values[0], +)
@@ -94,16 +111,6 @@ public final class GradientSum {
   private static func add(_ left: Tensor, _ right: Tensor) throws -> Tensor {
     try left.backend.accumulate(right, scale: 1, into: left, scale: 1)
     return left
-  }
-
-  private static func bytes(_ number: Double) -> [UInt8] {
-    withUnsafeBytes(of: number.bitPattern.littleEndian) { Array($0) }
-  }
-
-  private static func numbers(_ bytes: [UInt8]) -> [Double] {
-    stride(from: 0, to: bytes.count, by: 8).map { start in
-      Double(bitPattern: bytes[start..<start + 8].reversed().reduce(0) { $0 << 8 | UInt64($1) })
-    }
   }
 }
 

@@ -19,7 +19,7 @@ extension LanguageModel {
   /// - Throws: `TensorError.outOfMemory`.
   public func missingGradients() throws -> [String] {
     var missing: [String] = []
-    for module in modules {
+    for module in heldModules {
       let own = [(module.weightName, module.weight), (module.name + ".bias", module.bias)]
       for (name, tensor) in own {
         if let tensor, tensor.requiresGradient, try Gradients.isMissing(tensor) { missing.append(name) }

@@ -17,6 +17,9 @@ package struct PlanRequest: Sendable {
   package var offloads: Bool
   /// Whether the base stays on disk; layers are then recomputed.
   package var streams: Bool
+  /// Runs of micro-batches that are summed apart, and the ranks that share them; see `GradientSum`.
+  package var parts: Int
+  package var ranks: Int
   /// Rule, bits and paging of the optimizer; its state is planned from them.
   package var optimizer: OptimizerOptions
   /// The variants that share the passes, each with a step of its own; none where the model is trained alone.
@@ -24,7 +27,7 @@ package struct PlanRequest: Sendable {
 
   package init(
     microBatch: Int, maxLength: Int, batch: Int, checkpointing: Bool, checkpointInterval: Int = 1,
-    offloads: Bool = false, streams: Bool = false,
+    offloads: Bool = false, streams: Bool = false, parts: Int = 1, ranks: Int = 1,
     optimizer: OptimizerOptions = OptimizerOptions(.adamW, learningRate: 0)
   ) {
     self.microBatch = microBatch
@@ -34,11 +37,16 @@ package struct PlanRequest: Sendable {
     self.checkpointInterval = streams ? 1 : checkpointInterval
     self.offloads = offloads
     self.streams = streams
+    (self.parts, self.ranks) = (parts, ranks)
     self.optimizer = optimizer
   }
 
-  /// Forward and backward passes of one step.
-  var passCount: Int { (batch + microBatch - 1) / microBatch }
+  /// Micro-batches of one step.
+  package var microBatchCount: Int { (batch + microBatch - 1) / microBatch }
+  /// Forward and backward passes of one step on one rank.
+  var passCount: Int { (microBatchCount + ranks - 1) / ranks }
+  /// Those of one part.
+  var passesOfPart: Int { (microBatchCount + parts - 1) / parts }
 
   /// The steps of all that train, each as it is alone, with the number of its variant.
   fileprivate func alone(of model: LanguageModel) -> [(variant: Int, request: PlanRequest)] {
@@ -98,14 +106,18 @@ package struct MemoryPlan: Sendable {
   ///   - backend: a fresh one; its books are the result.
   ///   - programByteCount: what the process holds besides tensors, the mapped model file and kernel scratch.
   ///   - samplesByteCount: token ids of the data sets that are in memory.
+  ///   - stage: plans this stage of the model; nil what it has.
   /// - Throws: what the rehearsed passes throw.
   package init(
     _ model: LanguageModel, _ request: PlanRequest, on backend: any RehearsalBackend, programByteCount: Int,
-    samplesByteCount: Int = 0
+    samplesByteCount: Int = 0, stage: Int? = nil
   ) throws {
-    let held = programByteCount + samplesByteCount
-    let rehearsal = try Rehearsal(of: model, streams: request.streams, on: backend)
+    let rehearsal = try Rehearsal(of: model, streams: request.streams, stage: stage, on: backend)
     let twin = rehearsal.model
+    // Messages between stages are on their way in copies: what is sent, what comes, and what comes as it was read.
+    let message = request.microBatch * request.maxLength * model.spec.hiddenSize * model.computeType.byteCount
+    let programByteCount = programByteCount + (twin.stage == nil ? 0 : 3 * message)
+    let held = programByteCount + samplesByteCount
     twin.checkpointing = request.checkpointing
     twin.checkpointInterval = request.checkpointInterval
     twin.activationStore = request.checkpointing && request.offloads ? ActivationStore() : nil
@@ -145,7 +157,7 @@ package struct MemoryPlan: Sendable {
   /// What follows from the shapes alone, of one variant.
   private mutating func count(_ twin: LanguageModel, _ state: (blocks: [Int], spilled: Int), _ request: PlanRequest) {
     trainableCount += twin.trainableParameters.reduce(0) { $0 + $1.tensor.elementCount }
-    adapterByteCount += twin.adapters.reduce(0) { $0 + $1.byteCount }
+    adapterByteCount += twin.heldModules.flatMap(\.adapters).reduce(0) { $0 + $1.byteCount }
     optimizerByteCount += state.spilled > 0 ? state.spilled : state.blocks.reduce(0, +)
     spillByteCount += state.spilled
     checkpointByteCount = 4 * trainableCount + adapterByteCount + optimizerByteCount
@@ -159,13 +171,15 @@ package struct MemoryPlan: Sendable {
     _ stateBlocks: [Int], on backend: any Backend,
     measure: (_ moment: String, _ body: () throws -> Void) throws -> Void
   ) throws {
+    // A stage goes backward once as many micro-batches are on their way as there are stages after it.
+    let ahead = twin.stage.map { min($0.count - $0.index, steps[0].request.microBatchCount) - 1 } ?? 0
     func pass(_ parts: [VariantPart]) throws {
-      var loss: Tensor?
-      try measure("forward") {
-        loss = try parts.count == 1 ? twin.loss(parts[0].part) : twin.losses(parts)
+      var flying: [StagePass] = []
+      for _ in 0...ahead { try measure("forward") { flying.append(try StagePass(rehearsing: twin, parts)) } }
+      for pass in flying {
+        let seed = try Tensor(full: pass.output.shape, value: 1, dtype: pass.output.dtype, on: backend)
+        try measure("backward") { try pass.output.backward(seed: seed) }
       }
-      let seed = try loss.map { try Tensor(full: $0.shape, value: 1, on: backend) }
-      try measure("backward") { try loss?.backward(seed: seed) }
     }
     func forget() { for tensor in trained { tensor.gradient = nil } }
     func parts(_ length: (Int) -> Int) throws -> [VariantPart] {
@@ -174,20 +188,44 @@ package struct MemoryPlan: Sendable {
         return VariantPart(variant: step.variant, part: MicroBatch(batch))
       }
     }
+    func block(_ elements: Int, _ category: MemoryCategory = .gradients) throws -> Tensor {
+      try Tensor(empty: [max(elements, 1)], category: category, on: backend)
+    }
 
     let (whole, short) = (try parts { $0 }, try parts { max(2, $0 * 3 / 4) })
-    let passCount = steps.map(\.request.passCount).max() ?? 1
-    try pass(whole)
-    if passCount > 1 { try pass(whole) }
+    // Variants that share their passes have no parts.
+    let (count, ranks) = (steps[0].request.parts, steps[0].request.ranks)
+    let sum = GradientSum.planned(trained.map(\.elementCount), parts: count, ranks: ranks)
+    let passCount = steps.map(\.request.passesOfPart).max() ?? 1
+    // The last part of a step, and the sum of all: what then holds the gradients, nil where they stay where they are.
+    func lastPart(passes: Int) throws -> Tensor? {
+      let held = try count > 1 ? (0..<sum.held).map { _ in try block(sum.block) } : []
+      for _ in 0..<passes { try pass(whole) }
+      guard count > 1 else { return nil }
+      var joined: Tensor?
+      try measure("backward") { joined = try block(sum.block) }
+      forget()
+      try withExtendedLifetime(held) {
+        if sum.room > 0 { try measure("backward") { _ = try block(sum.room, .workspace) } }
+      }
+      return joined
+    }
+    var joined = try lastPart(passes: passCount > 1 ? 2 : 1)
     var blocks: [Tensor] = []
     try measure("optimizer") {
       blocks = try stateBlocks.map { try Tensor(empty: [$0], dtype: .u8, category: .optimizer, on: backend) }
     }
+    withExtendedLifetime(joined) {}
+    joined = nil
     forget()
     try pass(short)
     if passCount == 1 { forget() }
-    try pass(whole)
-    try measure("checkpoint") {}
+    _ = try lastPart(passes: 1)
+    try measure("checkpoint") {
+      // The first stage has the adapters of all while it writes them.
+      guard twin.stage?.isFirst ?? false else { return }
+      _ = try block(twin.parametersElsewhere.reduce(0) { $0 + $1.elementCount }, .adapters)
+    }
     withExtendedLifetime(blocks) {}
   }
 
@@ -209,5 +247,26 @@ package struct MemoryPlan: Sendable {
       ("activations", passing), ("allocator", rest - passing),
       ("scratch", backend.scratchByteCount), ("program", program),
     ] + (samples > 0 ? [("samples", samples)] : [])
+  }
+}
+
+/// A pass that is rehearsed; what would come from the stage before has its shape only.
+private struct StagePass {
+  let output: Tensor
+  /// It must live until the backward pass.
+  private let entry: GradientEntry?
+
+  init(rehearsing twin: LanguageModel, _ parts: [VariantPart]) throws {
+    let batch = parts[0].part.batch
+    guard let stage = twin.stage else {
+      (output, entry) = (try parts.count == 1 ? twin.loss(parts[0].part) : twin.losses(parts), nil)
+      return
+    }
+    entry =
+      try stage.isFirst
+      ? nil
+      : GradientEntry(
+        try Tensor(empty: [batch.tokenCount, twin.spec.hiddenSize], dtype: twin.computeType, on: twin.backend))
+    output = try twin.pass(batch, from: entry?.tensor)
   }
 }

@@ -2,6 +2,7 @@ import Formats
 import Models
 import Optimizers
 import Quantization
+import Ranks
 import Tensors
 
 /// The version of the engine, which checkpoints name.
@@ -24,15 +25,16 @@ public struct RunIdentity: Sendable {
   ///   - optimizer: its rule with all numbers and the width of its state; the learning rate is a part of its own.
   ///   - samples: count by the hash of their ids and labels.
   ///   - loop: what the training loop decides by: seed, batch, schedule and so on; none of the names in `parts`.
-  /// - Throws: `TensorError` when the device or a file under the weights cannot be read.
+  ///   - ranks: those that hold the stages of the model, which all come here and get the identity of the whole.
+  /// - Throws: `TensorError` when the device or a file under the weights cannot be read; `RankError`.
   public init(
     _ model: LanguageModel, _ optimizer: OptimizerOptions? = nil, _ samples: Samples? = nil,
-    loop: JSONObject = JSONObject()
+    loop: JSONObject = JSONObject(), ranks: Ranks = .alone
   ) throws {
     var values = loop
     values["engine"] = .string(engineVersion)
     values["kernels"] = .string("\(model.backend.name) \(model.backend.kernelName)")
-    values["base"] = try RunIdentity.base(model)
+    values["base"] = try RunIdentity.base(model, ranks)
     values["adapters"] = .object(JSONObject(try model.adapters.map(RunIdentity.adapter)))
     if let optimizer {
       values["optimizer"] = try RunIdentity.optimizer(optimizer)
@@ -48,7 +50,7 @@ public struct RunIdentity: Sendable {
     self.values = values
   }
 
-  private static func base(_ model: LanguageModel) throws -> JSON {
+  private static func base(_ model: LanguageModel, _ ranks: Ranks) throws -> JSON {
     let spec = model.spec
     let numbers: [any Sendable] = [
       spec.headCount, spec.keyValueHeadCount, spec.headDimension, spec.layers, spec.normEpsilon, spec.rope,
@@ -56,24 +58,38 @@ public struct RunIdentity: Sendable {
       spec.logitScale, spec.scoreCap ?? 0, spec.logitCap ?? 0, spec.activation, spec.normalization,
       "\(String(describing: spec.experts))",
     ]
-    let quantized = model.modules.compactMap(\.quantized)
-    func kinds(_ text: (QuantizedOperand) -> String) -> JSON {
-      .string(Set(quantized.map(text)).sorted().joined(separator: ", "))
+    let held = model.heldModules, quantized = held.compactMap(\.quantized)
+    func kinds(_ texts: [String]) throws -> JSON {
+      var all = Set(texts)
+      if model.stage != nil {
+        for own in try ranks.gather(Array(texts.joined(separator: "\n").utf8), at: "base") {
+          all.formUnion(String(decoding: own, as: UTF8.self).split(separator: "\n").map(String.init))
+        }
+      }
+      return .string(all.sorted().joined(separator: ", "))
     }
     var hash = SHA256()
-    for module in model.modules { try sample(module, into: &hash) }
+    if model.stage == nil {
+      for module in held { try sample(module) { hash.update($0) } }
+    } else {
+      // The stages follow each other as their modules do.
+      var own: [UInt8] = []
+      for module in held { try sample(module) { own += $0 } }
+      for part in try ranks.gather(own, at: "base") { part.withUnsafeBytes { hash.update($0) } }
+    }
     return [
       "architecture": .string(spec.modelType), "config": .string(SHA256.hash(of: "\(numbers)")),
       "compute": .string(model.computeType.name),
-      "quant": .string(Set(model.modules.compactMap(\.storedForm)).sorted().joined(separator: ", ")),
-      "block": kinds { "\($0.blockSize)" }, "double_quant": kinds { "\($0.nested != nil)" },
+      "quant": try kinds(held.compactMap(\.storedForm)),
+      "block": try kinds(quantized.map { "\($0.blockSize)" }),
+      "double_quant": try kinds(quantized.map { "\($0.nested != nil)" }),
       "weights": .string(hash.finish()),
     ]
   }
 
   /// Names, types and shapes of what is frozen, and 3 x 1024 bytes of each tensor: its start, middle and end. Reading
   /// all would take as long as loading.
-  private static func sample(_ module: Module, into hash: inout SHA256) throws {
+  private static func sample(_ module: Module, _ take: (UnsafeRawBufferPointer) -> Void) throws {
     let quantized = module.quantized
     let tensors = [
       module.weight, module.bias, quantized?.codes, quantized?.absmax, quantized?.codebook, quantized?.nested?.absmax,
@@ -81,11 +97,12 @@ public struct RunIdentity: Sendable {
     ]
     for (place, tensor) in tensors.enumerated() {
       guard let tensor, !tensor.requiresGradient, tensor.elementCount > 0 else { continue }
-      hash.update("\(module.name) \(place) \(tensor.dtype.name) \(tensor.shape) \(quantized?.nested?.offset ?? 0)\n")
+      let what = "\(module.name) \(place) \(tensor.dtype.name) \(tensor.shape) \(quantized?.nested?.offset ?? 0)\n"
+      Array(what.utf8).withUnsafeBytes(take)
       let flat = try tensor.viewed([tensor.elementCount])
       let count = min(flat.elementCount, 1024 / tensor.dtype.byteCount)
       for start in [0, (flat.elementCount - count) / 2, flat.elementCount - count] {
-        try flat.narrowed(0, start..<start + count).withHostBytes { hash.update($0) }
+        try flat.narrowed(0, start..<start + count).withHostBytes { take($0) }
       }
     }
   }

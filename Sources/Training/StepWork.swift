@@ -33,15 +33,15 @@ package struct StepWork: Sendable {
   /// Forward and backward: 4 operations per frozen weight and token, 6 per trained one, 3.5 forward passes of causal
   /// attention (Dao 2023, section 3.2); with checkpointing the layers run forward once more.
   init(_ model: LanguageModel, _ request: PlanRequest) {
-    let tokens = Double(request.batch * request.maxLength)
+    let tokens = Double(request.batch * request.maxLength) / Double(request.ranks)
     let again = request.checkpointing ? 2.0 : 0
     var adapted = 0.0
-    for module in model.modules {
+    for module in model.modules where model.reads(module) {
       // Of experts, those of a token: how they are spread does not change their number.
       let numbers = module.isExpert ? model.spec.experts : nil
       let reached = tokens * (numbers.map { Double($0.perToken) / Double($0.count) } ?? 1)
       let size = Double(module.outFeatures) * Double(module.inFeatures) * reached
-      let isHead = module === model.outputModule
+      let isHead = module === model.outputModule && model.stage?.isLast ?? true
       if module.kind == .linear || isHead {
         let perWeight = (module.weight?.requiresGradient ?? false ? 6 : 4) + (isHead ? 0 : again)
         let isDecoded = module.quantized != nil || module.blocks != nil
@@ -58,15 +58,16 @@ package struct StepWork: Sendable {
     let spec = model.spec
     let queries = Double(spec.headCount * spec.headDimension)
     let pairs = tokens * Double(request.maxLength) / 2
-    let recurrent = Double(spec.layers.count { $0.isRecurrent })
-    attention = (request.checkpointing ? 4.5 : 3.5) * 4 * queries * pairs * (Double(spec.layerCount) - recurrent)
+    let layers = spec.layers[model.stage?.layers ?? 0..<spec.layerCount]
+    let recurrent = Double(layers.count { $0.isRecurrent })
+    attention = (request.checkpointing ? 4.5 : 3.5) * 4 * queries * pairs * (Double(layers.count) - recurrent)
     if let delta = spec.deltaNet { attention += recurrent * tokens * Self.recurrentWork(delta, request.checkpointing) }
     // Norms, rotations, gating, residuals and their gradients: about 40 passes over rows of the hidden size
     // and 14 over those of the feed-forward layer.
     let width = 40 * Double(spec.hiddenSize) + 14 * Double(spec.intermediateSize)
     passing =
-      width * Double(model.computeType.byteCount) * Double(spec.layerCount) * tokens
-      + 16 * Double(spec.vocabularySize) * tokens + adapted
+      width * Double(model.computeType.byteCount) * Double(layers.count) * tokens
+      + (model.stage?.isLast ?? true ? 16 * Double(spec.vocabularySize) * tokens : 0) + adapted
     updates = model.trainableParameters.reduce(0) { $0 + Double($1.tensor.elementCount) }
   }
 

@@ -3,6 +3,7 @@ import Formats
 import Glibc
 import Models
 import Optimizers
+import Ranks
 import Tensors
 
 /// A directory from which a run continues with the same bits: adapters (or all trained weights), optimizer state, what
@@ -30,14 +31,28 @@ public enum TrainingCheckpoint {
   ///   - optimizer: its state is stored; nil stores none.
   ///   - identity: what decides how the run goes on; nil takes what model and optimizer tell.
   ///   - state: what the loop needs to go on (step, data position); stored as JSON.
+  ///   - ranks: those that hold the stages of the model, which all come here; the first of them writes the whole.
   /// - Throws: `FormatError.foreign`, `.wrongKind` and `.alreadyExists` for a name that something else than a checkpoint
   ///   has; `FormatError.system`;
   ///   `AdapterError.mixedMethods`, `AdapterError.mixedScaling`; `TensorError` when the device or the spill file of a
   ///   paged optimizer fails.
   public static func save(
-    _ directory: String, model: LanguageModel, optimizer: Optimizer?, identity: RunIdentity? = nil, state: JSON
+    _ directory: String, model: LanguageModel, optimizer: Optimizer?, identity: RunIdentity? = nil, state: JSON,
+    ranks: Ranks = .alone
   ) throws {
-    let identity = try identity ?? RunIdentity(model, optimizer?.options)
+    let identity = try identity ?? RunIdentity(model, optimizer?.options, ranks: ranks)
+    guard model.stage?.isFirst ?? true else {
+      try model.withAllAdapters(of: ranks) {}
+      try optimizer?.sendCheckpointItems(ranks)
+      return
+    }
+    try model.withAllAdapters(of: ranks) { try write(directory, model, optimizer, identity, state, ranks) }
+  }
+
+  private static func write(
+    _ directory: String, _ model: LanguageModel, _ optimizer: Optimizer?, _ identity: RunIdentity, _ state: JSON,
+    _ ranks: Ranks
+  ) throws {
     // Only a folder that holds a checkpoint and nothing else is replaced.
     let target = try AtomicDirectory(path: directory, owns: parts.contains)
     guard !FileSystem.exists(directory) || isCheckpoint(directory) else {
@@ -61,7 +76,7 @@ public enum TrainingCheckpoint {
       try model.withAdapters([trained[0].name]) { try PEFTFiles.write(model, into: "\(stage)/\(adapterName)") }
     }
     if let optimizer {
-      try SafetensorsWriter.write(path: "\(stage)/\(optimizerName)", optimizer.checkpointItems())
+      try SafetensorsWriter.write(path: "\(stage)/\(optimizerName)", optimizer.checkpointItems(of: model, ranks))
     }
     let content: JSON = [
       "format": .int(format), "optimizer_step": .int(optimizer?.stepCount ?? 0),
@@ -81,22 +96,27 @@ public enum TrainingCheckpoint {
   ///   - optimizer: gets its state; without one the stored state is not read.
   ///   - identity: of the run that goes on; nil takes what model and optimizer tell.
   ///   - accepted: names from the identity, such as "lr", whose change is no error.
+  ///   - ranks: those that hold the stages of the model, which all come here; each reads what is its own.
   /// - Returns: the loop's state and what changed.
   /// - Throws: `FormatError.checksum`, `.unlisted` and `.missingFile` for a damaged checkpoint; `TrainingError.changed`
   ///   and `.unknownPart`; other `FormatError`s and `OptimizerError.stateMismatch` naming file and tensor.
   public static func load(
     _ directory: String, model: LanguageModel, optimizer: Optimizer?, identity: RunIdentity? = nil,
-    accepting accepted: Set<String> = []
+    accepting accepted: Set<String> = [], ranks: Ranks = .alone
   ) throws -> Restored {
     try verify(directory)
     let state = try StoredState(path: "\(directory)/\(stateName)", format: format)
-    let changes = try compare(state, directory, model, optimizer, identity, accepted)
+    let own = try identity ?? RunIdentity(model, optimizer?.options, ranks: ranks)
+    let changes = try compare(state, directory, own, accepted)
     let file = try SafetensorsFile(path: "\(directory)/\(weightsName)")
     let parameters = model.trainableParameters
-    try check(file, parameters)
+    let others = model.parametersElsewhere
+    try check(file, parameters, besides: Set(others.map(\.name)))
     if let optimizer {
+      let arrays = others.flatMap { Optimizer.arrays(of: $0.name, count: $0.elementCount, optimizer.options) }
       try optimizer.restore(
-        from: try SafetensorsFile(path: "\(directory)/\(optimizerName)"), stepCount: state.optimizerStep)
+        from: try SafetensorsFile(path: "\(directory)/\(optimizerName)"), stepCount: state.optimizerStep,
+        besides: Set(arrays.map(\.name)))
     }
     for (name, tensor) in parameters {
       let bytes = try file.bytes(of: name)
@@ -138,10 +158,8 @@ public enum TrainingCheckpoint {
   }
 
   private static func compare(
-    _ state: StoredState, _ directory: String, _ model: LanguageModel, _ optimizer: Optimizer?,
-    _ identity: RunIdentity?, _ accepted: Set<String>
+    _ state: StoredState, _ directory: String, _ own: RunIdentity, _ accepted: Set<String>
   ) throws -> [RunIdentity.Difference] {
-    let own = try identity ?? RunIdentity(model, optimizer?.options)
     let known = Set(own.values.keys + state.identity.keys + RunIdentity.parts)
     for name in accepted.sorted() where !known.contains(name.split(separator: ".").first.map(String.init) ?? "") {
       throw TrainingError.unknownPart(name: name, known: known.sorted())
@@ -154,7 +172,9 @@ public enum TrainingCheckpoint {
     return changes
   }
 
-  private static func check(_ file: SafetensorsFile, _ parameters: [(name: String, tensor: Tensor)]) throws {
+  private static func check(
+    _ file: SafetensorsFile, _ parameters: [(name: String, tensor: Tensor)], besides others: Set<String>
+  ) throws {
     for (name, tensor) in parameters {
       guard let entry = file.entry(name) else { throw FormatError.missingTensor(path: file.path, tensor: name) }
       guard entry.type.dtype == tensor.dtype else {
@@ -165,7 +185,7 @@ public enum TrainingCheckpoint {
         throw FormatError.shape(path: file.path, tensor: name, expected: tensor.shape, actual: entry.shape)
       }
     }
-    let names = Set(parameters.map(\.name))
+    let names = others.union(parameters.map(\.name))
     for entry in file.entries where !names.contains(entry.name) {
       throw FormatError.unexpectedTensor(path: file.path, tensor: entry.name)
     }

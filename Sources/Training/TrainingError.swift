@@ -16,6 +16,12 @@ public enum TrainingError: Error, Equatable, Sendable {
   case fewMicroBatches(Int, parts: Int)
   /// Not as many parts of a step are added as this process has.
   case partCount(added: Int, of: Int)
+  /// The passes of stages are asked for where the model is in one piece, or its stages are others'.
+  case noStages
+  /// A stage of a model has nothing that is trained, so that no gradient has to come to it.
+  case idleStage(rank: Int, layers: Range<Int>)
+  /// Another rank sent something of another size, as for another batch.
+  case otherBatch(bytes: Int, expected: Int)
   /// A sum over no tensors.
   case noParameters
   /// A change of something is to be accepted that nothing decides by; `known` are the names there are.
@@ -45,6 +51,13 @@ extension TrainingError: CustomStringConvertible {
       "training: a step has \(parts) parts, but only \(count) micro-batches to put into them"
     case .partCount(let added, let count):
       "training: \(added) parts of a step are added where this process has \(count)"
+    case .noStages: "training: the model is in one piece, so that there are no stages to go through"
+    case .idleStage(let rank, let layers):
+      "training: rank \(rank) holds layers \(layers.lowerBound) to \(layers.upperBound - 1) and nothing that is trained; "
+        + "of a pipeline every rank needs an adapter in its layers"
+    case .otherBatch(let bytes, let expected):
+      "training: another rank sent \(bytes) bytes where \(expected) were expected; all ranks need the same batches and "
+        + "adapters"
     case .noParameters: "training: there is nothing to train"
     case .unknownPart(let name, let known):
       "'\(name)' is nothing that decides how a run goes on; that do \(known.joined(separator: ", "))"

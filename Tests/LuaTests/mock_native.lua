@@ -166,7 +166,7 @@ function native.mock_model(o)
   o = o or {}
   local weights, gradient = {}, {}
   for id = 0, 258 do weights[id], gradient[id] = 0.0, 0.0 end
-  return setmetatable({ list = module_list(o.layers or 4), name = "mock", compute = "f32",
+  return setmetatable({ list = module_list(o.layers or 4), name = "mock", compute = "f32", stages = 1,
     tokenizer = native.byte_tokenizer(o.tokenizer), calls = {},
     config = { vocab_size = 259, num_hidden_layers = o.layers or 4 },
     weights = weights, gradient = gradient, attached = {}, poison = o.poison,
@@ -245,7 +245,7 @@ function Model:plan_step(o)
   self.planned = self.planned or o
   local micro_batch = o.micro_batch or o.batch
   return { parameters = 7e9, trainable = 4e7, compute = "f32", peak = (o.bits == 8 and 1 or 2) * micro_batch << 29,
-    flops_per_step = 1e15, seconds_per_step = 2.0, batch = o.batch, micro_batch = micro_batch, length = o.length,
+    flops_per_step = 1e15, parts = o.parts or 1, ranks = 1, stages = 1, seconds_per_step = 2.0, batch = o.batch, micro_batch = micro_batch, length = o.length,
     bits = o.bits or 32, other_bits = o.bits == 8 and 32 or 8, paged = o.paged or false,
     checkpointing = o.checkpointing or false, offload = o.offload or false, stream = o.stream or false,
     adapter_bytes = 1 << 20, optimizer_bytes = 2 << 20, checkpoint_bytes = 3 << 20, spill_bytes = 0, streamed_bytes = 0,
@@ -400,7 +400,7 @@ local optimizer_options = "lr:positive! weight_decay:number paged:boolean budget
 
 function native.declarations()
   local load = declared("load_model", "quant:string|boolean block:count double_quant:boolean|string compute:string "
-    .. "device:string stream:boolean adapter:string header_only:boolean")
+    .. "device:string stream:boolean adapter:string pipeline:boolean header_only:boolean")
   load.parameters[1].fields[1].choices = { "nf4", "fp4", "int4", "false" }
   local lora = declared("attach_lora", "rank:count! alpha:positive! dropout:number lr:positive lr_ratio:positive "
     .. "rslora:boolean method:string init:string niter:integer", true)
@@ -420,7 +420,7 @@ function native.declarations()
       { name = "Model", doc = "A model.", properties = {}, methods = {
         lora, ia3,
         declared("plan_step", "batch:count! length:count! micro_batch:count checkpointing:boolean|count offload:boolean "
-          .. "stream:boolean optimizer:Optimizer"),
+          .. "stream:boolean parts:count optimizer:Optimizer"),
         declared("generate", "max_new_tokens:integer temperature:number top_k:integer top_p:number seed:integer "
           .. "stop:string|table echo:boolean special:boolean"),
       } },

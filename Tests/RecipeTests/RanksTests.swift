@@ -29,18 +29,8 @@ private let recipe = """
   print(qlora.native.hash(model:trainable()), ("%.17g"):format(result.last_loss), ("%.17g"):format(result.eval_losses[2]))
   """
 
-/// The launcher that QLORA_LAUNCHER names, else the one that `make test` installs. Without one these tests are skipped.
-private let launcher =
-  ([ProcessInfo.processInfo.environment["QLORA_LAUNCHER"]].compactMap { $0 } + [
-    "/usr/bin/mpirun", "/usr/local/bin/mpirun",
-  ]).first { FileManager.default.isExecutableFile(atPath: $0) }
-
-/// What lets as many processes as one likes run anywhere, as root too.
-private let environment = [
-  "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "PRTE_ALLOW_RUN_AS_ROOT": "1",
-  "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_rmaps_base_oversubscribe": "1",
-  "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "OMPI_MCA_btl_vader_single_copy_mechanism": "none",
-]
+private let launcher = MPI.launcher
+private let environment = MPI.environment
 
 @Suite(.enabled(if: launcher != nil, "no mpirun: the package openmpi-bin has it")) struct RanksTests {
   private func folder() throws -> URL {
@@ -154,28 +144,16 @@ private let environment = [
       where !FileManager.default.fileExists(atPath: directory.appendingPathComponent("run/\(wanted)").path) {
         usleep(10_000)
       }
-      let victims = try processes(in: directory)
+      let victims = try MPI.processes(in: directory)
       #expect(victims.count == ranks, "\(victims)")
       if let victim = victims.randomElement() { kill(victim, SIGKILL) }
       process.waitUntilExit()
       #expect(process.terminationStatus != 0)
-      #expect(try processes(in: directory).isEmpty)
+      #expect(try MPI.processes(in: directory).isEmpty)
     }
     let last = try run(1, Array(settings.dropFirst()) + ["--resume", "run"], in: directory)
     #expect(last.code == 0, "\(last.errors)")
     #expect(last.output == calm.output && !calm.output.isEmpty)
-  }
-
-  /// The ranks that run in a folder.
-  private func processes(in directory: URL) throws -> [pid_t] {
-    let folder = directory.resolvingSymlinksInPath().path
-    let program = Program.executable.resolvingSymlinksInPath().path
-    return try FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap { pid_t($0) }.filter { process in
-      func link(_ name: String) -> String? {
-        try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(process)/\(name)")
-      }
-      return link("cwd") == folder && link("exe") == program
-    }
   }
 
   /// Stopped after the same step with a checkpoint, then on with other numbers of ranks to the bits of the calm run.

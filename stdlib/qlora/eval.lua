@@ -28,7 +28,7 @@ function eval.perplexity(model, data, options)
   if last == 0 then strict.fail("eval.perplexity: the data set is empty") end
   checks.lengths(model, data, "eval.perplexity")
   local sum, count = 0.0, 0
-  for _, row in ipairs(together.share("evaluation", (last + size - 1) // size, function(batch)
+  for _, row in ipairs(together.share("evaluation", (last + size - 1) // size, model, function(batch)
     local numbers = {}
     for i = (batch - 1) * size + 1, math.min(batch * size, last) do numbers[#numbers + 1] = i end
     return model:nll(data:batch(numbers))

@@ -39,7 +39,7 @@ native.extend("Tokenizer", { apply_chat = chat.apply_chat })
 
 local load_schema = strict.declare("qlora.load",
   strict.native("load_model",
-    { "quant", "block", "double_quant", "compute", "device", "stream", "adapter", "header_only" }),
+    { "quant", "block", "double_quant", "compute", "device", "stream", "adapter", "pipeline", "header_only" }),
   {
     modules = { "any", "a selection whose answers may carry `quant`, over the `quant` of the whole model" },
     quiet = { "boolean", "print neither how many modules got which type nor notes about the files", default = false },

@@ -19,6 +19,8 @@ local function text(figures)
   title(("Plan for %s: %s%d x %d tokens a step, %d at a time"):format(figures.name,
     figures.variants and figures.variants .. " variants together, " or "", figures.batch, figures.length,
     figures.micro_batch))
+  if figures.ranks > 1 then line("ranks, each of which needs this", figures.ranks) end
+  if figures.stages > 1 then line("ranks, of which the largest needs this", figures.stages) end
   line("parameters", format.count(figures.parameters))
   line("trainable", format.count(figures.trainable))
   line("compute", figures.compute)
@@ -141,7 +143,7 @@ end
 
 local schema = strict.declare("model:plan",
   strict.native("Model:plan_step",
-    { "batch", "length", "micro_batch", "checkpointing", "offload", "stream", "optimizer" }))
+    { "batch", "length", "micro_batch", "checkpointing", "offload", "stream", "parts", "optimizer" }))
 schema.batch.hint, schema.length.hint = "the sequences of a step, batch = 8", "the tokens of a sequence, length = 512"
 
 local function merged(...)
@@ -245,7 +247,7 @@ end
 function plan.choose(o)
   local model, limited = o.model, native.options.memory
   if native.options.smoke or not (limited or model:can_stream()) then return end
-  local step = { batch = o.batch, micro_batch = o.micro_batch, length = o.data:stats().longest,
+  local step = { batch = o.batch, micro_batch = o.micro_batch, length = o.data:stats().longest, parts = o.sum.parts,
     optimizer = o.optimizer }
   step.checkpointing, step.offload = recomputation(o)
   local steps = lockstep.meet(model, step)
@@ -288,7 +290,7 @@ function plan.stop(o)
   if not length or length < 1 then
     strict.fail("--plan: the length of a sample is not known; give data.load a max_length")
   end
-  local step = { batch = o.batch, micro_batch = o.micro_batch, length = length, optimizer = optimizer }
+  local step = { batch = o.batch, micro_batch = o.micro_batch, length = length, parts = o.parts, optimizer = optimizer }
   step.checkpointing, step.offload = recomputation(o)
   local steps = lockstep.meet(model, step)
   if steps then step = joined(steps) end

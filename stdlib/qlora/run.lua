@@ -131,7 +131,7 @@ end
 function Run:checkpoint(model, optimizer, state, deciding)
   settle(self)
   local dir = place.checkpoint(self.dir, state.step)
-  if self.rank > 0 then return dir end
+  if self.rank > 0 and model.stages == 1 then return dir end -- stages are gathered by rank 0
   if self.written ~= state.step then
     deciding = deciding or {}
     local ok, message = pcall(native.save_checkpoint, dir, { model = model, optimizer = optimizer, state = state,
@@ -142,6 +142,7 @@ function Run:checkpoint(model, optimizer, state, deciding)
     end
     self.written, self.is_bare = state.step, nil
   end
+  if self.rank > 0 then return dir end
   local steps = place.checkpoints(self.dir)
   local latest = #steps
   while steps[latest] and steps[latest] > state.step do latest = latest - 1 end

@@ -11,6 +11,9 @@ function together.any(place, flag)
   return false
 end
 
+--- Whether `flag` is true on rank 0.
+function together.first(place, flag) return together.of_first(place, flag and "1" or "0") == "1" end
+
 --- The text of rank 0.
 function together.of_first(place, text) return native.gather(place, text or "")[1] end
 
@@ -39,8 +42,13 @@ function together.agree(place, facts)
 end
 
 --- Numbers that `compute(i)` gives for 1…count, two for each, in order: each is computed by one rank, and all get all.
-function together.share(place, count, compute)
+--- The ranks of a model in stages compute each together.
+function together.share(place, count, model, compute)
   local here, own, rows = native.ranks(), {}, {}
+  if model.stages > 1 then
+    for i = 1, count do rows[i] = { compute(i) } end
+    return rows
+  end
   for i = 1 + here.rank, count, here.size do own[#own + 1] = string.pack("<dd", compute(i)) end
   local texts = native.gather(place, table.concat(own))
   for i = 1, count do

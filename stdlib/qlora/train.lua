@@ -98,8 +98,8 @@ local function accumulate(o, run, step, batches, numbers, state)
   local tokens, stop = 0, run ~= nil and run:is_told_to_stop()
   for _, batch in ipairs(batches) do tokens = tokens + batch.tokens end
   for _, part in ipairs(o.sum:begin(#batches)) do
-    local loss = 0.0
-    for i = part[1], part[2] do
+    local loss, first = shares.through_stages(o, batches, part)
+    for i = first, part[2] do
       local batch = batches[i]
       local value, share, stop_now = lockstep.loss(o.model, batch)
       checks.loss(value, o.model, batch, { step = step, micro_batch = i, micro_batches = #batches, samples = numbers })
@@ -112,7 +112,7 @@ local function accumulate(o, run, step, batches, numbers, state)
     end
     o.sum:add(loss)
   end
-  local loss, stops = o.sum:finish(stop)
+  local loss, stops = shares.finish(o, stop)
   return loss, tokens, stops
 end
 
@@ -217,6 +217,7 @@ return function(options)
   if o.eval_data then checks.lengths(model, o.eval_data, "train: eval_data") end
   local run = o.run
   o.ranks = native.ranks()
+  shares.check_stages(o)
   if o.ranks.size > 1 then o.save_seconds = o.save_seconds or not o.save_every and 60 or nil end
   if not run and (o.dir or o.save_every or o.save_seconds or native.options.resume) then
     run = run_directory { dir = o.dir, keep = o.keep }
@@ -280,12 +281,12 @@ return function(options)
       bar:aside(function() stop = o.on_step(given) == false end)
     end
     stop = o.on_step and together.any("on_step", stop)
-    local is_due = o.save_seconds and native.clock() - saved >= o.save_seconds
-    if run and (o.save_every and step % o.save_every == 0 or is_due or step == total or stop or run.is_bare) then
+    local is_due = shares.is_due(o, run, saved)
+    if run and (o.save_every and step % o.save_every == 0 or is_due or step == total or stop) then
       run:checkpoint(model, optimizer, state, o.deciding)
       saved = native.clock()
     end
-    shares.compare(step, params)
+    shares.compare(o, step, params)
     if stop then break end
     if is_stopping and step < total then stopped(o, run, state) end
   end

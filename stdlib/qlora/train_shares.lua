@@ -22,6 +22,35 @@ function shares.sum(o, run, params)
   return sum
 end
 
+--- What a model in stages does not do on the way.
+function shares.check_stages(o)
+  if o.model.stages == 1 then return end
+  if o.samples then
+    strict.fail "train: samples needs all layers in one place, and the model is on several ranks (pipeline = true)"
+  end
+end
+
+--- The loss that a model in stages has of a part of a step, after its backward passes, and the first micro-batch that
+--- is left to the loop: none then, and all for a model in one piece.
+function shares.through_stages(o, batches, part)
+  if o.model.stages == 1 then return 0.0, part[1] end
+  return o.model:accumulate(table.move(batches, part[1], part[2], 1, {})), part[2] + 1
+end
+
+--- The loss of the step, whose gradients every rank then has, and whether any rank was told to stop.
+function shares.finish(o, stop)
+  local loss, stops = o.sum:finish(stop)
+  if o.model.stages > 1 then stops = together.any("step", native.interrupted() or stop) end
+  return loss, stops
+end
+
+--- Whether it is time for a checkpoint, which all stages write together.
+function shares.is_due(o, run, saved)
+  local due = o.save_seconds and native.clock() - saved >= o.save_seconds or run and run.is_bare
+  if run and o.model.stages > 1 then return together.first("checkpoint", due) end
+  return due
+end
+
 --- Raises where the ranks would not train the same from the first step on.
 function shares.agree(o, params)
   if o.ranks.size == 1 then return end
@@ -29,13 +58,13 @@ function shares.agree(o, params)
   local script = native.options.script and io.open(native.options.script, "rb")
   facts.recipe = script and script:read("a") or ""
   if script then script:close() end
-  facts["first adapter"] = native.hash(params)
+  facts["first adapter"] = o.model.stages == 1 and native.hash(params) or nil -- stages have each their own
   together.agree("start of training", facts)
 end
 
 --- Raises every 100 steps where the ranks have not trained the same.
-function shares.compare(step, params)
-  if step % 100 == 0 and native.ranks().size > 1 then
+function shares.compare(o, step, params)
+  if step % 100 == 0 and o.ranks.size > 1 and o.model.stages == 1 then
     together.agree("step " .. step, { ["trained tensor"] = native.hash(params) })
   end
 end
