@@ -27,12 +27,18 @@ extension PEFTFiles {
       throw AdapterError.unknownMethod(
         path: path, name: configuration["peft_type"]?.text() ?? "missing", known: AdapterMethods.names)
     }
-    let makeMethod = try method.reader(configuration, path: path)
     let targets = try PEFTTargets(configuration, path: path)
     let experts = try PEFTExperts(configuration, model, path: path)
     let file = try SafetensorsFile(path: "\(directory)/\(weightsName)")
     let parts = try PEFTParts(configuration, path: path, model)
-    let groups = try tensorsByModule(file, model, parts, besides: experts.keys)
+    let shared = method.sharedNames.map { (name: $0, key: sharedPrefix + $0) }
+    let groups = try tensorsByModule(file, model, parts, besides: experts.keys, Set(shared.map(\.key)))
+    let makeMethod = try method.reader(
+      configuration, path: path,
+      AdapterFileContent(modules: groups.map(\.module), backend: model.backend) { name in
+        guard let key = shared.first(where: { $0.name == name })?.key, let entry = file.entry(key) else { return nil }
+        return try read(file, key, shape: entry.shape, model.backend)
+      })
     guard !groups.isEmpty || !experts.isEmpty else {
       throw AdapterError.missingTensor(path: file.path, name: keyPrefix + "*")
     }
@@ -75,14 +81,15 @@ extension PEFTFiles {
   }
 
   /// The stored tensors' shapes by module, in the order of the file, and by what follows the module's name; without those
-  /// of `besides`.
+  /// of `besides` and `shared`.
   private static func tensorsByModule(
-    _ file: SafetensorsFile, _ model: LanguageModel, _ parts: PEFTParts, besides others: Set<String>
+    _ file: SafetensorsFile, _ model: LanguageModel, _ parts: PEFTParts, besides others: Set<String>,
+    _ shared: Set<String>
   ) throws -> [(module: Module, shapes: [String: [Int]])] {
     var groups: [(module: Module, shapes: [String: [Int]])] = []
     var places: [String: Int] = [:]
     for entry in file.entries where !others.contains(String(entry.name.trimmingPrefix(keyPrefix))) {
-      if parts.isPart(entry.name) { continue }
+      if parts.isPart(entry.name) || shared.contains(entry.name) { continue }
       guard entry.name.hasPrefix(keyPrefix),
         let (module, name) = owner(of: entry.name.dropFirst(keyPrefix.count), model)
       else { throw AdapterError.unknownTensor(path: file.path, name: entry.name) }

@@ -11,6 +11,8 @@ public enum PEFTFiles {
   package static let fileNames: Set = [configName, weightsName]
   /// PEFT wraps the model twice, so every key starts with this.
   static let keyPrefix = "base_model.model."
+  /// What belongs to no module is in the first wrapping.
+  static let sharedPrefix = "base_model."
 
   /// The files that a saved adapter replaces. Pickled weights are not ours: we write none.
   static let format = FolderFormat(
@@ -39,7 +41,7 @@ public enum PEFTFiles {
     try AtomicFile.write("\(directory)/\(configName)", configuration(model).text(.python) + "\n")
     let experts = PEFTExperts(stating: model)
     func item(_ name: String, _ tensor: Tensor) -> SafetensorsWriter.Item {
-      SafetensorsWriter.Item(name: keyPrefix + name, dtype: .f32, shape: tensor.shape) { sink in
+      SafetensorsWriter.Item(name: name, dtype: .f32, shape: tensor.shape) { sink in
         try tensor.withHostBytes { try sink($0) }
       }
     }
@@ -49,11 +51,21 @@ public enum PEFTFiles {
       }
     }
     let matrices = (experts?.matrices ?? []).flatMap { matrix in
-      zip([LoRA.nameOfA, LoRA.nameOfB], matrix.module.adapter?.tensors ?? []).map { item("\(matrix.key).\($0)", $1) }
+      zip([LoRA.nameOfA, LoRA.nameOfB], matrix.module.adapter?.tensors ?? []).map {
+        item("\(keyPrefix)\(matrix.key).\($0)", $1)
+      }
     }
-    let own = try adaptersByModule(model, experts).flatMap(\.parameters).map { name, tensor, _ in item(name, tensor) }
-    let parts = PEFTParts.tensors(of: model).map { item($0, $1) }
-    try SafetensorsWriter.write(path: "\(directory)/\(weightsName)", own + matrices + stacked + parts)
+    let adapters = try adaptersByModule(model, experts)
+    let own = adapters.flatMap(\.parameters).map { name, tensor, _ in item(keyPrefix + name, tensor) }
+    let shared = adapters.first.map { PEFTFiles.shared(by: $0).map { item(sharedPrefix + $0.name, $0.tensor) } } ?? []
+    let parts = PEFTParts.tensors(of: model).map { item(keyPrefix + $0, $1) }
+    try SafetensorsWriter.write(path: "\(directory)/\(weightsName)", own + matrices + stacked + parts + shared)
+  }
+
+  /// What adapters have in common, unless others draw it again.
+  private static func shared(by adapter: Adapter) -> [(name: String, tensor: Tensor)] {
+    if let vera = adapter.method as? VeRA, !vera.projections.isSaved { return [] }
+    return adapter.method.shared
   }
 
   /// Those that are no part of `experts`.
@@ -83,7 +95,8 @@ public enum PEFTFiles {
       ("modules_to_save", PEFTParts.savedModules(of: model)),
     ]
     if let experts { fields.append(("target_parameters", .array(experts.targets(model).map { .string($0) }))) }
-    let bias = try PEFTParts.bias(of: model)
+    // Each method has its own word: lora_only, vera_only.
+    let bias = try PEFTParts.bias(of: model).replacing("lora", with: method.peftType.lowercased())
     fields += try ownFields(of: method, settings).map { $0.0 == "bias" ? ($0.0, .string(bias)) : $0 }
     return .object(JSONObject(fields))
   }

@@ -16,10 +16,11 @@ extension Engine {
       "method", .string, default: "\"lora\"", choices: ["lora", "dora"],
       "what is trained: A and B, or with \"dora\" also the lengths of the weight's rows (PEFT's use_dora)"),
     Parameter(
-      "init", .string, default: "\"default\"", choices: ["default", "gaussian", "pissa", "olora", "loftq"],
+      "init", .string, default: "\"default\"",
+      choices: ["default", "gaussian", "pissa", "olora", "loftq", "eva"],
       "how A is drawn, Kaiming-uniform as PEFT or normal, with B zero; or both are taken out of the weight: its leading "
         + "singular vectors (pissa), or the start of its QR decomposition (olora); or the weight becomes NF4 and they hold "
-        + "what that loses most (loftq)"),
+        + "what that loses most (loftq); or A has the directions of the inputs in data and B is zero (eva)"),
     Parameter(
       "niter", .amount, default: "0",
       "power iterations that approximate the vectors of \"pissa\" (PEFT's pissa_niter_N), 0 computes them to the last "

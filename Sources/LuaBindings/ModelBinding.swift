@@ -51,7 +51,8 @@ extension Engine {
           .string((object as? LanguageModel)?.computeType.name ?? "")
         },
       ],
-      methods: treeMethods + computeMethods + adapterMethods + adapterSetMethods + explorationMethods + planMethods,
+      methods: treeMethods + computeMethods + adapterMethods + adapterSetMethods + adapterStartMethods
+        + explorationMethods + planMethods,
       metamethods: [
         NativeFunction("__tostring", "The tree of modules.", returns: "string") { call in
           guard case .object(let object) = call.arguments.first ?? .nil, let model = object as? LanguageModel else {

@@ -54,11 +54,18 @@ package struct Rehearsal {
     }
     backend.memory.charge(fileByteCount, .file)
     let twins = Dictionary(uniqueKeysWithValues: zip(original.modules.map(ObjectIdentifier.init), model.modules))
+    var common: [ObjectIdentifier: Tensor] = [:]
+    for set in original.adapterSets {
+      for tensor in set.members.flatMap({ $0.adapter.method.shared.map(\.tensor) })
+      where common[ObjectIdentifier(tensor)] == nil {
+        common[ObjectIdentifier(tensor)] = try Tensor(empty: tensor.shape, category: .adapters, on: backend)
+      }
+    }
     model.adapterSets = try original.adapterSets.map { set in
       AdapterSet(
         set.name,
         try set.members.compactMap { module, adapter in
-          try twins[ObjectIdentifier(module)].map { ($0, try self.twin(of: adapter, on: $0)) }
+          try twins[ObjectIdentifier(module)].map { ($0, try self.twin(of: adapter, on: $0, common)) }
         })
     }
     model.use(original.namesInUse)
@@ -218,7 +225,9 @@ package struct Rehearsal {
   }
 
   /// What an adapter took out of the weight of its module leaves a second one.
-  private func twin(of adapter: Adapter, on module: Module) throws -> Adapter {
+  private func twin(
+    of adapter: Adapter, on module: Module, _ common: [ObjectIdentifier: Tensor]
+  ) throws -> Adapter {
     func copy(_ original: Tensor) throws -> Tensor {
       let twin = try Tensor(empty: original.shape, category: .adapters, on: backend)
       twin.requiresGradient = original.requiresGradient
@@ -230,7 +239,7 @@ package struct Rehearsal {
       }
       return BaseChange(start: try change.start.map(copy), residual: residual)
     }
-    return try adapter.replacing(copy, baseChange: change)
+    return try adapter.replacing(copy, shared: { common[ObjectIdentifier($0)] ?? $0 }, baseChange: change)
   }
 
   private final class Nobody: Sendable {}

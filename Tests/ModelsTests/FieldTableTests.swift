@@ -61,6 +61,7 @@ private let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().d
   @Test func everyKeyOfPEFTAndLlamaCppHasADecision() throws {
     for key in try keys(peers["adapter"]) { #expect(PEFTTable.table.decision(of: key) != nil, "\(key)") }
     for key in try keys(peers["adapter_ia3"]) { #expect(IA3.table.decision(of: key) != nil, "\(key)") }
+    for key in try keys(peers["adapter_vera"]) { #expect(VeRA.table.decision(of: key) != nil, "\(key)") }
     for key in try keys(peers["gguf"]) { #expect(GGUFTable.table.decision(of: key) != nil, "\(key)") }
     // Those of other architectures are refused by their place, unless they ask for nothing.
     for key in try keys(peers["gguf_of_other_architectures"]) {
@@ -95,6 +96,7 @@ private let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().d
       ("a group of compressed-tensors", FP8Config.group), ("weights of such a group", FP8Config.weights),
       ("generation_config.json", GenerationFields.table), ("GGUF metadata", GGUFTable.table),
       ("adapter_config.json", PEFTTable.table), ("adapter_config.json of (IA)³", IA3.table),
+      ("adapter_config.json of VeRA", VeRA.table),
     ]
     let own = Families.all.map { family in
       let keys = family.ownKeys.keys.sorted() + family.ownGGUFKeys.keys.sorted().map { "{arch}." + $0 }

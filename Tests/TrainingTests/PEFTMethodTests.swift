@@ -87,7 +87,9 @@ private let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent
     return Dictionary(uniqueKeysWithValues: file.entries.map { ($0.name, $0.shape) })
   }
 
-  @Test(arguments: ["lora", "rslora", "dora", "ia3", "bias_all", "bias_lora_only", "modules_to_save"])
+  @Test(arguments: [
+    "lora", "rslora", "dora", "ia3", "bias_all", "bias_lora_only", "modules_to_save", "vera", "vera_drawn", "eva",
+  ])
   func stepsAreThoseOfPEFT(name: String) throws {
     let model = try base()
     try PEFTFiles.load(folder("\(name)/start"), into: model, trainable: true)
@@ -96,7 +98,10 @@ private let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent
     try train(model, name)
   }
 
-  @Test(arguments: ["lora", "rslora", "dora", "ia3", "bias_all", "bias_lora_only", "modules_to_save", "pissa", "olora"])
+  @Test(arguments: [
+    "lora", "rslora", "dora", "ia3", "bias_all", "bias_lora_only", "modules_to_save", "pissa", "olora", "vera",
+    "vera_drawn", "eva",
+  ])
   func endsAreReadAndWritten(name: String) throws {
     let model = try base()
     try PEFTFiles.load(folder("\(name)/end"), into: model)
@@ -105,6 +110,8 @@ private let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent
     #expect(try shapes(path) == shapes(folder("\(name)/end")))
     let (mine, theirs) = (try config(path), try config(folder("\(name)/end")))
     for key in ["peft_type", "bias", "use_dora", "use_rslora", "r", "lora_alpha"] where theirs[key] != nil {
+      // Of ranks that come equally often there and here another is the common one.
+      if name == "eva", ["r", "lora_alpha"].contains(key) { continue }
       #expect(mine[key] == theirs[key], "\(key)")
     }
     model.removeAdapters()
@@ -116,6 +123,86 @@ private let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent
     #expect(try distance(lastLogits(model), numbers(name, "end")) < 1e-4)
     try model.mergeAdapters()
     #expect(try distance(lastLogits(model), numbers(name, "end")) < 1e-4)
+  }
+
+  /// The matrices that nobody trains have the bits of PyTorch's generator, and the vectors start as there.
+  @Test func theMatricesOfVeRAAreThoseOfPEFT() throws {
+    let model = try base()
+    let modules = model.modules.filter { ["k_proj", "down_proj"].contains($0.role) }
+    let projections = try VeRA.Projections(rank: 6, key: 5, for: modules, on: model.backend)
+    let file = try SafetensorsFile(path: folder("vera/start/adapter_model.safetensors"))
+    for (name, tensor) in VeRA(projections).shared {
+      let theirs = try file.bytes(of: "base_model." + name).withMemoryRebound(to: UInt32.self) { Array($0) }
+      #expect(try tensor.floats().map(\.bitPattern) == theirs, "\(name)")
+    }
+    let plain = try model.logits(prompt).floats()
+    try model.attach(modules.map { ($0.name, VeRA(projections)) })
+    #expect(try model.logits(prompt).floats() == plain)
+    #expect(try model.adapters[0].tensors.map { Set(try $0.floats()) } == [[0], [0.1]])
+    // Two pairs of matrices are no one file.
+    model.removeAdapters()
+    let others = try VeRA.Projections(rank: 6, key: 6, for: modules, on: model.backend)
+    try model.attach(modules.map { ($0.name, VeRA($0.role == "k_proj" ? projections : others)) })
+    #expect(throws: AdapterError.self) { try save(model) }
+    #expect(throws: AdapterError.self) {
+      try base().attach([("model.layers.0.mlp.up_proj", VeRA(projections))])
+    }
+  }
+
+  /// A file says that it has the matrices and has not, or names no seed to draw them again.
+  @Test func veRAWithoutMatricesIsRefused() throws {
+    let from = folder("vera_drawn/end")
+    for (field, value, expected) in [
+      ("save_projection", "true", "vera_A"), ("projection_prng_key", "-1", "drawn again"),
+    ] {
+      let path = FileManager.default.temporaryDirectory.appendingPathComponent("qlora-\(UUID().uuidString)").path
+      defer { try? FileManager.default.removeItem(atPath: path) }
+      try FileManager.default.copyItem(atPath: from, toPath: path)
+      var text = try String(contentsOfFile: path + "/adapter_config.json", encoding: .utf8)
+      let old = field == "save_projection" ? "false" : "5"
+      text = text.replacing(#""\#(field)": \#(old)"#, with: #""\#(field)": \#(value)"#)
+      try text.write(toFile: path + "/adapter_config.json", atomically: true, encoding: .utf8)
+      let error = #expect(throws: AdapterError.self) { try PEFTFiles.load(path, into: base()) }
+      #expect("\(try #require(error))".contains(expected))
+    }
+  }
+
+  /// The components, the ranks and the scales that PEFT finds in three batches.
+  @Test func theStartOfEVAIsThatOfPEFT() throws {
+    let model = try base()
+    let plain = try model.logits(prompt).floats()
+    let modules = model.modules.filter { ["q_proj", "v_proj", "down_proj"].contains($0.role) }
+    let batches = (0..<3).map { step in
+      (0..<2).map { (row: Int) -> ([Int32], [Int32]?) in
+        ((0..<20).map { (i: Int) -> Int32 in Int32((i * i + 7 * row + 13 * step) % 128) }, nil)
+      }
+    }
+    try model.attach(modules.map { ($0.name, LoRA(rank: 4, alpha: 8)) }, EVA(), batches: batches)
+    #expect(try model.logits(prompt).floats() == plain)
+    let (mine, theirs) = (try save(model), folder("eva/start"))
+    #expect(try shapes(mine) == shapes(theirs))
+    #expect(try Set(shapes(mine).values.map { $0[0] }).isSuperset(of: [3, 4, 5]))
+    for module in modules {
+      let scaling = model.adapters.first { $0.moduleName == module.name }?.lowRank?.scaling
+      #expect(scaling == 2, "\(module.name)")
+    }
+    let file = try SafetensorsFile(path: theirs + "/adapter_model.safetensors")
+    for (key, tensor, _) in model.adapters.flatMap(\.parameters) {
+      let values = try file.bytes(of: "base_model.model." + key).withMemoryRebound(to: Float.self) { Array($0) }
+      if key.hasSuffix("lora_A.weight") {
+        #expect(zip(try tensor.floats(), values).allSatisfy { abs($0 - $1) < 1e-4 }, "\(key)")
+      } else {
+        try values.withUnsafeBytes { try tensor.write($0) }
+      }
+    }
+    try train(model, "eva")
+    #expect(throws: AdapterError.self) {
+      try base().attach([(modules[0].name, LoRA(rank: 4, alpha: 8))], EVA(rho: 0.5), batches: batches)
+    }
+    let tooMany = LoRA(rank: 30, alpha: 8)
+    #expect(throws: AdapterError.self) {
+      try base().attach([(modules[0].name, tooMany)], EVA(batchLimit: 5), batches: batches)
+    }
   }
 
   /// LoRA+ is a rate, so the files do not have it.

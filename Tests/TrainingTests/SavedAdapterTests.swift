@@ -14,7 +14,8 @@ private let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent
   private let prompt: [Int32] = (0..<24).map { (i: Int) -> Int32 in Int32((7 * i * i + 3 * i + 5) % 128) }
 
   @Test(arguments: [
-    "lora", "rslora", "dora", "bias_all", "bias_lora_only", "modules_to_save", "ia3", "pissa", "olora",
+    "lora", "rslora", "dora", "bias_all", "bias_lora_only", "modules_to_save", "ia3", "pissa", "olora", "vera",
+    "vera_drawn",
   ])
   func filesAreThoseThatPEFTLoads(name: String) throws {
     let model = try ModelLoader(

@@ -140,7 +140,7 @@ function Model:without_adapters(body) end
 ---@field lr_ratio? number further factor on the rate of B (LoRA+; 16 in its paper) (default 1)
 ---@field rslora? boolean scale by alpha / sqrt(rank) instead (default false)
 ---@field method? "lora"|"dora" what is trained: A and B, or with "dora" also the lengths of the weight's rows (PEFT's use_dora) (default "lora")
----@field init? "default"|"gaussian"|"pissa"|"olora"|"loftq" how A is drawn, Kaiming-uniform as PEFT or normal, with B zero; or both are taken out of the weight: its leading singular vectors (pissa), or the start of its QR decomposition (olora); or the weight becomes NF4 and they hold what that loses most (loftq) (default "default")
+---@field init? "default"|"gaussian"|"pissa"|"olora"|"loftq"|"eva" how A is drawn, Kaiming-uniform as PEFT or normal, with B zero; or both are taken out of the weight: its leading singular vectors (pissa), or the start of its QR decomposition (olora); or the weight becomes NF4 and they hold what that loses most (loftq); or A has the directions of the inputs in data and B is zero (eva) (default "default")
 ---@field niter? integer power iterations that approximate the vectors of "pissa" (PEFT's pissa_niter_N), 0 computes them to the last bit, which takes minutes for a large matrix; rounds of "loftq" (PEFT's loftq_iter), 0 is one (at least 0) (default 0)
 
 ---Makes LoRA adapters on the named modules; recipes use add_lora.
@@ -236,8 +236,9 @@ function Model:use_adapters(names) end
 function Model:with_adapters(names, body) end
 
 ---@class Model.combine_adapters.options
----@field method? "cat"|"linear"|"ties"|"dare_linear"|"dare_ties"|"magnitude_prune" "cat" is the exact sum, whose rank is the sum of the ranks; the others keep the rank and approximate (default "cat")
----@field density? number share of the elements that stay; for ties, dare_linear, dare_ties and magnitude_prune (at least 0 and at most 1)
+---@field method? "cat"|"linear"|"ties"|"dare_linear"|"dare_ties"|"magnitude_prune"|"svd"|"ties_svd"|"dare_linear_svd"|"dare_ties_svd"|"magnitude_prune_svd" "cat" is the exact sum, whose rank is the sum of the ranks; "svd" the nearest of a rank; the others keep the rank and approximate, those that end in _svd by the changes themselves (default "cat")
+---@field rank? integer of svd and those that end in _svd; default the largest there is
+---@field density? number share of the elements that stay; for ties, dare_linear, dare_ties, magnitude_prune, and their _svd (at least 0 and at most 1)
 ---@field sign? "total"|"frequency" what decides the sign of an element in ties and dare_ties: the sum, or the number of adapters (default "total")
 ---@field seed? integer of the draws of dare_linear and dare_ties (at least 0) (default --seed)
 
@@ -247,6 +248,53 @@ function Model:with_adapters(names, body) end
 ---@param options? Model.combine_adapters.options the options below
 ---@return integer
 function Model:combine_adapters(name, weights, options) end
+
+---@class Model.attach_vera.options
+---@field name string full dotted name of the module
+---@field lr? number factor on the optimizer's learning rate (default 1)
+
+---@class Model.attach_vera.options
+---@field rank integer rows of A and columns of B, which all modules share
+---@field dropout? number share of the branch's inputs that are dropped (at least 0 and below 1) (default 0)
+---@field d_initial? number what the vector of the rank starts with (default 0.1)
+---@field key? integer seed of A and B, which are drawn as PyTorch does (PEFT's projection_prng_key) (at least 0 and at most 4294967295) (default 0)
+---@field save_projection? boolean write A and B too; without them a reader draws them again (default true)
+
+---Makes VeRA adapters on the named modules; recipes use add_vera.
+---@param list Model.attach_vera.options[] one table for each module
+---@param options Model.attach_vera.options the options below
+---@param name? string what the adapter is called among others (default "default")
+---@return integer
+function Model:attach_vera(list, options, name) end
+
+---@class Model.attach_eva.options
+---@field name string full dotted name of the module
+---@field rank integer columns of B and rows of A
+---@field alpha number the branch counts alpha / rank
+---@field dropout? number share of the branch's inputs that are dropped (at least 0 and below 1) (default 0)
+---@field lr? number factor on the optimizer's learning rate (default 1)
+---@field lr_ratio? number further factor on the rate of B (LoRA+; 16 in its paper) (default 1)
+---@field rslora? boolean scale by alpha / sqrt(rank) instead (default false)
+---@field method? "lora"|"dora" what is trained: A and B, or with "dora" also the lengths of the weight's rows (PEFT's use_dora) (default "lora")
+---@field init? "default"|"gaussian"|"pissa"|"olora"|"loftq"|"eva" how A is drawn, Kaiming-uniform as PEFT or normal, with B zero; or both are taken out of the weight: its leading singular vectors (pissa), or the start of its QR decomposition (olora); or the weight becomes NF4 and they hold what that loses most (loftq); or A has the directions of the inputs in data and B is zero (eva) (default "default")
+---@field niter? integer power iterations that approximate the vectors of "pissa" (PEFT's pissa_niter_N), 0 computes them to the last bit, which takes minutes for a large matrix; rounds of "loftq" (PEFT's loftq_iter), 0 is one (at least 0) (default 0)
+
+---@class Model.attach_eva.options
+---@field batch? integer samples that go through the model together (default 4)
+---@field rho? number largest rank of a module, as a multiple of rank; 1 moves no ranks (default 2)
+---@field tau? number cosine to the direction before the last batch from which it is found (default 0.99)
+---@field trained_only? boolean trained tokens count alone (use_label_mask) (default true)
+---@field whiten? boolean divide by the root of the singular values (default false)
+---@field adjust_scaling? boolean alpha follows the rank of a module (adjust_scaling_factors) (default true)
+---@field batches? integer most batches before it is an error that directions still turn (default 1000)
+
+---Makes LoRA adapters that start with the directions of their inputs in samples; recipes use add_lora.
+---@param list Model.attach_eva.options[] one table for each module
+---@param samples Samples what goes through the model
+---@param options Model.attach_eva.options the options below
+---@param name? string what the adapter is called among others (default "default")
+---@return integer
+function Model:attach_eva(list, samples, options, name) end
 
 ---Calls a function after every forward pass of a module with (module, output, input). Returning a tensor of the output's shape replaces the output, returning nothing leaves it. Without a hook the forward costs nothing more. A function that uses its model keeps it in memory until the hook is removed.
 ---@param name string full dotted name; the input of input_layernorm is the residual stream
@@ -316,7 +364,8 @@ function Model:add_ia3(options) end
 ---@field alpha? number the branch counts alpha / rank
 ---@field bias? "none"|"all"|"lora_only" biases of the base that are trained too: of all modules, or of those with an adapter (default "none")
 ---@field dropout? number share of the branch's inputs that are dropped (at least 0 and below 1) (default 0)
----@field init? "default"|"gaussian"|"pissa"|"olora"|"loftq" how A is drawn, Kaiming-uniform as PEFT or normal, with B zero; or both are taken out of the weight: its leading singular vectors (pissa), or the start of its QR decomposition (olora); or the weight becomes NF4 and they hold what that loses most (loftq) (default "default")
+---@field eva? table of init = "eva": data, a data set that goes through the model, and the options of attach_eva
+---@field init? "default"|"gaussian"|"pissa"|"olora"|"loftq"|"eva" how A is drawn, Kaiming-uniform as PEFT or normal, with B zero; or both are taken out of the weight: its leading singular vectors (pissa), or the start of its QR decomposition (olora); or the weight becomes NF4 and they hold what that loses most (loftq); or A has the directions of the inputs in data and B is zero (eva) (default "default")
 ---@field lr? number factor on the optimizer's learning rate (default 1)
 ---@field lr_ratio? number further factor on the rate of B (LoRA+; 16 in its paper) (default 1)
 ---@field method? "lora"|"dora" what is trained: A and B, or with "dora" also the lengths of the weight's rows (PEFT's use_dora) (default "lora")
@@ -332,6 +381,22 @@ function Model:add_ia3(options) end
 ---@param options Model.add_lora.options the options below
 ---@return Selection
 function Model:add_lora(options) end
+
+---@class Model.add_vera.options
+---@field rank integer rows of A and columns of B, which all modules share
+---@field select any a function of the module, a list of names or a qlora.select helper
+---@field d_initial? number what the vector of the rank starts with (default 0.1)
+---@field dropout? number share of the branch's inputs that are dropped (at least 0 and below 1) (default 0)
+---@field key? integer seed of A and B, which are drawn as PyTorch does (PEFT's projection_prng_key) (at least 0 and at most 4294967295) (default 0)
+---@field lr? number factor on the optimizer's learning rate
+---@field name? string what the adapter is called among others of the model (default "default")
+---@field quiet? boolean do not print the report (default false)
+---@field save_projection? boolean write A and B too; without them a reader draws them again (default true)
+
+---Adds two trained vectors to each selected module, between random matrices that all of them share and that are not trained: VeRA. The rank is larger than that of LoRA, such as 256.
+---@param options Model.add_vera.options the options below
+---@return Selection
+function Model:add_vera(options) end
 
 ---@class Model.plan.options
 ---@field batch integer sequences of a step (at most 1048576)

@@ -30,8 +30,8 @@ for _, name in ipairs {
   qlora[name] = native[name]
 end
 
-native.extend("Model",
-  { add_lora = lora.add_lora, add_ia3 = lora.add_ia3, preview_lora = lora.preview, plan = plan.of })
+native.extend("Model", { add_lora = lora.add_lora, add_ia3 = lora.add_ia3, add_vera = lora.add_vera,
+  preview_lora = lora.preview, plan = plan.of })
 native.extend("Tokenizer", { apply_chat = chat.apply_chat })
 
 local load_schema = strict.declare("qlora.load",

@@ -261,7 +261,8 @@ local function groups(list)
       entry.lr and (" lr x %g"):format(entry.lr) or "",
       entry.lr_ratio and (" lr of B x %g"):format(entry.lr_ratio) or "",
       entry.rslora and " rslora" or "", entry.method == "dora" and " dora" or "",
-      (entry.init == "pissa" or entry.init == "olora" or entry.init == "loftq") and " " .. entry.init or "")
+      (entry.init == "pissa" or entry.init == "olora" or entry.init == "loftq" or entry.init == "eva")
+        and " " .. entry.init or "")
     if not counts[key] then order[#order + 1] = key end
     counts[key] = (counts[key] or 0) + 1
   end

@@ -26,6 +26,8 @@ METHODS = {
     "bias_lora_only": LORA % 'bias = "lora_only"',
     "modules_to_save": LORA % 'modules_to_save = { "lm_head", "model.norm" }',
     "ia3": 'model:add_ia3 { select = { "k_proj", "down_proj" } }',
+    "vera": 'model:add_vera { select = { "k_proj", "down_proj" }, rank = 6, key = 5 }',
+    "vera_drawn": 'model:add_vera { select = { "k_proj", "down_proj" }, rank = 6, key = 5, save_projection = false }',
     "pissa": SEVERAL % 'init = "pissa"',
     "olora": SEVERAL % 'init = "olora"',
     "loftq": SEVERAL % 'init = "loftq", niter = 2',

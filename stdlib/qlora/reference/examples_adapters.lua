@@ -6,6 +6,12 @@ model:attach_lora { { name = "model.layers.0.mlp.up_proj", rank = 4, alpha = 8 }
   ["Model:attach_ia3"] = [[
 model:remove_adapters()
 model:attach_ia3 { { name = "model.layers.0.self_attn.k_proj" } }]],
+  ["Model:attach_vera"] = [[
+model:remove_adapters()
+model:attach_vera({ { name = "model.layers.0.self_attn.k_proj" } }, { rank = 16 })]],
+  ["Model:attach_eva"] = [[
+model:remove_adapters()
+model:attach_eva({ { name = "model.layers.0.self_attn.k_proj", rank = 2, alpha = 4 } }, data.samples, { tau = 0.9 })]],
   ["Model:train_parts"] = 'assert(model:train_parts({ "model.norm" }) > 0)',
   ["Model:adapters"] = [[
 for _, adapter in ipairs(model:adapters()) do print(adapter.name, adapter.in_use, adapter.parameters) end]],
