@@ -32,7 +32,10 @@ extension PEFTFiles {
     let file = try SafetensorsFile(path: "\(directory)/\(weightsName)")
     let parts = try PEFTParts(configuration, path: path, model)
     let shared = method.sharedNames.map { (name: $0, key: sharedPrefix + $0) }
-    let groups = try tensorsByModule(file, model, parts, besides: experts.keys, Set(shared.map(\.key)))
+    let copies = try PEFTEmbedding.copies(in: file, model) { key in
+      try read(file, key, shape: file.entry(key)?.shape ?? [], model.backend)
+    }
+    let groups = try tensorsByModule(file, model, parts, besides: experts.keys, copies.union(shared.map(\.key)))
     let makeMethod = try method.reader(
       configuration, path: path,
       AdapterFileContent(modules: groups.map(\.module), backend: model.backend) { name in
@@ -59,10 +62,13 @@ extension PEFTFiles {
       return (module: module, adapter: Adapter(method, on: module, tensors, set: set))
     }
     let made = try groups.map { module, shapes in
-      guard try targets.contains(module) else { throw AdapterError.notTargeted(path: path, module: module.name) }
       try model.checkIsFree(module, inSet: set)
       let prefix = keyPrefix + module.name + "."
       let method = try makeMethod(module, shapes)
+      // Trained tokens are named by a field of their own.
+      guard try method is TrainedTokens || targets.contains(module) else {
+        throw AdapterError.notTargeted(path: path, module: module.name)
+      }
       let parameters = method.parameters(of: module)
       if let stranger = Set(shapes.keys).subtracting(parameters.map(\.name)).min() {
         throw AdapterError.unknownTensor(path: file.path, name: prefix + stranger)
@@ -70,6 +76,7 @@ extension PEFTFiles {
       let tensors = try parameters.map { try read(file, prefix + $0.name, shape: $0.shape, model.backend) }
       return (module: module, adapter: Adapter(method, on: module, tensors, set: set))
     }
+    if method.peftType == LoRA.peftType { try PEFTEmbedding(configuration, path: path).check(made, model, file) }
     for (_, adapter) in made + stacked {
       for tensor in adapter.tensors { tensor.requiresGradient = trainable }
     }
@@ -81,15 +88,15 @@ extension PEFTFiles {
   }
 
   /// The stored tensors' shapes by module, in the order of the file, and by what follows the module's name; without those
-  /// of `besides` and `shared`.
+  /// of `besides` and of `known`.
   private static func tensorsByModule(
     _ file: SafetensorsFile, _ model: LanguageModel, _ parts: PEFTParts, besides others: Set<String>,
-    _ shared: Set<String>
+    _ known: Set<String>
   ) throws -> [(module: Module, shapes: [String: [Int]])] {
     var groups: [(module: Module, shapes: [String: [Int]])] = []
     var places: [String: Int] = [:]
     for entry in file.entries where !others.contains(String(entry.name.trimmingPrefix(keyPrefix))) {
-      if parts.isPart(entry.name) || shared.contains(entry.name) { continue }
+      if parts.isPart(entry.name) || known.contains(entry.name) { continue }
       guard entry.name.hasPrefix(keyPrefix),
         let (module, name) = owner(of: entry.name.dropFirst(keyPrefix.count), model)
       else { throw AdapterError.unknownTensor(path: file.path, name: entry.name) }
@@ -103,11 +110,12 @@ extension PEFTFiles {
     return groups
   }
 
-  /// The linear module whose name begins `key`, and the rest: the parameter's own name, which may have dots too.
+  /// The linear module, or the embedding, whose name begins `key`, and the rest: the parameter's own name, which may have dots too.
   private static func owner(of key: Substring, _ model: LanguageModel) -> (Module, String)? {
     for dot in key.indices.reversed() where key[dot] == "." {
       if let module = model.module(String(key[..<dot])) {
-        return module.kind == .linear ? (module, String(key[key.index(after: dot)...])) : nil
+        return module.kind == .linear || module.kind == .embedding
+          ? (module, String(key[key.index(after: dot)...])) : nil
       }
     }
     return nil

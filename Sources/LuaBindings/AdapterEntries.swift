@@ -34,6 +34,12 @@ extension Engine {
       rankStabilised: given.bool("rslora") ?? false, learningRateFactor: given.double("lr") ?? 1,
       learningRateRatio: given.double("lr_ratio") ?? 1, initialization: initialization,
       powerIterations: given.int("niter") ?? 0)
-    return (given.string("name") ?? "", given.string("method") == "dora" ? DoRA(low) : low)
+    let (name, isTied) = (given.string("name") ?? "", given.bool("tied") ?? false)
+    let isDoRA = given.string("method") == "dora"
+    if try self.model(call).module(name)?.kind == .embedding, !isDoRA {
+      return (name, EmbeddingLoRA(low, isTied: isTied))
+    }
+    guard !isTied else { throw call.invalid("tied = true is for an embedding, not for \(name)") }
+    return (name, isDoRA ? DoRA(low) : low)
   }
 }

@@ -45,6 +45,26 @@ extension Engine {
         return [.integer(try model.attach(adapters, set: Self.setName(call["name"])))]
       },
       NativeFunction(
+        "train_tokens",
+        "Trains rows of the embedding and no others, such as those of new tokens; where the embedding is the output matrix "
+          + "too, the logits follow (PEFT's trainable_token_indices). Returns the trained parameters.",
+        [
+          Parameter("ids", .table, "the token ids"),
+          Parameter(
+            "options",
+            .options([
+              Parameter("lr", .positive, default: "1", "factor on the optimizer's learning rate"), Self.setName,
+            ]), optional: true, "the options below"),
+        ], returns: "integer", errors: "for an id that is no token, and when the embedding has an adapter"
+      ) { call in
+        let (model, options) = (try self.model(call), call.options("options"))
+        guard let ids = try call.table("ids").integers()?.map({ Int32(clamping: $0) }),
+          let embedding = model.modules.first(where: { $0.kind == .embedding })
+        else { throw call.invalid("ids must be integers") }
+        let method = TrainedTokens(ids, learningRateFactor: options.double("lr") ?? 1)
+        return [.integer(try model.attach([(embedding.name, method)], set: Self.setName(options["name"])))]
+      },
+      NativeFunction(
         "attach_eva",
         "Makes LoRA adapters that start with the directions of their inputs in samples; recipes use add_lora.",
         [

@@ -248,7 +248,10 @@ public struct ForwardContext: Sendable {
   /// Counts what the routers of a model with experts choose; nil where nobody asks.
   package var balance: RouterBalance?
 
-  func adapters(of module: Module) -> [Adapter] { adapters[ObjectIdentifier(module)] ?? [] }
+  /// What is added to a product; an embedding has other places for its own (`EmbeddingMethod`).
+  func adapters(of module: Module) -> [Adapter] { module.kind == .linear ? allAdapters(of: module) : [] }
+
+  func allAdapters(of module: Module) -> [Adapter] { adapters[ObjectIdentifier(module)] ?? [] }
 
   /// Random numbers of one purpose in one module, new for each training pass and the same when it is recomputed.
   public func randomStream(_ purpose: String, module: String) -> RandomStream {

@@ -399,7 +399,7 @@ function native.declarations()
     .. "device:string stream:boolean adapter:string header_only:boolean")
   load.parameters[1].fields[1].choices = { "nf4", "fp4", "int4", "false" }
   local lora = declared("attach_lora", "rank:count! alpha:positive! dropout:number lr:positive lr_ratio:positive "
-    .. "rslora:boolean method:string init:string niter:integer", true)
+    .. "rslora:boolean method:string init:string niter:integer tied:boolean", true)
   local ia3 = declared("attach_ia3", "lr:positive feedforward:boolean", true)
   local vera = declared("attach_vera", "rank:count! dropout:number d_initial:number key:integer "
     .. "save_projection:boolean")

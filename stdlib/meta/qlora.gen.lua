@@ -142,6 +142,7 @@ function Model:without_adapters(body) end
 ---@field method? "lora"|"dora" what is trained: A and B, or with "dora" also the lengths of the weight's rows (PEFT's use_dora) (default "lora")
 ---@field init? "default"|"gaussian"|"pissa"|"olora"|"loftq"|"eva" how A is drawn, Kaiming-uniform as PEFT or normal, with B zero; or both are taken out of the weight: its leading singular vectors (pissa), or the start of its QR decomposition (olora); or the weight becomes NF4 and they hold what that loses most (loftq); or A has the directions of the inputs in data and B is zero (eva) (default "default")
 ---@field niter? integer power iterations that approximate the vectors of "pissa" (PEFT's pissa_niter_N), 0 computes them to the last bit, which takes minutes for a large matrix; rounds of "loftq" (PEFT's loftq_iter), 0 is one (at least 0) (default 0)
+---@field tied? boolean of an embedding that is the output matrix too: the logits change with the rows (PEFT's ensure_weight_tying) (default false)
 
 ---Makes LoRA adapters on the named modules; recipes use add_lora.
 ---@param list Model.attach_lora.options[] one table for each module
@@ -174,6 +175,7 @@ function Model:remove_adapters(name) end
 ---@class Model.save_adapter.options
 ---@field name? string of the adapter; default the one in use
 ---@field as? "peft"|"gguf"|"mlx" form of the files: PEFT's, one GGUF file for llama.cpp, or mlx-lm's; default peft, and gguf where the name ends with .gguf
+---@field fold? boolean write one rank and one scaling, lora_alpha / r, for readers that know no other (vLLM, llama.cpp's converter): ranks are filled up with zeros, and what is left of the scaling goes into B (default false)
 
 ---Writes an adapter as PEFT does, by default the one in use, reads it back and compares the logits of a few tokens. In an existing directory an older adapter is replaced, everything else stays; --smoke saves in DIRECTORY-smoke. Returns, and prints as a warning, what vLLM and llama.cpp's converter would scale wrongly.
 ---@param directory string path of the adapter's directory
@@ -267,6 +269,16 @@ function Model:combine_adapters(name, weights, options) end
 ---@return integer
 function Model:attach_vera(list, options, name) end
 
+---@class Model.train_tokens.options
+---@field lr? number factor on the optimizer's learning rate (default 1)
+---@field name? string what the adapter is called among others (default "default")
+
+---Trains rows of the embedding and no others, such as those of new tokens; where the embedding is the output matrix too, the logits follow (PEFT's trainable_token_indices). Returns the trained parameters.
+---@param ids table the token ids
+---@param options? Model.train_tokens.options the options below
+---@return integer
+function Model:train_tokens(ids, options) end
+
 ---@class Model.attach_eva.options
 ---@field name string full dotted name of the module
 ---@field rank integer columns of B and rows of A
@@ -278,6 +290,7 @@ function Model:attach_vera(list, options, name) end
 ---@field method? "lora"|"dora" what is trained: A and B, or with "dora" also the lengths of the weight's rows (PEFT's use_dora) (default "lora")
 ---@field init? "default"|"gaussian"|"pissa"|"olora"|"loftq"|"eva" how A is drawn, Kaiming-uniform as PEFT or normal, with B zero; or both are taken out of the weight: its leading singular vectors (pissa), or the start of its QR decomposition (olora); or the weight becomes NF4 and they hold what that loses most (loftq); or A has the directions of the inputs in data and B is zero (eva) (default "default")
 ---@field niter? integer power iterations that approximate the vectors of "pissa" (PEFT's pissa_niter_N), 0 computes them to the last bit, which takes minutes for a large matrix; rounds of "loftq" (PEFT's loftq_iter), 0 is one (at least 0) (default 0)
+---@field tied? boolean of an embedding that is the output matrix too: the logits change with the rows (PEFT's ensure_weight_tying) (default false)
 
 ---@class Model.attach_eva.options
 ---@field batch? integer samples that go through the model together (default 4)
@@ -376,6 +389,8 @@ function Model:add_ia3(options) end
 ---@field quiet? boolean do not print the report (default false)
 ---@field rank? integer columns of B and rows of A
 ---@field rslora? boolean scale by alpha / sqrt(rank) instead (default false)
+---@field tied? boolean of an embedding that is the output matrix too: the logits change with the rows (PEFT's ensure_weight_tying) (default false)
+---@field tokens? table ids of tokens whose rows of the embedding are trained too, as model:train_tokens does
 
 ---Adds trainable low-rank adapters to the selected modules. Settings that a selection answers win over those given here.
 ---@param options Model.add_lora.options the options below

@@ -13,6 +13,8 @@ local schema = strict.declare("model:add_lora", selection.settings_schema, {
     default = "none", choices = { "none", "all", "lora_only" } },
   modules_to_save = { "table", "names, or their ends, of modules that are trained as a whole and saved with the "
     .. "adapters, such as lm_head", optional = true },
+  tokens = { "table", "ids of tokens whose rows of the embedding are trained too, as model:train_tokens does",
+    optional = true },
   eva = { "table", "of init = \"eva\": data, a data set that goes through the model, and the options of attach_eva",
     optional = true,
     hint = "such as eva = { data = data, rho = 2 }" },
@@ -76,6 +78,14 @@ function lora.add_lora(model, options)
   local has_eva = o.eva ~= nil
   for _, entry in ipairs(list) do has_eva = has_eva or entry.init == "eva" end
   report.trainable = has_eva and attach_eva(model, list, o, report) or model:attach_lora(list, o.name)
+  if o.tokens then
+    local ok, parts = pcall(model.train_tokens, model, o.tokens, { name = o.name })
+    if not ok then
+      model:remove_adapters(o.name)
+      error(parts, 0)
+    end
+    report.trainable, report.bytes = report.trainable + parts, report.bytes + 4 * parts
+  end
   if o.modules_to_save or o.bias and o.bias ~= "none" then
     local ok, parts = pcall(model.train_parts, model, o.modules_to_save or {}, o.bias)
     if not ok then

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 HERE = pathlib.Path(__file__).parent.resolve()
-BASE = HERE.parent / "models" / "bias"
+MODELS = HERE.parent / "models"
 PROMPT = [(7 * i * i + 3 * i + 5) % 128 for i in range(24)]
 LORA = 'model:add_lora { select = { "q_proj" }, rank = 4, alpha = 8, %s }'
 SEVERAL = 'model:add_lora { select = { "q_proj", "down_proj" }, rank = 4, alpha = 8, %s }'
@@ -28,6 +28,16 @@ METHODS = {
     "ia3": 'model:add_ia3 { select = { "k_proj", "down_proj" } }',
     "vera": 'model:add_vera { select = { "k_proj", "down_proj" }, rank = 6, key = 5 }',
     "vera_drawn": 'model:add_vera { select = { "k_proj", "down_proj" }, rank = 6, key = 5, save_projection = false }',
+    "head": SEVERAL.replace('"down_proj"', '"embed_tokens", "lm_head"') % "",
+    "embedding_tied": SEVERAL.replace("down_proj", "embed_tokens") % "",
+    "both_tied": SEVERAL.replace("down_proj", "embed_tokens") % "tied = true",
+    "tokens": LORA % "tokens = { 3, 49, 12 }",
+    "tokens_tied": LORA % "tokens = { 3, 49, 12 }",
+    "tokens_alone": "model:train_tokens { 3, 49, 12 }",
+    "folded": """model:add_lora { select = function(m)
+        return (m.role == "q_proj" or m.role == "down_proj")
+          and { rank = 2 + m.layer, alpha = m.role == "q_proj" and 8 or 3, rslora = true }
+      end }""",
     "pissa": SEVERAL % 'init = "pissa"',
     "olora": SEVERAL % 'init = "olora"',
     "loftq": SEVERAL % 'init = "loftq", niter = 2',
@@ -45,7 +55,7 @@ for step = 1, 5 do
   model:loss(qlora.data.batch { { ids = row, labels = row } }):backward()
   optimizer:step()
 end
-model:save_adapter(target .. "/adapter")
+model:save_adapter(target .. "/adapter", { fold = %s })
 qlora.native.write_file(target .. "/logits.json", qlora.json.encode(model:logits(ids):totable()))
 local weights = {}
 for module in model:modules() do
@@ -61,14 +71,16 @@ def distance(got, wanted):
 
 
 def check(program, name, store):
+    base = MODELS / ("tied" if name.endswith("tied") else "bias")
     with tempfile.TemporaryDirectory() as target:
         target = pathlib.Path(target)
         recipe = target / "check.lua"
-        recipe.write_text(RECIPE % (target, ", ".join(map(str, PROMPT)), BASE, METHODS[name],
+        recipe.write_text(RECIPE % (target, ", ".join(map(str, PROMPT)), base, METHODS[name],
+                                    "true" if name == "folded" else "false",
                                     "true" if name == "loftq" else "false"))
         subprocess.run([program, recipe], check=True, stdout=subprocess.DEVNULL)
         ours = json.loads((target / "logits.json").read_text())
-        model = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
         # LoftQ's base is another one: that in NF4, which transformers gets dequantized.
         for module, weight in (json.loads((target / "weights.json").read_text()) or {}).items():
             model.get_submodule(module).weight.data = torch.tensor(weight)
@@ -79,6 +91,8 @@ def check(program, name, store):
         off, moved = distance(ours, theirs), distance(plain, theirs)
         stored = {k: list(v.shape) for k, v in load_file(target / "adapter/adapter_model.safetensors").items()}
         known = {k: list(v.shape) for k, v in get_peft_model_state_dict(model).items()}
+        # PEFT would save the frozen embedding too.
+        known = {k: shape for k, shape in known.items() if not k.endswith("base_layer.weight")}
         same = stored == known
         print(f"{name:16} logits off by {off:.1e} of a deviation, the adapter moves them by {moved:.2f}; "
               f"tensors {'equal' if same else 'DIFFER: ' + str(set(stored) ^ set(known))}")
@@ -87,7 +101,7 @@ def check(program, name, store):
             shutil.rmtree(folder, ignore_errors=True)
             shutil.copytree(target / "adapter", folder)
             config = folder / "adapter_config.json"
-            config.write_text(config.read_text().replace(str(BASE), "bias"))
+            config.write_text(config.read_text().replace(str(base), base.name))
             path = HERE / "saved.json"
             golden = json.loads(path.read_text()) if path.exists() else {}
             golden[name] = [round(x, 7) for x in theirs[-1].tolist()]

@@ -9,6 +9,9 @@ model:attach_ia3 { { name = "model.layers.0.self_attn.k_proj" } }]],
   ["Model:attach_vera"] = [[
 model:remove_adapters()
 model:attach_vera({ { name = "model.layers.0.self_attn.k_proj" } }, { rank = 16 })]],
+  ["Model:train_tokens"] = [[
+model:remove_adapters()
+assert(model:train_tokens({ 5, 6, 7 }) > 0)]],
   ["Model:attach_eva"] = [[
 model:remove_adapters()
 model:attach_eva({ { name = "model.layers.0.self_attn.k_proj", rank = 2, alpha = 4 } }, data.samples, { tau = 0.9 })]],
