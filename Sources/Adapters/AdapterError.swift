@@ -2,7 +2,7 @@
 public enum AdapterError: Error, Equatable, Sendable {
   /// The model has no module of this name; `nearest` are those that end with it.
   case unknownModule(name: String, nearest: [String])
-  /// The module is an embedding or a norm.
+  /// The module is a norm, or an embedding and the method is not for one.
   case notLinear(module: String, kind: String)
   /// The module has an adapter, or is named twice.
   case alreadyAttached(module: String)
@@ -70,6 +70,8 @@ public enum AdapterError: Error, Equatable, Sendable {
   case unknownTensor(path: String, name: String)
   /// The file holds an adapter of a module that `target_modules` does not mean.
   case notTargeted(path: String, module: String)
+  /// A stored tensor is there as a copy of `original`, and is another.
+  case otherCopy(path: String, tensor: String, of: String)
   /// A stored tensor does not fit its module.
   case shapeMismatch(path: String, tensor: String, expected: [Int], got: [Int])
 }
@@ -155,6 +157,9 @@ extension AdapterError: CustomStringConvertible {
     case .notTargeted(let path, let module):
       "\(path): there are tensors for \(module), but target_modules (with exclude_modules and layers_to_transform) "
         + "leaves it out"
+    case .otherCopy(let path, let tensor, let original):
+      "\(path): \(tensor) is not the same as \(original); the adapter was made for another model, or the weight was trained "
+        + "too"
     case .shapeMismatch(let path, let tensor, let expected, let got):
       "\(path): \(tensor) has shape \(got), expected \(expected)"
     }

@@ -3,7 +3,9 @@ import Synchronization
 
 /// The methods whose adapters can be read from PEFT's files, by `peft_type`.
 public enum AdapterMethods {
-  private static let rows = Mutex<[any AdapterMethod.Type]>([LoRA.self, IA3.self, Scripted.self])
+  private static let rows = Mutex<[any AdapterMethod.Type]>([
+    LoRA.self, IA3.self, VeRA.self, TrainedTokens.self, Scripted.self,
+  ])
 
   /// Adds a method; one of the same `peftType` is replaced.
   public static func register(_ method: any AdapterMethod.Type) {

@@ -22,7 +22,9 @@ extension LanguageModel {
     }
     if sets.count > 1 {
       for set in sets {
-        func stands(_ adapter: Adapter) -> Bool { adapter.lowRank == nil || adapter.baseChange != nil }
+        func stands(_ adapter: Adapter) -> Bool {
+          adapter.lowRank == nil && !(adapter.method is EmbeddingLoRA) || adapter.baseChange != nil
+        }
         if let (module, adapter) = set.members.first(where: { stands($0.adapter) }) {
           throw AdapterError.notAdditive(set: set.name, module: module.name, method: adapter.kind)
         }

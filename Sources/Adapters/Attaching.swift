@@ -15,7 +15,7 @@ extension LanguageModel {
     var targets: [(Module, any AdapterMethod)] = []
     var seen: Set<String> = []
     for (name, method) in adapters {
-      let module = try linearModule(name)
+      let module = try adaptable(name, method)
       try method.check(module)
       guard seen.insert(name).inserted else { throw AdapterError.alreadyAttached(module: name) }
       try checkIsFree(module, inSet: set)
@@ -26,11 +26,13 @@ extension LanguageModel {
     return made.reduce(0) { $0 + $1.1.elementCount }
   }
 
-  func linearModule(_ name: String) throws -> Module {
+  /// A linear module, or the embedding for a method that is made for it.
+  func adaptable(_ name: String, _ method: (any AdapterMethod)? = nil) throws -> Module {
     guard let module = module(name) else {
       throw AdapterError.unknownModule(name: name, nearest: modules.map(\.name).filter { $0.hasSuffix(name) })
     }
-    guard module.kind == .linear else { throw AdapterError.notLinear(module: name, kind: module.kind.rawValue) }
+    let isFit = module.kind == .linear || module.kind == .embedding && method is any EmbeddingMethod
+    guard isFit else { throw AdapterError.notLinear(module: name, kind: module.kind.rawValue) }
     return module
   }
 

@@ -18,11 +18,23 @@ public struct AdapterCombination: Sendable {
     case dareTies = "dare_ties"
     /// As `linear`, of the largest elements only.
     case magnitudePrune = "magnitude_prune"
+    /// The nearest product of the rank to the weighted sum of the changes.
+    case svd
+    /// The nearest product to what `ties` and the others make of the changes themselves, scaling * B A.
+    case tiesSVD = "ties_svd"
+    /// See `tiesSVD`.
+    case dareLinearSVD = "dare_linear_svd"
+    /// See `tiesSVD`.
+    case dareTiesSVD = "dare_ties_svd"
+    /// See `tiesSVD`.
+    case magnitudePruneSVD = "magnitude_prune_svd"
 
     /// Whether a share of the elements is left out.
-    public var prunes: Bool { self != .cat && self != .linear }
-    fileprivate var draws: Bool { self == .dareLinear || self == .dareTies }
-    fileprivate var elects: Bool { self == .ties || self == .dareTies }
+    public var prunes: Bool { ![.cat, .linear, .svd].contains(self) }
+    /// Whether the result is a decomposition, of any rank.
+    public var decomposes: Bool { [.svd, .tiesSVD, .dareLinearSVD, .dareTiesSVD, .magnitudePruneSVD].contains(self) }
+    fileprivate var draws: Bool { [.dareLinear, .dareTies, .dareLinearSVD, .dareTiesSVD].contains(self) }
+    fileprivate var elects: Bool { [.ties, .dareTies, .tiesSVD, .dareTiesSVD].contains(self) }
   }
 
   /// What is done.
@@ -33,13 +45,18 @@ public struct AdapterCombination: Sendable {
   public var countsSigns: Bool
   /// Of the draws.
   public var seed: UInt64
+  /// Of the result of a method that decomposes; nil for the largest of the parts.
+  public var rank: Int?
 
   /// A combination; by default nothing is pruned.
-  public init(_ method: Method, density: Double = 1, countsSigns: Bool = false, seed: UInt64 = 0) {
+  public init(
+    _ method: Method, density: Double = 1, countsSigns: Bool = false, seed: UInt64 = 0, rank: Int? = nil
+  ) {
     self.method = method
     self.density = density
     self.countsSigns = countsSigns
     self.seed = seed
+    self.rank = rank
   }
 }
 
@@ -52,7 +69,7 @@ extension LanguageModel {
   ///   - how: what is done.
   /// - Returns: the number of adapters made.
   /// - Throws: `AdapterError.unknownSet`, `.repeatedSet` for a name that is taken or named twice, `.nothingSelected`,
-  ///   `.notLoRA`, `.unequalRanks` for a method other than `cat`, `.badNumber`; `TensorError.outOfMemory`.
+  ///   `.notLoRA`, `.unequalRanks` for a method that adds the matrices, `.badRank`, `.badNumber`; `TensorError.outOfMemory`.
   @discardableResult
   public func combineAdapters(
     _ parts: [(set: String, weight: Double)], into name: String, _ how: AdapterCombination
@@ -77,6 +94,8 @@ extension LanguageModel {
           Weighted(set: part.set, weight: part.weight, method: method, a: adapter.tensors[0], b: adapter.tensors[1]))
       }
     }
+    var how = how
+    how.rank = how.rank ?? branches.values.joined().map(\.method.rank).max()
     let made = try modules.compactMap { module in
       try branches[ObjectIdentifier(module)].map { (module: module, adapter: try combined($0, of: module, name, how)) }
     }
@@ -88,10 +107,11 @@ extension LanguageModel {
     _ parts: [Weighted], of module: Module, _ name: String, _ how: AdapterCombination
   ) throws -> Adapter {
     let ranks = parts.map(\.method.rank)
-    guard how.method == .cat || Set(ranks).count == 1 else {
+    guard how.method == .cat || how.method.decomposes || Set(ranks).count == 1 else {
       throw AdapterError.unequalRanks(module: module.name, sets: parts.map(\.set), ranks: ranks)
     }
-    let rank = how.method == .cat ? ranks.reduce(0, +) : ranks[0]
+    let most = min(how.rank ?? ranks[0], module.inFeatures, module.outFeatures)
+    let rank = how.method == .cat ? ranks.reduce(0, +) : how.method.decomposes ? most : ranks[0]
     let method = LoRA(rank: rank, alpha: Double(rank), dropout: parts[0].method.dropout)
     try method.check(module)
     let tensors = try method.parameters(of: module).map {
@@ -104,6 +124,8 @@ extension LanguageModel {
         (0..<module.outFeatures).flatMap { row in
           zip(columns, ranks).flatMap { values, rank in values[row * rank..<(row + 1) * rank] }
         })
+    } else if how.method.decomposes {
+      try how.decompose(parts, of: module, into: tensors)
     } else {
       // The sign of a negative factor goes to one side.
       let roots = parts.map { $0.factor.magnitude.squareRoot() }
@@ -120,7 +142,7 @@ extension LanguageModel {
 }
 
 /// The adapter of one module as a part of a combination.
-private struct Weighted {
+struct Weighted {
   let set: String
   let weight: Double
   let method: LoRA
@@ -131,7 +153,7 @@ private struct Weighted {
 
 extension AdapterCombination {
   /// The elements that stay, zeros in the place of the others.
-  fileprivate func pruned(_ tensor: Tensor, stream: String) throws -> [Float] {
+  func pruned(_ tensor: Tensor, stream: String) throws -> [Float] {
     var values = try tensor.floats()
     guard method.prunes, density < 1 else { return values }
     if method.draws {
@@ -149,7 +171,7 @@ extension AdapterCombination {
   }
 
   /// The weighted sum of equally long parts; where signs are elected, divided by the number of parts that have it.
-  fileprivate func mixed(_ parts: [[Float]], _ weights: [Float]) -> [Float] {
+  func mixed(_ parts: [[Float]], _ weights: [Float]) -> [Float] {
     parts[0].indices.map { index in
       guard method.elects else {
         return zip(parts, weights).reduce(0) { $0 + $1.0[index] * $1.1 }
@@ -164,7 +186,7 @@ extension AdapterCombination {
 }
 
 extension Tensor {
-  fileprivate func set(_ values: [Float]) throws {
+  func set(_ values: [Float]) throws {
     try values.withUnsafeBytes { try write($0) }
   }
 }

@@ -10,7 +10,7 @@ extension LoRA {
     let weight = try module.denseWeight()
     let (left, values, right) =
       powerIterations == 0
-      ? try DenseMatrix(weight).leading(rank) : try approximated(weight, powerIterations, stream)
+      ? try DenseMatrix(weight).leading(rank) : try Self.approximated(weight, rank: rank, powerIterations, stream)
     let roots = values.map { ($0 / scaling).squareRoot() }
     try a.fill { row, column in right[column, row] * roots[row] }
     try b.fill { row, column in left[row, column] * roots[column] }
@@ -18,8 +18,8 @@ extension LoRA {
 
   /// The leading singular triplets by subspace iteration (Halko et al. 2011, algorithm 4.4): W is looked at through
   /// rank + 8 directions, orthogonal again after each product.
-  private func approximated(
-    _ weight: Tensor, _ iterations: Int, _ stream: RandomStream
+  static func approximated(
+    _ weight: Tensor, rank: Int, _ iterations: Int, _ stream: RandomStream
   ) throws -> (left: DenseMatrix, values: [Double], right: DenseMatrix) {
     let (out, width) = (weight.shape[0], weight.shape[1])
     let count = min(rank + 8, out, width)
@@ -71,7 +71,7 @@ extension LoRA {
       try rest.backend.accumulate(try operand.dequantized(to: .f32), scale: -1, into: rest, scale: 1)
       let (left, values, right) =
         min(module.outFeatures, module.inFeatures) <= 64
-        ? try DenseMatrix(rest).leading(rank) : try approximated(rest, 16, stream)
+        ? try DenseMatrix(rest).leading(rank) : try Self.approximated(rest, rank: rank, 16, stream)
       let roots = values.map { $0.squareRoot() }
       try a.fill { row, column in right[column, row] * roots[row] }
       try b.fill { row, column in left[row, column] * roots[column] }
@@ -137,7 +137,7 @@ extension Tensor {
   }
 
   /// Sets an f32 matrix [rows, columns] to a function of row and column.
-  fileprivate func fill(_ value: (Int, Int) -> Double) throws {
+  func fill(_ value: (Int, Int) -> Double) throws {
     let width = shape[1]
     try withMutableHostBytes { bytes in
       let elements = bytes.bindMemory(to: Float.self)

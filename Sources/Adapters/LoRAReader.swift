@@ -9,8 +9,12 @@ extension LoRA {
   public static func reader(_ configuration: JSON, path: String) throws -> AdapterReader {
     try PEFTTable.table.check(configuration, path: path)
     let (_, hasMagnitude, method) = try settings(configuration, path: path)
-    return { module, _ in
+    let embedding = try PEFTEmbedding(configuration, path: path)
+    return { module, shapes in
       let low = try method(module.name)
+      if module.kind == .embedding {
+        return try embedding.method(of: module, shapes, low, hasMagnitude: hasMagnitude)
+      }
       return hasMagnitude ? DoRA(low) : low
     }
   }

@@ -8,10 +8,11 @@ extension LanguageModel {
   /// The sum is taken with the weights the adapter was trained on; requantizing would round most of a small change away
   /// (spec of NF4: the nearest threshold is 4 % of the block's maximum), so it is not done.
   /// - Throws: `AdapterError.othersWouldBeLeft` where there are sets that are not in use: they were made for the base as
-  ///   it is. `ModelError.notLoaded`, `TensorError.outOfMemory`.
+  ///   it is. `ModelError.mergeUnties`, `.notLoaded`, `TensorError.outOfMemory`.
   public func mergeAdapters() throws {
     let others = adapterSets.map(\.name).filter { !namesInUse.contains($0) }
     guard others.isEmpty else { throw AdapterError.othersWouldBeLeft(names: others) }
+    try checkMergeable()
     for module in modules {
       if let parts = module.trained { try keep(parts, in: module) }
       guard !module.adapters.isEmpty else { continue }

@@ -29,7 +29,8 @@ struct PEFTParts {
       return found
     }
     for module in saved { try model.checkWhole(module) }
-    bias = configuration["bias"]?.unlessNull?.string ?? "none"
+    let word = configuration["bias"]?.unlessNull?.string ?? "none"
+    bias = word == "vera_only" ? "lora_only" : word
   }
 
   /// Whether a tensor's name is that of a base module's weight or bias.

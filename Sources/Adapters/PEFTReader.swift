@@ -36,12 +36,21 @@ extension PEFTFiles {
       throw AdapterError.unknownMethod(
         path: path, name: configuration["peft_type"]?.text() ?? "missing", known: AdapterMethods.names)
     }
-    let makeMethod = try definition?.reader(configuration, path: path) ?? method.reader(configuration, path: path)
     let targets = try PEFTTargets(configuration, path: path)
     let experts = try PEFTExperts(configuration, model, path: path)
     let file = try SafetensorsFile(path: "\(directory)/\(weightsName)")
     let parts = try PEFTParts(configuration, path: path, model)
-    let groups = try tensorsByModule(file, model, parts, besides: experts.keys)
+    let shared = method.sharedNames.map { (name: $0, key: sharedPrefix + $0) }
+    let copies = try PEFTEmbedding.copies(in: file, model) { key in
+      try read(file, key, shape: file.entry(key)?.shape ?? [], model.backend)
+    }
+    let groups = try tensorsByModule(file, model, parts, besides: experts.keys, copies.union(shared.map(\.key)))
+    let content = AdapterFileContent(modules: groups.map(\.module), backend: model.backend) { name in
+      guard let key = shared.first(where: { $0.name == name })?.key, let entry = file.entry(key) else { return nil }
+      return try read(file, key, shape: entry.shape, model.backend)
+    }
+    let makeMethod =
+      try definition?.reader(configuration, path: path) ?? method.reader(configuration, path: path, content)
     guard !groups.isEmpty || !experts.isEmpty else {
       throw AdapterError.missingTensor(path: file.path, name: keyPrefix + "*")
     }
@@ -62,10 +71,13 @@ extension PEFTFiles {
       return (module: module, adapter: Adapter(method, on: module, tensors, set: set))
     }
     let made = try groups.map { module, shapes in
-      guard try targets.contains(module) else { throw AdapterError.notTargeted(path: path, module: module.name) }
       try model.checkIsFree(module, inSet: set)
       let prefix = keyPrefix + module.name + "."
       let method = try makeMethod(module, shapes)
+      // Trained tokens are named by a field of their own.
+      guard try method is TrainedTokens || targets.contains(module) else {
+        throw AdapterError.notTargeted(path: path, module: module.name)
+      }
       let parameters = method.parameters(of: module)
       if let stranger = Set(shapes.keys).subtracting(parameters.map(\.name)).min() {
         throw AdapterError.unknownTensor(path: file.path, name: prefix + stranger)
@@ -73,6 +85,7 @@ extension PEFTFiles {
       let tensors = try parameters.map { try read(file, prefix + $0.name, shape: $0.shape, model.backend) }
       return (module: module, adapter: Adapter(method, on: module, tensors, set: set))
     }
+    if method.peftType == LoRA.peftType { try PEFTEmbedding(configuration, path: path).check(made, model, file) }
     for (_, adapter) in made + stacked {
       for tensor in adapter.tensors { tensor.requiresGradient = trainable }
     }
@@ -84,14 +97,15 @@ extension PEFTFiles {
   }
 
   /// The stored tensors' shapes by module, in the order of the file, and by what follows the module's name; without those
-  /// of `besides`.
+  /// of `besides` and of `known`.
   private static func tensorsByModule(
-    _ file: SafetensorsFile, _ model: LanguageModel, _ parts: PEFTParts, besides others: Set<String>
+    _ file: SafetensorsFile, _ model: LanguageModel, _ parts: PEFTParts, besides others: Set<String>,
+    _ known: Set<String>
   ) throws -> [(module: Module, shapes: [String: [Int]])] {
     var groups: [(module: Module, shapes: [String: [Int]])] = []
     var places: [String: Int] = [:]
     for entry in file.entries where !others.contains(String(entry.name.trimmingPrefix(keyPrefix))) {
-      if parts.isPart(entry.name) { continue }
+      if parts.isPart(entry.name) || known.contains(entry.name) { continue }
       guard entry.name.hasPrefix(keyPrefix),
         let (module, name) = owner(of: entry.name.dropFirst(keyPrefix.count), model)
       else { throw AdapterError.unknownTensor(path: file.path, name: entry.name) }
@@ -105,11 +119,12 @@ extension PEFTFiles {
     return groups
   }
 
-  /// The linear module whose name begins `key`, and the rest: the parameter's own name, which may have dots too.
+  /// The linear module, or the embedding, whose name begins `key`, and the rest: the parameter's own name, which may have dots too.
   private static func owner(of key: Substring, _ model: LanguageModel) -> (Module, String)? {
     for dot in key.indices.reversed() where key[dot] == "." {
       if let module = model.module(String(key[..<dot])) {
-        return module.kind == .linear ? (module, String(key[key.index(after: dot)...])) : nil
+        return module.kind == .linear || module.kind == .embedding
+          ? (module, String(key[key.index(after: dot)...])) : nil
       }
     }
     return nil

@@ -18,7 +18,10 @@ package enum PEFTTable {
     common + [
       row(["r", "lora_alpha"], .honoured),
       row(
-        ["lora_dropout", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "target_parameters"], .nullable),
+        [
+          "lora_dropout", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "target_parameters",
+          "trainable_token_indices", "ensure_weight_tying",
+        ], .nullable),
       row(["layers_to_transform", "layers_pattern"], .nullable),
 
       row(
@@ -28,7 +31,6 @@ package enum PEFTTable {
           "the others change the base weights as PEFT loads them, or compute something else; convert the adapter (PEFT: "
             + "save_pretrained with path_initial_model_for_weight_conversion), which sets it to true")),
       row(["bias"], .only([.null, "none", "all", "lora_only"], "no other words are known")),
-      row(["trainable_token_indices"], .only([.null, [], [:]], "rows of the embedding beside the adapters")),
       row(["layer_replication"], .only([.null, []], "layers that are there twice")),
       row(["use_qalora", "lora_bias"], .only([.null, false], "another arithmetic")),
       row(
@@ -36,7 +38,6 @@ package enum PEFTTable {
           "velora_config", "alora_invocation_tokens", "monteclora_config", "use_bdlora", "arrow_config", "kasa_config",
         ], .only([.null, false], "another arithmetic")),
       row(["megatron_config"], .only([.null], "layers of Megatron")),
-      row(["ensure_weight_tying"], .only([.null, false], "one adapter on two tied layers")),
 
       row(
         ["loftq_config", "eva_config", "corda_config", "lora_ga_config"],

@@ -11,6 +11,8 @@ public enum PEFTFiles {
   package static let fileNames: Set = [configName, weightsName, Scripted.sourceName]
   /// PEFT wraps the model twice, so every key starts with this.
   static let keyPrefix = "base_model.model."
+  /// What belongs to no module is in the first wrapping.
+  static let sharedPrefix = "base_model."
 
   /// The files that a saved adapter replaces. Pickled weights are not ours: we write none.
   private static func format(_ companions: AdapterCompanions) -> FolderFormat {
@@ -50,7 +52,7 @@ public enum PEFTFiles {
     if let script = model.scripted { try AtomicFile.write("\(directory)/\(Scripted.sourceName)", script.source) }
     let experts = PEFTExperts(stating: model)
     func item(_ name: String, _ tensor: Tensor) -> SafetensorsWriter.Item {
-      SafetensorsWriter.Item(name: keyPrefix + name, dtype: .f32, shape: tensor.shape) { sink in
+      SafetensorsWriter.Item(name: name, dtype: .f32, shape: tensor.shape) { sink in
         try tensor.withHostBytes { try sink($0) }
       }
     }
@@ -60,42 +62,73 @@ public enum PEFTFiles {
       }
     }
     let matrices = (experts?.matrices ?? []).flatMap { matrix in
-      zip([LoRA.nameOfA, LoRA.nameOfB], matrix.module.adapter?.tensors ?? []).map { item("\(matrix.key).\($0)", $1) }
+      zip([LoRA.nameOfA, LoRA.nameOfB], matrix.module.adapter?.tensors ?? []).map {
+        item("\(keyPrefix)\(matrix.key).\($0)", $1)
+      }
     }
-    let own = try adaptersByModule(model, experts).flatMap(\.parameters).map { name, tensor, _ in item(name, tensor) }
-    let parts = PEFTParts.tensors(of: model).map { item($0, $1) }
-    try SafetensorsWriter.write(path: "\(directory)/\(weightsName)", own + matrices + stacked + parts)
+    let adapters = try adaptersByModule(model, experts)
+    let own = adapters.flatMap(\.parameters).map { name, tensor, _ in item(keyPrefix + name, tensor) }
+    let shared = adapters.first.map { PEFTFiles.shared(by: $0).map { item(sharedPrefix + $0.name, $0.tensor) } } ?? []
+    let parts =
+      try (PEFTParts.tensors(of: model) + PEFTEmbedding.tiedCopies(adapters, model)).map { item(keyPrefix + $0, $1) }
+    try SafetensorsWriter.write(path: "\(directory)/\(weightsName)", own + matrices + stacked + parts + shared)
+  }
+
+  /// What adapters have in common, unless others draw it again.
+  private static func shared(by adapter: Adapter) -> [(name: String, tensor: Tensor)] {
+    if let vera = adapter.method as? VeRA, !vera.projections.isSaved { return [] }
+    return adapter.method.shared
   }
 
   /// Those that are no part of `experts`.
   private static func adaptersByModule(_ model: LanguageModel, _ experts: PEFTExperts?) throws -> [Adapter] {
     let others = Set(experts?.modules.map(\.name) ?? [])
-    return try model.adapters.filter { !others.contains($0.moduleName) }.map { try LoRA.ofOriginalBase($0, model) }
+    let own = try model.adapters.filter { !others.contains($0.moduleName) }
+      .map { try LoRA.ofOriginalBase($0, model) }
+    let isAlone = own.count == 1 && others.isEmpty
+    return own.map { adapter in
+      // Trained tokens are called otherwise in a file that has nothing else.
+      guard var tokens = adapter.method as? TrainedTokens, let module = model.module(adapter.moduleName) else {
+        return adapter
+      }
+      tokens.isAlone = isAlone
+      return Adapter(tokens, on: module, adapter.tensors)
+    }
   }
 
   /// The configuration that describes the adapters: what every method has, and what the method says.
   static func configuration(_ model: LanguageModel) throws -> JSON {
     let adapters = model.adapters
-    guard let first = adapters.first else { throw AdapterError.nothingToSave }
+    // What is on the embedding stands beside LoRA, in fields of its own.
+    guard let first = adapters.first(where: { !($0.method is any EmbeddingMethod) }) ?? adapters.first else {
+      throw AdapterError.nothingToSave
+    }
     guard model.namesInUse.count < 2 else { throw AdapterError.severalInUse(names: model.namesInUse) }
-    let method = type(of: first.method)
-    for other in adapters where type(of: other.method) != method {
+    let method: any AdapterMethod.Type = first.method is EmbeddingLoRA ? LoRA.self : type(of: first.method)
+    for other in adapters {
+      let isBeside = method == LoRA.self && other.method is any EmbeddingMethod
+      guard !isBeside, type(of: other.method) != method else { continue }
       throw AdapterError.mixedMethods(
         modules: [first.moduleName, other.moduleName], names: [first.kind, other.kind])
     }
     let experts = PEFTExperts(stating: model), own = try adaptersByModule(model, experts)
-    let settings = own.map { ($0.moduleName, $0.method) } + (experts?.methods.map { ($0.module, $0.method) } ?? [])
+    let settings =
+      own.map { ($0.moduleName, ($0.method as? EmbeddingLoRA)?.low ?? $0.method) }
+      + (experts?.methods.map { ($0.module, $0.method) } ?? [])
+    let targeted = method == TrainedTokens.self ? own : own.filter { !($0.method is TrainedTokens) }
     let base = base(model.path)
     var fields: [(String, JSON)] = [
       ("peft_type", .string(method.peftType)), ("task_type", "CAUSAL_LM"),
       ("base_model_name_or_path", .string(base.name)), ("inference_mode", true),
       ("revision", base.revision.map { .string($0) } ?? .null),
-      ("target_modules", .array(targets(model, own).map { .string($0) })), ("exclude_modules", .null),
+      ("target_modules", .array(targets(model, targeted).map { .string($0) })), ("exclude_modules", .null),
       ("modules_to_save", PEFTParts.savedModules(of: model)),
     ]
     if let experts { fields.append(("target_parameters", .array(experts.targets(model).map { .string($0) }))) }
-    let bias = try PEFTParts.bias(of: model)
+    // Each method has its own word: lora_only, vera_only.
+    let bias = try PEFTParts.bias(of: model).replacing("lora", with: method.peftType.lowercased())
     fields += try ownFields(of: method, settings).map { $0.0 == "bias" ? ($0.0, .string(bias)) : $0 }
+    if method == LoRA.self { fields += PEFTEmbedding.fields(own) }
     return .object(JSONObject(fields))
   }
 

@@ -139,7 +139,7 @@ extension LanguageModel {
     }
     var seen: Set<String> = []
     let modules = try names.map { name in
-      let module = try linearModule(name)
+      let module = try adaptable(name)
       guard seen.insert(name).inserted else { throw AdapterError.alreadyAttached(module: name) }
       try checkIsFree(module, inSet: set)
       return module

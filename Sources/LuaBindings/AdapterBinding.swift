@@ -16,14 +16,18 @@ extension Engine {
       "method", .string, default: "\"lora\"", choices: ["lora", "dora"],
       "what is trained: A and B, or with \"dora\" also the lengths of the weight's rows (PEFT's use_dora)"),
     Parameter(
-      "init", .string, default: "\"default\"", choices: ["default", "gaussian", "pissa", "olora", "loftq"],
+      "init", .string, default: "\"default\"",
+      choices: ["default", "gaussian", "pissa", "olora", "loftq", "eva"],
       "how A is drawn, Kaiming-uniform as PEFT or normal, with B zero; or both are taken out of the weight: its leading "
         + "singular vectors (pissa), or the start of its QR decomposition (olora); or the weight becomes NF4 and they hold "
-        + "what that loses most (loftq)"),
+        + "what that loses most (loftq); or A has the directions of the inputs in data and B is zero (eva)"),
     Parameter(
       "niter", .amount, default: "0",
       "power iterations that approximate the vectors of \"pissa\" (PEFT's pissa_niter_N), 0 computes them to the last "
         + "bit, which takes minutes for a large matrix; rounds of \"loftq\" (PEFT's loftq_iter), 0 is one"),
+    Parameter(
+      "tied", .boolean, default: "false",
+      "of an embedding that is the output matrix too: the logits change with the rows (PEFT's ensure_weight_tying)"),
   ]
 
   /// Methods of a model that make, write, read and merge adapters.
@@ -92,6 +96,10 @@ extension Engine {
                 "as", .string, optional: true, choices: ["peft", "gguf", "mlx"],
                 "form of the files: PEFT's, one GGUF file for llama.cpp, or mlx-lm's; default peft, and gguf where the "
                   + "name ends with .gguf"),
+              Parameter(
+                "fold", .boolean, default: "false",
+                "write one rank and one scaling, lora_alpha / r, for readers that know no other (vLLM, llama.cpp's "
+                  + "converter): ranks are filled up with zeros, and what is left of the scaling goes into B"),
             ]), optional: true, "the options below"),
         ], returns: "string|nil",
         errors: "when there is no adapter, or several are in use, the directory is a file, or the files read back give "
@@ -101,11 +109,24 @@ extension Engine {
         let options = call.options("options")
         let names = options.string("name").map { [$0] } ?? model.namesInUse
         let form = options.string("as")
-        if model.stage != nil { return try self.saveStages(model, place, names, form, call) }
+        if options.bool("fold") ?? false, form ?? (place.hasSuffix(".gguf") ? "gguf" : "peft") != "peft" {
+          throw call.invalid("fold is for as = \"peft\"; the other forms are always folded")
+        }
+        if model.stage != nil {
+          guard options.bool("fold") != true else { throw call.invalid("fold is for a model in one piece") }
+          return try self.saveStages(model, place, names, form, call)
+        }
         if let other = try model.withAdapters(names, { try self.saveAdapter(model, place, as: form, call) }) {
           return other
         }
         let path = self.placeToSave(folder: place)
+        try model.withAdapters(names) { try self.warnOfBase(model, path) }
+        if options.bool("fold") ?? false {
+          try model.withAdapters(names) {
+            try self.byFirst(call) { _ = try PEFTFiles.saveFolded(model, directory: path) }
+          }
+          return [.nil]
+        }
         let apart = try model.withAdapters(names) {
           try self.byFirst(call) {
             let staying = try PEFTFiles.save(model, directory: path)
@@ -196,7 +217,7 @@ extension Engine {
     let warning =
       "\(path): \(apart.count) modules, \(first) the first, are scaled by another factor than lora_alpha / r "
       + "(alpha_pattern, rank_pattern, use_rslora). PEFT reads that; vLLM and llama.cpp's converter would scale "
-      + "them wrongly: for those call model:merge() and model:save(directory)"
+      + "them wrongly: for those give fold = true, or call model:merge() and model:save(directory)"
     Warnings.show("save_adapter: " + warning)
     return .string(warning)
   }

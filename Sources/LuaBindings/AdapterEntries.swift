@@ -21,15 +21,25 @@ extension Engine {
   func lora(_ value: LuaValue, _ call: Call) throws -> (module: String, method: any AdapterMethod) {
     let given = try entry(value, Self.adapterFields, call)
     let initName = given.string("init") ?? "default"
-    guard let initialization = initName == "default" ? .kaiming : LoRAInitialization(rawValue: initName) else {
+    // What "eva" finds takes the place of the draws.
+    let isDrawn = initName == "default" || initName == "eva" && call.function.hasSuffix("attach_eva")
+    guard let initialization = isDrawn ? .kaiming : LoRAInitialization(rawValue: initName) else {
       throw call.invalid(
-        "init must be \"default\", \"gaussian\", \"pissa\", \"olora\" or \"loftq\", got \"\(initName)\"")
+        initName == "eva"
+          ? "init = \"eva\" needs data: add_lora { …, eva = { data = data } }"
+          : "init must be \"default\", \"gaussian\", \"pissa\", \"olora\", \"loftq\" or \"eva\", got \"\(initName)\"")
     }
     let low = LoRA(
       rank: given.int("rank") ?? 0, alpha: given.double("alpha") ?? 0, dropout: given.double("dropout") ?? 0,
       rankStabilised: given.bool("rslora") ?? false, learningRateFactor: given.double("lr") ?? 1,
       learningRateRatio: given.double("lr_ratio") ?? 1, initialization: initialization,
       powerIterations: given.int("niter") ?? 0)
-    return (given.string("name") ?? "", given.string("method") == "dora" ? DoRA(low) : low)
+    let (name, isTied) = (given.string("name") ?? "", given.bool("tied") ?? false)
+    let isDoRA = given.string("method") == "dora"
+    if try self.model(call).module(name)?.kind == .embedding, !isDoRA {
+      return (name, EmbeddingLoRA(low, isTied: isTied))
+    }
+    guard !isTied else { throw call.invalid("tied = true is for an embedding, not for \(name)") }
+    return (name, isDoRA ? DoRA(low) : low)
   }
 }

@@ -62,18 +62,21 @@ extension Engine {
             .options([
               Parameter(
                 "method", .string, default: "\"cat\"", choices: AdapterCombination.Method.allCases.map(\.rawValue),
-                "\"cat\" is the exact sum, whose rank is the sum of the ranks; the others keep the rank and approximate"
+                "\"cat\" is the exact sum, whose rank is the sum of the ranks; \"svd\" the nearest of a rank; the others keep "
+                  + "the rank and approximate, those that end in _svd by the changes themselves"
               ),
               Parameter(
+                "rank", .count, optional: true, "of svd and those that end in _svd; default the largest there is"),
+              Parameter(
                 "density", .real(.share), optional: true,
-                "share of the elements that stay; for ties, dare_linear, dare_ties and magnitude_prune"),
+                "share of the elements that stay; for ties, dare_linear, dare_ties, magnitude_prune, and their _svd"),
               Parameter(
                 "sign", .string, default: "\"total\"", choices: ["total", "frequency"],
                 "what decides the sign of an element in ties and dare_ties: the sum, or the number of adapters"),
               Parameter("seed", .whole(0 ... .max), default: "--seed", "of the draws of dare_linear and dare_ties"),
             ]), optional: true, "the options below"),
         ], returns: "integer",
-        errors: "when an adapter is no LoRA, or ranks differ for another method than cat, or the name is taken"
+        errors: "when an adapter is no LoRA, or ranks differ where the matrices are added, or the name is taken"
       ) { call in
         [.integer(try self.combine(call))]
       },
@@ -93,6 +96,8 @@ extension Engine {
       throw call.invalid(
         method.rawValue + (method.prunes ? " needs density = 0.5 or another share" : " takes no density"))
     }
+    let rank = given.int("rank")
+    guard rank == nil || method.decomposes else { throw call.invalid(method.rawValue + " takes no rank") }
     let weights = try call.table("weights").pairs.map { key, value in
       guard let set = key.asString, let weight = value.asDouble else {
         throw call.invalid("weights must be numbers by name, such as { poems = 0.7, prose = 0.3 }")
@@ -106,6 +111,7 @@ extension Engine {
     let seed = given["seed"].asInt.map { UInt64($0) } ?? self.seed
     return try model.combineAdapters(
       parts, into: try call.string("name"),
-      AdapterCombination(method, density: density ?? 1, countsSigns: given.string("sign") == "frequency", seed: seed))
+      AdapterCombination(
+        method, density: density ?? 1, countsSigns: given.string("sign") == "frequency", seed: seed, rank: rank))
   }
 }

@@ -28,6 +28,16 @@ extension Engine {
     return [said.first.map { .string($0) } ?? .nil]
   }
 
+  /// Says of an adapter whose base is one that no file has where it has to be saved too.
+  func warnOfBase(_ model: LanguageModel, _ path: String) throws {
+    let modules = PEFTFiles.modulesOfOtherBase(model)
+    guard let first = modules.first else { return }
+    Warnings.show(
+      "save_adapter: \(path): the base of \(modules.count) modules, \(first) the first, became another one in the rounds of "
+        + "LoftQ; the adapter is wrong on the model that was loaded. Save the base too: "
+        + "model:without_adapters(function() model:save(directory) end)")
+  }
+
   var saveGGUF: NativeFunction {
     NativeFunction(
       "save_gguf",

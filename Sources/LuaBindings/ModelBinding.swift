@@ -54,8 +54,8 @@ extension Engine {
           .string((object as? LanguageModel)?.computeType.name ?? "")
         },
       ],
-      methods: (treeMethods + computeMethods + adapterMethods + adapterSetMethods + scriptedMethods + variantMethods
-        + explorationMethods + planMethods).map(Self.refusingStages),
+      methods: (treeMethods + computeMethods + adapterMethods + adapterSetMethods + adapterStartMethods + scriptedMethods
+        + variantMethods + explorationMethods + planMethods).map(Self.refusingStages),
       metamethods: [
         NativeFunction("__tostring", "The tree of modules.", returns: "string") { call in
           guard case .object(let object) = call.arguments.first ?? .nil, let model = object as? LanguageModel else {

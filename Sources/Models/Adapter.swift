@@ -67,9 +67,12 @@ public final class Adapter: Sendable {
   /// Whether a tensor requires a gradient.
   public var isTrained: Bool { tensors.contains(where: \.requiresGradient) }
 
-  /// The same adapter with other tensors.
-  package func replacing(_ body: (Tensor) throws -> Tensor, baseChange: BaseChange? = nil) rethrows -> Adapter {
-    Adapter(method, moduleName, setName, records, try tensors.map(body), baseChange)
+  /// The same adapter with other tensors; those that it shares with others by `shared`.
+  package func replacing(
+    _ body: (Tensor) throws -> Tensor, shared: (Tensor) throws -> Tensor = { $0 }, baseChange: BaseChange? = nil
+  ) rethrows -> Adapter {
+    Adapter(
+      try method.replacingShared(shared), moduleName, setName, records, try tensors.map(body), baseChange)
   }
 
   /// What one forward pass adds together with the base product.

@@ -48,6 +48,12 @@ public protocol AdapterMethod: Sendable {
   /// - Throws: what its operations throw, such as `TensorError.outOfMemory`.
   func merge(_ tensors: [Tensor], weight: Tensor, bias: Tensor?) throws
 
+  /// Frozen tensors that the adapters of a set have in common, by PEFT's names behind `base_model.`.
+  var shared: [(name: String, tensor: Tensor)] { get }
+
+  /// The same settings with others in the places of `shared`.
+  func replacingShared(_ body: (Tensor) throws -> Tensor) rethrows -> Self
+
   /// Arithmetic of `apply` for a plan.
   func work(of module: Module) -> AdapterWork
 
@@ -59,6 +65,44 @@ public protocol AdapterMethod: Sendable {
   /// module's tensors in the file, by the names of `parameters`; the caller then compares those shapes.
   /// - Throws: for a setting that changes the arithmetic and is not implemented.
   static func reader(_ configuration: JSON, path: String) throws -> AdapterReader
+
+  /// The names of `shared`, which the file of a set may hold.
+  static var sharedNames: [String] { get }
+
+  /// `reader` of a method that needs more of the file than a module's own tensors.
+  /// - Throws: as `reader(_:path:)`; for a shared tensor that is missing or does not fit.
+  static func reader(_ configuration: JSON, path: String, _ content: AdapterFileContent) throws -> AdapterReader
+}
+
+extension AdapterMethod {
+  /// None.
+  public var shared: [(name: String, tensor: Tensor)] { [] }
+  /// Itself.
+  public func replacingShared(_ body: (Tensor) throws -> Tensor) rethrows -> Self { self }
+  /// None.
+  public static var sharedNames: [String] { [] }
+  /// That of the configuration alone.
+  /// - Throws: as `reader(_:path:)`.
+  public static func reader(
+    _ configuration: JSON, path: String, _ content: AdapterFileContent
+  ) throws -> AdapterReader { try reader(configuration, path: path) }
+}
+
+/// What an adapter's file holds for all its modules.
+public struct AdapterFileContent {
+  /// Those that have tensors in it.
+  public let modules: [Module]
+  /// Where tensors lie.
+  public let backend: any Backend
+  /// The f32 tensor of a name in `sharedNames`; nil where the file has none.
+  public let shared: (_ name: String) throws -> Tensor?
+
+  /// What was found.
+  public init(modules: [Module], backend: any Backend, shared: @escaping (_ name: String) throws -> Tensor?) {
+    self.modules = modules
+    self.backend = backend
+    self.shared = shared
+  }
 }
 
 /// Makes the method of a module from the shapes of its stored tensors.

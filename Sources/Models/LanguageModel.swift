@@ -162,9 +162,10 @@ public final class LanguageModel {
     let targets = try Tensor(ids: batch.targets, on: backend)
     let scale = 1 / Float(denominator ?? trained)
     // Hooks see the logits and the gradients of an adapter need them, so they are kept whole then.
-    if head.kind == .linear, !head.hooks.isEmpty || !context.adapters(of: head).isEmpty {
-      return try balanced(
-        try crossEntropy(try capped(try head(hidden, context)), labels: targets, scale: scale), context, share)
+    let isWatched = head.kind == .linear && (!head.hooks.isEmpty || !context.adapters(of: head).isEmpty)
+    if isWatched || context.changesLogits(of: head) {
+      let logits = try context.tied(try head(hidden, context), hidden, head)
+      return try balanced(try crossEntropy(try capped(logits), labels: targets, scale: scale), context, share)
     }
     let loss = try linearCrossEntropy(
       hidden, head: weight, labels: targets, scale: scale, softCap: Float(spec.logitCap ?? 0),
@@ -235,13 +236,15 @@ public final class LanguageModel {
     }
   }
 
-  private func embed(_ ids: [Int32]) throws -> Tensor {
+  private func embed(_ ids: [Int32], _ context: ForwardContext) throws -> Tensor {
     guard isLoaded, let table = tree.embedding.linearWeight else { throw ModelError.headerOnly(operation: "forward") }
     guard !ids.isEmpty else { throw ModelError.emptyInput(operation: "forward") }
     try check(ids)
-    let ids = try Tensor(ids: ids, on: backend)
-    let rows = try tree.embedding.observed(ids, try embedding(table, ids: ids, dtype: computeType))
-    return try scaled(inPlace: rows, by: Float(spec.embeddingScale))
+    let numbers = try Tensor(ids: ids, on: backend)
+    let rows = try context.embedded(
+      try embedding(table, ids: numbers, dtype: computeType), ids, tree.embedding)
+    let seen = try tree.embedding.observed(numbers, rows)
+    return try scaled(inPlace: seen, by: Float(spec.embeddingScale))
   }
 
   /// What the last layer leaves for a packed batch: [T, hidden].
@@ -266,7 +269,7 @@ public final class LanguageModel {
     _ makeGeometry: (_ rotary: [RotaryTables], _ starts: [Int]) throws -> LayerGeometry
   ) throws -> Tensor {
     try decideStreaming()
-    var hidden = try input ?? embed(ids)
+    var hidden = try input ?? embed(ids, context)
     stream?.leaveEmbedding()
     let starts = try rotary.reserve(lengths)
     let geometry = try makeGeometry(rotary.tables, starts)
@@ -300,7 +303,7 @@ public final class LanguageModel {
 
   /// Logits f32 [rows, V] of hidden states.
   func headLogits(_ hidden: Tensor, _ context: ForwardContext) throws -> Tensor {
-    let logits = try outputModule(hidden, context)
+    let logits = try context.tied(try outputModule(hidden, context), hidden, outputModule)
     return try capped(logits.dtype == .f32 ? logits : try logits.converted(to: .f32))
   }
 

@@ -37,11 +37,12 @@ public final class MergedWeights {
   ///   - model: with adapters.
   ///   - target: what they are added to.
   ///   - original: the folder or file with the 16-bit weights; nil for that of the model.
-  /// - Throws: `ModelError.headerOnly`; `.noOriginalWeights` where the file holds no wider weights, or with `requantized` for
+  /// - Throws: `ModelError.headerOnly`, `.mergeUnties`; `.noOriginalWeights` where the file holds no wider weights, or with `requantized` for
   ///   a matrix that is not in 4 bits; `.missingTensor`, `FormatError` for files that are not of this model;
   ///   `TensorError.outOfMemory`.
   public init(_ model: LanguageModel, _ target: Target, original: String? = nil) throws {
     guard model.isLoaded else { throw ModelError.headerOnly(operation: "merge") }
+    try model.checkMergeable()
     (self.model, self.target) = (model, target)
     let source = target == .original ? try OriginalWeights(model, path: original) : nil
     // What is written in bf16 is bf16 in whole, and is measured so.

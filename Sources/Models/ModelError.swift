@@ -43,6 +43,8 @@ public enum ModelError: Error, Equatable, Sendable {
   case badReplacement(module: String, expected: [Int], got: [Int])
   /// `AdapterMethod.apply` returned a tensor of another shape than the output.
   case badAdapterOutput(module: String, expected: [Int], got: [Int])
+  /// An adapter changes the embedding but not the output matrix, which is the same weight.
+  case mergeUnties(module: String)
   /// A hook runs its own module again.
   case recursiveHook(module: String)
   /// A layer outside 0..<`count`.
@@ -157,6 +159,9 @@ extension ModelError: CustomStringConvertible {
       "\(path): not a model; expected a directory with config.json, a .gguf file or a hub name in the local cache"
     case .badAdapterOutput(let module, let expected, let got):
       "\(module): its adapter gave an output of shape \(got), the layer has \(expected)"
+    case .mergeUnties(let module):
+      "\(module): the embedding is the output matrix too, and its adapter changes the rows alone; merged it would change "
+        + "the logits"
     case .badReplacement(let module, let expected, let got):
       "hook on \(module): the tensor it returned has shape \(got), the output has \(expected); return nil to leave it"
     case .overlappingRanges(let first, let second):

@@ -262,7 +262,10 @@ public struct ForwardContext: Sendable {
   /// Whose rows are which where variants share the pass; what is said above is then that of none.
   var shares: [RowShare] = []
 
-  func adapters(of module: Module) -> [Adapter] { adapters[ObjectIdentifier(module)] ?? [] }
+  /// What is added to a product; an embedding has other places for its own (`EmbeddingMethod`).
+  func adapters(of module: Module) -> [Adapter] { module.kind == .linear ? allAdapters(of: module) : [] }
+
+  func allAdapters(of module: Module) -> [Adapter] { adapters[ObjectIdentifier(module)] ?? [] }
 
   /// Random numbers of one purpose in one module, new for each training pass and the same when it is recomputed.
   public func randomStream(_ purpose: String, module: String) -> RandomStream {

@@ -58,13 +58,20 @@ package struct Rehearsal {
     }
     backend.memory.charge(fileByteCount, .file)
     let twins = Dictionary(uniqueKeysWithValues: zip(original.modules.map(ObjectIdentifier.init), model.modules))
+    var common: [ObjectIdentifier: Tensor] = [:]
+    for set in original.adapterSets + original.variantsAside.values.flatMap(\.adapterSets) {
+      for tensor in set.members.flatMap({ $0.adapter.method.shared.map(\.tensor) })
+      where common[ObjectIdentifier(tensor)] == nil {
+        common[ObjectIdentifier(tensor)] = try Tensor(empty: tensor.shape, category: .adapters, on: backend)
+      }
+    }
     func copies(_ sets: [AdapterSet]) throws -> [AdapterSet] {
       try sets.map { set in
         AdapterSet(
           set.name,
           try set.members.compactMap { module, adapter -> (module: Module, adapter: Adapter)? in
             guard let twin = twins[ObjectIdentifier(module)] else { return nil }
-            return (twin, model.holds(twin) ? try self.twin(of: adapter, on: twin) : try elsewhere(adapter))
+            return (twin, model.holds(twin) ? try self.twin(of: adapter, on: twin, common) : try elsewhere(adapter))
           })
       }
     }
@@ -235,7 +242,9 @@ package struct Rehearsal {
   }
 
   /// What an adapter took out of the weight of its module leaves a second one.
-  private func twin(of adapter: Adapter, on module: Module) throws -> Adapter {
+  private func twin(
+    of adapter: Adapter, on module: Module, _ common: [ObjectIdentifier: Tensor]
+  ) throws -> Adapter {
     func copy(_ original: Tensor) throws -> Tensor {
       let twin = try Tensor(empty: original.shape, category: .adapters, on: backend)
       twin.requiresGradient = original.requiresGradient
@@ -247,7 +256,7 @@ package struct Rehearsal {
       }
       return BaseChange(start: try change.start.map(copy), residual: residual)
     }
-    return try adapter.replacing(copy, baseChange: change)
+    return try adapter.replacing(copy, shared: { common[ObjectIdentifier($0)] ?? $0 }, baseChange: change)
   }
 
   private final class Nobody: Sendable {}

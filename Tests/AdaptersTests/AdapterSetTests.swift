@@ -71,6 +71,31 @@ private func difference(_ a: [Float], _ b: [Float]) -> Float {
     if name == "cat" { #expect(try difference(logits(model), golden("logits.cat")) < 2e-5) }
   }
 
+  /// Equal products: the signs of singular vectors are free.
+  @Test(arguments: [
+    ("svd", AdapterCombination(.svd)), ("svd_3", AdapterCombination(.svd, rank: 3)),
+    ("ties_svd", AdapterCombination(.tiesSVD, density: 0.5)),
+    ("magnitude_prune_svd", AdapterCombination(.magnitudePruneSVD, density: 0.3)),
+  ])
+  func decompositionsAreThoseOfPEFT(name: String, how: AdapterCombination) throws {
+    let model = try load()
+    #expect(try model.combineAdapters([("first", 0.75), ("second", -0.4)], into: name, how) == 3)
+    let rank = how.rank ?? 2
+    func product(_ a: [Float], _ b: [Float]) -> [Float] {
+      (0..<96 * 192).map { index in
+        (0..<rank).reduce(Float(0)) { $0 + b[index / 192 * rank + $1] * a[$1 * 192 + index % 192] }
+      }
+    }
+    for (module, adapter) in try model.adapterSet(name).members {
+      let key = "\(name).base_model.model.\(module.name)"
+      let wanted = try product(golden("\(key).lora_A.weight"), golden("\(key).lora_B.weight"))
+      let got = try product(adapter.tensors[0].floats(), adapter.tensors[1].floats())
+      #expect(wanted.contains { abs($0) > 0.05 })
+      #expect(difference(got, wanted) < 2e-5, "\(module.name)")
+    }
+    if name == "svd" { #expect(try difference(logits(model), golden("logits.svd")) < 2e-5) }
+  }
+
   @Test func drawnElementsAreKeptAsOftenAsAskedFor() throws {
     let model = try load()
     let half = AdapterCombination(.dareLinear, density: 0.5, seed: 3)

@@ -403,8 +403,12 @@ function native.declarations()
     .. "device:string stream:boolean adapter:string pipeline:boolean header_only:boolean")
   load.parameters[1].fields[1].choices = { "nf4", "fp4", "int4", "false" }
   local lora = declared("attach_lora", "rank:count! alpha:positive! dropout:number lr:positive lr_ratio:positive "
-    .. "rslora:boolean method:string init:string niter:integer", true)
+    .. "rslora:boolean method:string init:string niter:integer tied:boolean", true)
   local ia3 = declared("attach_ia3", "lr:positive feedforward:boolean", true)
+  local vera = declared("attach_vera", "rank:count! dropout:number d_initial:number key:integer "
+    .. "save_projection:boolean")
+  local eva = declared("attach_eva", "batch:count rho:number tau:number trained_only:boolean whiten:boolean "
+    .. "adjust_scaling:boolean batches:count")
   lora.parameters[1].fields[3].at_least, lora.parameters[1].fields[3].below = 0, 1
   return {
     modules = { { doc = "Made up.", functions = {
@@ -418,7 +422,7 @@ function native.declarations()
     } } },
     classes = {
       { name = "Model", doc = "A model.", properties = {}, methods = {
-        lora, ia3,
+        lora, ia3, vera, eva,
         declared("plan_step", "batch:count! length:count! micro_batch:count checkpointing:boolean|count offload:boolean "
           .. "stream:boolean parts:count optimizer:Optimizer"),
         declared("generate", "max_new_tokens:integer temperature:number top_k:integer top_p:number seed:integer "

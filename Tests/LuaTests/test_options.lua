@@ -28,8 +28,8 @@ end)
 t.test("an option of another function is named with it", function()
   t.raises(function() qlora.load("m", { checkpointing = true }) end,
     "'checkpointing'; it is an option of model:plan, qlora.train; valid: ")
-  t.raises(function() qlora.train { rank = 8 } end, "'rank'; it is an option of model:add_lora, qlora.select.by_score; valid: ")
-  t.raises(function() qlora.load("m", { lr = 1 }) end, "model:add_ia3, model:add_lora, qlora.optim.adamw, …;")
+  t.raises(function() qlora.train { rank = 8 } end, "'rank'; it is an option of model:add_lora, model:add_vera, qlora.select.by_score; valid: ")
+  t.raises(function() qlora.load("m", { lr = 1 }) end, "model:add_ia3, model:add_lora, model:add_vera, …;")
   t.raises(function() qlora.optim.sgd({ 1 }, { lr = 1, betas = {} }) end,
     "an option of qlora.optim.adamw, qlora.optim.lion; valid: ")
   t.raises(function() qlora.train { temperature = 1 } end, "an option of model:generate; valid: ")

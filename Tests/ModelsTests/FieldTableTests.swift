@@ -61,6 +61,8 @@ private let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().d
   @Test func everyKeyOfPEFTAndLlamaCppHasADecision() throws {
     for key in try keys(peers["adapter"]) { #expect(PEFTTable.table.decision(of: key) != nil, "\(key)") }
     for key in try keys(peers["adapter_ia3"]) { #expect(IA3.table.decision(of: key) != nil, "\(key)") }
+    for key in try keys(peers["adapter_vera"]) { #expect(VeRA.table.decision(of: key) != nil, "\(key)") }
+    for key in try keys(peers["adapter_tokens"]) { #expect(TrainedTokens.table.decision(of: key) != nil, "\(key)") }
     for key in try keys(peers["gguf"]) { #expect(GGUFTable.table.decision(of: key) != nil, "\(key)") }
     // Those of other architectures are refused by their place, unless they ask for nothing.
     for key in try keys(peers["gguf_of_other_architectures"]) {
@@ -96,6 +98,8 @@ private let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().d
       ("generation_config.json", GenerationFields.table), ("GGUF metadata", GGUFTable.table),
       ("adapter_config.json", PEFTTable.table), ("adapter_config.json of (IA)³", IA3.table),
       ("adapter_config.json of adapters in Lua", Scripted.table),
+      ("adapter_config.json of VeRA", VeRA.table),
+      ("adapter_config.json of trained tokens", TrainedTokens.table),
     ]
     let own = Families.all.map { family in
       let keys = family.ownKeys.keys.sorted() + family.ownGGUFKeys.keys.sorted().map { "{arch}." + $0 }

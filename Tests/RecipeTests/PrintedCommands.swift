@@ -81,6 +81,7 @@ enum PrintedCommands {
     .init(text: "dora.lua", reason: "two trainings of half a minute", form: .smoke),
     .init(text: "scripted_adapter.lua", reason: "three trainings of half a minute", form: .smoke),
     .init(text: "loftq.lua", reason: "half a minute of training", form: .smoke),
+    .init(text: "continue_training.lua", reason: "half a minute of training", form: .smoke),
     .init(text: "quickstart.lua", reason: "ListingTests runs it whole", form: .smoke),
     .init(text: "my.lua", reason: "a copy of a recipe that is run whole elsewhere", form: .smoke),
     .init(text: "first.lua", reason: "ListingTests runs it whole", form: .smoke),

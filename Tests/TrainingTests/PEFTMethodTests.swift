@@ -21,10 +21,11 @@ private let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent
 
   init() throws { golden = try JSON.read(path: fixtures + "/adapters/golden.json") }
 
-  private func base(_ threads: Int = 2) throws -> LanguageModel {
+  /// The model on which PEFT trained: `tied` for cases whose name ends so.
+  private func base(_ name: String = "") throws -> LanguageModel {
     try ModelLoader(
-      backend: CPUBackend(threadCount: threads), options: LoadOptions(quantization: nil, computeType: .f32)
-    ).load(fixtures + "/models/bias")
+      backend: CPUBackend(threadCount: 2), options: LoadOptions(quantization: nil, computeType: .f32)
+    ).load(fixtures + "/models/" + (name.hasSuffix("tied") ? "tied" : "bias"))
   }
 
   private func folder(_ name: String) -> String { fixtures + "/adapters/" + name }
@@ -87,35 +88,200 @@ private let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent
     return Dictionary(uniqueKeysWithValues: file.entries.map { ($0.name, $0.shape) })
   }
 
-  @Test(arguments: ["lora", "rslora", "dora", "ia3", "bias_all", "bias_lora_only", "modules_to_save"])
+  @Test(arguments: [
+    "lora", "rslora", "dora", "ia3", "bias_all", "bias_lora_only", "modules_to_save", "vera", "vera_drawn", "eva",
+    "head",
+    "embedding_tied", "tokens", "tokens_tied", "tokens_alone",
+  ])
   func stepsAreThoseOfPEFT(name: String) throws {
-    let model = try base()
+    let model = try base(name)
     try PEFTFiles.load(folder("\(name)/start"), into: model, trainable: true)
     #expect(model.trainableParameters.reduce(0) { $0 + $1.tensor.elementCount } == golden[name]?["parameters"]?.int)
     #expect(try distance(lastLogits(model), numbers(name, "start")) < 1e-4)
     try train(model, name)
   }
 
-  @Test(arguments: ["lora", "rslora", "dora", "ia3", "bias_all", "bias_lora_only", "modules_to_save", "pissa", "olora"])
+  @Test(arguments: [
+    "lora", "rslora", "dora", "ia3", "bias_all", "bias_lora_only", "modules_to_save", "pissa", "olora", "vera",
+    "vera_drawn", "eva", "head", "embedding_tied", "both_tied", "tokens", "tokens_tied", "tokens_alone",
+  ])
   func endsAreReadAndWritten(name: String) throws {
-    let model = try base()
+    let model = try base(name)
     try PEFTFiles.load(folder("\(name)/end"), into: model)
     #expect(try distance(lastLogits(model), numbers(name, "end")) < 1e-4)
     let path = try save(model)
-    #expect(try shapes(path) == shapes(folder("\(name)/end")))
+    // PEFT saves the frozen embedding too.
+    #expect(try shapes(path) == shapes(folder("\(name)/end")).filter { !$0.key.hasSuffix("base_layer.weight") })
     let (mine, theirs) = (try config(path), try config(folder("\(name)/end")))
-    for key in ["peft_type", "bias", "use_dora", "use_rslora", "r", "lora_alpha"] where theirs[key] != nil {
+    for key in [
+      "peft_type", "bias", "use_dora", "use_rslora", "r", "lora_alpha", "token_indices", "ensure_weight_tying",
+    ] where theirs[key] != nil && theirs[key] != false {
+      // Of ranks that come equally often there and here another is the common one.
+      if name == "eva", ["r", "lora_alpha"].contains(key) { continue }
       #expect(mine[key] == theirs[key], "\(key)")
     }
     model.removeAdapters()
     try PEFTFiles.load(path, into: model)
     #expect(try distance(lastLogits(model), numbers(name, "end")) < 1e-4)
     // The base comes back for a moment, and for good.
-    let plain = try base().logits(prompt).floats()
+    let plain = try base(name).logits(prompt).floats()
     #expect(try model.withoutAdapters { try model.logits(prompt).floats() } == plain)
     #expect(try distance(lastLogits(model), numbers(name, "end")) < 1e-4)
+    guard name != "embedding_tied" else {
+      #expect(throws: ModelError.mergeUnties(module: "model.embed_tokens")) { try model.mergeAdapters() }
+      #expect(throws: ModelError.self) { try MergedWeights(model, .dequantized) }
+      return
+    }
     try model.mergeAdapters()
     #expect(try distance(lastLogits(model), numbers(name, "end")) < 1e-4)
+  }
+
+  /// The matrices that nobody trains have the bits of PyTorch's generator, and the vectors start as there.
+  @Test func theMatricesOfVeRAAreThoseOfPEFT() throws {
+    let model = try base()
+    let modules = model.modules.filter { ["k_proj", "down_proj"].contains($0.role) }
+    let projections = try VeRA.Projections(rank: 6, key: 5, for: modules, on: model.backend)
+    let file = try SafetensorsFile(path: folder("vera/start/adapter_model.safetensors"))
+    for (name, tensor) in VeRA(projections).shared {
+      let theirs = try file.bytes(of: "base_model." + name).withMemoryRebound(to: UInt32.self) { Array($0) }
+      #expect(try tensor.floats().map(\.bitPattern) == theirs, "\(name)")
+    }
+    let plain = try model.logits(prompt).floats()
+    try model.attach(modules.map { ($0.name, VeRA(projections)) })
+    #expect(try model.logits(prompt).floats() == plain)
+    #expect(try model.adapters[0].tensors.map { Set(try $0.floats()) } == [[0], [0.1]])
+    // Two pairs of matrices are no one file.
+    model.removeAdapters()
+    let others = try VeRA.Projections(rank: 6, key: 6, for: modules, on: model.backend)
+    try model.attach(modules.map { ($0.name, VeRA($0.role == "k_proj" ? projections : others)) })
+    #expect(throws: AdapterError.self) { try save(model) }
+    #expect(throws: AdapterError.self) {
+      try base().attach([("model.layers.0.mlp.up_proj", VeRA(projections))])
+    }
+  }
+
+  /// A file says that it has the matrices and has not, or names no seed to draw them again.
+  @Test func veRAWithoutMatricesIsRefused() throws {
+    let from = folder("vera_drawn/end")
+    for (field, value, expected) in [
+      ("save_projection", "true", "vera_A"), ("projection_prng_key", "-1", "drawn again"),
+    ] {
+      let path = FileManager.default.temporaryDirectory.appendingPathComponent("qlora-\(UUID().uuidString)").path
+      defer { try? FileManager.default.removeItem(atPath: path) }
+      try FileManager.default.copyItem(atPath: from, toPath: path)
+      var text = try String(contentsOfFile: path + "/adapter_config.json", encoding: .utf8)
+      let old = field == "save_projection" ? "false" : "5"
+      text = text.replacing(#""\#(field)": \#(old)"#, with: #""\#(field)": \#(value)"#)
+      try text.write(toFile: path + "/adapter_config.json", atomically: true, encoding: .utf8)
+      let error = #expect(throws: AdapterError.self) { try PEFTFiles.load(path, into: base()) }
+      #expect("\(try #require(error))".contains(expected))
+    }
+  }
+
+  /// The components, the ranks and the scales that PEFT finds in three batches.
+  @Test func theStartOfEVAIsThatOfPEFT() throws {
+    let model = try base()
+    let plain = try model.logits(prompt).floats()
+    let modules = model.modules.filter { ["q_proj", "v_proj", "down_proj"].contains($0.role) }
+    let batches = (0..<3).map { step in
+      (0..<2).map { (row: Int) -> ([Int32], [Int32]?) in
+        ((0..<20).map { (i: Int) -> Int32 in Int32((i * i + 7 * row + 13 * step) % 128) }, nil)
+      }
+    }
+    try model.attach(modules.map { ($0.name, LoRA(rank: 4, alpha: 8)) }, EVA(), batches: batches)
+    #expect(try model.logits(prompt).floats() == plain)
+    let (mine, theirs) = (try save(model), folder("eva/start"))
+    #expect(try shapes(mine) == shapes(theirs))
+    #expect(try Set(shapes(mine).values.map { $0[0] }).isSuperset(of: [3, 4, 5]))
+    for module in modules {
+      let scaling = model.adapters.first { $0.moduleName == module.name }?.lowRank?.scaling
+      #expect(scaling == 2, "\(module.name)")
+    }
+    let file = try SafetensorsFile(path: theirs + "/adapter_model.safetensors")
+    for (key, tensor, _) in model.adapters.flatMap(\.parameters) {
+      let values = try file.bytes(of: "base_model.model." + key).withMemoryRebound(to: Float.self) { Array($0) }
+      if key.hasSuffix("lora_A.weight") {
+        #expect(zip(try tensor.floats(), values).allSatisfy { abs($0 - $1) < 1e-4 }, "\(key)")
+      } else {
+        try values.withUnsafeBytes { try tensor.write($0) }
+      }
+    }
+    try train(model, "eva")
+    #expect(throws: AdapterError.self) {
+      try base().attach([(modules[0].name, LoRA(rank: 4, alpha: 8))], EVA(rho: 0.5), batches: batches)
+    }
+    let tooMany = LoRA(rank: 30, alpha: 8)
+    #expect(throws: AdapterError.self) {
+      try base().attach([(modules[0].name, tooMany)], EVA(batchLimit: 5), batches: batches)
+    }
+  }
+
+  /// Two copies of one adapter that PEFT's optimizer moves one after the other; here it is one, with the sum of both
+  /// gradients.
+  @Test func aTiedEmbeddingHasOneAdapter() throws {
+    let model = try base("tied")
+    try PEFTFiles.load(folder("both_tied/start"), into: model, trainable: true)
+    #expect(try distance(lastLogits(model), numbers("both_tied", "start")) < 1e-4)
+    #expect(model.trainableParameters.count == 6)
+    let adapter = try #require(model.adapters.first)
+    var gradients: [[Float]] = []
+    for isTied in [true, false] {
+      let own = try base("tied")
+      let low = LoRA(rank: 4, alpha: 8)
+      try own.attach([("model.embed_tokens", EmbeddingLoRA(low, isTied: isTied))])
+      for (mine, theirs) in zip(own.adapters[0].tensors, adapter.tensors) {
+        try mine.backend.copy(theirs, into: mine)
+      }
+      try own.loss(batch(0)).backward()
+      gradients.append(try own.adapters[0].tensors[0].gradient?.floats() ?? [])
+    }
+    // Rows of tokens that no input has get a gradient from the logits alone.
+    let unseen = 127
+    #expect(try !batch(0).ids.contains(Int32(unseen)))
+    #expect(gradients[0][unseen] != 0 && gradients[1][unseen] == 0 && gradients[1].contains { $0 != 0 })
+  }
+
+  /// What stands in a file twice must be the same, and a list of tokens one of tokens.
+  @Test(arguments: [
+    ("both_tied", #""ensure_weight_tying": true"#, #""ensure_weight_tying": 3"#, "ensure_weight_tying"),
+    ("tokens", "49", "128", "0 to 127"), ("tokens", "49", "12", "each once"), ("tokens", "49", #""49""#, "token ids"),
+    ("tokens", "12\n", "12,\n9", "trainable_tokens_delta"),
+    ("tokens_tied", #""embed_tokens": ["#, #""lm_head": ["#, "lm_head"),
+    ("tokens_alone", "49", "-1", "0 to 127"),
+    ("head", #""use_dora": false"#, #""use_dora": true"#, "magnitude"),
+  ])
+  func embeddingFilesThatSayTwoThingsAreRefused(name: String, old: String, new: String, expected: String) throws {
+    let path = FileManager.default.temporaryDirectory.appendingPathComponent("qlora-\(UUID().uuidString)").path
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    try FileManager.default.copyItem(atPath: folder("\(name)/end"), toPath: path)
+    let text = try String(contentsOfFile: path + "/adapter_config.json", encoding: .utf8)
+    try #require(text.contains(old))
+    try text.replacing(old, with: new)
+      .write(toFile: path + "/adapter_config.json", atomically: true, encoding: .utf8)
+    let error = #expect(throws: AdapterError.self) { try PEFTFiles.load(path, into: base(name)) }
+    #expect("\(try #require(error))".contains(expected))
+  }
+
+  @Test func aCopyOfAnotherEmbeddingIsRefused() throws {
+    // The bias model has another embedding than the tied one.
+    let error = #expect(throws: AdapterError.self) {
+      try PEFTFiles.load(folder("embedding_tied/end"), into: base())
+    }
+    #expect("\(try #require(error))".contains("embed_tokens.base_layer.weight"))
+    let model = try base()
+    let name = "model.layers.0.self_attn.q_proj"
+    #expect(throws: AdapterError.self) { try model.attach([(name, EmbeddingLoRA(LoRA(rank: 4, alpha: 8)))]) }
+    #expect(throws: AdapterError.self) { try model.attach([(name, TrainedTokens([1]))]) }
+    #expect(throws: AdapterError.notLinear(module: "model.embed_tokens", kind: "embedding")) {
+      try model.attach([("model.embed_tokens", LoRA(rank: 4, alpha: 8))])
+    }
+    // A new one changes nothing.
+    let plain = try model.logits(prompt).floats()
+    try model.attach([("model.embed_tokens", EmbeddingLoRA(LoRA(rank: 4, alpha: 8)))])
+    #expect(try model.logits(prompt).floats() == plain)
+    model.removeAdapters()
+    try model.attach([("model.embed_tokens", TrainedTokens([3, 7]))])
+    #expect(try model.logits(prompt).floats() == plain)
   }
 
   /// LoRA+ is a rate, so the files do not have it.

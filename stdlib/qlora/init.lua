@@ -33,8 +33,8 @@ for _, name in ipairs {
 end
 
 native.extend("Model",
-  { add_lora = lora.add_lora, add_ia3 = lora.add_ia3, preview_lora = lora.preview, plan = plan.of,
-    add_adapter_module = scripted.add, load_adapter_module = scripted.load })
+  { add_lora = lora.add_lora, add_ia3 = lora.add_ia3, add_vera = lora.add_vera, preview_lora = lora.preview,
+    plan = plan.of, add_adapter_module = scripted.add, load_adapter_module = scripted.load })
 native.extend("Tokenizer", { apply_chat = chat.apply_chat })
 
 local load_schema = strict.declare("qlora.load",

@@ -13,8 +13,50 @@ local schema = strict.declare("model:add_lora", selection.settings_schema, {
     default = "none", choices = { "none", "all", "lora_only" } },
   modules_to_save = { "table", "names, or their ends, of modules that are trained as a whole and saved with the "
     .. "adapters, such as lm_head", optional = true },
+  tokens = { "table", "ids of tokens whose rows of the embedding are trained too, as model:train_tokens does",
+    optional = true },
+  eva = { "table", "of init = \"eva\": data, a data set that goes through the model, and the options of attach_eva",
+    optional = true,
+    hint = "such as eva = { data = data, rho = 2 }" },
   quiet = { "boolean", "do not print the report", default = false },
 })
+
+local eva_schema = strict.native("Model:attach_eva",
+  { "batch", "rho", "tau", "trained_only", "whiten", "adjust_scaling", "batches" })
+eva_schema.data = { "any", "a data set, as qlora.data.load makes", required = true, hint = "as qlora.data.load makes" }
+
+--- The ranks as they became, for the report.
+local function ranks_after(model, list, report)
+  local left = {}
+  report.bytes = 0
+  for _, entry in ipairs(list) do
+    local module = model:module(entry.name)
+    local adapter = module.adapter
+    if adapter then
+      entry.rank, entry.alpha = adapter.rank, adapter.alpha
+      left[#left + 1] = entry
+      report.bytes = report.bytes + 4 * adapter.rank * (module.in_features + module.out_features)
+    end
+  end
+  report.list, report.modules = left, #left
+end
+
+--- LoRA that starts with what goes through the model.
+local function attach_eva(model, list, o, report)
+  for _, entry in ipairs(list) do
+    if entry.init ~= "eva" then
+      strict.fail('add_lora: init = "eva" is for all modules of one call, and %s has init = "%s"', entry.name,
+        entry.init or "default")
+    end
+  end
+  local e = strict.options("add_lora: eva", o.eva or {}, eva_schema)
+  local samples = type(e.data) == "table" and rawget(e.data, "samples")
+  if not samples then strict.fail("add_lora: eva.data must be a data set, as qlora.data.load makes") end
+  e.data = nil
+  local count = model:attach_eva(list, samples, e, o.name)
+  ranks_after(model, list, report)
+  return count
+end
 
 --- Adds trainable low-rank adapters to the selected modules. Settings that a selection answers win over those given
 --- here.
@@ -33,7 +75,17 @@ function lora.add_lora(model, options)
   local defaults = {}
   for key in pairs(selection.settings_schema) do defaults[key] = o[key] end
   local list, report = selection.resolve(model, o.select, defaults)
-  report.trainable = model:attach_lora(list, o.name)
+  local has_eva = o.eva ~= nil
+  for _, entry in ipairs(list) do has_eva = has_eva or entry.init == "eva" end
+  report.trainable = has_eva and attach_eva(model, list, o, report) or model:attach_lora(list, o.name)
+  if o.tokens then
+    local ok, parts = pcall(model.train_tokens, model, o.tokens, { name = o.name })
+    if not ok then
+      model:remove_adapters(o.name)
+      error(parts, 0)
+    end
+    report.trainable, report.bytes = report.trainable + parts, report.bytes + 4 * parts
+  end
   if o.modules_to_save or o.bias and o.bias ~= "none" then
     local ok, parts = pcall(model.train_parts, model, o.modules_to_save or {}, o.bias)
     if not ok then
@@ -75,6 +127,39 @@ function lora.add_ia3(model, options)
       text = feedforward and "a factor for each input" or "a factor for each output" }
   end
   report.kind, report.trainable = "(IA)³", model:attach_ia3(list, o.name)
+  report.bytes = 4 * report.trainable
+  if not o.quiet and not native.options.quiet then print(report) end
+  return report
+end
+
+local vera_schema = strict.declare("model:add_vera",
+  strict.native("Model:attach_vera", { "rank", "dropout", "d_initial", "key", "save_projection" }), {
+    lr = { "positive", "factor on the optimizer's learning rate", optional = true },
+    select = { "any", "a function of the module, a list of names or a qlora.select helper", required = true,
+      hint = 'such as select = "all-linear"' },
+    name = { "string", "what the adapter is called among others of the model", default = "default" },
+    quiet = { "boolean", "do not print the report", default = false },
+  })
+
+--- Adds two trained vectors to each selected module, between random matrices that all of them share and that are not
+--- trained: VeRA. The rank is larger than that of LoRA, such as 256.
+--- @return Selection what matched; printing it shows the table
+--- @throws when a rule matches no module, when a module is not linear, or when it has an adapter already
+--- @example
+--- model:remove_adapters()
+--- local report = model:add_vera { select = { "q_proj", "v_proj" }, rank = 32 }
+--- assert(report.trainable > 0)
+function lora.add_vera(model, options)
+  local o = strict.options("add_vera", options, vera_schema)
+  local list = {}
+  local _, report = selection.resolve(model, o.select)
+  for i, module in ipairs(report.selected) do
+    list[i] = { name = module.name, lr = o.lr }
+    report.list[i] = { name = module.name, text = ("rank %d of shared random matrices"):format(o.rank) }
+  end
+  report.kind = "VeRA"
+  report.trainable = model:attach_vera(list, { rank = o.rank, dropout = o.dropout, d_initial = o.d_initial, key = o.key,
+    save_projection = o.save_projection }, o.name)
   report.bytes = 4 * report.trainable
   if not o.quiet and not native.options.quiet then print(report) end
   return report

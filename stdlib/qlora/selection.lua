@@ -8,7 +8,7 @@ local selection = {}
 
 --- The settings of an adapter that add_lora and the answers of a selection may carry.
 local settings_schema = strict.native("Model:attach_lora",
-  { "rank", "alpha", "dropout", "lr", "lr_ratio", "rslora", "method", "init", "niter" })
+  { "rank", "alpha", "dropout", "lr", "lr_ratio", "rslora", "method", "init", "niter", "tied" })
 settings_schema.rank.required, settings_schema.alpha.required = nil, nil -- a rule may leave them to add_lora
 settings_schema.rank.hint = "such as rank = 16"
 settings_schema.dropout.hint = "it is a probability such as 0.05"
@@ -167,7 +167,8 @@ local function checked_settings(answer, defaults, module)
       tostring(s.quant))
   end
   return { name = module.name, rank = s.rank, alpha = s.alpha or s.rank, dropout = s.dropout or 0.0, lr = s.lr,
-    lr_ratio = s.lr_ratio, rslora = s.rslora, method = s.method, init = s.init, niter = s.niter }
+    lr_ratio = s.lr_ratio, rslora = s.rslora, method = s.method, init = s.init, niter = s.niter,
+    tied = module.kind == "embedding" and s.tied or nil }
 end
 
 --- What each rule of a selector matches and misses; a rule that matches nothing is an error.
@@ -199,7 +200,7 @@ function selection.resolve(model, what, defaults)
       if module.kind == "linear" then report.linear = report.linear + 1 end
       local answer = selector.test(module)
       if answer then
-        if module.kind ~= "linear" then
+        if module.kind ~= "linear" and module.kind ~= "embedding" then
           strict.fail('selection %s matches %s (%s), which cannot carry an adapter; add a test such as '
             .. 'm.kind == "linear"', selector.text, module.name, tostring(module.kind))
         end
@@ -262,7 +263,8 @@ local function groups(list)
       entry.lr and (" lr x %g"):format(entry.lr) or "",
       entry.lr_ratio and (" lr of B x %g"):format(entry.lr_ratio) or "",
       entry.rslora and " rslora" or "", entry.method == "dora" and " dora" or "",
-      (entry.init == "pissa" or entry.init == "olora" or entry.init == "loftq") and " " .. entry.init or "")
+      (entry.init == "pissa" or entry.init == "olora" or entry.init == "loftq" or entry.init == "eva")
+        and " " .. entry.init or "")
     if not counts[key] then order[#order + 1] = key end
     counts[key] = (counts[key] or 0) + 1
   end

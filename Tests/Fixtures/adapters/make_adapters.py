@@ -7,12 +7,14 @@ logits of a prompt at the start and at the end. A method that changes the base h
 import json, math, pathlib, shutil, sys
 import bitsandbytes, peft, torch, transformers
 import peft.tuners.lora.layer as peft_lora
-from peft import IA3Config, LoftQConfig, LoraConfig, get_peft_model
+from peft import (EvaConfig, IA3Config, LoftQConfig, LoraConfig, TrainableTokensConfig, VeraConfig, get_peft_model,
+                  initialize_lora_eva_weights)
 from peft.optimizers import create_loraplus_optimizer
+from peft.utils.incremental_pca import IncrementalPCA
 from transformers import AutoModelForCausalLM
 
 HERE = pathlib.Path(__file__).parent
-BASE = HERE.parent / "models" / "bias"
+MODELS = HERE.parent / "models"
 RATE, STEPS, RATIO = 0.01, 20, 4
 PROMPT = [(7 * i * i + 3 * i + 5) % 128 for i in range(24)]
 TARGETS = ["q_proj", "down_proj"]
@@ -34,6 +36,19 @@ CASES = {
                      task_type="CAUSAL_LM"),
     "pissa": lora(init_lora_weights="pissa"),
     "olora": lora(init_lora_weights="olora"),
+    "vera": VeraConfig(r=6, target_modules=["k_proj", "down_proj"], projection_prng_key=5, task_type="CAUSAL_LM"),
+    # Without projections in the file, which both draw again.
+    "vera_drawn": VeraConfig(r=6, target_modules=["k_proj", "down_proj"], projection_prng_key=5,
+                             save_projection=False, bias="vera_only", task_type="CAUSAL_LM"),
+    "eva": lora(target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights="eva",
+                eva_config=EvaConfig(rho=2.0, tau=0.99)),
+    "head": lora(target_modules=["embed_tokens", "lm_head", "q_proj"]),
+    "embedding_tied": lora(target_modules=["embed_tokens", "q_proj"]),
+    "both_tied": lora(target_modules=["embed_tokens", "q_proj"], ensure_weight_tying=True),
+    "tokens": lora(target_modules=["q_proj"], trainable_token_indices=[3, 49, 12]),
+    "tokens_tied": lora(target_modules=["q_proj"], trainable_token_indices={"embed_tokens": [3, 49, 12]}),
+    "tokens_alone": TrainableTokensConfig(target_modules=["embed_tokens"], token_indices=[3, 49, 12],
+                                          task_type="CAUSAL_LM"),
     # Rows of whole blocks: for down_proj, [64, 96], bitsandbytes 0.50.2 dequantizes wrongly on the processor.
     "loftq": lora(target_modules=["q_proj", "o_proj"]),
 }
@@ -59,6 +74,8 @@ def loftq_on_cpu(weight, num_bits, reduced_rank, num_iter):
 
 
 peft_lora.loftq_init = loftq_on_cpu
+# The decomposition to the last bit, in the place of torch.svd_lowrank, whose random start no other program has.
+IncrementalPCA._svd_fn_lowrank = IncrementalPCA._svd_fn_full
 
 
 def batch(step):
@@ -78,7 +95,7 @@ def clean(folder):
     # No paths of this machine, and sets in one order.
     path = folder / "adapter_config.json"
     config = json.loads(path.read_text())
-    config["base_model_name_or_path"] = BASE.name
+    config["base_model_name_or_path"] = pathlib.Path(config["base_model_name_or_path"]).name
     config["target_modules"] = sorted(config["target_modules"])
     path.write_text(json.dumps(config, indent=2) + "\n")
 
@@ -91,15 +108,19 @@ def logits(model):
 
 def run(name, config):
     torch.manual_seed(3)
-    base = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
+    place = MODELS / ("tied" if name.endswith("tied") else "bias")
+    base = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
     model = get_peft_model(base, config)
+    if name == "eva":
+        initialize_lora_eva_weights(model, [{"input_ids": batch(step), "labels": batch(step)} for step in range(3)],
+                                    show_progress_bar=False)
     own = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     start_free = name in ("pissa", "olora", "loftq")
     if not start_free:
         # Values away from zero, so that every tensor learns from the first step.
         with torch.no_grad():
             for n, p in own:
-                if "lora_B" in n or "ia3" in n:
+                if any(part in n for part in ("lora_B", "ia3", "vera_lambda_b", "embedding_A")):
                     p.add_(0.1 * torch.randn_like(p))
     save(model, f"{name}/start")
     first = logits(model)

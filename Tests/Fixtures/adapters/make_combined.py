@@ -31,14 +31,15 @@ tensors = {}
 weights = [0.75, -0.4]
 combinations = {
     "cat": {}, "linear": {}, "ties": {"density": 0.5}, "ties_frequency":
-    {"density": 0.5, "majority_sign_method": "frequency"}, "magnitude_prune": {"density": 0.3}}
+    {"density": 0.5, "majority_sign_method": "frequency"}, "magnitude_prune": {"density": 0.3}, "svd": {},
+    "svd_3": {"svd_rank": 3}, "ties_svd": {"density": 0.5}, "magnitude_prune_svd": {"density": 0.3}}
 for name, options in combinations.items():
-    kind = name.removesuffix("_frequency")
+    kind = name.removesuffix("_frequency").removesuffix("_3")
     model.base_model.add_weighted_adapter(["first", "second"], weights, name, combination_type=kind, **options)
     for key, value in get_peft_model_state_dict(model, adapter_name=name).items():
         tensors[f"{name}.{key}"] = value.clone().contiguous()
 with torch.no_grad():
-    for name in ["first", "second", "both", "cat"]:
+    for name in ["first", "second", "both", "cat", "svd"]:
         model.base_model.set_adapter(["first", "second"] if name == "both" else name)
         tensors[f"logits.{name}"] = model(ids).logits[0, :, :64].clone().contiguous()
 save_file(tensors, here / "combined.safetensors")

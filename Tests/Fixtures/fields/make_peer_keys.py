@@ -35,6 +35,8 @@ result = {
     "generation": sorted(GenerationConfig().to_dict()),
     "adapter": sorted(f.name for f in dataclasses.fields(peft.LoraConfig)),
     "adapter_ia3": sorted(f.name for f in dataclasses.fields(peft.IA3Config)),
+    "adapter_tokens": sorted(f.name for f in dataclasses.fields(peft.TrainableTokensConfig)),
+    "adapter_vera": sorted(f.name for f in dataclasses.fields(peft.VeraConfig)),
     "gguf": [k for k in llm if not any(o in k for o in OTHERS)] + gguf_keys(Keys.General, Keys.Tokenizer, Keys.Split),
     "gguf_of_other_architectures": [k for k in llm if any(o in k for o in OTHERS)],
 }

@@ -24,6 +24,15 @@ model:attach_module({ "model.layers.0.mlp.up_proj" }, gain)
 model:save_adapter "module"
 model:remove_adapters()
 assert(model:load_module("module", gain) == 1)]],
+  ["Model:attach_vera"] = [[
+model:remove_adapters()
+model:attach_vera({ { name = "model.layers.0.self_attn.k_proj" } }, { rank = 16 })]],
+  ["Model:train_tokens"] = [[
+model:remove_adapters()
+assert(model:train_tokens({ 5, 6, 7 }) > 0)]],
+  ["Model:attach_eva"] = [[
+model:remove_adapters()
+model:attach_eva({ { name = "model.layers.0.self_attn.k_proj", rank = 2, alpha = 4 } }, data.samples, { tau = 0.9 })]],
   ["Model:train_parts"] = 'assert(model:train_parts({ "model.norm" }) > 0)',
   ["Model:adapters"] = [[
 for _, adapter in ipairs(model:adapters()) do print(adapter.name, adapter.in_use, adapter.parameters) end]],
