@@ -113,7 +113,7 @@ extension AdapterError: CustomStringConvertible {
     case .otherInSet(let set, let module):
       "\(module): '\(set)' has adapters that another method or program made"
     case .needsDefinition(let path):
-      "\(path): the adapter is a program in Lua, which is run only when it is given"
+      "\(path): the adapter is a program, which is run only when it is given"
     case .notScripted(let path, let method):
       "\(path): peft_type is \(method), which is no scripted adapter"
     case .otherDefinition(let path):

@@ -7,7 +7,9 @@ import Tensors
 public struct Scripted: AdapterMethod {
   /// No name of PEFT, which has nothing like it.
   public static let peftType = "QLORA_SCRIPT"
-  static let sourceName = "adapter.lua"
+  /// What the names of files in its language end with.
+  static let language = "lua"
+  static let sourceName = "adapter.\(language)"
 
   /// The program.
   public let definition: ScriptedDefinition
