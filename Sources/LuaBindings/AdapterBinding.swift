@@ -128,13 +128,7 @@ extension Engine {
           return [.nil]
         }
         let apart = try model.withAdapters(names) {
-          try self.byFirst(call) {
-            let staying = try PEFTFiles.save(model, directory: path)
-            if !staying.isEmpty {
-              let (names, verb) = (staying.joined(separator: ", "), staying.count == 1 ? "was" : "were")
-              Warnings.show("save_adapter: \(path): \(names) \(verb) not written by a save, or changed since, and stay")
-            }
-          }
+          try self.byFirst(call) { try self.savePEFT(model, path) }
           return try PEFTFiles.modulesScaledApart(model)
         }
         return [self.tellOfScales(apart, path)]
@@ -209,6 +203,14 @@ extension Engine {
       },
       saveGGUF, mergedWeights,
     ]
+  }
+
+  /// Saves the adapters in use as PEFT does, and tells what stays of files that the directory had.
+  func savePEFT(_ model: LanguageModel, _ path: String) throws {
+    let staying = try PEFTFiles.save(model, directory: path)
+    guard !staying.isEmpty else { return }
+    let (names, verb) = (staying.joined(separator: ", "), staying.count == 1 ? "was" : "were")
+    Warnings.show("save_adapter: \(path): \(names) \(verb) not written by a save, or changed since, and stay")
   }
 
   /// What other programs would scale wrongly in a saved adapter, as a warning too; nil for nothing.

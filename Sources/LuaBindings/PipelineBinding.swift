@@ -11,7 +11,7 @@ extension Engine {
   private static let stageMethods: Set = [
     "modules", "module", "find", "tree", "trainable", "missing_gradients", "nonfinite_gradients", "is_header_only",
     "streaming", "can_stream", "memory", "accumulate", "nll", "checkpointing", "offloaded", "attach_lora",
-    "attach_ia3", "remove_adapters", "save_adapter", "adapters", "adapter_norms", "hook", "plan_step",
+    "attach_ia3", "remove_adapters", "save_adapter", "note_training", "adapters", "adapter_norms", "hook", "plan_step",
   ]
 
   /// The method with an error for a model in stages, unless it is one of `stageMethods`.
@@ -86,7 +86,7 @@ extension Engine {
     var apart: [String] = []
     try model.withAllAdapters(of: team) {
       try model.withAdapters(names) {
-        try PEFTFiles.save(model, directory: path)
+        try savePEFT(model, path)
         apart = try PEFTFiles.modulesScaledApart(model)
       }
     }

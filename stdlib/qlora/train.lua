@@ -112,8 +112,7 @@ local function accumulate(o, run, step, batches, numbers, state)
     end
     o.sum:add(loss)
   end
-  local loss, stops = shares.finish(o, stop)
-  return loss, tokens, stops
+  return shares.finish(o, tokens, stop)
 end
 
 local function prepare(options)
@@ -179,9 +178,8 @@ function Result:__tostring()
     self.eval_losses[1], self.eval_losses[#self.eval_losses]) or ""
   return ("loss %.4f -> %.4f  %s\n%s%s steps, %s tokens in %s: %s tok/s, peak memory %s%s%s"):format(
     self.first_loss, self.last_loss, plot.sparkline(self.losses, math.max(8, math.min(40, screen.columns(80) - 30))),
-    evaluation, format.thousands(self.steps),
-    format.thousands(self.tokens),
-    format.seconds(self.seconds), rate(self.tokens_per_second), format.bytes(self.peak_memory), streaming(self),
+    evaluation, format.thousands(self.steps), format.thousands(self.tokens), format.seconds(self.seconds),
+    rate(self.tokens_per_second), format.bytes(self.peak_memory), streaming(self),
     self.dir and ("\nrun directory " .. self.dir) or "")
 end
 
@@ -216,8 +214,7 @@ return function(options)
   checks.lengths(model, o.data, "train")
   if o.eval_data then checks.lengths(model, o.eval_data, "train: eval_data") end
   local run = o.run
-  o.ranks = native.ranks()
-  shares.check_stages(o)
+  o.ranks = shares.ranks(o)
   if o.ranks.size > 1 then o.save_seconds = o.save_seconds or not o.save_every and 60 or nil end
   if not run and (o.dir or o.save_every or o.save_seconds or native.options.resume) then
     run = run_directory { dir = o.dir, keep = o.keep }
@@ -247,8 +244,7 @@ return function(options)
   local start = state.step + 1
   local total = native.options.smoke and math.min(o.steps, 3) or o.steps
   local bar, began = progress.new(total, start, o.log_every), native.clock()
-  local saved = began
-  local before, spilled_before = state.tokens, {}
+  local saved, before, spilled_before = began, state.tokens, {}
   if o.eval_data and start == 1 then state.eval_losses[1] = evaluate(o, run, bar, 0) end
   for step, batches, numbers in o.data:steps {
     steps = total, start = start, batch = o.batch, micro_batch = o.micro_batch, seed = o.seed,

@@ -22,12 +22,12 @@ function shares.sum(o, run, params)
   return sum
 end
 
---- What a model in stages does not do on the way.
-function shares.check_stages(o)
-  if o.model.stages == 1 then return end
-  if o.samples then
+--- The ranks that train; a model in stages writes no samples on the way.
+function shares.ranks(o)
+  if o.model.stages > 1 and o.samples then
     strict.fail "train: samples needs all layers in one place, and the model is on several ranks (pipeline = true)"
   end
+  return native.ranks()
 end
 
 --- The loss that a model in stages has of a part of a step, after its backward passes, and the first micro-batch that
@@ -37,11 +37,11 @@ function shares.through_stages(o, batches, part)
   return o.model:accumulate(table.move(batches, part[1], part[2], 1, {})), part[2] + 1
 end
 
---- The loss of the step, whose gradients every rank then has, and whether any rank was told to stop.
-function shares.finish(o, stop)
+--- The loss of the step, whose gradients every rank then has, its tokens, and whether any rank was told to stop.
+function shares.finish(o, tokens, stop)
   local loss, stops = o.sum:finish(stop)
   if o.model.stages > 1 then stops = together.any("step", native.interrupted() or stop) end
-  return loss, stops
+  return loss, tokens, stops
 end
 
 --- Whether it is time for a checkpoint, which all stages write together.
