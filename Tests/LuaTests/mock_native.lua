@@ -169,6 +169,7 @@ function native.mock_model(o)
   return setmetatable({ list = module_list(o.layers or 4), name = "mock", compute = "f32", stages = 1,
     tokenizer = native.byte_tokenizer(o.tokenizer), calls = {},
     config = { vocab_size = 259, num_hidden_layers = o.layers or 4 },
+    numel = function() return 259 end, -- it is its own trained tensor
     weights = weights, gradient = gradient, attached = {}, poison = o.poison,
     missing = o.missing, sick = o.sick, overflowing = o.overflowing,
   }, Model)
@@ -201,7 +202,7 @@ function Model:attach_lora(list)
   return 16 * #list
 end
 function Model:trainable() return { self } end
-function Model:numel() return 259 end
+function Model:note_training() end
 function Model:adapter_norms() return { ["model.layers.0.self_attn.q_proj"] = 0.5 } end
 --- The index of runs is tested with the real engine (RunsTests); here it takes everything and holds nothing.
 function native.open_database()
