@@ -54,7 +54,8 @@ extension Engine {
           .string((object as? LanguageModel)?.computeType.name ?? "")
         },
       ],
-      methods: (treeMethods + computeMethods + adapterMethods + adapterSetMethods + adapterStartMethods + scriptedMethods
+      methods: (treeMethods + computeMethods + adapterMethods + adapterSetMethods + adapterStartMethods
+        + scriptedMethods
         + variantMethods + explorationMethods + planMethods).map(Self.refusingStages),
       metamethods: [
         NativeFunction("__tostring", "The tree of modules.", returns: "string") { call in

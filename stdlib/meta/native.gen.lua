@@ -115,6 +115,7 @@ function native.einsum(equation, tensors) end
 ---@field device? string where the model computes; default the first device, "cpu"
 ---@field stream? boolean true leaves the base on disk, false keeps it in memory; without it the base is streamed when it does not fit the limit and its file allows that
 ---@field adapter? string PEFT directory to read adapters from
+---@field pipeline? boolean under several ranks each holds a run of the layers, so that no machine needs room for all (default false)
 ---@field smoke? boolean a small random model instead (default false)
 ---@field header_only? boolean read the configuration only, for plans (default false)
 

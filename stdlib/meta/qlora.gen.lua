@@ -9,6 +9,7 @@
 ---@field notices string[] what there is to say about its files, such as fields that are passed over
 ---@field turn_end integer|nil id of the token with which its chat template ends an answer; generation stops there, as at those of its files
 ---@field name string where it was read from
+---@field stages integer ranks that hold its layers, 1 for a model in one piece
 ---@field compute string "f32" or "bf16": what it computes in
 local Model = {}
 
@@ -71,6 +72,11 @@ function Model:memory() end
 ---@param batch Batch what qlora.data.batch { row, … } or data:steps makes
 ---@return Tensor
 function Model:loss(batch) end
+
+---Forward and backward over batches, whose gradients add up; returns the sum of their losses. Of a model with pipeline = true all ranks call it with the same batches, of which several are on their way at once.
+---@param batches table list of batches, such as data:steps gives
+---@return number
+function Model:accumulate(batches) end
 
 ---Summed negative log-likelihood of the trained targets and their number; nothing is recorded.
 ---@param batch Batch from qlora.data.batch
@@ -140,8 +146,9 @@ function Model:without_adapters(body) end
 ---@field lr_ratio? number further factor on the rate of B (LoRA+; 16 in its paper) (default 1)
 ---@field rslora? boolean scale by alpha / sqrt(rank) instead (default false)
 ---@field method? "lora"|"dora" what is trained: A and B, or with "dora" also the lengths of the weight's rows (PEFT's use_dora) (default "lora")
----@field init? "default"|"gaussian"|"pissa"|"olora"|"loftq" how A is drawn, Kaiming-uniform as PEFT or normal, with B zero; or both are taken out of the weight: its leading singular vectors (pissa), or the start of its QR decomposition (olora); or the weight becomes NF4 and they hold what that loses most (loftq) (default "default")
+---@field init? "default"|"gaussian"|"pissa"|"olora"|"loftq"|"eva" how A is drawn, Kaiming-uniform as PEFT or normal, with B zero; or both are taken out of the weight: its leading singular vectors (pissa), or the start of its QR decomposition (olora); or the weight becomes NF4 and they hold what that loses most (loftq); or A has the directions of the inputs in data and B is zero (eva) (default "default")
 ---@field niter? integer power iterations that approximate the vectors of "pissa" (PEFT's pissa_niter_N), 0 computes them to the last bit, which takes minutes for a large matrix; rounds of "loftq" (PEFT's loftq_iter), 0 is one (at least 0) (default 0)
+---@field tied? boolean of an embedding that is the output matrix too: the logits change with the rows (PEFT's ensure_weight_tying) (default false)
 
 ---Makes LoRA adapters on the named modules; recipes use add_lora.
 ---@param list Model.attach_lora.options[] one table for each module
@@ -174,12 +181,21 @@ function Model:remove_adapters(name) end
 ---@class Model.save_adapter.options
 ---@field name? string of the adapter; default the one in use
 ---@field as? "peft"|"gguf"|"mlx" form of the files: PEFT's, one GGUF file for llama.cpp, or mlx-lm's; default peft, and gguf where the name ends with .gguf
+---@field fold? boolean write one rank and one scaling, lora_alpha / r, for readers that know no other (vLLM, llama.cpp's converter): ranks are filled up with zeros, and what is left of the scaling goes into B (default false)
 
----Writes an adapter as PEFT does, by default the one in use, reads it back and compares the logits of a few tokens. In an existing directory an older adapter is replaced, everything else stays; --smoke saves in DIRECTORY-smoke. Returns, and prints as a warning, what vLLM and llama.cpp's converter would scale wrongly.
+---Writes an adapter as PEFT does, by default the one in use, reads it back and compares the logits of a few tokens. Beside it lie the tokenizer, its chat template and a model card. In an existing directory an older adapter is replaced, everything else stays; --smoke saves in DIRECTORY-smoke. Returns, and prints as a warning, what vLLM and llama.cpp's converter would scale wrongly.
 ---@param directory string path of the adapter's directory
 ---@param options? Model.save_adapter.options the options below
 ---@return string|nil
 function Model:save_adapter(directory, options) end
+
+---@class Model.note_training.options
+---@field name string what it is, such as "data"
+---@field text string its value
+
+---Says how the adapters in use were trained, for the model card that save_adapter writes. qlora.train does it; a loop of your own may.
+---@param rows Model.note_training.options[] rows of the card's table
+function Model:note_training(rows) end
 
 ---@class Model.add_adapter.options
 ---@field trainable? boolean train it on (default false)
@@ -236,8 +252,9 @@ function Model:use_adapters(names) end
 function Model:with_adapters(names, body) end
 
 ---@class Model.combine_adapters.options
----@field method? "cat"|"linear"|"ties"|"dare_linear"|"dare_ties"|"magnitude_prune" "cat" is the exact sum, whose rank is the sum of the ranks; the others keep the rank and approximate (default "cat")
----@field density? number share of the elements that stay; for ties, dare_linear, dare_ties and magnitude_prune (at least 0 and at most 1)
+---@field method? "cat"|"linear"|"ties"|"dare_linear"|"dare_ties"|"magnitude_prune"|"svd"|"ties_svd"|"dare_linear_svd"|"dare_ties_svd"|"magnitude_prune_svd" "cat" is the exact sum, whose rank is the sum of the ranks; "svd" the nearest of a rank; the others keep the rank and approximate, those that end in _svd by the changes themselves (default "cat")
+---@field rank? integer of svd and those that end in _svd; default the largest there is
+---@field density? number share of the elements that stay; for ties, dare_linear, dare_ties, magnitude_prune, and their _svd (at least 0 and at most 1)
 ---@field sign? "total"|"frequency" what decides the sign of an element in ties and dare_ties: the sum, or the number of adapters (default "total")
 ---@field seed? integer of the draws of dare_linear and dare_ties (at least 0) (default --seed)
 
@@ -247,6 +264,89 @@ function Model:with_adapters(names, body) end
 ---@param options? Model.combine_adapters.options the options below
 ---@return integer
 function Model:combine_adapters(name, weights, options) end
+
+---@class Model.attach_vera.options
+---@field name string full dotted name of the module
+---@field lr? number factor on the optimizer's learning rate (default 1)
+
+---@class Model.attach_vera.options
+---@field rank integer rows of A and columns of B, which all modules share
+---@field dropout? number share of the branch's inputs that are dropped (at least 0 and below 1) (default 0)
+---@field d_initial? number what the vector of the rank starts with (default 0.1)
+---@field key? integer seed of A and B, which are drawn as PyTorch does (PEFT's projection_prng_key) (at least 0 and at most 4294967295) (default 0)
+---@field save_projection? boolean write A and B too; without them a reader draws them again (default true)
+
+---Makes VeRA adapters on the named modules; recipes use add_vera.
+---@param list Model.attach_vera.options[] one table for each module
+---@param options Model.attach_vera.options the options below
+---@param name? string what the adapter is called among others (default "default")
+---@return integer
+function Model:attach_vera(list, options, name) end
+
+---@class Model.train_tokens.options
+---@field lr? number factor on the optimizer's learning rate (default 1)
+---@field name? string what the adapter is called among others (default "default")
+
+---Trains rows of the embedding and no others, such as those of new tokens; where the embedding is the output matrix too, the logits follow (PEFT's trainable_token_indices). Returns the trained parameters.
+---@param ids table the token ids
+---@param options? Model.train_tokens.options the options below
+---@return integer
+function Model:train_tokens(ids, options) end
+
+---@class Model.attach_eva.options
+---@field name string full dotted name of the module
+---@field rank integer columns of B and rows of A
+---@field alpha number the branch counts alpha / rank
+---@field dropout? number share of the branch's inputs that are dropped (at least 0 and below 1) (default 0)
+---@field lr? number factor on the optimizer's learning rate (default 1)
+---@field lr_ratio? number further factor on the rate of B (LoRA+; 16 in its paper) (default 1)
+---@field rslora? boolean scale by alpha / sqrt(rank) instead (default false)
+---@field method? "lora"|"dora" what is trained: A and B, or with "dora" also the lengths of the weight's rows (PEFT's use_dora) (default "lora")
+---@field init? "default"|"gaussian"|"pissa"|"olora"|"loftq"|"eva" how A is drawn, Kaiming-uniform as PEFT or normal, with B zero; or both are taken out of the weight: its leading singular vectors (pissa), or the start of its QR decomposition (olora); or the weight becomes NF4 and they hold what that loses most (loftq); or A has the directions of the inputs in data and B is zero (eva) (default "default")
+---@field niter? integer power iterations that approximate the vectors of "pissa" (PEFT's pissa_niter_N), 0 computes them to the last bit, which takes minutes for a large matrix; rounds of "loftq" (PEFT's loftq_iter), 0 is one (at least 0) (default 0)
+---@field tied? boolean of an embedding that is the output matrix too: the logits change with the rows (PEFT's ensure_weight_tying) (default false)
+
+---@class Model.attach_eva.options
+---@field batch? integer samples that go through the model together (default 4)
+---@field rho? number largest rank of a module, as a multiple of rank; 1 moves no ranks (default 2)
+---@field tau? number cosine to the direction before the last batch from which it is found (default 0.99)
+---@field trained_only? boolean trained tokens count alone (use_label_mask) (default true)
+---@field whiten? boolean divide by the root of the singular values (default false)
+---@field adjust_scaling? boolean alpha follows the rank of a module (adjust_scaling_factors) (default true)
+---@field batches? integer most batches before it is an error that directions still turn (default 1000)
+
+---Makes LoRA adapters that start with the directions of their inputs in samples; recipes use add_lora.
+---@param list Model.attach_eva.options[] one table for each module
+---@param samples Samples what goes through the model
+---@param options Model.attach_eva.options the options below
+---@param name? string what the adapter is called among others (default "default")
+---@return integer
+function Model:attach_eva(list, samples, options, name) end
+
+---@class Model.attach_module.options
+---@field parameters function parameters(module): a table of new f32 tensors by name, which are trained
+---@field forward function forward(x, base, p, training): the output [T, out] from the input x [T, in], the output of the frozen module and the tensors by name
+---@field source string Lua text that returns a table of both functions
+---@field name? string what the adapter is called among others (default "default")
+
+---Makes adapters of a definition in Lua on the named modules; recipes use add_adapter_module.
+---@param names table full names of linear modules
+---@param definition Model.attach_module.options the options below
+---@return integer
+function Model:attach_module(names, definition) end
+
+---@class Model.load_module.options
+---@field parameters function parameters(module): a table of new f32 tensors by name, which are trained
+---@field forward function forward(x, base, p, training): the output [T, out] from the input x [T, in], the output of the frozen module and the tensors by name
+---@field source string Lua text that returns a table of both functions
+---@field name? string what the adapter is called among others (default "default")
+---@field trainable? boolean train it on (default false)
+
+---Reads adapters of a definition in Lua; recipes use load_adapter_module.
+---@param directory string path of the adapter's directory
+---@param definition Model.load_module.options the options below
+---@return integer
+function Model:load_module(directory, definition) end
 
 ---Puts the model's adapters aside and takes up those of another variant, which has none at first; qlora.sweep { together = true } uses it. What is loaded, trained, saved and generated then is that variant's.
 ---@param number integer of the variant; the first is 0 (at least 0)
@@ -290,11 +390,11 @@ function Model:attention(input, layer) end
 ---@return table[]
 function Model:quantization_error(names) end
 
----Frobenius norm of what each adapter adds to its weight, by module name.
+---Frobenius norm of what each adapter adds to its weight, by module name; without those that no weight stands for.
 ---@return table<string, number>
 function Model:adapter_norms() end
 
----What the adapter of a module adds to its weight: { norm } and, for a low-rank branch, { singular_values, spectral_norm, effective_rank, norm_a, norm_b, rank }.
+---What the adapter of a module adds to its weight: { norm }, or nothing where no weight stands for it, and, for a low-rank branch, { singular_values, spectral_norm, effective_rank, norm_a, norm_b, rank }.
 ---@param name string full dotted name
 ---@return table
 function Model:adapter_spectrum(name) end
@@ -307,6 +407,7 @@ function Model:adapter_spectrum(name) end
 ---@field offload? boolean kept inputs in a file; default as the model is set
 ---@field stream? boolean leave the base on disk; default as the model is set
 ---@field optimizer? Optimizer for its state; default AdamW in 32 bits
+---@field parts? integer runs of micro-batches that are summed apart; default one a rank, of a pipeline one (at most 65536)
 ---@field bits? integer instead of the optimizer's
 ---@field paged? boolean instead of the optimizer's
 ---@field time? boolean estimate the time too; default true
@@ -319,6 +420,18 @@ function Model:plan_step(options) end
 
 ---Releases what the object holds at once, ahead of the collector.
 function Model:free() end
+
+---@class Model.add_adapter_module.options
+---@field forward function forward(x, base, p, training) returns the output [T, out] from the input x [T, in], the output of the frozen module and the tensors by name
+---@field parameters function parameters(module) returns a table of new f32 tensors by name, which are trained
+---@field name? string what the adapter is called among others of the model (default "default")
+---@field quiet? boolean do not print the report (default false)
+
+---Puts an adapter that is written in Lua on the selected modules. Its functions may use local variables that hold numbers, strings, booleans, tables of those, modules and other such functions; their values count as part of it. They use no tensor from outside.
+---@param what any a selection, as for add_lora
+---@param options Model.add_adapter_module.options the options below
+---@return Selection
+function Model:add_adapter_module(what, options) end
 
 ---@class Model.add_ia3.options
 ---@field select any a function of the module, a list of names or a qlora.select helper
@@ -337,7 +450,8 @@ function Model:add_ia3(options) end
 ---@field alpha? number the branch counts alpha / rank
 ---@field bias? "none"|"all"|"lora_only" biases of the base that are trained too: of all modules, or of those with an adapter (default "none")
 ---@field dropout? number share of the branch's inputs that are dropped (at least 0 and below 1) (default 0)
----@field init? "default"|"gaussian"|"pissa"|"olora"|"loftq" how A is drawn, Kaiming-uniform as PEFT or normal, with B zero; or both are taken out of the weight: its leading singular vectors (pissa), or the start of its QR decomposition (olora); or the weight becomes NF4 and they hold what that loses most (loftq) (default "default")
+---@field eva? table of init = "eva": data, a data set that goes through the model, and the options of attach_eva
+---@field init? "default"|"gaussian"|"pissa"|"olora"|"loftq"|"eva" how A is drawn, Kaiming-uniform as PEFT or normal, with B zero; or both are taken out of the weight: its leading singular vectors (pissa), or the start of its QR decomposition (olora); or the weight becomes NF4 and they hold what that loses most (loftq); or A has the directions of the inputs in data and B is zero (eva) (default "default")
 ---@field lr? number factor on the optimizer's learning rate (default 1)
 ---@field lr_ratio? number further factor on the rate of B (LoRA+; 16 in its paper) (default 1)
 ---@field method? "lora"|"dora" what is trained: A and B, or with "dora" also the lengths of the weight's rows (PEFT's use_dora) (default "lora")
@@ -348,11 +462,41 @@ function Model:add_ia3(options) end
 ---@field quiet? boolean do not print the report (default false)
 ---@field rank? integer columns of B and rows of A
 ---@field rslora? boolean scale by alpha / sqrt(rank) instead (default false)
+---@field tied? boolean of an embedding that is the output matrix too: the logits change with the rows (PEFT's ensure_weight_tying) (default false)
+---@field tokens? table ids of tokens whose rows of the embedding are trained too, as model:train_tokens does
 
 ---Adds trainable low-rank adapters to the selected modules. Settings that a selection answers win over those given here.
 ---@param options Model.add_lora.options the options below
 ---@return Selection
 function Model:add_lora(options) end
+
+---@class Model.add_vera.options
+---@field rank integer rows of A and columns of B, which all modules share
+---@field select any a function of the module, a list of names or a qlora.select helper
+---@field d_initial? number what the vector of the rank starts with (default 0.1)
+---@field dropout? number share of the branch's inputs that are dropped (at least 0 and below 1) (default 0)
+---@field key? integer seed of A and B, which are drawn as PyTorch does (PEFT's projection_prng_key) (at least 0 and at most 4294967295) (default 0)
+---@field lr? number factor on the optimizer's learning rate
+---@field name? string what the adapter is called among others of the model (default "default")
+---@field quiet? boolean do not print the report (default false)
+---@field save_projection? boolean write A and B too; without them a reader draws them again (default true)
+
+---Adds two trained vectors to each selected module, between random matrices that all of them share and that are not trained: VeRA. The rank is larger than that of LoRA, such as 256.
+---@param options Model.add_vera.options the options below
+---@return Selection
+function Model:add_vera(options) end
+
+---@class Model.load_adapter_module.options
+---@field forward function forward(x, base, p, training) returns the output [T, out] from the input x [T, in], the output of the frozen module and the tensors by name
+---@field parameters function parameters(module) returns a table of new f32 tensors by name, which are trained
+---@field name? string what the adapter is called among others of the model (default "default")
+---@field trainable? boolean train it on (default false)
+
+---Reads an adapter that is written in Lua from the folder where save_adapter put it, and uses it. The definition is given again: what lies in the folder is run by nobody unless a recipe does, `dofile(directory .. "/adapter.lua")`.
+---@param directory string path of the adapter's directory
+---@param options Model.load_adapter_module.options the options below
+---@return integer
+function Model:load_adapter_module(directory, options) end
 
 ---@class Model.plan.options
 ---@field batch integer sequences of a step (at most 1048576)
@@ -361,6 +505,7 @@ function Model:add_lora(options) end
 ---@field micro_batch? integer sequences of a forward pass; default batch (at most 1048576)
 ---@field offload? boolean kept inputs in a file; default as the model is set
 ---@field optimizer? Optimizer for its state; default AdamW in 32 bits
+---@field parts? integer runs of micro-batches that are summed apart; default one a rank, of a pipeline one (at most 65536)
 ---@field stream? boolean leave the base on disk; default as the model is set
 
 ---What a training step of this model needs, told from shapes alone, with what each lever would change. Without `stream` the base is streamed when it does not fit otherwise.
@@ -852,10 +997,6 @@ function Tensor:softmax() end
 ---@return Tensor
 function Tensor:log_softmax() end
 
----Square root of the sum of squares.
----@return number
-function Tensor:norm() end
-
 ---Brings gradients to every tensor with requires_grad that this one was computed from.
 ---@param seed? Tensor gradient of this tensor; 1 when it has one element
 function Tensor:backward(seed) end
@@ -869,6 +1010,63 @@ function Tensor:backward(seed) end
 ---@param options? Tensor.quantize.options the options below
 ---@return QuantizedTensor
 function Tensor:quantize(options) end
+
+---The elements that an index names along a dimension, in its shape, f32: along 1 y[i][j] = x[index[i][j]][j].
+---@param dimension integer counted from 1, or from the end when negative
+---@param index Tensor integers from 1, of the tensor's number of dimensions, such as sort returns
+---@return Tensor
+function Tensor:gather(dimension, index) end
+
+---The sum of the elements up to each, f32.
+---@param dimension integer counted from 1, or from the end when negative
+---@return Tensor
+function Tensor:cumsum(dimension) end
+
+---The elements along a dimension in order, f32, and their positions from 1, i64. Equal ones stay in theirs, NaN is largest.
+---@param dimension? integer counted from 1, or from the end when negative (default -1)
+---@param descending? boolean the largest first (default false)
+---@return Tensor, Tensor
+function Tensor:sort(dimension, descending) end
+
+---A copy with the elements of a source put where an index names; of several for one place the last. f32.
+---@param dimension integer counted from 1, or from the end when negative
+---@param index Tensor integers from 1, of the tensor's number of dimensions, such as sort returns
+---@param source Tensor of the index's shape
+---@return Tensor
+function Tensor:scatter(dimension, index, source) end
+
+---A copy with the elements of a source added where an index names. f32.
+---@param dimension integer counted from 1, or from the end when negative
+---@param index Tensor integers from 1, of the tensor's number of dimensions, such as sort returns
+---@param source Tensor of the index's shape
+---@return Tensor
+function Tensor:scatter_add(dimension, index, source) end
+
+---Mean square of the distance from the mean, f32.
+---@param dimension? integer counted from 1; all elements when omitted
+---@param correction? integer what the number of elements is lessened by as a divisor (at least 0) (default 1)
+---@return Tensor
+function Tensor:var(dimension, correction) end
+
+---Standard deviation, f32. Its gradient where it is 0 is 0.
+---@param dimension? integer counted from 1; all elements when omitted
+---@param correction? integer what the number of elements is lessened by as a divisor (at least 0) (default 1)
+---@return Tensor
+function Tensor:std(dimension, correction) end
+
+---Square root of the sum of squares of all elements, as a number. With a dimension a tensor, with gradients: the p-th root of the sum of p-th powers along it, or the largest size for math.huge.
+---@param dimension? integer counted from 1, or from the end when negative
+---@param p? number above 0 (default 2)
+---@return number|Tensor
+function Tensor:norm(dimension, p) end
+
+---q with orthonormal columns and an upper triangular r of positive diagonal, x = q r, of a matrix with at least as many rows as columns; f32.
+---@return Tensor, Tensor
+function Tensor:qr() end
+
+---u, s and v of a matrix, x = u diag(s) v^T with s descending, f32. The signs of vectors are free; their gradients are not finite where two values are equal.
+---@return Tensor, Tensor, Tensor
+function Tensor:svd() end
 
 ---add in place; returns the tensor.
 ---@param other Tensor|number a tensor that broadcasts, or a number
@@ -1228,6 +1426,7 @@ local qlora = {}
 ---@field double_quant? boolean|string quantize the scales too, each to the nearest 8-bit code; "bitsandbytes" takes the codes of its CPU kernel, which are not the nearest for 0.2 to 0.3 % of the scales (default true)
 ---@field header_only? boolean read the configuration only, for plans (default false)
 ---@field modules? any a selection whose answers may carry `quant`, over the `quant` of the whole model
+---@field pipeline? boolean under several ranks each holds a run of the layers, so that no machine needs room for all (default false)
 ---@field quant? string|boolean 4-bit type of the linear layers; "keep" trains on the weights of a .gguf file in the formats they are served in; false reads them wide. What a file holds in bitsandbytes' 4 bits stays as it is: another type, block or double_quant is an error (default false)
 ---@field quiet? boolean print neither how many modules got which type nor notes about the files (default false)
 ---@field stream? boolean true leaves the base on disk, false keeps it in memory; without it the base is streamed when it does not fit the limit and its file allows that
@@ -1343,6 +1542,12 @@ function qlora.clip_grad_norm(parameters, max) end
 ---@return table
 function qlora.cpu(options) end
 
+---A sum of products by names of dimensions, f32: what the result does not name is summed over. Operands are contracted from left to right.
+---@param equation string such as "ti,ri->tr"; each name once in an operand
+---@param tensors table list of tensors
+---@return Tensor
+function qlora.einsum(equation, tensors) end
+
 ---The unit matrix, f32.
 ---@param size integer number of rows (at least 0 and at most 32768)
 ---@return Tensor
@@ -1405,6 +1610,13 @@ function qlora.tensor(values, options) end
 ---@param count? integer the new number (at most 1024)
 ---@return integer
 function qlora.threads(count) end
+
+---Elements of `a` where the condition is not 0, else of `b`, with broadcasting, f32.
+---@param condition Tensor such as x:gt(0)
+---@param a Tensor|number a tensor or a number
+---@param b Tensor|number a tensor or a number
+---@return Tensor
+function qlora.where(condition, a, b) end
 
 ---All zeros, f32.
 ---@param sizes integer|table sizes, as numbers or a table

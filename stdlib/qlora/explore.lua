@@ -192,7 +192,8 @@ function explore.adapters(model)
     local lines = { ("%-44s %4s %10s %9s %10s %9s  singular values"):format("module", "rank", "norm", "relative",
       "spectral", "eff. rank") }
     for i, row in ipairs(self) do
-      local sizes = row.norm and ("%10.4g %8.2f%%"):format(row.norm, 100 * row.relative) or "       no weight stands for it"
+      local sizes = row.norm and ("%10.4g %8.2f%%"):format(row.norm, 100 * row.relative)
+        or "       no weight stands for it"
       lines[i + 1] = row.rank and ("%-44s %4d %s %10.4g %9.2f  %s"):format(row.name, row.rank, sizes,
         row.spectral_norm, row.effective_rank, plot.sparkline(row.singular_values, 16))
         or ("%-44s %4s %s"):format(row.name, row.kind, sizes)

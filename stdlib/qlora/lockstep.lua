@@ -142,4 +142,17 @@ function lockstep.run(model, bodies, ended)
   end
 end
 
+--- The step of variants that share their passes: what each gave, and in the fields of one step the sums.
+function lockstep.joined(steps)
+  local step = { together = {}, batch = 0, micro_batch = 0, length = 0, optimizer = steps[1].optimizer,
+    checkpointing = steps[1].checkpointing, offload = steps[1].offload }
+  for i, own in ipairs(steps) do
+    step.together[i] = { variant = own.variant, batch = own.batch, micro_batch = own.micro_batch, length = own.length,
+      optimizer = own.optimizer }
+    step.batch, step.micro_batch = step.batch + own.batch, step.micro_batch + own.micro_batch
+    step.length = math.max(step.length, own.length)
+  end
+  return step
+end
+
 return lockstep

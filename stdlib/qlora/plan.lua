@@ -222,19 +222,6 @@ function plan.of(model, options)
   return planned(model, strict.options("plan", options, schema))
 end
 
---- The step of variants that share their passes: what each gave, and in the fields of one step the sums.
-local function joined(steps)
-  local step = { together = {}, batch = 0, micro_batch = 0, length = 0, optimizer = steps[1].optimizer,
-    checkpointing = steps[1].checkpointing, offload = steps[1].offload }
-  for i, own in ipairs(steps) do
-    step.together[i] = { variant = own.variant, batch = own.batch, micro_batch = own.micro_batch, length = own.length,
-      optimizer = own.optimizer }
-    step.batch, step.micro_batch = step.batch + own.batch, step.micro_batch + own.micro_batch
-    step.length = math.max(step.length, own.length)
-  end
-  return step
-end
-
 --- What the options of a loop say of checkpointing and offload: what `model:checkpointing` will be told, or nothing.
 local function recomputation(o)
   if o.checkpointing == nil and o.offload == nil then return nil, nil end
@@ -255,7 +242,7 @@ function plan.choose(o)
     if math.type(o.checkpointing) and model:streaming() then o.checkpointing = true end
     return
   end
-  if steps then step = joined(steps) end
+  if steps then step = lockstep.joined(steps) end
   -- A plan needs address space of its own; where there is none (ulimit -v) the first pass decides.
   local planned, figures = pcall(chosen, model, step, false)
   if not planned then
@@ -293,7 +280,7 @@ function plan.stop(o)
   local step = { batch = o.batch, micro_batch = o.micro_batch, length = length, parts = o.parts, optimizer = optimizer }
   step.checkpointing, step.offload = recomputation(o)
   local steps = lockstep.meet(model, step)
-  if steps then step = joined(steps) end
+  if steps then step = lockstep.joined(steps) end
   local figures = planned(model, step)
   figures.steps = o.steps
   if stats then -- the longest sample decides the memory, the mean one the time

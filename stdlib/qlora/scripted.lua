@@ -31,8 +31,8 @@ local function checked(name, model, options, schema)
 end
 
 --- Puts an adapter that is written in Lua on the selected modules. Its functions may use local variables that hold
---- numbers, strings, booleans, tables of those, modules and other such functions; their values count as part of it. They
---- use no tensor from outside.
+--- numbers, strings, booleans, tables of those, modules and other such functions; their values count as part of it.
+--- They use no tensor from outside.
 --- @param what any a selection, as for add_lora
 --- @return Selection what matched; printing it shows the table
 --- @throws when a rule matches no module, when a function raises or makes what cannot be used, or when it uses a

@@ -5,6 +5,7 @@ local format = require "qlora.format"
 local json = require "qlora.json"
 local lockstep = require "qlora.lockstep"
 local strict = require "qlora.strict"
+local table_of = require "qlora.sweep_table"
 
 local schema = strict.declare("qlora.sweep", {
   variants = { "table", "a list of settings, or lists of values by key for every combination", required = true,
@@ -97,69 +98,6 @@ local function bases(load, known)
   end
 end
 
-local function shown(value)
-  if type(value) == "boolean" then return value and "yes" or "no" end
-  if math.type(value) == "float" then return ("%.5g"):format(value) end
-  if value == nil then return "-" end
-  return tostring(value)
-end
-
-local Table = strict.class("Sweep", { __name = "sweep" }, {
-  doc = "The rows of a sweep, { setting =, measure =, seconds = }; printing it shows the table.", receiver = "sweep",
-  fields = { { "columns", "string[]", "the columns that are shown" },
-    { "lowest", "string|nil", "the measure whose lowest row is marked" } },
-})
-Table.__index = Table
-
---- Whether column `c` of the rows holds numbers, which are set to the right.
-local function is_numeric(rows, c)
-  for _, row in ipairs(rows) do
-    if type(row[rows.columns[c]]) == "number" then return true end
-  end
-  return false
-end
-
---- The rows as aligned columns; the row with the lowest value of `lowest` is marked.
-function Table:__tostring()
-  local best
-  for i, row in ipairs(self) do
-    local value = row[self.lowest]
-    if type(value) == "number" and value == value and (not best or value < self[best][self.lowest]) then best = i end
-  end
-  local lines, widths = { self.columns }, {}
-  for _, row in ipairs(self) do
-    local cells = {}
-    for c, key in ipairs(self.columns) do cells[c] = shown(row[key]) end
-    lines[#lines + 1] = cells
-  end
-  for _, cells in ipairs(lines) do
-    for c, cell in ipairs(cells) do widths[c] = math.max(widths[c] or 0, utf8.len(cell)) end
-  end
-  for i, cells in ipairs(lines) do
-    local parts = {}
-    for c, cell in ipairs(cells) do
-      local gap = (" "):rep(widths[c] - utf8.len(cell))
-      local is_number = i > 1 and type(self[i - 1][self.columns[c]]) == "number" or i == 1 and is_numeric(self, c)
-      parts[c] = is_number and gap .. cell or cell .. gap
-    end
-    lines[i] = "  " .. table.concat(parts, "  ") .. (best and i == best + 1 and "  <- lowest " .. self.lowest or "")
-  end
-  return table.concat(lines, "\n")
-end
-
---- The settings in alphabetical order, then the measures, then the time.
-local function columns_of(known, rows)
-  local columns, seen = strict.sorted_keys(known), { seconds = true }
-  for _, key in ipairs(columns) do seen[key] = true end
-  for _, row in ipairs(rows) do
-    for _, key in ipairs(strict.sorted_keys(row)) do
-      if not seen[key] then columns[#columns + 1], seen[key] = key, true end
-    end
-  end
-  columns[#columns + 1] = "seconds"
-  return columns
-end
-
 local function measured(answer, variant)
   if type(answer) ~= "table" then
     strict.fail("sweep: run must return a table of measures such as { loss = result.last_loss }, got %s",
@@ -192,7 +130,7 @@ end
 --- The rows of all ranks in the order of the variants; what cannot be stored comes as its text. Ranks that cannot reach
 --- each other keep their own.
 local function gathered(own, count)
-  local texts, rows = {}, setmetatable({ lowest = own.lowest }, Table)
+  local texts, rows = {}, table_of.rows(own.lowest)
   if not native.ranks().connected then
     print "sweep: the ranks are not connected, so each has its own rows only; with dir they are in sweep.rank-N.jsonl"
     for i = 1, count do rows[#rows + 1] = own[i] end
@@ -273,7 +211,7 @@ return function(options)
   local o = strict.options("sweep", options, schema)
   local variants = expanded(o.variants)
   local known = keys_of(variants)
-  local base, rows = bases(o.base, known), setmetatable({ lowest = o.lowest }, Table)
+  local base, rows = bases(o.base, known), table_of.rows(o.lowest)
   local quiet, stored, here = native.options.quiet, nil, native.ranks()
   if o.dir and not native.options.plan and not native.options.smoke then
     native.mkdir(o.dir)
@@ -321,7 +259,7 @@ return function(options)
     end
   end
   if here.size > 1 then rows = gathered(rows, #variants) end
-  rows.columns = o.columns or columns_of(known, rows)
+  rows.columns = o.columns or table_of.columns(known, rows)
   if not quiet then print(rows) end
   if stored and here.rank == 0 then
     if here.size > 1 and here.connected then

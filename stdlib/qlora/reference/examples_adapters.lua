@@ -33,6 +33,23 @@ assert(model:train_tokens({ 5, 6, 7 }) > 0)]],
   ["Model:attach_eva"] = [[
 model:remove_adapters()
 model:attach_eva({ { name = "model.layers.0.self_attn.k_proj", rank = 2, alpha = 4 } }, data.samples, { tau = 0.9 })]],
+  ["Model:enter_variant"] = [[
+model:enter_variant(1)
+assert(#model:adapters() == 0)
+model:leave_variants()]],
+  ["Model:drop_variant"] = [[
+model:enter_variant(1)
+model:enter_variant(0)
+model:drop_variant(1)]],
+  ["Model:leave_variants"] = "model:leave_variants()",
+  ["Model:losses"] = [[
+model:remove_adapters()
+model:add_lora { select = { "q_proj" }, rank = 2, alpha = 4, quiet = true }
+model:enter_variant(1)
+model:add_lora { select = { "v_proj" }, rank = 4, alpha = 8, quiet = true }
+local losses = model:losses { { variant = 0, batch = data:batch { 1 } }, { variant = 1, batch = data:batch { 2 } } }
+losses:sum():backward()
+model:leave_variants()]],
   ["Model:train_parts"] = 'assert(model:train_parts({ "model.norm" }) > 0)',
   ["Model:adapters"] = [[
 for _, adapter in ipairs(model:adapters()) do print(adapter.name, adapter.in_use, adapter.parameters) end]],
