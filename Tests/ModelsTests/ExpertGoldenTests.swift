@@ -194,8 +194,9 @@ private func golden(_ name: String) throws -> WeightSource {
     if name.hasPrefix("gpt_oss") {
       let rows = longRows.flatMap { logits[$0 * 128..<($0 + 1) * 128] }
       let theirs = try WeightSource(path: "\(fixtures)/\(name)/llama_cpp.safetensors").read("long_logits")
-      #expect(relativeError(rows, theirs) < 2e-5)
-      #expect(relativeError(rows, try golden(name).read("long_logits")) > 0.01)
+      // llama.cpp rounds what it multiplies by MXFP4 to 8 bits.
+      #expect(relativeError(rows, theirs) < (name == "gpt_oss" ? 2e-5 : 0.03))
+      #expect(relativeError(rows, try golden(name).read("long_logits")) > 0.3)
       return
     }
     for (mine, theirs) in zip(read.ropes, model.spec.ropes) {

@@ -25,7 +25,7 @@ local function lines_of(info)
   return lines
 end
 
---- "function(…) … end" from its lines: what begins on the first and ends on the last, and is not a part of another such.
+--- "function(…) … end" from its lines: what begins on the first and ends on the last, and is no part of another such.
 local function expression(lines, parameters)
   local text = table.concat(lines, "\n")
   local last = #text - #lines[#lines] + 1

@@ -127,8 +127,8 @@ local function storable(row)
   return copy
 end
 
---- The rows of all ranks in the order of the variants; what cannot be stored comes as its text. Ranks that cannot reach
---- each other keep their own.
+--- The rows of all ranks in the order of the variants; what cannot be stored comes as its text. Ranks that cannot
+--- reach each other keep their own.
 local function gathered(own, count)
   local texts, rows = {}, table_of.rows(own.lowest)
   if not native.ranks().connected then
@@ -156,8 +156,8 @@ local function shared_base(load, variants, known)
     for i, variant in ipairs(variants) do
       local value = variant[key] == nil and "absent" or variant[key]
       if value ~= made_from[key] then
-        strict.fail("sweep: together trains all variants on one base, but base reads '%s', which is %s in variant 1 and "
-          .. "%s in variant %d; leave together out, or make a sweep for each base", key, strict.show(made_from[key]),
+        strict.fail("sweep: together trains all variants on one base, but base reads '%s', which is %s in variant 1 "
+          .. "and %s in variant %d; leave together out, or make a sweep for each base", key, strict.show(made_from[key]),
           strict.show(value), i)
       end
     end
@@ -172,8 +172,8 @@ local function check_together(ranks)
       .. "they share the variants", ranks.size)
   end
   if type(native.options.resume) == "string" then
-    strict.fail("sweep: together has a run directory for each variant; give --resume without a directory, and each goes "
-      .. "on in the last of its own")
+    strict.fail("sweep: together has a run directory for each variant; give --resume without a directory, and each "
+      .. "goes on in the last of its own")
   end
 end
 
