@@ -4,8 +4,8 @@
 --   qlora-run continue_training.lua --set adapter=out/mine
 --   qlora-run continue_training.lua --smoke
 --
--- Expected: half a minute on two cores. Without the folder the recipe trains a first adapter and saves it there. A run
--- that was interrupted is another thing: `--resume` goes on with its optimizer, its place in the data and the same bits.
+-- Expected: a few seconds. Without the folder the recipe trains a first adapter and saves it there. A run
+-- that was interrupted is another thing: `--resume` goes on with its optimizer, its place in the data, the same bits.
 local qlora = require "qlora"
 local world = require "qlora.world"
 

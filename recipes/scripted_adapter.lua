@@ -30,8 +30,8 @@ local lora = {
   forward = function(x, base, w) return base + x:matmul(w.A:t()):matmul(w.B:t()) * scale end,
 }
 
--- A low-rank gate: each token scales each output by a factor that starts at 1. It is no sum with the base, so it cannot be
--- merged; it is saved, loaded and resumed as any other.
+-- A low-rank gate: each token scales each output by a factor that starts at 1. It is no sum with the base, so it cannot
+-- be merged; it is saved, loaded and resumed as any other.
 local gate = {
   parameters = function(m)
     return { down = qlora.randn(rank, m.in_features) / m.in_features ^ 0.5, up = qlora.zeros(m.out_features, rank),

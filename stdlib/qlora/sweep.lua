@@ -157,8 +157,8 @@ local function shared_base(load, variants, known)
       local value = variant[key] == nil and "absent" or variant[key]
       if value ~= made_from[key] then
         strict.fail("sweep: together trains all variants on one base, but base reads '%s', which is %s in variant 1 "
-          .. "and %s in variant %d; leave together out, or make a sweep for each base", key, strict.show(made_from[key]),
-          strict.show(value), i)
+          .. "and %s in variant %d; leave together out, or make a sweep for each base", key,
+          strict.show(made_from[key]), strict.show(value), i)
       end
     end
   end
