@@ -14,23 +14,27 @@ function native.tensor(values, options) end
 
 ---All zeros, f32.
 ---@param sizes integer|table sizes, as numbers or a table
+---@param ... integer
 ---@return Tensor
-function native.zeros(sizes) end
+function native.zeros(sizes, ...) end
 
 ---All ones, f32.
 ---@param sizes integer|table sizes, as numbers or a table
+---@param ... integer
 ---@return Tensor
-function native.ones(sizes) end
+function native.ones(sizes, ...) end
 
 ---Uniform in [0, 1), from the seed.
 ---@param sizes integer|table sizes, as numbers or a table
+---@param ... integer
 ---@return Tensor
-function native.rand(sizes) end
+function native.rand(sizes, ...) end
 
 ---Normal, from the seed.
 ---@param sizes integer|table sizes, as numbers or a table
+---@param ... integer
 ---@return Tensor
-function native.randn(sizes) end
+function native.randn(sizes, ...) end
 
 ---All one value, f32.
 ---@param sizes table list of sizes

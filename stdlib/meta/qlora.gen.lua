@@ -781,8 +781,9 @@ function Tensor:to(dtype) end
 
 ---The same elements under another shape.
 ---@param sizes integer|table sizes, as numbers or a table; one may be -1
+---@param ... integer
 ---@return Tensor
-function Tensor:view(sizes) end
+function Tensor:view(sizes, ...) end
 
 ---The transposed matrix.
 ---@return Tensor
@@ -1565,18 +1566,21 @@ function qlora.memory() end
 
 ---All ones, f32.
 ---@param sizes integer|table sizes, as numbers or a table
+---@param ... integer
 ---@return Tensor
-function qlora.ones(sizes) end
+function qlora.ones(sizes, ...) end
 
 ---Uniform in [0, 1), from the seed.
 ---@param sizes integer|table sizes, as numbers or a table
+---@param ... integer
 ---@return Tensor
-function qlora.rand(sizes) end
+function qlora.rand(sizes, ...) end
 
 ---Normal, from the seed.
 ---@param sizes integer|table sizes, as numbers or a table
+---@param ... integer
 ---@return Tensor
-function qlora.randn(sizes) end
+function qlora.randn(sizes, ...) end
 
 ---The processes that a launcher such as mpirun started: rank from 0, size, host, and whether they are connected.
 ---@return table
@@ -1620,8 +1624,9 @@ function qlora.where(condition, a, b) end
 
 ---All zeros, f32.
 ---@param sizes integer|table sizes, as numbers or a table
+---@param ... integer
 ---@return Tensor
-function qlora.zeros(sizes) end
+function qlora.zeros(sizes, ...) end
 
 ---Chat templates as Lua functions: messages -> spans { text =, train = }. What the model is to say is trained, the rest is not, so no marker has to be searched for afterwards. These are for those who name them; a model's own template is rendered by qlora.chat_model.
 qlora.chat = {}

@@ -49,6 +49,11 @@ local function add_entry(lines, entry, name)
     lines[#lines + 1] = ("---@param %s%s %s %s"):format(safe(parameter.name), parameter.optional and "?" or "",
       kinds_of[i], described(parameter))
   end
+  -- Sizes are numbers one after the other, or a table of them.
+  if kinds_of[#kinds_of] == "integer|table" then
+    lines[#lines + 1] = "---@param ... integer"
+    names[#names + 1] = "..."
+  end
   if entry.returns ~= "" then lines[#lines + 1] = "---@return " .. entry.returns end
   lines[#lines + 1] = ("function %s(%s) end"):format(name, table.concat(names, ", "))
   lines[#lines + 1] = ""
