@@ -67,7 +67,10 @@ extension Engine {
           }
         ) { _, object in
           .number(Double((object as? OptimizerObject)?.options.learningRate ?? 0))
-        }
+        },
+        NativeProperty("settings", "string", "its rule, the width of its state and its numbers, without lr") {
+          _, object in .string((try? (object as? OptimizerObject)?.text()) ?? "")
+        },
       ],
       methods: [
         NativeFunction(
@@ -136,14 +139,6 @@ extension Engine {
           try optimizer(call).optimizer().restore(from: tensors, stepCount: step)
           return []
         },
-      ],
-      metamethods: [
-        NativeFunction("__tostring", "Its rule, the width of its state and its numbers.", returns: "string") { call in
-          guard case .object(let object) = call.arguments.first ?? .nil, let object = object as? OptimizerObject else {
-            return [.string("Optimizer")]
-          }
-          return [.string(try object.text())]
-        }
       ])
   }
 

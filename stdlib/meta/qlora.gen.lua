@@ -633,6 +633,7 @@ function Dataset:where(i) end
 ---AdamW, Lion, SGD over trained tensors.
 ---@class Optimizer
 ---@field lr number base learning rate; may be assigned
+---@field settings string its rule, the width of its state and its numbers, without lr
 local Optimizer = {}
 
 ---@class Optimizer.step.options

@@ -54,7 +54,10 @@ local plain = { cell = ascii_cell, levels = split "_.-~=+*#", shades = split " .
 
 --- The characters of plots here.
 function screen.glyphs()
-  local get = os.getenv or function() return nil end -- a sandbox has none
+  local function get(name) -- a sandbox has no environment
+    local ok, value = pcall(os.getenv, name)
+    return ok and value or nil
+  end
   return screen.asks_for_ascii(get, native.isatty(1)) and plain or fine
 end
 

@@ -1,16 +1,11 @@
 --- What a run says of itself in the card beside the adapters that it trained: rows of a name and a text.
+local format = require "qlora.format"
 local native = require "qlora.native"
 local made = require "qlora.made"
 local schedules = require "qlora.schedule"
 
 local function losses(first, last)
   return first == first and ("%.4f at first, %.4f at last"):format(first, last) or nil
-end
-
---- 59,990
-local function grouped(count)
-  local text = ("%d"):format(count):reverse():gsub("(%d%d%d)", "%1,"):reverse()
-  return (text:gsub("^,", ""))
 end
 
 --- @param o table the options of the run
@@ -22,14 +17,14 @@ return function(o, result, tokens)
   local rows = {}
   local function add(name, text) if text then rows[#rows + 1] = { name = name, text = text } end end
   add("data", made.of(o.data).data)
-  add("samples", grouped(#o.data))
-  add("steps", grouped(result.steps))
-  add("tokens", grouped(tokens))
+  add("samples", format.thousands(#o.data))
+  add("steps", format.thousands(result.steps))
+  add("tokens", format.thousands(tokens))
   add("loss", losses(result.first_loss, result.last_loss))
   add("evaluation loss", evaluated[1] and losses(evaluated[1], evaluated[#evaluated]))
-  add("evaluation data", o.eval_data and ("%s samples"):format(grouped(#o.eval_data)))
+  add("evaluation data", o.eval_data and ("%s samples"):format(format.thousands(#o.eval_data)))
   add("batch", ("%d in micro-batches of %d"):format(o.batch, o.micro_batch))
-  add("optimizer", tostring(o.optimizer))
+  add("optimizer", o.optimizer.settings)
   add("learning rate", ("%.7g"):format(o.optimizer.lr))
   add("schedule", schedules.describe(o.schedule))
   add("largest gradient norm", o.max_grad_norm and ("%.7g"):format(o.max_grad_norm))
