@@ -289,6 +289,18 @@ def adapters():
         "feedforward_modules": [down], "target_modules": [q, down]})
     write("adapter/ia3/adapter_model.safetensors", safetensors({
         f"{prefix}{q}.ia3_l": f32(16, 1), f"{prefix}{down}.ia3_l": f32(1, 32)}))
+    peft = {"task_type": "CAUSAL_LM", "base_model_name_or_path": "tiny", "inference_mode": True, "modules_to_save": None}
+    write("adapter/vera/adapter_config.json", peft | {
+        "peft_type": "VERA", "r": 4, "projection_prng_key": 0, "save_projection": True, "vera_dropout": 0.05,
+        "d_initial": 0.1, "bias": "none", "fan_in_fan_out": False, "target_modules": [q], "init_weights": True})
+    write("adapter/vera/adapter_model.safetensors", safetensors({
+        f"{prefix}{q}.vera_lambda_b": f32(16), f"{prefix}{q}.vera_lambda_d": f32(4),
+        "base_model.vera_A": f32(4, 16), "base_model.vera_B": f32(16, 4)}))
+    seed("tokens", {"trainable_token_indices": [3, 5]}, pair(q, 4, 16, 16) | {
+        prefix + "model.embed_tokens.token_adapter.trainable_tokens_delta": f32(2, 16)})
+    seed("embedding", {"target_modules": ["q_proj", "embed_tokens"]}, pair(q, 4, 16, 16) | {
+        prefix + "model.embed_tokens.lora_embedding_A": f32(4, 64),
+        prefix + "model.embed_tokens.lora_embedding_B": f32(16, 4)})
     write("adapter/mlx/adapter_config.json", {
         "fine_tune_type": "lora", "model": "tiny", "num_layers": 2, "lora_parameters": {
             "rank": 4, "scale": 2.0, "dropout": 0.05, "keys": ["self_attn.q_proj"]}})
