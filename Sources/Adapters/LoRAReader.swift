@@ -69,7 +69,7 @@ private struct Settings {
     rank = try wholeRank(json["r"], "r")
     alpha = try finite(json["lora_alpha"], "lora_alpha")
     dropout = try json["lora_dropout"]?.unlessNull.map { try finite($0, "lora_dropout") } ?? 0
-    guard dropout >= 0, dropout < 1 else { throw bad("lora_dropout", "a number in [0, 1)") }
+    guard dropout >= 0, Float(dropout) < 1 else { throw bad("lora_dropout", "a number in [0, 1)") }
     func flag(_ field: String) throws -> Bool {
       guard let value = (json[field]?.unlessNull ?? false).bool else { throw bad(field, "true or false") }
       return value

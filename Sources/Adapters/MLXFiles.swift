@@ -71,7 +71,7 @@ public enum MLXFiles {
       throw AdapterError.badField(path: path, field: "lora_parameters.scale", expected: "a number above 0, up to 1e30")
     }
     let dropout = configuration["lora_parameters"]?["dropout"]?.double ?? 0
-    guard dropout >= 0, dropout < 1 else {
+    guard dropout >= 0, Float(dropout) < 1 else {
       throw AdapterError.badField(path: path, field: "lora_parameters.dropout", expected: "a number from 0 up to 1")
     }
     let source = try WeightSource(path: "\(directory)/\(weightsName)")

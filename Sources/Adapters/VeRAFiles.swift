@@ -43,7 +43,9 @@ extension VeRA {
       throw bad("save_projection", "true or false")
     }
     let dropout = try configuration["vera_dropout"]?.unlessNull.map { value in
-      guard let number = value.double, number >= 0, number < 1 else { throw bad("vera_dropout", "a number in [0, 1)") }
+      guard let number = value.double, number >= 0, Float(number) < 1 else {
+        throw bad("vera_dropout", "a number in [0, 1)")
+      }
       return number
     }
     let key = (configuration["projection_prng_key"] ?? 0).int

@@ -263,7 +263,7 @@ private struct StagePass {
       return
     }
     entry =
-      try stage.isFirst
+      stage.isFirst
       ? nil
       : GradientEntry(
         try Tensor(empty: [batch.tokenCount, twin.spec.hiddenSize], dtype: twin.computeType, on: twin.backend))
