@@ -1,3 +1,5 @@
+import Autograd
+import Glibc
 import Models
 import Tensors
 
@@ -21,9 +23,9 @@ public struct AdapterSpectrum: Sendable {
     let sum = singularValues.reduce(0, +)
     guard sum > 0 else { return 0 }
     let entropy = singularValues.reduce(0.0) { total, value in
-      value > 0 ? total - value / sum * naturalLogarithm(value / sum) : total
+      value > 0 ? total - value / sum * Glibc.log(value / sum) : total
     }
-    return exponential(entropy)
+    return Glibc.exp(entropy)
   }
 }
 

@@ -61,7 +61,7 @@ words.values = {
   paged_adamw_8bit = "qlora.optim.adamw(model:trainable(), { lr = 2e-4, bits = 8, paged = true })",
   max_seq_length = "max_length = 1024 of qlora.data.load", sequence_len = "max_length = 1024 of qlora.data.load",
   trust_remote_code = "nothing: no code of a model is ever run",
-  init_lora_weights = 'init = "default", "gaussian", "pissa", "olora" or "loftq"',
+  init_lora_weights = 'init = "default", "gaussian", "pissa", "olora", "loftq" or "eva"',
   dataset = 'data = qlora.data.load("FILE", { tokenizer = model.tokenizer })',
   train_dataset = 'data = qlora.data.load("FILE", { tokenizer = model.tokenizer })',
   eval_dataset = 'eval_data = qlora.data.load("FILE", { tokenizer = model.tokenizer })',
