@@ -4,7 +4,7 @@
 --   qlora-run scripted_adapter.lua --plan
 --   qlora-run scripted_adapter.lua --smoke
 --
--- Expected: a minute on two cores. The losses of the two LoRAs agree to six digits.
+-- Expected: a minute on two cores. In f32 the losses of the two LoRAs agree to six digits.
 local qlora = require "qlora"
 local world = require "qlora.world"
 

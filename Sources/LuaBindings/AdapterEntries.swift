@@ -36,7 +36,11 @@ extension Engine {
       powerIterations: given.int("niter") ?? 0)
     let (name, isTied) = (given.string("name") ?? "", given.bool("tied") ?? false)
     let isDoRA = given.string("method") == "dora"
-    if try self.model(call).module(name)?.kind == .embedding, !isDoRA {
+    let model = try self.model(call)
+    if model.module(name)?.kind == .embedding, !isDoRA {
+      guard !isTied || model.spec.tiesEmbeddings else {
+        throw call.invalid("tied = true is for a model whose output matrix is its embedding; select \"lm_head\" too")
+      }
       return (name, EmbeddingLoRA(low, isTied: isTied))
     }
     guard !isTied else { throw call.invalid("tied = true is for an embedding, not for \(name)") }

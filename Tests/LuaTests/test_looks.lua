@@ -131,12 +131,26 @@ t.test("what is no comparison is refused where it is given", function()
   t.raises(function() qlora.report.comparison(dir, {}) end, "test_looks.lua:", "expected comparisons by name")
   t.raises(function() qlora.report.comparison(dir, { base = 3 }) end, "base is 3,",
     "expected what qlora.eval.compare gives")
-  t.raises(function() qlora.report.comparison(dir, { base = { kl = 0 / 0, perplexity = { 1, 2 } } }) end,
-    "base is a table")
+  for _, wrong in ipairs { { kl = 0 / 0, agreement = 1, perplexity = { 1, 2 } }, { kl = 1, perplexity = { 1, 2 } },
+    { kl = 1, agreement = 0 / 0, perplexity = { 1, 2 } }, { kl = 1, agreement = 1, perplexity = {} },
+    { kl = 1, agreement = 1, perplexity = { 1 / 0, 1 } } } do
+    t.raises(function() qlora.report.comparison(dir, { base = wrong }) end, "base is a table")
+  end
+  qlora.report(dir) -- nothing of them was kept
   t.raises(function() qlora.report.comparison(root .. "/nowhere", { base = comparison(1, 1, 1) }) end,
     "no run directory")
   native.write_file(dir .. "/comparisons.json", '[{"name":"base","kl":1}]')
   t.raises(function() qlora.report(dir) end, "comparisons.json: entry 1 has no name and agreement")
+end)
+
+t.test("a loop by hand ends without a result, in a directory that ends with a slash", function()
+  local run = qlora.run { dir = root .. "/hand/" }
+  run:log { step = 1, loss = 1, samples = { { prompt = "p" } } }
+  -- What no report could read is not written.
+  t.raises(function() run:log { step = 2, samples = 16 } end, "samples must be a table, got a number")
+  t.raises(function() run:log { step = 2, samples = { "x" } } end, "samples: an object expected, got a string")
+  run:finish {}
+  assert(read(root .. "/hand/report.html"):find("<html", 1, true))
 end)
 
 native.remove_tree(root)

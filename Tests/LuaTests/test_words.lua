@@ -34,6 +34,13 @@ t.test("names of other libraries lead to ours", function()
   -- What native errors ask: a field has no list of what is possible, an option has one.
   local generate = { "max_new_tokens", "temperature", "top_k", "stop", "on_text" }
   t.equal(suggest.foreign("max_tokens", generate), '; here it is called "max_new_tokens": write max_new_tokens = 128')
+  -- What is switched off is not answered with what switches it on, and a value stays what it is.
+  t.equal({ suggest.foreign("gradient_checkpointing", { "checkpointing" }, "false"),
+    suggest.foreign("use_dora", { "method" }, "false"), suggest.foreign("learning_rate", { "lr" }, "0.0001") },
+    { "; write checkpointing = false", "; leave it out: that is so without it",
+      '; here it is called "lr": write lr = 0.0001' })
+  -- Options are nothing by themselves.
+  t.equal({ suggest.foreign("packing", {}), suggest.foreign("messages", {}) }, {})
   t.equal(suggest.foreign("do_sample", generate),
     "; write temperature = 0.7 to draw, temperature = 0 for the likeliest token")
   t.equal(suggest.foreign("save_pretrained", {}),

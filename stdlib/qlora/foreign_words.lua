@@ -26,6 +26,9 @@ words.names = {
   quantization = "quant",
 }
 
+-- What is false here too where nobody names it.
+words.switches = { use_dora = true, load_in_4bit = true, load_in_8bit = true, train_on_inputs = true }
+
 -- What to write where the word alone would be filled with the wrong value; "nothing: why" is to be left out. Of two
 -- the second holds for a field of an object.
 words.values = {
@@ -71,7 +74,8 @@ words.values = {
   max_tokens = "max_new_tokens = 128",
   num_return_sequences = "nothing: call generate again with another seed",
   repetition_penalty = "nothing: it is not computed here", length_penalty = "nothing: there is no beam search",
-  no_repeat_ngram_size = "nothing: it is not computed here", early_stopping = "nothing: there is no beam search",
+  no_repeat_ngram_size = "nothing: it is not computed here",
+  early_stopping = "on_step = function(s) … end of qlora.train, which may return false to stop",
   min_p = "top_p = 0.95", typical_p = "top_p = 0.95",
   eos_token_id = { "nothing: a text ends at the end tokens of the model; stop = \"text\" ends it earlier", ".eos" },
   pad_token_id = { "nothing: there is no padding here", ".pad" }, bos_token_id = { "bos = true", ".bos" },
@@ -79,7 +83,8 @@ words.values = {
   stop_strings = 'stop = { "text" }', stop_sequences = 'stop = { "text" }',
   min_new_tokens = "nothing: a text ends where the model ends it",
   streamer = "on_text = function(text) io.write(text) end",
-  return_full_text = "echo = true", skip_special_tokens = "nothing: special tokens are left out of the text",
+  return_full_text = "echo = true",
+  skip_special_tokens = "nothing: generate leaves special tokens out of the text, decode keeps them",
   per_device_train_batch_size = "micro_batch = 4, and batch = 16 for the samples of a whole step",
   per_device_eval_batch_size = "nothing: evaluation takes micro_batch",
   quantization_config = 'quant = "nf4", double_quant = true', quantization = 'quant = "nf4"',
@@ -116,7 +121,10 @@ words.values = {
   train_on_inputs = "train_on_source = true, for formats with source and target",
   -- Values and formats.
   openai = '"chat"', messages = '"chat"', ["4bit"] = '"nf4"', bfloat16 = '"bf16"', float32 = '"f32"',
-  -- Names.
+}
+
+-- What stands for a name by itself, or for a field of an object, where options and values do not.
+words.anywhere = {
   from_pretrained = 'qlora.load "NAME OR DIRECTORY"', AutoModelForCausalLM = 'qlora.load "NAME OR DIRECTORY"',
   AutoModel = 'qlora.load "NAME OR DIRECTORY"', FastLanguageModel = 'qlora.load "NAME OR DIRECTORY"',
   AutoTokenizer = "model.tokenizer, or qlora.tokenizer.load DIR", pipeline = 'model:generate("text")',

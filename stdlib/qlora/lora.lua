@@ -58,6 +58,15 @@ local function attach_eva(model, list, o, report)
   return count
 end
 
+--- `tied` of all is for the embedding among them.
+local function check_tied(list, defaults)
+  if type(defaults) ~= "table" or not defaults.tied then return end
+  for _, entry in ipairs(list) do
+    if entry.tied then return end
+  end
+  strict.fail 'add_lora: tied = true is for an embedding, and none is selected; select = { "embed_tokens" } does'
+end
+
 --- Adds trainable low-rank adapters to the selected modules. Settings that a selection answers win over those given
 --- here.
 --- @return Selection what matched; printing it shows the table
@@ -75,6 +84,7 @@ function lora.add_lora(model, options)
   local defaults = {}
   for key in pairs(selection.settings_schema) do defaults[key] = o[key] end
   local list, report = selection.resolve(model, o.select, defaults)
+  check_tied(list, defaults)
   local has_eva = o.eva ~= nil
   for _, entry in ipairs(list) do has_eva = has_eva or entry.init == "eva" end
   report.trainable = has_eva and attach_eva(model, list, o, report) or model:attach_lora(list, o.name)

@@ -131,21 +131,21 @@ local function samples(record)
   return table.concat(parts, "\n")
 end
 
---- A value of a setting as text; counts of more than four digits with commas.
-local function shown(value)
+--- A value of a setting as text; counts of more than four digits with commas, which a seed is none of.
+local function shown(value, key)
   if type(value) == "table" then return json.encode(value) end
-  if math.type(value) == "integer" and math.abs(value) >= 10000 then return format.thousands(value) end
+  local is_count = math.type(value) == "integer" and key ~= "seed"
+  if is_count and math.abs(value) >= 10000 then return format.thousands(value) end
   return math.type(value) == "float" and ("%.7g"):format(value) or tostring(value)
 end
 
 --- What decides the run: the parameters of its recipe, and what the training loop was given.
 local function parameters(record)
-  local parts, seen = {}, {}
+  local parts = {}
   for _, group in ipairs { { "Of the recipe", record.params }, { "Of the run", record.settings } } do
     local rows = {}
     for _, key in ipairs(strict.sorted_keys(group[2])) do
-      if not seen[key] then rows[#rows + 1] = { key, shown(group[2][key]) } end
-      seen[key] = true
+      rows[#rows + 1] = { key, shown(group[2][key], key) }
     end
     if #rows > 0 then parts[#parts + 1] = page.figure(group[1], page.table(nil, rows)) end
   end

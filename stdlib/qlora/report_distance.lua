@@ -13,7 +13,11 @@ local distance = {}
 --- { name =, kl =, agreement =, perplexity = } of what qlora.eval.compare gave.
 local function row(name, given)
   local perplexity = type(given) == "table" and given.perplexity
-  if type(given) ~= "table" or not strict.is_finite(given.kl) or type(perplexity) ~= "table" then
+  local is_whole = type(perplexity) == "table"
+  for _, number in ipairs(is_whole and { "kl", "agreement", 1, 2 } or {}) do
+    is_whole = is_whole and strict.is_finite((type(number) == "string" and given or perplexity)[number])
+  end
+  if not is_whole then
     strict.fail("report.comparison: %s is %s, expected what qlora.eval.compare gives", name, strict.show(given))
   end
   return { name = name, kl = given.kl, agreement = given.agreement, perplexity = perplexity[2], of = perplexity[1],
@@ -23,7 +27,7 @@ end
 --- The rows of qlora.merge's result, or of comparisons by name.
 local function rows_of(what)
   local list = {}
-  if what.rows then
+  if type(what.rows) == "table" then
     list[1] = what.base and row("base", what.base) or nil
     for _, target in ipairs(what.rows) do
       if target.kl then

@@ -4,14 +4,14 @@
 --- The directory that holds them has an index, runs.sqlite (see qlora.runs).
 local native = require "qlora.native"
 local command_line = require "qlora.run_command"
+local journal = require "qlora.run_journal"
 local json = require "qlora.json"
 local params = require "qlora.params"
 local place = require "qlora.run_place"
 local report = require "qlora.report"
 local runs = require "qlora.runs"
 local strict = require "qlora.strict"
-local tensorboard = require "qlora.tensorboard"
-local values = require "qlora.tensorboard_values"
+local tensorboard, values = require "qlora.tensorboard", require "qlora.tensorboard_values"
 local together = require "qlora.together"
 
 local Run = strict.class("Run", { __name = "run" }, {
@@ -95,17 +95,17 @@ end
 --- The event file of this session, which begins with the run's settings.
 local function events_of(self)
   self.events = self.events or tensorboard.open(self.dir, self.resumed_at,
-    values.start({ self.given or {}, params.resolved or {} }, self.dir:match "[^/]+$", os.time() + 0.0))
+    values.start({ params.resolved or {}, self.given or {} }, self.dir:match "([^/]+)/*$" or self.dir, os.time() + 0.0))
   return self.events
 end
 
 --- Appends a line to the journal; numbers of a step and samples of text also go to TensorBoard.
 --- @param entry table values by name, with `step` for those of a step
---- @throws when the disk is full
+--- @throws when the disk is full, or a field that reports read is of another type
 --- @example qlora.run({ dir = "runs/a" }):log { step = 1, loss = 3.5 }
 function Run:log(entry)
   settle(self)
-  local ok, message = self.journal:write(json.encode(entry), "\n")
+  local ok, message = self.journal:write(json.encode(journal.check_entry("log", entry)), "\n")
   if ok then ok, message = self.journal:flush() end
   if not ok then
     error(("cannot write %s: %s; free space and go on with --resume %s"):format(self.journal_path,
@@ -234,7 +234,7 @@ function Run:finish(result)
     return
   end
   if self.events then
-    self.events:add(result.steps, values.finish(os.time() + 0.0))
+    self.events:add(result.steps or 0, values.finish(os.time() + 0.0))
     self.events.file:close()
   end
   if self.is_complete then -- its results stay as they are

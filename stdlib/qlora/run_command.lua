@@ -16,6 +16,9 @@ return function(script)
   if o.seed then flag("--seed", o.seed) end
   if o.memory then flag("--memory", o.memory) end
   parts[#parts + 1] = word(script)
+  local begins_with_dash = false
+  for _, argument in ipairs(arg or {}) do begins_with_dash = begins_with_dash or argument:sub(1, 1) == "-" end
+  if begins_with_dash then parts[#parts + 1] = "--" end
   for _, argument in ipairs(arg or {}) do parts[#parts + 1] = word(argument) end
   return table.concat(parts, " ")
 end

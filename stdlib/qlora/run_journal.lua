@@ -49,8 +49,8 @@ local kinds = {
   sample = { prompt = "string", text = "string" },
 }
 
---- Checks a line of the journal.
-local function check_entry(place, entry)
+--- Checks a line of the journal, which is read or written at `place`.
+function journal.check_entry(place, entry)
   check(place, entry, kinds.entry)
   for name, norm in pairs(entry.adapter_norms or {}) do check(place, { [name] = norm }, { [name] = "number" }) end
   for _, sample in pairs(entry.samples or {}) do check(place .. ": samples", sample, kinds.sample) end
@@ -127,7 +127,7 @@ function journal.read(dir)
     number = number + 1
     local ok, entry = pcall(json.decode, line)
     if ok then
-      take(record, check_entry(("%s: line %d"):format(path, number), entry))
+      take(record, journal.check_entry(("%s: line %d"):format(path, number), entry))
     elseif line:find "%S" then
       record.broken = record.broken + 1
     end

@@ -54,9 +54,22 @@ end
 --- that stands with it, as text, which a word with the same meaning keeps.
 function suggest.foreign(word, known, given)
   if contains(known, word) then return nil end
-  local here, value = foreign.names[word], foreign.values[word]
-  if type(value) == "table" then value = value[#known == 0 and 2 or 1] end
+  local here, value = foreign.names[word], foreign.anywhere[word]
+  local option = foreign.values[word]
+  if type(option) == "table" then
+    value = option[#known == 0 and 2 or 1]
+  elseif #known > 0 then
+    value = option or value
+  end
+  if given == "false" and value and not value:find "^nothing" then
+    local switch = value:match "^([%w_]+) = true"
+    if not switch and foreign.switches[word] then return "; leave it out: that is so without it" end
+    if switch then return "; write " .. switch .. " = false" end
+  end
   if here and contains(known, here) then
+    -- What is told of another place gives way to the value that stands here.
+    local other = value and (value:find(" of the optimizer", 1, true) or value:find " of qlora%.")
+    if given and other and value:find("^" .. here .. " = ") then value = nil end
     value = value or given and ("%s = %s"):format(here, given)
     return ('; here it is called "%s"%s'):format(here, value and ": write " .. value or "")
   end

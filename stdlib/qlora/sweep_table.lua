@@ -39,12 +39,12 @@ function Table:__tostring()
     lines[#lines + 1] = cells
   end
   for _, cells in ipairs(lines) do
-    for c, cell in ipairs(cells) do widths[c] = math.max(widths[c] or 0, utf8.len(cell)) end
+    for c, cell in ipairs(cells) do widths[c] = math.max(widths[c] or 0, utf8.len(cell) or #cell) end
   end
   for i, cells in ipairs(lines) do
     local parts = {}
     for c, cell in ipairs(cells) do
-      local gap = (" "):rep(widths[c] - utf8.len(cell))
+      local gap = (" "):rep(widths[c] - (utf8.len(cell) or #cell))
       local is_number = i > 1 and type(self[i - 1][self.columns[c]]) == "number" or i == 1 and is_numeric(self, c)
       parts[c] = is_number and gap .. cell or cell .. gap
     end

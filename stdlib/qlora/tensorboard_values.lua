@@ -31,10 +31,12 @@ local function plugin(name, content) return message(9, message(1, message(1, nam
 --- TensorBoard reads Markdown; what is indented stays as it is.
 local function verbatim(text) return "    " .. text:gsub("\n", "\n    ") end
 
---- Prompts and what the model made of them, each under a tag of its own: { { prompt =, text = }, … }.
+--- Prompts and what the model made of them, each under a tag of its own: { { prompt =, text = }, … }. Without both of
+--- them there is nothing to show.
 function values.samples(list)
   local parts = {}
   for i, sample in ipairs(list) do
+    if not (sample.prompt and sample.text) then break end
     local text = ("prompt:\n\n%s\n\nanswer:\n\n%s\n"):format(verbatim(sample.prompt), verbatim(sample.text))
     -- TensorProto { dtype = DT_STRING, tensor_shape of one element, string_val }
     local tensor = wire.integer(1, 7) .. message(2, message(2, wire.integer(1, 1))) .. message(8, text)
