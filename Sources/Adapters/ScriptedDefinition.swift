@@ -62,6 +62,9 @@ public final class ScriptedDefinition: @unchecked Sendable {
       guard name.wholeMatch(of: /[A-Za-z_][A-Za-z0-9_]*/) != nil else {
         throw fail("'\(name)' is no name of a tensor; letters, digits and _ make one")
       }
+      guard !["weight", "bias"].contains(name) else {
+        throw fail("'\(name)' is what the module itself has; a file would take it for that")
+      }
       guard tensor.dtype == .f32 else { throw fail("\(name) is \(tensor.dtype.name), what is trained must be f32") }
       guard tensor.elementCount > 0 else { throw fail("\(name) has the shape \(tensor.shape), which holds nothing") }
     }

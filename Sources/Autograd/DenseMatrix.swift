@@ -61,7 +61,9 @@ package struct DenseMatrix {
     let turned = rotated()
     let lengths = turned.lengths()
     let order = lengths.indices.sorted { lengths[$0] > lengths[$1] }.prefix(count)
-    let chosen = order.map { lengths[$0] }
+    // What is left of a column that is a sum of others has no direction: rounding alone made it.
+    let least = 1e-13 * (lengths.max() ?? 0)
+    let chosen = order.map { lengths[$0] > least ? lengths[$0] : 0 }
     let left = DenseMatrix(rows: rows, columns: order.count) { row, k in
       chosen[k] > 0 ? turned[row, order[k]] / chosen[k] : 0
     }

@@ -4,7 +4,8 @@ local strict = require "qlora.strict"
 
 local source = {}
 
-local getinfo, upvalue = debug.getinfo, debug.getupvalue -- a sandbox has no getupvalue
+-- A sandbox has neither getupvalue nor dump.
+local getinfo, upvalue, dump = debug.getinfo, debug.getupvalue, string.dump
 
 --- Lines `first` to `last` of what a function was compiled from; nil where that is not at hand.
 local function lines_of(info)
@@ -25,8 +26,24 @@ local function lines_of(info)
   return lines
 end
 
+--- Whether `text` compiles to what `f` is: as long a code, of as many variables from outside.
+local function is_text_of(text, f, info)
+  local names = {}
+  for i = 1, upvalue and info.nups or 0 do
+    local name = upvalue(f, i)
+    if name ~= "_ENV" then names[#names + 1] = name end
+  end
+  local head = ("\n"):rep(info.linedefined - 1) .. (names[1] and "local " .. table.concat(names, ", ") .. "; " or "")
+  local chunk = load(head .. "return (" .. text .. "\n)", "=definition", "t")
+  if not chunk then return false end
+  local made = chunk()
+  local its = getinfo(made, "u")
+  return its.nparams == info.nparams and its.isvararg == info.isvararg
+    and (not upvalue or its.nups == info.nups and #dump(made, true) == #dump(f, true))
+end
+
 --- "function(…) … end" from its lines: what begins on the first and ends on the last, and is no part of another such.
-local function expression(lines, parameters)
+local function expression(lines, f, info)
   local text = table.concat(lines, "\n")
   local last = #text - #lines[#lines] + 1
   local found, ends = {}, {}
@@ -38,8 +55,7 @@ local function expression(lines, parameters)
     if not (found[1] and start <= found[#found].stop) then
       for i = #ends, 1, -1 do
         local candidate = "function" .. text:sub(rest, ends[i])
-        local chunk = head and load("return (" .. candidate .. "\n)", "=definition", "t")
-        if chunk and getinfo(chunk(), "u").nparams == parameters then
+        if head and is_text_of(candidate, f, info) then
           found[#found + 1] = { text = candidate, stop = ends[i] }
           break
         end
@@ -87,7 +103,8 @@ local function text_of(f, what, out)
   if info.what == "C" then fail "is a native function, whose text cannot be saved" end
   if out.open[f] then fail "calls itself through a local variable, which cannot be saved" end
   if not upvalue and info.nups > 0 then
-    fail "uses local variables from outside, which a sandbox cannot look up; write their values into it"
+    fail("uses names from outside, such as local variables, qlora or math, which a sandbox cannot look up; it can use "
+      .. "what it is given, and numbers")
   end
   out.open[f] = true
   for i = 1, info.nups do
@@ -111,10 +128,11 @@ local function text_of(f, what, out)
   end
   out.open[f] = nil
   local lines = lines_of(info)
-  local text = lines and lines[1] and expression(lines, info.nparams)
+  local text = lines and lines[1] and expression(lines, f, info)
   if not text then
     fail("has no text that can be saved: %s", lines and lines[1]
-      and "write each function on lines of its own, without a colon in its name"
+      and "write each function on lines of its own, without a colon in its name, use no <const> variable from outside, "
+        .. "and leave the file as it was loaded"
       or "it was not read from a file or a string")
   end
   return text
