@@ -12,7 +12,9 @@ extension LanguageModel {
   public func mergeAdapters() throws {
     let others = adapterSets.map(\.name).filter { !namesInUse.contains($0) }
     guard others.isEmpty else { throw AdapterError.othersWouldBeLeft(names: others) }
+    guard !hasVariants else { throw ModelError.notTogether(module: path, .merge) }
     try checkMergeable()
+    isMerged = true
     for module in modules {
       if let parts = module.trained { try keep(parts, in: module) }
       guard !module.adapters.isEmpty else { continue }

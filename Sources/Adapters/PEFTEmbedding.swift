@@ -85,6 +85,14 @@ struct PEFTEmbedding {
       }
     }
     guard model.outputModule.kind == .embedding else { return copies }
+    func rows(_ module: String) -> String { "\(PEFTFiles.keyPrefix)\(module).\(TrainedTokens.nameAlone)" }
+    let (copy, original) = (rows(head), rows(model.outputModule.name))
+    if file.entry(copy) != nil, file.entry(original) != nil {
+      guard try read(copy).floats() == read(original).floats() else {
+        throw AdapterError.otherCopy(path: file.path, tensor: copy, of: original)
+      }
+      copies.insert(copy)
+    }
     let pairs = [(LoRA.nameOfA, EmbeddingLoRA.nameOfB), (LoRA.nameOfB, EmbeddingLoRA.nameOfA)]
     for (name, other) in pairs {
       let key = "\(PEFTFiles.keyPrefix)\(head).\(name)"
@@ -114,14 +122,18 @@ struct PEFTEmbedding {
     }
   }
 
-  /// The adapter of a tied output matrix, which PEFT's files have a second time.
+  /// The adapter of a tied output matrix, which PEFT's files have a second time; trained tokens where nothing else is
+  /// trained.
   static func tiedCopies(_ adapters: [Adapter], _ model: LanguageModel) throws -> [(String, Tensor)] {
     guard model.outputModule.kind == .embedding else { return [] }
-    return try adapters.filter { ($0.method as? EmbeddingLoRA)?.isTied ?? false }.flatMap { adapter in
-      [
-        ("\(head).\(LoRA.nameOfA)", try adapter.tensors[1].transposed(0, 1).contiguous()),
-        ("\(head).\(LoRA.nameOfB)", try adapter.tensors[0].transposed(0, 1).contiguous()),
-      ]
-    }
+    let alone = adapters.filter { ($0.method as? TrainedTokens)?.isAlone ?? false }
+    let rows = alone.map { ("\(head).\(TrainedTokens.nameAlone)", $0.tensors[0]) }
+    return try rows
+      + adapters.filter { ($0.method as? EmbeddingLoRA)?.isTied ?? false }.flatMap { adapter in
+        [
+          ("\(head).\(LoRA.nameOfA)", try adapter.tensors[1].transposed(0, 1).contiguous()),
+          ("\(head).\(LoRA.nameOfB)", try adapter.tensors[0].transposed(0, 1).contiguous()),
+        ]
+      }
   }
 }

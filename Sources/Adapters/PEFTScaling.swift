@@ -6,11 +6,13 @@ extension PEFTFiles {
   /// Saves adapters of one rank and one scaling, `lora_alpha / r`, that compute what those of `model` compute, for readers
   /// that know no patterns and no `use_rslora`: ranks are filled up with zeros, and B is multiplied by its own scaling over
   /// the common one. Reads them back as `save`.
-  /// - Returns: names of the modules whose matrices are others.
+  /// - Returns: names of the modules whose matrices are others, and what `save` returns.
   /// - Throws: as `save`; `AdapterError.notLowRank` for another method than LoRA, an adapter of the embedding, and for
   ///   whole modules and biases, which such readers do not know either.
   @discardableResult
-  public static func saveFolded(_ model: LanguageModel, directory: String) throws -> [String] {
+  public static func saveFolded(
+    _ model: LanguageModel, directory: String
+  ) throws -> (changed: [String], staying: [String]) {
     if let module = model.modules.first(where: { $0.trained != nil }) {
       throw AdapterError.notLowRank(module: module.name)
     }
@@ -26,11 +28,13 @@ extension PEFTFiles {
       }
       return (entry.module, Adapter(method, on: entry.module, tensors))
     }
-    try model.withOtherAdapters {
+    let notes = model.adapterSets.filter { model.namesInUse.contains($0.name) }.flatMap(\.notes)
+    let staying = try model.withOtherAdapters {
       try model.add(members, toSet: AdapterSet.defaultName)
-      try save(model, directory: directory)
+      model.note(notes)
+      return try save(model, directory: directory)
     }
-    return folded.changed
+    return (folded.changed, staying)
   }
 
   /// Modules whose base is one that no file has: LoftQ's after more than one round, whose 4 bits are not those of the

@@ -15,15 +15,21 @@ public enum PEFTFiles {
   static let sharedPrefix = "base_model."
 
   /// The files that a saved adapter replaces. Pickled weights are not ours: we write none.
-  private static func format(_ companions: AdapterCompanions) -> FolderFormat {
-    FolderFormat(
+  private static func format(
+    _ companions: AdapterCompanions, _ model: LanguageModel, in directory: String
+  ) -> FolderFormat {
+    let (ownsSource, isScripted) = (Scripted.isSource(in: directory), model.scripted != nil)
+    return FolderFormat(
       key: configName, kindField: "peft_type", folders: [ModelFolder.templateFolder],
       owns: { name in
         let weights = /adapter_model(-\d+-of-\d+)?\.safetensors(\.index\.json)?/
-        return [configName, Scripted.sourceName].contains(name) || name.wholeMatch(of: weights) != nil
-          || companions.own.contains(name)
+        return name == configName || name.wholeMatch(of: weights) != nil || companions.own.contains(name)
+          || name == Scripted.sourceName && ownsSource
       },
-      conflicts: { $0.wholeMatch(of: /adapter_model(-\d+-of-\d+)?\.bin(\.index\.json)?/) != nil })
+      conflicts: { name in
+        name.wholeMatch(of: /adapter_model(-\d+-of-\d+)?\.bin(\.index\.json)?/) != nil
+          || name == Scripted.sourceName && isScripted && !ownsSource
+      })
   }
 
   /// Writes the adapters of `model` into `directory`, beside them the tokenizer and a card (`AdapterCompanions`), and
@@ -35,7 +41,7 @@ public enum PEFTFiles {
   @discardableResult
   public static func save(_ model: LanguageModel, directory: String) throws -> [String] {
     let companions = AdapterCompanions(in: directory)
-    let target = try FolderSave(path: directory, format: format(companions))
+    let target = try FolderSave(path: directory, format: format(companions, model, in: directory))
     try write(model, into: target.stage)
     try check(target.stage, against: model, path: directory)
     let staying = try companions.write(model, into: target.stage)
@@ -106,7 +112,7 @@ public enum PEFTFiles {
     guard model.namesInUse.count < 2 else { throw AdapterError.severalInUse(names: model.namesInUse) }
     let method: any AdapterMethod.Type = first.method is EmbeddingLoRA ? LoRA.self : type(of: first.method)
     for other in adapters {
-      let isBeside = method == LoRA.self && other.method is any EmbeddingMethod
+      let isBeside = method.peftType == LoRA.peftType && other.method is any EmbeddingMethod
       guard !isBeside, type(of: other.method) != method else { continue }
       throw AdapterError.mixedMethods(
         modules: [first.moduleName, other.moduleName], names: [first.kind, other.kind])
@@ -128,7 +134,7 @@ public enum PEFTFiles {
     // Each method has its own word: lora_only, vera_only.
     let bias = try PEFTParts.bias(of: model).replacing("lora", with: method.peftType.lowercased())
     fields += try ownFields(of: method, settings).map { $0.0 == "bias" ? ($0.0, .string(bias)) : $0 }
-    if method == LoRA.self { fields += PEFTEmbedding.fields(own) }
+    if method.peftType == LoRA.peftType { fields += PEFTEmbedding.fields(own) }
     return .object(JSONObject(fields))
   }
 

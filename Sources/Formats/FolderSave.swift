@@ -25,7 +25,8 @@ package struct FolderFormat: Sendable {
     self.conflicts = conflicts
   }
 
-  private static let interruptedSign = "INTERRUPTED"
+  /// With what the field of a save that did not end begins.
+  package static let interruptedSign = "INTERRUPTED"
 
   /// Whether the key file says that a save did not end.
   func isInterrupted(_ folder: String) -> Bool {

@@ -123,7 +123,9 @@ extension Engine {
         try model.withAdapters(names) { try self.warnOfBase(model, path) }
         if options.bool("fold") ?? false {
           try model.withAdapters(names) {
-            try self.byFirst(call) { _ = try PEFTFiles.saveFolded(model, directory: path) }
+            try self.byFirst(call) {
+              self.tellOfStaying(try PEFTFiles.saveFolded(model, directory: path).staying, path)
+            }
           }
           return [.nil]
         }
@@ -207,7 +209,10 @@ extension Engine {
 
   /// Saves the adapters in use as PEFT does, and tells what stays of files that the directory had.
   func savePEFT(_ model: LanguageModel, _ path: String) throws {
-    let staying = try PEFTFiles.save(model, directory: path)
+    tellOfStaying(try PEFTFiles.save(model, directory: path), path)
+  }
+
+  private func tellOfStaying(_ staying: [String], _ path: String) {
     guard !staying.isEmpty else { return }
     let (names, verb) = (staying.joined(separator: ", "), staying.count == 1 ? "was" : "were")
     Warnings.show("save_adapter: \(path): \(names) \(verb) not written by a save, or changed since, and stay")

@@ -44,6 +44,9 @@ extension Engine {
         ) { _, object in
           ((object as? LanguageModel)?.turnEnd).map { .integer(Int($0)) } ?? .nil
         },
+        NativeProperty("merged", "boolean", "whether adapters were merged into its weights") { _, object in
+          .bool((object as? LanguageModel)?.isMerged ?? false)
+        },
         NativeProperty("name", "string", "where it was read from") { _, object in
           .string((object as? LanguageModel)?.path ?? "")
         },

@@ -25,6 +25,8 @@ public final class LanguageModel {
   /// What the reader has to say about the files, a sentence each: fields and tensors that are passed over, two truths
   /// about one thing.
   public internal(set) var notices: [String] = []
+  /// Whether adapters were merged into the base, which is another since.
+  public package(set) var isMerged = false
   /// Whether weights are present; a header-only model can be planned and selected from, not run.
   public internal(set) var isLoaded = false
   /// What of it this process holds; nil for a model in one piece.

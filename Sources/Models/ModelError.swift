@@ -100,6 +100,8 @@ public enum ModelError: Error, Equatable, Sendable {
     case outsideLayers
     /// An adapter that took a part out of the base.
     case baseChange
+    /// A merge, after which the base of the others would be another.
+    case merge
   }
 
   /// Why a quantized module cannot be compared with the weights it was made from.
@@ -208,6 +210,7 @@ extension ModelError.TogetherProblem: CustomStringConvertible {
     case .hook: "has a hook, which would see the rows of all variants"
     case .outsideLayers: "has an adapter, and only adapters of the decoder layers share a pass"
     case .baseChange: "has an adapter whose start changed the base (pissa, olora, loftq), which then is another"
+    case .merge: "is the base of all variants, and a merge would change it; save the adapter and merge it afterwards"
     }
   }
 }

@@ -48,6 +48,9 @@ extension LanguageModel {
     use(next.namesInUse)
   }
 
+  /// Whether another variant than the present one has the base too.
+  package var hasVariants: Bool { variant != 0 || !variantsAside.isEmpty }
+
   /// Goes back to variant 0 and forgets all others, with their adapters.
   /// - Throws: as `enter`.
   public func leaveVariants() throws {

@@ -62,7 +62,7 @@ private let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent
     let before = try model.logits(prompt).floats()
     let path = FileManager.default.temporaryDirectory.appendingPathComponent("qlora-\(UUID().uuidString)").path
     defer { try? FileManager.default.removeItem(atPath: path) }
-    #expect(try PEFTFiles.saveFolded(model, directory: path) == modules.map(\.name))
+    #expect(try PEFTFiles.saveFolded(model, directory: path).changed == modules.map(\.name))
     #expect(try model.logits(prompt).floats() == before)
     let config = try JSON.read(path: path + "/adapter_config.json")
     #expect(config["rank_pattern"] == [:] && config["alpha_pattern"] == [:] && config["use_rslora"] == false)

@@ -8,6 +8,7 @@
 ---@field tokenizer Tokenizer|nil its tokenizer
 ---@field notices string[] what there is to say about its files, such as fields that are passed over
 ---@field turn_end integer|nil id of the token with which its chat template ends an answer; generation stops there, as at those of its files
+---@field merged boolean whether adapters were merged into its weights
 ---@field name string where it was read from
 ---@field stages integer ranks that hold its layers, 1 for a model in one piece
 ---@field compute string "f32" or "bf16": what it computes in

@@ -61,8 +61,13 @@ local function advance(one, ended, ...)
   native.spill_directory(one.spill)
   local ok, answer = coroutine.resume(one.thread, ...)
   one.spill = native.spill_directory()
-  one.waits = coroutine.status(one.thread) ~= "dead" and answer or nil
+  local is_open = coroutine.status(one.thread) ~= "dead"
+  one.waits = is_open and type(answer) == "table" and (answer.meet or answer.batch) and answer or nil
   if one.waits then return end
+  if is_open then
+    coroutine.close(one.thread)
+    ok, answer = false, "sweep: together: run yielded, which only qlora.train in it may do"
+  end
   ended(one.number, ok, answer)
   model:enter_variant(0)
   model:drop_variant(one.number)
@@ -137,7 +142,7 @@ function lockstep.run(model, bodies, ended)
   if not left then error(why, 0) end
   if interrupts[1] then
     local lines = {}
-    for i, one in ipairs(interrupts) do lines[i] = one.message end
+    for i, one in ipairs(interrupts) do lines[i] = one.message:gsub("%-%-resume [^\n]+", "--resume") end
     error(setmetatable({ exit_code = 130, message = table.concat(lines, "\n") }, getmetatable(interrupts[1])), 0)
   end
 end

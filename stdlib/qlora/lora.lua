@@ -85,6 +85,11 @@ function lora.add_lora(model, options)
   for key in pairs(selection.settings_schema) do defaults[key] = o[key] end
   local list, report = selection.resolve(model, o.select, defaults)
   check_tied(list, defaults)
+  for _, id in ipairs(o.tokens or {}) do
+    if not math.tointeger(id) or id < 0 or id >= model.config.vocab_size then
+      strict.fail("add_lora: tokens: there is no token %s", strict.show(id))
+    end
+  end
   local has_eva = o.eva ~= nil
   for _, entry in ipairs(list) do has_eva = has_eva or entry.init == "eva" end
   report.trainable = has_eva and attach_eva(model, list, o, report) or model:attach_lora(list, o.name)

@@ -1,0 +1,133 @@
+import Foundation
+import LuaRuntime
+import Testing
+
+@testable import LuaBindings
+
+/// What a folder with adapters loses and keeps, and what is refused before anything is lost.
+@Suite(.serialized) struct AdapterFolderTests {
+  private func run(_ program: String) throws {
+    let (state, engine) = try makeState()
+    let folder = FileManager.default.temporaryDirectory.appendingPathComponent("qlora-\(UUID().uuidString)").path
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    let head = """
+      local qlora = require "qlora"
+      qlora.native.options.quiet = true
+      local dir = ...
+      local model = qlora.load(qlora.resource "models/tiny", { quant = "nf4" })
+      local function write(path, text)
+        local file <close> = assert(io.open(path, "w"))
+        file:write(text)
+      end
+      local function read(path)
+        local file <close> = assert(io.open(path, "rb"))
+        return file:read "a"
+      end
+      local function refused(words, ...)
+        local ok, message = pcall(...)
+        assert(not ok and tostring(message):find(words, 1, true), tostring(message))
+      end
+
+      """
+    _ = try state.load(Array((head + program).utf8), chunkName: head + program).call([.string(folder)])
+    withExtendedLifetime(engine) {}
+  }
+
+  @Test func aProgramOfSomebodyElseStays() throws {
+    try run(
+      """
+      local mine = "return 'mine'\\n"
+      write(dir .. "/adapter.lua", mine)
+      model:add_lora { select = { "q_proj" }, rank = 2, alpha = 4 }
+      model:save_adapter(dir)
+      assert(read(dir .. "/adapter.lua") == mine)
+      model:remove_adapters()
+      local gain = {
+        parameters = function(m) return { gain = qlora.ones(m.out_features) } end,
+        forward = function(_, base, p) return base * p.gain end,
+      }
+      model:add_adapter_module({ "model.layers.0.mlp.up_proj" }, gain)
+      refused("adapter.lua", model.save_adapter, model, dir)
+      assert(read(dir .. "/adapter.lua") == mine)
+      -- That of an adapter is replaced and goes with it.
+      model:save_adapter(dir .. "/own")
+      model:save_adapter(dir .. "/own")
+      model:remove_adapters()
+      model:add_lora { select = { "q_proj" }, rank = 2, alpha = 4 }
+      model:save_adapter(dir .. "/own")
+      assert(not qlora.native.exists(dir .. "/own/adapter.lua"))
+      """)
+  }
+
+  @Test func foldedAdaptersKeepTheirCardAndNameWhatStays() throws {
+    try run(
+      """
+      model:add_lora { select = { "q_proj" }, rank = 2, alpha = 4 }
+      model:note_training { { name = "data", text = "mine" } }
+      model:save_adapter(dir .. "/folded", { fold = true })
+      assert(read(dir .. "/folded/README.md"):find("mine", 1, true))
+      """)
+  }
+
+  @Test func tokensStandBesideDoRAAndAlone() throws {
+    try run(
+      """
+      local function logits() return model:logits({ 5, 6, 7 }):totable() end
+      local function comes_back(path)
+        for _, tensor in ipairs(model:trainable()) do tensor:add_(0.01) end
+        local before = logits()
+        model:save_adapter(path)
+        model:remove_adapters()
+        model:add_adapter(path)
+        local after = logits()
+        for i, row in ipairs(before) do
+          for j, value in ipairs(row) do assert(math.abs(value - after[i][j]) < 1e-4) end
+        end
+        model:remove_adapters()
+      end
+      model:add_lora { select = { "q_proj" }, rank = 2, alpha = 4, method = "dora", tokens = { 5, 6 } }
+      comes_back(dir .. "/dora")
+      model:train_tokens { 5, 6 }
+      comes_back(dir .. "/alone")
+      -- PEFT writes the rows of a tied output matrix a second time, and misses them otherwise.
+      local stored = qlora.native.load_tensors(dir .. "/alone/adapter_model.safetensors")
+      assert(stored["base_model.model.lm_head.trainable_tokens_delta"])
+      """)
+  }
+
+  @Test func whatCannotBeDoneIsRefusedBeforeAnythingIsLost() throws {
+    try run(
+      """
+      model:add_lora { select = { "q_proj" }, rank = 2, alpha = 4 }
+      refused("there is no token", model.add_lora, model, { select = { "v_proj" }, rank = 2, tokens = { 99999 } })
+      assert(#model:adapters() == 1 and model:module("model.layers.0.self_attn.q_proj").adapter)
+      assert(not model.merged)
+      model:enter_variant(1)
+      model:add_lora { select = { "q_proj" }, rank = 2, alpha = 4 }
+      refused("a merge would change it", model.merge, model)
+      model:leave_variants()
+      model:merge()
+      assert(model.merged)
+      """)
+  }
+
+  @Test func aVariantThatYieldsByItselfIsARowWithAnError() throws {
+    try run(
+      """
+      local data = qlora.data.from_records({ { prompt = "a b", completion = " c" } },
+        { format = "completion", tokenizer = model.tokenizer })
+      local rows = qlora.sweep {
+        together = true, variants = { { rank = 2 }, { rank = 4 } }, base = function() return model end,
+        run = function(v, m)
+          m:add_lora { select = { "q_proj" }, rank = v.rank, alpha = 4 }
+          local result = qlora.train { model = m, data = data, steps = 2, batch = 1,
+            optimizer = qlora.optim.adamw(m:trainable(), { lr = 1e-3 }) }
+          if v.rank == 2 then coroutine.yield(3) end
+          return { loss = result.last_loss }
+        end,
+      }
+      assert(rows[1].error:find("run yielded", 1, true) and rows[2].loss)
+      """)
+  }
+}
