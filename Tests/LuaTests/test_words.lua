@@ -15,7 +15,7 @@ t.test("a word with the same meaning keeps its value, another is answered with o
     { { lr_scheduler_type = "cosine" }, "write schedule = qlora.schedule.cosine(steps)" },
     { { eval_strategy = "steps" }, "write eval_every = 50" },
     { { report_to = "wandb" }, "leave it out: TensorBoard files are always written" },
-    { { dataset_text_field = "text" }, 'write format = "completion"' },
+    { { dataset_text_field = "text" }, 'write map = { text = "FIELD" }, format = "completion"' },
     { { val_set_size = 0.1 }, "data:split(0.05)" },
   } do t.raises(function() qlora.train(case[1]) end, "test_words.lua:", case[2]) end
   t.raises(function() qlora.load("m", { quant = true }) end, 'no choice true; write quant = "nf4"')

@@ -1766,6 +1766,7 @@ function qlora.data.from_records(records, options) end
 ---@field ignore? table names of fields, of records and messages, that are left unread on purpose
 ---@field limit? integer most records; default all
 ---@field literal? boolean special tokens that a record spells stay text; those of a chat template do not (default false)
+---@field map? table|function makes records for the format: { prompt = "question" } renames fields; a function record -> record may do anything, and gives nil to leave one out
 ---@field max_length? integer longer samples are cut, or left out (too_long); the window of format text, 1024 there when left out
 ---@field quiet? boolean do not print the counts (default false)
 ---@field skip_invalid? boolean leave wrong records out and count them instead of ending with the first (default false)

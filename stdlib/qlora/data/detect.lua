@@ -1,6 +1,7 @@
 --- The format of records that name none: the one whose fields all of them have.
 local strict = require "qlora.strict"
 local fields = require "qlora.data.fields"
+local mapping = require "qlora.data.mapping"
 
 local detect = {}
 
@@ -39,8 +40,9 @@ local function ask(record, place)
   elseif record.text ~= nil then
     more = "; each text a sample: format = \"completion\"; one stream cut into windows: format = \"text\""
   end
-  strict.fail("data.load: no format is named, and the fields of %s (%s) tell none%s; name one with format =, or give a "
-    .. "function record -> spans", place, fields.names(record), more)
+  strict.fail("data.load: no format is named, and the fields of %s (%s) tell none%s; name one with format =, rename "
+    .. "fields with %s, or give a function record -> spans", place, fields.names(record), more,
+    mapping.guess(record) or "map =")
 end
 
 --- The format that the first `count` records fit, and the fields that tell it. Records that fit none do not count,

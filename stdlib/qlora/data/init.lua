@@ -9,6 +9,7 @@ local dataset = require "qlora.data.dataset"
 local detect = require "qlora.data.detect"
 local fields = require "qlora.data.fields"
 local formats = require "qlora.data.formats"
+local mapping = require "qlora.data.mapping"
 local options_of = require "qlora.data.options"
 local reading = require "qlora.data.reading"
 local samples = require "qlora.data.samples"
@@ -87,6 +88,7 @@ local function settings_of(o, name, origin)
     format = name or "a function of the recipe" }
   for _, key in ipairs { "max_length", "source_max_length", "target_max_length", "train_on_source", "too_long", "limit",
     "train", "eos", "bos", "literal" } do settings[key] = o[key] end
+  settings.map = mapping.shown(o.map)
   if o.template then settings.template = type(o.template) == "string" and o.template or "a function of the recipe" end
   return settings
 end
@@ -95,12 +97,17 @@ end
 local function build(records, options, origin)
   local o = check_options(options)
   resolve_format(o.format) -- an unknown name is an error in a plan too
+  mapping.check(o.map, o.format)
   -- A plan reads the data that are there; without them, or a tokenizer, max_length stands for their lengths.
   if native.options.plan and (not o.tokenizer or #records == 0) then return planned(o) end
   if not o.tokenizer then strict.fail("data.load: option 'tokenizer' is missing; pass model.tokenizer") end
   local function say(line) if not o.quiet and not native.options.quiet then print(line) end end
   if #records == 0 then reading.fail_empty(records, nil, o, origin) end
   local count = math.min(o.limit or #records, native.options.smoke and 8 or #records, #records)
+  local fates
+  if o.map then
+    records, fates = reading.mapped(records, count, { map = o.map, origin = origin, skip_invalid = o.skip_invalid })
+  end
   local format, name = format_of(o, records, count, origin, say)
   local context = chat_context(o, name)
   local bos, eos, endless = samples.borders(o, formats.own_end[name], context.is_own)
@@ -112,7 +119,8 @@ local function build(records, options, origin)
     max_length = name ~= "text" and o.max_length or nil }
   local list = native.samples()
   local counts, numbers, unread = reading.append(list, records, count, { format = format, name = name, how = how,
-    context = context, origin = origin, skip_invalid = o.skip_invalid, leave_out_long = o.too_long == "leave_out" })
+    context = context, origin = origin, skip_invalid = o.skip_invalid, leave_out_long = o.too_long == "leave_out",
+    fates = fates })
   if name == "text" then list = list:windows(o.max_length or 1024) end
   if #list == 0 then reading.fail_empty(records, counts, o, origin) end
   local set = made.note(dataset.new(list, o.tokenizer, counts, name ~= "text" and { numbers = numbers, origin = origin }
@@ -168,20 +176,21 @@ function data.load(path, options)
   -- Checked before the file is read, which may take long.
   local o = check_options(options)
   local _, name = resolve_format(o.format)
+  mapping.check(o.map, o.format)
   local limit = o.limit
   local file = path
   if path:match "^hf://" and not native.options.smoke then path = native.fetch(path) end
   if native.options.smoke then
     limit = math.min(limit or 8, 8)
     if not native.exists(path) then
-      if o.format == nil then name = "input_output" end
-      return build(require "qlora.data.smoke".records(name), options)
+      if o.format == nil and not o.map then name = "input_output" end
+      return build(require "qlora.data.smoke".records(name, o.map), options)
     end
   end
   if not native.exists(path) then fail_missing(path) end
   -- The model's own template sees nulls and the order of keys, which Lua's tables do not keep.
-  local is_chat = (o.format == nil or formats.own_end[name]) and not o.template and o.tokenizer
-    and chat.for_tokenizer(o.tokenizer) ~= nil
+  local is_chat = (o.format == nil or formats.own_end[name]) and not o.template and not o.map
+    and o.tokenizer and chat.for_tokenizer(o.tokenizer) ~= nil
   local records, lines, texts = native.read_records(path, { limit = limit, texts = is_chat or nil })
   return build(records, options, { path = path, file = file, lines = lines, texts = texts })
 end

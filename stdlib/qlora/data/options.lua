@@ -6,6 +6,8 @@ local options = {}
 options.load = strict.declare("qlora.data.load", {
   format = { "string|callable", "name of a format, or a function record -> list of spans { text =, train = }; default "
     .. "the one that the fields of all records fit" },
+  map = { "table|callable", "makes records for the format: { prompt = \"question\" } renames fields; a function "
+    .. "record -> record may do anything, and gives nil to leave one out" },
   tokenizer = { "Tokenizer", "the model's tokenizer; only a plan does without" },
   max_length = { "count", "longer samples are cut, or left out (too_long); the window of format text, 1024 there when "
     .. "left out" },

@@ -2,6 +2,7 @@
 --- names it and where it stands, or with skip_invalid left out and counted too.
 local strict = require "qlora.strict"
 local fields = require "qlora.data.fields"
+local mapping = require "qlora.data.mapping"
 local options_of = require "qlora.data.options"
 local samples = require "qlora.data.samples"
 
@@ -29,7 +30,8 @@ local function check_spans(spans, place)
   local is_span = type(spans) == "table" and spans.text ~= nil
   if is_span or not fields.is_list(spans) then
     strict.fail("data.load: the format gave %s for %s, expected %s",
-      is_span and "one span" or strict.show(spans), place(), spans_are)
+      is_span and "one span" or strict.show(spans), place(),
+      spans_are .. (is_span and "" or "; a function that makes records of records is an option of its own, map"))
   end
   for i, span in ipairs(spans) do
     if type(span) ~= "table" or type(span.text) ~= "string" then
@@ -69,11 +71,43 @@ local function without_caller(message)
   return message:sub(1, #position) == position and message:sub(#position + 1) or message
 end
 
+--- true and the results of `f`, or false and what is wrong with record `number`, which is an error unless
+--- `o.skip_invalid`. `is_own`: `f` calls a function of the recipe.
+local function attempted(number, o, is_own, f, ...)
+  local results = table.pack(xpcall(f, function(message) return explained(message, is_own) end, ...))
+  local ok, message = results[1], results[2]
+  if ok then return table.unpack(results, 1, results.n) end
+  if ends_all(message) then error(message, 0) end
+  message = without_caller(message)
+  -- what check_spans says names the record itself
+  local text = message:find("^data%.load: ") and message
+    or ("data.load: %s: %s"):format(reading.place(o.origin, number), message)
+  if not o.skip_invalid then strict.fail("%s", text) end
+  return false, text:match "^data%.load: ([^\n]*)"
+end
+
+--- The first `count` records as `o.map` makes them, and the fates of those that it makes none of: true for one that is
+--- left out, or what is wrong with it.
+function reading.mapped(records, count, o)
+  mapping.check_used(o.map, records, count)
+  local list, fates, kept = {}, {}, 0
+  for i = 1, count do
+    local ok, record = attempted(i, o, type(o.map) == "function", mapping.one, o.map, records[i])
+    if ok and record then list[i], kept = record, kept + 1
+    else list[i], fates[i] = {}, ok or record end
+  end
+  if kept == 0 then
+    strict.fail("data.load: nothing to train on: map left out all %d records", count)
+  end
+  return list, fates
+end
+
 --- Fills `list` with the samples of the first `count` records. `how` as in samples.from_spans. Returns the counts of
 --- what was left out, the numbers of the records taken, and how many records have each field that was not read.
 function reading.append(list, records, count, o)
   local format, name, context = o.format, o.name, o.context
-  local counts = { records = count, incomplete = 0, untrained = 0, invalid = 0, too_long = 0, longest = 0, lacks = {} }
+  local counts = { records = count, incomplete = 0, untrained = 0, invalid = 0, unmapped = 0, too_long = 0, longest = 0,
+    lacks = {} }
   local numbers, unread = {}, {}
   local i
   local function place() return reading.place(o.origin, i) end
@@ -84,18 +118,16 @@ function reading.append(list, records, count, o)
     check_spans(spans, place)
     return samples.from_spans(spans, o.how)
   end
-  local function handler(message) return explained(message, not name) end
   for number = 1, count do
     i = number
-    local ok, sample, lacks = xpcall(one, handler)
-    if not ok then
-      if ends_all(sample) then error(sample, 0) end
-      sample = without_caller(sample)
-      -- what check_spans says names the record itself
-      local text = sample:find("^data%.load: ") and sample or ("data.load: %s: %s"):format(place(), sample)
-      if not o.skip_invalid then strict.fail("%s", text) end
+    local fate = o.fates and o.fates[number]
+    local ok, sample, lacks
+    if type(fate) == "string" then ok, sample = false, fate
+    elseif not fate then ok, sample, lacks = attempted(number, o, not name, one) end
+    if fate == true then counts.unmapped = counts.unmapped + 1
+    elseif not ok then
       counts.invalid = counts.invalid + 1
-      counts.first_invalid = counts.first_invalid or text:match "^data%.load: ([^\n]*)"
+      counts.first_invalid = counts.first_invalid or sample
     elseif not sample then
       lacks = type(lacks) == "string" and lacks or "an answer"
       counts.incomplete, counts.lacks[lacks] = counts.incomplete + 1, (counts.lacks[lacks] or 0) + 1
@@ -119,11 +151,13 @@ function reading.left_out(counts)
   for _, field in ipairs(strict.sorted_keys(counts.lacks or {})) do
     add(parts, counts.lacks[field], "without " .. (field == "an answer" and field or ("'%s'"):format(field)))
   end
+  add(parts, counts.unmapped or 0, "by map")
   add(parts, counts.untrained, "without any trained token")
   add(parts, counts.too_long or 0, "longer than the limit")
   add(parts, counts.invalid or 0, ("wrong (the first: %s)"):format(counts.first_invalid or ""))
   if #parts == 0 then return nil end
-  local total = counts.incomplete + counts.untrained + (counts.too_long or 0) + (counts.invalid or 0)
+  local total = counts.incomplete + counts.untrained + (counts.unmapped or 0) + (counts.too_long or 0)
+    + (counts.invalid or 0)
   return ("left out %d of %d records: %s"):format(total, counts.records, table.concat(parts, ", "))
 end
 

@@ -2,8 +2,10 @@
 local fields = require "qlora.data.fields"
 local smoke = {}
 
---- Eight made-up records: what the format `name` reads, or the fields of all formats for a function (nil).
-function smoke.records(name)
+--- Eight made-up records: what the format `name` reads, or the fields of all formats for a function (nil). A table as
+--- `map` finds its fields.
+function smoke.records(name, map)
+  local renames = type(map) == "table" and map or {}
   local list = {}
   for i = 1, 8 do
     local question, answer = ("What is %d plus %d?"):format(i, i), ("It is %d."):format(2 * i)
@@ -16,8 +18,11 @@ function smoke.records(name)
       conversations = { { from = "human", value = question }, { from = "gpt", value = answer } },
       instances = { { input = "", output = answer } },
     }
-    list[i] = name and {} or all
-    for _, field in ipairs(name and fields.formats[name][1] or {}) do list[i][field[1]] = all[field[1]] end
+    list[i] = (name or next(renames)) and {} or all
+    for _, field in ipairs(name and fields.formats[name][1] or {}) do
+      if not renames[field[1]] then list[i][field[1]] = all[field[1]] end
+    end
+    for to, from in pairs(renames) do list[i][from] = all[to] end
   end
   return list
 end
