@@ -22,7 +22,12 @@ extension Engine {
         try call.text(name), special: special, literal: false, continues: false, reserve: reserveForText)
     }
     guard let list = call[name].asTable?.integers() else {
-      throw call.invalid("text or a list of token ids expected, got \(call[name].typeName)")
+      guard call[name].asTable?[1].asTable != nil else {
+        throw call.invalid("text or a list of token ids expected, got \(call[name].typeName)")
+      }
+      throw call.invalid(
+        "text or a list of token ids expected, got messages; their text is "
+          + "model.tokenizer:apply_chat(messages, { add_generation_prompt = true })")
     }
     return try tokenIDs(list, try model(call).spec.vocabularySize)
   }
