@@ -14,14 +14,22 @@ extension Kernels {
     if rows == 1 {
       let sums = x + blockSumLanes &* pitch
       withBlockFormat(weight.pointee.format) { format in
-        if mode == 1 {
-          oneRow(format, weight, firstOut, outs, x, sums, tile, 1)
-        } else if !gg_is_nibbles(format) {
-          oneRow(format, weight, firstOut, outs, x, sums, tile, 0)
+        if !gg_is_nibbles(format) || mode == 1 && !hasNibblePairs {
+          if mode == 1 {
+            oneRow(format, weight, firstOut, outs, x, sums, tile, 1)
+          } else {
+            oneRow(format, weight, firstOut, outs, x, sums, tile, 0)
+          }
         } else if gg_parts(format) == 2 {
-          oneRowOfNibbles(format, weight, firstOut, outs, x, sums, tile)
+          if mode == 1 {
+            oneRowOfNibbles(format, weight, firstOut, outs, x, sums, tile, 1)
+          } else {
+            oneRowOfNibbles(format, weight, firstOut, outs, x, sums, tile, 0)
+          }
+        } else if mode == 1 {
+          oneRowOfLongNibbles(format, weight, firstOut, outs, x, sums, tile, 1)
         } else {
-          oneRowOfLongNibbles(format, weight, firstOut, outs, x, sums, tile)
+          oneRowOfLongNibbles(format, weight, firstOut, outs, x, sums, tile, 0)
         }
       }
       return
