@@ -58,10 +58,13 @@ extension Rope {
   }
 
   /// `rope_theta`, `rope_scaling` and what stands beside them in config.json.
-  fileprivate func write(into json: inout JSONObject) {
+  fileprivate func write(into json: inout JSONObject, _ family: (any DecoderFamily.Type)?) {
     json["rope_theta"] = .number(theta)
     json["rope_scaling"] = parameters.map { .object($0) } ?? .null
-    if partialFactor < 1 { json["partial_rotary_factor"] = .number(partialFactor) }
+    // Also a whole head, where the family turns a part unless told.
+    if partialFactor != 1 || family?.defaults.partialRotaryFactor != 1 {
+      json["partial_rotary_factor"] = .number(partialFactor)
+    }
     // Where this stands beside the parameters, some config classes look nowhere else.
     if case .longrope(let long) = scaling { json["original_max_position_embeddings"] = .int(long.originalPositions) }
   }
@@ -77,8 +80,9 @@ extension Rope {
 extension DecoderSpec {
   /// The ropes in config.json: as transformers 4 reads them, and by type of layer where transformers 5 has it so.
   func writeRopes(into json: inout JSONObject) {
-    rope.write(into: &json)
-    guard let own = Families.named(modelType)?.slidingRope else { return }
+    let family = Families.named(modelType)
+    rope.write(into: &json, family)
+    guard let own = family?.slidingRope else { return }
     let sliding = layers.first { $0.window != nil }.flatMap { rope(of: $0) } ?? rope
     if let key = own.thetaKey { json[key] = .number(sliding.theta) }
     json["rope_parameters"] = [

@@ -64,8 +64,13 @@ package enum GPTNeoX: DecoderFamily {
           expected: "\(spec.rope.theta), as rotary_emb_base says, or no such key")
       }
     }
-    if parameters?["partial_rotary_factor"] == nil, let part = try fields.double("rotary_pct") {
-      spec.rope.partialFactor = part
+    if parameters?["partial_rotary_factor"] == nil {
+      spec.rope.partialFactor = try fields.double("rotary_pct") ?? defaults.partialRotaryFactor
+      if let other = try fields.double("partial_rotary_factor"), other != spec.rope.partialFactor {
+        throw .badField(
+          path: fields.path, field: "partial_rotary_factor", value: "\(other)",
+          expected: "\(spec.rope.partialFactor), as rotary_pct says, or no such key")
+      }
     }
   }
 

@@ -77,7 +77,8 @@ package enum GPTOSS: DecoderFamily {
 
   package static func write(_ spec: DecoderSpec, into json: inout JSONObject) {
     json["attention_bias"] = .bool(spec.modules.attention.inputsHaveBias)
-    json["sliding_window"] = spec.layers.lazy.compactMap(\.window).first.map { .int($0) } ?? .null
+    // null is no value here; without a window the default bounds no layer.
+    if let window = spec.layers.lazy.compactMap(\.window).first { json["sliding_window"] = .int(window) }
     json["layer_types"] = .array(spec.layers.map { $0.window == nil ? "full_attention" : "sliding_attention" })
     // Without parameters transformers takes those of the published models.
     if spec.rope.scaling == .none {
