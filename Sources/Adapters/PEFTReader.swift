@@ -6,7 +6,7 @@ extension PEFTFiles {
   /// Attaches the adapters stored in a PEFT directory.
   ///
   /// Which method it is says `peft_type`. The modules that `target_modules` means must be those whose tensors are in the
-  /// file; of experts and routers `target_parameters` means what transformers has them in (`PEFTExperts`). What a
+  /// file, experts apart where no tensor is of one; of experts and routers `target_parameters` means what transformers has them in (`PEFTExperts`). What a
   /// configuration asks for and the method does not compute is an error, never ignored.
   /// - Parameters:
   ///   - directory: holds adapter_config.json and adapter_model.safetensors.
@@ -55,7 +55,10 @@ extension PEFTFiles {
       throw AdapterError.missingTensor(path: file.path, name: keyPrefix + "*")
     }
     let stored = Set(groups.map(\.module.name)).union(experts.modules.map(\.name))
-    for module in model.modules where try !stored.contains(module.name) && targets.contains(module) {
+    // In transformers 5 experts are no modules, and target_modules does not mean them.
+    let noneIsExpert = !groups.contains(where: \.module.isExpert)
+    for module in model.modules
+    where try !stored.contains(module.name) && !(noneIsExpert && module.isExpert) && targets.contains(module) {
       throw AdapterError.missingTensor(path: file.path, name: keyPrefix + module.name + ".*")
     }
     let linear = try experts.matrices.map(\.module).filter { try !$0.isRouter && targets.contains($0) }
