@@ -50,8 +50,6 @@ public final class LanguageModel {
   public var seed: UInt64 = 0
   /// Losses so far that named no masks, which number their own; part of a checkpoint.
   public var dropoutStep = 0
-  /// The loss of the routers in the last `loss`, before its coefficient, in a model that adds one.
-  public private(set) var routerLoss: Double?
   /// Whether passes from now on add the adapters, and see the trained parts of the base.
   public var usesAdapters = true {
     didSet { placeTrainedParts() }
@@ -128,7 +126,7 @@ public final class LanguageModel {
   ///   - denominator: divides the sum instead of the batch's own count, for exact accumulation over several batches of
   ///     one step; at least 1.
   ///   - masks: the dropout masks; nil takes those not used yet.
-  ///   - isTraining: whether dropout is active.
+  ///   - isTraining: whether dropout is active, and the loss of the routers is added where the config says so.
   /// - Returns: f32 [1].
   /// - Throws: `ModelError.headerOnly`, `.noTrainedTokens`, `.tokenOutOfRange`, `.tooLong`; `.unreadableWeights` when
   ///   streamed; `.badReplacement`, `.recursiveHook` and what a hook throws; `.badAdapterOutput` and what an adapter's
@@ -153,7 +151,8 @@ public final class LanguageModel {
     guard trained > 0 else { throw ModelError.noTrainedTokens }
     if let denominator { try (1 ... .max).require(denominator, "denominator", operation: "loss") }
     var context = isTraining ? context(masks: masks ?? nextMasks()) : evaluation
-    context.balance = spec.experts?.addsBalance ?? false ? RouterBalance() : nil
+    // The routers' loss is for training; an evaluation asks for the texts' likelihood.
+    context.balance = isTraining && spec.experts?.addsBalance ?? false ? RouterBalance() : nil
     let share = denominator.map { Double(trained) / Double($0) } ?? 1
     let left = try hiddenStates(batch, context, from: input)
     if let stage, !stage.isLast { return left }
@@ -179,7 +178,6 @@ public final class LanguageModel {
   /// trained tokens.
   private func balanced(_ loss: Tensor, _ context: ForwardContext, _ share: Double) throws -> Tensor {
     guard let balance = context.balance, let experts = spec.experts else { return loss }
-    routerLoss = balance.value
     return try balance.added(share * experts.balanceCoefficient, to: loss)
   }
 
