@@ -19,6 +19,7 @@ extension LanguageModel {
       try method.check(module)
       guard seen.insert(name).inserted else { throw AdapterError.alreadyAttached(module: name) }
       try checkIsFree(module, inSet: set)
+      if (method as? any EmbeddingMethod)?.reachesOutput ?? false { try requireWhole("an adapter of both ends") }
       targets.append((module, method))
     }
     let made = try targets.map { module, method in (module, try makeAdapter(method, on: module, set)) }

@@ -11,7 +11,8 @@ private let recipe = """
     format = function(s) return { { text = s.sentence .. "\\n" }, { text = s.who, train = true } } end,
     tokenizer = model.tokenizer, max_length = 64,
   })
-  model:add_lora { select = qlora.select.layers { between = { p.from, 4 } }, rank = 4, alpha = 8, dropout = 0.1,
+  model:add_lora { select = p.slip == "tied" and { "q_proj", "embed_tokens" }
+    or qlora.select.layers { between = { p.from, 4 } }, tied = p.slip == "tied" or nil, rank = 4, alpha = 8, dropout = 0.1,
     init = p.slip == "olora" and "olora" or nil }
   if p.slip == "generate" then model:generate "Tom" end
   if p.slip == "logits" then model:logits "Tom" end
@@ -93,7 +94,8 @@ private let recipe = """
     ("generate", "generate: the layers of the model lie on 2 ranks"), ("logits", "logits: the layers of"),
     ("loss", "loss: the layers of"), ("hook", "mlp.down_proj, which another rank holds"),
     ("merge", "merge: the layers of"), ("gguf", "saved as PEFT does"), ("samples", "samples needs all layers"),
-    ("stream", "pipeline and stream do not go together"), ("olora", "init olora: the layers of"),
+    ("tied", "an adapter of both ends: the layers of"), ("stream", "pipeline and stream do not go together"),
+    ("olora", "init olora: the layers of"),
   ]) func whatNeedsAllLayersIsRefused(slip: String, words: String) throws {
     let directory = try folder()
     defer { try? FileManager.default.removeItem(at: directory) }
