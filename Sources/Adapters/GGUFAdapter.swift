@@ -23,9 +23,11 @@ public enum GGUFAdapterFile {
       let order = try layout.storedRow(
         spec.savedName(module.name) + ".weight", rows: module.outFeatures, queryHeads: spec.headCount,
         keyHeads: spec.keyValueHeadCount, path: path)
+      let columnOrder = try layout.storedColumn(
+        spec.savedName(module.name) + ".weight", columns: module.inFeatures, path: path)
       return [
-        item(stem + ".lora_a", [folded.rank, module.inFeatures], entry.a, nil),
-        item(stem + ".lora_b", [module.outFeatures, folded.rank], entry.b, order),
+        item(stem + ".lora_a", [folded.rank, module.inFeatures], entry.a, columnOrder: columnOrder),
+        item(stem + ".lora_b", [module.outFeatures, folded.rank], entry.b, order: order),
       ]
     }
     let metadata: [(String, GGUFValue)] = [
@@ -42,10 +44,13 @@ public enum GGUFAdapterFile {
   }
 
   private static func item(
-    _ name: String, _ shape: [Int], _ values: [Float], _ order: ((Int) -> Int)?
+    _ name: String, _ shape: [Int], _ values: [Float], order: ((Int) -> Int)? = nil,
+    columnOrder: ((Int) -> Int)? = nil
   ) -> GGUFWriter.Item {
     GGUFWriter.Item(name: name, shape: shape, type: .f32) { sink in
-      try values.withUnsafeBufferPointer { try GGUFRows(type: .f32, columns: shape[1], order: order).encode($0, sink) }
+      try values.withUnsafeBufferPointer {
+        try GGUFRows(type: .f32, columns: shape[1], order: order, columnOrder: columnOrder).encode($0, sink)
+      }
     }
   }
 }

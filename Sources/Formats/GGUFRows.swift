@@ -7,14 +7,20 @@ package struct GGUFRows {
   package let columns: Int
   /// The stored row of each row; nil where it is the same.
   package let order: ((Int) -> Int)?
-  /// Added to each element.
-  package let shift: Float
+  /// The stored column of each column; nil where it is the same.
+  package let columnOrder: ((Int) -> Int)?
+  /// What is stored of each element; nil where it is the element.
+  package let change: ((Float) -> Float)?
 
-  package init(type: GGMLType, columns: Int, order: ((Int) -> Int)? = nil, shift: Float = 0) {
+  package init(
+    type: GGMLType, columns: Int, order: ((Int) -> Int)? = nil, columnOrder: ((Int) -> Int)? = nil,
+    change: ((Float) -> Float)? = nil
+  ) {
     self.type = type
     self.columns = columns
     self.order = order
-    self.shift = shift
+    self.columnOrder = columnOrder
+    self.change = change
   }
 
   private static let pieceLength = 1 << 18
@@ -36,9 +42,14 @@ package struct GGUFRows {
       try source.withUnsafeMutableBufferPointer { source in
         guard let start = source.baseAddress else { return }
         for row in 0..<count {
-          (start + row * columns).update(from: base + origin[first + row] * columns, count: columns)
+          let (target, values) = (start + row * columns, base + origin[first + row] * columns)
+          if let columnOrder {
+            for column in 0..<columns { target[columnOrder(column)] = values[column] }
+          } else {
+            target.update(from: values, count: columns)
+          }
         }
-        if shift != 0 { for index in 0..<count * columns { start[index] += shift } }
+        if let change { for index in 0..<count * columns { start[index] = change(start[index]) } }
         try bytes.withUnsafeMutableBytes { bytes in
           guard let target = bytes.baseAddress else { return }
           BlockEncoder.run(type, start, blocks: count * columns / type.blockSize, into: target)

@@ -13,6 +13,8 @@ extension WeightSource {
     case mxfp4(Int, scales: String)
     /// The even rows as above, the odd ones so in another tensor.
     case alternating(with: String)
+    /// Queries, keys and values as above, the gates of all heads in another tensor; see `GGUFDeltaNet.Split`.
+    case perHead(gates: String)
   }
 
   /// Decodes rows of a tensor that is not placed row after row; false for others.
@@ -30,6 +32,13 @@ extension WeightSource {
       BlockDecoder.runApart(codes + 16 * first, scales: scales + first, blocks: rows.count * blocks, into: out)
     case (.alternating(let other), .gguf(let file, _, _)):
       try readAlternating(tensor, other, file, rows: rows, into: out)
+    case (.perHead(let gates), .gguf(let file, _, _)):
+      guard let deltaNet = layout?.deltaNet else { return false }
+      for (index, row) in rows.enumerated() {
+        let (isGate, from) = deltaNet.splitPlace(row)
+        try file.dequantize(
+          isGate ? gates : tensor.stored, rows: from..<from + 1, into: out + index * tensor.rowLength)
+      }
     default: return false
     }
     return true
@@ -87,7 +96,7 @@ extension WeightSource.Tensor {
   var number: Int {
     switch placement {
     case .columns(let number), .mxfp4(let number, _): number
-    case .rows, .alternating: firstRow / max(1, rowCount)
+    case .rows, .alternating, .perHead: firstRow / max(1, rowCount)
     }
   }
 }

@@ -1,3 +1,4 @@
+import Glibc
 import Tensors
 
 extension WeightSource {
@@ -21,24 +22,43 @@ extension WeightSource {
       let start = (tensor.firstRow + rows.lowerBound) * tensor.rowLength * entry.type.byteCount
       BlockDecoder.run(type, base + start, blocks: rows.count * tensor.rowLength, into: out)
     case .gguf(let file, let queryHeads, let keyHeads):
-      guard let map = try permutation(tensor, queryHeads: queryHeads, keyHeads: keyHeads) else {
-        let first = tensor.firstRow
-        try file.dequantize(tensor.stored, rows: first + rows.lowerBound..<first + rows.upperBound, into: out)
-        if layout?.hasOneAdded(tensor.name) ?? false { for i in 0..<rows.count * tensor.rowLength { out[i] -= 1 } }
-        return
-      }
-      if tensor.shape.count == 1 {
+      let map = try permutation(tensor, queryHeads: queryHeads, keyHeads: keyHeads)
+      if let map, tensor.shape.count == 1 {
         guard !rows.isEmpty else { return }
         var whole = [Float](repeating: 0, count: tensor.rowLength)
         try file.dequantize(tensor.stored, rows: 0..<1, into: &whole)
         for i in 0..<whole.count { out[i] = whole[map(i)] }
-        return
+      } else if let map {
+        for (i, row) in rows.enumerated() {
+          let from = map(row)
+          try file.dequantize(tensor.stored, rows: from..<from + 1, into: out + i * tensor.rowLength)
+        }
+      } else {
+        let first = tensor.firstRow
+        try file.dequantize(tensor.stored, rows: first + rows.lowerBound..<first + rows.upperBound, into: out)
       }
-      for (i, row) in rows.enumerated() {
-        let from = map(row)
-        try file.dequantize(tensor.stored, rows: from..<from + 1, into: out + i * tensor.rowLength)
-      }
+      try restore(tensor, rows: rows.count, out)
     }
+  }
+
+  /// Makes of decoded rows of a GGUF file what the Hugging Face tensor has.
+  private func restore(_ tensor: Tensor, rows: Int, _ out: UnsafeMutablePointer<Float>) throws(FormatError) {
+    let width = tensor.rowLength
+    if layout?.hasOneAdded(tensor.name) ?? false { for i in 0..<rows * width { out[i] -= 1 } }
+    if layout?.isNegatedExponential(tensor.name) ?? false {
+      for i in 0..<rows * width { out[i] = Float(log(-Double(out[i]))) }
+    }
+    guard let map = try columnOrder(tensor) else { return }
+    var row = [Float](repeating: 0, count: width)
+    for first in stride(from: 0, to: rows * width, by: width) {
+      for i in 0..<width { row[i] = out[first + map(i)] }
+      for i in 0..<width { out[first + i] = row[i] }
+    }
+  }
+
+  private func columnOrder(_ tensor: Tensor) throws(FormatError) -> ((Int) -> Int)? {
+    guard tensor.shape.count == 2 else { return nil }
+    return try layout?.storedColumn(tensor.name, columns: tensor.rowLength, path: path)
   }
 
   /// The whole tensor as f32.
@@ -54,7 +74,8 @@ extension WeightSource {
   }
 
   /// The stored bytes, where they are plain numbers in row-major order of the Hugging Face tensor; nil for block
-  /// formats, for the reordered q and k, for norms plus one of GGUF and for matrices that are put together. Zero copy; valid while this source lives; any alignment.
+  /// formats, for what GGUF files have in another order or as other numbers, and for matrices that are put together.
+  /// Zero copy; valid while this source lives; any alignment.
   package func rawBytes(_ name: String) throws(FormatError) -> (bytes: UnsafeRawBufferPointer, dtype: DType)? {
     let tensor = try tensor(name)
     guard tensor.placement == .rows else { return nil }
@@ -66,7 +87,8 @@ extension WeightSource {
       return (UnsafeRawBufferPointer(rebasing: file.bytes(of: entry)[start..<start + tensor.byteCount]), dtype)
     case .gguf(let file, let queryHeads, let keyHeads):
       guard case .block(let type) = tensor.encoding, let dtype = Self.floatTypes[type],
-        !(layout?.hasOneAdded(tensor.name) ?? false),
+        !(layout?.hasOneAdded(tensor.name) ?? false), !(layout?.isNegatedExponential(tensor.name) ?? false),
+        try columnOrder(tensor) == nil,
         try permutation(tensor, queryHeads: queryHeads, keyHeads: keyHeads) == nil
       else { return nil }
       let bytes = try file.bytes(of: tensor.stored)
@@ -75,13 +97,20 @@ extension WeightSource {
     }
   }
 
-  /// The stored blocks of a matrix in a block format; nil for other tensors. Zero copy; valid while this source lives;
-  /// any alignment.
+  /// The block format of a tensor; nil for another form.
+  package func blockFormat(_ name: String) throws(FormatError) -> GGMLType? {
+    guard case .block(let type) = try tensor(name).encoding, type.isBlocked else { return nil }
+    return type
+  }
+
+  /// The stored blocks of a matrix in a block format whose blocks are a product's; nil for other tensors, also for columns
+  /// in another order. Zero copy; valid while this source lives; any alignment.
   package func blocks(_ name: String) throws(FormatError) -> StoredBlocks? {
     let tensor = try tensor(name)
     guard case .block(let type) = tensor.encoding, type.isBlocked, tensor.shape.count == 2 else { return nil }
     switch (tensor.placement, origin) {
     case (.rows, .gguf(let file, let queryHeads, let keyHeads)):
+      guard try columnOrder(tensor) == nil else { return nil }
       let map = try permutation(tensor, queryHeads: queryHeads, keyHeads: keyHeads)
       let order = map.map { map in (0..<tensor.shape[0]).map { Int32(map($0)) } }
       return StoredBlocks(
@@ -128,6 +157,12 @@ extension WeightSource {
       let start = entry.byteOffset + tensor.number * tensor.byteCount
       file.file.advise(advice, start..<start + tensor.byteCount)
     case .gguf(let file, _, _):
+      if case .perHead(let gates) = tensor.placement {
+        for stored in [try file.tensor(tensor.stored), try file.tensor(gates)] {
+          file.file.advise(advice, stored.byteOffset..<stored.byteOffset + stored.byteCount)
+        }
+        return
+      }
       var pieces = [tensor.stored], count = tensor.byteCount, rows = tensor.rowCount
       if case .alternating(let other) = tensor.placement {
         pieces.append(other)
@@ -152,7 +187,7 @@ extension WeightSource {
   private func permutation(
     _ tensor: Tensor, queryHeads: Int, keyHeads: Int
   ) throws(FormatError) -> ((Int) -> Int)? {
-    guard queryHeads > 0 else { return nil }
+    guard queryHeads > 0 || layout?.deltaNet != nil else { return nil }
     return try layout?.storedRow(
       tensor.name, rows: tensor.shape.first ?? 0, queryHeads: queryHeads, keyHeads: keyHeads, path: path)
   }

@@ -46,6 +46,8 @@ package struct WeightSource: Sendable {
   package let tensors: [Tensor]
   /// Tensors of a GGUF file that its layout has no name for.
   package let strangers: [String]
+  /// Tensors that belong to other parts than the model, under their names in the file.
+  package let passedOver: [String]
   let origin: Origin
   /// How the tensors of a GGUF file are laid out.
   let layout: GGUFLayout?
@@ -86,13 +88,17 @@ package struct WeightSource: Sendable {
   ) throws(FormatError) {
     var parts: Set<UTF8Key> = []
     var tensors: [Tensor] = []
+    var passedOver: [String] = []
     for file in files.files {
       for entry in file.entries {
         if let stacked = try stacks.tensors(in: entry, path: file.path, find: { (try? files.find($0))?.entry }) {
           tensors += stacked
           continue
         }
-        guard let name = renaming(entry.name) else { continue }
+        guard let name = renaming(entry.name) else {
+          passedOver.append(entry.name)
+          continue
+        }
         let scales = Self.scales(of: entry, in: files)
         if let scales { parts.insert(UTF8Key(scales)) }
         tensors.append(
@@ -103,7 +109,7 @@ package struct WeightSource: Sendable {
     }
     try self.init(
       path: files.path, tensors: tensors.filter { !parts.contains(UTF8Key($0.stored)) }, strangers: [],
-      origin: .safetensors(files), layout: nil, fp8: fp8)
+      passedOver: passedOver, origin: .safetensors(files), layout: nil, fp8: fp8)
   }
 
   /// Tensors that the layout has no name for (`rope_freqs.weight`) are `strangers`.
@@ -111,18 +117,20 @@ package struct WeightSource: Sendable {
     let architecture = gguf.metadata["general.architecture"]?.string ?? ""
     let layout = layout(gguf)
     let tensors = gguf.tensors.flatMap { tensor -> [Tensor] in
-      if let layout, layout.isPartner(tensor.name) { return [] }
+      if let layout, layout.isPartner(tensor.name) || layout.isSplitOff(tensor.name) { return [] }
       let encoding = tensor.type.map { Encoding.block($0) } ?? .unreadable(GGMLType.name(of: tensor.typeNumber))
       if let name = layout?.stack(tensor.name), tensor.shape.count == (tensor.name.hasSuffix(".bias") ? 2 : 3),
         (1...TensorStacks.mostMatrices).contains(tensor.shape[0])
       {
         return stacked(tensor, encoding, name, partner: layout?.partner(of: tensor.name), gguf)
       }
+      if let layout, let whole = split(tensor, encoding, layout, gguf) { return [whole] }
       guard let name = layout.map({ $0.huggingFace(tensor.name) }) ?? tensor.name else { return [] }
+      var shape = tensor.shape
+      if shape.count == 2, layout?.isConvolution(name) ?? false { shape.insert(1, at: 1) }
       return [
         Tensor(
-          name: name, encoding: encoding, shape: tensor.shape, byteCount: tensor.byteCount, stored: tensor.name,
-          firstRow: 0)
+          name: name, encoding: encoding, shape: shape, byteCount: tensor.byteCount, stored: tensor.name, firstRow: 0)
       ]
     }
     var (heads, keyHeads) = (0, 0)
@@ -134,20 +142,23 @@ package struct WeightSource: Sendable {
       path: gguf.path, tensors: tensors,
       strangers: layout.map { layout in
         gguf.tensors.map(\.name).filter {
-          layout.huggingFace($0) == nil && layout.stack($0) == nil
-            && !(layout.isPartner($0) && gguf.contains(layout.partner(of: $0) ?? ""))
+          layout.huggingFace($0) == nil && layout.stack($0) == nil && !layout.isAhead($0) && layout.split($0) == nil
+            && !layout.isSplitOff($0) && !(layout.isPartner($0) && gguf.contains(layout.partner(of: $0) ?? ""))
         }
       } ?? [],
+      passedOver: layout.map { layout in gguf.tensors.map(\.name).filter { layout.isAhead($0) } } ?? [],
       origin: .gguf(gguf, queryHeads: heads, keyHeads: keyHeads), layout: layout)
   }
 
   private init(
-    path: String, tensors: [Tensor], strangers: [String], origin: Origin, layout: GGUFLayout?, fp8: FP8Scales? = nil
+    path: String, tensors: [Tensor], strangers: [String], passedOver: [String], origin: Origin, layout: GGUFLayout?,
+    fp8: FP8Scales? = nil
   ) throws(FormatError) {
     self.path = path
     self.fp8 = fp8
     self.tensors = tensors
     self.strangers = strangers
+    self.passedOver = passedOver
     self.origin = origin
     self.layout = layout
     var index: [UTF8Key: Int] = [:]
@@ -184,6 +195,23 @@ package struct WeightSource: Sendable {
     }
     return tensor
   }
+}
+
+/// The matrix whose gates lie in another tensor; nil for a tensor that is whole. Parts of a wrong shape stay alone, and are
+/// then of the wrong shape.
+private func split(
+  _ tensor: GGUFFile.Tensor, _ encoding: WeightSource.Encoding, _ layout: GGUFLayout, _ file: GGUFFile
+) -> WeightSource.Tensor? {
+  guard let (gates, name) = layout.split(tensor.name), let rows = layout.deltaNet?.splitRows else { return nil }
+  var whole = WeightSource.Tensor(
+    name: name, encoding: encoding, shape: tensor.shape, byteCount: tensor.byteCount, stored: tensor.name, firstRow: 0)
+  guard let other = try? file.tensor(gates), tensor.shape.count == 2, tensor.shape[0] == rows.rows,
+    other.shape == [rows.gates, tensor.shape[1]]
+  else { return whole }
+  whole = WeightSource.Tensor(
+    name: name, encoding: encoding, shape: [rows.rows + rows.gates, tensor.shape[1]],
+    byteCount: tensor.byteCount + other.byteCount, stored: tensor.name, firstRow: 0, placement: .perHead(gates: gates))
+  return whole
 }
 
 /// The matrices or biases of a stored tensor that has one for each expert. With a partner, of the same shape, the rows of both

@@ -44,8 +44,9 @@ struct Checkpoint {
         : "\(source.path): config.json speaks of weights in few bits, but they are stored wide and read so")
   }
 
-  private func checkFates() throws {
+  private mutating func checkFates() throws {
     var read: Set<String> = []
+    var others = source.passedOver
     let family = Families.named(spec.modelType)
     let (leftovers, parts) = (family?.leftovers ?? [], family?.leftoverParts ?? [])
     for module in ModuleTree(spec).modules {
@@ -56,7 +57,10 @@ struct Checkpoint {
       if let stem = Self.stem(of: name), read.contains(stem) { continue }
       // What old checkpoints store of the rotation follows from config.json.
       if name.hasSuffix(".rotary_emb.inv_freq") || leftovers.contains(where: { name.hasSuffix($0) }) { continue }
-      if parts.contains(where: { name.hasPrefix($0) }) { continue }
+      if parts.contains(where: { name.hasPrefix($0) }) {
+        others.append(name)
+        continue
+      }
       // Scales of activations, which are not rounded.
       if source.hasFP8, name.hasSuffix(".input_scale") || name.hasSuffix(".activation_scale") { continue }
       if spec.tiesEmbeddings, name == spec.outerNames.output + ".weight" { continue }
@@ -65,6 +69,16 @@ struct Checkpoint {
     for name in source.strangers where !Rope.ggufTensors.contains(name) {
       throw ModelError.unknownTensor(name: name, path: source.path)
     }
+    guard !others.isEmpty else { return }
+    said.append(
+      "\(source.path): \(others.count) tensors of other parts than the text model are not read: "
+        + Set(others.map(Self.part)).sorted().joined(separator: ", "))
+  }
+
+  /// What a tensor is a part of: `mtp`, `visual`, and of a GGUF file the layer: `blk.40`.
+  private static func part(of name: String) -> String {
+    let parts = name.split(separator: ".").drop { $0 == "model" }
+    return parts.prefix(parts.first == "blk" ? 2 : 1).joined(separator: ".")
   }
 
   /// The weight of whose 4-bit form this tensor is a part; nil for other tensors.

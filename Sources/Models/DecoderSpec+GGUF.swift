@@ -30,18 +30,23 @@ extension DecoderSpec {
         throw .unsupportedModel(path: path, field: name, value: "\(value)", supported: ["\(size)"])
       }
     }
+    // Models all of whose layers have experts need not say how wide others were.
+    let usual = family.modules.experts == nil ? nil : family.defaults.sizes["intermediate_size"]
+    let inner = try fields.required("feed_forward_length", try fields.integer("feed_forward_length") ?? usual)
     self.init(
-      family, hiddenSize: hidden, intermediateSize: try fields.required("feed_forward_length"),
-      layerCount: try Self.checked(layerCount: try fields.required("block_count"), path: path), headCount: heads,
+      family, hiddenSize: hidden, intermediateSize: inner, layerCount: try fields.layerCount(), headCount: heads,
       keyValueHeadCount: try fields.integer("attention.head_count_kv") ?? heads, headDimension: dimension,
       vocabularySize: embedding.shape[0], maxPositions: try fields.required("context_length"))
     let epsilon = normalization.form == .layer ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon"
     normEpsilon = try fields.required(epsilon, try fields.double(epsilon))
     tiesEmbeddings = !gguf.contains("output.weight")
+    // The first layers may have no attention.
+    func hasBias(_ module: LayerModule) -> Bool {
+      layers.indices.contains { gguf.contains("blk.\($0).\(module.gguf).bias") }
+    }
     modules.setBiases(
-      queryKeyValue: gguf.contains("blk.0.\(modules.attention.inputs[0].gguf).bias"),
-      output: gguf.contains("blk.0.\(modules.attention.output.gguf).bias"),
-      feedForward: gguf.contains("blk.0.\(modules.feedForward.inputs[0].gguf).bias"))
+      queryKeyValue: hasBias(modules.attention.inputs[0]), output: hasBias(modules.attention.output),
+      feedForward: hasBias(modules.feedForward.inputs[0]))
     bosTokenID = try fields.integer("tokenizer.ggml.bos_token_id")
     padTokenID = try fields.integer("tokenizer.ggml.padding_token_id")
     eosTokenIDs = try GGUFEnds.ids(fields)

@@ -22,7 +22,7 @@ package struct DeltaNetModules: Sendable, Equatable {
   package var convolution = LayerModule("linear_attn.conv1d", "ssm_conv1d", .convolution(.deltaRows))
   /// Logarithms of the heads' rates of decay, and what is added to their decays.
   package var rates = LayerModule("linear_attn.A_log", "ssm_a", .vector(.deltaHeads, initial: .spreadLogarithms))
-  package var bias = LayerModule("linear_attn.dt_bias", "ssm_dt", .vector(.deltaHeads, initial: .constant(1)))
+  package var bias = LayerModule("linear_attn.dt_bias", "ssm_dt.bias", .vector(.deltaHeads, initial: .constant(1)))
   /// Of each head's output, before the gate.
   package var norm = LayerModule("linear_attn.norm", "ssm_norm", .norm(.deltaHead), normalization: .rms)
   package var output = LayerModule("linear_attn.out_proj", "ssm_out", .linear(from: .deltaValues, to: .hidden))
@@ -35,12 +35,27 @@ package struct DeltaNetModules: Sendable, Equatable {
     modules.form = .perHead
     modules.inputs = [
       LayerModule("linear_attn.in_proj_qkvz", "ssm_in", .linear(from: .hidden, to: .deltaRowsAndGates)),
-      LayerModule("linear_attn.in_proj_ba", "ssm_beta_alpha", .linear(from: .hidden, to: .deltaRates)),
+      LayerModule("linear_attn.in_proj_ba", "ssm_ba", .linear(from: .hidden, to: .deltaRates)),
     ]
     return modules
   }
 
   package var all: [LayerModule] { inputs + [convolution, rates, bias, norm, output] }
+
+  /// How llama.cpp's files hold them: value heads in another order, but in Qwen3-Next the rows of one matrix in two.
+  func inGGUF(_ numbers: DeltaNetNumbers) -> GGUFDeltaNet {
+    var rows: [String: GGUFDeltaNet.Rows] = [:]
+    if form == .separate {
+      for module in [inputs[0], convolution] { rows[module.name] = .queriesKeysAndValues }
+      rows[inputs[1].name] = .values
+      for module in inputs[2...] + [rates, bias] { rows[module.name] = .heads }
+    }
+    return GGUFDeltaNet(
+      keyHeads: numbers.keyHeads, valueHeads: numbers.valueHeads, keyDimension: numbers.keyDimension,
+      valueDimension: numbers.valueDimension, rows: rows, columns: form == .separate ? [output.name] : [],
+      logarithms: [rates.name], convolutions: [convolution.name],
+      split: form == .perHead ? GGUFDeltaNet.Split(inputs[0].name, rows: "attn_qkv", gates: "attn_gate") : nil)
+  }
 }
 
 /// Sizes of the gated DeltaNets of a model.
@@ -62,6 +77,38 @@ public struct DeltaNetNumbers: Sendable, Equatable {
     self.keyDimension = keyDimension
     self.valueDimension = valueDimension
     self.taps = taps
+  }
+
+  /// Keys of GGUF metadata.
+  package static let ggufKeys: [String: FieldDecision] = [
+    "ssm.conv_kernel": .honoured, "ssm.state_size": .honoured, "ssm.group_count": .honoured,
+    "ssm.time_step_rank": .honoured, "ssm.inner_size": .honoured, "attention.recurrent_layers": .honoured,
+    "full_attention_interval": .honoured, "nextn_predict_layers": .honoured,
+    "rope.dimension_sections": .harmless("the three positions of a token of text are one"),
+  ]
+
+  /// From GGUF metadata. `state_size` is the width of keys, `inner_size` that of all values.
+  package init(_ fields: GGUFFields) throws(FormatError) {
+    let inner = try fields.required("ssm.inner_size")
+    self.init(
+      keyHeads: try fields.required("ssm.group_count"), valueHeads: try fields.required("ssm.time_step_rank"),
+      keyDimension: try fields.required("ssm.state_size"), valueDimension: 0,
+      taps: try fields.required("ssm.conv_kernel"))
+    guard valueHeads > 0, inner % valueHeads == 0 else {
+      throw .badField(
+        path: fields.file.path, field: "\(fields.architecture).ssm.inner_size", value: "\(inner)",
+        expected: "a multiple of ssm.time_step_rank (\(valueHeads))")
+    }
+    valueDimension = inner / valueHeads
+    try validate(path: fields.file.path)
+  }
+
+  package func write(into gguf: inout GGUFDescription) {
+    gguf.set("ssm.conv_kernel", taps)
+    gguf.set("ssm.state_size", keyDimension)
+    gguf.set("ssm.group_count", keyHeads)
+    gguf.set("ssm.time_step_rank", valueHeads)
+    gguf.set("ssm.inner_size", values)
   }
 
   /// Width of all values.

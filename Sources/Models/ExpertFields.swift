@@ -41,6 +41,9 @@ enum ExpertFields {
     spec.experts = ExpertNumbers(
       count: try fields.required("expert_count"), perToken: try fields.required("expert_used_count"),
       width: width ?? spec.intermediateSize, normalizesWeights: normalizes)
+    if spec.modules.experts?.shared != nil {
+      spec.experts?.sharedWidth = try fields.required("expert_shared_feed_forward_length")
+    }
     for index in spec.layers.indices { spec.layers[index].hasExperts = true }
   }
 

@@ -72,6 +72,9 @@ package struct ExpertModules: Sendable, Equatable {
   /// Names of an expert's modules with `#`, and those of the tensors that hold all experts in a GGUF file.
   package var stacks: [LayerModule] { pattern.all }
 
+  /// Those that every token has.
+  package var ofEveryToken: [LayerModule] { [router] + (shared.map { $0.expert.all + [$0.gate] } ?? []) }
+
   /// Of `count` experts, in checkpoint order.
   package func all(_ count: Int) -> [LayerModule] {
     [router] + (0..<count).flatMap { expert($0).all } + (shared.map { $0.expert.all + [$0.gate] } ?? [])

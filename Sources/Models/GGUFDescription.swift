@@ -56,9 +56,13 @@ extension DecoderSpec {
   /// The architecture that GGUF files of this decoder name, and how they lay out its tensors.
   /// - Throws: `ModelError.notInGGUF` where llama.cpp computes no such decoder.
   package func ggufWriting() throws -> (architecture: String, layout: GGUFLayout) {
-    guard let writer = Families.named(modelType)?.ggufWriter, let architecture = writer.ggufArchitecture, experts == nil
-    else { throw ModelError.notInGGUF(family: modelType, what: [experts == nil ? "family" : "experts"]) }
-    return (architecture, writer.ggufLayout)
+    guard let writer = Families.named(modelType)?.ggufWriter, let architecture = writer.ggufArchitecture else {
+      throw ModelError.notInGGUF(family: modelType, what: ["family"])
+    }
+    guard writer.modules.experts == nil else { throw ModelError.notInGGUF(family: modelType, what: ["experts"]) }
+    var layout = writer.ggufLayout
+    layout.deltaNet = deltaNet.flatMap { writer.modules.deltaNet?.inGGUF($0) }
+    return (architecture, layout)
   }
 
   /// Names of config.json's fields in which a spec read from a GGUF file differs from this one; f32 holds numbers there.

@@ -1,4 +1,5 @@
 import Formats
+import Glibc
 import Tensors
 import Tokenizers
 
@@ -65,7 +66,7 @@ private struct GGUFModelWriter {
       }
       try GGUFWriter.write(
         path: path, description.values.map { ($0.key, $0.value) }, head: extra, items, begun: checkHeader,
-        written: { try checkWeights($0, sources) })
+        written: { try checkWeights($0, sources, layout) })
       try progress(done, done)
     }
     return said
@@ -104,7 +105,7 @@ private struct GGUFModelWriter {
       )
     }
     let name = spec.savedName(module.name)
-    var found = [try source(name + ".weight", module.weightShape, module, layout) { try make().weight }]
+    var found = [try source(name + module.weightEnding, module.weightShape, module, layout) { try make().weight }]
     if module.bias != nil {
       found.append(
         try source(name + ".bias", module.biasShape, module, layout) {
@@ -121,10 +122,15 @@ private struct GGUFModelWriter {
     guard let stored = layout.gguf(name) else {
       throw ModelError.notInGGUF(family: spec.modelType, what: [name])
     }
-    let type = mixture.type(of: stored, shape: shape, layer: module.layer, in: spec)
+    let shape = layout.isConvolution(name) ? [shape[0], shape[2]] : shape
+    // llama.cpp computes convolutions in f32.
+    let type = module.kind.isWide ? .f32 : mixture.type(of: stored, shape: shape, layer: module.layer, in: spec)
     let map = try layout.storedRow(
       name, rows: shape[0], queryHeads: spec.headCount, keyHeads: spec.keyValueHeadCount, path: path)
-    let shift: Float = layout.hasOneAdded(name) ? 1 : 0
+    let isMatrix = shape.count == 2
+    let columnOrder = isMatrix ? try layout.storedColumn(name, columns: shape[1], path: path) : nil
+    let change: ((Float) -> Float)? =
+      layout.hasOneAdded(name) ? { $0 + 1 } : layout.isNegatedExponential(name) ? { Float(-exp(Double($0))) } : nil
     let path = model.path
     let item = GGUFWriter.Item(name: stored, shape: shape, type: type) { sink in
       let tensor = try values()
@@ -135,7 +141,8 @@ private struct GGUFModelWriter {
         }
         // Of a vector in another order each element is a row.
         let columns = map == nil ? shape.last ?? 1 : shape.dropFirst().reduce(1, *)
-        try GGUFRows(type: type, columns: columns, order: map, shift: shift).encode(floats, sink)
+        try GGUFRows(type: type, columns: columns, order: map, columnOrder: columnOrder, change: change)
+          .encode(floats, sink)
       }
     }
     return Source(name: name, item: item, values: values)
@@ -166,14 +173,15 @@ private struct GGUFModelWriter {
   ]
 
   /// Reads every weight by its Hugging Face name and compares it with the one that was to be written.
-  private func checkWeights(_ staged: String, _ sources: [Source]) throws {
+  private func checkWeights(_ staged: String, _ sources: [Source], _ layout: GGUFLayout) throws {
     let written = try WeightSource(gguf: try GGUFFile(path: staged), layout: Families.layout)
     for source in sources {
       let (error, size) = try source.values().withHostBytes {
         try written.squaredError(source.name, from: $0.bindMemory(to: Float.self))
       }
-      // Rows in a wrong order are off by more than their size; a type by less than half of it.
-      let limit = source.item.type == .f32 && !source.name.hasSuffix("norm.weight") ? 0 : size / 4
+      // Rows in a wrong order are off by more than their size; a type by less than half of it, other numbers by rounding.
+      let isExact = source.item.type == .f32 && !source.name.hasSuffix("norm.weight")
+      let limit = isExact && !layout.isNegatedExponential(source.name) ? 0 : size / 4
       guard error <= limit || size / Double(max(1, source.item.shape.reduce(1, *))) < 1e-10 else {
         throw FormatError.readsBackDifferently(path: path, what: source.name)
       }

@@ -95,6 +95,16 @@ package struct GGUFFields {
 
   package func required(_ name: String) throws(FormatError) -> Int { try required(name, try integer(name)) }
 
+  /// Layers of the model: those that predict ahead are counted in the file, and not read.
+  package func layerCount() throws(FormatError) -> Int {
+    let ahead = try integer("nextn_predict_layers") ?? 0, all = try required("block_count")
+    guard ahead >= 0, ahead < all else {
+      throw .badField(
+        path: file.path, field: name("nextn_predict_layers"), value: "\(ahead)", expected: "0 to \(all - 1)")
+    }
+    return try DecoderSpec.checked(layerCount: all - ahead, path: file.path)
+  }
+
   /// One truth value for each layer.
   package func bools(_ name: String, count: Int) throws(FormatError) -> [Bool]? {
     try value(name, "true or false for each of \(count) layers") { value in

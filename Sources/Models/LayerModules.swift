@@ -32,7 +32,7 @@ package struct LayerModule: Sendable, Equatable {
 
   /// Behind the layer's own name in a Hugging Face checkpoint (`model.layers.N.`).
   package let name: String
-  /// Behind `blk.N.` in a GGUF file.
+  /// Behind `blk.N.` in a GGUF file; of a vector the whole name of its tensor.
   package let gguf: String
   package let form: Form
   package var hasBias = false
@@ -40,6 +40,9 @@ package struct LayerModule: Sendable, Equatable {
   package let isRouter: Bool
   /// What a norm computes where it is not what the model's norms compute.
   package let normalization: Normalization.Form?
+
+  /// Whether it is numbers that have the module's own name, in GGUF files with the ending of a weight or a bias.
+  package var isVector: Bool { if case .vector = form { true } else { false } }
 
   package init(
     _ name: String, _ gguf: String, _ form: Form, hasBias: Bool = false, isRouter: Bool = false,

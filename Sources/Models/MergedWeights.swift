@@ -143,7 +143,7 @@ private struct OriginalWeights {
     var isPublished = false
     let rows = try source.blocks(name)?.rows
     if case .scaledApart? = rows { isPublished = module.blocks == nil }
-    if rows != nil, !isPublished {
+    if try source.blockFormat(name) != nil, !isPublished {
       throw ModelError.noOriginalWeights(path: source.path, problem: .kept(module: module.name))
     }
     try source.expect(name, shape: module.weightShape)

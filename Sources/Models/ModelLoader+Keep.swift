@@ -30,11 +30,20 @@ extension ModelLoader {
       format: stored.type, shape: shape, bytes: try view(stored.bytes), rows: try stored.rows.map(view))
   }
 
+  /// Says which matrices could not stay as they are.
   /// - Throws: `ModelError.nothingToKeep` where no matrix was kept.
-  func requireKept(_ model: LanguageModel) throws {
+  func requireKept(_ model: LanguageModel, _ source: LoadedSource) throws {
     guard model.modules.contains(where: { $0.blocks != nil || $0.quantized != nil }) else {
       throw ModelError.nothingToKeep(path: model.path)
     }
+    let decoded = try model.modules.filter {
+      guard options.keeps($0), $0.blocks == nil, $0.quantized == nil else { return false }
+      return try source.blockFormat($0.weightName) != nil
+    }
+    guard !decoded.isEmpty else { return }
+    model.notices.append(
+      "\(model.path): \(Set(decoded.map(\.role)).sorted().joined(separator: ", ")) of \(decoded.count) layers have columns "
+        + "in another order or rows in two tensors; they are decoded to \(options.computeType.name)")
   }
 
   /// Notes the formats that loading would keep, for a model of which no weights are read.

@@ -58,7 +58,7 @@ public struct ModelLoader {
     model.notices = checkpoint.said
     let source = checkpoint.source
     for module in model.modules where model.reads(module) { try read(module, of: model, from: source) }
-    if options.keepsBlocks { try requireKept(model) }
+    if options.keepsBlocks { try requireKept(model, source) }
     model.isLoaded = true
     model.tokenizer = try location.tokenizer()
     source.releaseAll()

@@ -60,9 +60,10 @@ enum ModelLocation {
     case .directory(let path):
       let file = "\(path)/config.json"
       let config = FileSystem.exists(file) ? try JSON.read(path: file) : .null
-      let whole = Families.multimodal(config["model_type"]?.string)?.whole
+      let type = config["model_type"]?.string
+      let part = Families.multimodal(type), whole = part?.whole
       let quantization = (config["quantization_config"] ?? config["text_config"]?["quantization_config"])?.unlessNull
-      let stacks = config["model_type"]?.string.flatMap(Families.named)?.tensorStacks ?? TensorStacks()
+      let stacks = (part?.family ?? type.flatMap(Families.named))?.tensorStacks ?? TensorStacks()
       return LoadedSource(
         try WeightSource(
           path: path, layout: Families.layout, renaming: { whole == nil ? $0 : whole?.rename($0) },
@@ -101,6 +102,8 @@ struct LoadedSource {
   /// All tensors that have a Hugging Face name, and those of a GGUF file that have none.
   var names: [String] { source.tensors.map(\.name) }
   var strangers: [String] { source.strangers }
+  /// Tensors of other parts than the model.
+  var passedOver: [String] { source.passedOver }
   /// What is to be said about the files.
   var said: [String] { source.said }
   /// Whether weights are stored in fp8.
@@ -110,6 +113,9 @@ struct LoadedSource {
 
   /// The stored form of a matrix in a block format; nil for other tensors.
   func blocks(_ name: String) throws -> StoredBlocks? { try source.blocks(name) }
+
+  /// The block format in which a tensor is stored; nil where it is in none.
+  func blockFormat(_ name: String) throws -> GGMLType? { try source.blockFormat(name) }
 
   /// The float dtype in which a tensor is stored; nil where it has none.
   func floatType(_ name: String) throws -> DType? { try source.floatType(name) }

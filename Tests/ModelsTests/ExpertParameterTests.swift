@@ -10,7 +10,8 @@ import Testing
 private let fixtures = SmolLM2.root.appendingPathComponent("Tests/Fixtures/families").path
 private let ids: [Int32] = (0..<24).map { (i: Int) -> Int32 in Int32((7 * i * i + 3 * i + 5) % 128) }
 private let names = [
-  "qwen3_moe", "qwen3_moe_full", "olmoe", "mixtral", "gpt_oss", "gpt_oss_mxfp4", "qwen3_next", "qwen3_5_moe_text",
+  "qwen3_moe", "qwen3_moe_full", "olmoe", "mixtral", "gpt_oss", "gpt_oss_mxfp4", "qwen3_next", "qwen3_next_full",
+  "qwen3_5_moe_text",
 ]
 
 private func load(_ name: String) throws -> LanguageModel {

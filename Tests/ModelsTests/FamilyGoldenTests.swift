@@ -20,7 +20,7 @@ private let names = [
   "gpt_neox", "gpt_neox_serial", "qwen3_5_text", "qwen3_5",
 ]
 /// Those of `make_gguf_families.py`, which llama.cpp's converter wrote.
-private let converted = names.filter { !multimodal.contains($0) && !["gpt_neox_serial", "qwen3_5_text"].contains($0) }
+private let converted = names.filter { !multimodal.contains($0) && $0 != "gpt_neox_serial" }
 /// Of which the text model is read.
 private let multimodal = ["gemma3", "qwen3_5"]
 
@@ -163,7 +163,7 @@ private func deviations(_ got: [Float], _ wanted: [Float]) -> Double {
     #expect(read.tiesEmbeddings == spec.tiesEmbeddings && read.isParallel == spec.isParallel)
     #expect(read.scoreCap == spec.scoreCap && read.logitCap == spec.logitCap)
     #expect(read.headDimension == spec.headDimension && read.keyValueHeadCount == spec.keyValueHeadCount)
-    #expect(read.ropes.count == spec.ropes.count)
+    #expect(read.ropes.count == spec.ropes.count && read.deltaNet == spec.deltaNet)
     func scales(_ spec: DecoderSpec) -> [Float] {
       [spec.embeddingScale, spec.residualScale, Double(spec.queryKeyScale), spec.logitScale].map { Float($0) }
     }

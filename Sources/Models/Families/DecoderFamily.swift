@@ -131,15 +131,16 @@ extension DecoderFamily {
 
   /// Names and order of this family's tensors in GGUF files.
   package static var ggufLayout: GGUFLayout {
-    GGUFLayout(
+    let all = modules.all + (modules.deltaNet?.all ?? []) + (modules.experts?.ofEveryToken ?? [])
+    return GGUFLayout(
       whole: outerNames.inGGUF, layers: outerNames.layers,
-      block: (modules.all + [modules.experts?.router].compactMap { $0 }).map { ($0.gguf, $0.name) },
+      block: all.filter { !$0.isVector }.map { ($0.gguf, $0.name) },
       stacks: (modules.experts?.stacks ?? []).map { ($0.gguf, $0.name) },
       partners: modules.experts.flatMap { experts in experts.partner.map { [(experts.stacks[0].gguf, $0)] } } ?? [],
-      vectors: modules.all.compactMap { if case .vector = $0.form { $0.name } else { nil } },
+      vectors: all.filter(\.isVector).map { ($0.gguf, $0.name) },
       pairsHeads: ggufPairsHeads,
       fusedHeads: modules.attention.form == .perHead ? modules.attention.inputs[0].name : nil,
-      addsOneToNorms: ggufAddsOneToNorms)
+      addsOneToNorms: ggufAddsOneToNorms, plainNorms: all.filter { $0.normalization != nil }.map(\.name))
   }
 
   /// The tensors in safetensors that are not a module's own.
@@ -218,7 +219,15 @@ package enum Families {
 
   /// How the family that reads the file lays out its tensors.
   package static func layout(_ gguf: GGUFFile) -> GGUFLayout? {
-    reading(gguf.metadata["general.architecture"]?.string ?? "", gguf)?.ggufLayout
+    let architecture = gguf.metadata["general.architecture"]?.string ?? ""
+    guard let family = reading(architecture, gguf) else { return nil }
+    var layout = family.ggufLayout
+    if let modules = family.modules.deltaNet {
+      let fields = GGUFFields(file: gguf, architecture: architecture)
+      layout.deltaNet = (try? DeltaNetNumbers(fields)).map { modules.inGGUF($0) }
+      layout.layerCount = try? fields.layerCount()
+    }
+    return layout
   }
 
   /// Names that `published` accepts, sorted.

@@ -33,7 +33,7 @@ package enum GPTOSS: DecoderFamily {
   package static let modules: LayerModules = {
     var modules = LayerModules()
     modules.setBiases(queryKeyValue: true, output: true)
-    modules.attention.sinks = LayerModule("self_attn.sinks", "attn_sinks", .vector(.heads, initial: .random))
+    modules.attention.sinks = LayerModule("self_attn.sinks", "attn_sinks.weight", .vector(.heads, initial: .random))
     modules.feedForwardNorm = LayerModule("post_attention_layernorm", "post_attention_norm", .norm(.hidden))
     modules.experts = ExpertModules(
       router: "mlp.router", input: "mlp.experts.#.gate_up_proj", output: "mlp.experts.#.down_proj")

@@ -6,7 +6,9 @@ import Formats
 package enum Qwen35: DecoderFamily {
   package static let modelType = "qwen3_5_text"
   package static let className = "Qwen3_5ForCausalLM"
-  package static let ggufArchitecture: String? = nil
+  package static let ggufArchitecture: String? = "qwen35"
+  package static let ggufAddsOneToNorms = true
+  package static let ownGGUFKeys = DeltaNetNumbers.ggufKeys
   package static let normalization = Normalization.Form.rmsLessOne
   package static let rotatesPartOfHeads = true
   /// Layers that predict ahead.
@@ -56,6 +58,7 @@ package enum Qwen35: DecoderFamily {
     modules.attention.queryNorm = LayerModule("self_attn.q_norm", "attn_q_norm", .norm(.head))
     modules.attention.keyNorm = LayerModule("self_attn.k_norm", "attn_k_norm", .norm(.head))
     modules.deltaNet = DeltaNetModules()
+    modules.feedForwardNorm = LayerModule("post_attention_layernorm", "post_attention_norm", .norm(.hidden))
     return modules
   }()
 
@@ -81,6 +84,28 @@ package enum Qwen35: DecoderFamily {
     for index in spec.layers.indices {
       spec.layers[index].isRecurrent = types.map { $0[index] == .linear } ?? !(index + 1).isMultiple(of: step)
     }
+  }
+
+  package static func read(_ fields: GGUFFields, into spec: inout DecoderSpec) throws(FormatError) {
+    spec.deltaNet = try DeltaNetNumbers(fields)
+    let step = try fields.integer("full_attention_interval") ?? interval
+    guard step > 0 else {
+      throw .badField(
+        path: fields.file.path, field: "full_attention_interval", value: "\(step)", expected: "at least 1")
+    }
+    // One for each layer of the file, also those that predict ahead.
+    let types = try fields.bools("attention.recurrent_layers", count: try fields.required("block_count"))
+    for index in spec.layers.indices {
+      spec.layers[index].isRecurrent = types?[index] ?? !(index + 1).isMultiple(of: step)
+    }
+  }
+
+  package static func write(_ spec: DecoderSpec, into gguf: inout GGUFDescription) {
+    spec.deltaNet?.write(into: &gguf)
+    gguf.set("attention.recurrent_layers", .array(spec.layers.map { .bool($0.isRecurrent) }))
+    gguf.set("full_attention_interval", interval)
+    // How many pairs turn with each of three positions, which are one in text; llama.cpp asks for them.
+    gguf.set("rope.dimension_sections", .array([11, 11, 10, 0].map { .signed($0) }))
   }
 
   package static func write(_ spec: DecoderSpec, into json: inout JSONObject) {

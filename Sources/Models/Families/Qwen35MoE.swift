@@ -6,7 +6,11 @@ import Formats
 package enum Qwen35MoE: DecoderFamily {
   package static let modelType = "qwen3_5_moe_text"
   package static let className = "Qwen3_5MoeForCausalLM"
-  package static let ggufArchitecture: String? = nil
+  package static let ggufArchitecture: String? = "qwen35moe"
+  package static let ggufAddsOneToNorms = true
+  package static let ownGGUFKeys = DeltaNetNumbers.ggufKeys.merging(ExpertFields.ggufKeys) { own, _ in own }.merging([
+    "expert_shared_feed_forward_length": .honoured
+  ]) { own, _ in own }
   package static let normalization = Qwen35.normalization
   package static let rotatesPartOfHeads = true
   package static let leftoverParts = Qwen35.leftoverParts
@@ -48,6 +52,12 @@ package enum Qwen35MoE: DecoderFamily {
       throw .badField(path: fields.path, field: "num_experts", value: "0", expected: "at least 1")
     }
     spec.experts?.sharedWidth = try fields.integer("shared_expert_intermediate_size") ?? 512
+  }
+
+  /// llama.cpp normalizes the weights of experts without being told.
+  package static func read(_ fields: GGUFFields, into spec: inout DecoderSpec) throws(FormatError) {
+    try Qwen35.read(fields, into: &spec)
+    try ExpertFields.read(fields, normalizes: true, into: &spec)
   }
 
   package static func write(_ spec: DecoderSpec, into json: inout JSONObject) {

@@ -5,7 +5,11 @@ import Formats
 package enum Qwen3Next: DecoderFamily {
   package static let modelType = "qwen3_next"
   package static let className = "Qwen3NextForCausalLM"
-  package static let ggufArchitecture: String? = nil
+  package static let ggufArchitecture: String? = "qwen3next"
+  package static let ggufAddsOneToNorms = true
+  package static let ownGGUFKeys = DeltaNetNumbers.ggufKeys.merging(ExpertFields.ggufKeys) { own, _ in own }.merging([
+    "expert_shared_feed_forward_length": .honoured
+  ]) { own, _ in own }
   package static let normalization = Qwen35.normalization
   package static let rotatesPartOfHeads = true
   package static let leftoverParts = Qwen35.leftoverParts
@@ -31,6 +35,12 @@ package enum Qwen3Next: DecoderFamily {
     try Qwen35.readMixers(fields, into: &spec)
     try Qwen3MoE.readExperts(fields, count: 512, perToken: 10, width: 512, normalizes: true, into: &spec)
     spec.experts?.sharedWidth = try fields.integer("shared_expert_intermediate_size") ?? 512
+  }
+
+  /// llama.cpp normalizes the weights of experts without being told.
+  package static func read(_ fields: GGUFFields, into spec: inout DecoderSpec) throws(FormatError) {
+    try Qwen35.read(fields, into: &spec)
+    try ExpertFields.read(fields, normalizes: true, into: &spec)
   }
 
   package static func write(_ spec: DecoderSpec, into json: inout JSONObject) {

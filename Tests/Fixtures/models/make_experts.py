@@ -21,7 +21,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch.func import functional_call
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
 from make_families import COMMON, IDS, LONG_IDS, LONG_ROWS, here
@@ -45,11 +45,22 @@ FAMILIES = {
                        linear_num_value_heads=4, linear_key_head_dim=12, linear_value_head_dim=20,
                        linear_conv_kernel_dim=4),
 }
+# llama.cpp knows no layers without experts.
+FAMILIES["qwen3_next_full"] = {**FAMILIES["qwen3_next"], "mlp_only_layers": [], "num_experts": 3, "num_hidden_layers": 2,
+                               "full_attention_interval": 2, "tie_word_embeddings": True}
 FAMILIES["qwen3_5_moe_text"] = {key: value for key, value in FAMILIES["qwen3_next"].items()
                                 if key not in ("norm_topk_prob", "mlp_only_layers", "decoder_sparse_step")}
 FAMILIES["qwen3_5_moe_text"] |= dict(model_type="qwen3_5_moe_text", num_experts=4, num_hidden_layers=2,
                                      full_attention_interval=2, tie_word_embeddings=True)
 FAMILIES["gpt_oss_mxfp4"] = {**FAMILIES["gpt_oss"], "intermediate_size": 64}
+# A text model inside a multimodal one.
+WHOLE = {"qwen3_5_moe": dict(
+    model_type="qwen3_5_moe", tie_word_embeddings=True,
+    text_config={**COMMON, **FAMILIES["qwen3_5_moe_text"], "num_experts": 3,
+                 "rope_parameters": dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.25,
+                                         mrope_interleaved=True, mrope_section=[1, 1, 0])},
+    vision_config=dict(hidden_size=8, intermediate_size=8, depth=1, num_heads=2, patch_size=4, out_hidden_size=32,
+                       num_position_embeddings=16))}
 FUSED = ("gate_up_proj", "down_proj")
 
 
@@ -193,6 +204,29 @@ def write(name):
         os.remove(extra)
 
 
+def write_whole(name):
+    """A multimodal model with a layer that predicts ahead, whose text model's logits transformers gives; no adapter."""
+    torch.manual_seed(0)
+    model = AutoModelForImageTextToText.from_config(AutoConfig.for_model(**WHOLE[name]), dtype=torch.float32).eval()
+    with torch.no_grad():
+        for key, p in model.named_parameters():
+            if "norm" in key:
+                p.add_(0.3 * torch.randn_like(p))
+            elif "experts" in key or "gate" in key:
+                p.normal_(std=0.2)
+        golden = {"logits": model(input_ids=torch.tensor([IDS])).logits[0],
+                  "long_logits": model(input_ids=torch.tensor([LONG_IDS])).logits[0][LONG_ROWS]}
+    folder = os.path.join(here, "..", "families", name)
+    shutil.rmtree(folder, ignore_errors=True)
+    model.save_pretrained(folder)
+    path = os.path.join(folder, "model.safetensors")
+    ahead = {"mtp.fc.weight": torch.randn(32, 64), "mtp.norm.weight": torch.randn(32),
+             "mtp.layers.0.input_layernorm.weight": torch.randn(32)}
+    save_file(load_file(path) | ahead, path, metadata={"format": "pt"})
+    save_file({key: value.contiguous() for key, value in golden.items()}, os.path.join(folder, "golden.safetensors"))
+    os.remove(os.path.join(folder, "generation_config.json"))
+
+
 if __name__ == "__main__":
-    for name in sys.argv[1:] or FAMILIES:
-        write(name)
+    for name in sys.argv[1:] or [*FAMILIES, *WHOLE]:
+        write_whole(name) if name in WHOLE else write(name)

@@ -22,10 +22,9 @@ from conversion import ModelBase, ModelType, get_model_architecture, get_model_c
 logging.disable(logging.INFO)
 families = pathlib.Path(__file__).resolve().parent.parent / "families"
 # llama.cpp's files hold neither the pattern of windows of gemma3's text model nor the activation; it knows no layers
-# without experts. The files of Qwen3.5 and Qwen3-Next have other rows and are not read.
-NAMES = sorted({path.name for path in families.iterdir()} - {"gemma3", "gpt_neox_serial", "qwen3_moe", "qwen3_next", "qwen3_5_text",
-                                                            "qwen3_5_moe_text",
-                                                            "qwen3_5"})
+# without experts beside some that have them. Multimodal models are not written again.
+NAMES = sorted({path.name for path in families.iterdir()} - {"gemma3", "gpt_neox_serial", "qwen3_moe", "qwen3_next",
+                                                            "qwen3_5", "qwen3_5_moe"})
 KEPT = ["qwen3_moe_full", "gpt_oss_mxfp4"]
 
 
@@ -37,6 +36,7 @@ def convert(name, file="model.gguf", kept=gguf.LlamaFileType.ALL_F32):
         (source / "tokenizer.json").write_text(json.dumps(words))
         kind = get_model_class(get_model_architecture(ModelBase.load_hparams(source, False), ModelType.TEXT))
         kind.set_vocab = lambda self: None
+        kind.no_mtp = True  # the models have no layers that predict ahead
         model = kind(source, kept, families / name / file)
         if name == "gpt_neox":
             # The converter knows the name of transformers 4, which transformers 5 does not give.
