@@ -28,7 +28,8 @@ HERE = pathlib.Path(__file__).parent
 
 
 def fetch(package, folder):
-    kind = ["--no-binary", ":all:"] if package.startswith("llama-cpp") else []
+    # Sources, whose metadata pip asks the build for; what that needs may come built.
+    kind = ["--no-binary", "llama-cpp-python"] if package.startswith("llama-cpp") else []
     subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *kind, "--dest", folder, package],
                    check=True)
     unpacked = pathlib.Path(folder) / "unpacked"

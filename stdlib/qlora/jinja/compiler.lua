@@ -35,9 +35,13 @@ function kinds.constant(node)
   return function() return value end
 end
 
+-- The template, which has its blocks for attributes; there are none here.
+local template = values.object("TemplateReference", function() end)
+
 --- An expression of kind name.
 function kinds.name(node)
-  local name, missing = node.name, values.undefined(("'%s' is undefined"):format(node.name))
+  local name = node.name
+  local missing = name == "self" and template or values.undefined(("'%s' is undefined"):format(name))
   return function(scope)
     local value = scope[name]
     if value == nil then return missing end
