@@ -42,11 +42,17 @@ extension WeightSource {
   }
 
   /// Makes of decoded rows of a GGUF file what the Hugging Face tensor has.
+  /// - Throws: `FormatError.badField` for negated exponentials that are not below 0.
   private func restore(_ tensor: Tensor, rows: Int, _ out: UnsafeMutablePointer<Float>) throws(FormatError) {
     let width = tensor.rowLength
     if layout?.hasOneAdded(tensor.name) ?? false { for i in 0..<rows * width { out[i] -= 1 } }
     if layout?.isNegatedExponential(tensor.name) ?? false {
-      for i in 0..<rows * width { out[i] = Float(log(-Double(out[i]))) }
+      for i in 0..<rows * width {
+        guard out[i] < 0 else {
+          throw .badField(path: path, field: tensor.stored, value: "\(out[i])", expected: "numbers below 0")
+        }
+        out[i] = Float(log(-Double(out[i])))
+      }
     }
     guard let map = try columnOrder(tensor) else { return }
     var row = [Float](repeating: 0, count: width)

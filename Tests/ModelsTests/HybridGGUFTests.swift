@@ -27,11 +27,16 @@ private let ids: [Int32] = (0..<24).map { (i: Int) -> Int32 in Int32((7 * i * i 
   }
 
   /// The converter's file with other metadata and with more tensors, of 32 ones each.
-  private func rewrite(_ target: String, _ changes: [String: GGUFValue?], adding names: [String] = []) throws {
+  private func rewrite(
+    _ target: String, _ changes: [String: GGUFValue?] = [:], adding names: [String] = [], zeroing zeros: String? = nil
+  ) throws {
     let file = try GGUFFile(path: folder + "/model.gguf")
     let items = try file.tensors.map { tensor in
       let (type, bytes) = (try #require(tensor.type), try file.bytes(of: tensor.name))
-      return GGUFWriter.Item(name: tensor.name, shape: tensor.shape, type: type) { try $0(bytes) }
+      return GGUFWriter.Item(name: tensor.name, shape: tensor.shape, type: type) { sink in
+        if tensor.name == zeros { return try [UInt8](repeating: 0, count: bytes.count).withUnsafeBytes { try sink($0) } }
+        try sink(bytes)
+      }
     }
     let ones = [Float](repeating: 1, count: 32)
     let others = names.map { name in
@@ -81,6 +86,17 @@ private let ids: [Int32] = (0..<24).map { (i: Int) -> Int32 in Int32((7 * i * i 
         let names = [key, ["ssm.group_count": "linear_num", "ssm.conv_kernel": "linear_conv"][key] ?? key]
         #expect(names.contains { error?.description.contains($0) ?? false }, "\(String(describing: error))")
       }
+    }
+  }
+
+  /// No logarithm has 0 for its negated exponential.
+  @Test func exponentialsThatAreNoneAreRefusedByName() throws {
+    try withFolder { target in
+      let path = target.path + "/zero.gguf"
+      try rewrite(path, zeroing: "blk.1.ssm_a")
+      let config = try JSON.read(path: folder + "/config.json")
+      let error = #expect(throws: FormatError.self) { try load(gguf: path, config: config) }
+      #expect(error?.description.contains("blk.1.ssm_a") ?? false, "\(String(describing: error))")
     }
   }
 
