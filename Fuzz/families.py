@@ -127,8 +127,8 @@ class Case:
 
     def tolerance(self, name):
         """Recurrent layers, gradients and adapters in large products round over and over."""
-        return TOLERANCE * (20 if name.startswith("grad.") else 5 if name in ("adapted", "loss") or "linear_key_head_dim"
-                            in self.text else 1)
+        kind = 20 if name.startswith("grad.") else 5 if name in ("adapted", "loss") else 1
+        return TOLERANCE * kind * (5 if "linear_key_head_dim" in self.text else 1)
 
     def judge(self, answer):
         """What differs, as texts; and why the engine refused, or nil."""
