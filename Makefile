@@ -3,6 +3,8 @@
 #   make test         install what is missing, run every test
 PACKAGES := liblua5.4-dev libpcre2-dev libedit-dev libsqlite3-dev libmicrohttpd-dev pkg-config
 PREFIX ?= /usr/local
+# Not every shell writes out a home folder behind an equals sign.
+override PREFIX := $(if $(filter ~/%,$(firstword $(PREFIX))),$(subst ~/,$(HOME)/,$(PREFIX)),$(PREFIX))
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 RUN := .build/release/qlora-run
 
@@ -55,19 +57,23 @@ install: build
 	@$(MAKE) --no-print-directory install-files
 	@echo "installed qlora-run in $(DESTDIR)$(PREFIX)/bin, library, recipes and data in $(DESTDIR)$(PREFIX)/share/qlora"
 
-# What RUN and the tree have, without building.
+# What is installed in share/qlora.
+FOLDERS = stdlib recipes models data
+
+# What RUN and the tree have, without building. Files of an older version go, and everybody may read those that come.
 install-files:
 	@install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/qlora"
 	@install -m 755 "$(RUN)" "$(DESTDIR)$(PREFIX)/bin/qlora-run"
-	@cp -R stdlib recipes models data "$(DESTDIR)$(PREFIX)/share/qlora/"
-	@share="$(DESTDIR)$(PREFIX)/share" && write() { install -d "$$(dirname "$$2")" && "$(RUN)" completion $$1 > "$$2"; } && \
+	@umask 022 && share="$(DESTDIR)$(PREFIX)/share/qlora" && for folder in $(FOLDERS); do \
+	  rm -rf "$$share/$$folder" && cp -RH "$$folder" "$$share/" && chmod -R go=rX "$$share/$$folder" || exit 1; done
+	@umask 022 && share="$(DESTDIR)$(PREFIX)/share" && write() { install -d "$$(dirname "$$2")" && "$(RUN)" completion $$1 > "$$2"; } && \
 	  write bash "$$share/bash-completion/completions/qlora-run" && write zsh "$$share/zsh/site-functions/_qlora-run" && \
 	  write fish "$$share/fish/vendor_completions.d/qlora-run.fish" && write man "$$share/man/man1/qlora-run.1"
 
 uninstall:
 	rm -f "$(DESTDIR)$(PREFIX)/bin/qlora-run"
-	rm -rf "$(DESTDIR)$(PREFIX)/share/qlora"
-	share="$(DESTDIR)$(PREFIX)/share" && rm -f "$$share/bash-completion/completions/qlora-run" \
+	share="$(DESTDIR)$(PREFIX)/share" && for folder in $(FOLDERS); do rm -rf "$$share/qlora/$$folder"; done; \
+	  rmdir "$$share/qlora" 2>/dev/null; rm -f "$$share/bash-completion/completions/qlora-run" \
 	  "$$share/zsh/site-functions/_qlora-run" "$$share/fish/vendor_completions.d/qlora-run.fish" \
 	  "$$share/man/man1/qlora-run.1"
 
