@@ -34,8 +34,8 @@ private let ids: [Int32] = (0..<24).map { (i: Int) -> Int32 in Int32((7 * i * i 
     let items = try file.tensors.map { tensor in
       let (type, bytes) = (try #require(tensor.type), try file.bytes(of: tensor.name))
       return GGUFWriter.Item(name: tensor.name, shape: tensor.shape, type: type) { sink in
-        if tensor.name == zeros { return try [UInt8](repeating: 0, count: bytes.count).withUnsafeBytes { try sink($0) } }
-        try sink(bytes)
+        guard tensor.name == zeros else { return try sink(bytes) }
+        try [UInt8](repeating: 0, count: bytes.count).withUnsafeBytes { try sink($0) }
       }
     }
     let ones = [Float](repeating: 1, count: 32)
