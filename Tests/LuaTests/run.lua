@@ -14,7 +14,8 @@ harness.directory = here
 for _, name in ipairs {
   "test_options", "test_select", "test_chat", "test_jinja", "test_data", "test_records", "test_mapping", "test_train",
   "test_show", "test_recipes",
-  "test_world", "test_report", "test_looks", "test_tensorboard", "test_screen", "test_words", "test_sweep", "test_repl",
+  "test_world", "test_report", "test_looks", "test_tensorboard", "test_screen", "test_words", "test_sweep",
+  "test_lockstep", "test_repl",
 } do
   if #arg == 0 or table.concat(arg, " "):find(name, 1, true) then require(name) end
 end

@@ -31,6 +31,8 @@ function lockstep.loss(model, batch)
     local share = model:loss(batch)
     return share:item(), share
   end
+  -- In a pass of its own backward would say so; in one of several the others have gradients.
+  if not model:trainable()[1] then strict.fail("train: nothing is trained any more: the adapters in use are not") end
   return coroutine.yield { batch = batch }
 end
 
