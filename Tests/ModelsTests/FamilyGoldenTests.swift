@@ -16,11 +16,11 @@ private let longRows = [0, 16, 39, 40, 63, 64, 65, 127, 200, 299]
 
 /// Fixtures of `make_families.py`.
 private let names = [
-  "qwen3", "granite", "smollm3", "olmo2", "olmo3", "phi3", "phi3_long", "gemma", "gemma2", "gemma3_text", "gemma3",
-  "gpt_neox", "gpt_neox_serial", "qwen3_5_text", "qwen3_5",
+  "llama", "mistral", "qwen2", "qwen3", "granite", "smollm3", "olmo2", "olmo3", "phi3", "phi3_long", "gemma", "gemma2",
+  "gemma3_text", "gemma3", "gpt_neox", "gpt_neox_serial", "qwen3_5_text", "qwen3_5",
 ]
-/// Those of `make_gguf_families.py`, which llama.cpp's converter wrote.
-private let converted = names.filter { !multimodal.contains($0) && $0 != "gpt_neox_serial" }
+/// Those of `make_gguf_families.py`, which llama.cpp's converter wrote. It calls Mistral llama, without its window.
+private let converted = names.filter { !multimodal.contains($0) && !["gpt_neox_serial", "mistral"].contains($0) }
 /// Of which the text model is read.
 private let multimodal = ["gemma3", "qwen3_5"]
 

@@ -27,8 +27,8 @@ private func reload(_ path: String, _ family: String) throws -> LanguageModel {
 
 /// The tiny model of each family that llama.cpp's converter wrote too (Tests/Fixtures/models/make_gguf_families.py).
 private let converted = [
-  "qwen3", "granite", "smollm3", "olmo2", "olmo3", "phi3", "phi3_long", "gemma", "gemma2", "gemma3_text", "gpt_neox",
-  "qwen3_5_text",
+  "llama", "qwen2", "qwen3", "granite", "smollm3", "olmo2", "olmo3", "phi3", "phi3_long", "gemma", "gemma2",
+  "gemma3_text", "gpt_neox", "qwen3_5_text",
 ]
 
 @Suite struct GGUFModelWriterTests {

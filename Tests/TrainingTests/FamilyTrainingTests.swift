@@ -12,8 +12,8 @@ import Testing
 private let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
   .appendingPathComponent("Fixtures/families").path
 private let names = [
-  "qwen3", "granite", "smollm3", "olmo2", "olmo3", "phi3", "phi3_long", "gemma", "gemma2", "gemma3_text", "gemma3",
-  "gpt_neox", "gpt_neox_serial", "qwen3_5_text", "qwen3_5",
+  "llama", "mistral", "qwen2", "qwen3", "granite", "smollm3", "olmo2", "olmo3", "phi3", "phi3_long", "gemma", "gemma2",
+  "gemma3_text", "gemma3", "gpt_neox", "gpt_neox_serial", "qwen3_5_text", "qwen3_5",
 ]
 
 /// Training of a tiny model of each family: in 4 bits, streamed, recomputed and planned.

@@ -22,6 +22,9 @@ COMMON = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_att
               vocab_size=128, max_position_embeddings=512, rms_norm_eps=1e-5, tie_word_embeddings=False, bos_token_id=0,
               eos_token_id=1, pad_token_id=None, initializer_range=0.2)
 FAMILIES = {
+    "llama": dict(model_type="llama", head_dim=8, rope_theta=500000.0, attention_bias=True),
+    "mistral": dict(model_type="mistral", head_dim=16, sliding_window=40, rope_theta=1000000.0),
+    "qwen2": dict(model_type="qwen2", use_sliding_window=False, rope_theta=1000000.0, tie_word_embeddings=True),
     "qwen3": dict(model_type="qwen3", head_dim=16, rope_theta=1000000.0),
     "granite": dict(model_type="granite", embedding_multiplier=6.0, residual_multiplier=0.22, logits_scaling=4.0,
                     attention_multiplier=0.2, tie_word_embeddings=True),

@@ -22,8 +22,8 @@ from conversion import ModelBase, ModelType, get_model_architecture, get_model_c
 logging.disable(logging.INFO)
 families = pathlib.Path(__file__).resolve().parent.parent / "families"
 # llama.cpp's files hold neither the pattern of windows of gemma3's text model nor the activation; it knows no layers
-# without experts beside some that have them. Multimodal models are not written again.
-NAMES = sorted({path.name for path in families.iterdir()} - {"gemma3", "gpt_neox_serial", "qwen3_moe", "qwen3_next",
+# without experts beside some that have them, and no window of Mistral. Multimodal models are not written again.
+NAMES = sorted({path.name for path in families.iterdir()} - {"gemma3", "gpt_neox_serial", "mistral", "qwen3_moe", "qwen3_next",
                                                             "qwen3_5", "qwen3_5_moe"})
 KEPT = ["qwen3_moe_full", "gpt_oss_mxfp4"]
 
