@@ -20,7 +20,7 @@ t.test("a word with the same meaning keeps its value, another is answered with o
   } do t.raises(function() qlora.train(case[1]) end, "test_words.lua:", case[2]) end
   t.raises(function() qlora.load("m", { quant = true }) end, 'no choice true; write quant = "nf4"')
   t.raises(function() qlora.load("m", { quant = "4bit" }) end, 'no choice "4bit"; write "nf4"')
-  t.equal(suggest.foreign("bfloat16", { "auto", "bf16", "f32" }), '; write "bf16"')
+  t.equal(suggest.choice("bfloat16", { "auto", "bf16", "f32" }), '; write "bf16"')
   t.raises(function() qlora.data.load({}, { cutoff_len = 8 }) end, "write max_length = 8")
   local model = native.mock_model()
   t.raises(function() model:add_lora { r = 8, lora_alpha = 16, target_modules = "all-linear" } end, "write rank = 8",
@@ -65,15 +65,20 @@ t.test("a line of Python is answered in Lua", function()
     ["print x"] = "write print(x)", ["if x != 3 then end"] = "write ~= for !=", ["x += 1"] = "write x = x + 1",
     ["i++"] = "write x = x + 1", ["f(a=1)"] = "f(x, { name = value })", ["def f(x):"] = "local function name",
     ["for i in range(10): pass"] = "for i = 1, n do", ["for x in list:"] = "ipairs(list)",
-    ["x = [1, 2, 3]"] = "a list is written { 1, 2 }", ['x = {"a": 1}'] = "{ name = value }",
+    ["x = [1, 2, 3]"] = "a list as { 1, 2 }", ['x = {"a": 1}'] = "{ name = value }",
     ["x = {a: 1}"] = "{ name = value }", ["if x is None: pass"] = "write == nil",
     ["y = x if x is not None else 3"] = "write ~= nil", ["f = lambda x: x"] = "function(x) return",
-    ["// a comment"] = "begins with --", ["# a comment"] = "begins with --", ["if a:"] = "then … end",
+    ["// a comment"] = "comment behind --", ["# a comment"] = "comment behind --", ["if a:"] = "then … end",
     ["elif x then end"] = "elseif", ["if a && b then end"] = "write and", ["if a || b then end"] = "write or",
     ["while x:"] = "while condition do", ["try:"] = "pcall", ["if !x then end"] = "write not",
-    ["with open(x) as f:"] = "no with", ["class A:"] = "tables", ["assert x == 3"] = "assert(condition)",
+    ["with open(x) as f:"] = "has no with", ["class A:"] = "tables", ["assert x == 3"] = "assert(condition)",
     ["train(model, steps=3)"] = "f(x, { name = value })", ["x = a ? b : c"] = false, ["x = = 3"] = false,
-    ["local t = { a = [[text]], b == }"] = false,
+    ["local t = { a = [[text]], b == }"] = false, ["if x = 1 then end"] = "write == to compare",
+    ["elif a:"] = "elseif b then", ['print(f"{d["a"]}")'] = '("%d steps"):format(n)',
+    -- Slips of Lua are not taken for Python: what a string or a comment holds, indices, two statements.
+    ['print("Done! (all)"'] = false, ['local s = "a != b" .. .. "c"'] = false, ['print(("%f"):format(x)'] = false,
+    ["local t = { [1] = 2 ) }"] = false, ["print(x) y = = 2"] = false, ["local x = = 3 -- a += b"] = false,
+    ["local t = f(function() local a = 1 end) )"] = false, ["f({ a = 1 } b)"] = false,
   } do
     local chunk, message = load(line, "=recipe.lua")
     assert(not chunk, line .. " is Lua")
@@ -85,6 +90,48 @@ t.test("a line of Python is answered in Lua", function()
   t.equal(python("stdin:1: unexpected symbol near '<\\195>'", "local grün = 1"),
     "stdin:1: unexpected symbol near '<\\195>'; names have the letters a to z, digits and _")
   t.raises(function() error(python(select(2, pcall(load 'return "a" + "b"'))), 0) end, "texts are joined with ..")
+end)
+
+t.test("a block of Python is found above the line that Lua names", function()
+  for source, wanted in pairs {
+    ["local n = 3\nfor i in range(10):\n    print(i)\n"] = "line 2: write for i = 1, n do",
+    ["while True:\n    f(1)\n    g(2)\n"] = "line 1: write while condition do",
+    ["for i = 1, 3 do\n  print(i)\n"] = false,
+  } do
+    local _, message = load(source, "=recipe.lua")
+    local said = python(message, source)
+    if wanted then assert(said:find(wanted, 1, true), said) else t.equal(said, message) end
+  end
+end)
+
+t.test("a text with f in front is a call, of which nobody knows the name", function()
+  local message = "recipe.lua:2: undeclared global 'f'; is it misspelt? Declare variables with local"
+  t.equal(python(message, "\nprint(f\"loss {x}\")"),
+    "recipe.lua:2: undeclared global 'f'; write (\"%d steps\"):format(n) for f\"{n} steps\"")
+  t.equal(python(message, "\nprint(f(x))"), message)
+end)
+
+t.test("words are answered for what they are: a value, an option here or elsewhere, a name", function()
+  t.equal(suggest.choice("float16", { "auto", "bf16", "f32" }), '; write "bf16"')
+  t.raises(function() qlora.load("m", { float16 = true }) end, 'write compute = "bf16"')
+  t.equal({ suggest.foreign("float16", {}) }, { '; write "bf16"' })
+  t.raises(function() qlora.train { lora_alpha = 16 } end,
+    "here it is called \"alpha\", an option of model:add_lora")
+  t.raises(function() qlora.train { sample_packing = true } end, "leave it out: samples are always packed")
+  t.raises(function() qlora.data.load({}, { max_seq_len = 8 }) end, 'it is called "max_length": write max_length = 8')
+  t.raises(function() qlora.train { max_seq_len = 8 } end, "max_length = 1024 of qlora.data.load")
+  t.equal(suggest.choice("rslora", { "lora", "dora" }), '; write "lora", and rslora = true beside it')
+  for name, wanted in pairs { resize_token_embeddings = "keeps its size", merge_adapter = "model:merge()",
+    DataCollatorForLanguageModeling = "packed without padding" } do
+    assert(suggest.foreign(name, {}):find(wanted, 1, true), name)
+  end
+end)
+
+t.test("of several unknown options the valid ones are listed once", function()
+  local _, message = pcall(qlora.train, { rnakk = 8, foooo = 1, bar = 2 })
+  local _, count = message:gsub("valid:", "")
+  t.equal(count, 1)
+  assert(message:find("unknown option 'foooo'; unknown option 'rnakk'; valid: batch, ", 1, true), message)
 end)
 
 t.test("the line is read from the file that the message names", function()

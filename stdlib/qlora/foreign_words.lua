@@ -16,7 +16,8 @@ words.names = {
   lr_scheduler = "schedule", warmup_steps = "schedule", warmup_ratio = "schedule", output_dir = "dir",
   save_steps = "save_every", save_total_limit = "keep", logging_steps = "log_every", eval_steps = "eval_every",
   train_dataset = "data", dataset = "data", eval_dataset = "eval_data", optim = "optimizer", callbacks = "on_step",
-  max_seq_length = "max_length", sequence_len = "max_length", cutoff_len = "max_length", adam_epsilon = "eps",
+  max_seq_length = "max_length", max_seq_len = "max_length",
+  sequence_len = "max_length", cutoff_len = "max_length", adam_epsilon = "eps",
   max_new_token = "max_new_tokens", max_tokens = "max_new_tokens", max_length = "max_new_tokens",
   stop_strings = "stop", stop_sequences = "stop", loftq_iter = "niter", gradient_clipping = "max_grad_norm",
   iters = "steps", logging_dir = "dir", val_data = "eval_data", train_batch_size = "batch",
@@ -56,6 +57,8 @@ words.values = {
   bf16 = 'compute = "bf16" of qlora.load', fp16 = 'compute = "bf16" of qlora.load',
   device_map = "nothing: it changes nothing here", report_to = "nothing: TensorBoard files are always written",
   packing = "nothing: samples are always packed end to end, with borders",
+  sample_packing = "nothing: samples are always packed end to end, with borders",
+  pad_to_sequence_len = "nothing: there is no padding here",
   adamw_torch = "qlora.optim.adamw(model:trainable(), { lr = 2e-4 })",
   adamw_hf = "qlora.optim.adamw(model:trainable(), { lr = 2e-4 })",
   adamw_8bit = "qlora.optim.adamw(model:trainable(), { lr = 2e-4, bits = 8 })",
@@ -126,8 +129,16 @@ words.values = {
   padding = "nothing: there is no padding here", truncation = "max_length = 512, which cuts longer samples",
   streaming = "limit = 1000; a data set is read whole", batched = "nothing: records are taken one by one",
   train_on_inputs = "train_on_source = true, for formats with source and target",
-  -- Values and formats.
+  float16 = 'compute = "bf16"', bfloat16 = 'compute = "bf16"', float32 = 'compute = "f32"',
+  max_seq_len = "max_length = 1024 of qlora.data.load",
+}
+
+-- Values of options, and names of formats.
+words.choices = {
   openai = '"chat"', messages = '"chat"', ["4bit"] = '"nf4"', bfloat16 = '"bf16"', float32 = '"f32"',
+  float16 = '"bf16"', fp16 = '"bf16"', half = '"bf16"', fp32 = '"f32"',
+  rslora = '"lora", and rslora = true beside it', pissa = '"lora", and init = "pissa" beside it',
+  olora = '"lora", and init = "olora" beside it', loftq = '"lora", and init = "loftq" beside it',
 }
 
 -- What stands for a name by itself, or for a field of an object, where options and values do not.
@@ -145,12 +156,17 @@ words.anywhere = {
   prepare_model_for_kbit_training = "nothing: adapters train on 4-bit weights as they are",
   gradient_checkpointing_enable = "model:checkpointing(true)", enable_input_require_grads = "nothing: it is not needed",
   print_trainable_parameters = "print(model)", num_parameters = "print(model)",
-  merge_and_unload = "model:merge()", unload = "model:remove_adapters()",
+  merge_and_unload = "model:merge()", merge_adapter = "model:merge()", unload = "model:remove_adapters()",
   add_weighted_adapter = "model:combine_adapters",
   disable_adapter = "model:without_adapters(function() … end)", named_modules = "model:modules()",
   named_parameters = "model:parameters()", state_dict = "model:parameters()",
   cuda = "nothing: the processor computes", to = "nothing: a model stays where it was loaded",
   eval = "nothing: generation and evaluation have no dropout", train = "qlora.train { model = model, … }",
+  resize_token_embeddings = "nothing: a vocabulary keeps its size; model:train_tokens trains rows of it",
+  DataCollatorForLanguageModeling = "nothing: samples are packed without padding",
+  DataCollatorForSeq2Seq = "nothing: samples are packed without padding",
+  DataCollatorWithPadding = "nothing: samples are packed without padding",
+  float16 = '"bf16"', bfloat16 = '"bf16"', float32 = '"f32"',
   cpu_offload = "stream = true of qlora.load", half = 'compute = "bf16" of qlora.load',
   TrainingArguments = "qlora.train { model =, data =, optimizer =, steps = }",
   Seq2SeqTrainingArguments = "qlora.train { model =, data =, optimizer =, steps = }",

@@ -1,5 +1,6 @@
 --- Option tables that do not swallow mistakes: unknown keys and wrong types are errors at the recipe's own line.
 local declarations = require "qlora.declarations"
+local foreign = require "qlora.foreign_words"
 local suggest = require "qlora.suggest"
 
 --- An option is declared once, as `name = { kinds, sentence, … }`, with fields that it needs: `default` (filled in
@@ -180,18 +181,26 @@ local function literal(value)
 end
 
 local function check_unknown(name, options, schema)
-  local unknown = {}
+  local unknown, wants_list = {}, false
   for _, key in ipairs(sorted_keys(options)) do
     if not schema[key] and type(key) == "number" then
       strict.fail("%s: %s stands in the options without a name; write name = value, with one of: %s", name,
         show(options[key]), table.concat(sorted_keys(schema), ", "))
     end
     if not schema[key] then
-      unknown[#unknown + 1] = ("unknown option '%s'%s"):format(tostring(key),
-        suggest.phrase(key, sorted_keys(schema), belongs(key), literal(options[key])))
+      local known, place = sorted_keys(schema), belongs(key)
+      local here = foreign.names[key]
+      if here and not schema[here] then
+        place = belongs(here):gsub("^; it is", ('; here it is called "%s",'):format(here))
+      end
+      local remedy = suggest.remedy(key, known, place, literal(options[key]))
+      wants_list = wants_list or not remedy
+      unknown[#unknown + 1] = ("unknown option '%s'%s"):format(tostring(key), remedy or place)
     end
   end
-  if #unknown > 0 then strict.fail("%s: %s", name, table.concat(unknown, "; ")) end
+  if #unknown > 0 then
+    strict.fail("%s: %s%s", name, table.concat(unknown, "; "), wants_list and suggest.valid(sorted_keys(schema)) or "")
+  end
 end
 
 local function check_range(name, key, option, value)
@@ -254,9 +263,10 @@ function strict.one_of(name, option, value, words, remedy)
   end
   local texts = {}
   for i, word in ipairs(words) do texts[i] = tostring(word) end
-  local nearest = type(value) == "string" and suggest.nearest(text, texts, 1)[1]
+  local other = suggest.choice(text, texts)
+  local nearest = not other and type(value) == "string" and suggest.nearest(text, texts, 1)[1]
   return strict.fail("%s: option '%s' has no choice %s%s; choices: %s", name, option, show(value),
-    nearest and (' (did you mean "%s"?)'):format(nearest) or suggest.foreign(text, texts) or remedy or "",
+    other or nearest and (' (did you mean "%s"?)'):format(nearest) or remedy or "",
     table.concat(texts, ", "))
 end
 

@@ -78,15 +78,25 @@ function suggest.foreign(word, known, given)
   return reason and "; leave it out: " .. reason or "; write " .. value
 end
 
---- `; did you mean "rank"?`, or the list of valid words when nothing is near. `place` says where the word would be
---- right as it is (default "": nowhere), `given` as for suggest.foreign.
-function suggest.phrase(word, known, place, given)
-  local other = suggest.foreign(word, known, given)
-  if other then return other end
-  if place and place ~= "" then return place .. suggest.valid(known) end
-  local nearest = suggest.nearest(tostring(word), known, 1)[1]
-  return nearest and ('; did you mean "%s"?'):format(nearest) or suggest.valid(known)
+--- What to write where `word` is a value of another program and `known` are the possible ones; nil for a word that is in
+--- no table.
+function suggest.choice(word, known)
+  if contains(known, word) then return nil end
+  local value = foreign.choices[word]
+  return value and "; write " .. value or suggest.foreign(word, known)
 end
+
+--- What to write for a word, `; did you mean "rank"?`, or nil where only the list of valid words helps. `place` says
+--- where the word would be right as it is; `given` as for suggest.foreign.
+function suggest.remedy(word, known, place, given)
+  local other = suggest.foreign(word, known, given)
+  if other or place and place ~= "" then return other end
+  local nearest = suggest.nearest(tostring(word), known, 1)[1]
+  return nearest and ('; did you mean "%s"?'):format(nearest)
+end
+
+--- What to write for a word, or the list of valid words when nothing is near.
+function suggest.phrase(word, known) return suggest.remedy(word, known) or suggest.valid(known) end
 
 --- The list of valid words.
 function suggest.valid(known)

@@ -22,8 +22,9 @@ local function resolve_format(format)
   if type(format) == "function" then return format, nil end
   local known = formats.by_name[format]
   if not known then
-    strict.fail("data.load: unknown format \"%s\"%s", format, suggest.phrase(format,
-      strict.sorted_keys(formats.by_name)))
+    local names = strict.sorted_keys(formats.by_name)
+    strict.fail("data.load: unknown format \"%s\"%s", format,
+      suggest.choice(format, names) or suggest.phrase(format, names))
   end
   return known, format
 end
