@@ -28,9 +28,11 @@ fi
 if [ -x "$server" ] && command -v python3 >/dev/null; then
   cp "$here/wrong.lua" .
   "$program" --quiet "$here/probe.lua" "$folder"
-  python3 "$here/language_server.py" "$server" "$folder" | tee "$folder/said" | grep "^missing" &&
-    fail "the language server does not offer these"
-  grep "^diagnostic" said | grep -v " *wrong.lua" && fail "the language server finds fault with what init makes, or a recipe"
+  python3 "$here/language_server.py" "$server" "$folder" > said || fail "the talk with the language server failed"
+  if grep "^missing" said; then fail "the language server does not offer these"; fi
+  if grep "^diagnostic" said | grep -v " *wrong.lua"; then
+    fail "the language server finds fault with what init makes, or a recipe"
+  fi
   # File and line of each mistake, and what of it the server must say.
   while read -r line words; do
     grep -q "^diagnostic wrong.lua:$line .*$words" said || fail "the language server overlooks line $line of wrong.lua: $words"
