@@ -11,7 +11,7 @@ package enum FileSystem {
   }
   package static func exists(_ path: String) -> Bool { kind(path) != nil }
   package static func isDirectory(_ path: String) -> Bool { kind(path) == .folder }
-  static func isLink(_ path: String) -> Bool {
+  package static func isLink(_ path: String) -> Bool {
     var info = stat()
     return lstat(path, &info) == 0 && info.st_mode & S_IFMT == S_IFLNK
   }

@@ -84,7 +84,7 @@ extension Engine {
         "save_adapter",
         "Writes an adapter as PEFT does, by default the one in use, reads it back and compares the logits of a few "
           + "tokens. Beside it lie the tokenizer, its chat template and a model card. In an existing directory an older "
-          + "adapter is replaced, everything else stays; --smoke saves in DIRECTORY-smoke. Returns, and prints as a "
+          + "adapter is replaced, everything else stays. Returns, and prints as a "
           + "warning, what vLLM and llama.cpp's converter would scale wrongly.",
         [
           directory,
@@ -119,7 +119,7 @@ extension Engine {
         if let other = try model.withAdapters(names, { try self.saveAdapter(model, place, as: form, call) }) {
           return other
         }
-        let path = self.placeToSave(folder: place)
+        let path = try self.placeToSave(place)
         try model.withAdapters(names) { try self.warnOfBase(model, path) }
         if options.bool("fold") ?? false {
           try model.withAdapters(names) {
@@ -166,7 +166,7 @@ extension Engine {
         ], returns: "integer", errors: "when the files do not fit the model"
       ) { call in
         let options = call.options("options")
-        let path = self.placeToRead(folder: try call.string("directory"))
+        let path = try self.placeToRead(try call.string("directory"))
         let load = MLXFiles.isFolder(path) ? MLXFiles.load : PEFTFiles.load
         return [
           .integer(
@@ -185,7 +185,7 @@ extension Engine {
         "save",
         "Writes config.json, model.safetensors (bf16), and the tokenizer and generation settings that the model came "
           + "with, reads them back and compares. In an existing directory an older model is replaced, everything else "
-          + "stays; --smoke saves in DIRECTORY-smoke. Inside model:without_adapters it saves the base alone.",
+          + "stays. Inside model:without_adapters it saves the base alone.",
         [
           directory,
           Parameter(
@@ -198,7 +198,7 @@ extension Engine {
         errors: "when adapters are attached (merge them or save them apart), or the directory is a file, or holds an "
           + "adapter or weights of another form, or a tokenizer where the model has none"
       ) { call in
-        let (model, path) = (try self.model(call), self.placeToSave(folder: try call.string("directory")))
+        let (model, path) = (try self.model(call), try self.placeToSave(try call.string("directory")))
         let shard = call.options("options").int("shard") ?? ModelFolder.shardByteCount
         try self.byFirst(call) { try model.save(directory: path, shardByteCount: shard) }
         return []

@@ -35,7 +35,7 @@ extension Engine {
           guard case .object(let object) = content["model"], let model = object as? LanguageModel else { return [] }
           let optimizer = self.optimizer(content["optimizer"])
           try TrainingCheckpoint.save(
-            try call.string("directory"), model: model, optimizer: try optimizer?.optimizer(),
+            try self.placeToSave(try call.string("directory")), model: model, optimizer: try optimizer?.optimizer(),
             identity: try self.identity(call, model, optimizer, content),
             state: try call.state.json(content["state"], function: "save_checkpoint"), ranks: self.stages(of: model))
           return []
@@ -61,7 +61,7 @@ extension Engine {
           let model = try call.object("model", as: LanguageModel.self)
           let accepted = try given["accept"].asTable.map { try call.strings($0, "accept") } ?? []
           let restored = try TrainingCheckpoint.load(
-            try call.string("directory"), model: model, optimizer: try optimizer?.optimizer(),
+            try self.placeToRead(try call.string("directory")), model: model, optimizer: try optimizer?.optimizer(),
             identity: try self.identity(call, model, optimizer, given), accepting: Set(accepted),
             ranks: self.stages(of: model))
           let changes = restored.changes.map { self.table($0, call.state) }
@@ -71,13 +71,16 @@ extension Engine {
           "verify_checkpoint", "Compares every file of a checkpoint with its checksum.", [directory],
           errors: "for a damaged checkpoint, naming the file"
         ) { call in
-          try TrainingCheckpoint.verify(try call.string("directory"))
+          try TrainingCheckpoint.verify(try self.placeToRead(try call.string("directory")))
           return []
         },
         NativeFunction(
           "remove_checkpoint", "Deletes a checkpoint, unless it holds other files too; returns whether it did.",
           [directory], returns: "boolean"
-        ) { call in [.bool(try TrainingCheckpoint.remove(try call.string("directory")))] },
+        ) { call in
+          let directory = try self.placeToRead(try call.string("directory"))
+          return [.bool(try self.mayChange(directory) && TrainingCheckpoint.remove(directory))]
+        },
         NativeFunction(
           "run_identity", "What decides a run besides the state of a checkpoint, as text by name.",
           [
@@ -97,8 +100,9 @@ extension Engine {
           "Takes a directory for this program, until it ends or unlocks it. Returns false and who has it where another "
             + "program does.", [place], returns: "boolean, string|nil"
         ) { call in
-          let directory = try call.string("directory")
+          let directory = try self.placeToRead(try call.string("directory"))
           guard FileSystem.isDirectory(directory) else { throw call.invalid("\(directory) is no directory") }
+          guard try self.mayChange(directory) else { return [.bool(true)] }
           do {
             // A directory of that name may be another than the one that was locked.
             if self.locks[directory]?.place(Self.lock(directory)) != .here {
@@ -110,14 +114,14 @@ extension Engine {
           }
         },
         NativeFunction("unlock_directory", "Gives a locked directory back.", [place]) { call in
-          self.locks[try call.string("directory")] = nil
+          self.locks[try self.placeToRead(try call.string("directory"))] = nil
           return []
         },
         NativeFunction(
           "locked_place", "The path of a locked directory, also when it was moved; nil when it was removed.", [place],
           returns: "string|nil"
         ) { call in
-          let directory = try call.string("directory")
+          let directory = try self.placeToRead(try call.string("directory"))
           guard let lock = self.locks[directory] else { return [.nil] }
           switch lock.place(Self.lock(directory)) {
           case .here: return [.string(directory)]

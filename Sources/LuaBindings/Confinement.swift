@@ -1,3 +1,4 @@
+import Formats
 import LuaRuntime
 import Tensors
 
@@ -22,10 +23,12 @@ extension Engine {
   /// Confines the process and the interpreter for good; to be called after `install` and before any Lua code runs.
   package func confine(_ state: LuaState, to bounds: Confinement) {
     isConfined = true
+    // A link of that name, which a stranger's folder may bring along, would open what it leads to.
+    let scratch = (try? scratch()).map(\.root).flatMap { FileSystem.isLink($0) ? nil : $0 }
     FileGate.close(
       FileRules(
         reading: bounds.reading + ["stdlib", "recipes", "models"].map { "\(resourceRoot)/\($0)" },
-        writing: bounds.writing, spilling: spillDirectory))
+        writing: bounds.writing + (scratch.map { [$0] } ?? []), spilling: spillDirectory))
     state.restrict { path, use in
       let use: FileUse =
         switch use {

@@ -61,6 +61,8 @@ package final class Engine {
   package var breakPrompt: ((LuaValue) throws -> Bool)?
   /// Reads a line from the terminal with editing and history. Nil where no terminal is.
   package var readLine: ((_ prompt: String) -> TerminalLine)?
+  /// See `scratch()`.
+  var madeScratch: Scratch?
   /// Whether a sandbox confines the program.
   var isConfined = false
   /// Models that recipes hold, for the names of their parameters.

@@ -21,8 +21,8 @@ extension Engine {
     try byFirst(call) {
       said =
         form == "gguf"
-        ? try GGUFAdapterFile.save(model, path: placeToSave(file: place))
-        : try MLXFiles.save(model, directory: placeToSave(folder: place))
+        ? try GGUFAdapterFile.save(model, path: placeToSave(place))
+        : try MLXFiles.save(model, directory: placeToSave(place))
     }
     for sentence in said { Warnings.show("save_adapter: " + sentence) }
     return [said.first.map { .string($0) } ?? .nil]
@@ -43,7 +43,7 @@ extension Engine {
       "save_gguf",
       "Writes the model as a GGUF file for llama.cpp, Ollama and this engine: weights, architecture, tokenizer and chat "
         + "template. One matrix is held at a time. The header and every weight are read back before the file takes the "
-        + "place of an older one; --smoke saves beside it. Returns, and prints as warnings, what llama.cpp does "
+        + "place of an older one. Returns, and prints as warnings, what llama.cpp does "
         + "otherwise with the file.",
       [
         Parameter("path", .string, "of the file, NAME.gguf"),
@@ -59,7 +59,7 @@ extension Engine {
         throw call.invalid(
           "type \"\(name)\" is not known; choices: \(GGUFMixture.allCases.map(\.rawValue).joined(separator: ", "))")
       }
-      let (model, path) = (try self.model(call), self.placeToSave(file: try call.string("path")))
+      let (model, path) = (try self.model(call), try self.placeToSave(try call.string("path")))
       guard path.hasSuffix(".gguf") else { throw call.invalid("the file must end with .gguf, got \(path)") }
       var said: [String] = []
       try self.byFirst(call) {

@@ -176,9 +176,12 @@ extension Engine {
     try placeStage(&load, options, call)
     load.readsTokenizer = self.options.plan  // for the lengths of the data
     load.smokeTokenizer = resourceRoot + "/models/tiny"
-    let model = try ModelLoader(backend: backend(on: device), options: load).load(try call.string("path"))
+    let model = try ModelLoader(backend: backend(on: device), options: load).load(
+      try placeToRead(try call.string("path")))
     model.seed = seed
-    if let adapter = options.string("adapter"), model.isLoaded, !load.smoke { try PEFTFiles.load(adapter, into: model) }
+    if let adapter = options.string("adapter"), model.isLoaded, !load.smoke {
+      try PEFTFiles.load(try placeToRead(adapter), into: model)
+    }
     remember(model)
     return model
   }
@@ -196,8 +199,14 @@ extension Engine {
     let given = call.options("options")
     let options = try checkpointOptions(call)
     let report = given["on_module"].asFunction
+    let (input, output) = (try placeToRead(try call.string("input")), try placeToSave(try call.string("output")))
+    if self.options.plan {
+      // Hours of work that a plan does not do, and what follows would need its result.
+      Warnings.show("--plan: nothing is quantized, so the plan ends here")
+      throw Self.leaving(code: 0, call.state)
+    }
     return try ModelQuantizer(backend: backend, options: options).convert(
-      try located(try call.string("input")), to: try call.string("output")
+      try located(input), to: output
     ) { name, done, count in
       _ = try report?.call([.string(name), .integer(done), .integer(count)])
     }

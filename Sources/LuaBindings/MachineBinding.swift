@@ -50,32 +50,35 @@ extension Engine {
           [Parameter("code", .whole(0...255), "what the program ends with")]
         ) {
           call in
-          let value = call.state.newTable()
-          value["exit_code"] = .integer(try call.int("code"))
-          value["silent"] = .bool(true)
-          throw LuaError(message: "exit", value: .table(value))
+          throw Self.leaving(code: try call.int("code"), call.state)
         },
         NativeFunction("mkdir", "Makes a directory with its parents.", [path]) { call in
-          try FileSystem.makeDirectory(try call.string("path"))
+          try FileSystem.makeDirectory(try self.placeToSave(try call.string("path"), tells: false))
           return []
         },
         NativeFunction("list_dir", "Names in a directory; none when it does not exist.", [path], returns: "string[]") {
           call in
           let path = try call.string("path")
-          let names = FileSystem.isDirectory(path) ? try FileSystem.list(path).sorted() : []
-          return [.table(call.state.list(names.map { .string($0) }))]
+          let names = try [path, try self.placeToRead(path)].flatMap { path in
+            FileSystem.isDirectory(path) ? try FileSystem.list(path) : []
+          }
+          return [.table(call.state.list(Set(names).sorted().map { .string($0) }))]
         },
         NativeFunction("exists", "Whether a file or directory exists.", [path], returns: "boolean") { call in
-          [.bool(FileSystem.exists(try call.string("path")))]
+          [.bool(FileSystem.exists(try self.placeToRead(try call.string("path"))))]
         },
-        NativeFunction("remove_tree", "Deletes a file or directory with all it holds.", [path]) { call in
-          try FileSystem.remove(try call.string("path"))
+        NativeFunction(
+          "remove_tree",
+          "Deletes a file or directory with all it holds; under --smoke and --plan only what they wrote.", [path]
+        ) { call in
+          let path = try self.placeToRead(try call.string("path"))
+          if try self.mayChange(path) { try FileSystem.remove(path) }
           return []
         },
         NativeFunction(
           "write_file", "Writes a file whole or not at all.", [path, Parameter("text", .string, "contents, any bytes")]
         ) { call in
-          try AtomicFile.write(try call.string("path"), try call.bytes("text"))
+          try AtomicFile.write(try self.placeToSave(try call.string("path")), try call.bytes("text"))
           return []
         },
         NativeFunction(
@@ -100,7 +103,7 @@ extension Engine {
           returns: "table[], integer[], string[]|nil",
           errors: "when there is no such file, or it is not what its ending says"
         ) { call in
-          let path = try call.string("path")
+          let path = try self.placeToRead(try call.string("path"))
           // The texts twice, in Swift and in Lua.
           try call.state.require(2 * (try MappedFile(path: path).byteCount))
           let records = try Records.read(path: path)
@@ -147,6 +150,14 @@ extension Engine {
           return [.string(self.spillDirectory)]
         },
       ])
+  }
+
+  /// What ends a recipe with an exit code and without a message.
+  static func leaving(code: Int, _ state: LuaState) -> LuaError {
+    let value = state.newTable()
+    value["exit_code"] = .integer(code)
+    value["silent"] = .bool(true)
+    return LuaError(message: "exit", value: .table(value))
   }
 
   func memoryTable(_ state: LuaState) -> LuaValue {

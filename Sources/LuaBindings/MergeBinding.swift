@@ -35,11 +35,11 @@ extension Engine {
         NativeFunction(
           "save",
           "Writes the merged model as a Hugging Face folder, in bf16 or, requantized, in 4 bits; reads it back as "
-            + "model:save does. --smoke saves in DIRECTORY-smoke.",
+            + "model:save does.",
           [Parameter("directory", .string, "path of the folder")],
           errors: "as model:save, and when layers of a requantized model are not in 4 bits"
         ) { call in
-          let directory = self.placeToSave(folder: try call.string("directory"))
+          let directory = try self.placeToSave(try call.string("directory"))
           try call.receiver(as: MergedWeights.self).save(directory: directory)
           return []
         },
@@ -64,7 +64,7 @@ extension Engine {
     ) { call in
       let name = try call.string("target")
       guard let target = MergedWeights.Target(rawValue: name) else { throw call.invalid("target \(name) is not known") }
-      let original = call.options("options").string("original").map { self.placeToRead(folder: $0) }
+      let original = try call.options("options").string("original").map { try self.placeToRead($0) }
       return [.object(try MergedWeights(try self.model(call), target, original: original))]
     }
   }

@@ -3,21 +3,16 @@ import LuaRuntime
 import Models
 import Tensors
 
-/// A kept key-value cache of one model.
-final class CacheObject: LuaObject {
-  static var luaClassName: String { "Cache" }
-  let model: LanguageModel
-  let cache = KeptCache()
-
-  init(model: LanguageModel) { self.model = model }
-}
-
 /// What a model computes, and how: logits, losses, text, recomputation and streaming.
 extension Engine {
   /// Ids of a text argument, or of a list.
   func ids(_ call: Call, _ name: String, special: Bool) throws -> [Int32] {
+    try ids(call, name, special: special, of: try model(call))
+  }
+
+  func ids(_ call: Call, _ name: String, special: Bool, of model: LanguageModel) throws -> [Int32] {
     if call[name].asString != nil {
-      guard let tokenizer = try model(call).tokenizer else { throw ModelError.noTokenizer(path: try model(call).path) }
+      guard let tokenizer = model.tokenizer else { throw ModelError.noTokenizer(path: model.path) }
       return try tokenizer.encode(
         try call.text(name), special: special, literal: false, continues: false, reserve: reserveForText)
     }
@@ -29,7 +24,7 @@ extension Engine {
         "text or a list of token ids expected, got messages; their text is "
           + "model.tokenizer:apply_chat(messages, { add_generation_prompt = true })")
     }
-    return try tokenIDs(list, try model(call).spec.vocabularySize)
+    return try tokenIDs(list, model.spec.vocabularySize)
   }
 
   func tokenIDs(_ list: [Int], _ vocabulary: Int) throws -> [Int32] {
@@ -39,18 +34,8 @@ extension Engine {
     }
   }
 
-  var cacheClass: NativeClass {
-    NativeClass(
-      "Cache", "Keys and values that calls of generate share, as model:cache returns it.",
-      properties: [
-        NativeProperty("length", "integer", "tokens that it holds") { _, object in
-          .integer((object as? CacheObject)?.cache.length ?? 0)
-        }
-      ], methods: [])
-  }
-
   var computeMethods: [NativeFunction] {
-    let input = Parameter("input", .oneOf([.string, .table]), "text or token ids")
+    let input = Self.inputParameter
     return [
       NativeFunction(
         "loss", "Mean cross-entropy over the trained targets of a batch, for backward; dropout is active.",
@@ -94,43 +79,7 @@ extension Engine {
       NativeFunction("forward", "The same as logits.", [input], returns: "Tensor") { call in
         [self.value(try self.model(call).logits(try self.ids(call, "input", special: true)), call.state)]
       },
-      NativeFunction(
-        "generate", "Continues a text; greedy unless a temperature is given.",
-        [
-          input,
-          Parameter(
-            "options",
-            .options([
-              Parameter("max_new_tokens", .amount, default: "128", "most tokens to write"),
-              Parameter(
-                "temperature", .real(SamplingOptions.temperatures), default: "0",
-                "divides the logits; 0 takes the likeliest token"),
-              Parameter("top_k", .amount, default: "0", "keep the k likeliest tokens; 0 keeps all"),
-              Parameter(
-                "top_p", .real(SamplingOptions.probabilities), default: "1",
-                "keep the likeliest tokens of this probability"),
-              Parameter("seed", .integer, default: "0", "seed of the draws"),
-              Parameter("stop", .oneOf([.string, .table]), optional: true, "text or texts that end it"),
-              Parameter("echo", .boolean, default: "false", "return the prompt too"),
-              Parameter("special", .boolean, default: "true", "add BOS as the model does"),
-              Parameter(
-                "on_text", .function, optional: true,
-                "called with each new piece of text, in whole characters; false ends the text"),
-              Parameter("cache", .object("Cache"), optional: true, "from model:cache(): keeps what was computed"),
-              Parameter(
-                "counts", .boolean, default: "false",
-                "also return why it ended (\"stop\", \"length\" or \"ended\"), and how many tokens were read and written"
-              ),
-            ]), optional: true, "the options below"),
-        ], returns: "string, string|nil, integer|nil, integer|nil",
-        errors: "when the prompt and the new tokens are more than the model's positions"
-      ) { call in try self.generate(call) },
-      NativeFunction(
-        "cache",
-        "Keeps keys and values between calls of generate, so that a text which begins as the last one did is not "
-          + "computed again. It forgets them when adapters change; after training, make another.",
-        returns: "Cache"
-      ) { call in [.object(CacheObject(model: try self.model(call)))] },
+      generateMethod, cacheMethod, generatorMethod,
       NativeFunction(
         "checkpointing",
         "Recompute layers in the backward pass instead of keeping activations; only the input of every `layers`-th layer is "
@@ -196,50 +145,5 @@ extension Engine {
           + "true or 1 keeps the input of each layer, 4 of every fourth")
     }
     return (true, layers)
-  }
-
-  /// The text, why it ended, and the tokens of the prompt and of the text.
-  private func generate(_ call: Call) throws -> [LuaValue] {
-    let model = try model(call)
-    // A plan runs recipes without weights up to their first step; what they write before it is no result.
-    guard model.isLoaded else {
-      if self.options.plan { return [.string("")] }
-      throw ModelError.headerOnly(operation: "generate")
-    }
-    let options = call.options("options")
-    let prompt = try ids(call, "input", special: options.bool("special") ?? true)
-    var generation = GenerationOptions(
-      maxTokens: options.int("max_new_tokens") ?? 128,
-      sampling: SamplingOptions(
-        temperature: options.double("temperature") ?? 0, topK: options.int("top_k") ?? 0,
-        topP: options.double("top_p") ?? 1, seed: UInt64(bitPattern: Int64(options.int("seed") ?? 0))))
-    generation.stopTexts =
-      try options["stop"].asString.map { [$0] } ?? options["stop"].asTable.map { try call.strings($0, "stop") } ?? []
-    let echo = options.bool("echo") ?? false, given = call["input"].asString
-    generation.echoes = echo && given == nil
-    var written = 0
-    let maxTokens = generation.maxTokens
-    generation.onToken = { _ in
-      written += 1
-      return !LuaState.isStopping
-    }
-    let onText = options["on_text"].asFunction
-    var isEnded = false
-    if let onText {
-      generation.onText = { piece in
-        isEnded = try onText.call([.string(piece)]).first?.asBool == false
-        return !isEnded
-      }
-    }
-    if case .object(let object) = options["cache"], let cache = object as? CacheObject {
-      guard cache.model === model else { throw call.invalid("this cache is of another model") }
-      generation.cache = cache.cache
-    }
-    let text = try model.generateText(prompt, generation)
-    let isFull = written >= maxTokens || prompt.count + written >= model.spec.positionLimit
-    let reason = isEnded ? "ended" : isFull ? "length" : "stop"
-    let whole = LuaValue.string(echo ? (given ?? "") + text : text)
-    return options.bool("counts") == true
-      ? [whole, .string(reason), .integer(prompt.count), .integer(written)] : [whole]
   }
 }

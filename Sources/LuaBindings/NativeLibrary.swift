@@ -5,14 +5,15 @@ extension Engine {
   package var classes: [NativeClass] {
     [
       tensorClass, quantizedClass, modelClass, moduleClass, mergedClass, optimizerClass, tokenizerClass, batchClass,
-      samplesClass, hookClass, databaseClass, cacheClass, gradientSumClass, serverClass, requestClass,
+      samplesClass, hookClass, databaseClass, cacheClass, gradientSumClass, generatorClass,
+      sequenceClass, serverClass, requestClass,
     ]
   }
 
   package var modules: [NativeModule] {
     [
       tensorModule, modelModule, optimizerModule, machineModule, checkpointModule, runsModule, ranksModule,
-      promptModule, referenceModule, servingModule,
+      promptModule, referenceModule, scratchModule, servingModule,
     ]
   }
 

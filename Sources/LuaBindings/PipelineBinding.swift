@@ -82,7 +82,7 @@ extension Engine {
         "an adapter of a pipeline is saved as PEFT does; load it on a model without pipeline = true to write another form"
       )
     }
-    let path = placeToSave(folder: place)
+    let path = try placeToSave(place)
     var apart: [String] = []
     try model.withAllAdapters(of: team) {
       try model.withAdapters(names) {

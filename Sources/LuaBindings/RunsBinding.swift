@@ -1,4 +1,5 @@
 import Database
+import Formats
 import LuaRuntime
 import Tensors
 
@@ -54,10 +55,16 @@ extension Engine {
           let options = call.options("options")
           let access: Database.Access =
             options.bool("create") == true ? .create : options.bool("write") == true ? .write : .read
+          var path = try call.string("path")
+          if path != ":memory:" {
+            let existing = try self.placeToRead(path)
+            path = access == .read ? existing : try self.placeToSave(path, tells: false)
+            if path != existing, FileSystem.exists(existing) { try FileSystem.copy(existing, to: path) }
+          }
           return [
             .object(
               try Database(
-                path: try call.string("path"), access: access, allows: { FileGate.allows($0, $1 ? .write : .read) },
+                path: path, access: access, allows: { FileGate.allows($0, $1 ? .write : .read) },
                 isStopping: { LuaState.isStopping }))
           ]
         }

@@ -60,7 +60,7 @@ extension Engine {
         return [
           .integer(
             try PEFTFiles.load(
-              self.placeToRead(folder: try call.string("directory")), into: model,
+              try self.placeToRead(try call.string("directory")), into: model,
               trainable: given.bool("trainable") ?? false, set: definition.name, definition: definition))
         ]
       },

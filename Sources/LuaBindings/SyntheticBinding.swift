@@ -34,7 +34,9 @@ extension Engine {
       let checkpoint = SyntheticModel(
         backend: self.backend, options: try self.checkpointOptions(call),
         seed: UInt64(bitPattern: Int64(given.int("seed") ?? 0)))
-      let byteCount = try checkpoint.write(spec, tokenizer: tokenizer, to: try call.string("output")) {
+      let byteCount = try checkpoint.write(
+        spec, tokenizer: tokenizer, to: try self.placeToSave(try call.string("output"))
+      ) {
         name, done, count in
         _ = try report?.call([.string(name), .integer(done), .integer(count)])
       }

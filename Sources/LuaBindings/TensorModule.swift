@@ -89,7 +89,7 @@ extension Engine {
           returns: "table<string, Tensor>"
         ) {
           call in
-          let file = try SafetensorsFile(path: self.placeToRead(file: try call.string("path")))
+          let file = try SafetensorsFile(path: try self.placeToRead(try call.string("path")))
           let table = call.state.newTable()
           for entry in file.entries {
             guard let dtype = entry.type.dtype else {
@@ -115,7 +115,7 @@ extension Engine {
               try tensor.contiguous().withHostBytes { try sink($0) }
             }
           }
-          let path = self.placeToSave(file: try call.string("path"))
+          let path = try self.placeToSave(try call.string("path"))
           try self.byFirst(call) { try SafetensorsWriter.write(path: path, items) }
           return []
         },

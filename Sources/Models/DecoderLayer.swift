@@ -9,7 +9,7 @@ struct LayerGeometry {
   let positions: Tensor
   /// i32 [sequences + 1]
   let segments: Tensor
-  let cache: KeyValueCache?
+  let cache: CachedSequences?
   /// What brings weights in, which a layer of experts tells whom it needs; nil for resident ones.
   weak var stream: WeightStream?
   /// Sees queries and keys of each layer as attention gets them.

@@ -36,8 +36,10 @@ struct DeltaNet: TokenMixer {
     let beta = try unary(.sigmoid, projected[2])
     let mixed: Tensor
     if let cache = geometry.cache {
-      mixed = try cache.recur(layer: index, projected[0], numbers, convolve: convolved) { rows, segments, state in
-        try deltaRule(rows, decay: decay, beta: beta, shape(segments), state: state)
+      mixed = try cache.recur(layer: index, projected[0], numbers, convolve: convolved) {
+        mixed, rows, segments, state in
+        try deltaRule(
+          mixed, decay: try decay.narrowed(0, rows), beta: try beta.narrowed(0, rows), shape(segments), state: state)
       }
     } else {
       mixed = try deltaRule(

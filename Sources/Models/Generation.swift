@@ -60,33 +60,13 @@ extension LanguageModel {
   ///   throws; `.badAdapterOutput` and what an adapter's method throws; what `onToken` throws;
   ///   `TensorError.outOfMemory`, and `.noThread` when streaming starts.
   public func generate(_ prompt: [Int32], _ options: GenerationOptions) throws -> [Int32] {
-    guard isLoaded else { throw ModelError.headerOnly(operation: "generate") }
-    let ends = options.ignoresEndOfSequence ? [] : spec.eosTokenIDs.map { Int32($0) } + [turnEnd].compactMap { $0 }
-    let stops = options.stopTokens.union(ends)
-    try (0 ... .max).require(options.maxTokens, "max_new_tokens", operation: "generate")
-    if let limit = options.vocabularyLimit { try (1 ... .max).require(limit, "vocabularyLimit", operation: "generate") }
-    guard options.maxTokens <= 0 || prompt.count < spec.positionLimit else {
-      throw ModelError.tooLong(tokens: prompt.count + 1, limit: spec.positionLimit)
+    let continuation = try Continuation(prompt, options, of: self)
+    let cache = try continuation.cache(in: options.cache)
+    while continuation.isOpen {
+      let logits = try step(continuation.pending(after: cache.length), cache: cache)
+      try logits.withHostBytes { try continuation.take($0.bindMemory(to: Float.self)) }
     }
-    let room = min(options.maxTokens, spec.positionLimit - prompt.count)
-    let capacity = prompt.count + max(0, room)
-    let (cache, rest) =
-      try options.cache?.resume(prompt, capacity: capacity, self)
-      ?? (try KeyValueCache(self, capacity: capacity), prompt)
-    var sampler = try Sampler(options.sampling)
-    var generated: [Int32] = []
-    var pending = rest
-    while generated.count < room {
-      let token = try step(pending, cache: cache).withHostBytes { bytes in
-        let logits = bytes.bindMemory(to: Float.self)
-        return Int32(try sampler.next(.init(rebasing: logits.prefix(options.vocabularyLimit ?? logits.count))))
-      }
-      if stops.contains(token) { break }
-      generated.append(token)
-      if let onToken = options.onToken, try !onToken(token) { break }
-      pending = [token]
-    }
-    return generated
+    return continuation.generated
   }
 
   /// Continues `prompt` and returns the new text, without `options.stopTexts` and what follows. Prompt and new ids are
@@ -94,26 +74,8 @@ extension LanguageModel {
   /// tokenizer's vocabulary are never drawn.
   /// - Throws: as `generate`; `ModelError.noTokenizer`; `TokenizerError` where the ids cannot be decoded.
   public func generateText(_ prompt: [Int32], _ options: GenerationOptions) throws -> String {
-    guard isLoaded else { throw ModelError.headerOnly(operation: "generate") }
-    guard let tokenizer else { throw ModelError.noTokenizer(path: path) }
-    var inner = options
-    inner.vocabularyLimit = min(options.vocabularyLimit ?? .max, tokenizer.vocabularySize)
-    var pieces = TextPieces(stops: options.stopTexts)
-    if !options.stopTexts.isEmpty || options.onText != nil {
-      var grown = try GrowingText(after: prompt, tokenizer)
-      inner.onToken = { token in
-        if let onToken = options.onToken, try !onToken(token) { return false }
-        try grown.append(token)
-        if grown.contains(options.stopTexts) { return false }
-        guard let onText = options.onText, let piece = pieces.next(of: grown.text) else { return true }
-        return try onText(piece)
-      }
-    }
-    let (kept, text) = try tokenizer.joined(prompt, try generate(prompt, inner))
-    let stops = options.stopTexts.compactMap { text.firstRange(of: $0)?.lowerBound }
-    let end = stops.min().map { String(text[..<$0]) } ?? text
-    if let onText = options.onText, let piece = pieces.rest(of: end) { _ = try onText(piece) }
-    return options.echoes ? kept + end : end
+    let writer = try TextWriter(prompt, options, of: self)
+    return try writer.finish(try generate(prompt, writer.options))
   }
 
   /// Continues a text, which is encoded as the model expects it; greedy unless `options` say otherwise.

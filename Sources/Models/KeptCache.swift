@@ -2,9 +2,8 @@
 /// where it goes on; adapters that change empty it. Weights that are trained in place do not: make another then.
 public final class KeptCache {
   private var cache: KeyValueCache?
-  /// The adapters at the last call, and whether passes added them; held, so that no other takes their place.
-  private var adapters: [Adapter] = []
-  private var usedAdapters = true
+  /// The adapters at the last call.
+  private var adapters: AdaptersInUse?
 
   /// An empty one.
   public init() {}
@@ -15,29 +14,34 @@ public final class KeptCache {
   /// Forgets everything.
   public func clear() {
     cache = nil
-    adapters = []
+    adapters = nil
   }
 
-  /// The cache for a prompt that may grow to `capacity` tokens, and the part of the prompt that it lacks: one token at
-  /// least.
-  func resume(_ prompt: [Int32], capacity: Int, _ model: LanguageModel) throws -> (
-    cache: KeyValueCache, pending: [Int32]
-  ) {
-    let now = model.adapters
-    let isSame =
-      now.count == adapters.count && zip(now, adapters).allSatisfy { $0 === $1 }
-      && usedAdapters == model.usesAdapters && !model.modules.contains { !$0.hooks.isEmpty }
-    if !isSame { clear() }
-    (adapters, usedAdapters) = (now, model.usesAdapters)
+  /// The cache for a prompt that may grow to `capacity` tokens; it lacks one token of the prompt at least.
+  func resume(_ prompt: [Int32], capacity: Int, _ model: LanguageModel) throws -> KeyValueCache {
+    let now = AdaptersInUse(model)
+    if adapters?.isSame(as: now) != true || model.modules.contains(where: { !$0.hooks.isEmpty }) { clear() }
+    adapters = now
     guard let cache else {
       let new = try KeyValueCache(model, capacity: capacity)
       cache = new
-      return (new, prompt)
+      return new
     }
     let shared = zip(cache.ids, prompt.dropLast()).prefix { $0 == $1 }.count
     // Keys that were computed under the rotary frequencies of a longer text are of no use to a shorter one.
     let isOfItsLength = model.rotary.lengthClass(cache.length) == model.rotary.lengthClass(prompt.count)
     cache.cut(to: isOfItsLength ? shared : 0)
-    return (cache, Array(prompt[cache.length...]))
+    return cache
+  }
+}
+
+/// The adapters that passes add; held, so that no other takes their place.
+struct AdaptersInUse {
+  private let adapters: [Adapter]
+
+  init(_ model: LanguageModel) { adapters = model.usesAdapters ? model.adapters : [] }
+
+  func isSame(as other: AdaptersInUse) -> Bool {
+    adapters.count == other.adapters.count && zip(adapters, other.adapters).allSatisfy { $0 === $1 }
   }
 }

@@ -63,15 +63,15 @@ package final class KeyValueCache {
   }
 
   /// Appends this layer's new keys and values and attends to all of them.
-  func attend(layer: Int, _ q: Tensor, _ k: Tensor, _ v: Tensor, _ shape: AttentionShape) throws -> Tensor {
+  func attend(
+    layer: Int, _ q: Tensor, _ k: Tensor, _ v: Tensor, _ shape: AttentionShape, into out: Tensor
+  ) throws {
     guard let keys = keys[layer], let values = values[layer] else { throw ModelError.noAttention(layer: layer) }
     let range = length..<length + k.shape[0]
     try backend.copy(k, into: try keys.narrowed(0, range))
     try backend.copy(v, into: try values.narrowed(0, range))
-    let out = try Tensor(empty: q.shape, dtype: q.dtype, on: backend)
     try backend.cachedAttention(
       q, keys: keys, values: values, length: range.upperBound, start: range.lowerBound, shape, into: out)
-    return out
   }
 
   /// Goes on in a recurrent layer with new rows x [n, width], and keeps its state and last rows. `convolve` takes rows and

@@ -219,7 +219,7 @@ public final class LanguageModel {
   }
 
   /// Without dropout.
-  private var evaluation: ForwardContext {
+  var evaluation: ForwardContext {
     ForwardContext(
       precision: computeType, adapters: adaptersByModule, isTraining: false, seed: seed, dropoutStep: 0)
   }
@@ -264,7 +264,7 @@ public final class LanguageModel {
 
   /// Brings `ids` through embedding and layers: [T, hidden], from `input` where the layers before computed it. `lengths`
   /// are those of their sequences, of which `starts` are the first rows of the rotary tables.
-  private func run(
+  func run(
     _ ids: [Int32], _ context: ForwardContext, lengths: [Int], from input: Tensor? = nil,
     _ makeGeometry: (_ rotary: [RotaryTables], _ starts: [Int]) throws -> LayerGeometry
   ) throws -> Tensor {
@@ -310,27 +310,5 @@ public final class LanguageModel {
   private func capped(_ logits: Tensor) throws -> Tensor {
     guard let cap = spec.logitCap else { return logits }
     return try softCapped(try convert(logits, to: .f32), Float(cap))
-  }
-
-  /// Logits f32 [1, V] of the last of `new`, which continue the sequence in `cache`. Where the longer sequence has other
-  /// rotary frequencies, the keys in the cache are of no use and all of it is computed anew.
-  func step(_ new: [Int32], cache: KeyValueCache) throws -> Tensor {
-    try requireWhole("generate")
-    return try GradientMode.disabled {
-      let context = evaluation
-      let all = cache.ids + new, end = all.count
-      if rotary.lengthClass(cache.length) != rotary.lengthClass(end) { cache.ids = [] }
-      let start = cache.length
-      let ids = Array(all[start...])
-      let hidden = try run(ids, context, lengths: [end]) { rotary, starts in
-        try cache.reserve(end)
-        return LayerGeometry(
-          rotary: rotary, positions: try Tensor(ids: (start..<end).map { Int32(starts[0] + $0) }, on: backend),
-          segments: try Tensor(ids: [0, Int32(ids.count)], on: backend), cache: cache, stream: stream, observer: nil)
-      }
-      cache.ids = all
-      let last = try hidden.narrowed(0, ids.count - 1..<ids.count)
-      return try headLogits(try finished(last), context)
-    }
   }
 }

@@ -35,6 +35,8 @@ public enum ModelError: Error, Equatable, Sendable {
   case badQuantization(tensor: String, path: String, problem: QuantizationProblem)
   /// An option of loading or quantizing has a value that is not allowed.
   case badOption(name: String, value: String, expected: String)
+  /// Texts that grow together began under other adapters than those in use now; `texts` are open.
+  case otherAdapters(texts: Int)
   /// Text is to be encoded or decoded without a tokenizer.
   case noTokenizer(path: String)
   /// The path is no model, or holds no weights.
@@ -155,6 +157,8 @@ extension ModelError: CustomStringConvertible {
       "\(path): \(tensor): \(problem)"
     case .badOption(let name, let value, let expected):
       "load: \(name) is \(value), expected \(expected)"
+    case .otherAdapters(let texts):
+      "generate: \(texts) texts that began under other adapters are not at their end"
     case .noTokenizer(let path):
       "\(path): no tokenizer found (tokenizer.json, tokenizer.model or GGUF metadata)"
     case .unrecognisedPath(let path):

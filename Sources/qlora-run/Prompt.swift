@@ -14,7 +14,7 @@ struct Prompt {
     case exit(Int32)
     /// `continue()` in a prompt inside a step.
     case goesOn
-    /// Ctrl-C at an empty line of a prompt inside a step.
+    /// The second Ctrl-C in a row at an empty line of a prompt inside a step.
     case leaves
   }
 
@@ -69,6 +69,8 @@ struct Prompt {
 
   private func loop(_ session: LuaTable, isBreak: Bool) -> End {
     var pending = ""
+    // One Ctrl-C too many, in haste, does not end a run.
+    var isWarned = false
     while true {
       fflush(nil)
       if Interrupts.ending != 0 { return isBreak ? .leaves : .exit(Interrupts.exitCode) }
@@ -80,7 +82,11 @@ struct Prompt {
       case .interrupted:
         print("")
         LuaState.forgetInterrupts()
-        if isBreak, pending.isEmpty { return .leaves }
+        if isBreak, pending.isEmpty {
+          if isWarned { return .leaves }
+          print("Ctrl-C again leaves")
+          isWarned = true
+        }
         pending = ""
       case .end:
         if isatty(0) == 1 { print("") }
@@ -88,6 +94,7 @@ struct Prompt {
         if !pending.isEmpty { _ = feed(session, pending, isLast: true) }
         return isBreak ? .goesOn : .exit(ExitCode.success)
       case .text(let line):
+        isWarned = false
         let text = pending.isEmpty ? line : pending + "\n" + line
         let (status, code) = feed(session, text, isLast: false)
         pending = status == "more" ? text : ""

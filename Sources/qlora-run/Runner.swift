@@ -93,6 +93,10 @@ struct Runner {
       try state.load(Array("math.randomseed(...)".utf8), chunkName: "=--seed")
     }
     guard seed == ExitCode.success else { return seed }
+    if invocation.options.smoke || invocation.options.plan {
+      let code = attempt { try state.load(Array("require('qlora.scratch').install()".utf8), chunkName: "=scratch") }
+      guard code == ExitCode.success else { return code }
+    }
     if !invocation.ignoresEnvironment, !invocation.isSandboxed, let code = runInitialisation() { return code }
     for action in invocation.actions {
       let code: Int32
@@ -203,7 +207,13 @@ struct Runner {
         bytes = Array(bytes.drop { $0 != UInt8(ascii: "\n") })
       }
       if arguments == nil { try checkArguments(path, bytes) }
-      if !isInput { StrictGlobals.install(in: state, script: path) }
+      if isInput {
+        // A run keeps the text, which no file has.
+        let native = state.globals["package"].asTable?["loaded"].asTable?["qlora.native"].asTable
+        native?["options"].asTable?["source"] = .bytes(bytes)
+      } else {
+        StrictGlobals.install(in: state, script: path)
+      }
       let name = isInput ? "=stdin" : "@" + path
       return try invocation.isInteractive ? keepingLocals(bytes, name) : state.load(bytes, chunkName: name)
     }
@@ -235,7 +245,9 @@ struct Runner {
 
   /// A message of Lua about its grammar, with what to write where the line is Python.
   private func explained(_ message: String) -> String {
-    guard message.contains(" near ") || message.contains("attempt to add a 'string'") else { return message }
+    guard [" near ", "attempt to add a 'string'", "undeclared global 'f'"].contains(where: message.contains) else {
+      return message
+    }
     let ask = try? state.load(Array("return require('qlora.python')(...)".utf8), chunkName: "=message")
     return (try? ask?.call([.string(message)]).first?.asString) ?? message
   }

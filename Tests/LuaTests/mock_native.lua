@@ -15,6 +15,9 @@ function native.cpu() return { set = "mock", threads = 1, processor = "a mock of
 function native.memory() return { live = 1 << 20, peak = 2 << 20, rss = 3 << 20, peak_rss = 4 << 20 } end
 function native.resource(name) return name end
 function native.fetch(path) return path end
+function native.place_to_save(path) return path end
+function native.place_to_read(path) return path end
+function native.may_change() return true end
 function native.extend(class, functions)
   native.classes[class] = native.classes[class] or {}
   for name, f in pairs(functions) do native.classes[class][name] = f end

@@ -197,16 +197,3 @@ t.test("several runs in one page and in the terminal", function()
 end)
 
 native.remove_tree(root)
-
-t.test("a run with --smoke has no row", function()
-  local parent = ("smoke-rows-%d"):format(os.time())
-  for _, name in ipairs { "a", "a-smoke", "a-smoke-2" } do
-    native.mkdir(parent .. "/" .. name)
-    native.write_file(("%s/%s/params.json"):format(parent, name), '{"params":{},"started":"2026-01-01T00:00:00Z"}')
-    native.write_file(("%s/%s/journal.jsonl"):format(parent, name), '{"step":1,"loss":2}\n')
-  end
-  local list = qlora.runs { dir = parent }
-  t.equal(#list, 1)
-  t.equal(list[1].name, "a")
-  native.remove_tree(parent)
-end)

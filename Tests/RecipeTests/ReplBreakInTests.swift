@@ -82,11 +82,15 @@ private let recipe = """
     #expect(try journal(edited).contains("adapter.b:mul_(0.5);"))
   }
 
-  @Test func aSecondControlCSavesACheckpointAndLeaves() throws {
+  /// One Ctrl-C too many, in haste, only says what the next one does.
+  @Test func controlCTwiceAtThePromptSavesACheckpointAndLeaves() throws {
     let calm = try directory()
     #expect(try Program.run(["--quiet", "r.lua"], in: calm).code == 0)
     let stopped = try directory()
     let terminal = try breakIn(stopped, at: "2")
+    terminal.type("\u{3}")
+    try terminal.expect("Ctrl-C again leaves")
+    try terminal.expect("step> ")
     terminal.type("\u{3}")
     #expect(try terminal.exitCode() == 130)
     #expect(terminal.recent.contains("go on with --resume run"))

@@ -101,21 +101,72 @@ import Testing
     #expect(server.ask("GET", "/v1/models", headers: key).status == "200")
   }
 
-  /// Many at once are all answered, and one that leaves early makes way.
+  private func post(_ server: Server, _ body: String) -> (status: String, text: String) {
+    server.ask("POST", "/v1/completions", body)
+  }
+
+  /// The text of an answer.
+  private func text(_ answer: String) -> String? {
+    answer.firstMatch(of: #/"text":"([^"]*)"/#).map { String($0.1) }
+  }
+
+  /// Many at once are all answered, with the texts that they get alone, though there are fewer places.
   @Test func manyClientsAreAnswered() async throws {
-    let server = try Server()
-    let long = #"{"prompt":"Mia","max_tokens":200,"stream":true,"temperature":1}"#
-    _ = server.ask("POST", "/v1/completions", long, leavesEarly: true)
-    nonisolated(unsafe) let shared = server
-    let answered = await withTaskGroup(of: Bool.self) { group in
-      for i in 0..<64 {
-        group.addTask {
-          let body = #"{"prompt":"Number \#(i)","max_tokens":2}"#
-          return shared.ask("POST", "/v1/completions", body).status == "200"
-        }
-      }
-      return await group.reduce(0) { $0 + ($1 ? 1 : 0) }
+    let server = try Server(["--parallel", "7"])
+    let bodies = (0..<64).map { i in
+      #"{"prompt":"Mia the baker number \#(i)","max_tokens":\#(2 + i % 5),"temperature":0}"#
     }
-    #expect(answered == 64)
+    nonisolated(unsafe) let shared = server
+    let answers = await withTaskGroup(of: (Int, String).self) { group in
+      for (i, body) in bodies.enumerated() { group.addTask { (i, shared.ask("POST", "/v1/completions", body).text) } }
+      return await group.reduce(into: [Int: String]()) { $0[$1.0] = $1.1 }
+    }
+    #expect(answers.count == 64)
+    for i in [0, 17, 63] {
+      #expect(text(answers[i] ?? "") != nil && text(answers[i] ?? "") == text(post(server, bodies[i]).text))
+    }
+  }
+
+  /// A client that reads nothing more has its place given to the next, in the middle of its text.
+  @Test func aClientThatGoesAwayMakesWay() throws {
+    let server = try Server(["--parallel", "1"])
+    let long = #"{"prompt":"Mia","max_tokens":250,"stream":true,"temperature":1,"seed":3}"#
+    for _ in 0..<3 { _ = server.ask("POST", "/v1/completions", long, leavesEarly: true) }
+    #expect(post(server, #"{"prompt":"Tom","max_tokens":2}"#).status == "200")
+    #expect(server.ask("GET", "/health").text.contains(#""answering":0"#))
+  }
+
+  /// What needs no place is answered while all are taken, and answers of several adapters do not mix.
+  @Test func adaptersShareTheServer() async throws {
+    let directory = try Program.temporaryDirectory()
+    let made = try Program.run(
+      [
+        "-e",
+        """
+        local qlora = require "qlora"
+        for i, name in ipairs { "one", "two" } do
+          qlora.seed(i)
+          local model = qlora.load(qlora.resource "models/tiny", { quiet = true })
+          model:add_lora { select = "all-linear", rank = 4, alpha = 400, quiet = true, init = "gaussian" }
+          for _, p in ipairs(model:trainable()) do p:copy_(qlora.randn(table.unpack(p:shape())) * 0.1) end
+          model:save_adapter(name)
+        end
+        """,
+      ], in: directory)
+    #expect(made.code == 0, "\(made.errors)")
+    let server = try Server(
+      ["--parallel", "6"] + ["one", "two"].flatMap { ["--adapter", "\($0)=\(directory.path)/\($0)"] })
+    let bodies = ["tiny", "one", "two"].map {
+      #"{"model":"\#($0)","prompt":"Mia the baker walked","max_tokens":20,"temperature":0}"#
+    }
+    let alone = bodies.map { text(post(server, $0).text) }
+    #expect(Set(alone.compactMap { $0 }).count == 3, "\(alone)")
+    nonisolated(unsafe) let shared = server
+    let together = await withTaskGroup(of: (Int, String).self) { group in
+      for i in 0..<24 { group.addTask { (i, shared.ask("POST", "/v1/completions", bodies[i % 3]).text) } }
+      return await group.reduce(into: [Int: String]()) { $0[$1.0] = $1.1 }
+    }
+    #expect(together.count == 24)
+    for (i, answer) in together { #expect(text(answer) == alone[i % 3], "\(i)") }
   }
 }

@@ -28,4 +28,9 @@ function format.seconds(seconds) end
 ---@return string
 function format.thousands(value) end
 
+---A word of a command line: as it is, or in quotes where the shell would read it otherwise.
+---@param text any a path, a value
+---@return string
+function format.word(text) end
+
 return format

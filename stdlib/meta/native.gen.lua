@@ -320,7 +320,7 @@ function native.list_dir(path) end
 ---@return boolean
 function native.exists(path) end
 
----Deletes a file or directory with all it holds.
+---Deletes a file or directory with all it holds; under --smoke and --plan only what they wrote.
 ---@param path string a path
 function native.remove_tree(path) end
 
@@ -490,6 +490,22 @@ function native.classes() end
 ---Every native function and class as it is declared: { modules = { { doc, functions } }, classes = { { name, doc, properties, methods } } }.
 ---@return table
 function native.declarations() end
+
+---Where a recipe may write what is to lie at a path: the path, or under --smoke the place in the folder smoke that stands for it, under --plan one in a folder that goes with the program.
+---@param path string a path
+---@param quiet? boolean do not tell the user (default false)
+---@return string
+function native.place_to_save(path, quiet) end
+
+---Where to read what lies at a path: under --smoke and --plan what this run wrote goes before.
+---@param path string a path
+---@return string
+function native.place_to_read(path) end
+
+---Whether what lies at a path may be changed: under --smoke and --plan only what they wrote.
+---@param path string a path
+---@return boolean
+function native.may_change(path) end
 
 ---@class qlora.native.http_server.options
 ---@field host? string numeric IPv4 address; 0.0.0.0 is every one (default 127.0.0.1)

@@ -105,9 +105,9 @@ function Model:forward(input) end
 ---@field top_p? number keep the likeliest tokens of this probability (at least 0 and at most 1) (default 1)
 ---@field seed? integer seed of the draws (default 0)
 ---@field stop? string|table text or texts that end it
----@field echo? boolean return the prompt too (default false)
 ---@field special? boolean add BOS as the model does (default true)
 ---@field on_text? function called with each new piece of text, in whole characters; false ends the text
+---@field echo? boolean return the prompt too (default false)
 ---@field cache? Cache from model:cache(): keeps what was computed
 ---@field counts? boolean also return why it ended ("stop", "length" or "ended"), and how many tokens were read and written (default false)
 
@@ -120,6 +120,10 @@ function Model:generate(input, options) end
 ---Keeps keys and values between calls of generate, so that a text which begins as the last one did is not computed again. It forgets them when adapters change; after training, make another.
 ---@return Cache
 function Model:cache() end
+
+---Texts that grow together: each step continues all of them in one pass over the weights, which takes little longer than one of them alone. Texts come and go between steps.
+---@return Generator
+function Model:generator() end
 
 ---@class Model.checkpointing.options
 ---@field offload? boolean|string keep the inputs in a temporary file until the backward pass: true, or the directory for it
@@ -184,7 +188,7 @@ function Model:remove_adapters(name) end
 ---@field as? "peft"|"gguf"|"mlx" form of the files: PEFT's, one GGUF file for llama.cpp, or mlx-lm's; default peft, and gguf where the name ends with .gguf
 ---@field fold? boolean write one rank and one scaling, lora_alpha / r, for readers that know no other (vLLM, llama.cpp's converter): ranks are filled up with zeros, and what is left of the scaling goes into B (default false)
 
----Writes an adapter as PEFT does, by default the one in use, reads it back and compares the logits of a few tokens. Beside it lie the tokenizer, its chat template and a model card. In an existing directory an older adapter is replaced, everything else stays; --smoke saves in DIRECTORY-smoke. Returns, and prints as a warning, what vLLM and llama.cpp's converter would scale wrongly.
+---Writes an adapter as PEFT does, by default the one in use, reads it back and compares the logits of a few tokens. Beside it lie the tokenizer, its chat template and a model card. In an existing directory an older adapter is replaced, everything else stays. Returns, and prints as a warning, what vLLM and llama.cpp's converter would scale wrongly.
 ---@param directory string path of the adapter's directory
 ---@param options? Model.save_adapter.options the options below
 ---@return string|nil
@@ -214,7 +218,7 @@ function Model:merge() end
 ---@class Model.save.options
 ---@field shard? integer most bytes of one file; more files have an index beside them (default 5000000000)
 
----Writes config.json, model.safetensors (bf16), and the tokenizer and generation settings that the model came with, reads them back and compares. In an existing directory an older model is replaced, everything else stays; --smoke saves in DIRECTORY-smoke. Inside model:without_adapters it saves the base alone.
+---Writes config.json, model.safetensors (bf16), and the tokenizer and generation settings that the model came with, reads them back and compares. In an existing directory an older model is replaced, everything else stays. Inside model:without_adapters it saves the base alone.
 ---@param directory string path of the adapter's directory
 ---@param options? Model.save.options the options below
 function Model:save(directory, options) end
@@ -223,7 +227,7 @@ function Model:save(directory, options) end
 ---@field type? "f32"|"f16"|"bf16"|"q8_0"|"q4_0"|"q6_k"|"q4_k_m"|"q5_k_m" formats of the tensors, by llama.cpp's names (default "q4_k_m")
 ---@field merge? boolean add the adapters into what is written; the model keeps them (default false)
 
----Writes the model as a GGUF file for llama.cpp, Ollama and this engine: weights, architecture, tokenizer and chat template. One matrix is held at a time. The header and every weight are read back before the file takes the place of an older one; --smoke saves beside it. Returns, and prints as warnings, what llama.cpp does otherwise with the file.
+---Writes the model as a GGUF file for llama.cpp, Ollama and this engine: weights, architecture, tokenizer and chat template. One matrix is held at a time. The header and every weight are read back before the file takes the place of an older one. Returns, and prints as warnings, what llama.cpp does otherwise with the file.
 ---@param path string of the file, NAME.gguf
 ---@param options? Model.save_gguf.options the options below
 ---@return string[]
@@ -1229,7 +1233,7 @@ local MergedWeights = {}
 ---@return any
 function MergedWeights:run(body) end
 
----Writes the merged model as a Hugging Face folder, in bf16 or, requantized, in 4 bits; reads it back as model:save does. --smoke saves in DIRECTORY-smoke.
+---Writes the merged model as a Hugging Face folder, in bf16 or, requantized, in 4 bits; reads it back as model:save does.
 ---@param directory string path of the folder
 function MergedWeights:save(directory) end
 
@@ -1365,6 +1369,49 @@ function GradientSum:finish(stop) end
 
 ---Releases what the object holds at once, ahead of the collector.
 function GradientSum:free() end
+
+---Texts of one model that grow together, as model:generator returns it.
+---@class Generator
+---@field count integer texts that are not at their end
+local Generator = {}
+
+---@class Generator.add.options
+---@field max_new_tokens? integer most tokens to write (at least 0) (default 128)
+---@field temperature? number divides the logits; 0 takes the likeliest token (at least 0) (default 0)
+---@field top_k? integer keep the k likeliest tokens; 0 keeps all (at least 0) (default 0)
+---@field top_p? number keep the likeliest tokens of this probability (at least 0 and at most 1) (default 1)
+---@field seed? integer seed of the draws (default 0)
+---@field stop? string|table text or texts that end it
+---@field special? boolean add BOS as the model does (default true)
+---@field on_text? function called with each new piece of text, in whole characters; false ends the text
+
+---Adds a text; greedy unless a temperature is given. The next step continues it.
+---@param input string|table text or token ids
+---@param options? Generator.add.options the options below
+---@return Sequence
+function Generator:add(input, options) end
+
+---Continues each text by a token, in one pass; returns how many are not at their end.
+---@return integer
+function Generator:step() end
+
+---Releases what the object holds at once, ahead of the collector.
+function Generator:free() end
+
+---One of the texts of a Generator.
+---@class Sequence
+---@field text string|nil the text without the prompt, once it is at its end
+---@field reason string|nil why it ended: "stop", "length", "ended" or "failed"; nil before
+---@field problem string|nil what failed
+---@field read integer tokens of the prompt
+---@field written integer tokens of the text so far
+local Sequence = {}
+
+---Ends the text as it is; its place is free at once.
+function Sequence:stop() end
+
+---Releases what the object holds at once, ahead of the collector.
+function Sequence:free() end
 
 ---A port that is listened at, as native.http_server returns it.
 ---@class HTTPServer
@@ -1946,7 +1993,7 @@ function qlora.explore.token_losses(model, input) end
 ---@return table[]
 function qlora.explore.with_and_without(model, prompts, options) end
 
----Numbers as people read them: bytes, durations, counts.
+---Numbers as people read them: bytes, durations, counts; and words as a shell reads them.
 qlora.format = {}
 
 ---A number of bytes in binary units with three significant digits.
@@ -1973,6 +2020,11 @@ function qlora.format.seconds(seconds) end
 ---@param value integer|number the number; a fraction is rounded
 ---@return string
 function qlora.format.thousands(value) end
+
+---A word of a command line: as it is, or in quotes where the shell would read it otherwise.
+---@param text any a path, a value
+---@return string
+function qlora.format.word(text) end
 
 ---JSON text of Lua values and back. Written on one line with keys sorted, so that two equal tables give equal text.
 qlora.json = {}
@@ -2199,11 +2251,6 @@ function qlora.runs.columns(list, keys) end
 ---@param count integer most names
 ---@return string[]
 function qlora.runs.differences(list, count) end
-
----Whether a directory is that of a run with --smoke, which is no result.
----@param dir string the run directory, or its name
----@return boolean
-function qlora.runs.is_smoke(dir) end
 
 ---The columns that `where` and `order` may use.
 ---@param dir? string the folder that holds the run directories; "runs" when left out

@@ -1,4 +1,4 @@
---- Numbers as people read them: bytes, durations, counts.
+--- Numbers as people read them: bytes, durations, counts; and words as a shell reads them.
 local format = {}
 
 --- A number of bytes in binary units with three significant digits.
@@ -49,5 +49,14 @@ end
 --- @return number the nearest number of seven digits
 --- @example assert(qlora.format.rate(0.0010000000474975) == 0.001)
 function format.rate(value) return tonumber(("%.7g"):format(value)) or value end
+
+--- A word of a command line: as it is, or in quotes where the shell would read it otherwise.
+--- @param text any a path, a value
+--- @return string what to type for it
+--- @example assert(qlora.format.word("my model") == "'my model'" and qlora.format.word("out/a") == "out/a")
+function format.word(text)
+  text = tostring(text)
+  return text:find "^[%w_@%+=:,./-]+$" and text or "'" .. text:gsub("'", "'\\''") .. "'"
+end
 
 return format

@@ -123,11 +123,11 @@ function openai.read(text, fields, required)
   return body
 end
 
---- Options of model:generate for a body.
+--- Options of Generator:add for a body, and whether the answer begins with the prompt.
 function openai.sampling(body, room)
   return { temperature = body.temperature or 1, top_p = body.top_p, top_k = body.top_k, seed = body.seed or
-    math.random(1 << 50), stop = body.stop, echo = body.echo, max_new_tokens = body.max_completion_tokens or
-    body.max_tokens or room }
+    math.random(1 << 50), stop = body.stop, max_new_tokens = body.max_completion_tokens or body.max_tokens or room },
+    body.echo
 end
 
 --- `"[]"` for nothing is what json.encode writes of an empty table; a piece of a stream needs an object.

@@ -83,7 +83,6 @@ local function write(name, path, drawings)
     strict.fail("%s: file = %q: write a name that ends in .%s", name, path,
       table.concat(strict.sorted_keys(drawings), " or ."))
   end
-  if native.options.smoke then path = path:sub(1, -#ending - 2) .. "-smoke." .. ending end -- a real one stays
   native.write_file(path, drawings[ending]())
 end
 

@@ -4,6 +4,7 @@
 --- The directory that holds them has an index, runs.sqlite (see qlora.runs).
 local native = require "qlora.native"
 local command_line = require "qlora.run_command"
+local format = require "qlora.format"
 local journal = require "qlora.run_journal"
 local json = require "qlora.json"
 local params = require "qlora.params"
@@ -27,7 +28,6 @@ local run = {}
 
 --- Brings the index up to date; a run never stops because of it.
 local function update_index(self)
-  if runs.is_smoke(self.dir) then return end
   local ok, message = runs.record(self.dir)
   if not ok then
     io.stderr:write(("qlora.run: not in the index now: %s; qlora.runs adds it from its directory\n"):format(message))
@@ -36,12 +36,15 @@ end
 
 --- Writes the recipe's source and the resolved parameters.
 local function describe(self)
-  local script = native.options.script
-  local file = script and io.open(script, "rb")
+  local script, source = native.options.script, native.options.source
+  local file = not source and script and io.open(script, "rb")
   if file then
-    native.write_file(self.dir .. "/recipe.lua", file:read("a"))
+    source = file:read "a"
     file:close()
   end
+  if source then native.write_file(self.dir .. "/recipe.lua", source) end
+  -- A recipe that was read from standard input is in no other file.
+  if native.options.source then script = self.dir .. "/recipe.lua" end
   self.params = {
     params = params.resolved or {}, version = native.version, seed = native.options.seed, recipe = script,
     set = next(native.options.set or {}) and native.options.set, arguments = arg and arg[1] and { table.unpack(arg) },
@@ -109,7 +112,7 @@ function Run:log(entry)
   if ok then ok, message = self.journal:flush() end
   if not ok then
     error(("cannot write %s: %s; free space and go on with --resume %s"):format(self.journal_path,
-      message:gsub("^[^:]*: ", ""), self.dir), 0)
+      message:gsub("^[^:]*: ", ""), format.word(self.dir)), 0)
   end
   if self.wants_events and math.tointeger(entry.step) and entry.step >= 0 then
     local told = values.numbers(entry) .. values.samples(entry.samples or {})
@@ -138,7 +141,7 @@ function Run:checkpoint(model, optimizer, state, deciding)
       samples = deciding.samples, loop = deciding.loop })
     if not ok then
       error(("%s (the checkpoint of step %d is not written, those before it are whole; go on with --resume %s)"):format(
-        message, state.step, self.dir), 0)
+        message, state.step, format.word(self.dir)), 0)
     end
     self.written, self.is_bare = state.step, nil
   end
@@ -165,7 +168,7 @@ local function load_checkpoint(self, steps, index, model, optimizer, deciding)
   for i = index - 1, 1, -1 do
     local before = place.checkpoint(self.dir, steps[i])
     if pcall(native.verify_checkpoint, before) then
-      error(("%s; the one before it is whole: --resume %s"):format(message, before), 0)
+      error(("%s; the one before it is whole: --resume %s"):format(message, format.word(before)), 0)
     end
   end
   error(message .. "; no checkpoint before it is whole: start again without --resume", 0)
@@ -275,7 +278,7 @@ strict.declare("qlora.run.new", schema)
 function run.new(options)
   local o = strict.options("qlora.run", options, schema)
   local wanted, resume = o.dir or place.default(), native.options.resume
-  if native.options.smoke then wanted, resume = wanted .. "-smoke", nil end
+  if native.options.smoke or native.options.plan then wanted, resume = native.place_to_save(wanted), nil end
   local self = setmetatable({ keep = o.keep, resuming = resume ~= nil and resume ~= false,
     rank = native.ranks().rank }, Run)
   if self.rank > 0 then return follow(self) end

@@ -7,7 +7,7 @@ local place = {}
 
 --- "runs/guanaco" for recipes/guanaco.lua.
 function place.default()
-  local script = native.options.script or "session"
+  local script = native.options.source and "stdin" or native.options.script or "session"
   return "runs/" .. (script:match("([^/]+)%.lua$") or script:match("[^/]+$"))
 end
 

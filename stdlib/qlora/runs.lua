@@ -31,8 +31,8 @@ local function columns_of(database)
 end
 
 --- Opens the index for writing, with its table.
-local function open(parent)
-  local database = native.open_database(file_of(parent), { create = true })
+local function open(parent, file)
+  local database = native.open_database(file or file_of(parent), { create = true })
   local list = {}
   for i, name in ipairs(fixed) do list[i] = quoted(name) .. (name == "name" and " PRIMARY KEY" or "") end
   database:query(("CREATE TABLE IF NOT EXISTS runs (%s)"):format(table.concat(list, ", ")))
@@ -75,12 +75,6 @@ local function change(parent, body)
   if not ok then error(message, 0) end
 end
 
---- Whether a directory is that of a run with --smoke, which is no result.
---- @param dir string the run directory, or its name
---- @return boolean whether it is
---- @example assert(qlora.runs.is_smoke "runs/a-smoke-2" and not qlora.runs.is_smoke "runs/a")
-function runs.is_smoke(dir) return dir:find "%-smoke$" ~= nil or dir:find "%-smoke%-%d+$" ~= nil end
-
 --- Writes the row of one run directory into the index beside it. A run goes on when that fails.
 --- @param dir string the run directory
 --- @return boolean, string|nil whether it was written, and why not
@@ -104,7 +98,7 @@ local function refresh(parent)
   end
   local stale = {}
   for _, name in ipairs(native.list_dir(parent)) do
-    if not runs.is_smoke(name) and native.exists(("%s/%s/params.json"):format(parent, name)) then
+    if native.exists(("%s/%s/params.json"):format(parent, name)) then
       found[name] = true
       if known[name] ~= "finished" then stale[#stale + 1] = name end
     end
@@ -125,6 +119,16 @@ local function refresh(parent)
       end
     end
   end)
+end
+
+--- The index of a folder that may not be changed (--smoke, --plan), in memory.
+local function passing(parent)
+  local database = open(parent, ":memory:")
+  for _, name in ipairs(native.list_dir(parent)) do
+    local ok, record = pcall(journal.read, parent .. "/" .. name)
+    if ok then insert(database, record) end
+  end
+  return database
 end
 
 -- Listing ------------------------------------------------------------------------------------------------------------
@@ -223,10 +227,9 @@ local schema = strict.declare("qlora.runs", {
   rebuild = { "boolean", "make the index anew from the directories", default = false },
 })
 
-local function query(options)
-  local o = strict.options("qlora.runs", options, schema)
-  local parent = o.dir:gsub("(.)/+$", "%1")
-  if not native.exists(parent) then strict.fail("qlora.runs: there is no directory %s", parent) end
+--- The index of a folder as it is now, on a connection that cannot change its file; nil where there is no run yet.
+local function index_of(parent, o)
+  if not native.may_change(parent) then return passing(parent) end
   for _, ending in ipairs(o.rebuild and { "", "-journal" } or {}) do
     if native.exists(file_of(parent) .. ending) then native.remove_tree(file_of(parent) .. ending) end
   end
@@ -234,12 +237,20 @@ local function query(options)
   if not ok and tostring(message):find("damaged", 1, true) then strict.fail("qlora.runs: %s%s", message, remedy) end
   if not native.exists(file_of(parent)) then
     if not ok then strict.fail("qlora.runs: %s", message) end
-    return setmetatable({}, Listing) -- no run yet
+    return nil
   end
-  -- What the user writes meets a connection that cannot change anything.
   local opened, database = pcall(native.open_database, file_of(parent))
   if not opened then strict.fail("qlora.runs: %s%s", database, remedy) end
   if not ok then io.stderr:write(("qlora.runs: the index may lack the latest runs: %s\n"):format(message)) end
+  return database
+end
+
+local function query(options)
+  local o = strict.options("qlora.runs", options, schema)
+  local parent = native.place_to_read((o.dir:gsub("(.)/+$", "%1")))
+  if not native.exists(parent) then strict.fail("qlora.runs: there is no directory %s", parent) end
+  local database = index_of(parent, o)
+  if not database then return setmetatable({}, Listing) end
   local names = columns_of(database)
   local function try(option, text, sql, values)
     local fine, result = pcall(database.query, database, sql, values)
@@ -268,6 +279,7 @@ end
 --- assert(#qlora.runs.names() > 10)
 function runs.names(dir)
   query { dir = dir, limit = 1 }
+  if not native.may_change(dir or "runs") then return { table.unpack(fixed) } end
   local file = file_of(dir or "runs")
   if not native.exists(file) then return { table.unpack(fixed) } end
   local database <close> = native.open_database(file)

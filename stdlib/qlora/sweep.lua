@@ -213,7 +213,8 @@ return function(options)
   local known = keys_of(variants)
   local base, rows = bases(o.base, known), table_of.rows(o.lowest)
   local quiet, stored, here = native.options.quiet, nil, native.ranks()
-  if o.dir and not native.options.plan and not native.options.smoke then
+  if o.dir and not native.options.plan then
+    o.dir = native.place_to_save(o.dir)
     native.mkdir(o.dir)
     stored = {}
   end

@@ -76,7 +76,7 @@ local function interrupted(o, run, step, state, told)
   local message = ("interrupted at step %d"):format(step)
   if run and state.step > 0 then
     local dir = run:checkpoint(o.model, o.optimizer, state, o.deciding)
-    message = ("%s; checkpoint in %s, go on with --resume %s"):format(message, dir, run.dir)
+    message = ("%s; checkpoint in %s, go on with --resume %s"):format(message, dir, format.word(run.dir))
   end
   error(setmetatable({ exit_code = 130, message = message }, Interrupted), 0)
 end
@@ -86,7 +86,7 @@ local function stopped(o, run, state)
   local message = ("stopped after step %d"):format(state.step)
   if run then
     local dir = run:checkpoint(o.model, o.optimizer, state, o.deciding)
-    message = ("%s; checkpoint in %s, go on with --resume %s"):format(message, dir, run.dir)
+    message = ("%s; checkpoint in %s, go on with --resume %s"):format(message, dir, format.word(run.dir))
   end
   error(setmetatable({ exit_code = 130, silent = o.ranks.rank > 0, message = message }, Interrupted), 0)
 end

@@ -55,8 +55,8 @@ end
 function shares.agree(o, params)
   if o.ranks.size == 1 then return end
   local facts = native.run_identity(o.model, o.optimizer, o.deciding)
-  local script = native.options.script and io.open(native.options.script, "rb")
-  facts.recipe = script and script:read("a") or ""
+  local script = not native.options.source and native.options.script and io.open(native.options.script, "rb")
+  facts.recipe = native.options.source or script and script:read("a") or ""
   if script then script:close() end
   facts["first adapter"] = o.model.stages == 1 and native.hash(params) or nil -- stages have each their own
   together.agree("start of training", facts)

@@ -55,6 +55,6 @@ return {
         print("wrote    " .. path)
       end
     end
-    print(("next     cd %s && qlora-run %s"):format(dir, name))
+    print(("next     cd %s && qlora-run %s"):format(format.word(dir), format.word(name)))
   end,
 }

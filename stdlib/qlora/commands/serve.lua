@@ -1,11 +1,13 @@
 --- answers clients of the OpenAI API: models, chat and completions, also as a stream
 ---
---- MODEL is what chat takes. It answers under its own name, each adapter under the adapter's. Requests are answered one
---- after the other, in the order of their coming; a client that goes away frees its place. It listens on this machine
---- only, unless --host says otherwise; Ctrl-C ends it.
+--- MODEL is what chat takes. It answers under its own name, each adapter under the adapter's. Up to --parallel answers
+--- grow together: those of one model or adapter in one pass over its weights. Others wait in the order of their coming;
+--- a client that goes away frees its place at once. It listens on this machine only, unless --host says otherwise;
+--- Ctrl-C ends it.
 local native = require "qlora.native"
 local json = require "qlora.json"
 local openai = require "qlora.openai"
+local places = require "qlora.serving_places"
 local talk = require "qlora.talk"
 
 local Service = {}
@@ -21,9 +23,9 @@ end
 --- The base and the adapters.
 function Service:names() return { self.talk.name, table.unpack(self.talk.names) } end
 
---- The ids of a prompt, and how many tokens may follow.
+--- The ids of a prompt, how many tokens may follow, and its text.
 function Service:prompt(body, is_chat)
-  local prompt = body.prompt
+  local prompt, model = body.prompt, self.talk.model
   if is_chat then
     local ok, found = pcall(self.talk.prompt, self.talk, body.messages)
     if not ok then openai.fail(400, "messages", "%s", (tostring(found):gsub("^[^:]*:%d+: ", ""))) end
@@ -31,7 +33,6 @@ function Service:prompt(body, is_chat)
   elseif type(prompt) == "table" and type(prompt[1]) == "string" then
     prompt = prompt[1]
   end
-  local model = self.talk.model
   local ids = type(prompt) == "table" and prompt or model.tokenizer:encode(prompt, { special = true })
   for _, id in ipairs(ids) do
     if id < 0 or id >= model.config.vocab_size then openai.fail(400, "prompt", "there is no token %d", id) end
@@ -42,43 +43,50 @@ function Service:prompt(body, is_chat)
     openai.fail(400, is_chat and "messages" or "prompt",
       "the prompt has %d tokens; the model reads %d, the answer included", #ids, model.positions)
   end
-  return type(prompt) == "string" and prompt or ids, room
+  return ids, room, type(prompt) == "string" and prompt or nil
 end
 
---- Answers a request for text.
-function Service:complete(request, is_chat)
+--- A request for text, checked, as `places` takes it.
+function Service:job(request, is_chat)
   local body = openai.read(request.body, is_chat and openai.chat_fields or openai.completion_fields,
     is_chat and "messages" or "prompt")
-  local adapter = self:adapter(body.model)
-  local prompt, room = self:prompt(body, is_chat)
-  local sampling = openai.sampling(body, is_chat and room or math.min(16, room))
-  self.talk:use(adapter or nil)
+  local job = { request = request, adapter = self:adapter(body.model) or nil }
+  local text
+  job.ids, job.room, text = self:prompt(body, is_chat)
+  job.sampling, job.echo = openai.sampling(body, is_chat and job.room or math.min(16, job.room))
+  if job.echo then job.echo = text or self.talk.model.tokenizer:decode(job.ids) end
   local answer = openai.answer(is_chat, body.model or self.talk.name)
-  local usage_wanted = body.stream and (body.stream_options or {}).include_usage
-  if body.stream then
+  function job.begin()
+    if not body.stream then return end
     request:begin(200, "text/event-stream; charset=utf-8")
     if is_chat then request:write(answer.piece("", nil, "assistant")) end
-    if sampling.echo and type(prompt) == "string" then request:write(answer.piece(prompt)) end
+    if job.echo then request:write(answer.piece(job.echo)) end
   end
-  local text, reason, read, written = self.talk:answer(prompt, sampling, function(piece)
-    self.is_ending = native.interrupted()
-    if self.is_ending or request.gone then return false end
+  function job.sampling.on_text(piece)
+    if request.gone then return false end
     if body.stream then request:write(answer.piece(piece)) end
-  end)
-  if reason == "ended" then reason = "stop" end
-  local usage = openai.usage(read, written)
-  if body.stream then
+  end
+  function job.finish(sequence)
+    local reason = sequence.reason == "length" and "length" or "stop"
+    local usage = openai.usage(sequence.read, sequence.written)
+    if not body.stream then
+      return request:respond(200, "application/json", answer.whole((job.echo or "") .. sequence.text, reason, usage))
+    end
     request:write(answer.piece(nil, reason))
-    if usage_wanted then request:write(answer.usage(usage)) end
+    if (body.stream_options or {}).include_usage then request:write(answer.usage(usage)) end
     request:write "data: [DONE]\n\n"
     request:finish()
-  else
-    request:respond(200, "application/json", answer.whole(text, reason, usage))
   end
-  return ("%d + %d tokens"):format(read, written)
+  function job.fail(raised)
+    local status, text = openai.failure(raised)
+    request:respond(status, "application/json", text)
+    request:finish()
+    return status
+  end
+  return job
 end
 
---- Answers one request.
+--- Answers a request, or gives the job that will.
 function Service:answer(request)
   if self.key and request:header "Authorization" ~= "Bearer " .. self.key then
     openai.fail(401, nil, "the key is missing or wrong; send Authorization: Bearer KEY")
@@ -89,10 +97,10 @@ function Service:answer(request)
     or (path == "/v1/models" or path:find "^/v1/models/" or path == "/health") and "GET"
   if not wanted then openai.fail(404, nil, "there is nothing at %s", path) end
   if request.method ~= wanted then openai.fail(405, nil, "%s takes %s, not %s", path, wanted, request.method) end
-  if wanted == "POST" then return self:complete(request, path == "/v1/chat/completions") end
+  if wanted == "POST" then return self:job(request, path == "/v1/chat/completions") end
   local found
   if path == "/health" then
-    found = { status = "ok", waiting = self.server.waiting }
+    found = { status = "ok", waiting = #self.places.waiting, answering = #self.places.open }
   elseif path == "/v1/models" then
     found = { object = "list", data = {} }
     for i, name in ipairs(self:names()) do found.data[i] = openai.model(name, self.started) end
@@ -104,22 +112,29 @@ function Service:answer(request)
   request:respond(200, "application/json", json.encode(found))
 end
 
---- One request to its end, whatever happens.
-function Service:serve(request)
+--- A line of the log.
+function Service:log(request, began, status, note)
+  if native.options.quiet then return end
+  io.stderr:write(("%s %s %s %d %.2f s%s\n"):format(os.date "%H:%M:%S", request.method, request.path, status,
+    native.clock() - began, note and ": " .. note or ""))
+end
+
+--- Answers a newcomer at once, or has it wait for a place.
+function Service:take(request)
   local began = native.clock()
-  local ok, done = pcall(self.answer, self, request)
-  local status = 200
+  local ok, job = pcall(self.answer, self, request)
+  if ok and job then
+    job.began = began
+    return self.places:add(job)
+  end
   if not ok then
-    if type(done) == "table" and done.exit_code then error(done, 0) end
-    local body
-    status, body = openai.failure(done)
+    if type(job) == "table" and job.exit_code then error(job, 0) end
+    local status, body = openai.failure(job)
     request:respond(status, "application/json", body)
     request:finish()
+    return self:log(request, began, status, tostring(job))
   end
-  if not native.options.quiet then
-    io.stderr:write(("%s %s %s %d %.2f s%s\n"):format(os.date "%H:%M:%S", request.method, request.path, status,
-      native.clock() - began, done and (": " .. tostring(done)) or ""))
-  end
+  self:log(request, began, 200)
 end
 
 return {
@@ -130,6 +145,7 @@ return {
       default = "127.0.0.1" },
     { "--port", "N", "port number; 0 takes one that is free", kind = "count", at_least = 0, at_most = 65535,
       default = 8080 },
+    { "--parallel", "N", "most answers that grow together", kind = "count", at_least = 1, at_most = 512, default = 8 },
     { "--api-key", "KEY", "clients must send this key" },
     { "--quant", "TYPE", "load the weights in nf4, fp4 or int4, or keep those of a .gguf file" },
   },
@@ -137,13 +153,21 @@ return {
     local talker = talk.open(arguments[1], { quant = o.quant, adapters = o.adapter })
     local server = native.http_server { host = o.host, port = o.port }
     local self = setmetatable({ talk = talker, server = server, started = os.time(), key = o.api_key }, Service)
+    self.places = places.new(talker, o.parallel, function(job, status, note)
+      self:log(job.request, job.began, status, note)
+    end)
     print(("%s answers at http://%s:%d/v1"):format(table.concat(self:names(), ", "), o.host, server.port))
     io.flush()
     native.interrupted() -- from now on Ctrl-C asks here
-    while not self.is_ending and not native.interrupted() do
-      local request = server:next(1)
-      if request then self:serve(request) end
+    while not native.interrupted() do
+      local request = server:next(self.places:is_idle() and 1 or 0)
+      while request do
+        self:take(request)
+        request = server:next(0)
+      end
+      self.places:step()
     end
+    self.places:finish()
     server:stop()
   end,
 }

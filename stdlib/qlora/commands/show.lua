@@ -47,6 +47,6 @@ return {
     local last
     for _, name in ipairs(native.list_dir(dir)) do last = name:find "^checkpoint%-%d+$" and name or last end
     if native.exists(dir .. "/report.html") then print("report     " .. dir .. "/report.html") end
-    if last then print("go on      qlora-run --resume " .. dir) end
+    if last then print("go on      qlora-run --resume " .. format.word(dir)) end
   end,
 }

@@ -5,11 +5,12 @@
 --- work as with any recipe. The recipe is OUT.lua and stays, to be edited.
 local native = require "qlora.native"
 local command_line = require "qlora.command_line"
+local format = require "qlora.format"
 
 local template = [[
 -- Fine-tunes @model on @data. Written by qlora-run train; edit it and run it:
 --
---   qlora-run @file
+--   qlora-run @file_word
 local qlora = require "qlora"
 
 local p = qlora.params {
@@ -34,7 +35,7 @@ qlora.train {
   group_by_length = true, eval_data = held_out, save_every = math.max(1, steps // 4), dir = "runs/" .. @name_value,
 }
 model:save_adapter(p.out)
-print("talk to it: qlora-run chat " .. p.model .. " " .. p.out)
+print(("talk to it: qlora-run chat %s %s"):format(qlora.format.word(p.model), qlora.format.word(p.out)))
 ]]
 
 local function quoted(text) return ("%q"):format(text) end
@@ -51,18 +52,20 @@ return {
     local file = out .. ".lua"
     local model = require("qlora.talk").place(o.model)
     if not native.exists(o.data) then command_line.fail("train: there is no file %s", o.data) end
-    local values = { model = o.model, data = o.data, file = file, model_value = quoted(model),
+    local values = { model = o.model, data = o.data, file_word = format.word(file), model_value = quoted(model),
       data_value = quoted(o.data), out_value = quoted(out), name_value = quoted(out:match "[^/]+$") }
     local text = template:gsub("@([%a_]+)", values)
     local existing = io.open(file, "rb")
     local same = existing and existing:read "a" == text
     if existing then existing:close() end
-    if existing and not same and not native.options.resume then
+    local is_theirs = existing and not same and native.place_to_read(file) == file
+    if is_theirs and not native.options.resume then
       command_line.fail("train: %s exists and says something else; run it, remove it, or give another --out", file)
     end
     local folder = file:match "^(.*)/[^/]+$"
     if folder then native.mkdir(folder) end
     native.write_file(file, text)
+    file = native.place_to_read(file)
     if not native.options.quiet then print("recipe " .. file) end
     return file
   end,

@@ -145,7 +145,7 @@ local function enter_step(session, given)
   end
   print(("\ninside step %s: model, opt, step, history, data are in reach"):format(tostring(given.step)))
   local leaves = given.run and "saves a checkpoint and leaves" or "leaves"
-  print(colour.dim("continue() or Ctrl-D goes on; Ctrl-C at the empty line " .. leaves))
+  print(colour.dim("continue() or Ctrl-D goes on; Ctrl-C twice at the empty line " .. leaves))
 end
 
 --- A session: `feed(text, last)` and `complete(text, pending)`. Options: env (names of a running step), traceback (one
