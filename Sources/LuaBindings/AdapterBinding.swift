@@ -203,7 +203,7 @@ extension Engine {
         try self.byFirst(call) { try model.save(directory: path, shardByteCount: shard) }
         return []
       },
-      saveGGUF, mergedWeights,
+      saveGGUF, mergedWeights, planMerge, byMatrix,
     ]
   }
 

@@ -137,6 +137,7 @@ extension Engine {
           [Parameter("a", .object("Tensor"), "f32 [T, V]"), Parameter("b", .object("Tensor"), "f32 [T, V]")],
           returns: "number, integer, integer"
         ) { call in try self.compareLogits(call) },
+        compareBatch,
       ])
   }
 
@@ -179,7 +180,7 @@ extension Engine {
     let model = try ModelLoader(backend: backend(on: device), options: load).load(
       try placeToRead(try call.string("path")))
     model.seed = seed
-    if let adapter = options.string("adapter"), model.isLoaded, !load.smoke {
+    if let adapter = options.string("adapter"), !load.smoke {
       try PEFTFiles.load(try placeToRead(adapter), into: model)
     }
     remember(model)

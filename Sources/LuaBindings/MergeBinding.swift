@@ -1,5 +1,7 @@
 import LuaRuntime
 import Models
+import Tensors
+import Training
 
 extension MergedWeights: LuaObject {
   package static var luaClassName: String { "MergedWeights" }
@@ -26,7 +28,9 @@ extension Engine {
       ],
       methods: [
         NativeFunction(
-          "run", "Runs a function while the model has these weights and no adapters; returns what it returns.",
+          "run",
+          "Runs a function while the model has these weights and no adapters; returns what it returns. A matrix "
+            + "is made each time it is computed with.",
           [Parameter("body", .function, "called without arguments")], returns: "any"
         ) { call in
           let (merged, body) = (try call.receiver(as: MergedWeights.self), try call.closure("body"))
@@ -66,6 +70,93 @@ extension Engine {
       guard let target = MergedWeights.Target(rawValue: name) else { throw call.invalid("target \(name) is not known") }
       let original = try call.options("options").string("original").map { try self.placeToRead($0) }
       return [.object(try MergedWeights(try self.model(call), target, original: original))]
+    }
+  }
+
+  var planMerge: NativeFunction {
+    NativeFunction(
+      "plan_merge", "The most bytes that qlora.merge has in memory; recipes use qlora.merge with --plan.",
+      [
+        Parameter(
+          "options",
+          .options([
+            Parameter("lengths", .table, "tokens of the samples that are computed together"),
+            Parameter(
+              "original", .string, optional: true, "where the 16-bit weights are; default the model's own path"),
+            Parameter("saves", .boolean, default: "true", "whether a target is written"),
+          ]), "the options below")
+      ], returns: "integer"
+    ) { call in
+      let (model, options) = (try self.model(call), call.options("options"))
+      guard let lengths = options["lengths"].asTable?.integers(), lengths.allSatisfy({ $0 > 0 }), !lengths.isEmpty
+      else {
+        throw call.invalid("lengths must be whole numbers above 0")
+      }
+      let plan = try MergePlan(
+        model, lengths: lengths, targets: MergedWeights.Target.allCases,
+        original: options.string("original").map { self.placeToRead(folder: $0) },
+        saves: options.bool("saves") ?? true, on: self.device(of: model).rehearse(model.backend),
+        programByteCount: self.programByteCount(for: model) + model.backend.memory.live(.samples),
+        readBackByteCount: PlanConstants.checksumByteCount
+          + PlanConstants.tokenizerByteCount * (model.tokenizer == nil ? 0 : model.spec.vocabularySize))
+      return [.integer(plan.peak)]
+    }
+  }
+
+  var byMatrix: NativeFunction {
+    NativeFunction(
+      "by_matrix",
+      "Runs a function with one matrix of the base in memory at a time, where the base lies in a file, and returns "
+        + "what it returns; qlora.merge does it.",
+      [Parameter("body", .function, "called without arguments")], returns: "any"
+    ) { call in
+      let (model, body) = (try self.model(call), try call.closure("body"))
+      return try model.byMatrix { try body.call() }
+    }
+  }
+
+  var compareBatch: NativeFunction {
+    let side: ParameterType = .oneOf([.object("Model"), .object("MergedWeights"), .string])
+    return NativeFunction(
+      "compare_batch",
+      "Compares one side with others on each sequence of a batch, in one pass of each side; recipes use "
+        + "qlora.eval.compare.",
+      [
+        Parameter("batch", .object("Batch"), "the sequences"),
+        Parameter(
+          "a", side, "a model, what model:merged_weights gives, or \"base\": the model of the first other side"),
+        Parameter("others", .table, "list of sides; \"base\" is the model of a"),
+      ],
+      returns: "table[]"
+    ) { call in
+      let batch = try call.object("batch", as: BatchObject.self)
+      let values = try call.table("others").elements
+      func side(_ value: LuaValue, beside other: LuaValue?) throws -> ComparedSide {
+        if case .object(let object) = value {
+          if let model = object as? LanguageModel { return .live(model) }
+          if let merged = object as? MergedWeights { return .merged(merged) }
+        }
+        guard value.asString == "base", let other, other.asString == nil else {
+          throw call.invalid("a side is a model, merged weights or \"base\" beside one of them")
+        }
+        return .base(try side(other, beside: nil).model)
+      }
+      let a = try side(call["a"], beside: values.first)
+      let others = try values.map { try side($0, beside: call["a"]) }
+      let found = try self.compute([batch], call) { try a.compared(with: others, on: batch.batch) }
+      return [
+        .table(
+          call.state.list(
+            found.map { rows in
+              let table = call.state.newTable()
+              table["kls"] = .table(call.state.list(rows.map { .number($0.divergence / Double($0.rows)) }))
+              table["kl"] = .number(rows.reduce(0) { $0 + $1.divergence })
+              table["agreements"] = .integer(rows.reduce(0) { $0 + $1.agreements })
+              table["loss_a"] = .number(rows.reduce(0) { $0 + $1.losses.a })
+              table["loss_b"] = .number(rows.reduce(0) { $0 + $1.losses.b })
+              return .table(table)
+            }))
+      ]
     }
   }
 }

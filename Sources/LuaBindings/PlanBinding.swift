@@ -130,7 +130,7 @@ extension Engine {
     return .table(table)
   }
 
-  private func device(of model: LanguageModel) -> Device {
+  func device(of model: LanguageModel) -> Device {
     devices.first { $0.name == model.backend.name } ?? devices[0]
   }
 
@@ -180,7 +180,7 @@ extension Engine {
 
   /// Resident memory of this process that is neither tensors nor scratch nor model file, and what is still to come
   /// when only the header of the model was read.
-  private func programByteCount(for model: LanguageModel) -> Int {
+  func programByteCount(for model: LanguageModel) -> Int {
     let now =
       program.byteCount(backend: backend.residentByteCount) + PlanConstants.heapByteCount
       + (team.size > 1 ? PlanConstants.messagesByteCount : 0)
@@ -193,9 +193,11 @@ extension Engine {
 }
 
 /// What a plan knows of the program before it happens, measured on runs of Benchmarks/memory.
-private enum PlanConstants {
+enum PlanConstants {
   /// Resident memory of a tokenizer per entry of its vocabulary.
   static let tokenizerByteCount = 470
+  /// What comparing a written file with what it should be reads at once.
+  static let checksumByteCount = 1 << 20
   /// Thread stacks and what a training loop adds to the heap.
   static let heapByteCount = 1 << 20
   /// What Open MPI 4 touches once large messages go over the memory that processes share.

@@ -34,6 +34,7 @@ extension LanguageModel {
   /// What loading can decide: what was asked for, and that a base that does not fit by itself is streamed. Whether it
   /// fits with all that training needs, a plan or the first pass tells.
   func chooseStreaming() throws {
+    if options.keepsOneMatrix { return try keepOneMatrix() }
     if let streams = options.streams { return try setStreaming(streams) }
     try decideStreaming()
     if canStream { filePages = nil }
@@ -41,7 +42,7 @@ extension LanguageModel {
 
   /// Has the base in memory, or streams it where that does not fit, unless it is decided.
   func decideStreaming() throws {
-    guard stream == nil, filePages == nil, !origin.isRandom else { return }
+    guard stream == nil, filePages == nil, matrixWindow == nil, !origin.isRandom else { return }
     do { try setStreaming(false) } catch let error as TensorError {
       guard canStream, options.streams == nil else { throw error }
       try setStreaming(true)

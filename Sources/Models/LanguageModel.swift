@@ -37,6 +37,10 @@ public final class LanguageModel {
   package var beforeLayer: (() throws -> Void)?
   /// Brings weights in and out when they stay on disk; nil when they are resident.
   package internal(set) var stream: WeightStream?
+  /// Keeps one matrix in memory; nil where layers come and go, or all stay.
+  var matrixWindow: MatrixWindow? {
+    didSet { for module in modules { module.window = matrixWindow } }
+  }
   /// The pages of a resident base that lies in a file, on the books once it is decided to have it so.
   var filePages: FilePages?
   /// Recompute each decoder layer in the backward pass instead of keeping its activations. Always so when streaming,
@@ -158,7 +162,6 @@ public final class LanguageModel {
     if let stage, !stage.isLast { return left }
     let hidden = try finished(left)
     let head = outputModule
-    guard let weight = head.linearWeight else { throw ModelError.notLoaded(module: head.name) }
     try check(batch.targets.filter { $0 != -100 })
     let targets = try Tensor(ids: batch.targets, on: backend)
     let scale = 1 / Float(denominator ?? trained)
@@ -169,7 +172,7 @@ public final class LanguageModel {
       return try balanced(try crossEntropy(try capped(logits), labels: targets, scale: scale), context, share)
     }
     let loss = try linearCrossEntropy(
-      hidden, head: weight, labels: targets, scale: scale, softCap: Float(spec.logitCap ?? 0),
+      hidden, head: try head.operand().weight, labels: targets, scale: scale, softCap: Float(spec.logitCap ?? 0),
       precision: context.precision)
     return try balanced(loss, context, share)
   }
@@ -195,6 +198,20 @@ public final class LanguageModel {
       let hidden = try hiddenStates(try Batch([(ids, nil)]), context, observer: observer)
       return try headLogits(try finished(hidden), context)
     }
+  }
+
+  /// What the output module takes of every position of a batch, [T, hidden], without recording and without dropout.
+  /// - Throws: as `logits`.
+  func finalStates(_ batch: Batch) throws -> Tensor {
+    guard isLoaded else { throw ModelError.headerOnly(operation: "logits") }
+    try requireWhole("logits")
+    return try GradientMode.disabled { try finished(try hiddenStates(batch, evaluation)) }
+  }
+
+  /// Logits f32 [rows, V] of rows of `finalStates`.
+  /// - Throws: as `logits`.
+  func logits(ofStates rows: Tensor) throws -> Tensor {
+    try GradientMode.disabled { try headLogits(rows, evaluation) }
   }
 
   /// Runs `body` with the base model alone; `usesAdapters` is as before afterwards.
@@ -237,12 +254,12 @@ public final class LanguageModel {
   }
 
   private func embed(_ ids: [Int32], _ context: ForwardContext) throws -> Tensor {
-    guard isLoaded, let table = tree.embedding.linearWeight else { throw ModelError.headerOnly(operation: "forward") }
+    guard isLoaded else { throw ModelError.headerOnly(operation: "forward") }
     guard !ids.isEmpty else { throw ModelError.emptyInput(operation: "forward") }
     try check(ids)
     let numbers = try Tensor(ids: ids, on: backend)
     let rows = try context.embedded(
-      try embedding(table, ids: numbers, dtype: computeType), ids, tree.embedding)
+      try embedding(try tree.embedding.operand().weight, ids: numbers, dtype: computeType), ids, tree.embedding)
     let seen = try tree.embedding.observed(numbers, rows)
     return try scaled(inPlace: seen, by: Float(spec.embeddingScale))
   }

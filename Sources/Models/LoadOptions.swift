@@ -25,6 +25,8 @@ public struct LoadOptions: Sendable {
   /// Leave the weights of the layers on disk and read them as a step reaches them; see `WeightStream`. nil streams when
   /// the base does not fit the limit on memory and can be streamed.
   public var streams: Bool?
+  /// Have one matrix in memory at a time, for a model that is looked at once; see `MatrixWindow`.
+  var keepsOneMatrix = false
   /// Which of how many stages of layers to read, from 0; nil reads all of the model. See `Stage`.
   public var stage: (index: Int, count: Int)?
   /// Replace the model by a small randomly initialised one of the same architecture (`--smoke`).

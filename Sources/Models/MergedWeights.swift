@@ -15,11 +15,20 @@ public final class MergedWeights {
     case requantized
   }
 
-  private struct Form {
-    let module: Module
-    var weight: Tensor?
-    var quantized: QuantizedOperand?
-    var bias: Tensor?
+  /// What a module had when its adapters were taken.
+  private struct Frozen {
+    let weight: LinearWeight
+    let bias: Tensor?
+    let adapters: [Adapter]
+
+    /// f32, a new one.
+    func dense() throws -> Tensor {
+      switch weight {
+      case .dense(let weight): try weight.converted(to: .f32)
+      case .quantized(let operand): try operand.dequantized(to: .f32)
+      case .blocks(let operand): try operand.dequantized(to: .f32)
+      }
+    }
   }
 
   /// The model whose adapters they were.
@@ -30,80 +39,144 @@ public final class MergedWeights {
   public private(set) var changedCodes = 0
   /// 4-bit codes of adapted matrices.
   public private(set) var codes = 0
-  private var forms: [Form] = []
+  private var standIns: [(module: Module, standIn: StandIn)] = []
+  /// The few numbers of the modules that are no matrices, as they are written.
+  private var small: [(module: Module, weight: Tensor, bias: Tensor?)] = []
+  private let original: OriginalWeights?
 
-  /// Adds the adapters matrix by matrix; one is held as f32.
+  /// Notes what becomes of each matrix. It is made when it is computed with or written, and dropped then, so one is in
+  /// memory as f32. Adapters that are trained on are taken as they are at that time.
+  ///
+  /// Where a method may have no weight that stands for it, its matrix is made once here; with `requantized` all are, to
+  /// count codes.
   /// - Parameters:
   ///   - model: with adapters.
   ///   - target: what they are added to.
-  ///   - original: the folder or file with the 16-bit weights; nil for that of the model.
-  /// - Throws: `ModelError.headerOnly`, `.mergeUnties`; `.noOriginalWeights` where the file holds no wider weights, or with `requantized` for
-  ///   a matrix that is not in 4 bits; `.missingTensor`, `FormatError` for files that are not of this model;
-  ///   `TensorError.outOfMemory`.
-  public init(_ model: LanguageModel, _ target: Target, original: String? = nil) throws {
+  ///   - path: the folder or file with the 16-bit weights; nil for that of the model.
+  /// - Throws: `ModelError.headerOnly`, `.mergeUnties`; `.noOriginalWeights` where the file holds no wider weights, or
+  ///   with `requantized` for a matrix that is not in 4 bits; `.missingTensor`, `FormatError` for files that are not of this model; what a
+  ///   method throws whose change is no change of the weight; `TensorError.outOfMemory`.
+  public init(_ model: LanguageModel, _ target: Target, original path: String? = nil) throws {
     guard model.isLoaded else { throw ModelError.headerOnly(operation: "merge") }
     try model.checkMergeable()
     (self.model, self.target) = (model, target)
-    let source = target == .original ? try OriginalWeights(model, path: original) : nil
+    original = target == .original ? try OriginalWeights(model, path: path) : nil
     // What is written in bf16 is bf16 in whole, and is measured so.
     for module in model.modules where target != .requantized || module.adapter != nil {
-      let isStored = module.quantized != nil || module.blocks != nil
-      let weight =
-        try isStored
-        ? source?.weight(of: module) ?? module.denseWeight() : module.adaptedWeight(category: .activations)
-      let bias = try module.bias?.converted(to: .f32, category: .weights)
-      for adapter in module.adapters { try adapter.method.merge(adapter.tensors, weight: weight, bias: bias) }
-      forms.append(try form(module, weight, bias))
+      if MatrixWindow.isMatrix(module) { try note(module) } else { try noteSmall(module) }
+    }
+    try model.byMatrix {
+      for (module, standIn) in standIns {
+        let before = module.quantized
+        guard target == .requantized || module.adapters.contains(where: { !($0.method is any LowRankMethod) }) else {
+          continue
+        }
+        try module.window?.enter(module)
+        if case .quantized(let after) = try standIn.operand().weight, let before { try count(before, after) }
+      }
     }
   }
 
-  private func form(_ module: Module, _ weight: Tensor, _ bias: Tensor?) throws -> Form {
-    guard target == .requantized else {
-      let rounded = try weight.converted(to: .bf16, category: .weights)
-      // All but matrices is computed with in f32.
-      return Form(
-        module: module,
-        weight: module.kind.isWide ? try rounded.converted(to: .f32, category: .weights) : rounded,
-        bias: try bias?.converted(to: .bf16).converted(to: .f32, category: .weights))
+  private func noteSmall(_ module: Module) throws {
+    // All but matrices is computed with in f32.
+    func rounded(_ tensor: Tensor) throws -> Tensor {
+      try tensor.converted(to: .bf16).converted(to: .f32, category: .weights)
     }
-    guard let old = module.quantized else {
+    small.append((module, try rounded(try module.loadedWeight()), try module.bias.map(rounded)))
+  }
+
+  private func note(_ module: Module) throws {
+    try original?.check(module)
+    guard
+      let weight = module.adapter?.baseChange?.residual.map({ .dense($0) }) ?? module.linearWeight
+    else { throw ModelError.notLoaded(module: module.name) }
+    if target == .requantized, module.quantized == nil {
       throw ModelError.noOriginalWeights(path: model.path, problem: .notQuantized(module: module.name))
     }
-    let new = try FourBit.quantize(
-      weight, kind: old.kind, blockSize: old.blockSize, double: old.nested != nil, rule: model.options.scaleRule,
-      name: module.name)
-    try old.codes.withHostBytes { before in
-      try new.codes.withHostBytes { after in
+    let frozen = Frozen(weight: weight, bias: module.bias, adapters: module.adapters)
+    standIns.append((module, StandIn { [unowned self] in try made(module, frozen) }))
+  }
+
+  /// The matrix and its bias as they are written.
+  private func made(_ module: Module, _ frozen: Frozen) throws -> (weight: LinearWeight, bias: Tensor?) {
+    let isStored = module.quantized != nil || module.blocks != nil
+    var bias = try frozen.bias?.converted(to: .f32)
+    if frozen.adapters.isEmpty, case .dense(let weight) = frozen.weight, weight.dtype == .bf16 {
+      try bias?.roundToBF16()
+      return (frozen.weight, bias)
+    }
+    let weight = try isStored ? original?.weight(of: module) ?? frozen.dense() : frozen.dense()
+    for adapter in frozen.adapters { try adapter.method.merge(adapter.tensors, weight: weight, bias: bias) }
+    if target == .requantized, let old = module.quantized {
+      let new = try FourBit.quantize(
+        weight, kind: old.kind, blockSize: old.blockSize, double: old.nested != nil, rule: model.options.scaleRule,
+        name: module.name, category: .activations)
+      return (.quantized(new), bias)
+    }
+    try weight.inRowBlocks { try $0.roundToBF16() }
+    try bias?.roundToBF16()
+    return (.dense(weight), bias)
+  }
+
+  private func count(_ before: QuantizedOperand, _ after: QuantizedOperand) throws {
+    codes += before.shape.reduce(1, *)
+    if let backend = model.backend as? any RehearsalBackend, backend.isRehearsal { return }
+    try before.codes.withHostBytes { before in
+      try after.codes.withHostBytes { after in
         for (a, b) in zip(before, after) where a != b {
           changedCodes += (a ^ b) & 0xF0 != 0 ? 1 : 0
           changedCodes += (a ^ b) & 0x0F != 0 ? 1 : 0
         }
       }
     }
-    codes += module.weightShape.reduce(1, *)
-    return Form(module: module, quantized: new, bias: bias)
   }
 
   /// Runs `body` while the merged weights stand in the places of the model's own and its adapters are away.
   public func run<R>(_ body: () throws -> R) rethrows -> R {
-    let before = forms.map { form in
-      let module = form.module
-      return (module, module.weight, module.quantized, module.blocks, module.bias)
-    }
+    let before = small.map { ($0.module, $0.module.weight, $0.module.bias) }
     let names = model.namesInUse
     model.use([])
-    for form in forms {
-      let module = form.module
-      (module.weight, module.quantized, module.blocks) = (form.weight, form.quantized, nil)
-      module.bias = form.bias
-    }
+    for (module, weight, bias) in small { (module.weight, module.bias) = (weight, bias) }
+    for (module, standIn) in standIns { module.standIn = standIn }
     defer {
-      for (module, weight, quantized, blocks, bias) in before {
-        (module.weight, module.quantized, module.blocks, module.bias) = (weight, quantized, blocks, bias)
-      }
+      for (module, _) in standIns { module.standIn = nil }
+      for (module, weight, bias) in before { (module.weight, module.bias) = (weight, bias) }
       model.use(names)
     }
     return try body()
+  }
+
+  /// Goes through the matrices as `save` does, without a file.
+  /// - Throws: `TensorError.outOfMemory`.
+  package func rehearseSaving() throws {
+    try run {
+      for module in model.modules where MatrixWindow.isMatrix(module) {
+        if target == .requantized { _ = try module.operand() } else { try module.writeRounded { _ in } }
+      }
+      _ = try model.logits(model.probe)
+    }
+  }
+
+  /// Computes the few logits of what `save` wrote, whose matrices lie in a file.
+  /// - Throws: `TensorError.outOfMemory`.
+  package func rehearseReadingBack() throws {
+    final class Nobody: Sendable {}
+    let matrices = model.modules.filter(MatrixWindow.isMatrix)
+    for module in matrices where target != .requantized || module.quantized == nil {
+      let file = FileBytes(UnsafeRawBufferPointer(start: nil, count: 0), owner: Nobody())
+      let weight = Tensor(storage: try model.backend.adopt(file), dtype: .bf16, shape: module.weightShape)
+      module.standIn = StandIn { [bias = module.bias] in (.dense(weight), bias) }
+    }
+    defer { for module in matrices { module.standIn = nil } }
+    _ = try model.withoutAdapters { try model.logits(model.probe) }
+  }
+
+  /// Bytes of the largest matrix in a file that `save` writes, which it reads back.
+  package var savedMatrixByteCount: Int {
+    let matrices = model.modules.filter {
+      MatrixWindow.isMatrix($0) && !(target == .requantized && $0.quantized != nil)
+    }
+    return 2 * (matrices.map { $0.inFeatures * $0.outFeatures }.max() ?? 0)
   }
 
   /// Writes the merged model as a Hugging Face folder: bf16, or the 4 bits of `requantized`.
@@ -115,45 +188,6 @@ public final class MergedWeights {
       case .original, .dequantized: try model.save(directory: directory, shardByteCount: shardByteCount)
       }
     }
-  }
-}
-
-/// The wide weights that the quantized matrices of a model were made from.
-private struct OriginalWeights {
-  let model: LanguageModel
-  let source: LoadedSource
-
-  init(_ model: LanguageModel, path: String?) throws {
-    self.model = model
-    let place = path ?? model.path
-    guard path != nil || !model.origin.isRandom && !model.options.smoke,
-      let location = try? ModelLocation(place, allowsKnownNames: false)
-    else { throw ModelError.noOriginalWeights(path: place, problem: .notFromFile) }
-    source = try location.weights()
-  }
-
-  /// f32 of `Module.weightShape`.
-  func weight(of module: Module) throws -> Tensor {
-    let name = module.name + ".weight"
-    if FourBitKind.allCases.contains(where: { source.contains("\(name).quant_state.bitsandbytes__\($0.rawValue)") }) {
-      throw ModelError.noOriginalWeights(path: source.path, problem: .storedQuantized(module: module.name))
-    }
-    guard source.contains(name) else { throw ModelError.missingTensor(name: name, path: source.path) }
-    // A GGUF file's blocks were rounded from other weights; those of gpt-oss in safetensors are what was published.
-    var isPublished = false
-    let rows = try source.blocks(name)?.rows
-    if case .scaledApart? = rows { isPublished = module.blocks == nil }
-    if try source.blockFormat(name) != nil, !isPublished {
-      throw ModelError.noOriginalWeights(path: source.path, problem: .kept(module: module.name))
-    }
-    try source.expect(name, shape: module.weightShape)
-    let weight = try Tensor(empty: module.weightShape, category: .workspace, on: model.backend)
-    try weight.withMutableHostBytes { bytes in
-      guard let base = bytes.bindMemory(to: Float.self).baseAddress else { return }
-      try source.read(name, into: base)
-    }
-    source.release(name)
-    return weight
   }
 }
 
@@ -177,24 +211,35 @@ extension LanguageModel {
     let writer = FourBitModelWriter(
       modules: modules, savedName: { self.spec.savedName($0) }, kind: form.kind, blockSize: form.blockSize,
       isDouble: form.nested != nil, modelType: type, denseType: { _ in type }, shardByteCount: shardByteCount)
-    try writer.write(
-      into: target.stage,
-      content: { module in
-        if let quantized = module.quantized { return .quantized(quantized) }
-        guard let weight = module.weight else { throw ModelError.notLoaded(module: module.name) }
-        return .dense(weight)
-      },
-      bias: { module in
-        guard let bias = module.bias else { throw ModelError.notLoaded(module: module.name) }
-        return bias
-      }, progress: { _, _ in }, written: { _ in })
     var saved = spec.whole
     saved.storedType = FourBitModelWriter.torchName(type)
     saved.quantizationConfig = writer.configuration
-    try AtomicFile.write("\(target.stage)/\(ModelFolder.configName)", saved.toJSON().text(.pythonUnsorted) + "\n")
-    try ModelFolder.writeCompanions(of: location, tokenizer, into: target.stage)
-    try ModelFolder.check(target.stage, describes: saved, path: directory)
-    try compareLogits(target.stage, path: directory)
+    try byMatrix {
+      try writer.write(
+        into: target.stage, content: Self.content,
+        bias: { module in
+          guard let bias = try module.operandBias() else { throw ModelError.notLoaded(module: module.name) }
+          return bias
+        }, progress: { _, _ in }, written: { _ in })
+      try AtomicFile.write("\(target.stage)/\(ModelFolder.configName)", saved.toJSON().text(.pythonUnsorted) + "\n")
+      try ModelFolder.writeCompanions(of: location, tokenizer, into: target.stage)
+      try ModelFolder.check(target.stage, describes: saved, path: directory)
+      try compareLogits(target.stage, path: directory)
+    }
     try target.commit()
   }
+
+  private static func content(_ module: Module) throws -> FourBitModelWriter.Content {
+    guard MatrixWindow.isMatrix(module) else { return .dense(try module.loadedWeight()) }
+    switch try module.operand().weight {
+    case .quantized(let operand): return .quantized(operand)
+    case .dense(let weight): return .dense(weight)
+    case .blocks: throw ModelError.noOriginalWeights(path: module.name, problem: .notQuantized(module: module.name))
+    }
+  }
+}
+
+extension Tensor {
+  /// Rounds f32 elements to the nearest bf16, in place.
+  fileprivate func roundToBF16() throws { try backend.copy(try converted(to: .bf16, category: .workspace), into: self) }
 }

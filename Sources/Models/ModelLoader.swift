@@ -127,6 +127,7 @@ public struct ModelLoader {
     let wanted = keep ?? options.computeType
     if let view = try mapped(name, shape: shape, source) {
       if view.dtype == wanted || keep == nil && view.dtype != .f32 { return view }
+      defer { source.release(name) }
       return try view.converted(to: wanted, category: .weights)
     }
     return try decoded(name, shape: shape, source, as: wanted, .weights)

@@ -143,6 +143,11 @@ struct LoadedSource {
     try source.read(name, rows: 0..<tensor.rowCount, into: target)
   }
 
+  /// Some rows as f32.
+  func read(_ name: String, rows: Range<Int>, into target: UnsafeMutablePointer<Float>) throws {
+    try source.read(name, rows: rows, into: target)
+  }
+
   /// Lets all pages go: also those that the kernel mapped around what was read. Views bring theirs in again.
   func releaseAll() { source.releaseAll() }
 

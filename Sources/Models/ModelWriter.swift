@@ -10,7 +10,7 @@ extension LanguageModel {
   ///
   /// Other things in an existing folder stay; see `FolderSave`. What was written is read back before it takes the place
   /// of an older model: every byte, the configuration, and the logits of a few tokens, of which rounding to bf16 may
-  /// change a quarter at most. For these the saved weights are read layer by layer.
+  /// change a quarter at most. All along one matrix is in memory at a time, where the base lies in a file.
   /// - Throws: `ModelError.headerOnly`, `.adaptersAttached`, `.notLoaded`; `FormatError.conflict`, `.wrongKind`,
   ///   `.readsBackDifferently` and `.system`; `TokenizerError`; `TensorError.outOfMemory`.
   public func save(directory: String, shardByteCount: Int = ModelFolder.shardByteCount) throws {
@@ -22,10 +22,12 @@ extension LanguageModel {
     var saved = spec.whole
     (saved.storedType, saved.quantizationConfig) = ("bfloat16", nil)
     try AtomicFile.write("\(target.stage)/\(ModelFolder.configName)", saved.toJSON().text(.pythonUnsorted) + "\n")
-    try SafetensorsShards.write(folder: target.stage, items(), byteCount: shardByteCount)
-    try ModelFolder.writeCompanions(of: location, tokenizer, into: target.stage)
-    try ModelFolder.check(target.stage, describes: saved, path: directory)
-    try compareLogits(target.stage, path: directory)
+    try byMatrix {
+      try SafetensorsShards.write(folder: target.stage, items(), byteCount: shardByteCount)
+      try ModelFolder.writeCompanions(of: location, tokenizer, into: target.stage)
+      try ModelFolder.check(target.stage, describes: saved, path: directory)
+      try compareLogits(target.stage, path: directory)
+    }
     try target.commit()
   }
 
@@ -38,11 +40,13 @@ extension LanguageModel {
     return modules.flatMap { module -> [SafetensorsWriter.Item] in
       let name = spec.savedName(module.name)
       if let (stack, number) = stacks.place(of: name) { return number == 0 ? stacked(stack, members[stack] ?? []) : [] }
-      let weight = item(name + module.weightEnding, shape: module.weightShape) {
-        try module.rounded()
+      let weight = SafetensorsWriter.Item(
+        name: name + module.weightEnding, dtype: .bf16, shape: module.weightShape, write: module.writeRounded)
+      guard module.hasBias else { return [weight] }
+      let bias = SafetensorsWriter.Item(name: name + ".bias", dtype: .bf16, shape: module.biasShape) { sink in
+        try Self.roundedBias(module).withHostBytes { try sink($0) }
       }
-      guard let bias = module.bias else { return [weight] }
-      return [weight, item(name + ".bias", shape: bias.shape) { try bias.converted(to: .bf16) }]
+      return [weight, bias]
     }
   }
 
@@ -56,20 +60,12 @@ extension LanguageModel {
     }
     let weight = stack(name, [width, out]) { try $0.rounded().transposed(0, 1).copied() }
     guard experts[0].hasBias else { return [weight] }
-    let bias = stack(name + "_bias", [out]) { module in
-      guard let bias = module.bias else { throw ModelError.notLoaded(module: module.name) }
-      return try bias.converted(to: .bf16)
-    }
-    return [weight, bias]
+    return [weight, stack(name + "_bias", [out], Self.roundedBias)]
   }
 
-  /// One tensor, made when its turn comes.
-  private func item(
-    _ name: String, shape: [Int], _ make: @escaping () throws -> Tensor
-  ) -> SafetensorsWriter.Item {
-    SafetensorsWriter.Item(name: name, dtype: .bf16, shape: shape) { sink in
-      try make().withHostBytes { try sink($0) }
-    }
+  private static func roundedBias(_ module: Module) throws -> Tensor {
+    guard let bias = try module.operandBias() else { throw ModelError.notLoaded(module: module.name) }
+    return try bias.converted(to: .bf16)
   }
 
   /// Ids from all over the vocabulary, to compare models with; no more than the model has positions.
@@ -80,10 +76,10 @@ extension LanguageModel {
     guard modules.allSatisfy(\.hooks.isEmpty) else { return }
     let own = try logits(probe).floats()
     guard own.allSatisfy(\.isFinite) else { return }
-    let reader = ModelLoader(backend: backend, options: LoadOptions(computeType: computeType))
-    let saved = try reader.load(stage)
-    if saved.canStream { try saved.setStreaming(true) }
-    let read = try saved.logits(probe).floats()
+    matrixWindow?.leave()
+    var options = LoadOptions(computeType: computeType)
+    options.keepsOneMatrix = true
+    let read = try ModelLoader(backend: backend, options: options).load(stage).logits(probe).floats()
     let (error, size) = zip(own, read).reduce((0.0, 0.0)) { sums, pair in
       let difference = Double(pair.0 - pair.1)
       return (sums.0 + difference * difference, sums.1 + Double(pair.0) * Double(pair.0))
@@ -91,15 +87,5 @@ extension LanguageModel {
     guard error <= size / 16 else {
       throw FormatError.readsBackDifferently(path: path, what: "the logits of a few tokens")
     }
-  }
-}
-
-extension Module {
-  /// The weight in bf16.
-  fileprivate func rounded() throws -> Tensor {
-    if let quantized { return try quantized.dequantized(to: .bf16) }
-    if let blocks { return try blocks.dequantized(to: .bf16) }
-    guard let weight else { throw ModelError.notLoaded(module: name) }
-    return try weight.converted(to: .bf16)
   }
 }

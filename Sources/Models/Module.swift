@@ -62,6 +62,10 @@ public final class Module {
   }
   /// The hooks in the order in which they are called; see `addHook`.
   public internal(set) var hooks: [ForwardHook] = []
+  /// What the module computes with instead of its own weight and bias for a while.
+  package var standIn: StandIn?
+  /// What the module tells that its matrix is needed; nil where matrices stay or layers come and go.
+  var window: MatrixWindow?
   /// What loading will make of the module, for a model of which only the header was read.
   var planned: (quantization: FourBitKind?, format: GGMLType?, byteCount: Int) = (nil, nil, 0)
   /// Whether an adapter's start put another weight into the place of that which was loaded.
@@ -225,13 +229,16 @@ public final class Module {
   /// The outputs of modules that share their input, computed together.
   static func outputs(of modules: [Module], _ x: Tensor, _ context: ForwardContext) throws -> [Tensor] {
     guard context.shares.isEmpty else { return try sharedOutputs(of: modules, x, context) }
+    // One matrix at a time.
+    if modules.count > 1, modules.contains(where: { $0.standIn != nil || $0.window != nil }) {
+      return try modules.flatMap { try outputs(of: [$0], x, context) }
+    }
     let layers = try modules.map { module in
       let adapter = context.adapters(of: module).first
-      guard let weight = adapter?.baseChange?.residual.map({ .dense($0) }) ?? module.linearWeight else {
-        throw ModelError.notLoaded(module: module.name)
-      }
+      let own = try module.operand()
       return LinearLayer(
-        weight: weight, bias: module.bias, branch: adapter?.branch(context))
+        weight: adapter?.baseChange?.residual.map { .dense($0) } ?? own.weight, bias: own.bias,
+        branch: adapter?.branch(context))
     }
     return try zip(modules, linear(x, layers, precision: context.precision)).map { module, base in
       // The branch of the first is computed together with the base product.

@@ -16,6 +16,8 @@ package struct Rehearsal {
   private let backend: any RehearsalBackend
   private let streams: Bool
   private let isOriginalLoaded: Bool
+  /// Bytes of views of the file of the largest matrix, and of all that are no matrices.
+  private var (largestMatrix, rest) = (0, 0)
   /// Bytes of views of the file by layer, those of the output module, and all.
   private var layerByteCounts: [Int]
   private var outputByteCount = 0
@@ -27,11 +29,14 @@ package struct Rehearsal {
   ///   - original: a model of which at least the configuration was read.
   ///   - streams: whether the base stays on disk. What is not stored in 4 bits is then taken to have been written so
   ///     (`ModelQuantizer`).
+  ///   - byMatrix: whether one matrix of the base is in memory at a time, where it lies in a file; `streams` is false
+  ///     then.
   ///   - stage: loads this stage of the model; nil what the original has.
   ///   - backend: computes nothing and counts allocations.
   /// - Throws: `TensorError.outOfMemory`; `ModelError` as `LanguageModel.init`.
   package init(
-    of original: LanguageModel, streams: Bool, stage: Int? = nil, on backend: any RehearsalBackend
+    of original: LanguageModel, streams: Bool, byMatrix: Bool = false, stage: Int? = nil,
+    on backend: any RehearsalBackend
   ) throws {
     self.backend = backend
     self.streams = streams
@@ -45,11 +50,18 @@ package struct Rehearsal {
       let before = mappedByteCount
       try load(twin, as: module)
       if let layer = twin.layer { layerByteCounts[layer] += mappedByteCount - before }
+      if MatrixWindow.isMatrix(twin) {
+        largestMatrix = max(largestMatrix, mappedByteCount - before)
+      } else {
+        rest += mappedByteCount - before
+      }
       if twin === model.outputModule { outputByteCount += mappedByteCount - before }
     }
     if streams {
       fileByteCount = WeightStream.windowByteCount(layerByteCounts, output: outputByteCount)
       streamedByteCount = 2 * layerByteCounts.reduce(0, +) + outputByteCount
+    } else if byMatrix {
+      fileByteCount = largestMatrix + rest
     } else {
       let dense = denseViews.reduce(0) { $0 + $1.count }
       fileByteCount =
@@ -153,7 +165,8 @@ package struct Rehearsal {
     let count = shape.reduce(1, *)
     let stored = storedType(name)
     let wanted = keep ?? (stored == .f16 ? .f16 : model.computeType)
-    defer { note(reading: 0) }
+    var read = 0
+    defer { note(reading: read) }
     if let stored {
       if stored == wanted || keep == nil && stored != .f32 {
         mappedByteCount += count * stored.byteCount
@@ -166,6 +179,7 @@ package struct Rehearsal {
         return Tensor(
           storage: try backend.adopt(FileBytes(view, owner: Nobody())), dtype: stored, shape: shape)
       }
+      read = count * stored.byteCount
     }
     if stored == nil, wanted != .f32 {
       let values = try Tensor(empty: shape, category: .workspace, on: backend)

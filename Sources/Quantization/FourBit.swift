@@ -30,8 +30,10 @@ public enum FourBit {
     let firstBad = try Tensor(empty: [1], dtype: .i64, category: .workspace, on: backend)
     try backend.quantize4(
       try x.contiguous(), kind: kind, blockSize: blockSize, codes: codes, absmax: absmax, firstBad: firstBad)
-    let bad = try firstBad.integers()[0]
-    guard bad < 0 else { throw QuantizationError.nonFinite(tensor: name, index: bad) }
+    if (backend as? any RehearsalBackend)?.isRehearsal != true {
+      let bad = try firstBad.integers()[0]
+      guard bad < 0 else { throw QuantizationError.nonFinite(tensor: name, index: bad) }
+    }
     let codebook = try makeCodebook(kind, backend)
     guard double else {
       return QuantizedOperand(

@@ -72,6 +72,53 @@ private func error(_ a: [Float], _ b: [Float]) -> Double {
     #expect(errors[.requantized] ?? 1 > errors[.dequantized] ?? 0)
   }
 
+  /// Each matrix is made when it is computed with: only what is no matrix is kept.
+  @Test(arguments: MergedWeights.Target.allCases) func oneMatrixIsInMemoryAtATime(target: MergedWeights.Target) throws {
+    let model = try adapted(0.1)
+    let memory = model.backend.memory
+    let norms = model.modules.filter { $0.kind == .norm }.reduce(0) { $0 + max(64, 4 * $1.inFeatures) }
+    func peak(_ body: () throws -> Void) rethrows -> Int {
+      memory.resetPeak()
+      try body()
+      return memory.peak - memory.total
+    }
+    let live = try peak { _ = try model.logits(ids) }
+    let before = memory.total
+    let merged = try MergedWeights(model, target)
+    #expect(memory.total - before <= (target == .requantized ? 0 : norms))
+    let passing = try peak { _ = try merged.run { try model.logits(ids) } }
+    let largest = model.modules.map { 4 * $0.inFeatures * $0.outFeatures }.max() ?? 0
+    // The sum in f32 and its rounded rows, or its codes.
+    #expect(passing <= live + 2 * largest, "\(passing) \(live) \(largest)")
+    #expect(memory.total - before <= (target == .requantized ? 0 : norms))
+  }
+
+  /// The sides of a comparison, in one pass over two sequences, are what passes of their own give.
+  @Test func aComparisonOfABatchIsThatOfItsSequences() throws {
+    let model = try adapted(0.1)
+    let merged = try MergedWeights(model, .requantized)
+    let sequences: [[Int32]] = [ids, ids.reversed() + [3, 4]]
+    let batch = try Batch(sequences.map { (ids: $0, labels: nil) })
+    let found = try ComparedSide.live(model).compared(with: [.base(model), .merged(merged)], on: batch)
+    for (number, sequence) in sequences.enumerated() {
+      let live = try model.logits(sequence)
+      let others = [
+        try model.withoutAdapters { try model.logits(sequence) }, try merged.run { try model.logits(sequence) },
+      ]
+      for (side, other) in others.enumerated() {
+        let (whole, part) = (try LogitComparison(live, other), found[side][number])
+        #expect(abs(part.divergence - whole.divergence) < 1e-4 * whole.divergence && part.rows == sequence.count)
+        #expect(part.agreements == whole.agreements)
+      }
+      let loss = try model.loss(try Batch([(sequence, nil)]), isTraining: false).item() * Double(sequence.count - 1)
+      #expect(abs(found[0][number].losses.a - loss) < 1e-5 * loss)
+    }
+    #expect(throws: ModelError.self) {
+      let beyond = try Batch([(ids: ids, labels: ids.map { $0 + 100 })])
+      _ = try ComparedSide.live(model).compared(with: [.base(model)], on: beyond)
+    }
+  }
+
   @Test func aSmallAdapterChangesNoCode() throws {
     let merged = try MergedWeights(try adapted(1e-5), .requantized)
     #expect(merged.changedCodes == 0 && merged.codes > 0)

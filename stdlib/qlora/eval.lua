@@ -1,5 +1,6 @@
 --- Measures of a model: perplexity, agreement of two models, MMLU as qlora.py runs it.
 local checks = require "qlora.checks"
+local distance = require "qlora.distance"
 local native = require "qlora.native"
 local reading = require "qlora.data.reading"
 local strict = require "qlora.strict"
@@ -38,24 +39,7 @@ function eval.perplexity(model, data, options)
   return math.exp(sum / count), sum / count, count
 end
 
-local Comparison = {
-  __tostring = function(self)
-    return ("mean KL %.6f nats, %.1f %% equal top tokens, perplexity %.4f and %.4f, %d tokens"):format(self.kl,
-      100 * self.agreement, self.perplexity[1], self.perplexity[2], self.tokens)
-  end,
-}
-
 local compare_schema = strict.declare("qlora.eval.compare", { limit = { "count", "most samples; default all" } })
-
---- The model of a side of a comparison, and how to run a function with its weights.
-local function side(what, other)
-  if what == "base" then
-    local model = getmetatable(other) == "MergedWeights" and other.model or other
-    return model, function(body) return model:without_adapters(body) end
-  end
-  if getmetatable(what) == "MergedWeights" then return what.model, function(body) return what:run(body) end end
-  return what, function(body) return body() end
-end
 
 --- How far `b` is from `a` on a data set. Each is a model, "base" (the other one with its adapters switched off) or
 --- what `model:merged_weights` gives, so any two of base, adapter, merged and quantized model can be compared.
@@ -73,28 +57,7 @@ end
 function eval.compare(a, b, data, options)
   local o = strict.options("eval.compare", options, compare_schema)
   if a == "base" and b == "base" then strict.fail('eval.compare: only one of both can be "base"; give a model') end
-  local first, run_first = side(a, b)
-  local second, run_second = side(b, a)
-  checks.lengths(first, data, "eval.compare")
-  local kl, agree, rows, kls = 0.0, 0, 0, {}
-  local nll, targets = { 0.0, 0.0 }, { 0, 0 }
-  local function pass(number, model, run, i)
-    return run(function()
-      local sum, count = model:nll(data:batch { i })
-      nll[number], targets[number] = nll[number] + sum, targets[number] + count
-      return model:logits(data[i].ids)
-    end)
-  end
-  for i = 1, math.min(o.limit or #data, #data) do
-    local sum, same, count = native.compare_logits(pass(1, first, run_first, i), pass(2, second, run_second, i))
-    kl, agree, rows = kl + sum, agree + same, rows + count
-    kls[i] = sum / count
-  end
-  if rows == 0 then strict.fail("eval.compare: the data set is empty") end
-  return setmetatable({
-    kl = kl / rows, agreement = agree / rows, tokens = rows, kls = kls,
-    perplexity = { math.exp(nll[1] / targets[1]), math.exp(nll[2] / targets[2]) },
-  }, Comparison)
+  return distance.measure("eval.compare", a, { b }, data, o.limit)[1]
 end
 
 local letters = { "A", "B", "C", "D" }

@@ -1,6 +1,8 @@
 --- Merges adapters into weights, after measuring on held-out samples what that loses.
-local eval = require "qlora.eval"
+local distance = require "qlora.distance"
+local format = require "qlora.format"
 local native = require "qlora.native"
+local plan = require "qlora.plan"
 local strict = require "qlora.strict"
 
 local targets = { "original", "dequantized", "requantized" }
@@ -28,42 +30,51 @@ local function show(row)
   return text
 end
 
---- One target against the live adapter.
-local function measure(model, data, target, o, away)
-  local made, merged = pcall(model.merged_weights, model, target, o.original and { original = o.original } or {})
-  if not made then return { target = target, problem = tostring(merged) } end
-  local distance = eval.compare(model, merged, data, { limit = o.limit })
+--- What the table says of one target. `away` is how far the base is.
+local function row_of(target, merged, found, away)
   return {
-    target = target, kl = distance.kl, agreement = distance.agreement, perplexity = distance.perplexity[2],
-    tokens = distance.tokens, codes = merged.codes, changed_codes = merged.changed_codes,
-    kept = away.kl > 0 and 1 - distance.kl / away.kl or 1.0,
+    target = target, kl = found.kl, agreement = found.agreement, perplexity = found.perplexity[2],
+    tokens = found.tokens, codes = merged.codes, changed_codes = merged.changed_codes,
+    kept = away.kl > 0 and 1 - found.kl / away.kl or 1.0,
   }
 end
 
---- Adds the adapters of a model into weights. Before it writes, it measures each target on held-out samples against the
---- model with its live adapters: mean KL per token, equal top tokens, perplexity, and for 4-bit weights how many codes
---- changed. `kept` is the share of the adapter's own KL from the base that the merge keeps. The model does not change.
---- @param model Model a model with adapters
---- @param data Dataset held-out samples
---- @return table { rows = one for each target { target, kl, agreement, perplexity, kept, codes, changed_codes } or
----   { target, problem }, recommended = name or nil, written = name or nil, base_kl = KL(adapter || base), base =
----   what qlora.eval.compare gave for it, perplexity = of the live adapter }
---- @throws when the model has no adapters, the data set is empty, the target cannot be made, or it lost the adapter
---- @example
---- local result = qlora.merge(model, data, { out = "merged", target = "dequantized", limit = 1, quiet = true })
---- assert(result.written == "dequantized")
-local function merge(model, data, options)
-  local o = strict.options("merge", options, schema)
-  local has = false
-  for module in model:modules() do has = has or module.adapter ~= nil end
-  if not has then strict.fail("merge: the model has no adapters; load it with adapter = DIRECTORY or train some") end
-  if native.options.plan then return { rows = {} } end
-  local away = eval.compare(model, "base", data, { limit = o.limit })
-  local result = { rows = {}, base_kl = away.kl, base = away, perplexity = away.perplexity[1] }
-  local best
+--- Every target against the live adapter: the result without a recommendation, and the merged weights by target.
+local function measure(model, data, o)
+  local options = o.original and { original = o.original } or {}
+  local sides, merged, problems = { "base" }, {}, {}
+  for _, target in ipairs(targets) do
+    local made, what = pcall(model.merged_weights, model, target, options)
+    if made then
+      sides[#sides + 1], merged[target] = what, what
+    else
+      problems[target] = tostring(what)
+    end
+  end
+  local distances = distance.measure("merge", model, sides, data, o.limit)
+  local away, result = table.remove(distances, 1), { rows = {} }
+  result.base, result.base_kl, result.perplexity = away, away.kl, away.perplexity[1]
   for i, target in ipairs(targets) do
-    local row = measure(model, data, target, o, away)
-    result.rows[i] = row
+    result.rows[i] = problems[target] and { target = target, problem = problems[target] }
+      or row_of(target, merged[target], table.remove(distances, 1), away)
+  end
+  return result, merged
+end
+
+--- The most bytes that the merge has in memory.
+local function planned_peak(model, data, o)
+  local _, lengths = distance.batches(data, o.limit)
+  return model:plan_merge { lengths = lengths or { rawget(data, "max_length") }, original = o.original,
+    saves = o.out ~= nil }
+end
+
+--- Measures, prints, and writes what is wanted.
+local function merged_by_matrix(model, data, o)
+  local planned = planned_peak(model, data, o)
+  local result, merged = measure(model, data, o)
+  result.planned_peak = planned
+  local away, best = result.base, nil
+  for _, row in ipairs(result.rows) do
     if row.kl and row.kept >= least_kept and (not best or row.kl < best.kl) then best = row end
   end
   result.recommended = best and best.target
@@ -71,6 +82,7 @@ local function merge(model, data, options)
     print(("merge: on %d tokens the adapter is KL %.6f from its base, perplexity %.4f"):format(away.tokens, away.kl,
       result.perplexity))
     for _, row in ipairs(result.rows) do print(show(row)) end
+    print(("  planned peak %s, with one matrix in memory at a time"):format(format.bytes(planned)))
     if best then print(("  recommended: %s, the nearest to the live adapter"):format(best.target)) end
   end
   if not o.out then return result end
@@ -89,9 +101,35 @@ local function merge(model, data, options)
         best and best.target or "dequantized")
     end
   end
-  model:merged_weights(wanted, o.original and { original = o.original } or {}):save(o.out)
+  merged[wanted]:save(o.out)
   result.written = wanted
   return result
+end
+
+--- Adds the adapters of a model into weights. Before it writes, it measures each target on held-out samples against the
+--- model with its live adapters: mean KL per token, equal top tokens, perplexity, and for 4-bit weights how many codes
+--- changed. `kept` is the share of the adapter's own KL from the base that the merge keeps. The model does not change.
+--- One matrix at a time is merged, compared and written.
+--- @param model Model a model with adapters
+--- @param data Dataset held-out samples
+--- @return table { rows = one for each target { target, kl, agreement, perplexity, kept, codes, changed_codes } or
+---   { target, problem }, recommended = name or nil, written = name or nil, base_kl = KL(adapter || base), base =
+---   what qlora.eval.compare gave for it, perplexity = of the live adapter, planned_peak = most bytes in memory }
+--- @throws when the model has no adapters, the data set is empty, the target cannot be made, or it lost the adapter
+--- @example
+--- local result = qlora.merge(model, data, { out = "merged", target = "dequantized", limit = 1, quiet = true })
+--- assert(result.written == "dequantized")
+local function merge(model, data, options)
+  local o = strict.options("merge", options, schema)
+  local has = false
+  for module in model:modules() do has = has or module.adapter ~= nil end
+  if not has then strict.fail("merge: the model has no adapters; load it with adapter = DIRECTORY or train some") end
+  if native.options.plan then
+    local peak = planned_peak(model, data, o)
+    native.exit(plan.fits(("Plan for a merge of %s\n  %-34s %12s"):format(model.name or "the model", "peak",
+      format.bytes(peak)), peak) and 0 or 3)
+  end
+  return model:by_matrix(function() return merged_by_matrix(model, data, o) end)
 end
 
 return merge

@@ -257,14 +257,14 @@ function plan.choose(o)
   print(("  planned peak %s of %s"):format(format.bytes(figures.peak), format.bytes(native.memory().limit)))
 end
 
---- Prints a plan and says whether it fits `--memory` (true when no limit is set).
-local function show(figures)
+--- Prints a plan and says whether its peak fits `--memory` (true when no limit is set).
+function plan.fits(figures, peak)
   print(figures)
   local limit = native.options.memory
   if not limit then return true end
-  local fits = figures.peak <= limit
+  local fits = peak <= limit
   print(fits and ("fits into %s"):format(format.bytes(limit))
-    or ("does NOT fit into %s: %s too much"):format(format.bytes(limit), format.bytes(figures.peak - limit)))
+    or ("does NOT fit into %s: %s too much"):format(format.bytes(limit), format.bytes(peak - limit)))
   return fits
 end
 
@@ -290,7 +290,7 @@ function plan.stop(o)
     for _, own in ipairs(usual.together or {}) do own.length = length end
     figures.seconds_per_usual_step = model:plan_step(usual).seconds_per_step
   end
-  native.exit(show(figures) and 0 or 3)
+  native.exit(plan.fits(figures, figures.peak) and 0 or 3)
 end
 
 return plan

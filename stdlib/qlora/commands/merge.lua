@@ -13,8 +13,7 @@ return {
     if native.exists(out) then command_line.fail("merge: %s exists; remove it or name another place", out) end
     local model = qlora.load(require("qlora.talk").place(path))
     local count = model:add_adapter(adapter)
-    model:merge()
-    model:save(out)
+    model:merged_weights("dequantized"):save(out)
     print(("wrote %s: %s with the adapters of %d modules from %s"):format(out, path, count, adapter))
   end,
 }

@@ -34,6 +34,9 @@ assert(tokenizer:decode(tokenizer:encode("the baker", { special = false })) == "
 local logits = model:logits "The baker"
 local divergence, same, rows = qlora.native.compare_logits(logits, logits)
 assert(divergence == 0 and same == rows)]],
+  compare_batch = [[
+local compared = qlora.native.compare_batch(data:batch { 1, 2 }, model, { "base", model:merged_weights "dequantized" })
+assert(compared[1].kl == 0 and #compared[2].kls == 2) -- fresh adapters add nothing]],
 
   -- Optimizers
   ["optim.adamw"] = [[

@@ -81,6 +81,8 @@ assert(#model:trainable() == 0)]],
   ["Model:merged_weights"] = [[
 local merged = model:merged_weights "dequantized"
 assert(merged.target == "dequantized" and merged.codes == 0)]],
+  ["Model:plan_merge"] = "assert(model:plan_merge { lengths = { 16, 32 } } > 0)",
+  ["Model:by_matrix"] = 'model:by_matrix(function() return model:logits "In the morning" end)',
   ["MergedWeights:run"] = [[
 local merged = model:merged_weights "dequantized"
 print(merged:run(function() return model:generate("In the morning", { max_new_tokens = 4 }) end))]],

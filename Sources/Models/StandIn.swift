@@ -1,0 +1,75 @@
+import Autograd
+import Tensors
+
+/// What a module computes with for a while in the place of its own weight and bias: made anew each time, so that of all
+/// modules one is in memory.
+package final class StandIn {
+  private let make: () throws -> (weight: LinearWeight, bias: Tensor?)
+  private var made: Tensor??
+
+  /// - Parameter make: gives a weight of the module's shape and the bias f32 [out], nil where the module has none.
+  init(_ make: @escaping () throws -> (weight: LinearWeight, bias: Tensor?)) { self.make = make }
+
+  /// Both; the weight is a new one.
+  func operand() throws -> (weight: LinearWeight, bias: Tensor?) {
+    let both = try make()
+    made = .some(both.bias)
+    return both
+  }
+
+  /// The bias, which is kept.
+  func bias() throws -> Tensor? { try made ?? operand().bias }
+}
+
+extension Module {
+  /// What a product takes now: what stands in for the module, or its own.
+  /// - Throws: `ModelError.notLoaded`; what making it throws, such as `TensorError.outOfMemory`.
+  func operand() throws -> (weight: LinearWeight, bias: Tensor?) {
+    try window?.enter(self)
+    if let standIn { return try standIn.operand() }
+    guard let weight = linearWeight else { throw ModelError.notLoaded(module: name) }
+    return (weight, bias)
+  }
+
+  /// The bias that belongs to `operand`.
+  /// - Throws: as `operand`.
+  func operandBias() throws -> Tensor? { try standIn?.bias() ?? bias }
+
+  /// Hands over the weight of `operand` in bf16, row-major, in one or more pieces.
+  /// - Throws: as `operand`, and what `sink` throws.
+  func writeRounded(_ sink: (UnsafeRawBufferPointer) throws -> Void) throws {
+    // What is no matrix is small, and vectors have no rows.
+    guard kind == .linear || kind == .embedding else { return try rounded().withHostBytes { try sink($0) } }
+    let weight = try operand().weight
+    guard case .dense(let matrix) = weight else { return try weight.rounded().withHostBytes { try sink($0) } }
+    try matrix.inRowBlocks { try $0.converted(to: .bf16, category: .workspace).withHostBytes { try sink($0) } }
+  }
+
+  /// The weight of `operand` in bf16.
+  /// - Throws: as `operand`.
+  func rounded() throws -> Tensor {
+    let isMatrix = kind == .linear || kind == .embedding
+    return try isMatrix ? operand().weight.rounded() : loadedWeight().converted(to: .bf16)
+  }
+}
+
+extension LinearWeight {
+  /// A new tensor in bf16.
+  fileprivate func rounded() throws -> Tensor {
+    switch self {
+    case .dense(let weight): try weight.converted(to: .bf16)
+    case .quantized(let operand): try operand.dequantized(to: .bf16)
+    case .blocks(let operand): try operand.dequantized(to: .bf16)
+    }
+  }
+}
+
+extension Tensor {
+  /// Calls `body` with views of the rows of a matrix, some millions of elements each.
+  func inRowBlocks(_ body: (Tensor) throws -> Void) throws {
+    let rows = max(1, (1 << 22) / max(1, shape[1]))
+    for start in stride(from: 0, to: shape[0], by: rows) {
+      try body(try narrowed(0, start..<min(start + rows, shape[0])))
+    }
+  }
+}
