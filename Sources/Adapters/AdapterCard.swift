@@ -37,12 +37,12 @@ struct AdapterCard {
     from peft import AutoPeftModelForCausalLM
     from transformers import AutoTokenizer
 
-    model = AutoPeftModelForCausalLM.from_pretrained("\(name)")
-    tokenizer = AutoTokenizer.from_pretrained("\(name)")
+    model = AutoPeftModelForCausalLM.from_pretrained(\(JSON.string(name).text()))
+    tokenizer = AutoTokenizer.from_pretrained(\(JSON.string(name).text()))
     ```
 
     ```sh
-    qlora-run chat \(base.name) \(name)
+    qlora-run chat \(shell(base.name)) \(shell(name))
     ```
 
     ## Settings
@@ -60,7 +60,8 @@ struct AdapterCard {
   private var head: [String] {
     let data = Set(
       notes.flatMap { $0.text.matches(of: /hf:\/\/datasets\/([^\/ ]+\/[^\/@ ]+)/) }.map { String($0.1) })
-    let tags = ["base_model:adapter:\(base.name)", kind.lowercased()] + (forms.isEmpty ? [] : ["qlora"])
+    let methods = Set(members.map { type(of: $0.adapter.method).peftType.lowercased() }).sorted()
+    let tags = ["base_model:adapter:\(base.name)"] + methods + (forms.isEmpty ? [] : ["qlora"])
     return ["base_model: \(yaml(base.name))"]
       + (data.isEmpty ? [] : ["datasets:"] + data.sorted().map { "- \($0)" })
       + ["library_name: peft", "pipeline_tag: text-generation", "tags:"] + tags.map { "- \(yaml($0))" }
@@ -68,13 +69,24 @@ struct AdapterCard {
 
   /// A plain word where YAML takes it for a text, else quoted as in JSON, which YAML reads.
   private func yaml(_ text: String) -> String {
-    text.wholeMatch(of: /[A-Za-z\/][A-Za-z0-9_.\/:-]*[A-Za-z0-9]/) != nil && !text.contains(": ")
-      ? text : JSON.string(text).text(.python)
+    let isWord = text.wholeMatch(of: /[A-Za-z\/][A-Za-z0-9_.\/:-]*[A-Za-z0-9]/) != nil
+    // What YAML 1.1 reads as something else than a text.
+    let others: Set = ["yes", "no", "on", "off", "true", "false", "null", "nan", "inf"]
+    return isWord && !others.contains(text.lowercased()) ? text : JSON.string(text).text()
+  }
+
+  /// A word of a command line.
+  private func shell(_ text: String) -> String {
+    text.wholeMatch(of: /[A-Za-z0-9_.\/@:+-]+/) != nil ? text : "'" + text.replacing("'", with: #"'\''"#) + "'"
   }
 
   private var settings: [(name: String, text: String)] {
     let adapters = members.map(\.adapter)
-    var rows = (adapters.first?.method.settings ?? []).map { name, _ in
+    // Those of every method there is, in the order in which they come first.
+    let names = adapters.flatMap { $0.method.settings.map(\.name) }.reduce(into: [String]()) { names, name in
+      if !names.contains(name) { names.append(name) }
+    }
+    var rows = names.map { name in
       let values = adapters.compactMap { $0.method.settings.first { $0.name == name }?.value.text(.python) }
       let kinds = Set(values)
       return (name: name, text: kinds.count == 1 ? values[0] : "by module: \(kinds.sorted().joined(separator: ", "))")
@@ -103,14 +115,5 @@ struct AdapterCard {
       String(text.map { $0 == "\n" ? " " : $0 }).replacing("|", with: "\\|")
     }
     return (["| | |", "|---|---|"] + rows.map { "| \(cell($0.name)) | \(cell($0.text)) |" }).joined(separator: "\n")
-  }
-
-  /// 4,884,480
-  private func grouped(_ number: Int) -> String {
-    let digits = Array(String(number))
-    return digits.indices.map { index in
-      let rest = digits.count - index
-      return (index > 0 && rest % 3 == 0 ? "," : "") + String(digits[index])
-    }.joined()
   }
 }

@@ -4,9 +4,12 @@ import Models
 /// What lies beside a saved adapter for its readers: the model's tokenizer with its chat templates, and a card.
 ///
 /// The card's last line has a checksum of each of these files. One that is not there as that line says, or that it does
-/// not name, is somebody else's: it stays as it is, and none is written in its place.
+/// not name, is somebody else's: it stays as it is, and none is written in its place. Beside somebody else's card a file
+/// of its own has that line.
 struct AdapterCompanions: Sendable {
   static let cardName = "README.md"
+  /// Has the line where the card is somebody else's.
+  static let listName = ".qlora-files"
   private static let begin = "\n<!-- Written by qlora with the adapter; the next save replaces what is unchanged: "
   private static let end = " -->\n"
 
@@ -18,7 +21,9 @@ struct AdapterCompanions: Sendable {
   init(in folder: String) {
     self.folder = folder
     var own: Set<String> = []
-    if let card = try? Self.text("\(folder)/\(Self.cardName)"), let list = Self.split(card)?.list {
+    for place in [Self.cardName, Self.listName] {
+      guard let card = try? Self.text("\(folder)/\(place)"), let list = Self.split(card)?.list else { continue }
+      if place == Self.listName { own.insert(place) }
       for entry in list.split(separator: ", ") {
         guard let blank = entry.lastIndex(of: " ") else { continue }
         let (name, sum) = (String(entry[..<blank]), entry[entry.index(after: blank)...])
@@ -44,7 +49,10 @@ struct AdapterCompanions: Sendable {
         listed.append("\(name) \(sum)")
       }
     }
-    guard !isForeign(Self.cardName) else { return staying + [Self.cardName] }
+    guard !isForeign(Self.cardName) else {
+      try AtomicFile.write("\(stage)/\(Self.listName)", Self.begin + listed.joined(separator: ", ") + Self.end)
+      return staying + [Self.cardName]
+    }
     let text = try AdapterCard(model, name: FileSystem.baseName(FileSystem.absolute(folder) ?? folder)).text
     let list = (["\(Self.cardName) \(Self.sum(text))"] + listed).joined(separator: ", ")
     try AtomicFile.write("\(stage)/\(Self.cardName)", text + Self.begin + list + Self.end)

@@ -12,6 +12,17 @@ extension LanguageModel {
   public func attach(
     _ adapters: [(module: String, method: any AdapterMethod)], set: String = AdapterSet.defaultName
   ) throws -> Int {
+    let targets = try checkAttachable(adapters, set)
+    let made = try targets.map { module, method in (module, try makeAdapter(method, on: module, set)) }
+    try add(made, toSet: set)
+    return made.reduce(0) { $0 + $1.1.elementCount }
+  }
+
+  /// The modules of adapters that can be made and saved together with those that the set has.
+  /// - Throws: `AdapterError` naming the module.
+  func checkAttachable(
+    _ adapters: [(module: String, method: any AdapterMethod)], _ set: String
+  ) throws -> [(module: Module, method: any AdapterMethod)] {
     var targets: [(Module, any AdapterMethod)] = []
     var seen: Set<String> = []
     for (name, method) in adapters {
@@ -22,9 +33,9 @@ extension LanguageModel {
       if (method as? any EmbeddingMethod)?.reachesOutput ?? false { try requireWhole("an adapter of both ends") }
       targets.append((module, method))
     }
-    let made = try targets.map { module, method in (module, try makeAdapter(method, on: module, set)) }
-    try add(made, toSet: set)
-    return made.reduce(0) { $0 + $1.1.elementCount }
+    let present = adapterSets.first { $0.name == set }?.members.map { ($0.module.name, $0.adapter.method) } ?? []
+    try PEFTFiles.checkMixing(present + adapters.map { ($0.module, $0.method) })
+    return targets
   }
 
   /// A linear module, or the embedding for a method that is made for it.

@@ -56,7 +56,9 @@ extension LanguageModel {
     ] where !isGood {
       throw AdapterError.badNumber(module: first.module, name: name, value: value, expected: expected)
     }
-    guard isLoaded else { return try attach(adapters.map { ($0.module, $0.method as any AdapterMethod) }, set: set) }
+    let plain = adapters.map { ($0.module, $0.method as any AdapterMethod) }
+    guard isLoaded else { return try attach(plain, set: set) }
+    _ = try checkAttachable(plain, set)
     let found = try withoutAdapters { try GradientMode.disabled { try EVASearch(self, adapters, how).run(batches) } }
     let chosen = zip(adapters, found).filter { $1.rows > 0 }.map { adapter, rows in
       var method = adapter.method

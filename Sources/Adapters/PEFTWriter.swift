@@ -54,6 +54,7 @@ public enum PEFTFiles {
   /// - Throws: `AdapterError.nothingToSave`, `.severalInUse`, `.mixedMethods`, `.mixedScaling`;
   ///   `FormatError.system`; `TensorError` when the device fails.
   public static func write(_ model: LanguageModel, into directory: String) throws {
+    try model.scripted?.refresh()
     try AtomicFile.write("\(directory)/\(configName)", configuration(model).text(.python) + "\n")
     if let script = model.scripted { try AtomicFile.write("\(directory)/\(Scripted.sourceName)", script.source) }
     let experts = PEFTExperts(stating: model)
@@ -104,19 +105,8 @@ public enum PEFTFiles {
 
   /// The configuration that describes the adapters: what every method has, and what the method says.
   static func configuration(_ model: LanguageModel) throws -> JSON {
-    let adapters = model.adapters
-    // What is on the embedding stands beside LoRA, in fields of its own.
-    guard let first = adapters.first(where: { !($0.method is any EmbeddingMethod) }) ?? adapters.first else {
-      throw AdapterError.nothingToSave
-    }
     guard model.namesInUse.count < 2 else { throw AdapterError.severalInUse(names: model.namesInUse) }
-    let method: any AdapterMethod.Type = first.method is EmbeddingLoRA ? LoRA.self : type(of: first.method)
-    for other in adapters {
-      let isBeside = method.peftType == LoRA.peftType && other.method is any EmbeddingMethod
-      guard !isBeside, type(of: other.method) != method else { continue }
-      throw AdapterError.mixedMethods(
-        modules: [first.moduleName, other.moduleName], names: [first.kind, other.kind])
-    }
+    let method = try commonMethod(model.adapters.map { ($0.moduleName, $0.method) })
     let experts = PEFTExperts(stating: model), own = try adaptersByModule(model, experts)
     let settings =
       own.map { ($0.moduleName, ($0.method as? EmbeddingLoRA)?.low ?? $0.method) }
@@ -136,6 +126,33 @@ public enum PEFTFiles {
     fields += try ownFields(of: method, settings).map { $0.0 == "bias" ? ($0.0, .string(bias)) : $0 }
     if method.peftType == LoRA.peftType { fields += PEFTEmbedding.fields(own) }
     return .object(JSONObject(fields))
+  }
+
+  /// The method of adapters that one file can hold.
+  /// - Throws: `AdapterError.nothingToSave`, `.mixedMethods`.
+  private static func commonMethod(
+    _ adapters: [(module: String, method: any AdapterMethod)]
+  ) throws -> any AdapterMethod.Type {
+    // What is on the embedding stands beside LoRA, in fields of its own.
+    guard let first = adapters.first(where: { !($0.method is any EmbeddingMethod) }) ?? adapters.first else {
+      throw AdapterError.nothingToSave
+    }
+    let method: any AdapterMethod.Type = first.method is EmbeddingLoRA ? LoRA.self : type(of: first.method)
+    for other in adapters {
+      let isBeside = method.peftType == LoRA.peftType && other.method is any EmbeddingMethod
+      guard !isBeside, type(of: other.method) != method else { continue }
+      throw AdapterError.mixedMethods(
+        modules: [first.module, other.module], names: [Adapter.kind(of: first.method), Adapter.kind(of: other.method)])
+    }
+    return method
+  }
+
+  /// Refuses adapters of one set that no file could hold together, before they are made.
+  /// - Throws: `AdapterError.mixedMethods`, `.mixedScaling`.
+  static func checkMixing(_ adapters: [(module: String, method: any AdapterMethod)]) throws {
+    guard !adapters.isEmpty else { return }
+    let settings = adapters.map { ($0.module, ($0.method as? EmbeddingLoRA)?.low ?? $0.method) }
+    _ = try ownFields(of: try commonMethod(adapters), settings)
   }
 
   /// What others find the base by. A place in the cache is this machine's; the name on the hub, with the commit that was

@@ -27,10 +27,11 @@ public final class ScriptedDefinition: @unchecked Sendable {
 
   /// What errors call it.
   public let name: String
-  /// The text of both functions with all that they need.
-  public let source: String
+  /// The text of both functions with all that they need; as `refresh` found it last.
+  public private(set) var source: String
   /// SHA-256 of the source.
-  public let sourceHash: String
+  public var sourceHash: String { SHA256.hash(of: source) }
+  private let current: (() throws -> String?)?
   private let makeParameters: (Module) throws -> [(name: String, tensor: Tensor)]
   private let forward: (Pass) throws -> Tensor
   private let isRunning = Mutex(false)
@@ -38,18 +39,24 @@ public final class ScriptedDefinition: @unchecked Sendable {
   /// - Parameters:
   ///   - name: what errors call it.
   ///   - source: text that gives the same definition to whoever runs it.
+  ///   - current: gives that text anew, which changes with variables that the functions use; nil where it cannot.
   ///   - parameters: new f32 tensors of a module, by name; they are copied.
   ///   - forward: the output of the adapted module, by differentiable operations.
   public init(
-    name: String, source: String, parameters: @escaping (Module) throws -> [(name: String, tensor: Tensor)],
+    name: String, source: String, current: (() throws -> String?)? = nil,
+    parameters: @escaping (Module) throws -> [(name: String, tensor: Tensor)],
     forward: @escaping (Pass) throws -> Tensor
   ) {
     self.name = name
     self.source = source
-    sourceHash = SHA256.hash(of: source)
+    self.current = current
     makeParameters = parameters
     self.forward = forward
   }
+
+  /// Brings `source` to what the functions compute now.
+  /// - Throws: what asking for it throws, such as for a variable that cannot be saved any more.
+  func refresh() throws { source = try current?() ?? source }
 
   /// What the program makes for a module, checked and in the order of the names.
   func start(of module: Module) throws -> [(name: String, tensor: Tensor)] {

@@ -58,10 +58,11 @@ extension Engine {
         ], returns: "integer", errors: "for an id that is no token, and when the embedding has an adapter"
       ) { call in
         let (model, options) = (try self.model(call), call.options("options"))
-        guard let ids = try call.table("ids").integers()?.map({ Int32(clamping: $0) }),
+        guard let ids = try call.table("ids").integers(), !ids.isEmpty,
           let embedding = model.modules.first(where: { $0.kind == .embedding })
-        else { throw call.invalid("ids must be integers") }
-        let method = TrainedTokens(ids, learningRateFactor: options.double("lr") ?? 1)
+        else { throw call.invalid("ids must be a list of token ids, at least one") }
+        let method = TrainedTokens(
+          try self.tokenIDs(ids, model.spec.vocabularySize), learningRateFactor: options.double("lr") ?? 1)
         return [.integer(try model.attach([(embedding.name, method)], set: Self.setName(options["name"])))]
       },
       NativeFunction(

@@ -25,6 +25,10 @@ extension Engine {
     isConfined = true
     // A link of that name, which a stranger's folder may bring along, would open what it leads to.
     let scratch = (try? scratch()).map(\.root).flatMap { FileSystem.isLink($0) ? nil : $0 }
+    // Keeps to itself what the next lines take from everybody else.
+    if let upvalues = try? state.load(Array("require 'qlora.upvalues'".utf8), chunkName: "=confine") {
+      _ = try? upvalues.call([])
+    }
     FileGate.close(
       FileRules(
         reading: bounds.reading + ["stdlib", "recipes", "models"].map { "\(resourceRoot)/\($0)" },

@@ -94,7 +94,7 @@ extension Engine {
       }
       let plan = try MergePlan(
         model, lengths: lengths, targets: MergedWeights.Target.allCases,
-        original: options.string("original").map { self.placeToRead(folder: $0) },
+        original: try options.string("original").map { try self.placeToRead($0) },
         saves: options.bool("saves") ?? true, on: self.device(of: model).rehearse(model.backend),
         programByteCount: self.programByteCount(for: model) + model.backend.memory.live(.samples),
         readBackByteCount: PlanConstants.checksumByteCount

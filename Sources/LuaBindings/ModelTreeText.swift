@@ -133,16 +133,6 @@ private func aligned(_ rows: [[String]]) -> [String] {
   }
 }
 
-/// "1,234,567".
-func grouped(_ number: Int) -> String {
-  var text = ""
-  for (index, digit) in String(number).reversed().enumerated() {
-    if index > 0, index % 3 == 0 { text.append(",") }
-    text.append(digit)
-  }
-  return String(text.reversed())
-}
-
 /// "4.31 GiB": binary units, three digits.
 func byteText(_ count: Int) -> String {
   let units = ["B", "KiB", "MiB", "GiB", "TiB"]

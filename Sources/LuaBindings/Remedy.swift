@@ -82,6 +82,8 @@ enum Remedy {
     case .fewLayers: "; start fewer, or load without pipeline = true"
     case .staged("loss", _): "; model:accumulate(batches) takes the place of loss and backward"
     case .staged: "; load the model without pipeline = true for it, after training with the saved adapter"
+    case .noOriginalWeights(_, .storedQuantized), .noOriginalWeights(_, .kept), .noOriginalWeights(_, .notFromFile):
+      "; name the folder with the 16-bit weights, original = DIRECTORY, or take target = \"dequantized\""
     case .noOriginalWeights(_, .nothingQuantized): "; load with { quant = \"nf4\" } or \"fp4\""
     default: ""
     }
@@ -96,6 +98,7 @@ enum Remedy {
   private static func text(_ error: AdapterError) -> String {
     switch error {
     case .alreadyAttached: "; call model:remove_adapters() first, or give the new adapter a name of its own"
+    case .mixedMethods, .mixedScaling: "; give the second adapter a name of its own: name = \"other\""
     case .severalInUse: "; give name = to save one, or combine them with model:combine_adapters"
     case .othersWouldBeLeft: "; remove them with model:remove_adapters(NAME) first"
     case .nothingToSave: "; call model:add_lora first"

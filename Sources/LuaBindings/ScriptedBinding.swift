@@ -26,6 +26,9 @@ extension Engine {
       "forward(x, base, p, training): the output [T, out] from the input x [T, in], the output of the frozen module and "
         + "the tensors by name"),
     Parameter("source", .string, "Lua text that returns a table of both functions"),
+    Parameter(
+      "current", .function, optional: true,
+      "gives that text anew, with the values that local variables have by now; it is asked before a save"),
     setName,
   ]
 
@@ -74,6 +77,7 @@ extension Engine {
     }
     return ScriptedDefinition(
       name: name, source: given.string("source") ?? "",
+      current: given["current"].asFunction.map { current in { try current.call([]).first?.asString } },
       parameters: { [unowned self] module in
         let scope = ScriptCall(
           backend: backend,

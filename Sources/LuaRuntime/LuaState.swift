@@ -206,6 +206,25 @@ package final class LuaState {
   /// Runs the collector to the end.
   package func collectGarbage() { ql_collect(L) }
 
+  private static func shown(_ value: LuaValue) -> String {
+    if let text = value.asString { return "\"\(text)\"" }
+    if let flag = value.asBool { return String(flag) }
+    if let number = value.asInt { return String(number) }
+    if let number = value.asDouble { return String(number) }
+    return "a \(value.typeName)"
+  }
+
+  /// What a table that was raised without a text of its own says: its `message`, or its fields that are no tables.
+  private static func text(of error: LuaValue) -> String {
+    guard let table = error.asTable else { return "an error without a text" }
+    if let message = table["message"].asString { return message }
+    let fields = table.pairs.compactMap { key, value -> String? in
+      guard let name = key.asString ?? key.asInt.map(String.init) else { return nil }
+      return "\(name) = \(shown(value))"
+    }
+    return "an error that is a table, not a text: { \(fields.sorted().joined(separator: ", ")) }"
+  }
+
   /// The error value on top of the stack, removed.
   func takeError(_ status: Int32) -> LuaError {
     let error = value(at: -1)
@@ -217,7 +236,7 @@ package final class LuaState {
       return LuaError(message: position + wording(shortage))
     }
     if error.asString != nil { return LuaError(message: message) }
-    return LuaError(message: message, value: error)
+    return LuaError(message: message.hasPrefix("table: 0x") ? Self.text(of: error) : message, value: error)
   }
 
   // MARK: Values

@@ -50,7 +50,12 @@ public final class Adapter: Sendable {
   }
 
   /// The method's name in texts: "lora", "dora", "ia3".
-  public var kind: String { String(describing: type(of: method)).lowercased() }
+  public var kind: String { Self.kind(of: method) }
+
+  /// What an adapter of this method is called.
+  package static func kind(of method: any AdapterMethod) -> String {
+    String(describing: type(of: method)).lowercased()
+  }
 
   /// The tensors with PEFT's names behind the module's, and the factor of their learning rate.
   public var parameters: [(name: String, tensor: Tensor, learningRateFactor: Double)] {

@@ -17,6 +17,10 @@ import Testing
     defer { try? FileManager.default.removeItem(at: directory) }
     try FileManager.default.copyItem(
       at: Program.root.appendingPathComponent("models/tiny"), to: directory.appendingPathComponent("base"))
+    let (base, other) = (directory.appendingPathComponent("base"), directory.appendingPathComponent("other"))
+    try FileManager.default.copyItem(at: base, to: other)
+    let path = other.appendingPathComponent("tokenizer.json")
+    try (String(contentsOf: path, encoding: .utf8) + "\n").write(to: path, atomically: true, encoding: .utf8)
     let lines = (1...8).map { #"{"input": "Say \#($0).", "output": " \#($0)"}"# }
     try lines.joined(separator: "\n").write(
       to: directory.appendingPathComponent("numbers.jsonl"), atomically: true, encoding: .utf8)
@@ -66,6 +70,14 @@ import Testing
       assert(text "out/tokenizer.json" == text "base/tokenizer.json")
       assert(native.exists "out/adapter_config.json")
 
+      -- Its own files are known beside a card of somebody else, also when they are others at the next save.
+      native.write_file("out/tokenizer_config.json", text "base/tokenizer_config.json")
+      local before = text "out/tokenizer.json"
+      local other = qlora.load "other"
+      other:add_lora { select = "all-linear", rank = 4, alpha = 8, quiet = true }
+      other:save_adapter "out"
+      assert(text "out/tokenizer.json" ~= before and text "out/tokenizer.json" == text "other/tokenizer.json")
+
       model:save_adapter "own"
       model:note_training { { name = "data", text = "a | b" } }
       model:save_adapter "own"
@@ -80,5 +92,21 @@ import Testing
       #expect(errors.contains("save_adapter: out: tokenizer_config.json, README.md were not written by a save"))
       #expect(errors.contains("save_adapter: own: tokenizer.json, README.md were not written by a save"), "\(errors)")
     }
+  }
+
+  /// Settings of each method, one tag for what PEFT calls them, and names that YAML, Python and the shell read.
+  @Test func theCardOfSeveralMethodsSaysAll() throws {
+    try runs(
+      """
+      model:remove_adapters()
+      model:add_lora { select = "all-linear", rank = 4, alpha = 8, tokens = { 5, 6 }, quiet = true }
+      model:save_adapter "it's on"
+      local card = text "it's on/README.md"
+      assert(card:find("\n- lora\n", 1, true) and card:find("\n- trainable_tokens\n", 1, true), card)
+      assert(card:find("| rank | 4 |", 1, true) and card:find("| tokens | 2 |", 1, true), card)
+      assert(card:find('from_pretrained("it\'s on")', 1, true), card)
+      assert(card:find("'it'\\\\''s on'", 1, true), card)
+      """
+    )
   }
 }

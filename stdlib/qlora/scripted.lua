@@ -27,7 +27,7 @@ local function checked(name, model, options, schema)
   end
   local o = strict.options(name, options, schema)
   return o, { parameters = o.parameters, forward = o.forward, source = source.of(name, o), name = o.name,
-    trainable = o.trainable }
+    trainable = o.trainable, current = function() return source.of(name, o) end }
 end
 
 --- Puts an adapter that is written in Lua on the selected modules. Its functions may use local variables that hold

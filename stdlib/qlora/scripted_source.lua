@@ -1,11 +1,14 @@
 --- The text of functions of a recipe with all that they use, as a chunk that returns them: what a scripted adapter is
 --- saved as, and known again by.
 local strict = require "qlora.strict"
+local upvalues = require "qlora.upvalues"
 
 local source = {}
 
--- A sandbox has neither getupvalue nor dump.
-local getinfo, upvalue, dump = debug.getinfo, debug.getupvalue, string.dump
+local getinfo, upvalue = debug.getinfo, upvalues.get
+
+-- The texts of functions by function. A file may be edited while its recipe runs.
+local texts = setmetatable({}, { __mode = "k" })
 
 --- Lines `first` to `last` of what a function was compiled from; nil where that is not at hand.
 local function lines_of(info)
@@ -29,7 +32,7 @@ end
 --- Whether `text` compiles to what `f` is: as long a code, of as many variables from outside.
 local function is_text_of(text, f, info)
   local names = {}
-  for i = 1, upvalue and info.nups or 0 do
+  for i = 1, info.nups do
     local name = upvalue(f, i)
     if name ~= "_ENV" then names[#names + 1] = name end
   end
@@ -38,8 +41,8 @@ local function is_text_of(text, f, info)
   if not chunk then return false end
   local made = chunk()
   local its = getinfo(made, "u")
-  return its.nparams == info.nparams and its.isvararg == info.isvararg
-    and (not upvalue or its.nups == info.nups and #dump(made, true) == #dump(f, true))
+  return its.nparams == info.nparams and its.isvararg == info.isvararg and its.nups == info.nups
+    and upvalues.have_alike_code(made, f)
 end
 
 --- "function(…) … end" from its lines: what begins on the first and ends on the last, and is no part of another such.
@@ -102,10 +105,6 @@ local function text_of(f, what, out)
   local function fail(format, ...) strict.fail("%s: %s", out.caller, (what .. " " .. format):format(...)) end
   if info.what == "C" then fail "is a native function, whose text cannot be saved" end
   if out.open[f] then fail "calls itself through a local variable, which cannot be saved" end
-  if not upvalue and info.nups > 0 then
-    fail("uses names from outside, such as local variables, qlora or math, which a sandbox cannot look up; it can use "
-      .. "what it is given, and numbers")
-  end
   out.open[f] = true
   for i = 1, info.nups do
     local name, value = upvalue(f, i)
@@ -127,8 +126,9 @@ local function text_of(f, what, out)
     end
   end
   out.open[f] = nil
-  local lines = lines_of(info)
-  local text = lines and lines[1] and expression(lines, f, info)
+  local lines = not texts[f] and lines_of(info)
+  local text = texts[f] or lines and lines[1] and expression(lines, f, info)
+  texts[f] = text
   if not text then
     fail("has no text that can be saved: %s", lines and lines[1]
       and "write each function on lines of its own, without a colon in its name, use no <const> variable from outside, "
