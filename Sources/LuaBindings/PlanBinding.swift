@@ -188,7 +188,8 @@ extension Engine {
     // The levers of one plan are compared on the same footing.
     let before = programByteCount ?? now
     programByteCount = before
-    return before + PlanConstants.tokenizerByteCount * model.spec.vocabularySize
+    // The tokenizer is there where the data's lengths were counted with it.
+    return before + (model.tokenizer == nil ? PlanConstants.tokenizerByteCount * model.spec.vocabularySize : 0)
   }
 }
 

@@ -52,13 +52,14 @@ private struct Course {
 
 /// What the way of computing is; none of it is the experiment's.
 enum Way: String, CaseIterable {
-  case plain, checkpointed, streamed, bias
+  case plain, checkpointed, streamed, bias, bf16
 }
 
 private func base(_ way: Way) throws -> LanguageModel {
   var options = LoadOptions(quantization: .nf4, computeType: .f32)
   if way == .streamed { options = LoadOptions(computeType: .f32) }
   options.streams = way == .streamed
+  if way == .bf16 { options.computeType = .bf16 }
   let name = way == .streamed ? "nf4" : way == .bias ? "bias" : "tied"
   let model = try ModelLoader(backend: CPUBackend(threadCount: 2), options: options).load("\(fixtures)/\(name)")
   model.checkpointing = way != .plain
@@ -131,22 +132,24 @@ private func furthest(_ a: [Float], _ b: [Float]) -> Float { zip(a, b).map { abs
 
 @Suite struct TogetherTests {
   /// Losses within 1e-4 of those alone, norms within 2e-3 of their size, adapters within 1e-3 after twelve steps: the
-  /// frozen product of more rows at once may round its sums elsewhere, and AdamW carries that on.
+  /// frozen product of more rows at once may round its sums elsewhere, and AdamW carries that on. Wider in bf16.
   @Test(arguments: Way.allCases)
   func eachGetsWhatItGetsAlone(_ way: Way) throws { try compare(experiments, way) }
 
   @Test func otherMethodsAreComputedOfTheirOwnRows() throws { try compare(otherMethods, .plain) }
 
   private func compare(_ experiments: [Experiment], _ way: Way) throws {
+    // In bf16 the output of a layer is rounded once more before the adapter's part is added.
+    let (loss, norm, value): (Double, Double, Float) = way == .bf16 ? (0.02, 0.05, 0.05) : (1e-4, 2e-3, 1e-3)
     let courses = try together(experiments, way)
     for (number, experiment) in experiments.enumerated() {
       let (own, wanted) = (courses[number], try alone(experiment, way))
       #expect(own.losses.count == steps && own.tensors.count == wanted.tensors.count)
       for (step, (a, b)) in zip(own.losses, wanted.losses).enumerated() {
-        #expect(abs(a - b) < 1e-4, "variant \(number), step \(step + 1): \(a), alone \(b)")
+        #expect(abs(a - b) < loss, "variant \(number), step \(step + 1): \(a), alone \(b)")
       }
-      for (a, b) in zip(own.norms, wanted.norms) { #expect(abs(a - b) < 2e-3 * max(1, b)) }
-      for (a, b) in zip(own.tensors, wanted.tensors) { #expect(furthest(a, b) < 1e-3) }
+      for (a, b) in zip(own.norms, wanted.norms) { #expect(abs(a - b) < norm * max(1, b)) }
+      for (a, b) in zip(own.tensors, wanted.tensors) { #expect(furthest(a, b) < value) }
       #expect(wanted.losses[0] - wanted.losses[steps - 1] > 0.02, "it has not learnt anything to compare")
     }
   }
