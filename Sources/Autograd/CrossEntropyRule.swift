@@ -44,9 +44,9 @@ public struct LossRows: Sendable {
 
 /// `linearCrossEntropy` of several ranges of rows, each with a loss of its own: the head is read once for all.
 ///
-/// Ranges are ascending and apart. A trained head belongs to one loss.
+/// The ranges adjoin and are all rows, so that each row has one loss. A trained head belongs to one loss.
 /// - Returns: f32 [losses].
-/// - Throws: as for one loss; `TensorError.badValue` for several with a trained head.
+/// - Throws: as for one loss; `TensorError.badValue` for other ranges and for several with a trained head.
 public func linearCrossEntropy(
   _ hidden: Tensor, head: LinearWeight, labels: Tensor, losses parts: [LossRows], softCap: Float = 0,
   precision: DType
@@ -55,6 +55,12 @@ public func linearCrossEntropy(
   let tokens = hidden.shape[0]
   let vocabulary = head.shape[0]
   try checkTargets(labels, rows: tokens, classes: vocabulary, operation: "linear_cross_entropy")
+  let ends = [0] + parts.map(\.rows.upperBound)
+  guard zip(ends, parts).allSatisfy({ $0 == $1.rows.lowerBound }), ends.last == tokens else {
+    throw TensorError.badValue(
+      operation: "linear_cross_entropy", name: "rows", value: "\(parts.map(\.rows))",
+      expected: "adjoining ranges of all \(tokens)")
+  }
   var denseHead: Tensor?
   if case .dense(let matrix) = head, matrix.requiresGradient { denseHead = matrix }
   if denseHead != nil {
@@ -126,7 +132,7 @@ func checkTargets(_ labels: Tensor, rows: Int, classes: Int, operation: String) 
     throw TensorError.shapeMismatch(operation: operation, lhs: [rows], rhs: labels.shape)
   }
   // A rehearsal computes nothing, and there is nothing in its memory.
-  if let backend = labels.backend as? any RehearsalBackend, backend.isRehearsal { return }
+  if isRehearsal(labels) { return }
   for label in try labels.integers() where label >= classes {
     throw TensorError.badIndex(operation: operation, index: label, count: classes)
   }

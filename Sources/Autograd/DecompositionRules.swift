@@ -84,7 +84,8 @@ private func solved(_ y: Tensor, _ r: Tensor) throws -> Tensor {
 /// x = u diag(s) v^T with s [k] descending and the columns of u [rows, k] and v [columns, k] orthonormal, k the smaller of
 /// rows and columns; f32. Signs of pairs of vectors are free. A value of 0 has vectors of zeros. As in PyTorch gradients
 /// of vectors are not finite where two values are equal.
-/// - Throws: `TensorError.badShape` for another rank than 2 and for nothing, `.outOfMemory`; what the device reports.
+/// - Throws: `TensorError.badShape` for another rank than 2 and for nothing, `.badValue` for elements that are not finite;
+///   `.outOfMemory`; what the device reports.
 public func singularValues(_ x: Tensor) throws -> (u: Tensor, s: Tensor, v: Tensor) {
   let x = try matrix(x, "svd")
   let (rows, columns, backend) = (x.shape[0], x.shape[1], x.backend)
@@ -94,6 +95,10 @@ public func singularValues(_ x: Tensor) throws -> (u: Tensor, s: Tensor, v: Tens
     u = try Tensor(empty: [rows, count], on: backend)
     (s, v) = (try Tensor(empty: [count], on: backend), try Tensor(empty: [columns, count], on: backend))
   } else {
+    guard try x.floats().allSatisfy(\.isFinite) else {
+      throw TensorError.badValue(
+        operation: "svd", name: "x", value: "a matrix with NaN or an infinity", expected: "finite numbers")
+    }
     let (left, values, right) = try dense(x).leading(count)
     (u, v) = (try tensor(left, on: backend), try tensor(right, on: backend))
     s = try Tensor(values.map(Float.init), on: backend)

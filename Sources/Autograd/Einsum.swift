@@ -22,14 +22,16 @@ public func einsum(_ equation: String, _ operands: [Tensor]) throws -> Tensor {
   }
   guard Set(result).isSubset(of: Set(names.joined())) else { throw fail("a result of names that operands have") }
 
-  var (labels, product) = (names[0], operands[0])
+  var (labels, product) = (names[0], try widened(operands[0]))
   for index in 1..<max(1, operands.count) {
     let later = Set(names[(index + 1)...].joined()).union(result)
     (labels, product) = try contracted(
       (labels, product), (names[index], operands[index]), keeping: later, equation)
   }
   (labels, product) = try summed(labels, product, keeping: Set(result))
-  return try ordered(product, labels, as: result)
+  product = try ordered(product, labels, as: result)
+  // What is returned is the caller's own.
+  return product.storage === operands[0].storage ? try packed(product) : product
 }
 
 private typealias Named = (labels: [Character], tensor: Tensor)

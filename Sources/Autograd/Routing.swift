@@ -38,7 +38,7 @@ public struct Routing {
     try backend.softmax(try logits.contiguous(), into: probabilities, logarithm: false)
     let chosen: [[Int]]
     let values: [Float]
-    if let rehearsal = backend as? any RehearsalBackend, rehearsal.isRehearsal {
+    if isRehearsal(backend) {
       values = []
       chosen = Self.heaviest(tokens: tokenCount, experts: expertCount, perToken)
     } else {

@@ -5,15 +5,14 @@ import Tensors
 
 /// f32 elements that the host computes. A rehearsal computes nothing, and what it would read is anything.
 func hostComputed(_ shape: [Int], on backend: any Backend, _ body: () throws -> [Float]) throws -> Tensor {
-  if let backend = backend as? any RehearsalBackend, backend.isRehearsal {
-    return try Tensor(empty: shape, on: backend)
-  }
-  return try Tensor(try body(), shape: shape, on: backend)
+  try isRehearsal(backend) ? Tensor(empty: shape, on: backend) : Tensor(try body(), shape: shape, on: backend)
 }
 
 func widened(_ x: Tensor) throws -> Tensor { try x.dtype == .f32 ? x : convert(x, to: .f32) }
 
-func isRehearsal(_ x: Tensor) -> Bool { (x.backend as? any RehearsalBackend)?.isRehearsal ?? false }
+func isRehearsal(_ backend: any Backend) -> Bool { (backend as? any RehearsalBackend)?.isRehearsal ?? false }
+
+func isRehearsal(_ x: Tensor) -> Bool { isRehearsal(x.backend) }
 
 /// `axis` and the sizes around it, [outer, count, inner].
 func split(_ shape: [Int], _ axis: Int, _ operation: String) throws -> (outer: Int, count: Int, inner: Int) {

@@ -158,4 +158,31 @@ import Testing
       #expect(throws: TensorError.self, "\(equation)") { try einsum(equation, [x]) }
     }
   }
+
+  /// A sum over one operand is f32 as over several, and no view of what it was given.
+  @Test func einsumOfOneOperandIsANewTensor() throws {
+    let x = try sample([2, 3], seed: 1)
+    let same = try einsum("ij->ij", [x])
+    #expect(same.storage !== x.storage)
+    #expect(try same.floats() == x.floats())
+    for equation in ["ij->ij", "ij->ji", "ij->i"] {
+      #expect(try einsum(equation, [try x.converted(to: .bf16)]).dtype == .f32, "\(equation)")
+    }
+  }
+
+  @Test(arguments: [Float.nan, .infinity]) func singularValuesOfWhatIsNoNumberAreRefused(value: Float) throws {
+    let x = try Tensor([1, 2, value, 4], shape: [2, 2], on: testBackend)
+    #expect(throws: TensorError.self) { try singularValues(x) }
+  }
+
+  @Test(arguments: [[0..<2, 3..<4], [1..<4], [0..<2], [0..<3, 2..<4], []] as [[Range<Int>]])
+  func lossesOfRangesThatDoNotAdjoinAreRefused(ranges: [Range<Int>]) throws {
+    let (hidden, head) = (try sample([4, 3], seed: 1), try sample([5, 3], seed: 2))
+    let labels = try Tensor(ids: [0, 1, 2, 3], on: testBackend)
+    #expect(throws: TensorError.self) {
+      try linearCrossEntropy(
+        hidden, head: .dense(head), labels: labels, losses: ranges.map { LossRows(rows: $0, scale: 1) }, precision: .f32
+      )
+    }
+  }
 }
