@@ -1,6 +1,7 @@
 # Everything a fresh Debian or Ubuntu machine with a Swift toolchain needs:
 #   make quickstart   install what is missing, build, fine-tune the embedded tiny model
 #   make test         install what is missing, run every test
+#   make test-isa     the tests that reach the kernels, once for each instruction set of this processor
 PACKAGES := liblua5.4-dev libpcre2-dev libedit-dev libsqlite3-dev libmicrohttpd-dev pkg-config
 PREFIX ?= /usr/local
 # Not every shell writes out a home folder behind an equals sign.
@@ -8,7 +9,7 @@ override PREFIX := $(if $(filter ~/%,$(firstword $(PREFIX))),$(subst ~/,$(HOME)/
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 RUN := .build/release/qlora-run
 
-.PHONY: quickstart test build setup launcher install install-files uninstall archive deb smollm2
+.PHONY: quickstart test test-isa build setup launcher install install-files uninstall archive deb smollm2
 .PHONY: lint lint-lua format reference mistakes data fuzz fuzz-asan clean editor-tools
 
 quickstart: build
@@ -21,6 +22,15 @@ test: setup launcher editor-tools
 	@Tests/Editor/check.sh $(RUN) $(EMMYLUA)
 	@Tests/engine-alone.sh
 	@echo "make test: all tests passed"
+
+# `make test` compares the kernels of all sets with their definitions, and runs what stands on them with the best set. SETS
+# names others than all, and KERNEL_SUITES fewer suites.
+KERNEL_SUITES ?= Numerics|Quantization|CPUBackend|Tensors|Autograd|Optimizers|Adapters|Models|Training|Device
+SETS ?= $(shell $(RUN) -e 'print(table.concat(require "qlora".cpu().sets, " "))')
+test-isa: build
+	@sets="$(strip $(SETS))"; test -n "$$sets" || exit 1; for set in $$sets; do echo "QLORA_ISA=$$set"; dir=$$(mktemp -d); \
+	  QLORA_ISA=$$set TMPDIR=$$dir swift test -c release --no-parallel --filter '^($(KERNEL_SUITES))Tests\.'; \
+	  rc=$$?; rm -rf "$$dir"; test $$rc = 0 || exit $$rc; done
 
 build: setup
 	swift build -c release --product qlora-run
