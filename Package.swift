@@ -12,14 +12,15 @@ import PackageDescription
 #endif
 
 /// Settings of one instruction-set build of `Sources/Kernels`. The kernels are optimised even in debug
-/// builds, because unoptimised vector code is hundreds of times slower. On ARM all four builds are for NEON, and the
-/// baseline is the one that is used.
+/// builds, because unoptimised vector code is hundreds of times slower. On ARM all four builds are for NEON: the
+/// baseline is used, or the last one, which has dot products of bfloat16.
 func kernelSettings(_ define: String, _ flags: [String]) -> [SwiftSetting] {
-  [
-    .define(isX86 ? define : "ISA_NEON"),
+  let isLast = define == "ISA_AVX512BF16"
+  let defines = isX86 ? [define] : isLast ? ["ISA_NEON", "ISA_NEON_BF16"] : ["ISA_NEON"]
+  let flags = isX86 ? flags : isLast ? ["-march=armv8.2-a+bf16"] : []
+  return defines.map { .define($0) } + [
     .unsafeFlags(
-      ["-O", "-enforce-exclusivity=unchecked"] + (isX86 ? flags : []).flatMap { ["-Xcc", $0] },
-      .when(platforms: [.linux])),
+      ["-O", "-enforce-exclusivity=unchecked"] + flags.flatMap { ["-Xcc", $0] }, .when(platforms: [.linux]))
   ]
 }
 

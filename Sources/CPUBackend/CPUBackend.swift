@@ -42,7 +42,7 @@ public final class CPUBackend: RehearsalBackend, @unchecked Sendable {
   }
 
   /// The name of the instruction set, such as "avx2".
-  public var kernelName: String { String(describing: instructionSet) }
+  public var kernelName: String { instructionSet.name }
   /// Whether the kernels in use multiply pairs of bf16 values.
   public var multipliesBFloat16: Bool { matmulState.kernels.pairsBF16 }
   /// Whether nothing is computed.

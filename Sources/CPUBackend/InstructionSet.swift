@@ -9,7 +9,7 @@ public enum InstructionSet: Int, Sendable, CaseIterable {
   case avx2 = 1
   /// AVX-512 on x86-64.
   case avx512 = 2
-  /// AVX-512 with dot products of bfloat16 pairs on x86-64.
+  /// AVX-512 with dot products of bfloat16 pairs on x86-64, or NEON with them on ARM.
   case avx512bf16 = 3
 
   /// Whether this processor has the instructions.
@@ -24,7 +24,7 @@ public enum InstructionSet: Int, Sendable, CaseIterable {
     guard let raw = getenv("QLORA_ISA") else { return best }
     let name = String(cString: raw)
     if name.isEmpty { return best }
-    guard let match = allCases.first(where: { $0.name == name }) else { throw .unknown(name: name) }
+    guard let match = known.first(where: { $0.name == name }) else { throw .unknown(name: name) }
     guard match.isSupported else { throw .unsupported(match) }
     return match
   }
@@ -34,7 +34,22 @@ public enum InstructionSet: Int, Sendable, CaseIterable {
   public static let selected: InstructionSet = (try? requested()) ?? best
 
   /// The name that `QLORA_ISA` takes.
-  public var name: String { String(describing: self) }
+  public var name: String {
+    #if arch(arm64)
+      self == .avx512bf16 ? "neon-bf16" : "neon"
+    #else
+      String(describing: self)
+    #endif
+  }
+
+  /// The sets of this architecture.
+  static var known: [InstructionSet] {
+    #if arch(arm64)
+      [.baseline, .avx512bf16]
+    #else
+      allCases
+    #endif
+  }
 }
 
 /// What is wrong with the value of `QLORA_ISA`.
@@ -49,10 +64,10 @@ public enum InstructionSetError: Error, Equatable, CustomStringConvertible {
     func list(_ sets: [InstructionSet]) -> String { sets.map(\.name).joined(separator: ", ") }
     return switch self {
     case .unknown(let name):
-      "QLORA_ISA is '\(name)', which names no instruction set; known: \(list(InstructionSet.allCases))"
+      "QLORA_ISA is '\(name)', which names no instruction set; known: \(list(InstructionSet.known))"
     case .unsupported(let set):
-      "QLORA_ISA is '\(set.name)', which this processor does not have; known: \(list(InstructionSet.allCases)); "
-        + "here: \(list(InstructionSet.allCases.filter(\.isSupported)))"
+      "QLORA_ISA is '\(set.name)', which this processor does not have; known: \(list(InstructionSet.known)); "
+        + "here: \(list(InstructionSet.known.filter(\.isSupported)))"
     }
   }
 }

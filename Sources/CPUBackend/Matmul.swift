@@ -52,8 +52,11 @@ extension CPUBackend {
 
   func tiling(_ precision: DType) -> MatmulTiling {
     let kernels = matmulState.kernels
-    return MatmulTiling(
-      kernels: kernels, mode: precision == .bf16 ? (kernels.pairsBF16 ? .pairs : .rounded) : .float)
+    return MatmulTiling(kernels: kernels, mode: Self.mode(precision, pairs: kernels.pairsBF16))
+  }
+
+  private static func mode(_ precision: DType, pairs: Bool) -> MatmulMode {
+    precision == .bf16 ? (pairs ? .pairs : .rounded) : .float
   }
 
   func multiplyRows(
@@ -61,8 +64,10 @@ extension CPUBackend {
     cType: DType, cRowStride: Int, precision: DType
   ) throws {
     guard left.lanes > 0, right.lanes > 0 else { return }
-    let driver = driver(
-      left, right, k: k, precision: precision,
+    let kernels = matmulState.kernels
+    let driver = MatmulDriver(
+      tiling: MatmulTiling(kernels: kernels, mode: Self.mode(precision, pairs: kernels.dotPairsBF16)),
+      state: matmulState, pool: pool, rows: left, columns: right, k: max(0, k),
       output: MatmulOutput(base: c, type: cType, stride: cRowStride, transposed: false, alpha: alpha, beta: beta))
     if k <= 0 { try driver.scaleOutput() } else { try driver.runDots() }
   }

@@ -4,9 +4,11 @@ extension Kernels {
   /// Stores this build's functions for matrix products.
   package static func fill(matmul table: UnsafeMutablePointer<MatmulKernels>) {
     #if ISA_AVX512BF16
-      let pairs = true
+      let (pairs, dotPairs) = (true, true)
+    #elseif ISA_NEON_BF16
+      let (pairs, dotPairs) = (true, false)
     #else
-      let pairs = false
+      let (pairs, dotPairs) = (false, false)
     #endif
     table.initialize(
       to: MatmulKernels(
@@ -22,6 +24,6 @@ extension Kernels {
           arrange: { Kernels.arrangeForBlocks($0, $1, $2, $3, $4) },
           dots: { Kernels.blockDots($0, $1, $2, $3, $4, $5, $6, $7) },
           decodeRow: { Kernels.decodeBlockRow($0, $1, $2) }),
-        rows: matmulRows, columns: matmulColumns, pairsBF16: pairs))
+        rows: matmulRows, columns: matmulColumns, pairsBF16: pairs, dotPairsBF16: dotPairs))
   }
 }

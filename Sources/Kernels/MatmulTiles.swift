@@ -24,7 +24,7 @@ private func multiplyAdd(_ sum: Vec16, _ a: Vec16, _ b: Vec16) -> Vec16 {
   #endif
 }
 
-#if ISA_AVX512BF16
+#if ISA_AVX512BF16 || ISA_NEON_BF16
   @inline(__always)
   private func dotPairs(_ sum: Vec16, _ a: Vec16, _ b: Vec16) -> Vec16 {
     mm_dot_pairs(sum, unsafeBitCast(a, to: Words16.self), unsafeBitCast(b, to: Words16.self))
@@ -88,8 +88,15 @@ private func multiplyAdd(_ sum: Vec16, _ a: Vec16, _ b: Vec16) -> Vec16 {
     var x = Vec16(repeating: 0)
 
     @inline(__always)
-    mutating func step(_ a: UnsafePointer<Float>, _ b0: Vec16) {
-      x = multiplyAdd(x, Vec16(repeating: a.pointee), b0)
+    mutating func step(_ a: UnsafePointer<Float>, _ b0: Vec16, _ pairs: Bool) {
+      let v = Vec16(repeating: a.pointee)
+      #if ISA_NEON_BF16
+        if pairs {
+          x = dotPairs(x, v, b0)
+          return
+        }
+      #endif
+      x = multiplyAdd(x, v, b0)
     }
 
     @inline(__always)
@@ -249,14 +256,14 @@ private func multiplyAdd(_ sum: Vec16, _ a: Vec16, _ b: Vec16) -> Vec16 {
     var r0 = Row(), r1 = Row(), r2 = Row(), r3 = Row(), r4 = Row(), r5 = Row()
 
     @inline(__always)
-    mutating func step(_ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>) {
+    mutating func step(_ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, _ pairs: Bool) {
       let b0 = load(b)
-      r0.step(a + 0 &* lanePitch, b0)
-      r1.step(a + 1 &* lanePitch, b0)
-      r2.step(a + 2 &* lanePitch, b0)
-      r3.step(a + 3 &* lanePitch, b0)
-      r4.step(a + 4 &* lanePitch, b0)
-      r5.step(a + 5 &* lanePitch, b0)
+      r0.step(a + 0 &* lanePitch, b0, pairs)
+      r1.step(a + 1 &* lanePitch, b0, pairs)
+      r2.step(a + 2 &* lanePitch, b0, pairs)
+      r3.step(a + 3 &* lanePitch, b0, pairs)
+      r4.step(a + 4 &* lanePitch, b0, pairs)
+      r5.step(a + 5 &* lanePitch, b0, pairs)
     }
 
     @inline(__always)
@@ -273,7 +280,7 @@ private func multiplyAdd(_ sum: Vec16, _ a: Vec16, _ b: Vec16) -> Vec16 {
   @inline(__always)
   private func tile6(
     _ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, _ words: Int, _ c: UnsafeMutablePointer<Float>,
-    _ overwrite: Bool
+    _ overwrite: Bool, _ pairs: Bool
   ) {
     var tile = Tile6()
     var next = b
@@ -281,7 +288,7 @@ private func multiplyAdd(_ sum: Vec16, _ a: Vec16, _ b: Vec16) -> Vec16 {
     while word < words {
       // The row panel after this one, which has room for 8 lanes: half a cache line per word.
       mm_prefetch(a + (8 &* lanePitch &+ word &* 8))
-      tile.step(a + word, next)
+      tile.step(a + word, next, pairs)
       next += Kernels.matmulColumns
       word &+= 1
     }
@@ -293,10 +300,10 @@ private func multiplyAdd(_ sum: Vec16, _ a: Vec16, _ b: Vec16) -> Vec16 {
     var r0 = Row(), r1 = Row()
 
     @inline(__always)
-    mutating func step(_ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>) {
+    mutating func step(_ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, _ pairs: Bool) {
       let b0 = load(b)
-      r0.step(a + 0 &* lanePitch, b0)
-      r1.step(a + 1 &* lanePitch, b0)
+      r0.step(a + 0 &* lanePitch, b0, pairs)
+      r1.step(a + 1 &* lanePitch, b0, pairs)
     }
 
     @inline(__always)
@@ -315,7 +322,7 @@ private func multiplyAdd(_ sum: Vec16, _ a: Vec16, _ b: Vec16) -> Vec16 {
     var next = b
     var word = 0
     while word < words {
-      tile.step(a + word, next)
+      tile.step(a + word, next, false)
       next += Kernels.matmulColumns
       word &+= 1
     }
@@ -365,8 +372,14 @@ extension Kernels {
         }
       #elseif ISA_AVX512
         tile(a, lanes, from, left, words, to, overwrite, false)
+      #elseif ISA_NEON_BF16
+        if mode == 1 {
+          tile6(a, from, words, to, overwrite, true)
+        } else {
+          tile6(a, from, words, to, overwrite, false)
+        }
       #elseif ISA_AVX2 || ISA_NEON
-        tile6(a, from, words, to, overwrite)
+        tile6(a, from, words, to, overwrite, false)
       #else
         tile2(a, from, words, to, overwrite)
       #endif

@@ -66,6 +66,8 @@ public struct MatmulKernels: Sendable {
   package var columns: Int
   /// Whether bfloat16 products take pairs, so that a word covers two steps of the contraction.
   package var pairsBF16: Bool
+  /// Whether products of a few rows (`dots`, `quantizedDots`, those of `blocks`) do so as well.
+  package var dotPairsBF16: Bool
 
   /// Words between the lanes of a row panel, and the most words of one panel.
   @inlinable public static var panelStride: Int { 256 }
@@ -77,7 +79,7 @@ public struct MatmulKernels: Sendable {
   package init(
     pack: Pack, multiply: Multiply, store: Store, packQuantized: PackQuantized, dots: Dots,
     splitEvenOdd: SplitEvenOdd, quantizedDots: QuantizedDots, blocks: BlockKernels, rows: Int, columns: Int,
-    pairsBF16: Bool
+    pairsBF16: Bool, dotPairsBF16: Bool
   ) {
     self.pack = pack
     self.multiply = multiply
@@ -90,6 +92,7 @@ public struct MatmulKernels: Sendable {
     self.rows = rows
     self.columns = columns
     self.pairsBF16 = pairsBF16
+    self.dotPairsBF16 = dotPairsBF16
   }
 }
 

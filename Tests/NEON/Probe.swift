@@ -1,6 +1,6 @@
 import Numerics
 
-// Compiled into one module with Sources/Kernels, once for AVX2 and once for NEON; see check.sh.
+// Compiled into one module with Sources/Kernels, for AVX2, for NEON and for NEON with bfloat16; see check.sh.
 
 /// Runs kernels of each family on the same numbers, writes their results to `out` and returns how many there are. `room` is
 /// zeroed floats for operands and scratch, at least 2^20.
@@ -8,18 +8,29 @@ import Numerics
 public func probe(_ room: UnsafeMutablePointer<Float>, _ out: UnsafeMutablePointer<Float>) -> Int {
   var probe = Probe(free: room, results: out)
   probe.product()
+  probe.pairProduct()
   probe.rows()
   probe.quantized()
+  // Q4_0, Q4_1, Q8_0 and IQ4_NL; Q3_K, Q4_K, Q5_K and Q6_K.
+  probe.blocks(2, elements: 32, bytes: 18, half: 0, half: 0)
+  probe.blocks(3, elements: 32, bytes: 20, half: 0, half: 2)
+  probe.blocks(8, elements: 32, bytes: 34, half: 0, half: 0)
+  probe.blocks(20, elements: 32, bytes: 18, half: 0, half: 0)
+  probe.blocks(11, elements: 256, bytes: 110, half: 108, half: 108)
+  probe.blocks(12, elements: 256, bytes: 144, half: 0, half: 2)
+  probe.blocks(13, elements: 256, bytes: 176, half: 0, half: 2)
+  probe.blocks(14, elements: 256, bytes: 210, half: 208, half: 208)
   probe.update()
   probe.attention()
+  probe.recurrent()
   return probe.count
 }
 
-private struct Probe {
+struct Probe {
   var free: UnsafeMutablePointer<Float>
   let results: UnsafeMutablePointer<Float>
   var count = 0
-  private var state: UInt32 = 1
+  var state: UInt32 = 1
 
   init(free: UnsafeMutablePointer<Float>, results: UnsafeMutablePointer<Float>) {
     self.free = free

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Compiles the kernels for ARM's NEON and runs them in an emulator beside those for AVX2: the numbers must agree.
+# Compiles the kernels for ARM's NEON, without and with its dot products of bfloat16, and runs them in an emulator beside
+# those for AVX2: the numbers must agree, and the sums of those dot products have the bits of the processor's manual.
 #   apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static && Tests/NEON/check.sh
-# Takes about a minute. A Swift toolchain brings the standard library only for its own processor; its textual interface
+# Takes two minutes. A Swift toolchain brings the standard library only for its own processor; its textual interface
 # is compiled for the other one here, without the type that only x86 has.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -33,19 +34,26 @@ build() {
   swiftc "$@" -module-name Numerics -emit-module -emit-module-path "$work/$name/Numerics.swiftmodule" \
     -c Sources/Numerics/*.swift -o "$work/$name/numerics.o"
   swiftc "$@" -module-name Probe -I "$work/$name" -D "$define" -enforce-exclusivity=unchecked \
-    -c Sources/Kernels/*.swift Tests/NEON/Probe.swift -o "$work/$name/kernels.o"
+    -c Sources/Kernels/*.swift Tests/NEON/Probe*.swift -o "$work/$name/kernels.o"
 }
-build avx2 ISA_AVX2 -Xcc -march=x86-64-v3
-build neon ISA_NEON -target $arm -resource-dir "$work/swift" -sdk / -Xcc -isystem -Xcc /usr/aarch64-linux-gnu/include
+build avx2 ISA_AVX2 -Xcc -march=x86-64-v3 &
+reference=$!
+set -- -target $arm -resource-dir "$work/swift" -sdk / -Xcc -isystem -Xcc /usr/aarch64-linux-gnu/include
+build neon ISA_NEON "$@" &
+plain=$!
+build neon-bf16 ISA_NEON "$@" -D ISA_NEON_BF16 -Xcc -march=armv8.2-a+bf16
+wait $reference
+wait $plain
 # What else needs the runtime is never called.
 link="-O1 -w -static -Wl,--unresolved-symbols=ignore-all -Wl,--no-warn-rwx-segments Tests/NEON/main.c"
 gcc $link "$work/avx2/kernels.o" "$work/avx2/numerics.o" -lm -o "$work/avx2/run"
-aarch64-linux-gnu-gcc $link "$work/neon/kernels.o" "$work/neon/numerics.o" -lm -o "$work/neon/run"
-
 "$work/avx2/run" > "$work/avx2/numbers"
-qemu-aarch64-static "$work/neon/run" > "$work/neon/numbers"
-paste "$work/avx2/numbers" "$work/neon/numbers" | awk '
-  { d = $1 - $2; if (d < 0) d = -d; s = $1 < 0 ? -$1 : $1; if (s < 1) s = 1; if (!(d <= 1e-5 * s)) bad++
-    if (d > most) most = d; if ($1 != 0) filled++ }
-  END { printf "%d numbers of the NEON kernels, %d differ, by at most %.1e\n", NR, bad, most
-        exit bad > 0 || filled < 10000 }'
+for set in neon neon-bf16; do
+  aarch64-linux-gnu-gcc $link "$work/$set/kernels.o" "$work/$set/numerics.o" -lm -o "$work/$set/run"
+  qemu-aarch64-static -cpu max "$work/$set/run" > "$work/$set/numbers"
+  paste "$work/avx2/numbers" "$work/$set/numbers" | awk -v set=$set '
+    { d = $1 - $2; if (d < 0) d = -d; s = $1 < 0 ? -$1 : $1; if (s < 1) s = 1; if (!(d <= 1e-5 * s)) bad++
+      if (d > most) most = d; if ($1 != 0) filled++ }
+    END { printf "%s: %d numbers, %d differ, by at most %.1e\n", set, NR, bad, most
+          exit bad > 0 || filled < 30000 }'
+done

@@ -4,11 +4,16 @@
 #include <stdint.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
+#if defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+#include <arm_neon.h>
+#endif
 #endif
 
 #define CP_INLINE static inline __attribute__((always_inline))
 
-/// Instruction sets: 0 baseline, 1 AVX2 + FMA + F16C, 2 AVX-512 (F, BW, DQ, VL), 3 AVX-512 with BF16.
+/// Instruction sets: 0 baseline, 1 AVX2 + FMA + F16C, 2 AVX-512 (F, BW, DQ, VL), 3 AVX-512 with BF16, or NEON with BF16.
 static inline int cp_cpu_supports(int level) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
@@ -22,6 +27,9 @@ static inline int cp_cpu_supports(int level) {
   case 3: return avx512 && __builtin_cpu_supports("avx512bf16");
   default: return 0;
   }
+#elif defined(__aarch64__)
+  const unsigned long bf16 = 1ul << 14;  // HWCAP2_BF16
+  return level == 0 || (level == 3 && (getauxval(AT_HWCAP2) & bf16) != 0);
 #else
   return level == 0;
 #endif

@@ -343,6 +343,23 @@ CP_INLINE u32x16 mm_lookup_high(u32x16 table, u32x16 index) {
 }
 #endif
 
+#if defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+#define MM_DOT_QUARTER(n)                                                                                          \
+  (mm_f32x4) vbfdotq_f32(                                                                                          \
+      (float32x4_t)__builtin_shufflevector(c, c, n, n + 1, n + 2, n + 3),                                          \
+      (bfloat16x8_t)__builtin_shufflevector(a, a, n, n + 1, n + 2, n + 3),                                         \
+      (bfloat16x8_t)__builtin_shufflevector(b, b, n, n + 1, n + 2, n + 3))
+
+/// The sum of both products of a pair, and that added to c, are each rounded to odd; subnormals count as zeros. Programs
+/// that leave FPCR.EBF at 0, as all do, get the same bits from every processor.
+CP_INLINE f32x16 mm_dot_pairs(f32x16 c, u32x16 a, u32x16 b) {
+  mm_f32x4 q0 = MM_DOT_QUARTER(0), q1 = MM_DOT_QUARTER(4), q2 = MM_DOT_QUARTER(8), q3 = MM_DOT_QUARTER(12);
+  f32x8 low = __builtin_shufflevector(q0, q1, 0, 1, 2, 3, 4, 5, 6, 7);
+  f32x8 high = __builtin_shufflevector(q2, q3, 0, 1, 2, 3, 4, 5, 6, 7);
+  return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+}
+#endif
+
 /// The sum of the lanes, in halves: a fixed order on every instruction set.
 CP_INLINE float mm_sum(f32x16 v) {
   f32x8 low = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7);
