@@ -12,6 +12,8 @@ extension Kernels {
     _ x: UnsafeRawPointer, _ type: Int32, _ count: Int, _ blockSize: Int, _ thresholds: UnsafePointer<Float>,
     _ order: UnsafePointer<UInt32>, _ codes: UnsafeMutablePointer<UInt8>, _ absmax: UnsafeMutablePointer<Float>
   ) -> Int {
+    var (even, odd) = (splat(0), splat(0))
+    for t in 0..<15 { if t & 1 == 0 { even[t &>> 1] = thresholds[t] } else { odd[t &>> 1] = thresholds[t] } }
     var first = 0
     var number = 0
     while first < count {
@@ -37,9 +39,7 @@ extension Kernels {
       forEachVector(size) { j, rest in
         let v = element16(x, type, first &+ j, rest)
         let s = isFull ? v * splat(scale) : v / splat(scale)
-        var index = Words16(repeating: 0)
-        for t in 0..<15 { index = qt_count_above(index, s, thresholds[t]) }
-        store(index, order, codes + (first &+ j) / 2, rest)
+        store(qt_rank(s, thresholds, even, odd), order, codes + (first &+ j) / 2, rest)
       }
       first &+= size
       number &+= 1
