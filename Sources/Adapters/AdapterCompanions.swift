@@ -53,7 +53,7 @@ struct AdapterCompanions: Sendable {
       try AtomicFile.write("\(stage)/\(Self.listName)", Self.begin + listed.joined(separator: ", ") + Self.end)
       return staying + [Self.cardName]
     }
-    let text = try AdapterCard(model, name: FileSystem.baseName(FileSystem.absolute(folder) ?? folder)).text
+    let text = AdapterCard(model, name: FileSystem.baseName(FileSystem.absolute(folder) ?? folder)).text
     let list = (["\(Self.cardName) \(Self.sum(text))"] + listed).joined(separator: ", ")
     try AtomicFile.write("\(stage)/\(Self.cardName)", text + Self.begin + list + Self.end)
     return staying

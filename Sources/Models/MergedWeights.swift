@@ -100,7 +100,7 @@ public final class MergedWeights {
   /// The matrix and its bias as they are written.
   private func made(_ module: Module, _ frozen: Frozen) throws -> (weight: LinearWeight, bias: Tensor?) {
     let isStored = module.quantized != nil || module.blocks != nil
-    var bias = try frozen.bias?.converted(to: .f32)
+    let bias = try frozen.bias?.converted(to: .f32)
     if frozen.adapters.isEmpty, case .dense(let weight) = frozen.weight, weight.dtype == .bf16 {
       try bias?.roundToBF16()
       return (frozen.weight, bias)

@@ -22,6 +22,8 @@ import Testing
     "qlora-run/LineEditor.swift": ["mkdir", "read_history", "write_history"],
     // A library of the system, for fetching, which a confined program does not.
     "Hub/CurlLibrary.swift": ["dlopen"],
+    // The folder of a plan, in the one for temporary files, before a sandbox closes.
+    "LuaBindings/Scratch.swift": ["mkdtemp"],
     // A sandbox has another searcher.
     "CLuaTrampoline/libraries.c": ["luaL_loadfilex"],
     // The call itself, for AtomicDirectory.

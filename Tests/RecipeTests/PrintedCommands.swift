@@ -35,6 +35,9 @@ enum PrintedCommands {
     .init(text: "--copy", reason: "copies as it is", form: .with("")),
     .init(text: "qlora-run fetch", reason: "the network; HubTests fetch", form: .instead("qlora-run --help fetch")),
     .init(
+      text: "qlora-run serve", reason: "answers until it is stopped; ServeTests ask it",
+      form: .instead("qlora-run --help serve")),
+    .init(
       text: "train --model HuggingFaceTB", reason: "the network",
       form: .instead("qlora-run train --model path/to/model --data my.jsonl --set steps=1")),
     .init(text: "sudo ", reason: "root and the network", form: .instead("bash -n Tests/install/roots.sh")),

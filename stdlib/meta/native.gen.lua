@@ -222,6 +222,13 @@ function native.samples() end
 ---@return number, integer, integer
 function native.compare_logits(a, b) end
 
+---Compares one side with others on each sequence of a batch, in one pass of each side; recipes use qlora.eval.compare.
+---@param batch Batch the sequences
+---@param a Model|MergedWeights|string a model, what model:merged_weights gives, or "base": the model of the first other side
+---@param others table list of sides; "base" is the model of a
+---@return table[]
+function native.compare_batch(batch, a, others) end
+
 native.optim = {}
 
 ---@class qlora.native.optim.adamw.options

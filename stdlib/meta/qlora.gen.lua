@@ -242,6 +242,21 @@ function Model:save_gguf(path, options) end
 ---@return MergedWeights
 function Model:merged_weights(target, options) end
 
+---@class Model.plan_merge.options
+---@field lengths table tokens of the samples that are computed together
+---@field original? string where the 16-bit weights are; default the model's own path
+---@field saves? boolean whether a target is written (default true)
+
+---The most bytes that qlora.merge has in memory; recipes use qlora.merge with --plan.
+---@param options Model.plan_merge.options the options below
+---@return integer
+function Model:plan_merge(options) end
+
+---Runs a function with one matrix of the base in memory at a time, where the base lies in a file, and returns what it returns; qlora.merge does it.
+---@param body function called without arguments
+---@return any
+function Model:by_matrix(body) end
+
 ---The adapters that the model holds: { name, kind, in_use, trained, modules, parameters, bytes } of each, in the order in which they came.
 ---@return table[]
 function Model:adapters() end
@@ -332,6 +347,7 @@ function Model:attach_eva(list, samples, options, name) end
 ---@field parameters function parameters(module): a table of new f32 tensors by name, which are trained
 ---@field forward function forward(x, base, p, training): the output [T, out] from the input x [T, in], the output of the frozen module and the tensors by name
 ---@field source string Lua text that returns a table of both functions
+---@field current? function gives that text anew, with the values that local variables have by now; it is asked before a save
 ---@field name? string what the adapter is called among others (default "default")
 
 ---Makes adapters of a definition in Lua on the named modules; recipes use add_adapter_module.
@@ -344,6 +360,7 @@ function Model:attach_module(names, definition) end
 ---@field parameters function parameters(module): a table of new f32 tensors by name, which are trained
 ---@field forward function forward(x, base, p, training): the output [T, out] from the input x [T, in], the output of the frozen module and the tensors by name
 ---@field source string Lua text that returns a table of both functions
+---@field current? function gives that text anew, with the values that local variables have by now; it is asked before a save
 ---@field name? string what the adapter is called among others (default "default")
 ---@field trainable? boolean train it on (default false)
 
@@ -1228,7 +1245,7 @@ function Module:free() end
 ---@field changed_codes integer how many of them are not those of the base
 local MergedWeights = {}
 
----Runs a function while the model has these weights and no adapters; returns what it returns.
+---Runs a function while the model has these weights and no adapters; returns what it returns. A matrix is made each time it is computed with.
 ---@param body function called without arguments
 ---@return any
 function MergedWeights:run(body) end
@@ -1494,7 +1511,7 @@ function qlora.load(path, options) end
 ---@field quiet? boolean print no table (default false)
 ---@field target? "auto"|"original"|"dequantized"|"requantized" which one is written; auto takes the one that is recommended (default "auto")
 
----Adds the adapters of a model into weights. Before it writes, it measures each target on held-out samples against the model with its live adapters: mean KL per token, equal top tokens, perplexity, and for 4-bit weights how many codes changed. `kept` is the share of the adapter's own KL from the base that the merge keeps. The model does not change.
+---Adds the adapters of a model into weights. Before it writes, it measures each target on held-out samples against the model with its live adapters: mean KL per token, equal top tokens, perplexity, and for 4-bit weights how many codes changed. `kept` is the share of the adapter's own KL from the base that the merge keeps. The model does not change. One matrix at a time is merged, compared and written.
 ---@param model Model a model with adapters
 ---@param data Dataset held-out samples
 ---@param options? qlora.merge.options the options below

@@ -36,15 +36,7 @@ end
 
 --- Writes the recipe's source and the resolved parameters.
 local function describe(self)
-  local script, source = native.options.script, native.options.source
-  local file = not source and script and io.open(script, "rb")
-  if file then
-    source = file:read "a"
-    file:close()
-  end
-  if source then native.write_file(self.dir .. "/recipe.lua", source) end
-  -- A recipe that was read from standard input is in no other file.
-  if native.options.source then script = self.dir .. "/recipe.lua" end
+  local script = place.keep_recipe(self.dir)
   self.params = {
     params = params.resolved or {}, version = native.version, seed = native.options.seed, recipe = script,
     set = next(native.options.set or {}) and native.options.set, arguments = arg and arg[1] and { table.unpack(arg) },

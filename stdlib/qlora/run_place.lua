@@ -122,4 +122,18 @@ function place.parts(checkpoint)
   return type(identity) == "table" and math.tointeger(identity.parts or 1) or nil
 end
 
+--- Copies the recipe that runs into a run directory; returns the file to run again, nil where there is none.
+function place.keep_recipe(dir)
+  local script, source = native.options.script, native.options.source
+  -- A recipe that was read from standard input is in no other file.
+  local again = source and dir .. "/recipe.lua" or script
+  local file = not source and script and io.open(script, "rb")
+  if file then
+    source = file:read "a"
+    file:close()
+  end
+  if source then native.write_file(dir .. "/recipe.lua", source) end
+  return again
+end
+
 return place

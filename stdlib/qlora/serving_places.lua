@@ -13,8 +13,9 @@ local places = {}
 --- @param told function called with a job at its end, its status and a note
 function places.new(talker, count, told)
   -- Jobs: waiting in the order of their coming, open in places. A generator for each adapter, "" for none.
-  return setmetatable({ talk = talker, count = count, told = told, waiting = {}, open = {}, generators = {}, turn = "" },
-    Places)
+  return setmetatable({
+    talk = talker, count = count, told = told, waiting = {}, open = {}, generators = {}, turn = "",
+  }, Places)
 end
 
 --- Has a job wait for a place: { request =, adapter =, ids =, sampling =, begin =, finish =, fail = }.

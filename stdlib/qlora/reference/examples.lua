@@ -34,9 +34,6 @@ assert(tokenizer:decode(tokenizer:encode("the baker", { special = false })) == "
 local logits = model:logits "The baker"
 local divergence, same, rows = qlora.native.compare_logits(logits, logits)
 assert(divergence == 0 and same == rows)]],
-  compare_batch = [[
-local compared = qlora.native.compare_batch(data:batch { 1, 2 }, model, { "base", model:merged_weights "dequantized" })
-assert(compared[1].kl == 0 and #compared[2].kls == 2) -- fresh adapters add nothing]],
 
   -- Optimizers
   ["optim.adamw"] = [[
@@ -279,7 +276,7 @@ for class, make in pairs {
   Batch = "data:batch { 1 }", Samples = "qlora.native.samples()", Hook = 'model:hook("model.norm", print)',
   GradientSum = "qlora.native.gradient_sum(model:trainable())",
   Database = 'qlora.native.open_database("notes.sqlite", { create = true })', Cache = "model:cache()",
-  HTTPServer = "qlora.native.http_server()",
+  HTTPServer = "qlora.native.http_server()", Generator = "model:generator()", Sequence = 'model:generator():add "Mia"',
 } do
   examples[class .. ":free"] = ("local object <close> = %s\nobject:free()"):format(make)
 end

@@ -81,6 +81,9 @@ assert(#model:trainable() == 0)]],
   ["Model:merged_weights"] = [[
 local merged = model:merged_weights "dequantized"
 assert(merged.target == "dequantized" and merged.codes == 0)]],
+  compare_batch = [[
+local compared = qlora.native.compare_batch(data:batch { 1, 2 }, model, { "base", model:merged_weights "dequantized" })
+assert(compared[1].kl == 0 and #compared[2].kls == 2) -- fresh adapters add nothing]],
   ["Model:plan_merge"] = "assert(model:plan_merge { lengths = { 16, 32 } } > 0)",
   ["Model:by_matrix"] = 'model:by_matrix(function() return model:logits "In the morning" end)',
   ["MergedWeights:run"] = [[
