@@ -31,6 +31,8 @@ hostile.makers = {
   Hook = function() return kept:hook(name, print) end,
   Database = function() return native.open_database(":memory:", { create = true }) end,
   Cache = function() return kept:cache() end,
+  Generator = function() return kept:generator() end,
+  Sequence = function() return kept:generator():add({ 5, 6 }, { max_new_tokens = 2 }) end,
   MergedWeights = function() return kept:merged_weights "dequantized" end,
   HTTPServer = function() return native.http_server() end,
   HTTPRequest = function() return hostile.request() end,

@@ -78,8 +78,8 @@ function suggest.foreign(word, known, given)
   return reason and "; leave it out: " .. reason or "; write " .. value
 end
 
---- What to write where `word` is a value of another program and `known` are the possible ones; nil for a word that is in
---- no table.
+--- What to write where `word` is a value of another program and `known` are the possible ones; nil for a word that is
+--- in no table.
 function suggest.choice(word, known)
   if contains(known, word) then return nil end
   local value = foreign.choices[word]

@@ -29,9 +29,10 @@ local spans_are = "a list of spans such as { { text = prompt }, { text = answer,
 local function check_spans(spans, place)
   local is_span = type(spans) == "table" and spans.text ~= nil
   if is_span or not fields.is_list(spans) then
+    local is_record = type(spans) == "table" and not is_span
     strict.fail("data.load: the format gave %s for %s, expected %s",
       is_span and "one span" or strict.show(spans), place(),
-      spans_are .. (is_span and "" or "; a function that makes records of records is an option of its own, map"))
+      spans_are .. (is_record and "; a function that makes records of records is an option of its own, map" or ""))
   end
   for i, span in ipairs(spans) do
     if type(span) ~= "table" or type(span.text) ~= "string" then
