@@ -4,20 +4,23 @@ local native = require "qlora.native"
 local hostile = {}
 
 -- A model small enough that every call is fast.
-local function model()
-  return native.new_model { config = { model_type = "llama", hidden_act = "silu", vocab_size = 64,
+local function model(tokenizer)
+  return native.new_model { tokenizer = tokenizer, config = { model_type = "llama", hidden_act = "silu",
+    vocab_size = tokenizer and tokenizer.vocab_size or 64,
     hidden_size = 16, intermediate_size = 32, num_hidden_layers = 1, num_attention_heads = 2,
     num_key_value_heads = 1, head_dim = 8, max_position_embeddings = 64, rms_norm_eps = 1e-5,
     rope_theta = 10000.0, tie_word_embeddings = true } }
 end
 local kept = model()
+-- A text needs one that can be read.
+local writing = model(native.tokenizer.train({ "a b" }, { vocab_size = 260 }))
 local name = "model.layers.0.mlp.up_proj"
 
 --- Makes an object of each class.
 hostile.makers = {
   Tensor = function() return native.rand(3, 4) end,
   QuantizedTensor = function() return native.rand(8, 64):quantize { type = "nf4" } end,
-  Model = model,
+  Model = function() return model() end,
   Module = function() return kept:module(name) end,
   Optimizer = function() return native.optim.sgd({ native.rand(2) }, { lr = 1 }) end,
   Tokenizer = function() return native.tokenizer.train({ "a b" }, { vocab_size = 260 }) end,
@@ -32,7 +35,7 @@ hostile.makers = {
   Database = function() return native.open_database(":memory:", { create = true }) end,
   Cache = function() return kept:cache() end,
   Generator = function() return kept:generator() end,
-  Sequence = function() return kept:generator():add({ 5, 6 }, { max_new_tokens = 2 }) end,
+  Sequence = function() return writing:generator():add({ 5, 6 }, { max_new_tokens = 2 }) end,
   MergedWeights = function() return kept:merged_weights "dequantized" end,
   HTTPServer = function() return native.http_server() end,
   HTTPRequest = function() return hostile.request() end,

@@ -45,6 +45,9 @@ enum PrintedCommands {
     .init(text: "make deb", reason: "builds for half an hour", form: .instead("bash -n Packaging/deb.sh")),
     .init(text: "peers/prepare.sh", reason: "installs torch", form: .instead("sh -n Benchmarks/peers/prepare.sh")),
     .init(text: "--product kernel-bench", reason: "a benchmark of minutes, and torch", form: .parsed),
+    .init(
+      text: "kernel-bench --seconds", reason: "a benchmark of minutes", form: .instead("test -d Benchmarks/kernels")),
+    .init(text: "python3 Fuzz/", reason: "minutes, and transformers or huggingface_hub", form: .parsed),
     .init(text: "python3 Benchmarks/", reason: "a benchmark of minutes", form: .parsed),
     .init(
       text: "mpirun", reason: "needs a launcher; RanksTests runs one",
@@ -113,7 +116,7 @@ enum PrintedCommands {
   /// Commands of the checkout run there, all others in a folder of the user's.
   static func needsCheckout(_ command: String) -> Bool {
     ["make", "sudo", "swift", "cd Benchmarks", "Benchmarks", ".build"].contains { command.hasPrefix($0) }
-      || command.contains("Benchmarks/")
+      || command.contains("Benchmarks/") || command.contains("Fuzz/")
   }
 
   private static func documents() -> [Page] {

@@ -1,5 +1,5 @@
---- What functions of a recipe use from outside. Read before a sandbox takes debug.getupvalue and string.dump away, so that
---- scripted adapters are possible there.
+--- What functions of a recipe use from outside. Read before a sandbox takes debug.getupvalue and string.dump away, so
+--- that scripted adapters are possible there.
 ---
 --- These two stay in here: a function of the library or of C is refused, since what it uses from outside may be more than
 --- a recipe may have. No global function and no method sees a value, since a recipe may have replaced it.
