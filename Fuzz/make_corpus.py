@@ -178,8 +178,9 @@ def models():
         (scaling + "attn_factor", 6, 1.2), (scaling + "original_context_length", 4, 4)], [
             (f"rope_factors_{name}.weight", [4], 0, struct.pack("<4f", *factors))
             for name, factors in [("short", (1, 1.5, 2, 3)), ("long", (1, 4, 8, 16))]]))
-    # One fused projection and LayerNorm; norms plus one and soft caps.
-    for name in ["gpt_neox", "gemma2"]:
+    # One fused projection and LayerNorm; norms plus one and soft caps; a gated
+    # DeltaNet whose matrices are in pieces.
+    for name in ["gpt_neox", "gemma2", "qwen3_next_full"]:
         write(f"gguf/{name}.gguf", (fixtures / f"families/{name}/model.gguf").read_bytes())
     # Experts: blocks and scales, and tensors of three dimensions.
     for name in ["config.json", "model.safetensors"]:

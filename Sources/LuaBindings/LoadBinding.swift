@@ -201,6 +201,10 @@ extension Engine {
     let options = try checkpointOptions(call)
     let report = given["on_module"].asFunction
     let (input, output) = (try placeToRead(try call.string("input")), try placeToSave(try call.string("output")))
+    // What an earlier run without results left is in nobody's way.
+    if input != output, let scratch = try scratch(), scratch.holds(output), FileSystem.exists(output) {
+      try FileSystem.remove(output)
+    }
     if self.options.plan {
       // Hours of work that a plan does not do, and what follows would need its result.
       Warnings.show("--plan: nothing is quantized, so the plan ends here")

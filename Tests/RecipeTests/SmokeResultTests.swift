@@ -41,8 +41,10 @@ import Testing
   /// What lies below a folder: texts and times of files, names of folders.
   private func contents(_ folder: URL) throws -> [String: String] {
     var found: [String: String] = [:]
-    for case let name as String in FileManager.default.enumerator(atPath: folder.path) ?? .init() {
-      let path = folder.appendingPathComponent(name).path
+    // By whole paths: enumerator(atPath:) loses a folder's own path wherever else it occurs, as it does below smoke.
+    let whole = folder.resolvingSymlinksInPath()
+    for case let url as URL in FileManager.default.enumerator(at: whole, includingPropertiesForKeys: nil) ?? .init() {
+      let path = url.path, name = String(path.dropFirst(whole.path.count + 1))
       let time = try FileManager.default.attributesOfItem(atPath: path)[.modificationDate] as? Date
       let bytes = FileManager.default.contents(atPath: path)
       found[name] = bytes.map { "\($0.hashValue) \(time ?? .distantPast)" } ?? "folder"
@@ -114,7 +116,7 @@ import Testing
     let before = try contents(directory)
     let names = ["explore", "export_gguf", "merge", "quantize", "quickstart", "several_adapters", "sweep_together"]
     let commands =
-      names.map { [$0] } + [
+      names.map { [$0 + ".lua"] } + [
         ["train", "--model", "tiny", "--data", "d.jsonl", "--out", "out/new", "--set", "held_out=0.5"]
       ]
     for command in commands {

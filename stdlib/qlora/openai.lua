@@ -24,7 +24,7 @@ end
 local function is_number(least, most, whole)
   return function(value)
     return type(value) == "number" and value >= least and value <= most and (not whole or math.tointeger(value) ~= nil),
-      ("a %snumber from %g to %g"):format(whole and "whole " or "", least, most)
+      ("a %snumber from %s to %s"):format(whole and "whole " or "", least, most)
   end
 end
 
