@@ -81,6 +81,7 @@ import Testing
         #expect(real.code == 0, "\(real.errors)")
         try fill(directory)
       }
+      try? FileManager.default.removeItem(at: directory.appendingPathComponent("smoke"))
       let before = try contents(whole)
       #expect(before.keys.contains("work/out/adapter/adapter_model.safetensors") == hasResults)
       #expect(before.keys.contains("work/runs/runs.sqlite") == hasResults)

@@ -17,8 +17,8 @@ roots=${ROOTS:-$PWD/.build/roots}
 fail() { echo "roots.sh: $*" >&2; exit 1; }
 [ "$(id -u)" = 0 ] || fail "needs root, for debootstrap and chroot"
 command -v debootstrap > /dev/null || fail "needs debootstrap: apt-get install debootstrap"
-archive=$(ls -t dist/qlora-*-linux-"$(uname -m)".tar.gz 2> /dev/null | head -1)
-package=$(ls -t dist/qlora_*_"$(dpkg --print-architecture)".deb 2> /dev/null | head -1)
+archive=$(ls -t dist/qlora-*-linux-"$(uname -m)".tar.gz 2> /dev/null | head -1 || true)
+package=$(ls -t dist/qlora_*_"$(dpkg --print-architecture)".deb 2> /dev/null | head -1 || true)
 [ -n "$archive" ] && [ -n "$package" ] || fail "nothing in dist; run make deb first"
 
 scratch=$(mktemp -d)

@@ -1,8 +1,8 @@
 --- What functions of a recipe use from outside. Read before a sandbox takes debug.getupvalue and string.dump away, so
 --- that scripted adapters are possible there.
 ---
---- These two stay in here: a function of the library or of C is refused, since what it uses from outside may be more than
---- a recipe may have. No global function and no method sees a value, since a recipe may have replaced it.
+--- These two stay in here: a function of the library or of C is refused, since what it uses from outside may be more
+--- than a recipe may have. No global function and no method sees a value, since a recipe may have replaced it.
 local getinfo, upvalue, dump, raise, match, sub = debug.getinfo, debug.getupvalue, string.dump, error, string.match,
   string.sub
 local library = match(getinfo(1, "S").source, "^(.*)upvalues%.lua$")
