@@ -46,7 +46,7 @@ local function describe(self)
 end
 
 --- Tells the user of this program; a run goes on.
-local function tell(format, ...) io.stderr:write(("qlora.run: " .. format .. "\n"):format(...)) end
+local function tell(text, ...) io.stderr:write(("qlora.run: " .. text .. "\n"):format(...)) end
 
 --- Opens the journal for what is to come.
 local function open_journal(self)

@@ -3,6 +3,7 @@
 --- DIR is made when absent; files that are there stay. The recipe is quickstart, or the one that --recipe names.
 local native = require "qlora.native"
 local command_line = require "qlora.command_line"
+local format = require "qlora.format"
 local json = require "qlora.json"
 local shipped = require "qlora.shipped"
 
