@@ -130,13 +130,13 @@ extension Engine {
     ]
   }
 
-  /// The module of a name, or an error with the names that end in it or are spelt nearly so.
-  private func module(_ name: String, of model: LanguageModel) throws -> Module {
+  /// The module of a name, or an error with the names that end or begin with it or are spelt nearly so.
+  func module(_ name: String, of model: LanguageModel) throws -> Module {
     if let module = model.module(name) { return module }
     let names = model.modules.map(\.name)
-    let ending = names.filter { $0.hasSuffix("." + name) }.prefix(3)
+    let longer = names.filter { $0.hasSuffix("." + name) || $0.hasPrefix(name + ".") }.prefix(3)
     let nearest = nearestName(to: name, among: names).map { [$0] } ?? []
-    throw ModelError.unknownModule(name: name, nearest: ending.isEmpty ? nearest : Array(ending))
+    throw ModelError.unknownModule(name: name, nearest: longer.isEmpty ? nearest : Array(longer))
   }
 
   private func names(_ table: LuaTable, of model: LanguageModel, _ call: Call) throws -> [String] {

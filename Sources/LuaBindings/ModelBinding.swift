@@ -88,12 +88,7 @@ extension Engine {
         errors: "when there is no such module, with the nearest name"
       ) {
         call in
-        let (model, name) = (try self.model(call), try call.string("name"))
-        guard let module = model.module(name) else {
-          let nearest = nearestName(to: name, among: model.modules.map(\.name))
-          throw ModelError.unknownModule(name: name, nearest: nearest.map { [$0] } ?? [])
-        }
-        return [.object(module)]
+        [.object(try self.module(try call.string("name"), of: try self.model(call)))]
       },
       NativeFunction(
         "find", "Modules whose name contains a Lua pattern.", [Parameter("pattern", .string, "Lua pattern")],

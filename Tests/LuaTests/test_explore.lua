@@ -185,6 +185,8 @@ t.test("quantization error: each matrix against the file", function()
   t.equal(#explore.quantization_error(model, { "model.layers.0.mlp.up_proj" }), 1)
   t.raises(function() dense:quantization_error() end, "no module is quantized", 'quant = "nf4"')
   t.raises(function() model:quantization_error { "up_proj" } end, "nearest", "model.layers.0.mlp.up_proj")
+  t.raises(function() model:module "up_proj" end, "nearest", "model.layers.0.mlp.up_proj")
+  t.raises(function() model:module "model.layers.0" end, "nearest", "model.layers.0.")
 end)
 
 t.test("without_adapters and eval.compare tell what adapters change", function()
