@@ -1,3 +1,4 @@
+import CPlatform
 import Numerics
 import Tensors
 
@@ -45,6 +46,23 @@ struct MatmulTiling {
   func blockLanes(_ lanes: Int, panel: Int, floatsPerLane: Int) -> Int {
     let fitting = max(4 * panel, min(Self.residentLanes, Self.packedLimit / max(1, floatsPerLane)))
     return count(count(lanes, by: count(lanes, by: fitting)), by: panel) * panel
+  }
+
+  /// Asks for the part of the output that is written after the next product, which would wait for memory there.
+  func prefetch(_ rows: Range<Int>, _ columns: Range<Int>, of output: MatmulOutput) {
+    let (lines, run) = output.transposed ? (columns, rows) : (rows, columns)
+    let size = output.type.byteCount
+    let bytes = run.count &* size
+    var first = output.base + (lines.lowerBound &* output.stride &+ run.lowerBound) &* size
+    for _ in lines {
+      var offset = 0
+      while offset < bytes {
+        mm_prefetch(first + offset)
+        offset &+= 64
+      }
+      mm_prefetch(first + (bytes &- 1))
+      first += output.stride &* size
+    }
   }
 
   /// Writes a tile of sums to its place in the output.

@@ -177,28 +177,32 @@ struct StagedMatmul: @unchecked Sendable {
     let vectors = buffer + MatmulKernels.scratchCount
     let tiles = vectors + present * streamed
     let tileCount = tiling.tileCount
+    let lastTerm = product.terms.lastIndex { parts[$0.part].part.k > 0 }
     var isFirst = true
-    for term in product.terms {
+    for (number, term) in product.terms.enumerated() {
       let placed = parts[term.part]
-      for block in 0..<tiling.blocks(placed.part.k) {
+      let blocks = tiling.blocks(placed.part.k)
+      for block in 0..<blocks {
         let steps = tiling.steps(block, of: placed.part.k)
+        let isLast = number == lastTerm && block == blocks - 1
         packColumns(term.columns, columns, steps, to: vectors, buffer)
         let first = packed + placed.offset(block: block, panel: 0, panels: panelCount, tiling.rowPanelCount)
         for panel in panels {
+          let lanes = tiling.rowPanel(panel, of: rows.count)
+          let sums = tiles + (panel - panels.lowerBound) * present * tileCount
+          let place = lanes.shifted(by: rows.lowerBound)
+          if isLast { tiling.prefetch(place, columns, of: product.output) }
           tiling.kernels.multiply(
-            first + panel * tiling.rowPanelCount,
-            tiling.rowPanel(panel, of: rows.count).count, vectors, columns.count, streamed, tiling.words(steps.count),
-            tiles + (panel - panels.lowerBound) * present * tileCount, isFirst, tiling.mode.rawValue)
+            first + panel * tiling.rowPanelCount, lanes.count, vectors, columns.count, streamed,
+            tiling.words(steps.count), sums, isFirst, tiling.mode.rawValue)
+          guard isLast else { continue }
+          for index in 0..<present {
+            tiling.store(
+              sums + index * tileCount, place,
+              tiling.columnPanel(index, of: columns.count).shifted(by: columns.lowerBound), to: product.output, buffer)
+          }
         }
         isFirst = false
-      }
-    }
-    for panel in panels {
-      for index in 0..<present {
-        tiling.store(
-          tiles + ((panel - panels.lowerBound) * present + index) * tileCount,
-          tiling.rowPanel(panel, of: rows.count).shifted(by: rows.lowerBound),
-          tiling.columnPanel(index, of: columns.count).shifted(by: columns.lowerBound), to: product.output, buffer)
       }
     }
   }
