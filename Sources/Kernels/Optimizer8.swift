@@ -23,6 +23,15 @@ extension Kernels {
     }
   }
 
+  /// Asks for the floats of the block after the next one, so that memory is at work while codes are computed.
+  @inline(__always)
+  private static func prefetch(_ p: UnsafePointer<Float>, _ g: UnsafePointer<Float>) {
+    for line in 0..<stateBlock / 16 {
+      mm_prefetch(p + (2 &* stateBlock &+ 16 &* line))
+      mm_prefetch(g + (2 &* stateBlock &+ 16 &* line))
+    }
+  }
+
   @inline(never)
   static func adamW8(
     _ step: UnsafeRawPointer, _ p: UnsafeMutablePointer<Float>, _ g: UnsafePointer<Float>, _ count: Int,
@@ -62,6 +71,7 @@ extension Kernels {
         let (top1, top2) = (largest(peak1), largest(peak2))
         absmax1[block] = top1
         absmax2[block] = top2
+        prefetch(p + first, g + first)
         encodeMoments(signed, isSigned: true, top1, m, size, codes1 + first)
         encodeMoments(unsigned, isSigned: false, top2, v, size, codes2 + first)
         first &+= size
@@ -98,6 +108,7 @@ extension Kernels {
         }
         let top = largest(peak)
         absmax[block] = top
+        prefetch(p + first, g + first)
         encodeMoments(signed, isSigned: true, top, m, size, codes + first)
         first &+= size
       }

@@ -11,7 +11,7 @@
 /// rounded reciprocal; so they ask the cells of `DynamicCodec` where a place is too near to a whole number.
 ///
 /// The entry at a place is entrySlope place + entryOffset, fused, with its last bits corrected: the rounding of the maps
-/// is that of torch.linspace and follows no line.
+/// is that of torch.linspace and follows no line. AVX-512 looks the entries up instead, in halves.
 struct DynamicLines {
   /// `QT_LEAST`, which kernels add to a magnitude before they look at its exponent.
   private static let least = 0x1p-23
@@ -39,10 +39,12 @@ struct DynamicLines {
       lines.putEntries(decade)
     }
     let numbers = lines.rows.flatMap { $0 }
-    let size = 4 * numbers.count
-    let table = UnsafeMutableRawPointer.allocate(byteCount: size + lines.corrections.count, alignment: 64)
+    let halves = [16, 0].flatMap { shift in map.map { UInt16(truncatingIfNeeded: $0.bitPattern >> shift) } }
+    let (size, end) = (4 * numbers.count, 4 * numbers.count + lines.corrections.count)
+    let table = UnsafeMutableRawPointer.allocate(byteCount: end + 2 * halves.count, alignment: 64)
     numbers.withUnsafeBytes { table.copyMemory(from: $0.baseAddress!, byteCount: size) }
     lines.corrections.withUnsafeBytes { (table + size).copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
+    halves.withUnsafeBytes { (table + end).copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
     return UnsafeRawPointer(table)
   }
 
