@@ -34,9 +34,13 @@ public func linear(
   }
   let outputs = try layers.map { try $0.output(of: x, precision: precision) }
   try x.backend.linear(x, layers.map(\.operands), into: outputs, precision: precision)
-  let lows = try zip(outputs, branches).map { output, branches in
-    try branches.map { try $0.add(x, to: output.y, precision: precision) }
-  }
+  let lows = try branches.map { try $0.map { try $0.low(x) } }
+  try x.backend.matmuls(
+    try zip(branches, lows).flatMap { try zip($0, $1).map { try $0.lowProduct(x, into: $1) } }, precision: precision)
+  try x.backend.matmuls(
+    try outputs.indices.flatMap { layer in
+      try zip(branches[layer], lows[layer]).map { try $0.addition(of: $1, to: outputs[layer].y) }
+    }, precision: precision)
   guard GradientMode.isEnabled else { return outputs.map(\.y) }
   let rule = RowBranchRule(x, layers, branches, lows, precision: precision)
   let inputs: [Tensor?] = [x] + branches.joined().flatMap { [$0.branch.a, $0.branch.b] }
@@ -45,44 +49,25 @@ public func linear(
 }
 
 extension RowBranch {
+  /// Room for h, f32 [rows, rank].
+  fileprivate func low(_ x: Tensor) throws -> Tensor {
+    try Tensor(empty: [rows.count, branch.rank], dtype: .f32, on: x.backend)
+  }
+
+  /// h = scaling * dropout(x) A^T.
+  fileprivate func lowProduct(_ x: Tensor, into low: Tensor) throws -> MatrixProduct {
+    MatrixProduct(try input(x), branch.a, transposeB: true, alpha: branch.scaling, into: low)
+  }
+
   /// y += h B^T in the own rows.
-  /// - Returns: h = scaling * dropout(x) A^T, f32 [rows, rank].
-  fileprivate func add(_ x: Tensor, to y: Tensor, precision: DType) throws -> Tensor {
-    let low = try Tensor(empty: [rows.count, branch.rank], dtype: .f32, on: x.backend)
-    try x.backend.matmul(
-      try input(x), transposeA: false, branch.a, transposeB: true, alpha: branch.scaling, beta: 0, into: low,
-      precision: precision)
-    try x.backend.matmul(
-      low, transposeA: false, branch.b, transposeB: true, alpha: 1, beta: 1, into: try y.narrowed(0, rows),
-      precision: precision)
-    return low
+  fileprivate func addition(of low: Tensor, to y: Tensor) throws -> MatrixProduct {
+    MatrixProduct(low, branch.b, transposeB: true, beta: 1, into: try y.narrowed(0, rows))
   }
 
   /// The own rows of x, masked where the branch is.
-  private func input(_ x: Tensor) throws -> Tensor {
+  fileprivate func input(_ x: Tensor) throws -> Tensor {
     let own = try x.narrowed(0, rows)
     return branch.isMasked ? try branch.masked(own) : own
-  }
-
-  /// The gradients of A and B, f32; that of x is added to the own rows of dx.
-  fileprivate func gradients(
-    _ dy: Tensor, _ x: Tensor, _ low: Tensor, into dx: Tensor?, precision: DType
-  ) throws -> [Tensor?] {
-    let own = try dy.narrowed(0, rows)
-    let dLow = try Tensor(empty: low.shape, dtype: .f32, on: low.backend)
-    try low.backend.matmul(
-      own, transposeA: false, branch.b, transposeB: false, alpha: branch.scaling, beta: 0, into: dLow,
-      precision: precision)
-    let dA = try product(dLow, transposed: true, try input(x), precision: precision)
-    let dB = try product(own, transposed: true, low, precision: precision)
-    guard let part = try dx?.narrowed(0, rows) else { return [dA, dB] }
-    if branch.isMasked {
-      try branch.addMasked(dLow, into: part, precision: precision)
-    } else {
-      try low.backend.matmul(
-        dLow, transposeA: false, branch.a, transposeB: false, alpha: 1, beta: 1, into: part, precision: precision)
-    }
-    return [dA, dB]
   }
 }
 
@@ -115,16 +100,60 @@ private struct RowBranchRule {
     try backend.linearBackward(
       reached.map { LinearGradient(dy: dys[$0]!) }, reached.map { layers[$0].operands }, into: dx,
       precision: precision)
-    var results: [Tensor?] = [dx]
-    for (index, own) in branches.enumerated() {
-      guard let dy = dys[index] else {
-        results += [Tensor?](repeating: nil, count: 2 * own.count)
-        continue
-      }
-      for (branch, low) in zip(own, lows[index]) {
-        results += try branch.gradients(dy, try savedInput.value(), low, into: dx, precision: precision)
+    let own = try layers.indices.map { layer in
+      guard let dy = dys[layer] else { return [BranchGradients]() }
+      return try zip(branches[layer], lows[layer]).map { try BranchGradients($0, low: $1, dy: dy) }
+    }
+    let all = own.flatMap { $0 }
+    try backend.matmuls(all.map(\.dLowProduct), precision: precision)
+    if !all.isEmpty {
+      let x = try savedInput.value()
+      try backend.matmuls(try all.flatMap { [try $0.dAProduct(x), $0.dBProduct] }, precision: precision)
+    }
+    if let dx {
+      // Layers one after the other, since they add to the same rows.
+      for own in own {
+        try backend.matmuls(
+          try own.compactMap { try $0.addition(to: dx, precision: precision) }, precision: precision)
       }
     }
-    return results
+    return [dx]
+      + layers.indices.flatMap { layer -> [Tensor?] in
+        guard dys[layer] != nil else { return branches[layer].flatMap { _ in [nil, nil] } }
+        return own[layer].flatMap { [$0.dA, $0.dB] }
+      }
+  }
+}
+
+/// Gradients of one branch, f32.
+private struct BranchGradients {
+  let branch: RowBranch
+  /// h of the forward pass.
+  let low: Tensor
+  /// The own rows of dy.
+  let dy: Tensor
+  /// The gradients of h, A and B.
+  let dLow: Tensor
+  let dA: Tensor
+  let dB: Tensor
+
+  init(_ branch: RowBranch, low: Tensor, dy: Tensor) throws {
+    (self.branch, self.low, self.dy) = (branch, low, try dy.narrowed(0, branch.rows))
+    dLow = try Tensor(empty: low.shape, dtype: .f32, on: low.backend)
+    dA = try Tensor(empty: branch.branch.a.shape, dtype: .f32, on: low.backend)
+    dB = try Tensor(empty: branch.branch.b.shape, dtype: .f32, on: low.backend)
+  }
+
+  var dLowProduct: MatrixProduct { MatrixProduct(dy, branch.branch.b, alpha: branch.branch.scaling, into: dLow) }
+  var dBProduct: MatrixProduct { MatrixProduct(dy, transposeA: true, low, into: dB) }
+  func dAProduct(_ x: Tensor) throws -> MatrixProduct {
+    MatrixProduct(dLow, transposeA: true, try branch.input(x), into: dA)
+  }
+  /// dx += mask * (dh A) in the own rows; a branch with a mask adds it at once.
+  func addition(to dx: Tensor, precision: DType) throws -> MatrixProduct? {
+    let part = try dx.narrowed(0, branch.rows)
+    guard branch.branch.isMasked else { return MatrixProduct(dLow, branch.branch.a, beta: 1, into: part) }
+    try branch.branch.addMasked(dLow, into: part, precision: precision)
+    return nil
   }
 }

@@ -28,7 +28,9 @@ extension CPUBackend {
   /// Sets the peak of blocks to what they occupy now.
   public func resetResidentPeak() { allocator.resetResidentPeak() }
   /// Bytes of scratch of products and attention; it only grows until the number of threads changes.
-  public var scratchByteCount: Int { matmulState.byteCount + workerScratch.touchedByteCount }
+  public var scratchByteCount: Int {
+    matmulState.byteCount + productBatch.byteCount + workerScratch.touchedByteCount
+  }
 
   /// Calls run at once, so there is nothing to wait for.
   public func synchronize() {}

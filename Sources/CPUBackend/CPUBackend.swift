@@ -14,6 +14,7 @@ public final class CPUBackend: RehearsalBackend, @unchecked Sendable {
   let allocator: BlockAllocator
   let tables: KernelTables
   private(set) var matmulState: MatmulState
+  private(set) var productBatch: ProductBatch
   /// Scratch of the kernels of attention and of recurrent layers.
   private(set) var workerScratch: WorkerScratch
 
@@ -36,11 +37,14 @@ public final class CPUBackend: RehearsalBackend, @unchecked Sendable {
     self.tables = KernelTables(instructionSet)
     self.workerScratch = WorkerScratch(workers: max(1, threadCount), memory)
     self.matmulState = MatmulState(instructionSet: instructionSet, workers: max(1, threadCount), memory: memory)
+    self.productBatch = ProductBatch(instructionSet: instructionSet, workers: max(1, threadCount), memory: memory)
     // The ledger is asked by way of its backend only. A weak reference would make every other one slower to count.
     memory.measure(
       backend: { [unowned self] in residentByteCount }, reclaim: { [allocator] in allocator.releaseCache() })
   }
 
+  /// Where a product is computed that all workers share.
+  var workplace: Workplace { Workplace(state: matmulState, pool: pool) }
   /// The name of the instruction set, such as "avx2".
   public var kernelName: String { instructionSet.name }
   /// Whether the kernels in use multiply pairs of bf16 values.
@@ -57,5 +61,6 @@ public final class CPUBackend: RehearsalBackend, @unchecked Sendable {
     pool = ThreadPool(threadCount: count, isRehearsal: pool.isRehearsal)
     workerScratch = WorkerScratch(workers: max(1, count), memory)
     matmulState = MatmulState(instructionSet: instructionSet, workers: max(1, count), memory: memory)
+    productBatch = ProductBatch(instructionSet: instructionSet, workers: max(1, count), memory: memory)
   }
 }

@@ -11,7 +11,7 @@ extension CPUBackend {
   package func matmul(
     m: Int, n: Int, k: Int, alpha: Float, a: UnsafeRawPointer, aType: DType, aRowStride: Int, transposeA: Bool,
     b: UnsafeRawPointer, bType: DType, bRowStride: Int, transposeB: Bool, beta: Float, c: UnsafeMutableRawPointer,
-    cType: DType, cRowStride: Int, precision: DType
+    cType: DType, cRowStride: Int, precision: DType, at place: Workplace? = nil
   ) throws {
     precondition(aType.isFloat && bType.isFloat && cType.isFloat, "matrix products take f32, bf16 or f16")
     let left = MatmulOperand(
@@ -22,7 +22,8 @@ extension CPUBackend {
     // are then plain copies. Row lanes that are rows of A give the output as it lies in memory.
     if transposeB, m <= Self.dotRows, m < n {
       try multiplyRows(
-        left, right, k: k, alpha: alpha, beta: beta, c: c, cType: cType, cRowStride: cRowStride, precision: precision)
+        left, right, k: k, alpha: alpha, beta: beta, c: c, cType: cType, cRowStride: cRowStride, precision: precision,
+        at: place)
       return
     }
     // With a short contraction writing the output is most of the work, so then whole rows of it are written at once.
@@ -31,7 +32,7 @@ extension CPUBackend {
     let leftIsRows = isShort || (streamsLeft ? !transposeA : !transposeB || m >= Self.turnedRows)
     try multiply(
       left, right, leftIsRows: leftIsRows, streamsLeft: streamsLeft, k: k, alpha: alpha, beta: beta, c: c,
-      cType: cType, cRowStride: cRowStride, precision: precision)
+      cType: cType, cRowStride: cRowStride, precision: precision, at: place)
   }
 
   /// With at most so many rows, a pass over the other side by dot products is faster than tiles.
@@ -43,10 +44,11 @@ extension CPUBackend {
   static let turnedQuantizedRows = 256
 
   private func driver(
-    _ rows: MatmulOperand, _ columns: MatmulOperand, k: Int, precision: DType, output: MatmulOutput
+    _ rows: MatmulOperand, _ columns: MatmulOperand, k: Int, precision: DType, output: MatmulOutput,
+    at place: Workplace
   ) -> MatmulDriver {
     MatmulDriver(
-      tiling: tiling(precision), state: matmulState, pool: pool, rows: rows, columns: columns, k: max(0, k),
+      tiling: tiling(precision), state: place.state, pool: place.pool, rows: rows, columns: columns, k: max(0, k),
       output: output)
   }
 
@@ -61,26 +63,28 @@ extension CPUBackend {
 
   func multiplyRows(
     _ left: MatmulOperand, _ right: MatmulOperand, k: Int, alpha: Float, beta: Float, c: UnsafeMutableRawPointer,
-    cType: DType, cRowStride: Int, precision: DType
+    cType: DType, cRowStride: Int, precision: DType, at place: Workplace? = nil
   ) throws {
     guard left.lanes > 0, right.lanes > 0 else { return }
     let kernels = matmulState.kernels
+    let place = place ?? workplace
     let driver = MatmulDriver(
       tiling: MatmulTiling(kernels: kernels, mode: Self.mode(precision, pairs: kernels.dotPairsBF16)),
-      state: matmulState, pool: pool, rows: left, columns: right, k: max(0, k),
+      state: place.state, pool: place.pool, rows: left, columns: right, k: max(0, k),
       output: MatmulOutput(base: c, type: cType, stride: cRowStride, transposed: false, alpha: alpha, beta: beta))
     if k <= 0 { try driver.scaleOutput() } else { try driver.runDots() }
   }
 
   func multiply(
     _ left: MatmulOperand, _ right: MatmulOperand, leftIsRows: Bool, streamsLeft: Bool, k: Int, alpha: Float,
-    beta: Float, c: UnsafeMutableRawPointer, cType: DType, cRowStride: Int, precision: DType
+    beta: Float, c: UnsafeMutableRawPointer, cType: DType, cRowStride: Int, precision: DType, at place: Workplace? = nil
   ) throws {
     guard left.lanes > 0, right.lanes > 0 else { return }
     let driver = driver(
       leftIsRows ? left : right, leftIsRows ? right : left, k: k, precision: precision,
       output: MatmulOutput(
-        base: c, type: cType, stride: cRowStride, transposed: !leftIsRows, alpha: alpha, beta: beta))
+        base: c, type: cType, stride: cRowStride, transposed: !leftIsRows, alpha: alpha, beta: beta),
+      at: place ?? workplace)
     if k <= 0 {
       try driver.scaleOutput()
     } else if streamsLeft == leftIsRows {

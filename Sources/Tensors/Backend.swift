@@ -115,6 +115,9 @@ public protocol Backend: AnyObject, Sendable {
   func matmul(
     _ a: Tensor, transposeA: Bool, _ b: Tensor, transposeB: Bool, alpha: Float, beta: Float, into c: Tensor,
     precision: DType) throws
+  /// Products that do not depend on each other and write to different elements.
+  /// - Throws: as `matmul`.
+  func matmuls(_ products: [MatrixProduct], precision: DType) throws
   /// y[T, out] = alpha * x[T, in] W^T + beta * y, or with `transposed` dx[T, in] = alpha * dy[T, out] W + beta * dx.
   /// `precision` bf16 rounds x and the decoded W, sums stay f32; y is not read when beta is 0.
   /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; what the device reports.
