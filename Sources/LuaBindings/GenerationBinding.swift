@@ -82,6 +82,7 @@ extension Engine {
         topP: options.double("top_p") ?? 1, seed: UInt64(bitPattern: Int64(options.int("seed") ?? 0))))
     generation.stopTexts =
       try options["stop"].asString.map { [$0] } ?? options["stop"].asTable.map { try call.strings($0, "stop") } ?? []
+    if generation.stopTexts.contains("") { throw call.invalid("stop must not be empty: every text has it") }
     if let onText = options["on_text"].asFunction {
       generation.onText = { piece in
         let goesOn = try onText.call([.string(piece)]).first?.asBool != false

@@ -34,7 +34,7 @@ extension Engine {
         },
         property(
           "adapter", "table|nil",
-          "of the first adapter in use: kind (\"lora\"), its settings (rank, alpha, dropout), parameters by PEFT's name; a and b of a low-rank branch"
+          "of the first adapter in use: kind (\"lora\"), its settings (rank, alpha, dropout), parameters by PEFT's name; a and b of a low-rank branch, ids of trained tokens"
         ) { state, module in
           guard let adapter = module.adapter else { return .nil }
           let (table, parameters) = (state.newTable(), state.newTable())
@@ -44,6 +44,9 @@ extension Engine {
             parameters[String(name.dropFirst(module.name.count + 1))] = .object(tensor)
           }
           table["parameters"] = .table(parameters)
+          if let rows = adapter.method as? TrainedTokens {
+            table["ids"] = .table(state.list(rows.tokens.map { .integer(Int($0)) }))
+          }
           if let branch = adapter.lowRank, !branch.a.isElsewhere {
             table["a"] = .object(branch.a)
             table["b"] = .object(branch.b)

@@ -189,6 +189,16 @@ t.test("quantization error: each matrix against the file", function()
   t.raises(function() model:module "model.layers.0" end, "nearest", "model.layers.0.")
 end)
 
+t.test("what is no model or data set is named", function()
+  local model = qlora.load(qlora.resource "models/tiny")
+  t.raises(function() qlora.eval.perplexity(model, "Mia the baker") end, 'data must be a Dataset, got "Mia the baker"')
+  t.raises(function() qlora.eval.compare(model, "bas", {}) end, 'b must be', '"bas"')
+  t.raises(function() qlora.eval.compare(model, "base", {}) end, "data must be a Dataset, got a table")
+  t.raises(function() qlora.merge("model", {}) end, 'model must be a Model, got "model"')
+  t.raises(function() qlora.explore.adapters() end, "explore.adapters: model must be a Model, got nil")
+  t.raises(function() model:generate("Mia", { stop = "" }) end, "stop")
+end)
+
 t.test("without_adapters and eval.compare tell what adapters change", function()
   local own = tiny()
   local data = qlora.data.load({ { text = text }, { text = "In the morning, Mia" } },

@@ -22,6 +22,11 @@ local function sweep(options, base_reads_quant)
   return { rows = rows, loads = loads, found = found, quiet = quiet, text = text }
 end
 
+t.test("what a sweep is to show must be a setting or a measure", function()
+  t.raises(function() sweep { variants = { rank = { 1, 2 } }, lowest = "los" } end, 'lowest names "los"', "it has", "loss")
+  t.raises(function() sweep { variants = { rank = { 1, 2 } }, columns = { "rnk" } } end, 'columns names "rnk"', "rank")
+end)
+
 t.test("a sweep loads one base and takes the adapters of each variant off again", function()
   local s = sweep { variants = { { rank = 1 }, { rank = 4 }, { rank = 2 } } }
   t.equal({ s.loads, s.found, #s.rows }, { 1, { 0, 0, 0 }, 3 })

@@ -127,6 +127,14 @@ t.test("a parameter without gradient stops the first step", function()
   -- No token was sent to this expert yet.
   local optimizer = train({ steps = 1 }, { missing = { "model.layers.0.mlp.experts.6.up_proj.lora_A.weight" } })
   assert(optimizer)
+  -- Rows of tokens that come later wait; those of tokens that never come would stay as they are.
+  local function rows(ids)
+    local model, data, rates = setup { missing = { "embed" } }
+    model.list = { { name = "embed", adapter = { ids = ids } } }
+    return qlora.train { model = model, data = data, optimizer = rates, batch = 8, steps = 1 }
+  end
+  assert(rows { ("e"):byte() + 3, 999 })
+  t.raises(function() rows { 998, 999 } end, "none of the 2 trained tokens of embed occurs")
 end)
 
 t.test("an interrupt leaves a checkpoint of the last whole step, and resuming repeats the rest", function()

@@ -18,6 +18,16 @@ local function holds(list, tensor, index)
   return false
 end
 
+--- What the function `what` is given must be a model.
+function checks.model(what, model)
+  strict.argument(what, "model", model, "Model", "give what qlora.load returned")
+end
+
+--- What the function `what` is given must be a data set.
+function checks.data(what, data)
+  strict.argument(what, "data", data, "Dataset", "give what qlora.data.load returned")
+end
+
 --- The optimizer must hold every trained tensor of the model; adapters added after it was made would stay as they are.
 function checks.optimizer(model, optimizer)
   local trained, held, missing = model:trainable(), tensors_of[optimizer], 0
@@ -34,12 +44,36 @@ function checks.optimizer(model, optimizer)
   end
 end
 
+--- The ids of the tokens whose rows a module trains; nil for other modules.
+local function trained_tokens(model, name)
+  for module in model:modules() do
+    if module.name == name then return module.adapter and module.adapter.ids end
+  end
+end
+
+--- Whether one of the tokens occurs in the data.
+local function occurs(ids, data)
+  local trained = {}
+  for _, id in ipairs(ids) do trained[id] = true end
+  for i = 1, #data do
+    for _, id in ipairs(data[i].ids) do
+      if trained[id] then return true end
+    end
+  end
+  return false
+end
+
 --- Every trained tensor must get a gradient in the first step; one without is a mistake nobody would notice. Experts to
---- which no token of the step was sent wait for theirs.
-function checks.gradients(model)
+--- which no token of the step was sent wait for theirs, and so do rows of tokens.
+function checks.gradients(model, data)
   local missing = {}
   for _, name in ipairs(model:missing_gradients()) do
-    if not name:find(".experts.", 1, true) then missing[#missing + 1] = name end
+    local ids = trained_tokens(model, name)
+    if ids and not occurs(ids, data) then
+      strict.fail("train: none of the %d trained tokens of %s occurs in the data, so their rows would stay as they "
+        .. "are; are they in the texts, and does the tokenizer have them?", #ids, name)
+    end
+    if not ids and not name:find(".experts.", 1, true) then missing[#missing + 1] = name end
   end
   if #missing > 0 then
     strict.fail("train: %d adapters or parameters got no gradient in the first step, so they do not take part in the "

@@ -22,6 +22,8 @@ local perplexity_schema = strict.declare("qlora.eval.perplexity", {
 --- local perplexity, loss, targets = qlora.eval.perplexity(model, data, { limit = 2 })
 --- assert(math.abs(math.exp(loss) - perplexity) < 1e-6 * perplexity)
 function eval.perplexity(model, data, options)
+  checks.model("eval.perplexity", model)
+  checks.data("eval.perplexity", data)
   local o = strict.options("eval.perplexity", options, perplexity_schema)
   local size, last = o.batch, math.min(o.limit or #data, #data)
   if native.options.smoke then last = math.min(last, 4) end
@@ -41,6 +43,11 @@ end
 
 local compare_schema = strict.declare("qlora.eval.compare", { limit = { "count", "most samples; default all" } })
 
+local function check_side(place, side)
+  if side == "base" then return end
+  strict.argument("eval.compare", place, side, "Model|MergedWeights", 'give what qlora.load returned, or "base"')
+end
+
 --- How far `b` is from `a` on a data set. Each is a model, "base" (the other one with its adapters switched off) or
 --- what `model:merged_weights` gives, so any two of base, adapter, merged and quantized model can be compared.
 --- @param a Model|MergedWeights|string the one to compare with
@@ -55,6 +62,9 @@ local compare_schema = strict.declare("qlora.eval.compare", { limit = { "count",
 --- local merged = model:merged_weights "dequantized"
 --- assert(qlora.eval.compare(model, merged, data, { limit = 1 }).kl < 0.01)
 function eval.compare(a, b, data, options)
+  check_side("a", a)
+  check_side("b", b)
+  checks.data("eval.compare", data)
   local o = strict.options("eval.compare", options, compare_schema)
   if a == "base" and b == "base" then strict.fail('eval.compare: only one of both can be "base"; give a model') end
   return distance.measure("eval.compare", a, { b }, data, o.limit)[1]
@@ -77,6 +87,7 @@ local mmlu_schema = strict.declare("qlora.eval.mmlu", {
 --- qlora.native.write_file("mmlu.jsonl", '{"subject":"bread","input":"Who makes bread?\\nAnswer:","output":"B"}\n')
 --- assert(qlora.eval.mmlu(model, "mmlu.jsonl", { limit = 1 }).questions == 1)
 function eval.mmlu(model, path, options)
+  checks.model("eval.mmlu", model)
   local o = strict.options("eval.mmlu", options, mmlu_schema)
   local tokenizer, answer_ids = model.tokenizer, {}
   for i, letter in ipairs(letters) do answer_ids[i] = tokenizer:encode(letter, { special = false })[1] end

@@ -1,5 +1,6 @@
 --- Looking into a loaded model: likely tokens, loss by token, activations, attention, adapters, quantization. Each
 --- function returns a table to compute with; printing it shows it.
+local checks = require "qlora.checks"
 local plot = require "qlora.plot"
 local screen = require "qlora.screen"
 local strict = require "qlora.strict"
@@ -27,6 +28,7 @@ end
 
 --- Token ids of a text (as the model reads it) or of a list, and each token's own text.
 local function tokens_of(name, model, input)
+  checks.model(name, model)
   local tokenizer = model.tokenizer
   if type(input) ~= "string" and type(input) ~= "table" then
     strict.fail("%s: expected a text or a list of token ids, got a %s", name, type(input))
@@ -142,6 +144,7 @@ end
 --- @throws when no module matches
 --- @example assert(#qlora.explore.activations(model, "The baker", "up_proj$") > 0)
 function explore.activations(model, input, pattern)
+  checks.model("explore.activations", model)
   local modules, list, hooks = model:find(pattern or ""), {}, {}
   if #modules == 0 then
     local names = {}
@@ -176,6 +179,7 @@ end
 --- @throws when the model has no adapters
 --- @example assert(qlora.explore.adapters(model)[1].rank == 2)
 function explore.adapters(model)
+  checks.model("explore.adapters", model)
   local list = {}
   for module in model:modules() do
     if module.adapter then
@@ -209,6 +213,7 @@ end
 --- @throws when a module is not quantized, or the file of the original weights is gone
 --- @example assert(qlora.explore.quantization_error(model, { "model.layers.0.mlp.up_proj" })[1].relative < 0.2)
 function explore.quantization_error(model, names)
+  checks.model("explore.quantization_error", model)
   local list = model:quantization_error(names)
   table.sort(list, function(a, b)
     if a.relative ~= b.relative then return a.relative > b.relative end
@@ -231,6 +236,7 @@ end
 --- @return table[] { prompt =, with =, without = } of each prompt
 --- @example print(qlora.explore.with_and_without(model, "In the morning", { max_new_tokens = 4 }))
 function explore.with_and_without(model, prompts, options)
+  checks.model("explore.with_and_without", model)
   if type(prompts) == "string" then prompts = { prompts } end
   if type(prompts) ~= "table" then
     strict.fail("explore.with_and_without: expected a prompt or a list of prompts, got a %s", type(prompts))

@@ -1,4 +1,5 @@
 --- Merges adapters into weights, after measuring on held-out samples what that loses.
+local checks = require "qlora.checks"
 local distance = require "qlora.distance"
 local format = require "qlora.format"
 local native = require "qlora.native"
@@ -120,6 +121,8 @@ end
 --- local result = qlora.merge(model, data, { out = "merged", target = "dequantized", limit = 1, quiet = true })
 --- assert(result.written == "dequantized")
 local function merge(model, data, options)
+  checks.model("merge", model)
+  checks.data("merge", data)
   local o = strict.options("merge", options, schema)
   local has = false
   for module in model:modules() do has = has or module.adapter ~= nil end

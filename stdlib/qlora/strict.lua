@@ -255,6 +255,13 @@ function strict.options(name, options, schema)
   return copy
 end
 
+--- Checks what a function is given at a place; `remedy` is what to give. A data set must hold samples.
+function strict.argument(name, place, value, kinds, remedy)
+  if not matches(value, kinds) or kinds == "Dataset" and value.batch == nil then
+    strict.fail("%s: %s must be %s, got %s; %s", name, place, describe(kinds, value), show(value), remedy)
+  end
+end
+
 --- `value` must be one of `words`, compared as text; returns it.
 function strict.one_of(name, option, value, words, remedy)
   local text = tostring(math.tointeger(value) or value)

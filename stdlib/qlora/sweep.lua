@@ -191,6 +191,17 @@ local function train_together(o, variants, known, note)
   end)
 end
 
+--- What is shown by name must be in the rows.
+local function check_shown(o, row)
+  local function check(option, name)
+    if row[name] ~= nil then return end
+    strict.fail("sweep: %s names %s, which is neither a setting nor a measure of the first row; it has %s", option,
+      strict.show(name), table.concat(strict.sorted_keys(row), ", "))
+  end
+  if o.lowest then check("lowest", o.lowest) end
+  for _, name in ipairs(o.columns or {}) do check("columns", name) end
+end
+
 --- Runs the same experiment under several settings, in one process over one loaded base. The adapters of the last
 --- variant are taken off before the next begins. Ranks share the variants; one that fails is then a row with its error.
 --- With `together` the variants train at once, in one pass over the base: each has data, optimizer, run directory and
@@ -221,10 +232,15 @@ return function(options)
   if native.options.plan then
     print(("sweep: the plan is that of %s %d variants"):format(o.together and "all" or "the first of", #variants))
   end
-  --- Keeps the row of a variant, and stores all there are.
+  --- Keeps the row of a variant, and stores all there are. The first one tells whether what is to be shown is there.
+  local is_checked = false
   local function note(i, row, seconds)
     row.seconds = seconds
     rows[i] = row
+    if not is_checked and not row.error then
+      is_checked = true
+      check_shown(o, row)
+    end
     if stored then -- whole after each row, so that a reader never finds half of one
       stored[i] = json.encode(storable(row)) .. "\n"
       local lines = {}

@@ -252,7 +252,7 @@ return function(options)
   } do
     optimizer:zero_grad()
     local loss, tokens, is_stopping = accumulate(o, run, step, batches, numbers, state)
-    if step == 1 then checks.gradients(model) end
+    if step == 1 then checks.gradients(model, o.data) end
     local norm, scale = native.gradient_norm(params, o.max_grad_norm or math.huge)
     checks.gradient_norm(norm, model, step)
     local lr = optimizer.lr * checks.factor(o.schedule(step), step)
