@@ -16,6 +16,9 @@ local options = { quant = "nf4", double_quant = true }
 if p.adapter ~= "" then options.adapter = p.adapter end
 local model = qlora.load(p.model, options)
 
+for _, word in ipairs { ... } do
+  if word:find "^%-%-" then error(word .. " is no flag; settings stand before the recipe: --set tokens=3", 0) end
+end
 local prompt = table.concat({ ... }, " ")
 if prompt == "" then prompt = "In the morning," end
 -- A chat as ids, which begin as the model's template says.

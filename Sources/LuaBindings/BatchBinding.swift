@@ -148,6 +148,14 @@ extension Engine {
           let samples = try samples(call)
           return [.integer(try samples.length(try self.sampleIndex(try call.int("number"), samples, call)))]
         },
+        NativeFunction(
+          "outside", "The number of the first sample with a token that a vocabulary of `size` tokens lacks, and its id.",
+          [Parameter("size", .count, "tokens of the vocabulary")], returns: "integer|nil, integer"
+        ) { call in
+          let samples = try call.receiver(as: Samples.self)
+          guard let found = try samples.outside(vocabulary: try call.int("size")) else { return [.nil] }
+          return [.integer(found.number + 1), .integer(found.id)]
+        },
         NativeFunction("lengths", "The tokens of each sample.", returns: "integer[]") { call in
           [.table(call.state.list(try samples(call).lengths.map { .integer($0) }))]
         },

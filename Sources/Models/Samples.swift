@@ -119,6 +119,14 @@ public final class Samples {
   /// Tokens of each sample.
   public var lengths: [Int] { entries.map { Int($0.count) } }
 
+  /// The first sample with a token that a vocabulary of `size` tokens lacks, and that token; nil when it has all.
+  public func outside(vocabulary size: Int) throws -> (number: Int, id: Int)? {
+    for number in indices {
+      if let id = try ids(number).first(where: { !(0..<size).contains(Int($0)) }) { return (number, Int(id)) }
+    }
+    return nil
+  }
+
   /// Targets of a sample that count in the loss.
   /// - Throws: `ModelError.noSuchSample`.
   public func trainedTargets(_ number: Int) throws -> Int { targets(try entry(number)) }

@@ -101,6 +101,13 @@ function Samples:lengths()
   for i, sample in ipairs(self.list) do lengths[i] = #sample.ids end
   return lengths
 end
+function Samples:outside(size)
+  for i, sample in ipairs(self.list) do
+    for _, id in ipairs(sample.ids) do
+      if id >= size then return i, id end
+    end
+  end
+end
 function Samples:stats()
   local s = { tokens = 0, trained = 0, longest = 0, truncated = 0 }
   for i, sample in ipairs(self.list) do

@@ -121,6 +121,13 @@ t.test("an optimizer that lacks a trained tensor stops the run before its first 
     "nothing to train", "add_lora")
 end)
 
+t.test("tokens that the model has no rows for are found before the first step", function()
+  local model, data, rates = setup()
+  model.config.vocab_size = 100
+  t.raises(function() qlora.train { model = model, data = data, optimizer = rates, batch = 8, steps = 1 } end,
+    "(record 1) has the token 100, but the model has 100 rows, 0 to 99", "tokens were added to the tokenizer")
+end)
+
 t.test("a parameter without gradient stops the first step", function()
   t.raises(function() train({}, { missing = { "x.lora_a", "x.lora_b" } })
     end, "2 adapters or parameters got no gradient in the first step", "x.lora_a")

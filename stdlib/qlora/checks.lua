@@ -89,11 +89,20 @@ function checks.too_long(place, tokens, limit, more)
     more or "", limit)
 end
 
---- Samples longer than the model reads, found before the first step. `what` is the function that was called.
+--- Samples that the model cannot read, found before the first step: longer ones, and those with tokens that it lacks,
+--- as a tokenizer to which some were added has. `what` is the function that was called.
 function checks.lengths(model, data, what)
   local limit = model.positions
   local samples = type(data) == "table" and rawget(data, "samples")
-  if not limit or not samples then return end
+  if not samples then return end
+  local rows = model.config.vocab_size
+  local outside, id = samples:outside(rows)
+  if outside then
+    strict.fail("%s: %s has the token %d, but the model has %d rows, 0 to %d: tokens were added to the tokenizer after "
+      .. "the model was made; give the model rows for them (resize_token_embeddings in transformers), or load the data "
+      .. "with the tokenizer that belongs to the model", what, data:where(outside), id, rows, rows - 1)
+  end
+  if not limit then return end
   local count, first, longest, lengths = 0, nil, 0, samples:lengths()
   for i, length in ipairs(lengths) do
     if length > limit then count, first, longest = count + 1, first or i, math.max(longest, length) end
