@@ -1,5 +1,6 @@
 import CPlatform
 import Glibc
+import Numerics
 import Tensors
 
 /// The CPU implementation of the tensor backend: kernel tables of one instruction set and a thread pool.
@@ -27,17 +28,24 @@ public final class CPUBackend: RehearsalBackend, @unchecked Sendable {
   ///     process may use.
   ///   - instructionSet: the build of the kernels, which the processor must support.
   ///   - isRehearsal: whether to compute nothing.
-  public init(
+  public convenience init(
     threadCount: Int = Int(cp_allowed_processor_count()), instructionSet: InstructionSet = .selected,
     isRehearsal: Bool = false
   ) {
+    self.init(
+      threadCount: threadCount, instructionSet: instructionSet, isRehearsal: isRehearsal,
+      products: instructionSet.matmulKernels)
+  }
+
+  /// The same with functions of one's own for matrix products.
+  init(threadCount: Int, instructionSet: InstructionSet, isRehearsal: Bool = false, products: MatmulKernels) {
     self.instructionSet = instructionSet
     self.pool = ThreadPool(threadCount: threadCount, isRehearsal: isRehearsal)
     self.allocator = BlockAllocator(isRehearsal: isRehearsal)
     self.tables = KernelTables(instructionSet)
     self.workerScratch = WorkerScratch(workers: max(1, threadCount), memory)
-    self.matmulState = MatmulState(instructionSet: instructionSet, workers: max(1, threadCount), memory: memory)
-    self.productBatch = ProductBatch(instructionSet: instructionSet, workers: max(1, threadCount), memory: memory)
+    self.matmulState = MatmulState(kernels: products, workers: max(1, threadCount), memory: memory)
+    self.productBatch = ProductBatch(kernels: products, workers: max(1, threadCount), memory: memory)
     // The ledger is asked by way of its backend only. A weak reference would make every other one slower to count.
     memory.measure(
       backend: { [unowned self] in residentByteCount }, reclaim: { [allocator] in allocator.releaseCache() })
@@ -60,7 +68,7 @@ public final class CPUBackend: RehearsalBackend, @unchecked Sendable {
     guard count != pool.threadCount else { return }
     pool = ThreadPool(threadCount: count, isRehearsal: pool.isRehearsal)
     workerScratch = WorkerScratch(workers: max(1, count), memory)
-    matmulState = MatmulState(instructionSet: instructionSet, workers: max(1, count), memory: memory)
-    productBatch = ProductBatch(instructionSet: instructionSet, workers: max(1, count), memory: memory)
+    matmulState = MatmulState(kernels: matmulState.kernels, workers: max(1, count), memory: memory)
+    productBatch = ProductBatch(kernels: matmulState.kernels, workers: max(1, count), memory: memory)
   }
 }

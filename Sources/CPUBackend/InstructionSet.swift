@@ -11,8 +11,10 @@ public enum InstructionSet: Int, Sendable, CaseIterable {
   case avx512 = 2
   /// AVX-512 with dot products of bfloat16 pairs on x86-64, or NEON with them on ARM.
   case avx512bf16 = 3
+  /// The kernels of `avx512bf16`, with the tiles of AMX in products of bfloat16 pairs, on x86-64.
+  case amx = 4
 
-  /// Whether this processor has the instructions.
+  /// Whether this processor has the instructions, and for `amx` also the permission of the system, which this asks for.
   public var isSupported: Bool { cp_cpu_supports(Int32(rawValue)) != 0 }
 
   /// The most demanding build that this processor supports.

@@ -18,7 +18,7 @@ struct KernelTables: Sendable {
       case .baseline: KernelsBaseline.Kernels.fill(rows: table)
       case .avx2: KernelsAVX2.Kernels.fill(rows: table)
       case .avx512: KernelsAVX512.Kernels.fill(rows: table)
-      case .avx512bf16: KernelsAVX512BF16.Kernels.fill(rows: table)
+      case .avx512bf16, .amx: KernelsAVX512BF16.Kernels.fill(rows: table)
       }
     }
     attention = filled { table in
@@ -26,7 +26,7 @@ struct KernelTables: Sendable {
       case .baseline: KernelsBaseline.Kernels.fill(attention: table)
       case .avx2: KernelsAVX2.Kernels.fill(attention: table)
       case .avx512: KernelsAVX512.Kernels.fill(attention: table)
-      case .avx512bf16: KernelsAVX512BF16.Kernels.fill(attention: table)
+      case .avx512bf16, .amx: KernelsAVX512BF16.Kernels.fill(attention: table)
       }
     }
     recurrent = filled { table in
@@ -34,7 +34,7 @@ struct KernelTables: Sendable {
       case .baseline: KernelsBaseline.Kernels.fill(recurrent: table)
       case .avx2: KernelsAVX2.Kernels.fill(recurrent: table)
       case .avx512: KernelsAVX512.Kernels.fill(recurrent: table)
-      case .avx512bf16: KernelsAVX512BF16.Kernels.fill(recurrent: table)
+      case .avx512bf16, .amx: KernelsAVX512BF16.Kernels.fill(recurrent: table)
       }
     }
     quantization = filled { table in
@@ -42,7 +42,7 @@ struct KernelTables: Sendable {
       case .baseline: KernelsBaseline.Kernels.fill(quantization: table)
       case .avx2: KernelsAVX2.Kernels.fill(quantization: table)
       case .avx512: KernelsAVX512.Kernels.fill(quantization: table)
-      case .avx512bf16: KernelsAVX512BF16.Kernels.fill(quantization: table)
+      case .avx512bf16, .amx: KernelsAVX512BF16.Kernels.fill(quantization: table)
       }
     }
     optimizer = filled { table in
@@ -50,7 +50,7 @@ struct KernelTables: Sendable {
       case .baseline: KernelsBaseline.Kernels.fill(optimizer: table)
       case .avx2: KernelsAVX2.Kernels.fill(optimizer: table)
       case .avx512: KernelsAVX512.Kernels.fill(optimizer: table)
-      case .avx512bf16: KernelsAVX512BF16.Kernels.fill(optimizer: table)
+      case .avx512bf16, .amx: KernelsAVX512BF16.Kernels.fill(optimizer: table)
       }
     }
   }

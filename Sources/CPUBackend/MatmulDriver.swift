@@ -165,7 +165,7 @@ struct MatmulDriver: @unchecked Sendable {
           wordStride: width, scratch: scratch[worker])
       }
       // Neighbouring panels share cache lines of the output, so a worker takes several in a row.
-      let rowPanels = tiling.count(rows.lanes, by: kernels.rows)
+      let rowPanels = tiling.count(rows.lanes, by: tiling.rows)
       let jobs = min(rowPanels, 8 * pool.threadCount)
       try pool.runUnlessInterrupted(jobs) { job, worker in
         let buffer = scratch[worker]
@@ -179,7 +179,7 @@ struct MatmulDriver: @unchecked Sendable {
             rows.pack(
               kernels, mode, lanes: range, steps: steps, to: panel, laneStride: MatmulTiling.pitch, wordStride: 1,
               scratch: buffer)
-            kernels.multiply(
+            tiling.multiply(
               panel, range.count, packed.value + kBlock * MatmulTiling.pitch * width * panels, lanes,
               (words + 15) / 16 * 16 * width, words, tiles, kBlock == 0, mode.rawValue)
           }

@@ -25,7 +25,9 @@ struct MatmulOperand: @unchecked Sendable {
   }
 
   /// Lanes that packing writes of a row panel: those that do not lie along the contraction are transposed, and fill it.
-  func writtenLanes(_ kernels: MatmulKernels) -> Int { runsAlongSteps ? kernels.rows : kernels.panelLanes }
+  func writtenLanes(_ tiling: MatmulTiling) -> Int {
+    runsAlongSteps ? tiling.rows : tiling.kernels.panelLanes(tiling.mode)
+  }
 
   func pack(
     _ kernels: MatmulKernels, _ mode: MatmulMode, lanes: Range<Int>, steps: Range<Int>,

@@ -1,3 +1,4 @@
+import CPlatform
 import Glibc
 import KernelsAVX2
 import KernelsAVX512
@@ -16,6 +17,12 @@ extension InstructionSet {
       case .avx2: KernelsAVX2.Kernels.fill(matmul: pointer)
       case .avx512: KernelsAVX512.Kernels.fill(matmul: pointer)
       case .avx512bf16: KernelsAVX512BF16.Kernels.fill(matmul: pointer)
+      case .amx:
+        KernelsAVX512BF16.Kernels.fill(matmul: pointer)
+        #if arch(x86_64)
+          pointer.pointee.multiplyPairs = { cp_multiply_tiles($0, $1, $2, $3, $4, $5, $6, $7, $8) }
+          pointer.pointee.pairRows = 32
+        #endif
       }
       return pointer.move()
     }
@@ -30,8 +37,8 @@ final class MatmulState: @unchecked Sendable {
   private let sumBuffer: ScratchBuffer
   private let workerScratch: WorkerScratch
 
-  init(instructionSet: InstructionSet, workers: Int, memory: MemoryLedger) {
-    kernels = instructionSet.matmulKernels
+  init(kernels: MatmulKernels, workers: Int, memory: MemoryLedger) {
+    self.kernels = kernels
     packedBuffer = ScratchBuffer(memory)
     sumBuffer = ScratchBuffer(memory)
     workerScratch = WorkerScratch(workers: workers, memory)

@@ -15,10 +15,14 @@ struct MatmulTiling {
   private static let packedLimit = 8 << 20
 
   var stepsPerBlock: Int { mode == .pairs ? 2 * Self.pitch : Self.pitch }
+  /// Lanes of a row panel.
+  var rows: Int { kernels.rows(mode) }
   /// Floats of a row panel.
-  var rowPanelCount: Int { Self.pitch * kernels.panelLanes }
+  var rowPanelCount: Int { Self.pitch * kernels.panelLanes(mode) }
   /// Floats of a tile of sums.
-  var tileCount: Int { kernels.rows * kernels.columns }
+  var tileCount: Int { rows * kernels.columns }
+  /// What multiplies a row panel by column panels.
+  var multiply: MatmulKernels.Multiply { mode == .pairs ? kernels.multiplyPairs : kernels.multiply }
 
   func blocks(_ k: Int) -> Int { count(k, by: stepsPerBlock) }
   func words(_ steps: Int) -> Int { mode == .pairs ? (steps + 1) / 2 : steps }
@@ -28,7 +32,7 @@ struct MatmulTiling {
   /// Bounds of the row panels: full ones, but a remainder of one or two lanes is shared with the last full panel so
   /// that 16 lanes are 8 + 8, for which there is a tile.
   func rowPanel(_ index: Int, of lanes: Int) -> Range<Int> {
-    let full = kernels.rows
+    let full = rows
     guard full == 14, lanes > 14, (1...2).contains(lanes % 14) else {
       return index * full..<min(lanes, (index + 1) * full)
     }
@@ -65,16 +69,19 @@ struct MatmulTiling {
     }
   }
 
-  /// Writes a tile of sums to its place in the output.
+  /// Writes a tile of sums to its place in the output, at most 16 of its rows at a time.
   func store(
     _ tile: UnsafePointer<Float>, _ rows: Range<Int>, _ columns: Range<Int>, to output: MatmulOutput,
     _ scratch: UnsafeMutablePointer<Float>
   ) {
-    let (row, column) = (rows.lowerBound, columns.lowerBound)
-    let index = output.transposed ? column * output.stride + row : row * output.stride + column
-    kernels.store(
-      tile, rows.count, columns.count, output.transposed, output.alpha, output.beta,
-      output.base + index * output.type.byteCount, output.type.rawValue, output.stride, scratch)
+    let column = columns.lowerBound
+    for row in stride(from: rows.lowerBound, to: rows.upperBound, by: 16) {
+      let index = output.transposed ? column * output.stride + row : row * output.stride + column
+      kernels.store(
+        tile + (row - rows.lowerBound) * kernels.columns, min(16, rows.upperBound - row), columns.count,
+        output.transposed, output.alpha, output.beta, output.base + index * output.type.byteCount,
+        output.type.rawValue, output.stride, scratch)
+    }
   }
 }
 

@@ -1,3 +1,4 @@
+import Numerics
 import Tensors
 
 /// Buffers and threads of a product.
@@ -27,8 +28,8 @@ final class ProductBatch: @unchecked Sendable {
   private let nobody = ThreadPool(threadCount: 1, isRehearsal: true)
   private var prepared: Set<Shape> = []
 
-  init(instructionSet: InstructionSet, workers: Int, memory: MemoryLedger) {
-    states = (0..<workers).map { _ in MatmulState(instructionSet: instructionSet, workers: 1, memory: memory) }
+  init(kernels: MatmulKernels, workers: Int, memory: MemoryLedger) {
+    states = (0..<workers).map { _ in MatmulState(kernels: kernels, workers: 1, memory: memory) }
   }
 
   /// Bytes written so far, in the buffers of all workers.

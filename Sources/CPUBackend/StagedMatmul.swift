@@ -94,10 +94,10 @@ struct StagedMatmul: @unchecked Sendable {
 
   func run() throws {
     let (parts, blocks) = place()
-    let block = tiling.blockLanes(lanes, panel: tiling.kernels.rows, floatsPerLane: blocks * MatmulTiling.pitch)
-    let maximumPanels = block / tiling.kernels.rows
+    let block = tiling.blockLanes(lanes, panel: tiling.rows, floatsPerLane: blocks * MatmulTiling.pitch)
+    let maximumPanels = block / tiling.rows
     let panels = blocks * maximumPanels
-    let writtenLanes = parts.map { $0.part.rows.writtenLanes(tiling.kernels) }.max() ?? 0
+    let writtenLanes = parts.map { $0.part.rows.writtenLanes(tiling) }.max() ?? 0
     let packed = UncheckedPointer(
       try state.packed(
         panels * tiling.rowPanelCount, written: panels * MatmulTiling.pitch * writtenLanes))
@@ -113,7 +113,7 @@ struct StagedMatmul: @unchecked Sendable {
   }
 
   private func pack(_ parts: ArraySlice<Placed>, _ rows: Range<Int>, to packed: UncheckedPointer) throws {
-    let panels = tiling.count(rows.count, by: tiling.kernels.rows)
+    let panels = tiling.count(rows.count, by: tiling.rows)
     let scratch = try state.workerBuffers(MatmulKernels.scratchCount)
     try pool.runUnlessInterrupted(parts.reduce(0) { $0 + tiling.blocks($1.part.k) } * panels) { job, worker in
       var block = job / panels
@@ -141,7 +141,7 @@ struct StagedMatmul: @unchecked Sendable {
   ) throws {
     let width = tiling.kernels.columns
     let group = columnGroup(products)
-    let panels = tiling.count(rows.count, by: tiling.kernels.rows)
+    let panels = tiling.count(rows.count, by: tiling.rows)
     let groups = products.map { tiling.count(tiling.count($0.columnCount, by: width), by: group) }
     let jobs = groups.reduce(0, +)
     let divisions = pool.threadCount > 1 && group == 1 && jobs < 2 * pool.threadCount ? min(panels, 4) : 1
@@ -192,7 +192,7 @@ struct StagedMatmul: @unchecked Sendable {
           let sums = tiles + (panel - panels.lowerBound) * present * tileCount
           let place = lanes.shifted(by: rows.lowerBound)
           if isLast { tiling.prefetch(place, columns, of: product.output) }
-          tiling.kernels.multiply(
+          tiling.multiply(
             first + panel * tiling.rowPanelCount, lanes.count, vectors, columns.count, streamed,
             tiling.words(steps.count), sums, isFirst, tiling.mode.rawValue)
           guard isLast else { continue }

@@ -135,7 +135,8 @@ extension Kernels {
     }
   }
 
-  /// Writes a tile of `lanes` x `columns` sums as alpha * sum + beta * old; see `MatmulKernels.Store`.
+  /// Writes a tile of `lanes` x `columns` sums as alpha * sum + beta * old; see `MatmulKernels.Store`. At most 16 lanes are
+  /// transposed.
   @inline(never)
   static func storeTile(
     _ tile: UnsafePointer<Float>, _ lanes: Int, _ columns: Int, _ transposed: Bool, _ alpha: Float, _ beta: Float,
@@ -157,7 +158,7 @@ extension Kernels {
     }
     var column = 0
     while column < columns {
-      for lane in 0..<matmulRows { put(scratch + lane &* 16, load(tile + (lane &* matmulColumns &+ column))) }
+      for lane in 0..<lanes { put(scratch + lane &* 16, load(tile + (lane &* matmulColumns &+ column))) }
       if matmulRows <= 8 {
         mm_transpose8(scratch, 16, scratch + 256, 16)
         mm_transpose8(scratch + 8, 16, scratch + 384, 16)

@@ -1,6 +1,6 @@
 /// The functions of one instruction-set build that the matrix products are made of.
 ///
-/// A product is computed in tiles of `rows` x `columns` outputs. One operand is packed in "row panels"
+/// A product is computed in tiles of `rows(mode)` x `columns` outputs. One operand is packed in "row panels"
 /// (each lane contiguous along the contraction, `panelStride` words apart), the other in "column panels"
 /// (`columns` lanes next to each other for each step of the contraction). A word is a float, or with
 /// `pairsBF16` and bfloat16 precision a pair of bfloat16 values.
@@ -60,8 +60,12 @@ public struct MatmulKernels: Sendable {
   package var quantizedDots: QuantizedDots
   /// For matrices in block formats of ggml.
   package var blocks: BlockKernels
-  /// Lanes of a row panel; its buffer has room for `panelLanes`.
-  public var rows: Int
+  /// `multiply` for pairs, where another tile than that of floats computes them.
+  package var multiplyPairs: Multiply
+  /// Lanes of a row panel of floats; its buffer has room for `panelLanes`.
+  package var rows: Int
+  /// Lanes of a row panel of pairs, as `multiplyPairs` takes it.
+  package var pairRows: Int
   /// Lanes of a column panel.
   package var columns: Int
   /// Whether bfloat16 products take pairs, so that a word covers two steps of the contraction.
@@ -71,8 +75,10 @@ public struct MatmulKernels: Sendable {
 
   /// Words between the lanes of a row panel, and the most words of one panel.
   @inlinable public static var panelStride: Int { 256 }
+  /// Lanes of a row panel.
+  package func rows(_ mode: MatmulMode) -> Int { mode == .pairs ? pairRows : rows }
   /// Lanes that the buffer of a row panel has room for: lanes that are transposed come 8 or 16 at a time.
-  @inlinable public var panelLanes: Int { rows <= 8 ? 8 : 16 }
+  package func panelLanes(_ mode: MatmulMode) -> Int { rows(mode) <= 8 ? 8 : (rows(mode) + 15) / 16 * 16 }
   /// Floats that the scratch space of a kernel must hold: a decoded rectangle and two 16 x 16 blocks.
   @inlinable public static var scratchCount: Int { 512 * 32 + 512 }
 
@@ -83,6 +89,7 @@ public struct MatmulKernels: Sendable {
   ) {
     self.pack = pack
     self.multiply = multiply
+    self.multiplyPairs = multiply
     self.store = store
     self.packQuantized = packQuantized
     self.dots = dots
@@ -90,6 +97,7 @@ public struct MatmulKernels: Sendable {
     self.quantizedDots = quantizedDots
     self.blocks = blocks
     self.rows = rows
+    self.pairRows = rows
     self.columns = columns
     self.pairsBF16 = pairsBF16
     self.dotPairsBF16 = dotPairsBF16

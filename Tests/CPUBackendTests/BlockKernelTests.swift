@@ -166,7 +166,7 @@ private struct BlockProduct {
   func productsMatchTheNaiveTwin(format: GGMLType) throws {
     let size = format.blockSize
     let shapes = size == 32 ? [(70, 128), (33, 64), (31, 576), (45, 32), (1, 96)] : [(70, 256), (33, 768), (1, 512)]
-    for backend in backends where backend.pool.threadCount == 3 {
+    for backend in backends.filter({ $0.threadCount == 3 }) + ProductKernels.tiles.map({ $0.backend(threads: 3) }) {
       for (out, columns) in shapes {
         let arrangement: BlockFixture.Arrangement =
           out == 33 ? .reordered : out == 45 ? .alternating : out > 30 && format == .mxfp4 ? .apart : .inOrder

@@ -2,8 +2,6 @@ import CPUBackend
 import Tensors
 import Testing
 
-private let instructionSets = InstructionSet.allCases.filter(\.isSupported)
-
 /// A random quantized matrix and its values by the definition.
 private final class QuantizedFixture {
   let out: Int
@@ -102,9 +100,9 @@ private struct QuantizedProduct {
 }
 
 @Suite struct MatmulQuantizedTests {
-  @Test(arguments: instructionSets)
-  func productsMatchTheNaiveTwin(instructionSet: InstructionSet) {
-    let backend = CPUBackend(threadCount: 2, instructionSet: instructionSet)
+  @Test(arguments: ProductKernels.all)
+  func productsMatchTheNaiveTwin(kernels: ProductKernels) {
+    let backend = kernels.backend(threads: 2)
     let shapes = [
       (70, 128, 64), (33, 192, 64), (64, 64, 128), (31, 576, 64), (20, 96, 64), (45, 37, 32), (3, 1001, 64),
       (70, 80, 4096), (9, 7, 32), (140, 33, 64), (1, 1, 32), (45, 576, 64), (50, 96, 256),
@@ -127,9 +125,9 @@ private struct QuantizedProduct {
     }
   }
 
-  @Test(arguments: instructionSets)
-  func bitsDoNotDependOnTheNumberOfThreads(instructionSet: InstructionSet) {
-    let backends = (1...3).map { CPUBackend(threadCount: $0, instructionSet: instructionSet) }
+  @Test(arguments: ProductKernels.all)
+  func bitsDoNotDependOnTheNumberOfThreads(kernels: ProductKernels) {
+    let backends = (1...3).map { kernels.backend(threads: $0) }
     for rows in [1, 5, 40, 530] {
       for variant in 0..<4 {
         let product = QuantizedProduct(
@@ -137,15 +135,15 @@ private struct QuantizedProduct {
         let weight = product.fixture
         let x = product.input
         let results = backends.map { product.run(on: $0, weight, x).values.map(\.bitPattern) }
-        #expect(results[0] == results[1] && results[0] == results[2], "\(instructionSet) \(product)")
+        #expect(results[0] == results[1] && results[0] == results[2], "\(kernels.testDescription) \(product)")
       }
     }
   }
 
   /// One-hot rows read single weights: they must be the decoded values to the last bit.
-  @Test(arguments: instructionSets)
-  func decodedValuesAreExact(instructionSet: InstructionSet) {
-    let backend = CPUBackend(threadCount: 1, instructionSet: instructionSet)
+  @Test(arguments: ProductKernels.all)
+  func decodedValuesAreExact(kernels: ProductKernels) {
+    let backend = kernels.backend(threads: 1)
     for (columns, rows, blockSize) in [
       (64, 64, 32), (33, 33, 32), (128, 1, 32), (96, 2, 32), (288, 288, 32), (320, 1, 64), (320, 3, 64), (320, 7, 64),
     ] {
@@ -161,7 +159,7 @@ private struct QuantizedProduct {
       let y = product.run(on: backend, weight, x)
       var mismatches = 0
       for r in 0..<rows { for o in 0..<50 where y[r, o] != weight[o, r] { mismatches += 1 } }
-      #expect(mismatches == 0, "\(instructionSet) \(columns) columns, \(rows) rows, blocks of \(blockSize)")
+      #expect(mismatches == 0, "\(kernels.testDescription) \(columns) columns, \(rows) rows, blocks of \(blockSize)")
     }
   }
 }

@@ -2,8 +2,6 @@ import CPUBackend
 import Tensors
 import Testing
 
-private let instructionSets = InstructionSet.allCases.filter(\.isSupported)
-
 private struct Product {
   var m: Int
   var n: Int
@@ -57,9 +55,9 @@ private let shapes = [
 ]
 
 @Suite struct MatmulTests {
-  @Test(arguments: instructionSets)
-  func productsMatchTheNaiveTwin(instructionSet: InstructionSet) {
-    let backend = CPUBackend(threadCount: 2, instructionSet: instructionSet)
+  @Test(arguments: ProductKernels.all)
+  func productsMatchTheNaiveTwin(kernels: ProductKernels) {
+    let backend = kernels.backend(threads: 2)
     for (m, n, k) in shapes {
       for transposes in 0..<4 {
         for precision in [DType.f32, .bf16] {
@@ -71,9 +69,9 @@ private let shapes = [
     }
   }
 
-  @Test(arguments: instructionSets)
-  func everyMixOfTypesAndScales(instructionSet: InstructionSet) {
-    let backend = CPUBackend(threadCount: 2, instructionSet: instructionSet)
+  @Test(arguments: ProductKernels.all)
+  func everyMixOfTypesAndScales(kernels: ProductKernels) {
+    let backend = kernels.backend(threads: 2)
     let types: [DType] = [.f32, .bf16, .f16]
     for a in types {
       for b in types {
@@ -91,9 +89,9 @@ private let shapes = [
     }
   }
 
-  @Test(arguments: instructionSets)
-  func bitsDoNotDependOnTheNumberOfThreads(instructionSet: InstructionSet) {
-    let backends = (1...3).map { CPUBackend(threadCount: $0, instructionSet: instructionSet) }
+  @Test(arguments: ProductKernels.all)
+  func bitsDoNotDependOnTheNumberOfThreads(kernels: ProductKernels) {
+    let backends = (1...3).map { kernels.backend(threads: $0) }
     let cases = [
       (130, 300, 700), (600, 16, 200), (16, 600, 333), (1, 500, 1000), (3, 500, 600), (700, 90, 70), (520, 530, 1090),
     ]
@@ -104,14 +102,14 @@ private let shapes = [
           precision: transposes == 2 ? .bf16 : .f32)
         let (a, b) = product.operands()
         let results = backends.map { product.run(on: $0, a, b).values.map(\.bitPattern) }
-        #expect(results[0] == results[1] && results[0] == results[2], "\(instructionSet) \(product)")
+        #expect(results[0] == results[1] && results[0] == results[2], "\(kernels.testDescription) \(product)")
       }
     }
   }
 
-  @Test(arguments: instructionSets)
-  func emptyContractionsScaleTheOutput(instructionSet: InstructionSet) {
-    let backend = CPUBackend(threadCount: 2, instructionSet: instructionSet)
+  @Test(arguments: ProductKernels.all)
+  func emptyContractionsScaleTheOutput(kernels: ProductKernels) {
+    let backend = kernels.backend(threads: 2)
     Product(m: 5, n: 70, k: 0, alpha: 2, beta: 0).check(on: backend)
     Product(m: 5, n: 70, k: 0, transposeA: true, alpha: 2, beta: 0.5).check(on: backend)
     Product(m: 0, n: 7, k: 3).check(on: backend)
@@ -119,9 +117,9 @@ private let shapes = [
   }
 
   /// More lanes than one resident block holds, on both sides, and sums over several blocks of the contraction.
-  @Test(arguments: instructionSets)
-  func residentBlocksJoin(instructionSet: InstructionSet) {
-    let backend = CPUBackend(threadCount: 2, instructionSet: instructionSet)
+  @Test(arguments: ProductKernels.all)
+  func residentBlocksJoin(kernels: ProductKernels) {
+    let backend = kernels.backend(threads: 2)
     let rows = [0, 13, 14, 319, 320, 333, 347, 348, 650]
     for transposes in 0..<4 {
       Product(
@@ -136,9 +134,9 @@ private let shapes = [
 
   /// A contraction of two slices and a rest, whose sums are kept apart from the output: rows of A stay resident, then
   /// columns of B, whose results are turned.
-  @Test(arguments: instructionSets)
-  func longContractionsAreSummedSliceBySlice(instructionSet: InstructionSet) {
-    let backend = CPUBackend(threadCount: 2, instructionSet: instructionSet)
+  @Test(arguments: ProductKernels.all)
+  func longContractionsAreSummedSliceBySlice(kernels: ProductKernels) {
+    let backend = kernels.backend(threads: 2)
     let rows = [0, 13, 14, 319, 320, 519]
     for precision in [DType.f32, .bf16] {
       let k = precision == .f32 ? 1090 : 2090

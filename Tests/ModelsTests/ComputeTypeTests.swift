@@ -6,7 +6,8 @@ import Testing
   @Test(arguments: InstructionSet.allCases.filter(\.isSupported))
   func theDefaultFollowsTheInstructionSet(set: InstructionSet) {
     let backend = CPUBackend(threadCount: 1, instructionSet: set)
-    #expect(backend.multipliesBFloat16 == (set == .avx512bf16))
-    #expect(LoadOptions.defaultComputeType(on: backend) == (set == .avx512bf16 ? .bf16 : .f32))
+    let hasPairs = [.avx512bf16, .amx].contains(set)
+    #expect(backend.multipliesBFloat16 == hasPairs)
+    #expect(LoadOptions.defaultComputeType(on: backend) == (hasPairs ? .bf16 : .f32))
   }
 }

@@ -1,6 +1,7 @@
-// What Swift cannot spell: processor features, thread affinity, a pause instruction, two names exchanged.
-// Header-only, so that each kernel target compiles it with its own -march.
+// What Swift cannot spell: processor features, the tiles of AMX, thread affinity, a pause instruction, two names
+// exchanged. The vector headers beside it hold all their code: each kernel target compiles it with its own -march.
 #pragma once
+#include <stdbool.h>
 #include <stdint.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -13,7 +14,17 @@
 
 #define CP_INLINE static inline __attribute__((always_inline))
 
-/// Instruction sets: 0 baseline, 1 AVX2 + FMA + F16C, 2 AVX-512 (F, BW, DQ, VL), 3 AVX-512 with BF16, or NEON with BF16.
+#if defined(__x86_64__)
+/// Whether the processor has tiles with products of bfloat16, and the system gives the permission that this asks for.
+int cp_may_use_tiles(void);
+/// `MatmulKernels.Multiply` of bfloat16 pairs with the tiles of AMX: row panels of 32 lanes, column panels of 32.
+void cp_multiply_tiles(
+    const float *a, long lanes, const float *b, long columns, long panel_pitch, long words, float *c, bool overwrite,
+    int32_t mode);
+#endif
+
+/// Instruction sets: 0 baseline, 1 AVX2 + FMA + F16C, 2 AVX-512 (F, BW, DQ, VL), 3 AVX-512 with BF16, or NEON with
+/// BF16, 4 AVX-512 with BF16 and tiles of AMX.
 static inline int cp_cpu_supports(int level) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
@@ -25,6 +36,7 @@ static inline int cp_cpu_supports(int level) {
   case 1: return avx2;
   case 2: return avx512;
   case 3: return avx512 && __builtin_cpu_supports("avx512bf16");
+  case 4: return avx512 && __builtin_cpu_supports("avx512bf16") && cp_may_use_tiles();
   default: return 0;
   }
 #elif defined(__aarch64__)
