@@ -41,16 +41,25 @@ extension CPUBackend {
       count == 1 && group <= AttentionKernels.mostMembers
       && length * shape.headDim * q.dtype.byteCount >= Self.sharedKeyBytes
     let members = isShared ? group : 1
-    try pool.runUnlessInterrupted(shape.heads / members) { index, worker in
-      var task = jobs.task(
-        head: index * members, segment: 0..<count, queries: 0..<count, scratch: scratch[worker])
-      task.memberCount = members
-      task.sinks = jobs.sinks.map { $0 + index * members }
-      task.keyCount = length
-      task.queryOffset = start
-      withUnsafePointer(to: task) { kernels.forward($0) }
+    let tasks = shape.heads / members
+    let isAlone = count * length * shape.heads * shape.headDim <= Self.productsAlone
+    let parts = isAlone ? 1 : tasks
+    // Neighbouring heads share their keys and values.
+    try pool.runUnlessInterrupted(parts, inShares: true) { part, worker in
+      for index in tasks * part / parts..<tasks * (part + 1) / parts {
+        var task = jobs.task(
+          head: index * members, segment: 0..<count, queries: 0..<count, scratch: scratch[worker])
+        task.memberCount = members
+        task.sinks = jobs.sinks.map { $0 + index * members }
+        task.keyCount = length
+        task.queryOffset = start
+        withUnsafePointer(to: task) { kernels.forward($0) }
+      }
     }
   }
+
+  /// So many products of queries with keys take less time than a second thread needs to see them.
+  static let productsAlone = 1 << 15
 
   /// Keys of a head of so many bytes, with as many of values, do not stay in the caches of a core from head to head.
   static let sharedKeyBytes = 256 << 10

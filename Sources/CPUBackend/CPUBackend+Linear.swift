@@ -10,12 +10,14 @@ extension CPUBackend {
 
   /// Packs x once for all layers and branches, and adds h_i B_i^T to the sums of x W_i^T before y_i is stored.
   ///
-  /// With fewer than 32 rows the layers are computed one by one. Sums have a fixed order for each output.
+  /// With fewer than 32 rows the layers are computed one by one, or, with at most 8, in one region: the products with W_i
+  /// and A_i, then those with B_i. Sums have a fixed order for each output.
   /// - Throws: `TensorError.outOfMemory` for packed operands and the scratch of the threads.
   public func linear(
     _ x: Tensor, _ layers: [LinearOperands], into outputs: [LinearOutput], precision: DType
   ) throws {
     guard x.shape[0] >= Self.sharedRows else {
+      if try multiplyRows(x, layers, into: outputs, precision: precision) { return }
       return try composedLinear(x, layers, into: outputs, precision: precision)
     }
     var first = StagedMatmul.Stage(
@@ -37,6 +39,41 @@ extension CPUBackend {
         StagedMatmul.Product(terms: terms, output: target(output.y, beta: output.addsToOld ? 1 : 0)))
     }
     try run([first, second], lanes: x.shape[0], precision)
+  }
+
+  /// `linear` of few rows, with the bits of one product after the other.
+  /// - Returns: whether all matrices take dot products; otherwise nothing is done.
+  private func multiplyRows(
+    _ x: Tensor, _ layers: [LinearOperands], into outputs: [LinearOutput], precision: DType
+  ) throws -> Bool {
+    guard layers.allSatisfy({ takesDots(x.shape[0], $0) }) else { return false }
+    var products: [RowProducts.Product] = []
+    for (layer, output) in zip(layers, outputs) {
+      products.append(
+        RowProducts.Product(
+          matrix: columns(layer.weight, alongSteps: true), output: target(output.y, beta: output.addsToOld ? 1 : 0)))
+      guard let low = output.low, let branch = layer.lowRank, !output.lowIsGiven else { continue }
+      products.append(
+        RowProducts.Product(
+          matrix: columns(branch.a, alongSteps: true), output: target(low, alpha: branch.scaling)))
+    }
+    try multiplyRows(rows(x), products, k: x.shape[1], precision: precision)
+    for (layer, output) in zip(layers, outputs) {
+      guard let low = output.low, let branch = layer.lowRank else { continue }
+      try matmul(
+        low, transposeA: false, branch.b, transposeB: true, alpha: 1, beta: 1, into: output.y, precision: precision)
+    }
+    return true
+  }
+
+  /// Whether the products of a layer with so many rows, but that with B, are `RowProducts`.
+  private func takesDots(_ rows: Int, _ layer: LinearOperands) -> Bool {
+    guard rows <= Self.dotRows, layer.lowRank.map({ rows < $0.rank }) ?? true else { return false }
+    switch layer.weight {
+    case .dense(let matrix): return rows < matrix.shape[0]
+    case .quantized(let operand): return Self.takesDots(rows, operand.pointers.pointee)
+    case .blocks: return true
+    }
   }
 
   /// Packs every dy_i once, then sums dx over all layers and branches before it is stored.

@@ -61,18 +61,37 @@ extension CPUBackend {
     precision == .bf16 ? (pairs ? .pairs : .rounded) : .float
   }
 
+  /// A product of few rows.
   func multiplyRows(
     _ left: MatmulOperand, _ right: MatmulOperand, k: Int, alpha: Float, beta: Float, c: UnsafeMutableRawPointer,
     cType: DType, cRowStride: Int, precision: DType, at place: Workplace? = nil
   ) throws {
-    guard left.lanes > 0, right.lanes > 0 else { return }
-    let kernels = matmulState.kernels
+    let output = MatmulOutput(base: c, type: cType, stride: cRowStride, transposed: false, alpha: alpha, beta: beta)
+    try multiplyRows(
+      left, [RowProducts.Product(matrix: right, output: output)], k: k, precision: precision, at: place)
+  }
+
+  /// Products of the same few rows.
+  func multiplyRows(
+    _ rows: MatmulOperand, _ products: [RowProducts.Product], k: Int, precision: DType, at place: Workplace? = nil
+  ) throws {
     let place = place ?? workplace
-    let driver = MatmulDriver(
-      tiling: MatmulTiling(kernels: kernels, mode: Self.mode(precision, pairs: kernels.dotPairsBF16)),
-      state: place.state, pool: place.pool, rows: left, columns: right, k: max(0, k),
-      output: MatmulOutput(base: c, type: cType, stride: cRowStride, transposed: false, alpha: alpha, beta: beta))
-    if k <= 0 { try driver.scaleOutput() } else { try driver.runDots() }
+    let products = products.filter { $0.matrix.lanes > 0 }
+    guard rows.lanes > 0, !products.isEmpty else { return }
+    let kernels = matmulState.kernels
+    let tiling = MatmulTiling(kernels: kernels, mode: Self.mode(precision, pairs: kernels.dotPairsBF16))
+    guard k > 0 else {
+      for product in products {
+        try MatmulDriver(
+          tiling: tiling, state: place.state, pool: place.pool, rows: rows, columns: product.matrix, k: 0,
+          output: product.output
+        ).scaleOutput()
+      }
+      return
+    }
+    try RowProducts(
+      tiling: tiling, state: place.state, pool: place.pool, rows: rows, k: k, products: products
+    ).run()
   }
 
   func multiply(

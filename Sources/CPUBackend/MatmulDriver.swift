@@ -89,55 +89,6 @@ struct MatmulDriver: @unchecked Sendable {
     ).run()
   }
 
-  /// Room for the few rows of `runDots`: packing that transposes completes them to 8, the kernels to a multiple of 4.
-  private static let dotLanes = 8
-
-  /// Few rows of A against the rows of a long side, which is read once and not packed. Here `rows` are the few.
-  func runDots() throws {
-    let width = kernels.columns
-    var split: QuantizedWeightPointers?
-    if case .quantized(let weight, _) = columns.source { split = weight.pointee }
-    // Rows that will be split are packed as floats first.
-    let packMode = split != nil && mode == .pairs ? .rounded : mode
-    let pitch = ((packMode == .pairs ? tiling.words(k) : k) + 31) / 32 * 32
-    let packed = UncheckedPointer(try state.packed(pitch * Self.dotLanes))
-    let scratch = try state.workerBuffers(MatmulKernels.scratchCount + width * Self.dotLanes)
-    rows.pack(
-      kernels, packMode, lanes: 0..<rows.lanes, steps: 0..<k, to: packed.value, laneStride: pitch, wordStride: 1,
-      scratch: scratch[0])
-    if let split {
-      for lane in 0..<rows.lanes {
-        kernels.splitEvenOdd(packed.value + lane * pitch, pitch, mode.rawValue, split.hasWideSteps)
-      }
-    } else if case .blocks(let weight, _) = columns.source, rows.lanes == 1 {
-      kernels.blocks.arrange(weight.pointee.format, packed.value, k, pitch, mode.rawValue)
-    }
-    // A worker takes neighbouring rows of the long side, which it then reads as one stream.
-    let panels = tiling.count(columns.lanes, by: width)
-    let jobs = min(panels, 8 * pool.threadCount)
-    try pool.runUnlessInterrupted(jobs) { job, worker in
-      let tile = scratch[worker] + MatmulKernels.scratchCount
-      for panel in panels * job / jobs..<panels * (job + 1) / jobs {
-        let range = tiling.columnPanel(panel, of: columns.lanes)
-        switch columns.source {
-        case .dense(let base, let type, let stride, _):
-          kernels.dots(
-            base + range.lowerBound * stride * type.byteCount, type.rawValue, stride, range.count, k, packed.value,
-            rows.lanes, pitch, tile, mode.rawValue)
-        case .quantized(let weight, _):
-          kernels.quantizedDots(
-            UnsafeRawPointer(weight), range.lowerBound, range.count, packed.value, rows.lanes, pitch, tile,
-            mode.rawValue)
-        case .blocks(let weight, _):
-          kernels.blocks.dots(
-            UnsafeRawPointer(weight), range.lowerBound, range.count, packed.value, rows.lanes, pitch, tile,
-            mode.rawValue)
-        }
-        tiling.store(tile, 0..<rows.lanes, range, to: output, scratch[worker])
-      }
-    }
-  }
-
   /// Streams the rows past resident columns.
   func runStreamingRows() throws {
     let width = kernels.columns

@@ -33,6 +33,7 @@ extension InstructionSet {
 /// a warm write, so nothing is allocated per call. One caller at a time.
 final class MatmulState: @unchecked Sendable {
   let kernels: MatmulKernels
+  let readAhead = ReadAhead()
   private let packedBuffer: ScratchBuffer
   private let sumBuffer: ScratchBuffer
   private let workerScratch: WorkerScratch

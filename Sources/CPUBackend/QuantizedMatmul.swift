@@ -24,8 +24,7 @@ extension CPUBackend {
       let left = MatmulOperand(source: .dense(x, type: xType, stride: xRowStride, contiguous: true), lanes: rows)
       let right = MatmulOperand(
         source: .quantized(address, lanesAreRows: !transposed), lanes: transposed ? weight.in : weight.out)
-      let isDot = rows == 1 ? weight.in % 32 == 0 && weight.blockSize % 32 == 0 : weight.hasWideSteps
-      if !transposed, rows <= Self.dotRows, isDot {
+      if !transposed, Self.takesDots(rows, weight) {
         try multiplyRows(
           left, right, k: weight.in, alpha: alpha, beta: beta, c: y, cType: yType, cRowStride: yRowStride,
           precision: precision)
@@ -38,5 +37,11 @@ extension CPUBackend {
         k: transposed ? weight.out : weight.in, alpha: alpha, beta: beta, c: y, cType: yType, cRowStride: yRowStride,
         precision: precision)
     }
+  }
+
+  /// Whether a product of so many rows is one of dots.
+  static func takesDots(_ rows: Int, _ weight: QuantizedWeightPointers) -> Bool {
+    guard rows <= dotRows else { return false }
+    return rows == 1 ? weight.in % 32 == 0 && weight.blockSize % 32 == 0 : weight.hasWideSteps
   }
 }

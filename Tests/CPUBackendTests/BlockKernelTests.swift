@@ -213,4 +213,61 @@ private struct BlockProduct {
       }
     }
   }
+
+  /// Few rows through layers in several forms, one with a branch, are one region: the bits of each product by itself, one
+  /// after the other, whatever the number of threads.
+  @Test func fewRowsTogetherAreProductsByThemselves() throws {
+    let fixtures = [
+      BlockFixture(.q4_0, out: 70, columns: 256), BlockFixture(.q4_0, out: 33, columns: 256, .reordered),
+      BlockFixture(.q6_K, out: 9, columns: 256),
+    ]
+    for rows in [1, 2, 5, 8] {
+      for (precision, type) in [(DType.f32, DType.f32), (.bf16, .bf16)] {
+        var same = SameBits()
+        for backend in backends {
+          func random(_ seed: Int, _ shape: [Int]) throws -> Tensor {
+            try GuardedTensor(random: seed, shape, on: backend).tensor.copied()
+          }
+          let codes = try quantized(try random(7, [40, 256]))
+          let branch = LowRank(a: try random(8, [16, 256]), b: try random(9, [70, 16]), scaling: 0.5)
+          let weights: [LinearWeight] =
+            try fixtures.map { .blocks(try $0.operand(on: backend)) }
+            + [.dense(try random(6, [37, 256])), .quantized(codes)]
+          let layers = weights.enumerated().map { LinearOperands(weight: $1, lowRank: $0 == 0 ? branch : nil) }
+          let x = try GuardedTensor(random: 4, [rows, 256], type, on: backend)
+          func outputs() throws -> ([GuardedTensor], [LinearOutput]) {
+            let y = try weights.map { try GuardedTensor(random: 5, [rows, $0.shape[0]], type, on: backend) }
+            let low = GuardedTensor(empty: [rows, 16], on: backend)
+            return (
+              y + [low],
+              y.indices.map { LinearOutput(y: y[$0].tensor, addsToOld: $0 == 1, low: $0 == 0 ? low.tensor : nil) }
+            )
+          }
+          let (together, both) = try outputs()
+          try backend.linear(x.tensor, layers, into: both, precision: precision)
+          let (alone, each) = try outputs()
+          try backend.composedLinear(x.tensor, layers, into: each, precision: precision)
+          for (index, (got, want)) in zip(together, alone).enumerated() {
+            #expect(try got.values() == want.values(), "\(backend.instructionSet), \(rows) rows, layer \(index)")
+            #expect(got.isIntact, "\(backend.instructionSet), layer \(index): wrote outside")
+          }
+          try same.check(together, on: backend)
+        }
+      }
+    }
+  }
+
+  /// A matrix in NF4.
+  private func quantized(_ dense: Tensor) throws -> QuantizedOperand {
+    let count = dense.elementCount
+    let codes = try Tensor(empty: [count / 2], dtype: .u8, on: dense.backend)
+    let absmax = try Tensor(empty: [count / 64], on: dense.backend)
+    try dense.backend.quantize4(
+      dense, kind: .nf4, blockSize: 64, codes: codes, absmax: absmax,
+      firstBad: try Tensor(empty: [1], dtype: .i64, on: dense.backend))
+    let levels = (0..<16).map { Float($0) / 8 - 1 }
+    return QuantizedOperand(
+      kind: .nf4, shape: dense.shape, blockSize: 64, codes: codes, codebook: try Tensor(levels, on: dense.backend),
+      absmax: absmax, nested: nil)
+  }
 }
