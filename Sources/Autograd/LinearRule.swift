@@ -32,13 +32,17 @@ public struct LinearLayer {
 /// - Throws: `TensorError.otherDevice`, `.innerDimensions`, `.badShape` for an x that is not contiguous,
 ///   `.shapeMismatch` for a bias that does not broadcast, `.outOfMemory`; what the device reports.
 public func linear(_ x: Tensor, _ layers: [LinearLayer], precision: DType) throws -> [Tensor] {
-  let x = try layers.reduce(x) { x, layer in
+  var (operands, outputs) = ([LinearOperands](), [LinearOutput]())
+  operands.reserveCapacity(layers.count)
+  outputs.reserveCapacity(layers.count)
+  for layer in layers {
     _ = try x.backend(for: "linear", with: layer.weight.anchor, layer.branch?.a, layer.branch?.b)
-    _ = try x.backend(for: "linear", with: layer.bias)
-    return try x.contiguousRows(columns: layer.weight.shape[1], operation: "linear", other: layer.weight.shape)
+    if let bias = layer.bias { _ = try x.backend(for: "linear", with: bias) }
+    _ = try x.contiguousRows(columns: layer.weight.shape[1], operation: "linear", other: layer.weight.shape)
+    operands.append(layer.operands)
   }
-  let outputs = try layers.map { try $0.output(of: x, precision: precision) }
-  try x.backend.linear(x, layers.map(\.operands), into: outputs, precision: precision)
+  for layer in layers { outputs.append(try layer.output(of: x, precision: precision)) }
+  try x.backend.linear(x, operands, into: outputs, precision: precision)
   guard GradientMode.isEnabled else { return outputs.map(\.y) }
 
   let rule = LinearRule(x, layers, lows: outputs.map(\.low), precision: precision)

@@ -242,7 +242,7 @@ public final class LanguageModel {
   }
 
   private var adaptersByModule: [ObjectIdentifier: [Adapter]] {
-    guard usesAdapters else { return [:] }
+    guard usesAdapters, !namesInUse.isEmpty else { return [:] }
     let adapted = modules.filter { !$0.adapters.isEmpty }
     return Dictionary(uniqueKeysWithValues: adapted.map { (ObjectIdentifier($0), $0.adapters) })
   }

@@ -240,7 +240,10 @@ public final class Module {
         weight: adapter?.baseChange?.residual.map { .dense($0) } ?? own.weight, bias: own.bias,
         branch: adapter?.branch(context))
     }
-    return try zip(modules, linear(x, layers, precision: context.precision)).map { module, base in
+    let products = try linear(x, layers, precision: context.precision)
+    // As a rule there is nothing to add, and nobody looks.
+    if context.adapters.isEmpty, modules.allSatisfy({ $0.hooks.isEmpty }) { return products }
+    return try zip(modules, products).map { module, base in
       // The branch of the first is computed together with the base product.
       let adapters = context.adapters(of: module)
       let y = try adapters.dropFirst(adapters.first?.lowRank == nil ? 0 : 1).reduce(base) {
