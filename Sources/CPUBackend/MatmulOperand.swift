@@ -41,14 +41,39 @@ struct MatmulOperand: @unchecked Sendable {
       kernels.pack(
         base + index * type.byteCount, type.rawValue, stride, contiguous, lanes.count, steps.count, target, laneStride,
         wordStride, mode.rawValue, scratch)
-    case .quantized(let weight, let lanesAreRows): decode(kernels.packQuantized, UnsafeRawPointer(weight), lanesAreRows)
-    case .blocks(let weight, let lanesAreRows): decode(kernels.blocks.pack, UnsafeRawPointer(weight), lanesAreRows)
-    }
-    func decode(_ pack: MatmulKernels.PackQuantized, _ weight: UnsafeRawPointer, _ lanesAreRows: Bool) {
+    case .quantized(let weight, let lanesAreRows):
       let (rows, columns) = lanesAreRows ? (lanes, steps) : (steps, lanes)
-      pack(
-        weight, rows.lowerBound, rows.count, columns.lowerBound, columns.count, lanesAreRows, target, laneStride,
+      kernels.packQuantized(
+        UnsafeRawPointer(weight), rows.lowerBound, rows.count, columns.lowerBound, columns.count, lanesAreRows, target,
+        laneStride, wordStride, mode.rawValue, scratch)
+    case .blocks(let weight, true):
+      kernels.blocks.packRows(
+        UnsafeRawPointer(weight), lanes.lowerBound, lanes.count, steps.lowerBound, steps.count, target, laneStride,
         wordStride, mode.rawValue, scratch)
+    case .blocks(let weight, false):
+      precondition(laneStride == 1 && wordStride == kernels.columns, "columns of blocks are packed as column panels")
+      kernels.blocks.packColumns(
+        UnsafeRawPointer(weight), steps.lowerBound, steps.count, lanes.lowerBound, lanes.count, target, 0,
+        mode.rawValue)
+    }
+  }
+
+  /// Packs neighbouring column panels, `pitch` words from one to the next. Blocks are decoded across all of them.
+  func packPanels(
+    _ tiling: MatmulTiling, columns: Range<Int>, steps: Range<Int>, to target: UnsafeMutablePointer<Float>, pitch: Int,
+    scratch: UnsafeMutablePointer<Float>
+  ) {
+    let kernels = tiling.kernels
+    if case .blocks(let weight, false) = source {
+      kernels.blocks.packColumns(
+        UnsafeRawPointer(weight), steps.lowerBound + firstStep, steps.count, columns.lowerBound, columns.count, target,
+        pitch, tiling.mode.rawValue)
+      return
+    }
+    for index in 0..<tiling.count(columns.count, by: kernels.columns) {
+      pack(
+        kernels, tiling.mode, lanes: tiling.columnPanel(index, of: columns.count).shifted(by: columns.lowerBound),
+        steps: steps, to: target + index * pitch, laneStride: 1, wordStride: kernels.columns, scratch: scratch)
     }
   }
 }

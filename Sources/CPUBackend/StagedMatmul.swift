@@ -216,14 +216,9 @@ struct StagedMatmul: @unchecked Sendable {
     let width = tiling.kernels.columns
     let run = operand.runsAlongSteps ? steps.count : Self.streamedSteps
     for step in stride(from: steps.lowerBound, to: steps.upperBound, by: run) {
-      for index in 0..<tiling.count(columns.count, by: width) {
-        operand.pack(
-          tiling.kernels, tiling.mode,
-          lanes: tiling.columnPanel(index, of: columns.count).shifted(by: columns.lowerBound),
-          steps: step..<min(steps.upperBound, step + run),
-          to: vectors + index * MatmulTiling.pitch * width + tiling.words(step - steps.lowerBound) * width,
-          laneStride: 1, wordStride: width, scratch: buffer)
-      }
+      operand.packPanels(
+        tiling, columns: columns, steps: step..<min(steps.upperBound, step + run),
+        to: vectors + tiling.words(step - steps.lowerBound) * width, pitch: MatmulTiling.pitch * width, scratch: buffer)
     }
   }
 }

@@ -20,7 +20,8 @@ extension Kernels {
         splitEvenOdd: { Kernels.splitEvenOdd($0, $1, $2, $3) },
         quantizedDots: { Kernels.quantizedDots($0, $1, $2, $3, $4, $5, $6, $7) },
         blocks: BlockKernels(
-          pack: { Kernels.packBlocks($0, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10) },
+          packRows: { Kernels.packBlockRows($0, $1, $2, $3, $4, $5, $6, $7, $8, $9) },
+          packColumns: { Kernels.packBlockColumns($0, $1, $2, $3, $4, $5, $6, $7) },
           arrange: { Kernels.arrangeForBlocks($0, $1, $2, $3, $4) },
           dots: { Kernels.blockDots($0, $1, $2, $3, $4, $5, $6, $7) },
           decodeRow: { Kernels.decodeBlockRow($0, $1, $2) }),

@@ -1,9 +1,16 @@
 /// The functions of one instruction-set build for matrices in a block format of ggml.
 package struct BlockKernels: Sendable {
-  /// Decodes and packs a rectangle, as `MatmulKernels.PackQuantized` does: (address of a `BlockWeightPointers`, first
-  /// row, rows, first column, columns, lanes are rows, destination, lane stride, word stride, mode, scratch). Columns
-  /// come in multiples of 16.
-  package typealias Pack = MatmulKernels.PackQuantized
+  /// Decodes and packs rows that are lanes: (address of a `BlockWeightPointers`, first row, rows, first column, columns,
+  /// destination, lane stride, word stride, mode, scratch), as `MatmulKernels.PackQuantized` has it. Columns come in
+  /// multiples of 32. Where the lane stride is 1, missing lanes up to a multiple of 16 are overwritten.
+  package typealias PackRows =
+    @convention(c) (
+      UnsafeRawPointer, Int, Int, Int, Int, UnsafeMutablePointer<Float>, Int, Int, Int32, UnsafeMutablePointer<Float>
+    ) -> Void
+  /// Decodes and packs columns that are the lanes of neighbouring column panels: (address of a `BlockWeightPointers`,
+  /// first row, rows, first column, columns, destination, words between panels, mode). Columns come in multiples of 16.
+  package typealias PackColumns =
+    @convention(c) (UnsafeRawPointer, Int, Int, Int, Int, UnsafeMutablePointer<Float>, Int, Int32) -> Void
   /// Brings the one row of a product into the order in which `dots` reads it, and puts sums of its parts behind it:
   /// (the format's number in `enum ggml_type`, x, k, words between rows of x, mode). There is room for eight rows.
   package typealias Arrange = @convention(c) (Int32, UnsafeMutablePointer<Float>, Int, Int, Int32) -> Void
@@ -13,13 +20,17 @@ package struct BlockKernels: Sendable {
   /// Decodes one row to floats: (address of a `BlockWeightPointers`, row, destination).
   package typealias DecodeRow = @convention(c) (UnsafeRawPointer, Int, UnsafeMutablePointer<Float>) -> Void
 
-  package var pack: Pack
+  package var packRows: PackRows
+  package var packColumns: PackColumns
   package var arrange: Arrange
   package var dots: Dots
   package var decodeRow: DecodeRow
 
-  package init(pack: Pack, arrange: Arrange, dots: Dots, decodeRow: DecodeRow) {
-    self.pack = pack
+  package init(
+    packRows: PackRows, packColumns: PackColumns, arrange: Arrange, dots: Dots, decodeRow: DecodeRow
+  ) {
+    self.packRows = packRows
+    self.packColumns = packColumns
     self.arrange = arrange
     self.dots = dots
     self.decodeRow = decodeRow

@@ -162,6 +162,60 @@ private struct BlockProduct {
     }
   }
 
+  /// Panels hold those bits too, rounded as the mode says, in each layout and from any block or part of one on.
+  @Test(arguments: formats)
+  func packedPanelsAreExact(format: GGMLType) throws {
+    for backend in backends where backend.pool.threadCount == 1 {
+      let kernels = backend.tiling(.f32).kernels
+      let (width, pitch) = (kernels.columns, MatmulKernels.panelStride)
+      let buffer = GuardPages(byteCount: 4 * MatmulKernels.scratchCount)
+      let panels = GuardPages(byteCount: 4 * 4 * pitch * width)
+      let (scratch, target) = (buffer.values(of: Float.self), panels.values(of: Float.self))
+      for arrangement in BlockFixture.Arrangement.allCases where arrangement.isOf(format) {
+        let weight = BlockFixture(format, out: 37, columns: 1024, arrangement)
+        let operand = try weight.operand(on: backend)
+        for mode in [MatmulMode.float, .rounded, .pairs] where mode != .pairs || kernels.pairsBF16 {
+          func word(_ index: Int, _ value: (Int) -> Float) -> UInt32 {
+            switch mode {
+            case .float: value(index).bitPattern
+            case .rounded: bf16Rounded(value(index)).bitPattern
+            case .pairs: bf16Rounded(value(2 * index)).bitPattern >> 16 | bf16Rounded(value(2 * index + 1)).bitPattern
+            }
+          }
+          func check(_ what: String, _ isRight: Bool) {
+            #expect(isRight, "\(backend.instructionSet) \(format) \(arrangement) \(mode) \(what)")
+          }
+          let perWord = mode == .pairs ? 2 : 1
+          for (first, count) in [(0, 256), (256, 32), (512, 256), (768, 224), (0, 256 * perWord)] {
+            for (rows, laneStride, wordStride) in [(7, pitch, 1), (width - 3, 1, width)] {
+              kernels.blocks.packRows(
+                UnsafeRawPointer(operand.pointers), 3, rows, first, count, target, laneStride, wordStride,
+                mode.rawValue, scratch)
+              let isRight = (0..<rows * count / perWord).allSatisfy { i in
+                let (lane, step) = (i % rows, i / rows)
+                return target[lane * laneStride + step * wordStride].bitPattern
+                  == word(step) { weight[3 + lane, first + $0] }
+              }
+              check("rows, \(first) \(count) \(laneStride)", isRight)
+            }
+          }
+          for (first, count) in [(0, 4), (4, 4), (8, 3), (3, 1), (5, 4), (7, 2)] {
+            kernels.blocks.packColumns(
+              UnsafeRawPointer(operand.pointers), 2, 33, first * width, count * width, target, pitch * width,
+              mode.rawValue)
+            let isRight = (0..<count * width * ((33 + perWord - 1) / perWord)).allSatisfy { i in
+              let (lane, step) = (i % (count * width), i / (count * width))
+              return target[lane / width * pitch * width + step * width + lane % width].bitPattern
+                == word(step) { $0 < 33 ? weight[2 + $0, first * width + lane] : 0 }
+            }
+            check("columns, \(first) \(count)", isRight)
+          }
+          #expect(buffer.isIntact && panels.isIntact)
+        }
+      }
+    }
+  }
+
   @Test(arguments: formats)
   func productsMatchTheNaiveTwin(format: GGMLType) throws {
     let size = format.blockSize

@@ -2,13 +2,16 @@
 #include "simd_lookup.h"
 
 // The block formats of ggml, by their numbers in `enum ggml_type`. Every element is code * scale - minimum, with the
-// code a small integer and one scale and minimum for each part of sixteen elements. `format` is a constant of each loop,
-// so that one case is left of each switch. `part` counts from the start of a block. gg_mxfp4_apart is no number of ggml:
-// its blocks have codes alone, two neighbours in each byte, and their scales lie elsewhere.
+// code a small integer and one scale and minimum for each part of sixteen elements. `format` is a constant of each
+// loop, so that one case is left of each switch. `part`, and `pair` of two parts, count from the start of a block.
+// gg_mxfp4_apart is no number of ggml: its blocks have codes alone, two neighbours in each byte, and their scales lie
+// elsewhere.
 
 typedef int8_t gg_i8x16 __attribute__((ext_vector_type(16)));
 typedef mm_u8x16 gg_u8x16;
-typedef uint16_t gg_u16x8 __attribute__((ext_vector_type(8)));
+typedef uint8_t gg_u8x32 __attribute__((ext_vector_type(32)));
+typedef int8_t gg_i8x32 __attribute__((ext_vector_type(32)));
+typedef mm_u16x16 gg_u16x16;
 
 enum {
   gg_q4_0 = 2, gg_q4_1 = 3, gg_q5_0 = 6, gg_q5_1 = 7, gg_q8_0 = 8, gg_q2_K = 10, gg_q3_K = 11, gg_q4_K = 12,
@@ -72,78 +75,126 @@ CP_INLINE gg_u8x16 gg_load(const uint8_t *p) {
   memcpy(&b, p, 16);
   return b;
 }
-/// Bytes shifted by a number from 0 to 7 that is the same for all; bits of the neighbour come in from above.
-CP_INLINE gg_u8x16 gg_shift(gg_u8x16 b, long count) { return (gg_u8x16)((gg_u16x8)b >> (gg_u16x8)(uint16_t)count); }
+CP_INLINE gg_u8x32 gg_load32(const uint8_t *p) {
+  gg_u8x32 b;
+  memcpy(&b, p, 32);
+  return b;
+}
+/// Bytes shifted by a number from 0 to 7 that is the same for all; bits of the neighbour come in from above, or below.
+CP_INLINE gg_u8x32 gg_down(gg_u8x32 b, long count) {
+  return (gg_u8x32)((gg_u16x16)b >> (gg_u16x16)(uint16_t)count);
+}
+CP_INLINE gg_u8x32 gg_up(gg_u8x32 b, long count) { return (gg_u8x32)((gg_u16x16)b << (gg_u16x16)(uint16_t)count); }
 CP_INLINE f32x16 gg_signed(gg_i8x16 b) {
   return __builtin_convertvector(__builtin_convertvector(b, mm_i32x16), f32x16);
 }
 CP_INLINE f32x16 gg_unsigned(gg_u8x16 b) {
   return __builtin_convertvector(__builtin_convertvector(b, mm_i32x16), f32x16);
 }
-/// Sixteen where a bit of the first or second half of 32 is set.
-CP_INLINE gg_u8x16 gg_fifth(const uint8_t *bits, long part) {
-  uint8_t a = bits[2 * part], b = bits[2 * part + 1];
-  gg_u8x16 v = {a, a, a, a, a, a, a, a, b, b, b, b, b, b, b, b};
-  gg_u8x16 one = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
-  return (gg_u8x16)((v & one) == one) & 16;
+/// The lower halves of sixteen bytes, then the upper ones.
+CP_INLINE gg_u8x32 gg_nibbles(const uint8_t *p) {
+  gg_u8x16 b = gg_load(p), upper = (gg_u8x16)((mm_u16x8)b >> 4);
+  return __builtin_shufflevector(b, upper, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
+                                 22, 23, 24, 25, 26, 27, 28, 29, 30, 31) & 15;
+}
+/// Sixteen where one of 32 bits is set.
+CP_INLINE gg_u8x32 gg_fifth(const uint8_t *p) {
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+  uint32_t bits;
+  memcpy(&bits, p, 4);
+  return (gg_u8x32)_mm256_maskz_mov_epi8(bits, _mm256_set1_epi8(16));
+#else
+  gg_u8x16 b = {p[0], p[1], p[2], p[3]};
+  gg_u8x32 v = __builtin_shufflevector(b, b, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2,
+                                       3, 3, 3, 3, 3, 3, 3, 3);
+  gg_u8x32 one = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128,
+                  1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+  return (gg_u8x32)((v & one) == one) & 16;
+#endif
 }
 /// table[code]
-CP_INLINE gg_i8x16 gg_lookup(gg_i8x16 table, gg_u8x16 codes) {
+CP_INLINE gg_i8x32 gg_lookup(gg_i8x16 table, gg_u8x32 codes) {
 #if defined(__AVX2__)
-  return (gg_i8x16)_mm_shuffle_epi8((__m128i)table, (__m128i)codes);
+  return (gg_i8x32)_mm256_shuffle_epi8(_mm256_broadcastsi128_si256((__m128i)table), (__m256i)codes);
 #else
-  gg_i8x16 v;
-  for (int i = 0; i < 16; i++) v[i] = table[codes[i]];
+  gg_i8x32 v;
+  for (int i = 0; i < 32; i++) v[i] = table[codes[i]];
   return v;
 #endif
 }
 
-/// The sixteen codes of a part, as floats.
-CP_INLINE f32x16 gg_codes(int32_t format, const uint8_t *p, long part) {
+/// The bits that a block keeps of the 32 codes of two parts, before anything is taken off or looked up.
+CP_INLINE gg_u8x32 gg_bits(int32_t format, const uint8_t *p, long pair) {
   switch (format) {
-  case gg_q4_0: return gg_signed((gg_i8x16)(gg_shift(gg_load(p + 2), 4 * part) & 15) - 8);
-  case gg_q4_1: return gg_unsigned(gg_shift(gg_load(p + 4), 4 * part) & 15);
-  case gg_q5_0:
-    return gg_signed((gg_i8x16)((gg_shift(gg_load(p + 6), 4 * part) & 15) | gg_fifth(p + 2, part)) - 16);
-  case gg_q5_1: return gg_unsigned((gg_shift(gg_load(p + 8), 4 * part) & 15) | gg_fifth(p + 4, part));
-  case gg_q8_0: return gg_signed((gg_i8x16)gg_load(p + 2 + 16 * part));
-  case gg_q2_K:
-    return gg_unsigned(gg_shift(gg_load(p + 16 + part / 8 * 32 + part % 2 * 16), part % 8 / 2 * 2) & 3);
+  case gg_q4_0: case gg_iq4_nl: return gg_nibbles(p + 2);
+  case gg_q4_1: return gg_nibbles(p + 4);
+  case gg_q5_0: return gg_nibbles(p + 6) | gg_fifth(p + 2);
+  case gg_q5_1: return gg_nibbles(p + 8) | gg_fifth(p + 4);
+  case gg_q8_0: return gg_load32(p + 2);
+  case gg_q2_K: return gg_down(gg_load32(p + 16 + pair / 4 * 32), pair % 4 * 2) & 3;
   case gg_q3_K: {
-    // A set high bit means four more, and all less four.
-    gg_u8x16 high = gg_shift(gg_load(p + part % 2 * 16), part / 2) & 1;
-    gg_u8x16 low = gg_shift(gg_load(p + 32 + part / 8 * 32 + part % 2 * 16), part % 8 / 2 * 2) & 3;
-    return gg_signed((gg_i8x16)(low | high << 2) - 4);
+    gg_u8x32 high = gg_down(gg_load32(p), pair);
+    gg_u8x32 low = gg_down(gg_load32(p + 32 + pair / 4 * 32), pair % 4 * 2);
+    return (low & 3) | (gg_up(high, 2) & 4);
   }
-  case gg_q4_K:
-    return gg_unsigned(gg_shift(gg_load(p + 16 + part / 4 * 32 + part % 2 * 16), part / 2 % 2 * 4) & 15);
+  case gg_q4_K: return gg_down(gg_load32(p + 16 + pair / 2 * 32), pair % 2 * 4) & 15;
   case gg_q5_K: {
-    gg_u8x16 high = gg_shift(gg_load(p + 16 + part % 2 * 16), part / 2) & 1;
-    return gg_unsigned(
-        (gg_shift(gg_load(p + 48 + part / 4 * 32 + part % 2 * 16), part / 2 % 2 * 4) & 15) | high << 4);
+    gg_u8x32 high = gg_down(gg_load32(p + 16), pair);
+    gg_u8x32 low = gg_down(gg_load32(p + 48 + pair / 2 * 32), pair % 2 * 4);
+    return (low & 15) | (gg_up(high, 4) & 16);
   }
   case gg_q6_K: {
     // Of each half of a block the low bits are in nibbles of 64 bytes, the high bits in pairs of 32.
-    gg_u8x16 low = gg_shift(gg_load(p + part / 8 * 64 + part % 4 * 16), part / 4 % 2 * 4) & 15;
-    gg_u8x16 high = gg_shift(gg_load(p + 128 + part / 8 * 32 + part % 2 * 16), part % 8 / 2 * 2) & 3;
-    return gg_signed((gg_i8x16)(low | high << 4) - 32);
-  }
-  case gg_iq4_nl: {
-    gg_i8x16 table = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
-    return gg_signed(gg_lookup(table, gg_shift(gg_load(p + 2), 4 * part) & 15));
+    gg_u8x32 low = gg_down(gg_load32(p + pair / 4 * 64 + pair % 2 * 32), pair / 2 % 2 * 4);
+    gg_u8x32 high = gg_down(gg_load32(p + 128 + pair / 4 * 32), pair % 4 * 2);
+    return (low & 15) | (gg_up(high, 4) & 48);
   }
   case gg_mxfp4_apart: {
-    gg_i8x16 table = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
-    gg_u8x16 second = {0, 255, 0, 255, 0, 255, 0, 255, 0, 255, 0, 255, 0, 255, 0, 255}, b = {0};
-    memcpy(&b, p + 8 * part, 8);
-    b = __builtin_shufflevector(b, b, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
-    return gg_signed(gg_lookup(table, ((gg_shift(b, 4) & second) | (b & ~second)) & 15));
+    gg_u8x16 b = gg_load(p);
+    gg_u16x16 twice = (gg_u16x16)__builtin_shufflevector(
+        b, b, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15,
+        15);
+    return (gg_u8x32)((twice & 0x000f) | ((twice >> 4) & 0x0f00));
   }
-  default: {
-    gg_i8x16 table = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
-    return gg_signed(gg_lookup(table, gg_shift(gg_load(p + 1), 4 * part) & 15));
+  default: return gg_nibbles(p + 1);
   }
+}
+/// What of each code is taken off its bits.
+CP_INLINE int8_t gg_middle(int32_t format) {
+  switch (format) {
+  case gg_q3_K: return 4;
+  case gg_q4_0: return 8;
+  case gg_q5_0: return 16;
+  case gg_q6_K: return 32;
+  default: return 0;
   }
+}
+/// Whether bits are looked up, and what they stand for.
+CP_INLINE bool gg_is_looked_up(int32_t format) {
+  return format == gg_iq4_nl || format == gg_mxfp4 || format == gg_mxfp4_apart;
+}
+CP_INLINE gg_i8x16 gg_entries(int32_t format) {
+  const gg_i8x16 iq4 = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+  const gg_i8x16 e2m1 = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+  return format == gg_iq4_nl ? iq4 : e2m1;
+}
+/// The 32 codes of two parts.
+CP_INLINE gg_i8x32 gg_pair_codes(int32_t format, const uint8_t *p, long pair) {
+  gg_u8x32 bits = gg_bits(format, p, pair);
+  return gg_is_looked_up(format) ? gg_lookup(gg_entries(format), bits) : (gg_i8x32)bits - gg_middle(format);
+}
+/// The sixteen codes of a part, as floats.
+CP_INLINE f32x16 gg_codes(int32_t format, const uint8_t *p, long part) {
+  gg_i8x32 v = gg_pair_codes(format, p, part / 2);
+  return gg_signed(part % 2 == 0
+      ? __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
+      : __builtin_shufflevector(v, v, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31));
+}
+/// code * scale - minimum, with scales and minima as `gg_scales` gives them. Formats with minima have products of at
+/// most 22 bits, which are exact, so that a fused operation rounds as two do.
+CP_INLINE f32x16 gg_values(int32_t format, f32x16 codes, const float *s, long part) {
+#pragma clang fp contract(fast)
+  return gg_has_minima(format) ? codes * s[part] - s[16 + part] : codes * s[part];
 }
 
 #if defined(__AVX512BF16__)
@@ -154,8 +205,6 @@ CP_INLINE u32x16 gg_word_table(gg_i8x16 table) {
 /// The codes of two parts of 32 elements as words of bfloat16: those of 4 bits are looked up.
 CP_INLINE u32x16 gg_words(int32_t format, const uint8_t *p, long pair) {
   const gg_i8x16 whole = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  const gg_i8x16 iq4 = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
-  const gg_i8x16 e2m1 = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
   if (format == gg_q4_K) {
     u32x16 bytes = mm_load_bytes32(p + 16 + pair / 2 * 32);
     return pair % 2 == 0 ? mm_lookup_low(gg_word_table(whole), bytes) : mm_lookup_high(gg_word_table(whole), bytes);
@@ -164,15 +213,13 @@ CP_INLINE u32x16 gg_words(int32_t format, const uint8_t *p, long pair) {
     // Lower halves of 16 bytes, then upper ones.
     __m128i b = _mm_loadu_si128((const __m128i *)(p + (format == gg_q4_1 ? 4 : format == gg_mxfp4 ? 1 : 2)));
     __m256i both = _mm256_inserti128_si256(_mm256_castsi128_si256(b), _mm_srli_epi16(b, 4), 1);
-    u32x16 table = gg_word_table(format == gg_q4_0 ? whole - 8 : format == gg_q4_1 ? whole
-                                                             : format == gg_iq4_nl ? iq4
-                                                                                   : e2m1);
+    u32x16 table = gg_word_table(gg_is_looked_up(format) ? gg_entries(format) : whole - gg_middle(format));
     return mm_lookup_low(table, (u32x16)_mm512_cvtepu8_epi16(both));
   }
   if (format == gg_mxfp4_apart) {
     __m256i b = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)p));
     b = _mm256_and_si256(_mm256_or_si256(b, _mm256_slli_epi16(b, 4)), _mm256_set1_epi16(0x0f0f));
-    return mm_lookup_low(gg_word_table(e2m1), (u32x16)_mm512_cvtepu8_epi16(b));
+    return mm_lookup_low(gg_word_table(gg_entries(format)), (u32x16)_mm512_cvtepu8_epi16(b));
   }
   return mm_row_words(gg_codes(format, p, 2 * pair), gg_codes(format, p, 2 * pair + 1));
 }

@@ -1,0 +1,124 @@
+#pragma once
+#include "simd_blocks.h"
+
+// Packing block formats into panels: 32 elements, which are two parts of a block, at a time. `mode` is that of the
+// product: 0 floats, 1 pairs of bfloat16, 2 floats rounded to bfloat16. For pairs, formats of few codes look finished
+// values up: all that a code can stand for is scaled and rounded in fewer operations than the codes of a part.
+
+/// Floats of what is known of a block before its codes are read: scales, minima, and 128 words of tables.
+CP_INLINE long gg_prepared_count(void) { return 96; }
+
+CP_INLINE f32x16 gg_get(const float *p) {
+  f32x16 v;
+  memcpy(&v, p, 64);
+  return v;
+}
+/// The values of two parts.
+CP_INLINE f32x16 gg_first_values(int32_t format, const uint8_t *p, long pair, const float *s) {
+  return gg_values(format, gg_codes(format, p, 2 * pair), s, 2 * pair);
+}
+CP_INLINE f32x16 gg_second_values(int32_t format, const uint8_t *p, long pair, const float *s) {
+  return gg_values(format, gg_codes(format, p, 2 * pair + 1), s, 2 * pair + 1);
+}
+
+#if defined(__AVX512BF16__)
+typedef uint16_t gg_u16x32 __attribute__((ext_vector_type(32)));
+
+CP_INLINE void gg_put_words(float *p, f32x16 first, f32x16 second) { gg_put(p, (f32x16)mm_row_words(first, second)); }
+
+/// After the scales the words of all codes of all parts: of Q2_K by code and part; of Q3_K, for the halves of a block
+/// that have some of `count` pairs from `first` on, by code and part of a half.
+CP_INLINE void gg_put_tables(int32_t format, float *s, long first, long count) {
+#pragma clang fp contract(fast)
+  const f32x16 scale = gg_get(s);
+  if (format == gg_q2_K) {
+    const f32x16 minimum = gg_get(s + 16);
+    gg_put_words(s + 32, scale * 0 - minimum, scale - minimum);
+    gg_put_words(s + 48, scale * 2 - minimum, scale * 3 - minimum);
+  } else if (format == gg_q3_K) {
+    const f32x16 code = {-4, -4, -4, -4, -4, -4, -4, -4, -3, -3, -3, -3, -3, -3, -3, -3};
+    if (first < 4) {
+      f32x16 v = __builtin_shufflevector(scale, scale, 0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7);
+      gg_put_words(s + 32, v * code, v * (code + 2));
+      gg_put_words(s + 48, v * (code + 4), v * (code + 6));
+    }
+    if (first + count > 4) {
+      f32x16 v = __builtin_shufflevector(scale, scale, 8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15);
+      gg_put_words(s + 64, v * code, v * (code + 2));
+      gg_put_words(s + 80, v * (code + 4), v * (code + 6));
+    }
+  }
+}
+/// The numbers of two parts, sixteen times each.
+CP_INLINE gg_u8x32 gg_part_numbers(long pair) {
+  gg_u8x32 second = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+  return second | (gg_u8x32)(uint8_t)(2 * pair);
+}
+/// The words for 32 indices in a table of 64.
+CP_INLINE u32x16 gg_words_of(const float *table, gg_u8x32 index) {
+  return (u32x16)_mm512_permutex2var_epi16((__m512i)gg_get(table), _mm512_cvtepu8_epi16((__m256i)index),
+                                           (__m512i)gg_get(table + 16));
+}
+/// 32 elements that follow each other, as words of bfloat16.
+CP_INLINE u32x16 gg_pair_words(int32_t format, const uint8_t *p, long pair, const float *s) {
+  const gg_i8x16 whole = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  switch (format) {
+  case gg_q8_0:
+  case gg_q6_K:
+    return mm_row_words(gg_first_values(format, p, pair, s), gg_second_values(format, p, pair, s));
+  case gg_q2_K: return gg_words_of(s + 32, gg_up(gg_bits(format, p, pair), 4) | gg_part_numbers(pair));
+  case gg_q3_K:
+    return gg_words_of(s + 32 + pair / 4 * 32, gg_up(gg_bits(format, p, pair), 3) | gg_part_numbers(pair % 4));
+  default: {
+    gg_i8x16 codes = gg_is_looked_up(format) ? gg_entries(format) : whole - gg_middle(format);
+    f32x16 low = gg_values(format, gg_signed(codes), s, 2 * pair), high = low;
+    if (format == gg_q5_0 || format == gg_q5_1 || format == gg_q5_K)
+      high = gg_values(format, gg_signed(codes + 16), s, 2 * pair);
+    return mm_lookup_low(mm_row_words(low, high), (u32x16)_mm512_cvtepu8_epi16((__m256i)gg_bits(format, p, pair)));
+  }
+  }
+}
+#else
+CP_INLINE void gg_put_tables(int32_t format, float *s, long first, long count) {}
+#endif
+
+/// Two parts as words that follow each other: 32 floats, or 16 pairs.
+CP_INLINE void gg_pack_along(int32_t format, const uint8_t *p, long pair, const float *s, int32_t mode, float *to) {
+#if defined(__AVX512BF16__)
+  if (mode == 1) return gg_put(to, (f32x16)gg_pair_words(format, p, pair, s));
+#endif
+  f32x16 first = gg_first_values(format, p, pair, s), second = gg_second_values(format, p, pair, s);
+  if (mode == 1) return gg_put(to, (f32x16)mm_row_words(first, second));
+  gg_put(to, mode == 0 ? first : mm_round_bf16(first));
+  gg_put(to + 16, mode == 0 ? second : mm_round_bf16(second));
+}
+
+/// Two parts as lanes: a word of each of the first sixteen to `low`, of the others to `high`, unless that is null. With
+/// pairs the second elements are those of the block at `q`, or zero where that is null.
+CP_INLINE void gg_pack_across(int32_t format, const uint8_t *p, const uint8_t *q, long pair, const float *s,
+                              const float *t, int32_t mode, float *low, float *high) {
+  if (mode != 1) {
+    f32x16 first = gg_first_values(format, p, pair, s), second = gg_second_values(format, p, pair, s);
+    if (low) gg_put(low, mode == 0 ? first : mm_round_bf16(first));
+    if (high) gg_put(high, mode == 0 ? second : mm_round_bf16(second));
+    return;
+  }
+#if defined(__AVX512BF16__)
+  gg_u16x32 a = (gg_u16x32)gg_pair_words(format, p, pair, s), b = 0;
+  if (q) b = (gg_u16x32)gg_pair_words(format, q, pair, t);
+  gg_put(low, (f32x16)__builtin_shufflevector(a, b, 0, 32, 1, 33, 2, 34, 3, 35, 4, 36, 5, 37, 6, 38, 7, 39, 8, 40, 9,
+                                              41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47));
+  gg_put(high, (f32x16)__builtin_shufflevector(a, b, 16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22, 54, 23, 55,
+                                               24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63));
+#else
+  f32x16 none = 0;
+  if (low) {
+    f32x16 next = q ? gg_first_values(format, q, pair, t) : none;
+    gg_put(low, (f32x16)mm_pair_words(gg_first_values(format, p, pair, s), next));
+  }
+  if (high) {
+    f32x16 next = q ? gg_second_values(format, q, pair, t) : none;
+    gg_put(high, (f32x16)mm_pair_words(gg_second_values(format, p, pair, s), next));
+  }
+#endif
+}
