@@ -56,7 +56,10 @@ CP_INLINE float gg_half(const uint8_t *p) {
   uint16_t h;
   memcpy(&h, p, 2);
 #if defined(__F16C__) || defined(__AVX512F__)
-  return _cvtsh_ss(h);
+  // By way of a whole register, which the compiler would leave out: an insertion waits for what its register held.
+  uint32_t whole = h;
+  __asm__("" : "+r"(whole));
+  return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128((int)whole)));
 #else
   uint32_t magnitude = (h & 0x7fffu) << 13, bits;
   float value;
