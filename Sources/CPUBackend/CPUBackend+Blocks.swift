@@ -4,8 +4,8 @@ import Tensors
 extension CPUBackend {
   /// Decodes W in small tiles as it is needed, to exactly the values that ggml computes, and never as a whole.
   ///
-  /// At most 8 rows take dot products. For a single row the scales multiply sums of products with the codes, which are
-  /// not rounded then.
+  /// At most 8 rows (16 with AVX-512) take dot products, in which the scales multiply sums of products with the codes:
+  /// these are not rounded, and a row has the same bits whatever rows it is multiplied with.
   /// - Throws: `TensorError.outOfMemory` for packed operands and the scratch of the threads.
   public func blockMatmul(
     _ x: Tensor, _ weight: BlockOperand, transposed: Bool, alpha: Float, beta: Float, into y: Tensor, precision: DType
@@ -15,7 +15,7 @@ extension CPUBackend {
       source: .dense(x.address, type: x.dtype, stride: x.rowStride, contiguous: true), lanes: rows)
     let right = MatmulOperand(
       source: .blocks(weight.pointers, lanesAreRows: !transposed), lanes: transposed ? columns : out)
-    if !transposed, rows <= Self.dotRows {
+    if !transposed, rows <= matmulState.kernels.blocks.mostRows {
       return try multiplyRows(
         left, right, k: columns, alpha: alpha, beta: beta, c: y.address, cType: y.dtype, cRowStride: y.rowStride,
         precision: precision)

@@ -1,7 +1,8 @@
 import Numerics
 import Tensors
 
-/// Products of the same few rows of x, at most 8, with the rows of long matrices: y_i = alpha x W_i^T + beta y_i.
+/// Products of the same few rows of x, at most 8 (of blocks `BlockKernels.mostRows`), with the rows of long matrices:
+/// y_i = alpha x W_i^T + beta y_i.
 ///
 /// Each matrix is read once and not packed. All products are one region of the pool, so that the threads wait for each
 /// other once, and each thread reads rows that follow each other as one stream. What a row gives depends neither on the
@@ -25,7 +26,7 @@ struct RowProducts: @unchecked Sendable {
   private var mode: MatmulMode { tiling.mode }
 
   /// Room for the few rows: packing that transposes completes them to 8, the kernels to a multiple of 4.
-  private static let lanes = 8
+  private var lanes: Int { (rows.lanes + 7) / 8 * 8 }
   /// Products of so few multiplications take less time than a second thread needs to see them.
   private static let alone = 1 << 14
 
@@ -49,7 +50,8 @@ struct RowProducts: @unchecked Sendable {
   }
 
   func run() throws {
-    let scratch = try state.workerBuffers(MatmulKernels.scratchCount + kernels.columns * Self.lanes)
+    let tile = max(kernels.columns * lanes, kernels.blocks.tileCount(columns: kernels.columns))
+    let scratch = try state.workerBuffers(MatmulKernels.scratchCount + tile)
     state.readAhead.note(products, k: k, pool.expectation)
     // A product of one row takes less time than a list on the heap for each would.
     try withUnsafeTemporaryAllocation(of: Part.self, capacity: products.count) { all in
@@ -86,17 +88,24 @@ struct RowProducts: @unchecked Sendable {
         to: Part(product: product, panels: panels..<panels + count, order: order, place: place, x: scratch, pitch: 0))
       panels += count
     }
-    let room = (k + 31) / 32 * 32 * Self.lanes
+    // Blocks read x from a copy behind the packed rows.
+    let arranged = products.reduce(0) { most, product in
+      guard case .blocks(let weight, _) = product.matrix.source else { return most }
+      return max(most, kernels.blocks.arrangedCount(weight.pointee.format, k, mode.rawValue))
+    }
+    let room = ((k + 31) / 32 * 32 + arranged) * lanes
     let packed = try state.packed(room * orders)
     orders = 0
     for index in products.indices {
       let place = parts[index].place
       parts[index].x = packed + room * place
       if place == orders {
-        parts[index].pitch = pack(parts[index].order, parts[index].x, scratch)
+        (parts[index].x, parts[index].pitch) = pack(parts[index].order, parts[index].x, scratch)
         orders += 1
       } else {
-        parts[index].pitch = parts[..<index].first { $0.place == place }?.pitch ?? 0
+        if let same = parts[..<index].first(where: { $0.place == place }) {
+          (parts[index].x, parts[index].pitch) = (same.x, same.pitch)
+        }
       }
     }
     return panels
@@ -106,14 +115,14 @@ struct RowProducts: @unchecked Sendable {
     switch matrix.source {
     case .dense: .plain
     case .quantized(let weight, _): .split(isWide: weight.pointee.hasWideSteps)
-    case .blocks(let weight, _): rows.lanes == 1 ? .blocks(format: weight.pointee.format) : .plain
+    case .blocks(let weight, _): .blocks(format: weight.pointee.format)
     }
   }
 
-  /// - Returns: the words from one row to the next.
+  /// - Returns: where x is, and the words from one row to the next.
   private func pack(
     _ order: Order, _ target: UnsafeMutablePointer<Float>, _ scratch: UnsafeMutablePointer<Float>
-  ) -> Int {
+  ) -> (UnsafeMutablePointer<Float>, Int) {
     // Rows that will be split are packed as floats first.
     var packMode = mode
     if case .split = order, mode == .pairs { packMode = .rounded }
@@ -125,9 +134,12 @@ struct RowProducts: @unchecked Sendable {
     case .plain: break
     case .split(let isWide):
       for lane in 0..<rows.lanes { kernels.splitEvenOdd(target + lane * pitch, pitch, mode.rawValue, isWide) }
-    case .blocks(let format): kernels.blocks.arrange(format, target, k, pitch, mode.rawValue)
+    case .blocks(let format):
+      let to = target + pitch * lanes
+      kernels.blocks.arrange(format, target, rows.lanes, k, pitch, to, mode.rawValue)
+      return (to, kernels.blocks.arrangedCount(format, k, mode.rawValue))
     }
-    return pitch
+    return (target, pitch)
   }
 
   private static func multiply(

@@ -1,9 +1,30 @@
 import CPlatform
 import Numerics
 
-// A few rows of x against rows of a matrix in a block format of ggml, as in generation: codes are decoded in registers.
+// A few rows of x against rows of a matrix in a block format of ggml, as in generation. Codes are decoded in
+// registers, once for all rows of a set, and scales multiply sums of products; simd_block_dots.h says how. What is added
+// to a row's sum, and in which order, does not depend on how many rows there are.
 
 extension Kernels {
+  /// Most rows of x that `blockDots` takes: further ones are a pass of their own over the same codes.
+  static var mostBlockRows: Int {
+    #if ISA_AVX512 || ISA_AVX512BF16
+      16
+    #else
+      8
+    #endif
+  }
+
+  /// Rows of the next set of those that are left.
+  @inline(__always)
+  static func blockSet(_ left: Int) -> Int {
+    #if ISA_AVX512 || ISA_AVX512BF16
+      left == 1 ? 1 : left <= 4 ? 4 : 8
+    #else
+      left == 1 ? 1 : 4
+    #endif
+  }
+
   /// See `BlockKernels.Dots`.
   @inline(never)
   static func blockDots(
@@ -11,167 +32,111 @@ extension Kernels {
     _ tile: UnsafeMutablePointer<Float>, _ mode: Int32
   ) {
     let weight = address.assumingMemoryBound(to: BlockWeightPointers.self)
-    if rows == 1 {
-      let sums = x + blockSumLanes &* pitch
-      withBlockFormat(weight.pointee.format) { format in
-        if !gg_is_nibbles(format) || mode == 1 && !hasNibblePairs {
-          if mode == 1 {
-            oneRow(format, weight, firstOut, outs, x, sums, tile, 1)
-          } else {
-            oneRow(format, weight, firstOut, outs, x, sums, tile, 0)
-          }
-        } else if gg_parts(format) == 2 {
-          if mode == 1 {
-            oneRowOfNibbles(format, weight, firstOut, outs, x, sums, tile, 1)
-          } else {
-            oneRowOfNibbles(format, weight, firstOut, outs, x, sums, tile, 0)
-          }
-        } else if mode == 1 {
-          oneRowOfLongNibbles(format, weight, firstOut, outs, x, sums, tile, 1)
-        } else {
-          oneRowOfLongNibbles(format, weight, firstOut, outs, x, sums, tile, 0)
-        }
-      }
-      return
-    }
+    let sums = tile + mostBlockRows &* matmulColumns
     var row = 0
     while row < rows {
-      let (from, to) = (x + row &* pitch, tile + row &* matmulColumns)
-      withBlockFormat(weight.pointee.format) { format in
-        switch mode {
-        case 0: fourRows(format, weight, firstOut, outs, from, pitch, to, 0)
-        case 1: fourRows(format, weight, firstOut, outs, from, pitch, to, 1)
-        default: fourRows(format, weight, firstOut, outs, from, pitch, to, 2)
+      let part = BlockDotsPart(
+        weight: weight, firstOut: firstOut, outs: outs, x: x + row &* pitch, tile: tile + row &* matmulColumns,
+        sums: sums)
+      let set = blockSet(rows &- row)
+      #if ISA_AVX512BF16
+        if mode == 1 {
+          if set == 1 { oneRowOfPairs(part) } else if set == 4 { fourRowsOfPairs(part) } else { eightRowsOfPairs(part) }
+          row &+= set
+          continue
         }
+      #endif
+      if set == 1 {
+        oneRow(part)
+      } else if set == 4 {
+        fourRows(part)
+      } else {
+        #if ISA_AVX512 || ISA_AVX512BF16
+          eightRows(part)
+        #endif
       }
-      row &+= 4
+      row &+= set
     }
   }
 
-  /// tile[out] = row (firstOut + out) of the matrix times x: scales multiply sums of products with codes.
+  @inline(never)
+  private static func oneRow(_ part: BlockDotsPart) {
+    withBlockFormat(part.weight.pointee.format) { part.run(gg_loop(format: $0, rows: 1, is_pairs: false)) }
+  }
+
+  @inline(never)
+  private static func fourRows(_ part: BlockDotsPart) {
+    withBlockFormat(part.weight.pointee.format) { part.run(gg_loop(format: $0, rows: 4, is_pairs: false)) }
+  }
+
+  #if ISA_AVX512 || ISA_AVX512BF16
+    @inline(never)
+    private static func eightRows(_ part: BlockDotsPart) {
+      withBlockFormat(part.weight.pointee.format) { part.run(gg_loop(format: $0, rows: 8, is_pairs: false)) }
+    }
+  #endif
+
+  #if ISA_AVX512BF16
+    @inline(never)
+    private static func oneRowOfPairs(_ part: BlockDotsPart) {
+      withBlockFormat(part.weight.pointee.format) { part.run(gg_loop(format: $0, rows: 1, is_pairs: true)) }
+    }
+
+    @inline(never)
+    private static func fourRowsOfPairs(_ part: BlockDotsPart) {
+      withBlockFormat(part.weight.pointee.format) { part.run(gg_loop(format: $0, rows: 4, is_pairs: true)) }
+    }
+
+    @inline(never)
+    private static func eightRowsOfPairs(_ part: BlockDotsPart) {
+      withBlockFormat(part.weight.pointee.format) { part.run(gg_loop(format: $0, rows: 8, is_pairs: true)) }
+    }
+  #endif
+}
+
+/// Rows of the matrix and a set of arranged rows of x.
+private struct BlockDotsPart {
+  let weight: UnsafePointer<BlockWeightPointers>
+  let firstOut: Int
+  let outs: Int
+  let x: UnsafePointer<Float>
+  let tile: UnsafeMutablePointer<Float>
+  /// Sums of all rows, sixteen for each.
+  let sums: UnsafeMutablePointer<Float>
+
+  /// Floats of several rows of x that are taken at a time: they stay in the first-level cache while rows of the matrix
+  /// pass. A single row is taken as a whole, so that the codes are read as one stream.
+  private static var floatsOfStrip: Int { 5120 }
+
+  /// tile[row][out] = row (firstOut + out) of the matrix times each row of x. `loop` is a constant.
   @inline(__always)
-  private static func oneRow(
-    _ format: Int32, _ weight: UnsafePointer<BlockWeightPointers>, _ firstOut: Int, _ outs: Int,
-    _ x: UnsafePointer<Float>, _ partSums: UnsafePointer<Float>, _ tile: UnsafeMutablePointer<Float>, _ mode: Int32
-  ) {
-    let (parts, k) = (gg_parts(format), weight.pointee.in)
-    withUnsafeTemporaryAllocation(of: Float.self, capacity: blockScaleCount) { buffer in
-      let scales = buffer.baseAddress.unsafelyUnwrapped
+  func run(_ loop: gg_loop) {
+    let k = weight.pointee.in
+    let step = gg_group_stride(loop.format, loop.is_pairs) &* loop.rows
+    // A multiple of 256, so that a strip ends with a block.
+    let strip = loop.rows == 1 ? k : max(256, (Self.floatsOfStrip / step) &<< 7 & ~255)
+    let blockSize = 16 &* gg_parts(loop.format)
+    var first = 0
+    while first < k {
+      let count = min(strip, k &- first)
+      // The same strip of a later row, but of a whole row what follows.
+      let rowsAhead = max(1, 4096 / count)
       for out in 0..<outs {
-        var p = blockRow(weight, firstOut &+ out)
-        var words = x
-        var (first, second, minima) = (splat(0), splat(0), splat(0))
-        var least: Float = 0
-        for block in 0..<k / (16 &* parts) {
-          mm_prefetch(p + 2048)
-          blockScales(format, weight, p, scales)
-          let pairWords = mode == 1 ? 16 : 32
-          oneRowStep(format, p, 0, scales, words, mode, &first, &second)
-          if parts == 16 {
-            // Written out, since places and shifts of a part are constants then.
-            oneRowStep(format, p, 1, scales, words + pairWords, mode, &first, &second)
-            oneRowStep(format, p, 2, scales, words + 2 &* pairWords, mode, &first, &second)
-            oneRowStep(format, p, 3, scales, words + 3 &* pairWords, mode, &first, &second)
-            oneRowStep(format, p, 4, scales, words + 4 &* pairWords, mode, &first, &second)
-            oneRowStep(format, p, 5, scales, words + 5 &* pairWords, mode, &first, &second)
-            oneRowStep(format, p, 6, scales, words + 6 &* pairWords, mode, &first, &second)
-            oneRowStep(format, p, 7, scales, words + 7 &* pairWords, mode, &first, &second)
-          }
-          words += parts / 2 &* pairWords
-          if gg_has_minima(format) {
-            if parts == 16 {
-              minima = madd(loadFloats(scales + 16), loadFloats(partSums + 16 &* block), minima)
-            } else {
-              least += scales[16] * (partSums[2 &* block] + partSums[2 &* block &+ 1])
-            }
-          }
-          p += gg_bytes(format)
+        let row = firstOut &+ out
+        let start = Kernels.blockRow(weight, row)
+        var ahead = 2048
+        if count < k { ahead = Kernels.blockRow(weight, min(weight.pointee.out &- 1, row &+ rowsAhead)) - start }
+        let p = start + first / blockSize &* gg_bytes(loop.format)
+        var apart: UnsafePointer<UInt8>?
+        if gg_is_apart(loop.format) {
+          apart = weight.pointee.scales.unsafelyUnwrapped + (p - weight.pointee.bytes) &>> 4
         }
-        tile[out] = mm_sum(first + second - minima) - least
+        let kept = sums + out &* loop.rows &* 16
+        gg_add_strip(loop, p, apart, count, ahead, x + first &>> 7 &* step, first == 0, kept)
+        guard first &+ count == k else { continue }
+        for r in 0..<loop.rows { tile[r &* Kernels.matmulColumns &+ out] = mm_sum(loadFloats(kept + r &* 16)) }
       }
+      first &+= count
     }
-  }
-
-  /// Adds the products of two parts.
-  @inline(__always)
-  private static func oneRowStep(
-    _ format: Int32, _ p: UnsafePointer<UInt8>, _ pair: Int, _ scales: UnsafePointer<Float>,
-    _ x: UnsafePointer<Float>, _ mode: Int32, _ first: inout Vec16, _ second: inout Vec16
-  ) {
-    let scale = splat(scales[2 &* pair])
-    #if ISA_AVX512BF16
-      if mode == 1 {
-        let products = pairProducts(splat(0), gg_words(format, p, pair), x)
-        let both = gg_shares_scales(format) ? scale : gg_halves(scale, splat(scales[2 &* pair &+ 1]))
-        // Sums by turns, because a product waits for the one before it.
-        if pair & 1 == 0 { first = madd(products, both, first) } else { second = madd(products, both, second) }
-        return
-      }
-    #endif
-    let (low, high) = (gg_codes(format, p, 2 &* pair), gg_codes(format, p, 2 &* pair &+ 1))
-    if gg_shares_scales(format) {
-      let products = madd(high, loadFloats(x + 16), low * loadFloats(x))
-      if pair & 1 == 0 { first = madd(products, scale, first) } else { second = madd(products, scale, second) }
-    } else {
-      first = madd(low * loadFloats(x), scale, first)
-      second = madd(high * loadFloats(x + 16), splat(scales[2 &* pair &+ 1]), second)
-    }
-  }
-
-  /// Four rows of x, with the exact values of the weights, rounded as `mode` says.
-  @inline(__always)
-  private static func fourRows(
-    _ format: Int32, _ weight: UnsafePointer<BlockWeightPointers>, _ firstOut: Int, _ outs: Int,
-    _ x: UnsafePointer<Float>, _ pitch: Int, _ tile: UnsafeMutablePointer<Float>, _ mode: Int32
-  ) {
-    let (parts, k) = (gg_parts(format), weight.pointee.in)
-    withUnsafeTemporaryAllocation(of: Float.self, capacity: blockScaleCount) { buffer in
-      let scales = buffer.baseAddress.unsafelyUnwrapped
-      for out in 0..<outs {
-        var p = blockRow(weight, firstOut &+ out)
-        var words = x
-        var (first, second) = (RowSums(), RowSums())
-        for _ in 0..<k / (16 &* parts) {
-          mm_prefetch(p + 2048)
-          blockScales(format, weight, p, scales)
-          let pairWords = mode == 1 ? 16 : 32
-          fourRowsStep(format, p, 0, scales, words, pitch, mode, &first, &second)
-          if parts == 16 {
-            fourRowsStep(format, p, 1, scales, words + pairWords, pitch, mode, &first, &second)
-            fourRowsStep(format, p, 2, scales, words + 2 &* pairWords, pitch, mode, &first, &second)
-            fourRowsStep(format, p, 3, scales, words + 3 &* pairWords, pitch, mode, &first, &second)
-            fourRowsStep(format, p, 4, scales, words + 4 &* pairWords, pitch, mode, &first, &second)
-            fourRowsStep(format, p, 5, scales, words + 5 &* pairWords, pitch, mode, &first, &second)
-            fourRowsStep(format, p, 6, scales, words + 6 &* pairWords, pitch, mode, &first, &second)
-            fourRowsStep(format, p, 7, scales, words + 7 &* pairWords, pitch, mode, &first, &second)
-          }
-          words += parts / 2 &* pairWords
-          p += gg_bytes(format)
-        }
-        let to = tile + out
-        for row in 0..<4 { to[row &* matmulColumns] = 0 }
-        first.put(second, to)
-      }
-    }
-  }
-
-  /// Adds the products of two parts with four rows.
-  @inline(__always)
-  private static func fourRowsStep(
-    _ format: Int32, _ p: UnsafePointer<UInt8>, _ pair: Int, _ scales: UnsafePointer<Float>,
-    _ x: UnsafePointer<Float>, _ pitch: Int, _ mode: Int32, _ first: inout RowSums, _ second: inout RowSums
-  ) {
-    let low = blockPart(format, p, 2 &* pair, scales)
-    let high = blockPart(format, p, 2 &* pair &+ 1, scales)
-    #if ISA_AVX512BF16
-      if mode == 1 { return first.addPairs(mm_row_words(low, high), x, pitch) }
-    #endif
-    first.add(mode == 0 ? low : mm_round_bf16(low), x, pitch)
-    #if ISA_AVX512 || ISA_AVX512BF16
-      second.add(mode == 0 ? high : mm_round_bf16(high), x + 16, pitch)
-    #else
-      // Sixteen registers hold one sum of each row.
-      first.add(mode == 0 ? high : mm_round_bf16(high), x + 16, pitch)
-    #endif
   }
 }

@@ -22,9 +22,10 @@ extension Kernels {
         blocks: BlockKernels(
           packRows: { Kernels.packBlockRows($0, $1, $2, $3, $4, $5, $6, $7, $8, $9) },
           packColumns: { Kernels.packBlockColumns($0, $1, $2, $3, $4, $5, $6, $7) },
-          arrange: { Kernels.arrangeForBlocks($0, $1, $2, $3, $4) },
+          arrangedCount: { Kernels.arrangedCount($0, $1, $2) },
+          arrange: { Kernels.arrangeForBlocks($0, $1, $2, $3, $4, $5, $6) },
           dots: { Kernels.blockDots($0, $1, $2, $3, $4, $5, $6, $7) },
-          decodeRow: { Kernels.decodeBlockRow($0, $1, $2) }),
+          decodeRow: { Kernels.decodeBlockRow($0, $1, $2) }, mostRows: Kernels.mostBlockRows),
         rows: matmulRows, columns: matmulColumns, pairsBF16: pairs, dotPairsBF16: dotPairs))
   }
 }

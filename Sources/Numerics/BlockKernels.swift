@@ -11,30 +11,45 @@ package struct BlockKernels: Sendable {
   /// first row, rows, first column, columns, destination, words between panels, mode). Columns come in multiples of 16.
   package typealias PackColumns =
     @convention(c) (UnsafeRawPointer, Int, Int, Int, Int, UnsafeMutablePointer<Float>, Int, Int32) -> Void
-  /// Brings the one row of a product into the order in which `dots` reads it, and puts sums of its parts behind it:
-  /// (the format's number in `enum ggml_type`, x, k, words between rows of x, mode). There is room for eight rows.
-  package typealias Arrange = @convention(c) (Int32, UnsafeMutablePointer<Float>, Int, Int, Int32) -> Void
-  /// Products of a few packed rows of x with rows of the matrix, as `MatmulKernels.QuantizedDots`, with x in its own
-  /// order, or with one row that `arrange` has brought into its: there the scales multiply sums of products with codes.
+  /// Floats of a row of x as `arrange` writes it: (the format's number in `enum ggml_type`, k, mode).
+  package typealias ArrangedCount = @convention(c) (Int32, Int, Int32) -> Int
+  /// Brings rows of x into the order in which `dots` reads them, with sums for minima, completed to `mostRows` at most:
+  /// (format, packed x, its rows, k, words between them, destination, mode).
+  package typealias Arrange =
+    @convention(c) (
+      Int32, UnsafePointer<Float>, Int, Int, Int, UnsafeMutablePointer<Float>, Int32
+    ) -> Void
+  /// Products of at most `mostRows` arranged rows of x with rows of the matrix, as `MatmulKernels.QuantizedDots`, whose
+  /// words between rows of x are `arrangedCount`. Scales multiply sums of products with codes, which are exact, so that
+  /// no weight is rounded; a row's sums are the same whatever rows stand beside it. The tile is `tileCount` floats.
   package typealias Dots = MatmulKernels.QuantizedDots
   /// Decodes one row to floats: (address of a `BlockWeightPointers`, row, destination).
   package typealias DecodeRow = @convention(c) (UnsafeRawPointer, Int, UnsafeMutablePointer<Float>) -> Void
 
   package var packRows: PackRows
   package var packColumns: PackColumns
+  package var arrangedCount: ArrangedCount
   package var arrange: Arrange
   package var dots: Dots
   package var decodeRow: DecodeRow
+  /// Most rows of x that take dot products: with more, packed tiles are faster.
+  package var mostRows: Int
 
   package init(
-    packRows: PackRows, packColumns: PackColumns, arrange: Arrange, dots: Dots, decodeRow: DecodeRow
+    packRows: PackRows, packColumns: PackColumns, arrangedCount: ArrangedCount, arrange: Arrange, dots: Dots,
+    decodeRow: DecodeRow, mostRows: Int
   ) {
     self.packRows = packRows
     self.packColumns = packColumns
+    self.arrangedCount = arrangedCount
     self.arrange = arrange
     self.dots = dots
     self.decodeRow = decodeRow
+    self.mostRows = mostRows
   }
+
+  /// A tile of `mostRows`, and a vector of sixteen sums for every element of eight rows.
+  package func tileCount(columns: Int) -> Int { columns * (mostRows + 8 * 16) }
 }
 
 /// A matrix [out, in] whose rows are blocks of a format of ggml, in the bytes of its file.

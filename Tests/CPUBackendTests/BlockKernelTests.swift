@@ -113,15 +113,16 @@ private struct BlockProduct {
     let (x, k) = (try x(weight, backend).values(), weight.shape[transposed ? 0 : 1])
     let n = weight.shape[transposed ? 1 : 0]
     let old = try GuardedTensor(random: 3, [rows, n], yType, on: backend).values()
-    // A single row multiplies codes, which are exact, and x in bf16.
-    let isExact = precision == .bf16 && rows == 1 && !transposed
+    // A few rows multiply codes, which are exact, and x in bf16.
+    let isDot = !transposed && rows <= backend.matmulState.kernels.blocks.mostRows
+    let isExact = precision == .bf16 && isDot
     let want = naiveProduct(
       m: rows, n: n, k: k, alpha: alpha, beta: beta, old: old, precision: isExact ? .f32 : precision,
       a: { isExact ? bf16Rounded(x[$0 * k + $1]) : x[$0 * k + $1] },
       b: { transposed ? weight[$0, $1] : weight[$1, $0] })
     let roundoff = yType == .f32 ? 1e-7 : 1.0 / 256
     // Sums of codes are larger than sums of weights where a minimum is taken off.
-    let error = worstError(got, want, k: k, roundoff: roundoff) / (isExact || rows == 1 ? 8 : 1)
+    let error = worstError(got, want, k: k, roundoff: roundoff) / (isDot ? 8 : 1)
     #expect(error <= 1, "\(backend.instructionSet) \(weight.format) \(self): error \(error)")
   }
 }
@@ -225,7 +226,7 @@ private struct BlockProduct {
         let arrangement: BlockFixture.Arrangement =
           out == 33 ? .reordered : out == 45 ? .alternating : out > 30 && format == .mxfp4 ? .apart : .inOrder
         let weight = BlockFixture(format, out: out, columns: columns, arrangement)
-        for rows in [1, 2, 6, 9, 40, 259] where rows < 256 || out == 33 {
+        for rows in Array(1...9) + [16, 17, 40, 259] where [1, 2, 6, 9, 40].contains(rows) || out == 33 {
           for variant in 0..<8 {
             try BlockProduct(
               rows: rows, transposed: variant & 2 != 0, precision: variant & 4 != 0 ? .bf16 : .f32,
@@ -241,12 +242,40 @@ private struct BlockProduct {
   @Test func bitsDoNotDependOnTheNumberOfThreads() throws {
     for format in [GGMLType.q4_0, .q4_K, .q6_K] {
       let weight = BlockFixture(format, out: 200, columns: 512)
-      for rows in [1, 5, 40, 530] {
+      for rows in [1, 5, 16, 40, 530] {
         for variant in 0..<4 {
           var same = SameBits()
           let product = BlockProduct(
             rows: rows, transposed: variant & 1 != 0, precision: variant & 2 != 0 ? .bf16 : .f32)
           for backend in backends { try same.check([try product.run(weight, on: backend)], on: backend) }
+        }
+      }
+    }
+  }
+
+  /// What a row of x gives does not depend on the rows beside it, nor on where a strip of x ends.
+  @Test(arguments: formats)
+  func rowsOfABatchHaveTheBitsTheyHaveAlone(format: GGMLType) throws {
+    let columns = format.blockSize == 32 ? 1536 + 96 : 1536
+    for backend in backends where backend.pool.threadCount == 1 {
+      let arrangement: BlockFixture.Arrangement = format == .mxfp4 ? .apart : .alternating
+      let weight = try BlockFixture(format, out: 35, columns: columns, arrangement).operand(on: backend)
+      let most = backend.matmulState.kernels.blocks.mostRows
+      let x = try GuardedTensor(random: 8, [most, columns], on: backend).values()
+      for precision in [DType.f32, .bf16] {
+        func product(_ rows: Range<Int>) throws -> [UInt32] {
+          let part = Array(x[rows.lowerBound * columns..<rows.upperBound * columns])
+          let x = try GuardedTensor(part, [rows.count, columns], on: backend)
+          let y = GuardedTensor(empty: [rows.count, 35], on: backend)
+          try backend.blockMatmul(
+            x.tensor, weight, transposed: false, alpha: 1, beta: 0, into: y.tensor, precision: precision)
+          return try y.values().map(\.bitPattern)
+        }
+        let alone = try (0..<most).map { try product($0..<$0 + 1) }
+        for rows in 2...most {
+          #expect(
+            try product(0..<rows) == alone[..<rows].flatMap { $0 },
+            "\(backend.instructionSet) \(format) \(precision) \(rows) rows")
         }
       }
     }

@@ -64,16 +64,19 @@ extension Probe {
     }
     var weight = BlockWeightPointers(
       bytes: bytes, out: outs, in: k, format: format, pitch: pitch, order: nil, partner: nil, scales: nil)
-    let (row, xs, tile) = (take(k), numbers(8 * 512), take(8 * 16))
+    let (row, xs, tile) = (take(k), numbers(4 * k), take(16 * (Kernels.mostBlockRows + 8 * 16)))
     for out in 0..<outs {
       Kernels.decodeBlockRow(&weight, out, row)
       put(row, k)
     }
-    Kernels.blockDots(&weight, 0, outs, xs, 4, 512, tile, MatmulMode.float.rawValue)
-    put(tile, 4 * 16)
-    Kernels.arrangeForBlocks(format, xs, k, 512, MatmulMode.float.rawValue)
-    Kernels.blockDots(&weight, 0, outs, xs, 1, 512, tile, MatmulMode.float.rawValue)
-    put(tile, outs)
+    let mode = MatmulMode.float.rawValue
+    let count = Kernels.arrangedCount(format, k, mode)
+    let arranged = take(4 * count)
+    for rows in [4, 1] {
+      Kernels.arrangeForBlocks(format, xs, rows, k, k, arranged, mode)
+      Kernels.blockDots(&weight, 0, outs, arranged, rows, count, tile, mode)
+      for i in 0..<rows { put(tile + 16 * i, outs) }
+    }
   }
 
   /// A convolution, and the delta rule of a key head with two value heads over more than a chunk, with their gradients.

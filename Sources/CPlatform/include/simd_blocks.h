@@ -46,10 +46,6 @@ CP_INLINE bool gg_has_minima(int32_t format) {
 }
 /// Whether the scales lie elsewhere.
 CP_INLINE bool gg_is_apart(int32_t format) { return format == gg_mxfp4_apart; }
-/// Whether the two parts of 32 elements have a scale in common.
-CP_INLINE bool gg_shares_scales(int32_t format) {
-  return format != gg_q2_K && format != gg_q3_K && format != gg_q6_K;
-}
 
 /// One f16, exactly.
 CP_INLINE float gg_half(const uint8_t *p) {
@@ -200,34 +196,6 @@ CP_INLINE f32x16 gg_values(int32_t format, f32x16 codes, const float *s, long pa
   return gg_has_minima(format) ? codes * s[part] - s[16 + part] : codes * s[part];
 }
 
-#if defined(__AVX512BF16__)
-/// The bfloat16 values of sixteen small whole numbers, for `mm_lookup_low`.
-CP_INLINE u32x16 gg_word_table(gg_i8x16 table) {
-  return mm_word_table(gg_signed(table));
-}
-/// The codes of two parts of 32 elements as words of bfloat16: those of 4 bits are looked up.
-CP_INLINE u32x16 gg_words(int32_t format, const uint8_t *p, long pair) {
-  const gg_i8x16 whole = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  if (format == gg_q4_K) {
-    u32x16 bytes = mm_load_bytes32(p + 16 + pair / 2 * 32);
-    return pair % 2 == 0 ? mm_lookup_low(gg_word_table(whole), bytes) : mm_lookup_high(gg_word_table(whole), bytes);
-  }
-  if (format == gg_q4_0 || format == gg_q4_1 || format == gg_iq4_nl || format == gg_mxfp4) {
-    // Lower halves of 16 bytes, then upper ones.
-    __m128i b = _mm_loadu_si128((const __m128i *)(p + (format == gg_q4_1 ? 4 : format == gg_mxfp4 ? 1 : 2)));
-    __m256i both = _mm256_inserti128_si256(_mm256_castsi128_si256(b), _mm_srli_epi16(b, 4), 1);
-    u32x16 table = gg_word_table(gg_is_looked_up(format) ? gg_entries(format) : whole - gg_middle(format));
-    return mm_lookup_low(table, (u32x16)_mm512_cvtepu8_epi16(both));
-  }
-  if (format == gg_mxfp4_apart) {
-    __m256i b = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)p));
-    b = _mm256_and_si256(_mm256_or_si256(b, _mm256_slli_epi16(b, 4)), _mm256_set1_epi16(0x0f0f));
-    return mm_lookup_low(gg_word_table(gg_entries(format)), (u32x16)_mm512_cvtepu8_epi16(b));
-  }
-  return mm_row_words(gg_codes(format, p, 2 * pair), gg_codes(format, p, 2 * pair + 1));
-}
-#endif
-
 CP_INLINE void gg_put(float *p, f32x16 v) { memcpy(p, &v, 64); }
 /// Eight bytes, each for two parts.
 CP_INLINE f32x16 gg_twice(uint32_t first, uint32_t second) {
@@ -281,15 +249,4 @@ CP_INLINE void gg_scales(int32_t format, const uint8_t *p, float *s) {
   case gg_mxfp4: gg_half_power(p[0], s); return;
   default: s[0] = s[1] = gg_half(p);
   }
-}
-
-/// Eight lanes of each.
-CP_INLINE f32x16 gg_halves(f32x16 first, f32x16 second) {
-  return __builtin_shufflevector(first, second, 0, 1, 2, 3, 4, 5, 6, 7, 24, 25, 26, 27, 28, 29, 30, 31);
-}
-/// Sixteen bfloat16 values, widened.
-CP_INLINE f32x16 gg_widened(const void *p) {
-  mm_u16x16 h;
-  memcpy(&h, p, 32);
-  return mm_from_bf16(h);
 }
