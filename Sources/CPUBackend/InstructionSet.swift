@@ -17,8 +17,9 @@ public enum InstructionSet: Int, Sendable, CaseIterable {
   /// Whether this processor has the instructions, and for `amx` also the permission of the system, which this asks for.
   public var isSupported: Bool { cp_cpu_supports(Int32(rawValue)) != 0 }
 
-  /// The most demanding build that this processor supports.
-  public static var best: InstructionSet { allCases.last { $0.isSupported } ?? .baseline }
+  /// The most demanding build that this processor supports, but `amx`: it passed in an emulator, and no processor has run
+  /// it yet, so it is used where it is named.
+  public static var best: InstructionSet { allCases.last { $0 != .amx && $0.isSupported } ?? .baseline }
 
   /// What the environment asks for: the best one, or the one that `QLORA_ISA` names; an empty value asks for nothing.
   /// - Throws: `unknown` and `unsupported` for a name that cannot be followed.
