@@ -1,3 +1,4 @@
+import Numerics
 import Tensors
 import Testing
 
@@ -180,7 +181,7 @@ private struct BlockProduct {
             switch mode {
             case .float: value(index).bitPattern
             case .rounded: bf16Rounded(value(index)).bitPattern
-            case .pairs: bf16Rounded(value(2 * index)).bitPattern >> 16 | bf16Rounded(value(2 * index + 1)).bitPattern
+            case .pairs: UInt32(bf16Bits(value(2 * index))) | UInt32(bf16Bits(value(2 * index + 1))) << 16
             }
           }
           func check(_ what: String, _ isRight: Bool) {
@@ -194,8 +195,8 @@ private struct BlockProduct {
                 mode.rawValue, scratch)
               let isRight = (0..<rows * count / perWord).allSatisfy { i in
                 let (lane, step) = (i % rows, i / rows)
-                return target[lane * laneStride + step * wordStride].bitPattern
-                  == word(step) { weight[3 + lane, first + $0] }
+                let want = word(step) { column in weight[3 + lane, first + column] }
+                return target[lane * laneStride + step * wordStride].bitPattern == want
               }
               check("rows, \(first) \(count) \(laneStride)", isRight)
             }
@@ -204,10 +205,12 @@ private struct BlockProduct {
             kernels.blocks.packColumns(
               UnsafeRawPointer(operand.pointers), 2, 33, first * width, count * width, target, pitch * width,
               mode.rawValue)
-            let isRight = (0..<count * width * ((33 + perWord - 1) / perWord)).allSatisfy { i in
-              let (lane, step) = (i % (count * width), i / (count * width))
-              return target[lane / width * pitch * width + step * width + lane % width].bitPattern
-                == word(step) { $0 < 33 ? weight[2 + $0, first * width + lane] : 0 }
+            let (lanes, words) = (count * width, (33 + perWord - 1) / perWord)
+            let isRight = (0..<lanes * words).allSatisfy { i in
+              let (lane, step) = (i % lanes, i / lanes)
+              let place = lane / width * pitch * width + step * width + lane % width
+              let want = word(step) { row in row < 33 ? weight[2 + row, first * width + lane] : 0 }
+              return target[place].bitPattern == want
             }
             check("columns, \(first) \(count)", isRight)
           }
