@@ -91,7 +91,7 @@ private let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent
   @Test(arguments: [
     "lora", "rslora", "dora", "ia3", "bias_all", "bias_lora_only", "modules_to_save", "vera", "vera_drawn", "eva",
     "head",
-    "embedding_tied", "tokens", "tokens_tied", "tokens_alone",
+    "embedding_tied", "both_tied", "tokens", "tokens_tied", "tokens_alone",
   ])
   func stepsAreThoseOfPEFT(name: String) throws {
     let model = try base(name)

@@ -106,6 +106,17 @@ def logits(model):
         return [round(x, 7) for x in model(torch.tensor([PROMPT])).logits[0, -1].tolist()]
 
 
+def tied_pairs(model):
+    """PEFT keeps the adapter of a tied matrix twice, as (embedding's, output's): transposed views of one memory, which its
+    optimizer would move twice a step. Both gradients belong to the one."""
+    lora, = (m for n, m in model.named_modules() if n.endswith("embed_tokens"))
+    head, = (m for n, m in model.named_modules() if n.endswith("lm_head"))
+    pairs = [(lora.lora_embedding_B["default"], head.lora_A["default"].weight),
+             (lora.lora_embedding_A["default"], head.lora_B["default"].weight)]
+    assert all(one.data_ptr() == other.data_ptr() for one, other in pairs)
+    return pairs
+
+
 def run(name, config):
     torch.manual_seed(3)
     place = MODELS / ("tied" if name.endswith("tied") else "bias")
@@ -114,7 +125,9 @@ def run(name, config):
     if name == "eva":
         initialize_lora_eva_weights(model, [{"input_ids": batch(step), "labels": batch(step)} for step in range(3)],
                                     show_progress_bar=False)
-    own = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    pairs = tied_pairs(model) if name == "both_tied" else []
+    own = [(n, p) for n, p in model.named_parameters()
+           if p.requires_grad and not any(p is other for _, other in pairs)]
     start_free = name in ("pissa", "olora", "loftq")
     if not start_free:
         # Values away from zero, so that every tensor learns from the first step.
@@ -136,6 +149,9 @@ def run(name, config):
         ids = batch(step)
         loss = model(ids, labels=ids).loss
         loss.backward()
+        for one, other in pairs:
+            one.grad += other.grad.t()
+            other.grad = None
         losses.append(loss.item())
         norms.append(math.sqrt(sum(float((p.grad.double() ** 2).sum()) for _, p in own if p.grad is not None)))
         optimizer.step()
