@@ -23,9 +23,10 @@ public enum MLXFiles {
     let target = try FolderSave(path: directory, format: format)
     let layers = folded.entries.compactMap(\.module.layer)
     let prefix = model.spec.outerNames.layers
+    // Paths within a layer, and within the model for what is in none.
     let keys = Set(
-      folded.entries.compactMap { entry -> String? in
-        guard let layer = entry.module.layer else { return nil }
+      folded.entries.map { entry -> String in
+        guard let layer = entry.module.layer else { return model.spec.savedName(entry.module.name) }
         return String(entry.module.name.dropFirst("\(prefix)\(layer).".count))
       })
     let configuration: JSON = [

@@ -83,6 +83,8 @@ package final class SafetensorsFile: Sendable {
     entries.reserveCapacity(members.count)
     for (name, value) in members {
       if name == "__metadata__" {
+        // mlx writes null where there is none.
+        if value.isNull { continue }
         guard let strings = value.object else {
           throw .badField(path: path, field: name, value: value.text(), expected: "an object of strings")
         }

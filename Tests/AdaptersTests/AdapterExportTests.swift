@@ -114,4 +114,18 @@ private func error(_ a: [Float], _ b: [Float]) -> Double {
       #expect(throws: AdapterError.self) { try MLXFiles.load(folder + "/mlx", into: try load(name)) }
     }
   }
+
+  /// mlx-lm looks the output matrix up by its name in the model.
+  @Test func mlxKeysNameTheOutputMatrix() throws {
+    try withFolder { folder in
+      let model = try load("../models/bias")
+      let names = ["lm_head", "model.layers.1.self_attn.q_proj"]
+      try model.attach(names.map { ($0, LoRA(rank: 2, alpha: 4)) })
+      _ = try MLXFiles.save(model, directory: folder + "/mlx")
+      let config = try JSON.read(path: folder + "/mlx/adapter_config.json")
+      let keys = try #require(config["lora_parameters"]?["keys"]?.array).compactMap(\.string)
+      #expect(keys == ["lm_head", "self_attn.q_proj"])
+      #expect(config["num_layers"]?.int == 1)
+    }
+  }
 }

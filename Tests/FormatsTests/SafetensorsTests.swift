@@ -65,6 +65,17 @@ import Testing
     }
   }
 
+  /// As mlx writes a file without metadata.
+  @Test func nullIsNoMetadata() throws {
+    try Fixture.withFolder { folder in
+      let header = #"{"__metadata__":null,"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#
+      let length = withUnsafeBytes(of: UInt64(header.utf8.count).littleEndian) { Array($0) }
+      try Fixture.write(folder + "/a.safetensors", length + Array(header.utf8) + [0, 0, 0, 0])
+      let file = try SafetensorsFile(path: folder + "/a.safetensors")
+      #expect(file.metadata.isEmpty && file.entries.map(\.name) == ["a"])
+    }
+  }
+
   @Test func shardsAreOne() throws {
     let source = try SafetensorsFile(path: Fixture.path("model.safetensors"))
     try Fixture.withFolder { folder in
