@@ -68,6 +68,30 @@ t.test("a resumed run ends with the bits of one that was never stopped", functio
   native.options.resume = nil
 end)
 
+t.test("what the last session ran with is what the run directory says and --resume alone takes up", function()
+  local dir, recall = root .. "/extended", require "qlora.run_recall"
+  local function read() return qlora.json.decode(assert(io.open(dir .. "/params.json")):read "a") end
+  native.options.set, native.options.seed = { rate = "a", steps = "4" }, 7
+  train { dir = dir, steps = 4, seed = 7 }
+  local first = read()
+  native.options.resume, native.options.set, native.options.seed = dir, { steps = "6" }, nil
+  train { dir = dir, steps = 6, seed = 7 }
+  local last = read()
+  t.equal({ last.set, last.settings.steps, last.seed }, { { steps = "6" }, 6, nil })
+  t.equal({ last.started, last.version }, { first.started, first.version })
+  native.options.set = {}
+  recall.apply(dir)
+  t.equal(native.options.set, { steps = "6" })
+  -- A session that could not go on says nothing there.
+  t.raises(function() train { dir = dir, steps = 8, seed = 7, batch = 4, micro_batch = 4 } end, "batch was 8")
+  t.equal(read().settings, last.settings)
+  -- Nor does one that asks for fewer steps than are done; it says so.
+  local text = t.captured(function() train { dir = dir, steps = 3, seed = 7 } end)
+  native.options.resume, native.options.set = nil, nil
+  assert(text:find("finished: 6 of 3 steps are done", 1, true), text)
+  t.equal({ read().settings.steps, qlora.json.decode(assert(io.open(dir .. "/summary.json")):read "a").steps }, { 6, 6 })
+end)
+
 t.test("a run directory holds parameters, journal, events, checkpoints and report", function()
   qlora.params { rank = 4 }
   local result = train { dir = root .. "/full", save_every = 1, keep = 2 }

@@ -3,12 +3,12 @@
 --- Of several ranks the first writes all of it, each of the others a journal of its own, journal.rank-3.jsonl.
 --- The directory that holds them has an index, runs.sqlite (see qlora.runs).
 local native = require "qlora.native"
-local command_line = require "qlora.run_command"
 local format = require "qlora.format"
 local journal = require "qlora.run_journal"
 local json = require "qlora.json"
 local params = require "qlora.params"
 local place = require "qlora.run_place"
+local run_params = require "qlora.run_params"
 local report = require "qlora.report"
 local runs = require "qlora.runs"
 local strict = require "qlora.strict"
@@ -34,17 +34,6 @@ local function update_index(self)
   end
 end
 
---- Writes the recipe's source and the resolved parameters.
-local function describe(self)
-  local script = place.keep_recipe(self.dir)
-  self.params = {
-    params = params.resolved or {}, version = native.version, seed = native.options.seed, recipe = script,
-    set = next(native.options.set or {}) and native.options.set, arguments = arg and arg[1] and { table.unpack(arg) },
-    command = script and command_line(script) or nil, started = os.date("!%Y-%m-%dT%H:%M:%SZ"),
-  }
-  native.write_file(self.dir .. "/params.json", json.encode(self.params) .. "\n")
-end
-
 --- Tells the user of this program; a run goes on.
 local function tell(text, ...) io.stderr:write(("qlora.run: " .. text .. "\n"):format(...)) end
 
@@ -68,9 +57,7 @@ local function settle(self)
     tell("the directory %s was removed while the run goes on; journal and checkpoints begin again in %s", was, self.dir)
     self.written, self.events, self.is_bare = nil, nil, true
     self.journal:close()
-    describe(self)
-    self.params.settings = self.given
-    native.write_file(self.dir .. "/params.json", json.encode(self.params) .. "\n")
+    self.params = run_params.describe(self.dir, self.given)
     open_journal(self)
   end
   if native.spill_directory() == was then native.spill_directory(self.dir) end
@@ -81,9 +68,9 @@ end
 --- @example qlora.run({ dir = "runs/a" }):settings { rank = 8 }
 function Run:settings(settings)
   self.given = settings
-  if not self.params then return end -- resumed: the first session wrote them
+  if not self.params then return end -- resumed: written as soon as the run goes on
   self.params.settings = settings
-  native.write_file(self.dir .. "/params.json", json.encode(self.params) .. "\n")
+  run_params.write(self.dir, self.params)
   update_index(self)
 end
 
@@ -204,9 +191,13 @@ function Run:restore(model, optimizer, deciding)
   self.resumed_at, self.written = state.step, state.step
   local summary = self.dir .. "/summary.json" -- a run that goes on is not finished
   local wanted = deciding and deciding.loop and deciding.loop.steps
-  self.is_complete = wanted and state.step >= wanted and native.exists(summary)
+  self.is_complete = wanted and (state.step > wanted or state.step == wanted and native.exists(summary))
   if self.is_complete then return state end
-  if self.rank == 0 and native.exists(summary) then native.remove_tree(summary) end
+  if self.rank == 0 then
+    if native.exists(summary) then native.remove_tree(summary) end
+    self.params = run_params.describe(self.dir, self.given, true)
+    update_index(self)
+  end
   self:log { resumed_from = dir, at = state.step, changed = changes[1] and changes }
   for _, change in ipairs(self.rank == 0 and changes or {}) do
     tell("goes on with another %s: %s, was %s", change.name, change.now, change.was)
@@ -279,7 +270,7 @@ function run.new(options)
     place.reopen(self.dir)
   else
     self.dir = place.new(wanted)
-    describe(self)
+    self.params = run_params.describe(self.dir)
   end
   open_journal(self)
   self.wants_events = o.tensorboard

@@ -1,5 +1,5 @@
---- `--resume DIR` without a recipe: goes on with the recipe, parameters, seed and arguments that lie in the run
---- directory.
+--- `--resume DIR` without a recipe: goes on with the recipe, parameters, seed and arguments of the last session,
+--- which lie in the run directory.
 local native = require "qlora.native"
 local json = require "qlora.json"
 

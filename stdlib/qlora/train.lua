@@ -291,8 +291,8 @@ return function(options)
   if run then run:finish(result) end
   model:note_training(card(o, result, state.tokens))
   if run and run.is_complete then
-    print(("the run in %s is finished: %d steps are done; --set steps=… takes more where the recipe has that parameter")
-      :format(run.dir, state.step))
+    print(("the run in %s is finished: %d of %d steps are done; --set steps=… takes more where the recipe has that "
+      .. "parameter"):format(run.dir, state.step, o.steps))
   elseif not native.options.quiet then
     print(result)
   end
