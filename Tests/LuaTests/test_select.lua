@@ -9,6 +9,14 @@ local function names(what, layers)
   return list, report
 end
 
+t.test("names with commas between them are a list, also in one text", function()
+  t.equal(names("q_proj,v_proj"), names { "q_proj", "v_proj" })
+  t.equal(names("q_proj, v_proj,"), names { "q_proj", "v_proj" })
+  t.equal(names("q_proj,"), names { "q_proj" })
+  t.equal(s.from_value(".*[qv]_proj{1,1}").text, "regex '.*[qv]_proj{1,1}'")
+  t.raises(function() names("q_proj,w_proj") end, "w_proj")
+end)
+
 t.test("all-linear leaves out lm_head, embedding and norms", function()
   t.equal(#names("all-linear"), 28)
   t.equal(#names("ALL-LINEAR"), 28)

@@ -2345,7 +2345,7 @@ function qlora.select.by(test, text) end
 function qlora.select.by_score(scores, options) end
 
 ---Anything add_lora accepts as a selection, as a selector.
----@param value any a selector, a function, "all-linear", a regular expression, or a list of names
+---@param value any a selector, a function, "all-linear", a list of names, a text of names with commas between them, or a regular expression
 ---@return Selector
 function qlora.select.from_value(value) end
 

@@ -231,7 +231,8 @@ function select.mlp()
 end
 
 --- Anything add_lora accepts as a selection, as a selector.
---- @param value any a selector, a function, "all-linear", a regular expression, or a list of names
+--- @param value any a selector, a function, "all-linear", a list of names, a text of names with commas between them,
+---   or a regular expression
 --- @return Selector the selector
 --- @throws for any other value
 --- @example assert(qlora.select.from_value("all-linear").text == "all-linear")
@@ -240,6 +241,11 @@ function from_value(value)
   if type(value) == "function" then return select.by(value) end
   if type(value) == "string" then
     if value:lower() == "all-linear" then return select.all_linear() end
+    if value:find("%w,") and not value:find "[^%w_., ]" then -- no name has a comma, so that it is no expression
+      local names = {}
+      for name in value:gmatch "[^, ]+" do names[#names + 1] = name end
+      return select.names(names)
+    end
     return select.regex(value)
   end
   if type(value) == "table" then return select.names(value) end

@@ -77,7 +77,8 @@ local function fail_empty(rule, modules)
   if rule.wanted then
     strict.fail("selection %s matches no module%s; nearest names: %s", rule.text,
       rule.text:find("^regex") and (' (a regular expression must match the whole dotted name; for names write '
-        .. '{ "%s" })'):format(rule.wanted) or "",
+        .. '{ "%s" }%s)'):format(rule.wanted, rule.wanted:find "[^%w_.]" and "" or
+        (', or "%s," as one text'):format(rule.wanted)) or "",
       nearest_names(rule.wanted, modules))
   end
   if rule.sides then

@@ -15,12 +15,16 @@ local qlora = require "qlora"
 
 local p = qlora.params {
   model = @model_value, data = @data_value, out = @out_value,
-  quant = "nf4", select = "all-linear", rank = 16, alpha = 32, dropout = 0.05,
+  quant = "nf4", -- fp4, int4, keep (the forms of a .gguf file), or none: the weights as they are
+  select = "all-linear", -- or names, q_proj,v_proj, or a regular expression
+  rank = 16, alpha = 32, dropout = 0.05,
   lr = 2e-4, batch = 8, micro_batch = 4, epochs = 1.0, steps = 0, -- 0: as many as the epochs take
   max_length = 1024, held_out = 0.05,
 }
 
-local model = qlora.load(p.model, { quant = p.quant, double_quant = true })
+assert(p.steps > 0 or p.steps == 0 and p.epochs > 0, "give epochs, or steps, of more than 0")
+local quant = p.quant ~= "none" and p.quant ~= "false" and p.quant
+local model = qlora.load(p.model, { quant = quant, double_quant = quant and quant ~= "keep" or nil })
 local data = qlora.data.load(p.data, { tokenizer = model.tokenizer,
   max_length = math.min(p.max_length, model.positions) })
 local training, held_out = data:split(p.held_out)
@@ -40,6 +44,31 @@ print(("talk to it: qlora-run chat %s %s"):format(qlora.format.word(p.model), ql
 
 local function quoted(text) return ("%q"):format(text) end
 
+local function render(values) return (template:gsub("@([%a_]+)", values)) end
+
+--- Whether a recipe is as this command wrote it, for whatever model and data; its first line names them.
+local function is_as_written(text, file)
+  local model, data, out = text:match '\n  model = (".-"), data = (".-"), out = (".-"),\n'
+  if not model then return false end
+  local written = render { model = "", data = "", file_word = format.word(file), model_value = model,
+    data_value = data, out_value = out, name_value = '"' .. out:match '([^/"]+)"$' .. '"' }
+  return text:match "\n.*" == written:match "\n.*"
+end
+
+--- Whether the adapter is there, or a run under its name has come to a checkpoint.
+local function was_trained(out)
+  if native.exists(out) then return true end
+  local place = require "qlora.run_place"
+  local dir, number = "runs/" .. out:match "[^/]+$", 1
+  local candidate = dir
+  while native.exists(candidate) do
+    if #place.checkpoints(candidate) > 0 then return true end
+    number = number + 1
+    candidate = dir .. "-" .. number
+  end
+  return false
+end
+
 return {
   usage = "--model MODEL --data FILE [--out DIR] [--set KEY=VALUE …]", most = 0, recipe = true,
   flags = {
@@ -54,11 +83,14 @@ return {
     if not native.exists(o.data) then command_line.fail("train: there is no file %s", o.data) end
     local values = { model = o.model, data = o.data, file_word = format.word(file), model_value = quoted(model),
       data_value = quoted(o.data), out_value = quoted(out), name_value = quoted(out:match "[^/]+$") }
-    local text = template:gsub("@([%a_]+)", values)
-    local existing = io.open(file, "rb")
-    local same = existing and existing:read "a" == text
-    if existing then existing:close() end
-    local is_theirs = existing and not same and native.place_to_read(file) == file
+    local text = render(values)
+    local existing, before = io.open(file, "rb"), nil
+    if existing then
+      before = existing:read "a"
+      existing:close()
+    end
+    local is_theirs = before and before ~= text and native.place_to_read(file) == file
+      and (not is_as_written(before, file) or was_trained(out))
     if is_theirs and not native.options.resume then
       command_line.fail("train: %s exists and says something else; run it, remove it, or give another --out", file)
     end
