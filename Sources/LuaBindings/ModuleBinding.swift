@@ -1,3 +1,4 @@
+import Adapters
 import LuaRuntime
 import Models
 import Tensors
