@@ -129,9 +129,11 @@ enum Remedy {
 
   private static func text(_ error: TrainingError) -> String {
     switch error {
-    case .changed(_, let differences):
-      "; put it back, or accept it with --accept-changed "
-        + Array(Set(differences.compactMap(\.path.first))).sorted().joined(separator: ",")
+    case .changed(_, let differences, let unfit):
+      unfit.isEmpty
+        ? "; put it back, or accept it with --accept-changed "
+          + Array(Set(differences.compactMap(\.path.first))).sorted().joined(separator: ",")
+        : "; put it back, or start a run of its own without --resume"
     case .fewMicroBatches: "; lower micro_batch, or parts (one a rank when not given)"
     case .partsOfRanks: "; start so many, or set parts to a multiple of the ranks"
     default: ""

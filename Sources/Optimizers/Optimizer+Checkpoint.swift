@@ -35,14 +35,27 @@ extension Optimizer {
   /// file that belong to optimizers of other processes.
   /// - Throws: `OptimizerError.stateMismatch`, also for an array that nothing takes; `FormatError`.
   package func restore(from file: SafetensorsFile, stepCount: Int, besides others: Set<String> = []) throws {
-    let names = file.entries.map(\.name).filter { !others.contains($0) }
-    try restore(stepCount: stepCount, source: file.path, names: names) { name in
-      guard let entry = file.entry(name) else { return nil }
-      return StoredArray(dtype: entry.type.dtype, shape: entry.shape) { range, target in
-        let bytes = try file.bytes(of: name)
-        let size = target.dtype.byteCount
-        try target.write(UnsafeRawBufferPointer(rebasing: bytes[range.lowerBound * size..<range.upperBound * size]))
-      }
+    try restore(stepCount: stepCount, source: file.path, names: names(of: file, besides: others)) { name in
+      Self.array(name, of: file)
+    }
+  }
+
+  /// Whether `restore` can take the arrays of a file, by their names, types and shapes; nothing changes.
+  /// - Throws: `OptimizerError.stateMismatch`.
+  package func check(_ file: SafetensorsFile, besides others: Set<String> = []) throws {
+    try check(source: file.path, names: names(of: file, besides: others)) { name in Self.array(name, of: file) }
+  }
+
+  private func names(of file: SafetensorsFile, besides others: Set<String>) -> [String] {
+    file.entries.map(\.name).filter { !others.contains($0) }
+  }
+
+  private static func array(_ name: String, of file: SafetensorsFile) -> StoredArray? {
+    guard let entry = file.entry(name) else { return nil }
+    return StoredArray(dtype: entry.type.dtype, shape: entry.shape) { range, target in
+      let bytes = try file.bytes(of: name)
+      let size = target.dtype.byteCount
+      try target.write(UnsafeRawBufferPointer(rebasing: bytes[range.lowerBound * size..<range.upperBound * size]))
     }
   }
 
@@ -82,13 +95,7 @@ extension Optimizer {
     let copy: (Range<Int>, Tensor) throws -> Void
   }
 
-  private func restore(
-    stepCount: Int, source: String, names: [String], find: (String) throws -> StoredArray?
-  ) throws {
-    // Steps are counted on from here.
-    guard (0...1 << 53).contains(stepCount) else {
-      throw OptimizerError.badOption(name: "step", value: "\(stepCount)", expected: "a whole number from 0 to 2^53")
-    }
+  private func check(source: String, names: [String], find: (String) throws -> StoredArray?) throws {
     for index in parameters.indices {
       for (name, dtype, shape) in arrays(ofParameter: index) {
         guard let stored = try find(name) else {
@@ -105,6 +112,16 @@ extension Optimizer {
     for name in names where !taken.contains(name) {
       throw OptimizerError.stateMismatch(path: source, what: name, expected: "absent", got: "present")
     }
+  }
+
+  private func restore(
+    stepCount: Int, source: String, names: [String], find: (String) throws -> StoredArray?
+  ) throws {
+    // Steps are counted on from here.
+    guard (0...1 << 53).contains(stepCount) else {
+      throw OptimizerError.badOption(name: "step", value: "\(stepCount)", expected: "a whole number from 0 to 2^53")
+    }
+    try check(source: source, names: names, find: find)
     for (number, page) in pages.enumerated() {
       try withPage(number, isDirty: true) { arrays in
         for (segment, targets) in zip(page.segments, arrays) {

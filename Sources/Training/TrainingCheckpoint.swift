@@ -107,16 +107,23 @@ public enum TrainingCheckpoint {
     try verify(directory)
     let state = try StoredState(path: "\(directory)/\(stateName)", format: format)
     let own = try identity ?? RunIdentity(model, optimizer?.options, ranks: ranks)
-    let changes = try compare(state, directory, own, accepted)
+    let changes = own.differences(from: state.identity)
     let file = try SafetensorsFile(path: "\(directory)/\(weightsName)")
     let parameters = model.trainableParameters
     let others = model.parametersElsewhere
-    try check(file, parameters, besides: Set(others.map(\.name)))
+    let refused = try refused(changes, state, own, accepted)
+    try fitting(["adapters", "base"], changes, refused, directory) {
+      try check(file, parameters, besides: Set(others.map(\.name)))
+    }
     if let optimizer {
       let arrays = others.flatMap { Optimizer.arrays(of: $0.name, count: $0.elementCount, optimizer.options) }
-      try optimizer.restore(
-        from: try SafetensorsFile(path: "\(directory)/\(optimizerName)"), stepCount: state.optimizerStep,
-        besides: Set(arrays.map(\.name)))
+      let besides = Set(arrays.map(\.name))
+      let stored = try SafetensorsFile(path: "\(directory)/\(optimizerName)")
+      try fitting(["optimizer"], changes, refused, directory) { try optimizer.check(stored, besides: besides) }
+      guard refused.isEmpty else { throw TrainingError.changed(checkpoint: directory, refused) }
+      try optimizer.restore(from: stored, stepCount: state.optimizerStep, besides: besides)
+    } else if !refused.isEmpty {
+      throw TrainingError.changed(checkpoint: directory, refused)
     }
     for (name, tensor) in parameters {
       let bytes = try file.bytes(of: name)
@@ -157,19 +164,31 @@ public enum TrainingCheckpoint {
     return (try? FileSystem.list(adapter)).map(PEFTFiles.fileNames.isSuperset) ?? false
   }
 
-  private static func compare(
-    _ state: StoredState, _ directory: String, _ own: RunIdentity, _ accepted: Set<String>
+  /// Does `body`, which compares what the checkpoint holds with what takes it. Where it throws because one of `parts`
+  /// is another now, the error says so, and that no one can accept it.
+  private static func fitting(
+    _ parts: [String], _ changes: [RunIdentity.Difference], _ refused: [RunIdentity.Difference], _ directory: String,
+    _ body: () throws -> Void
+  ) throws {
+    do { try body() } catch {
+      let unfit = parts.filter { part in changes.contains { $0.path.first == part } }
+      guard !unfit.isEmpty else { throw error }
+      let told = changes.filter { refused.contains($0) || unfit.contains($0.path.first ?? "") }
+      throw TrainingError.changed(checkpoint: directory, told, unfit: unfit)
+    }
+  }
+
+  /// The changes that were not accepted.
+  private static func refused(
+    _ changes: [RunIdentity.Difference], _ state: StoredState, _ own: RunIdentity, _ accepted: Set<String>
   ) throws -> [RunIdentity.Difference] {
     let known = Set(own.values.keys + state.identity.keys + RunIdentity.parts)
     for name in accepted.sorted() where !known.contains(name.split(separator: ".").first.map(String.init) ?? "") {
       throw TrainingError.unknownPart(name: name, known: known.sorted())
     }
-    let changes = own.differences(from: state.identity)
-    let refused = changes.filter { change in
+    return changes.filter { change in
       !change.path.indices.contains { accepted.contains(change.path[...$0].joined(separator: ".")) }
     }
-    guard refused.isEmpty else { throw TrainingError.changed(checkpoint: directory, refused) }
-    return changes
   }
 
   private static func check(

@@ -8,8 +8,9 @@ public enum TrainingError: Error, Equatable, Sendable {
   case missingGradients([String])
   /// The norm of all gradients is NaN or infinite; `names` are the tensors whose gradients have such an element.
   case gradientsNotFinite(norm: Double, names: [String])
-  /// What decides how a run goes on is not what it was when the checkpoint was written.
-  case changed(checkpoint: String, [RunIdentity.Difference])
+  /// What decides how a run goes on is not what it was when the checkpoint was written. `unfit` are the parts that no
+  /// one can accept, since what the checkpoint holds has another form.
+  case changed(checkpoint: String, [RunIdentity.Difference], unfit: [String] = [])
   /// Processes that cannot share out the parts of a step evenly.
   case partsOfRanks(parts: Int, ranks: Int)
   /// A step of fewer micro-batches than parts.
@@ -41,9 +42,10 @@ extension TrainingError: CustomStringConvertible {
     case .gradientsNotFinite(let norm, let names):
       "training: the gradient norm is \(norm); \(names.count) gradients are not finite, the first that of "
         + "\(names.first ?? "none"); the weights are those of the last step"
-    case .changed(let checkpoint, let differences):
-      "\(checkpoint): the run could not go on exactly: "
+    case .changed(let checkpoint, let differences, let unfit):
+      "\(checkpoint): the run could not go on\(unfit.isEmpty ? " exactly" : ""): "
         + RunIdentity.Difference.text(differences).joined(separator: "; ")
+        + (unfit.isEmpty ? "" : "; what the checkpoint holds does not fit other \(unfit.joined(separator: " and "))")
     case .partsOfRanks(let parts, let ranks):
       "training: \(ranks) processes cannot share out \(parts) parts evenly; "
         + "\((1...max(parts, 1)).filter { parts % $0 == 0 }.map(String.init).joined(separator: ", ")) can"

@@ -4,6 +4,7 @@ import LuaRuntime
 import Models
 import Tensors
 import Testing
+import Training
 
 @testable import LuaBindings
 
@@ -119,6 +120,11 @@ import Testing
     (
       AdapterError.notAnAdapter(path: "a"),
       "a: not an adapter; expected a folder with adapter_config.json, as PEFT writes it; model:save_adapter writes one"
+    ),
+    (
+      TrainingError.changed(checkpoint: "c", [], unfit: ["adapters"]),
+      "c: the run could not go on: ; what the checkpoint holds does not fit other adapters; put it back, or start a run "
+        + "of its own without --resume"
     ),
     (
       FormatError.notCached(name: "a/b", looked: ["x", "y"]),

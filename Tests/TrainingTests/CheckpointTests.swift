@@ -87,7 +87,7 @@ private struct Setup {
     var other = Setup()
     change(&other)
     let error = #expect(throws: TrainingError.self) { try other.load(path) }
-    guard case .changed(path, let differences)? = error else {
+    guard case .changed(path, let differences, let unfit)? = error else {
       Issue.record("\(error as Any)")
       return
     }
@@ -101,9 +101,17 @@ private struct Setup {
     let text = try #require(error).description
     #expect(text.contains(" was ") && text.contains(" now"), "\(text)")
     let parts = Set(differences.map { $0.path[0] })
-    if parts.isDisjoint(with: ["adapters", "optimizer"]) {
+    if unfit.isEmpty {
       #expect(try other.load(path, accepting: parts).changes == differences)
+    } else {
+      // What no one can accept is the same error where it is accepted.
+      #expect(throws: TrainingError.changed(checkpoint: path, differences, unfit: unfit)) {
+        try other.load(path, accepting: parts)
+      }
+      #expect(text.contains("does not fit other \(unfit[0])"))
     }
+    let fits = names.isDisjoint(with: ["rank", "optimizer.kind"]) && !names.contains { $0.contains("layers.0") }
+    #expect(unfit.isEmpty == fits, "\(names)")
     try FileManager.default.removeItem(atPath: path)
   }
 

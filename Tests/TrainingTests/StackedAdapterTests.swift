@@ -64,7 +64,7 @@ private struct Run {
     let error = #expect(throws: TrainingError.self) {
       _ = try TrainingCheckpoint.load(path, model: other.model, optimizer: other.optimizer)
     }
-    guard case .changed(_, let differences)? = error else {
+    guard case .changed(_, let differences, _)? = error else {
       Issue.record("\(String(describing: error))")
       return
     }
