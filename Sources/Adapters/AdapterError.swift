@@ -48,8 +48,8 @@ public enum AdapterError: Error, Equatable, Sendable {
   case nothingSelected
   /// The method is no branch of two matrices, which is all that the files can hold.
   case notLowRank(module: String)
-  /// The folder has no adapter_config.json.
-  case notAnAdapter(path: String)
+  /// The folder has no adapter_config.json; `inside` are the folders in it that have one.
+  case notAnAdapter(path: String, inside: [String] = [])
   /// A saved adapter gives other logits; `difference` is the largest absolute one.
   case readsBackDifferently(path: String, module: String, difference: Double)
   /// Two modules differ in `rankStabilised`, of which PEFT's files have one.
@@ -72,6 +72,13 @@ public enum AdapterError: Error, Equatable, Sendable {
   case notTargeted(path: String, module: String)
   /// A stored tensor is there as a copy of `original`, and is another.
   case otherCopy(path: String, tensor: String, of: String)
+  /// The file has `rows` rows of an embedding or output matrix, or names a token of row `rows - 1`, and the base has
+  /// `base`: it was made after tokens were added. `unties`: the base's output matrix is its embedding, and the file has
+  /// one of its own.
+  case otherVocabulary(path: String, module: String, rows: Int, base: Int, unties: Bool)
+  /// A stored matrix takes the place of one that is embedding and output matrix at once. `unties`: the file has an
+  /// output matrix of its own.
+  case tiedOutput(path: String, tensor: String, unties: Bool)
   /// A stored tensor does not fit its module.
   case shapeMismatch(path: String, tensor: String, expected: [Int], got: [Int])
 }
@@ -132,8 +139,9 @@ extension AdapterError: CustomStringConvertible {
       "LoRA: no linear module was chosen"
     case .notLowRank(let module):
       "\(module): the adapter is no LoRA, which is all that these files can hold"
-    case .notAnAdapter(let path):
+    case .notAnAdapter(let path, let inside):
       "\(path): not an adapter; expected a folder with adapter_config.json, as PEFT writes it"
+        + (inside.isEmpty ? "" : "; there is one in " + inside.joined(separator: ", "))
     case .readsBackDifferently(let path, let module, let difference):
       "\(path): the adapter was written, but read back it gives other logits (by up to \(difference)); the first "
         + "module that differs is \(module). The files are not the model you trained, and were not put in place"
@@ -160,6 +168,12 @@ extension AdapterError: CustomStringConvertible {
     case .otherCopy(let path, let tensor, let original):
       "\(path): \(tensor) is not the same as \(original); the adapter was made for another model, or the weight was trained "
         + "too"
+    case .otherVocabulary(let path, let module, let rows, let base, _):
+      "\(path): the adapter has \(rows) rows of \(module) and the base \(base): it was made after tokens were added to "
+        + "the base (resize_token_embeddings)"
+    case .tiedOutput(let path, let tensor, _):
+      "\(path): \(tensor) takes the place of a matrix that is embedding and output matrix at once in this base "
+        + "(tie_word_embeddings)"
     case .shapeMismatch(let path, let tensor, let expected, let got):
       "\(path): \(tensor) has shape \(got), expected \(expected)"
     }

@@ -62,53 +62,6 @@ struct PEFTEmbedding {
     }
   }
 
-  // MARK: Copies
-
-  /// Names of tensors that say what the model or others of the file say too: the frozen weights of embedding and output
-  /// matrix, which PEFT saves where the embedding has an adapter, and the adapter of a tied output matrix.
-  /// - Throws: `AdapterError.otherCopy` for one that says something else.
-  static func copies(
-    in file: SafetensorsFile, _ model: LanguageModel, _ read: (_ name: String) throws -> Tensor
-  ) throws -> Set<String> {
-    var copies: Set<String> = []
-    for module in model.modules where module.kind == .embedding || module === model.outputModule {
-      for name in [module.name] + (module === model.outputModule && module.kind == .embedding ? [head] : []) {
-        let key = "\(PEFTFiles.keyPrefix)\(name).base_layer.weight"
-        guard file.entry(key) != nil else { continue }
-        copies.insert(key)
-        // What is stored in few bits is rounded, and cannot be equal.
-        guard let weight = module.weight else { continue }
-        let stored = try read(key)
-        guard stored.shape == weight.shape, try stored.converted(to: weight.dtype).floats() == weight.floats() else {
-          throw AdapterError.otherCopy(path: file.path, tensor: key, of: module.name)
-        }
-      }
-    }
-    guard model.outputModule.kind == .embedding else { return copies }
-    func rows(_ module: String) -> String { "\(PEFTFiles.keyPrefix)\(module).\(TrainedTokens.nameAlone)" }
-    let (copy, original) = (rows(head), rows(model.outputModule.name))
-    if file.entry(copy) != nil, file.entry(original) != nil {
-      guard try read(copy).floats() == read(original).floats() else {
-        throw AdapterError.otherCopy(path: file.path, tensor: copy, of: original)
-      }
-      copies.insert(copy)
-    }
-    let pairs = [(LoRA.nameOfA, EmbeddingLoRA.nameOfB), (LoRA.nameOfB, EmbeddingLoRA.nameOfA)]
-    for (name, other) in pairs {
-      let key = "\(PEFTFiles.keyPrefix)\(head).\(name)"
-      let source = "\(PEFTFiles.keyPrefix)\(model.outputModule.name).\(other)"
-      guard file.entry(key) != nil, file.entry(source) != nil else { continue }
-      let (mine, theirs) = (try read(key), try read(source))
-      guard mine.shape == theirs.shape.reversed(), try mine.transposed(0, 1).contiguous().floats() == theirs.floats()
-      else { throw AdapterError.otherCopy(path: file.path, tensor: key, of: source) }
-      copies.insert(key)
-    }
-    return copies
-  }
-
-  /// What transformers calls an output matrix that is the embedding.
-  private static let head = "lm_head"
-
   // MARK: Writing
 
   /// The fields of a LoRA file that describe the embedding's adapters.
@@ -127,12 +80,12 @@ struct PEFTEmbedding {
   static func tiedCopies(_ adapters: [Adapter], _ model: LanguageModel) throws -> [(String, Tensor)] {
     guard model.outputModule.kind == .embedding else { return [] }
     let alone = adapters.filter { ($0.method as? TrainedTokens)?.isAlone ?? false }
-    let rows = alone.map { ("\(head).\(TrainedTokens.nameAlone)", $0.tensors[0]) }
+    let rows = alone.map { ("\(PEFTVocabulary.head).\(TrainedTokens.nameAlone)", $0.tensors[0]) }
     return try rows
       + adapters.filter { ($0.method as? EmbeddingLoRA)?.isTied ?? false }.flatMap { adapter in
         [
-          ("\(head).\(LoRA.nameOfA)", try adapter.tensors[1].transposed(0, 1).contiguous()),
-          ("\(head).\(LoRA.nameOfB)", try adapter.tensors[0].transposed(0, 1).contiguous()),
+          ("\(PEFTVocabulary.head).\(LoRA.nameOfA)", try adapter.tensors[1].transposed(0, 1).contiguous()),
+          ("\(PEFTVocabulary.head).\(LoRA.nameOfB)", try adapter.tensors[0].transposed(0, 1).contiguous()),
         ]
       }
   }

@@ -8,12 +8,16 @@ struct PEFTParts {
   private let path: String
   private let model: LanguageModel
   private let saved: [Module]
+  private let copies: Set<String>
   private let bias: String
 
   /// - Throws: `AdapterError.badField` for names that no module has; `AdapterError.badStart` for one that cannot be
   ///   trained as a whole.
-  init(_ configuration: JSON, path: String, _ model: LanguageModel) throws {
+  init(
+    _ configuration: JSON, path: String, _ model: LanguageModel, _ file: SafetensorsFile, besides copies: Set<String>
+  ) throws {
     self.path = path
+    self.copies = copies
     self.model = model
     let field = "modules_to_save"
     let value = configuration[field]?.unlessNull ?? []
@@ -21,13 +25,22 @@ struct PEFTParts {
       throw AdapterError.badField(path: path, field: field, expected: "a list of names")
     }
     // PEFT: any(key.endswith(target_key)). It wraps whole blocks too; here a name means single modules.
-    saved = try names.compactMap { $0 }.flatMap { name in
+    let asked = try names.compactMap { $0 }.flatMap { name in
       let found = model.modules.filter { $0.name.hasSuffix(name) }
-      guard !found.isEmpty else {
+      // A tied output matrix is no module; whether its tensor says what the embedding does has been seen.
+      let isTied = model.outputModule.kind == .embedding && PEFTVocabulary.head.hasSuffix(name)
+      guard !found.isEmpty || isTied else {
         throw AdapterError.badField(path: path, field: field, expected: "a name of linear layers, embeddings or norms")
       }
       return found
     }
+    // Where tokens were added PEFT saves embedding and output matrix unasked, and reads them back.
+    saved =
+      asked
+      + PEFTVocabulary.modules(model).filter { module in
+        let key = "\(PEFTFiles.keyPrefix)\(module.name).weight"
+        return file.entry(key) != nil && !copies.contains(key) && !asked.contains { $0 === module }
+      }
     for module in saved { try model.checkWhole(module) }
     let word = configuration["bias"]?.unlessNull?.string ?? "none"
     bias = word == "vera_only" ? "lora_only" : word
@@ -66,7 +79,8 @@ struct PEFTParts {
       }
       return (module, parts)
     }
-    for entry in file.entries where isPart(entry.name) && !known.contains(entry.name) {
+    for entry in file.entries
+    where isPart(entry.name) && !known.contains(entry.name) && !copies.contains(entry.name) {
       throw AdapterError.unknownTensor(path: file.path, name: entry.name)
     }
     return result

@@ -30,7 +30,9 @@ extension PEFTFiles {
     definition: ScriptedDefinition?
   ) throws -> Int {
     let path = "\(directory)/\(configName)"
-    guard FileSystem.exists(path) else { throw AdapterError.notAnAdapter(path: directory) }
+    guard FileSystem.exists(path) else {
+      throw AdapterError.notAnAdapter(path: directory, inside: adapters(in: directory))
+    }
     let configuration = try JSON.read(path: path)
     guard let method = configuration["peft_type"]?.string.flatMap({ AdapterMethods.named($0) }) else {
       throw AdapterError.unknownMethod(
@@ -38,12 +40,13 @@ extension PEFTFiles {
     }
     let targets = try PEFTTargets(configuration, path: path)
     let experts = try PEFTExperts(configuration, model, path: path)
-    let file = try SafetensorsFile(path: "\(directory)/\(weightsName)")
-    let parts = try PEFTParts(configuration, path: path, model)
+    let file = try open(directory)
+    try PEFTVocabulary.check(file, configuration, path: path, model)
     let shared = method.sharedNames.map { (name: $0, key: sharedPrefix + $0) }
-    let copies = try PEFTEmbedding.copies(in: file, model) { key in
+    let copies = try PEFTVocabulary.copies(in: file, configuration, model) { key in
       try read(file, key, shape: file.entry(key)?.shape ?? [], model.backend)
     }
+    let parts = try PEFTParts(configuration, path: path, model, file, besides: copies)
     let groups = try tensorsByModule(file, model, parts, besides: experts.keys, copies.union(shared.map(\.key)))
     let content = AdapterFileContent(modules: groups.map(\.module), backend: model.backend) { name in
       guard let key = shared.first(where: { $0.name == name })?.key, let entry = file.entry(key) else { return nil }
@@ -97,6 +100,20 @@ extension PEFTFiles {
     try model.add(made + stacked, toSet: set)
     for (module, part) in kept { module.trained = part }
     return made.count + stacked.count
+  }
+
+  /// The folders in one that hold an adapter: PEFT writes several so, and a checkpoint has its own.
+  private static func adapters(in directory: String) -> [String] {
+    let names = FileSystem.isDirectory(directory) ? (try? FileSystem.list(directory)) ?? [] : []
+    return names.map { "\(directory)/\($0)" }.filter { FileSystem.exists("\($0)/\(configName)") }.sorted()
+  }
+
+  private static func open(_ directory: String) throws -> SafetensorsFile {
+    let path = "\(directory)/\(weightsName)"
+    guard FileSystem.exists(path) else {
+      throw FormatError.missingFile(path: directory, looked: [weightsName], instead: OtherWeights.find(in: directory))
+    }
+    return try SafetensorsFile(path: path)
   }
 
   /// The stored tensors' shapes by module, in the order of the file, and by what follows the module's name; without those

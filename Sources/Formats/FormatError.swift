@@ -20,8 +20,10 @@ public enum FormatError: Error, Sendable, Equatable {
   case missingTensor(path: String, tensor: String)
   /// The index names a shard that is not in its folder.
   case missingShard(index: String, shard: String, tensor: String)
-  /// The folder holds none of the files in `looked`.
-  case missingFile(path: String, looked: [String])
+  /// The folder holds none of the files in `looked`; `instead` says what weights it has in other forms.
+  case missingFile(path: String, looked: [String], instead: String? = nil)
+  /// The file is what Git keeps in the place of a large file, not the file.
+  case gitPointer(path: String)
   /// A stored tensor has another shape than the reader expects.
   case shape(path: String, tensor: String, expected: [Int], actual: [Int])
   /// The tensor has fewer rows than are asked for.
@@ -137,8 +139,11 @@ extension FormatError: CustomStringConvertible {
     case .missingTensor(let path, let tensor): "\(path): there is no tensor \(tensor)"
     case .missingShard(let index, let shard, let tensor):
       "\(index): tensor \(tensor) should be in \(shard), but that file is missing; fetch it into the same folder"
-    case .missingFile(let path, let looked):
-      "\(path): found none of \(looked.joined(separator: ", "))"
+    case .missingFile(let path, let looked, let instead):
+      "\(path): found none of \(looked.joined(separator: ", "))" + (instead.map { "; " + $0 } ?? "")
+    case .gitPointer(let path):
+      "\(path): a Git LFS pointer of a few lines, not the file that it stands for; run git lfs pull in its folder, or "
+        + "fetch the file again"
     case .shape(let path, let tensor, let expected, let actual):
       "\(path): tensor \(tensor) has shape \(actual), expected \(expected); do config and weights belong together?"
     case .rows(let path, let tensor, let rows, let available):

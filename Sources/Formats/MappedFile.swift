@@ -31,7 +31,15 @@ package final class MappedFile: @unchecked Sendable {
     let mapped = mmap(nil, byteCount, PROT_READ, MAP_PRIVATE, descriptor, 0)
     guard let mapped, mapped != MAP_FAILED else { throw .system(path: path, operation: "mmap", code: errno) }
     base = mapped
+    if byteCount < MappedFile.pointerLimit, bytes.starts(with: MappedFile.pointerStart) {
+      throw .gitPointer(path: path)
+    }
   }
+
+  /// How a file begins that Git LFS has in the place of a large one, and what all of them are smaller than (Git LFS
+  /// specification, "The Pointer").
+  private static let pointerStart = Array("version https://git-lfs.github.com/spec/".utf8)
+  private static let pointerLimit = 1024
 
   deinit {
     if let base { munmap(base, byteCount) }

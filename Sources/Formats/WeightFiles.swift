@@ -31,7 +31,9 @@ package struct WeightFiles: Sendable {
     } else if FileSystem.exists(index) {
       self = try WeightFiles(index: index, directory: directory)
     } else {
-      throw .missingFile(path: directory, looked: ["model.safetensors", "model.safetensors.index.json"])
+      throw .missingFile(
+        path: directory, looked: ["model.safetensors", "model.safetensors.index.json"],
+        instead: OtherWeights.find(in: directory))
     }
   }
 

@@ -103,7 +103,13 @@ enum Remedy {
     case .othersWouldBeLeft: "; remove them with model:remove_adapters(NAME) first"
     case .nothingToSave: "; call model:add_lora first"
     case .notLowRank: "; save it as PEFT does, or model:merge() and save the model"
-    case .notAnAdapter: "; model:save_adapter writes one"
+    case .notAnAdapter(_, let inside): inside.isEmpty ? "; model:save_adapter writes one" : ", which can be named"
+    case .otherVocabulary(_, _, let rows, _, false):
+      "; resize the base as it was then, and load the adapter on that: in transformers "
+        + "base.resize_token_embeddings(\(rows)), base.save_pretrained(DIR), and save the adapter's tokenizer to DIR"
+    case .otherVocabulary(_, _, let rows, _, true):
+      "; " + mergeThere(unties: true, "base.resize_token_embeddings(\(rows)), ")
+    case .tiedOutput(_, _, let unties): "; " + mergeThere(unties: unties, "")
     case .needsDefinition:
       "; read it, then load it with model:load_adapter_module(DIR, { parameters = …, forward = … })"
     case .notScripted: "; model:add_adapter reads it"
@@ -111,6 +117,13 @@ enum Remedy {
     case .otherInSet: "; give the new adapter a name of its own"
     default: ""
     }
+  }
+
+  /// How an adapter is merged that this program cannot put on the base.
+  private static func mergeThere(unties: Bool, _ resize: String) -> String {
+    "merge the adapter in transformers and load DIR: base = AutoModelForCausalLM.from_pretrained(BASE"
+      + (unties ? ", tie_word_embeddings=False" : "") + "), \(resize)PeftModel.from_pretrained(base, "
+      + "ADAPTER).merge_and_unload().save_pretrained(DIR), and save the tokenizer to DIR"
   }
 
   private static func text(_ error: FormatError) -> String {

@@ -142,6 +142,11 @@ extension ConfigFields {
         path: path, field: "quantization_config.quant_method", value: method.text(),
         supported: (["bitsandbytes"] + FP8Config.methods).map { "\"\($0)\"" })
     }
+    if (quantization["load_in_8bit"] ?? quantization["_load_in_8bit"]) == true {
+      throw .unsupportedModel(
+        path: path, field: "quantization_config.load_in_8bit", value: "true (weights in 8 bits)",
+        supported: ["bitsandbytes' 4 bits", "fp8", "weights in 16 bits, which quant = makes smaller"])
+    }
     let bits = quantization["load_in_4bit"] ?? quantization["_load_in_4bit"] ?? .null
     guard bits == true else {
       throw .unsupportedModel(

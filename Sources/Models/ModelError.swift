@@ -1,3 +1,4 @@
+import Formats
 import Glibc
 import Tensors
 
@@ -163,6 +164,7 @@ extension ModelError: CustomStringConvertible {
       "\(path): no tokenizer found (tokenizer.json, tokenizer.model or GGUF metadata)"
     case .unrecognisedPath(let path):
       "\(path): not a model; expected a directory with config.json, a .gguf file or a hub name in the local cache"
+        + (OtherWeights.words(for: path).map { "; by its name it is " + $0 } ?? "")
     case .badAdapterOutput(let module, let expected, let got):
       "\(module): its adapter gave an output of shape \(got), the layer has \(expected)"
     case .mergeUnties(let module):

@@ -17,6 +17,8 @@ enum ModelLocation {
       self = .gguf(try GGUFFile(path: path))
     } else if path.hasSuffix(".json"), FileSystem.exists(path), allowsKnownNames {
       self = .configuration(path)
+    } else if FileSystem.exists(path) {
+      throw ModelError.unrecognisedPath(path: path)
     } else if path.split(separator: "/").count == 2, !path.hasPrefix("."), !path.hasPrefix("/"), !path.hasSuffix("/") {
       do {
         self = .directory(try HubCache.resolve(path))

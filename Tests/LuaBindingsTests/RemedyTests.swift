@@ -122,6 +122,24 @@ import Training
       "a: not an adapter; expected a folder with adapter_config.json, as PEFT writes it; model:save_adapter writes one"
     ),
     (
+      AdapterError.notAnAdapter(path: "a", inside: ["a/one", "a/two"]),
+      "a: not an adapter; expected a folder with adapter_config.json, as PEFT writes it; there is one in a/one, a/two, "
+        + "which can be named"
+    ),
+    (
+      AdapterError.otherVocabulary(path: "a", module: "lm_head", rows: 13, base: 10, unties: false),
+      "a: the adapter has 13 rows of lm_head and the base 10: it was made after tokens were added to the base "
+        + "(resize_token_embeddings); resize the base as it was then, and load the adapter on that: in transformers "
+        + "base.resize_token_embeddings(13), base.save_pretrained(DIR), and save the adapter's tokenizer to DIR"
+    ),
+    (
+      AdapterError.tiedOutput(path: "a", tensor: "b", unties: true),
+      "a: b takes the place of a matrix that is embedding and output matrix at once in this base (tie_word_embeddings); "
+        + "merge the adapter in transformers and load DIR: base = AutoModelForCausalLM.from_pretrained(BASE, "
+        + "tie_word_embeddings=False), PeftModel.from_pretrained(base, ADAPTER).merge_and_unload().save_pretrained(DIR), "
+        + "and save the tokenizer to DIR"
+    ),
+    (
       TrainingError.changed(checkpoint: "c", [], unfit: ["adapters"]),
       "c: the run could not go on: ; what the checkpoint holds does not fit other adapters; put it back, or start a run "
         + "of its own without --resume"

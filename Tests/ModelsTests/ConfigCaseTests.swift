@@ -84,5 +84,7 @@ import Testing
     let named = ["rope": "rope", "eos_token_id": "token", "bos_token_id": "token"].first { field.hasPrefix($0.key) }?
       .value
     #expect(error.map { $0.description.contains(named ?? field) } ?? false, "\(String(describing: error))")
+    // No one is told to say of weights in 8 bits that they have 4.
+    if value["load_in_8bit"] == true { #expect(error.map { $0.description.contains("weights in 8 bits") } ?? false) }
   }
 }

@@ -24,13 +24,25 @@ local function adapter(text)
   return { name = name or dir:gsub("(.)/+$", "%1"):match "[^/]+$", dir = dir }
 end
 
+--- The folders in one that hold an adapter: PEFT writes several so, and a checkpoint has its own.
+local function adapters_in(dir)
+  local inside = {}
+  for _, name in ipairs(native.exists(dir .. "/.") and native.list_dir(dir) or {}) do
+    local folder = dir .. "/" .. name
+    if native.exists(folder .. "/adapter_config.json") then inside[#inside + 1] = folder end
+  end
+  return inside
+end
+
 --- Adds an adapter without putting it on.
 --- @param text string its folder, or NAME=FOLDER
 --- @return string the name under which it is known
 function Talk:add(text)
   local new = adapter(text)
   if not native.exists(new.dir .. "/adapter_config.json") then
-    error(("%s: not an adapter; expected a folder with adapter_config.json"):format(new.dir), 0)
+    local inside = adapters_in(new.dir)
+    error(("%s: not an adapter; expected a folder with adapter_config.json%s"):format(new.dir,
+      inside[1] and "; there is one in " .. table.concat(inside, ", ") or ""), 0)
   end
   if self.dirs[new.name] or new.name == self.name then
     error(("two things are called '%s'; give the adapter a name of its own: NAME=%s"):format(new.name, new.dir), 0)
