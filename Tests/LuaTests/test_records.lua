@@ -330,3 +330,16 @@ t.test("docs/records.md says what the tables say", function()
     assert(text:find(row, 1, true), row)
   end
 end)
+
+t.test("a split leaves both parts something", function()
+  local function set(count)
+    local records = {}
+    for i = 1, count do records[i] = { prompt = "p", completion = "c" .. i } end
+    return load(records)
+  end
+  t.raises(function() set(1):split(0.05) end, "there is 1 sample, and each part needs one")
+  for _, at in ipairs { 0.01, 0.5, 0.99, 1 } do
+    local first, second = set(2):split(at)
+    t.equal({ #first, #second }, { 1, 1 }, at)
+  end
+end)

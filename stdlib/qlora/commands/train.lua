@@ -19,7 +19,7 @@ local p = qlora.params {
   select = "all-linear", -- or names, q_proj,v_proj, or a regular expression
   rank = 16, alpha = 32, dropout = 0.05,
   lr = 2e-4, batch = 8, micro_batch = 4, epochs = 1.0, steps = 0, -- 0: as many as the epochs take
-  max_length = 1024, held_out = 0.05,
+  max_length = 1024, held_out = 0.05, -- 0: none; of one record none is
 }
 
 assert(p.steps > 0 or p.steps == 0 and p.epochs > 0, "give epochs, or steps, of more than 0")
@@ -27,7 +27,8 @@ local quant = p.quant ~= "none" and p.quant ~= "false" and p.quant
 local model = qlora.load(p.model, { quant = quant, double_quant = quant and quant ~= "keep" or nil })
 local data = qlora.data.load(p.data, { tokenizer = model.tokenizer,
   max_length = math.min(p.max_length, model.positions) })
-local training, held_out = data:split(p.held_out)
+local training, held_out = data, nil
+if p.held_out > 0 and #data > 1 then training, held_out = data:split(p.held_out) end
 training:preview(1)
 
 model:add_lora { select = p.select, rank = p.rank, alpha = p.alpha, dropout = p.dropout }

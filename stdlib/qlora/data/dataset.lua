@@ -135,7 +135,10 @@ function Dataset:split(at, seed)
   if seed ~= nil and math.type(seed) ~= "integer" then
     strict.fail("data:split: the second argument is a seed, a whole number; got %s", strict.show(seed))
   end
-  local count = at < 1 and math.max(1, math.floor(#self * at + 0.5)) or math.floor(at)
+  if #self < 2 then
+    strict.fail "data:split: there is 1 sample, and each part needs one; give more records, or hold none out"
+  end
+  local count = at < 1 and math.min(#self - 1, math.max(1, math.floor(#self * at + 0.5))) or math.floor(at)
   local first, second = {}, {}
   for position, index in ipairs(random.permutation(#self, seed or 0, 0x5eed)) do
     local side = position <= #self - count and first or second
