@@ -149,3 +149,116 @@ t.test("named templates: tool_use where there are tools", function()
   t.equal(tokenizer:apply_chat(messages), "q")
   t.equal(tokenizer:apply_chat(messages, { tools = { { name = "f" } } }), "1 tools: q")
 end)
+
+local function chat_of(source, messages, options)
+  return (select(2, trained(source, messages, options)))
+end
+
+local any_role = t.chatml
+local with_tools = "{% for m in messages %}{% if m.role in ['tool', \"function\"] or m.role == 'ipython' %}{{ '<|im_start|>' "
+  .. "+ m.role + m['content'] + '<|im_end|>' }}{% else %}{{ '<|im_start|>' + m.get('role') + m.content + '<|im_end|>' }}"
+  .. "{% endif %}{% endfor %}"
+
+t.test("a role that the model's template does not name is an error, unless it is allowed", function()
+  local function turns(role)
+    return { { role = "user", content = "Hi" }, { role = role, content = "x" }, { role = "assistant", content = "Bye" } }
+  end
+  for role, part in pairs { asistant = '(did you mean "assistant"?)', humna = '(did you mean "human"?)',
+    gtp = '(did you mean "gpt"?)', Assistant = '(did you mean "assistant"?)', developer = '(did you mean "system"?)',
+    observation = "system, user and assistant; if it is meant", tool = 'roles = { "tool" }', [""] = 'the role ""' } do
+    t.raises(function() trained(any_role, turns(role)) end, "chat: message 2 has the role", part)
+    t.equal(#trained(any_role, turns(role), { roles = { role } }), 1, role)
+  end
+  for _, role in ipairs { "tool", "function", "ipython" } do t.equal(#trained(with_tools, turns(role)), 1, role) end
+  -- names of fields are no roles
+  for _, role in ipairs { "content", "role", "asistant" } do
+    t.raises(function() trained(with_tools, turns(role)) end, "message 2 has the role",
+      "system, user, assistant, tool, ipython and function")
+  end
+  local tokenizer = tokenizer_of(any_role, { "<|stop|>", "<|im_end|>" })
+  for _, record in ipairs { { messages = turns "asistant" },
+    { conversations = { { from = "human", value = "a" }, { from = "asistant", value = "b" } } } } do
+    local records = { { messages = turns "assistant" }, record }
+    if record.conversations then records[1] = { conversations = { { from = "human", value = "a" },
+      { from = "gpt", value = "b" } } } end
+    t.raises(function() qlora.data.load(records, { tokenizer = tokenizer }) end,
+      "record 2: chat: message 2 has the role \"asistant\"")
+    t.equal(#qlora.data.load(records, { tokenizer = tokenizer, roles = { "asistant" } }), record.messages and 2 or 1)
+  end
+  t.raises(function() qlora.data.load({ { messages = turns "tool" } }, { tokenizer = tokenizer, template = "chatml",
+    roles = { "tool" } }) end, "roles are for the model's own template")
+  t.raises(function() qlora.data.load({ { instruction = "a", output = "b" } }, { tokenizer = tokenizer,
+    roles = { "tool" } }) end, "roles are for the model's own template")
+  t.raises(function() qlora.data.load({ { messages = turns "tool" } }, { tokenizer = tokenizer, roles = { 1 } }) end,
+    "option 'roles' is a list of names of roles")
+  t.raises(function() tokenizer:apply_chat(turns "wizard") end, "message 2 has the role")
+  assert(tokenizer:apply_chat(turns "wizard", { roles = { "wizard" } }):find "wizard")
+  t.raises(function() qlora.chat.spans("chatml", turns "tool", { roles = { "tool" } }) end, "roles are for a model's own")
+end)
+
+t.test("a content of text parts is laid end to end where the template takes texts alone", function()
+  local said = { { type = "text", text = "Hel" }, { text = "lo", type = "text" } }
+  local expected = "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n"
+  local both = { { role = "user", content = said }, { role = "assistant", content = said } }
+  local prints = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+  local drops = "{% for m in messages %}{% set c = m.content if m.content is string else '' %}<|im_start|>{{ m.role }}\n"
+    .. "{{ c }}<|im_end|>\n{% endfor %}"
+  local as_json = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content if m.content is string else m.content "
+    .. "| tojson }}<|im_end|>\n{% endfor %}"
+  for name, source in pairs { joins = any_role, prints = prints, drops = drops, as_json = as_json } do
+    local parts, whole, tokenizer = trained(source, both)
+    t.equal(whole, expected, name)
+    t.equal(#parts, 1, name)
+    t.equal(parts[1]:match "Hello.*", "Hello<|im_end|>", name)
+    t.equal(tokenizer:apply_chat(both), expected, name)
+    t.equal(chat_of(source, both, { literal = true }), expected, name)
+  end
+  local reads = "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for part in m.content %}{% if part.type == 'text' %}"
+    .. "[{{ part.text }}]{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
+  t.equal(chat_of(reads, { both[1] }), "<|im_start|>user\n[Hel][lo]<|im_end|>\n")
+  local texts = { { role = "user", content = { "a", "b" } } }
+  t.equal(chat_of(any_role, texts), "<|im_start|>user\nab<|im_end|>\n")
+  for _, source in ipairs { any_role, reads, drops } do
+    t.raises(function() chat_of(source, { { role = "user", content = { said[1], { type = "image_url", image_url = {} } } } })
+      end, "chat: message 1: part 2 of its content is of type \"image_url\"", "models here read text alone")
+    t.raises(function() chat_of(source, { { role = "user", content = { { type = "text", text = "a",
+      cache_control = { type = "x" } } } } }) end, "message 1: part 1 of its content has 'cache_control'")
+  end
+  t.raises(function() chat_of(any_role, { { role = "user", content = { { type = "text" } } } }) end,
+    "message 1: part 1 of its content is without a text")
+  -- an answer of a tool may be what the template writes as JSON
+  t.equal(chat_of(as_json, { { role = "user", content = { { x = 1 } } } }),
+    "<|im_start|>user\n[{\"x\": 1}]<|im_end|>\n")
+end)
+
+t.test("an absent content is an error that names the message, or the field that stands for it", function()
+  local calls = jinja.read_json [[ [{"role": "user", "content": "a"}, {"role": "assistant", "content": null,
+    "tool_calls": [{"function": {"name": "f"}}]}] ]]
+  t.raises(function() chat_of(any_role, calls) end, "chat: message 2 has 'tool_calls', which the model's template never")
+  for _, text in ipairs { [[ [{"role": "user", "content": null}, {"role": "assistant", "content": "a"}] ]],
+    [[ [{"role": "assistant", "content": null}] ]], [[ [{"role": "assistant"}] ]] } do
+    t.raises(function() chat_of(any_role, jinja.read_json(text)) end, "chat: message 1 needs a role and a content",
+      "it has no content")
+  end
+  local written = "{% for m in messages %}<|im_start|>{{ m.role }}{% if m.tool_calls %}{{ m.tool_calls | tojson }}{% else %}"
+    .. "{{ m.content }}{% endif %}<|im_end|>{% endfor %}"
+  assert(chat_of(written, calls):find('<|im_start|>assistant[{"function"', 1, true))
+end)
+
+t.test("a client of serve reads what a client can do", function()
+  local chat_model, openai = require "qlora.chat_model", require "qlora.openai"
+  local own = qlora.chat.for_tokenizer(tokenizer_of(any_role))
+  local function asked(message) return chat_model.text(own, { message }, { is_request = true }) end
+  for part, message in pairs { ["never reads there; remove it"] = { role = "user", content = "a", name = "b" },
+    ["'loss' is not read"] = { role = "user", content = "a", loss = 1 },
+    ["names system, user and assistant"] = { role = "wizard", content = "a" } } do
+    local text = t.raises(function() asked(message) end, "message 1", part)
+    assert(not text:find "ignore =" and not text:find "roles =", text)
+  end
+  local function body(text) return openai.read(text, openai.chat_fields, "messages") end
+  t.raises(function() body '{"messages": [{}], "max_tokens": 5, "max_completion_tokens": 3}' end,
+    "'max_tokens' is 5 and 'max_completion_tokens' is 3; send one of them")
+  for _, text in ipairs { '"max_tokens": 3, "max_completion_tokens": 3', '"max_tokens": 3', '"max_completion_tokens": 3' } do
+    t.equal(openai.sampling(body('{"messages": [{}], ' .. text .. "}"), 9).max_new_tokens, 3)
+  end
+end)

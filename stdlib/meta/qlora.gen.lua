@@ -591,6 +591,7 @@ function Tokenizer:free() end
 ---@field default_system? string system message when the messages have none; default the template's
 ---@field documents? table texts to answer from, for the model's own template
 ---@field ignore? table names of message fields that are left unread on purpose
+---@field roles? table names of roles that the model's own template does not name and gets all the same
 ---@field template? string|function template by name, or a function; default the tokenizer's own
 ---@field template_options? table what the model's own template is given besides, such as { enable_thinking = false }
 ---@field tokenize? boolean return the ids that data.load trains on; those of the model's own template begin as it says (default false)
@@ -1705,6 +1706,7 @@ qlora.chat = {}
 ---@field eos_token? string text of the token that ends a text (default "</s>")
 ---@field ignore? table names of message fields that are left unread on purpose
 ---@field literal? boolean special tokens that a message spells stay text (default false)
+---@field roles? table names of roles that the model's own template does not name and gets all the same
 ---@field template_options? table what the model's own template is given besides, such as { enable_thinking = false }
 ---@field tools? table descriptions of functions, for the model's own template
 ---@field train? "all"|"last" which assistant messages are trained (default "all")
@@ -1721,6 +1723,7 @@ function qlora.chat.apply(name, messages, options) end
 ---@field default_system? string system message when the messages have none; default the template's
 ---@field documents? table texts to answer from, for the model's own template
 ---@field ignore? table names of message fields that are left unread on purpose
+---@field roles? table names of roles that the model's own template does not name and gets all the same
 ---@field template? string|function template by name, or a function; default the tokenizer's own
 ---@field template_options? table what the model's own template is given besides, such as { enable_thinking = false }
 ---@field tokenize? boolean return the ids that data.load trains on; those of the model's own template begin as it says (default false)
@@ -1746,6 +1749,7 @@ function qlora.chat.for_tokenizer(tokenizer) end
 ---@field eos_token? string text of the token that ends a text (default "</s>")
 ---@field ignore? table names of message fields that are left unread on purpose
 ---@field literal? boolean special tokens that a message spells stay text (default false)
+---@field roles? table names of roles that the model's own template does not name and gets all the same
 ---@field template_options? table what the model's own template is given besides, such as { enable_thinking = false }
 ---@field tools? table descriptions of functions, for the model's own template
 ---@field train? "all"|"last" which assistant messages are trained (default "all")
@@ -1833,6 +1837,7 @@ function qlora.data.from_records(records, options) end
 ---@field map? table|function makes records for the format: { prompt = "question" } renames fields; a function record -> record may do anything, and gives nil to leave one out
 ---@field max_length? integer longer samples are cut, or left out (too_long); the window of format text, 1024 there when left out
 ---@field quiet? boolean do not print the counts (default false)
+---@field roles? table names of roles that the model's own template does not name and gets all the same
 ---@field skip_invalid? boolean leave wrong records out and count them instead of ending with the first (default false)
 ---@field source_max_length? integer longer prompts are cut, for formats with source and target
 ---@field target_max_length? integer longer answers are cut, for formats with source and target

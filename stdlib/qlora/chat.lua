@@ -158,6 +158,7 @@ local schema = strict.declare("qlora.chat.spans", {
   tools = { "table", "descriptions of functions, for the model's own template" },
   documents = { "table", "texts to answer from, for the model's own template" },
   template_options = { "table", "what the model's own template is given besides, such as { enable_thinking = false }" },
+  roles = { "table", "names of roles that the model's own template does not name and gets all the same" },
 })
 strict.declare("qlora.chat.apply", schema)
 
@@ -176,7 +177,7 @@ strict.declare("qlora.chat.apply", schema)
 function chat.spans(name, messages, options)
   local o = strict.options("chat.spans", options, schema)
   if chat_model.is(name) then return chat_model.spans(name, messages, o) end
-  for _, key in ipairs { "tools", "documents", "template_options" } do
+  for _, key in ipairs { "tools", "documents", "template_options", "roles" } do
     if o[key] ~= nil then
       strict.fail("chat.spans: %s are for a model's own template; those by name cannot say them", key)
     end
@@ -228,6 +229,7 @@ local apply_schema = strict.declare("tokenizer:apply_chat", {
   tools = { "table", "descriptions of functions, for the model's own template" },
   documents = { "table", "texts to answer from, for the model's own template" },
   template_options = { "table", "what the model's own template is given besides, such as { enable_thinking = false }" },
+  roles = { "table", "names of roles that the model's own template does not name and gets all the same" },
 })
 strict.declare("qlora.chat.apply_chat", apply_schema)
 
@@ -248,7 +250,7 @@ function chat.apply_chat(tokenizer, messages, options)
       table.concat(strict.sorted_keys(templates), ", "))
   end
   for _, key in ipairs { "add_generation_prompt", "default_system", "ignore", "tools", "documents",
-    "template_options" } do settings[key] = o[key] end
+    "template_options", "roles" } do settings[key] = o[key] end
   local text = chat_model.is(template) and chat_model.text(template, messages, settings)
     or chat.apply(template, messages, settings)
   if not o.tokenize then return text end

@@ -2,11 +2,10 @@
 --- trained and ShareGPT's names.
 local fields = require "qlora.data.fields"
 local jinja = require "qlora.jinja"
+local roles = require "qlora.chat_roles"
 local strict = require "qlora.strict"
 local values = require "qlora.jinja.values"
 
-local roles = { human = "user", prompter = "user", gpt = "assistant", bot = "assistant", model = "assistant",
-  chatgpt = "assistant", chatbot = "assistant" }
 local names = { from = "role", value = "content" }
 
 local function plain(dict)
@@ -18,8 +17,17 @@ local function plain(dict)
   return holder
 end
 
+--- Whether a message says nothing.
+local function is_empty(dict)
+  for _, key in ipairs { "content", "tool_calls", "reasoning_content", "reasoning", "thinking" } do
+    local value = values.raw(dict, key)
+    if value ~= nil and value ~= values.None and values.truth(value) then return false end
+  end
+  return true
+end
+
 --- One message as { value =, train =, role = }; `train` is nil without a mark.
-local function read(given, i, ignored)
+local function read(given, i, ignored, o)
   if not values.is_dict(given) then strict.fail("chat: message %d is no table with a role and a content", i) end
   local what = ("chat: message %d: "):format(i)
   local train, mark = fields.mark(plain(given), what, ignored)
@@ -30,19 +38,20 @@ local function read(given, i, ignored)
     if name ~= key and values.raw(given, name) ~= nil and not values.equal(values.raw(given, name), value) then
       strict.fail("%s'%s' and '%s' differ", what, name, key)
     end
-    if name == "role" then value = roles[value] or value end
+    if name == "role" then value = roles.aliases[value] or value end
     local is_left_out = marks[key] or ignored[key] and name ~= "role" and name ~= "content"
     if not is_left_out then values.put(dict, name, value) end
   end
   local role = values.raw(dict, "role")
   if type(role) ~= "string" then strict.fail("chat: message %d needs a role and a content; it has no role", i) end
-  if values.raw(dict, "content") == nil and role ~= "assistant" then
+  local content = values.raw(dict, "content")
+  if (content == nil or content == values.None) and (role ~= "assistant" or is_empty(dict)) then
     strict.fail("chat: message %d needs a role and a content; it has no content", i)
   end
   for _, entry in ipairs(fields.message_refused) do
     local name, why = entry[1], entry[2]
     if fields.never_read[name] and values.raw(dict, name) ~= nil and values.raw(dict, name) ~= values.None then
-      strict.fail("%s'%s' is not read: %s; remove it, or say ignore = { \"%s\" }", what, name, why, name)
+      strict.fail("%s'%s' is not read: %s; %s", what, name, why, fields.remedy(name, o.is_request))
     end
   end
   if mark == "weight" and train and role ~= "assistant" then
@@ -53,17 +62,8 @@ local function read(given, i, ignored)
   return { value = dict, train = train, role = role }
 end
 
---- Whether an answer says nothing.
-local function is_empty(dict)
-  for _, key in ipairs { "content", "tool_calls", "reasoning_content", "reasoning", "thinking" } do
-    local value = values.raw(dict, key)
-    if value ~= nil and value ~= values.None and values.truth(value) then return false end
-  end
-  return true
-end
-
 --- Messages (Lua tables or a template's list) as a list of { value =, train =, role = }. `o`: train, ignore,
---- default_system.
+--- default_system, is_request (they are of a client of `serve`, which cannot set options).
 return function(messages, o)
   if type(messages) ~= "table" then strict.fail "chat: expected a list of messages, got none" end
   if not values.is_sequence(messages) and next(messages) ~= nil and not fields.is_list(messages) then
@@ -73,7 +73,7 @@ return function(messages, o)
   if not values.is_sequence(given) or given.n == 0 then strict.fail "chat: expected a list of messages, got none" end
   local list, last = {}, 0
   for i = 1, given.n do
-    list[i] = read(given[i], i, ignored)
+    list[i] = read(given[i], i, ignored, o)
     if list[i].role == "assistant" then last = i end
   end
   for i, message in ipairs(list) do

@@ -4,6 +4,8 @@ local fields = require "qlora.data.fields"
 local jinja = require "qlora.jinja"
 local literal_ranges = require "qlora.chat_literal"
 local messages_of = require "qlora.chat_messages"
+local parts = require "qlora.chat_parts"
+local roles = require "qlora.chat_roles"
 local strict = require "qlora.strict"
 local trained_ranges = require "qlora.chat_trained"
 local values = require "qlora.jinja.values"
@@ -14,7 +16,8 @@ Template.__index = Template
 local made = setmetatable({}, { __mode = "k" })
 
 local function new(tokenizer, named)
-  return setmetatable({ tokenizer = tokenizer, default = tokenizer.chat_template, named = named, ends = {} },
+  return setmetatable({ tokenizer = tokenizer, default = tokenizer.chat_template, named = named, ends = {},
+    roles = {} },
     Template)
 end
 
@@ -63,8 +66,8 @@ local function check_read(list, read, o)
       local value = values.raw(message.value, key)
       local says = value ~= values.None and values.truth(value) and key ~= "role"
       if says and not ignored[key] and not conversation.was_read(message.value, key) then
-        strict.fail("chat: message %d has '%s', which the model's template never reads there; remove it, or say "
-          .. "ignore = { \"%s\" }", i, key, key)
+        strict.fail("chat: message %d has '%s', which the model's template never reads there; %s", i, key,
+          fields.remedy(key, o.is_request))
       end
     end
   end
@@ -97,6 +100,14 @@ local function cut(text, trained, literal)
   return spans
 end
 
+--- An error for a role that the template does not know.
+local function check_roles(template, source, list, o)
+  template.roles[source] = template.roles[source] or roles.named(source)
+  for i, message in ipairs(list) do
+    roles.check(i, message.role, template.roles[source], o.roles, o.is_request)
+  end
+end
+
 --- Renders a conversation. Returns its text, generation blocks, messages, and a function that renders the first
 --- `count` of them, whose fields `change(i, message)` may change.
 local function rendered(template, messages, o)
@@ -109,7 +120,12 @@ local function rendered(template, messages, o)
     variables.messages, variables.add_generation_prompt = values.list(shown, count), prompt or false
     return conversation.render(source, variables, { name = "chat template", now = now })
   end
-  local text, generated, read = render(#list, o.add_generation_prompt)
+  check_roles(template, source, list, o)
+  parts.watch(list)
+  local ok, text, generated, read = pcall(render, #list, o.add_generation_prompt)
+  if parts.settle(list, not ok, o) then
+    text, generated, read = render(#list, o.add_generation_prompt)
+  elseif not ok then error(text, 0) end
   check_read(list, read, o)
   if text:find("[{'type': 'text'", 1, true) then
     strict.fail "chat: the model's template writes the parts of a content as a Python list; give the content as a text"

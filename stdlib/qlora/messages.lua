@@ -2,11 +2,10 @@
 --- say is an error, never dropped.
 local strict = require "qlora.strict"
 local fields = require "qlora.data.fields"
+local roles = require "qlora.chat_roles"
 
 local messages = {}
 
-local roles = { human = "user", prompter = "user", gpt = "assistant", bot = "assistant", model = "assistant",
-  chatgpt = "assistant", chatbot = "assistant" }
 local known = { system = true, user = true, assistant = true }
 
 --- One of two names for the same thing; both are an error unless they agree.
@@ -48,7 +47,7 @@ local function read(message, i, ignored, is_own)
   if type(message) ~= "table" then strict.fail("chat: %s is %s, expected a table", what, fields.shown(message)) end
   local role = either(message, "chat: " .. what, "role", "from")
   local content = content_of(either(message, "chat: " .. what, "content", "value"), "chat: " .. what)
-  role = roles[role] or role
+  role = roles.aliases[role] or role
   local train, mark = fields.mark(message, ("chat: %s: "):format(what), ignored)
   if is_own then -- a function of the recipe decides what it says; it gets every field
     local own = {}

@@ -119,6 +119,11 @@ function openai.read(text, fields, required)
     local fits, expected = fields[name](body[name])
     if not fits then openai.fail(400, name, "'%s' must be %s", name, expected) end
   end
+  local limit, older = body.max_completion_tokens, body.max_tokens
+  if limit and older and limit ~= older then
+    openai.fail(400, "max_tokens", "'max_tokens' is %s and 'max_completion_tokens' is %s; send one of them",
+      older, limit)
+  end
   if body[required] == nil then openai.fail(400, required, "'%s' is missing", required) end
   return body
 end

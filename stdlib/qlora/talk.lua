@@ -2,6 +2,7 @@
 --- `qlora-run chat` and `qlora-run serve`.
 local native = require "qlora.native"
 local chat = require "qlora.chat"
+local chat_model = require "qlora.chat_model"
 local json = require "qlora.json"
 
 local Talk = {}
@@ -64,15 +65,29 @@ function Talk:use(name)
   self.current = name
 end
 
+--- The text of a content, which may be a list of texts.
+local function text_of(content)
+  if type(content) ~= "table" then return type(content) == "string" and content or nil end
+  local texts = {}
+  for i, part in ipairs(content) do
+    texts[i] = type(part) == "table" and part.type == "text" and part.text or nil
+    if type(texts[i]) ~= "string" then return nil end
+  end
+  return table.concat(texts)
+end
+
 --- The ids or the text that the model goes on from, for the messages of a conversation. A model without a chat template
 --- goes on from the last message as it stands.
 function Talk:prompt(messages)
-  if not self.has_template then
+  local tokenizer = self.model.tokenizer
+  local template = chat.for_tokenizer(tokenizer)
+  if not template then
     local last = messages[#messages]
-    local content = type(last) == "table" and last.content
-    return type(content) == "string" and content or error("a message needs its content as a text", 0)
+    return type(last) == "table" and text_of(last.content) or error("a message needs its content as a text", 0)
   end
-  return self.model.tokenizer:apply_chat(messages, { add_generation_prompt = true, tokenize = true })
+  local text = chat_model.text(template, messages, { add_generation_prompt = true, roles = self.roles,
+    is_request = true })
+  return tokenizer:encode(text, { special = false })
 end
 
 --- Writes on from a prompt.
@@ -95,7 +110,8 @@ end
 --- @param path string what qlora.load takes, "tiny" for the model that ships, or a folder with an adapter, whose base
 ---   is loaded too
 --- @param options table quant, compute; keeps = true keeps keys and values from answer to answer, which is faster and
----   rounds otherwise than a prompt that is computed as a whole; adapters = { "DIR", "NAME=DIR", … }
+---   rounds otherwise than a prompt that is computed as a whole; adapters = { "DIR", "NAME=DIR", … }; roles = { "NAME",
+---   … } besides those that the model's template names
 function talk.open(path, options)
   local qlora = require "qlora"
   local adapters = { table.unpack(options.adapters or {}) }
@@ -108,7 +124,7 @@ function talk.open(path, options)
   local model = qlora.load(place, { quant = options.quant, compute = options.compute, quiet = true })
   if not model.tokenizer then error(path .. ": the model has no tokenizer, so nobody can talk to it", 0) end
   local self = setmetatable({ model = model, cache = options.keeps and model:cache() or nil,
-    dirs = {}, names = {}, loaded = {},
+    dirs = {}, names = {}, loaded = {}, roles = options.roles,
     has_template = (chat.for_tokenizer(model.tokenizer)) ~= nil,
     name = path:gsub("(.)/+$", "%1"):gsub("%.gguf$", ""):match "([^/]+/?[^/]*)$" }, Talk)
   if native.exists(place) then self.name = self.name:match "[^/]+$" end

@@ -147,10 +147,12 @@ return {
       default = 8080 },
     { "--parallel", "N", "most answers that grow together", kind = "count", at_least = 1, at_most = 512, default = 8 },
     { "--api-key", "KEY", "clients must send this key" },
+    { "--role", "NAME", "a role that messages may have besides those of the model's template (repeatable)",
+      list = true },
     { "--quant", "TYPE", "load the weights in nf4, fp4 or int4, or keep those of a .gguf file" },
   },
   run = function(o, arguments)
-    local talker = talk.open(arguments[1], { quant = o.quant, adapters = o.adapter })
+    local talker = talk.open(arguments[1], { quant = o.quant, adapters = o.adapter, roles = o.role })
     local server = native.http_server { host = o.host, port = o.port }
     local self = setmetatable({ talk = talker, server = server, started = os.time(), key = o.api_key }, Service)
     self.places = places.new(talker, o.parallel, function(job, status, note)

@@ -139,14 +139,19 @@ function fields.mark(holder, what, ignored, has_cells)
   return result, from
 end
 
+--- What to do about a field that is not read. `is_request`: a client of `serve` sent it, who has no options.
+function fields.remedy(name, is_request)
+  return is_request and "remove it" or ('remove it, or say ignore = { "%s" }'):format(name)
+end
+
 --- An error for the first field in `refused` that `holder` has.
 function fields.refuse(holder, what, refused, ignored, applies)
   for _, entry in ipairs(refused) do
     local name, why = entry[1], entry[2]
     local says = not fields.is_empty(holder[name]) or holder[name] == false and fields.false_says[name]
     if says and not ignored[name] and (not applies or applies(entry)) then
-      strict.fail("%s'%s' is %s, which is not read: %s; remove it, or say ignore = { \"%s\" }", what, name,
-        fields.shown(holder[name]), why, name)
+      strict.fail("%s'%s' is %s, which is not read: %s; %s", what, name, fields.shown(holder[name]), why,
+        fields.remedy(name))
     end
   end
 end

@@ -39,10 +39,12 @@ local function chat_context(o, name)
       table.concat(strict.sorted_keys(chat.templates), ", "))
   end
   local is_own = template ~= nil and template == found
-  if o.template_options and not is_own then
-    strict.fail "data.load: template_options are for the model's own template, and none is used here"
+  for _, key in ipairs { "template_options", "roles" } do
+    if o[key] and not (is_own and (name == nil or formats.own_end[name])) then
+      strict.fail("data.load: %s are for the model's own template, and none is used here", key)
+    end
+    settings[key] = o[key]
   end
-  settings.template_options = o.template_options
   settings.ignore = o.ignore
   -- A template that the recipe names is its choice, and what the tokenizer lacks for it is said.
   return { template = template, chat = settings, tokenizer = o.tokenizer, ignored = fields.set(o.ignore),
@@ -56,12 +58,14 @@ local function planned(o)
   return set
 end
 
---- A wrong entry of `ignore` would ignore nothing.
+--- A wrong entry of `ignore` would ignore nothing, and one of `roles` allow nothing.
 local function check_options(options)
   local o = strict.options("data.load", options, options_of.load)
-  for _, name in ipairs(o.ignore or {}) do
-    if type(name) ~= "string" then
-      strict.fail("data.load: option 'ignore' is a list of names of fields, got %s in it", strict.show(name))
+  for key, of in pairs { ignore = "fields", roles = "roles" } do
+    for _, name in ipairs(o[key] or {}) do
+      if type(name) ~= "string" then
+        strict.fail("data.load: option '%s' is a list of names of %s, got %s in it", key, of, strict.show(name))
+      end
     end
   end
   if o.too_long == "leave_out" and not (o.max_length or o.source_max_length or o.target_max_length) then

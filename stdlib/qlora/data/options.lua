@@ -25,6 +25,7 @@ options.load = strict.declare("qlora.data.load", {
   default_system = { "string", "system message of chats that have none; default the template's" },
   template_options = { "table", "what the model's own template is given beside the messages, such as "
     .. "{ enable_thinking = false }" },
+  roles = { "table", "names of roles that the model's own template does not name and gets all the same" },
   literal = { "boolean", "special tokens that a record spells stay text; those of a chat template do not",
     default = false },
   eos = { "boolean", "end trained samples with EOS; default unless the template ends turns itself" },

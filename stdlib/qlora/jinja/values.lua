@@ -129,9 +129,11 @@ function values.put(dict, key, value)
   end
   dict.map[at] = value
 end
---- Marks all keys as read: the dict was written or gone through as a whole.
+--- Marks all keys as read: the dict was written or gone through as a whole, which `as_whole` says.
 function values.see(dict)
-  if dict.seen then for _, key in ipairs(dict.keys) do dict.seen[key] = true end end
+  if not dict.seen then return end
+  for _, key in ipairs(dict.keys) do dict.seen[key] = true end
+  dict.as_whole = true
 end
 --- The value of a key of the dict's own list, without reading it.
 function values.raw(dict, key) return dict.map[normal(key)] end
