@@ -104,6 +104,8 @@ t.test("every field of a record that would change training is refused by its nam
         prompt = "p", chosen = "c", output = "o", input = "i" }
       if not format:find "put" and format ~= "longform" then record.input = nil end
       if format == "alpaca" then record.instruction = "i" end
+      if format == "chat" or format == "sharegpt" then record.completion, record.prompt = nil, nil end
+      if format == "hh_rlhf" or format:find "put" or format == "longform" then record.prompt = nil end
       local options = { format = format, template = "zephyr" }
       load({ record }, options)
       if not (name == "system" and format == "chat") then
@@ -219,7 +221,7 @@ t.test("the format is found from the fields of all records, or asked for", funct
   end
   native.options.quiet = quiet
   t.raises(function() load { { text = "a" } } end, "no format is named", 'format = "completion"', 'format = "text"')
-  t.raises(function() load { { prompt = "p", chosen = "a", rejected = "b" } } end, 'format = "hh_rlhf"', "pairs")
+  t.raises(function() load { { prompt = "p", chosen = "a", rejected = "b" } } end, 'map = { completion = "chosen" }', "pairs")
   t.raises(function() load { { question = "a", response = "b" } } end, "(question, response) tell none")
   t.raises(function() load { { messages = { user }, instruction = "a", output = "b" } } end,
     "record 1 fits chat (messages) or alpaca (instruction, output)")
@@ -328,6 +330,49 @@ t.test("docs/records.md says what the tables say", function()
     end
     local row = ("| `%s` | %s |"):format(format, table.concat(parts, "; or "))
     assert(text:find(row, 1, true), row)
+  end
+end)
+
+t.test("an answer beside its question is not trained without it", function()
+  local pair = { prompt = "Q", chosen = "A", rejected = "B" }
+  t.raises(function() load { pair } end, 'to train what was chosen: format = "completion", map = { completion = "chosen" }')
+  t.raises(function() load({ pair }, { format = "hh_rlhf" }) end, "record 1: 'prompt' is \"Q\", which is not read",
+    'format = "completion", map = { completion = "chosen" }')
+  t.equal(marked(load({ pair }, { format = "completion", map = { completion = "chosen" } })), "<s>Q[[A</s>]]")
+  local asked = { question = "Q", chosen = "A", rejected = "B" }
+  t.raises(function() load({ asked }, { format = "hh_rlhf" }) end, "record 1: 'question'",
+    'map = { prompt = "question", completion = "chosen" }')
+  t.raises(function() load { { chosen = "A", rejected = "B" } } end, 'to train what was chosen: format = "hh_rlhf"')
+  t.equal(marked(load({ { chosen = "A", rejected = "B" } }, { format = "hh_rlhf" })), "[[<s>A</s>]]")
+end)
+
+t.test("lists of messages as prompt, completion and chosen are conversations", function()
+  local early = { role = "assistant", content = "early" }
+  local record = { prompt = { user, early, user }, completion = { answer } }
+  local expected = "<s><|user|>\nq</s>\n<|assistant|>\nearly</s>\n<|user|>\nq</s>\n<|assistant|>\n[[a</s>]]\n"
+  t.equal(marked(load({ record }, { template = "zephyr" })), expected)
+  t.equal(marked(load({ record }, { template = "zephyr", format = "chat" })), expected)
+  local own = native.byte_tokenizer { chat_template = t.chatml, markers = { "<|im_end|>" } }
+  t.equal((marked(load({ record }, { tokenizer = own })):gsub("\3", "<|im_end|>")), "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\nearly"
+    .. "<|im_end|>\n<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n[[a<|im_end|>]]\n")
+  t.raises(function() load({ record }, { format = "completion" }) end, "'completion' is a list of 1, expected a text",
+    'to train a list of messages: format = "chat"')
+  for _, case in ipairs {
+    { { prompt = { user }, chosen = { answer }, rejected = { answer } },
+      'format = "chat", map = { completion = "chosen" }', { format = "chat", map = { completion = "chosen" } } },
+    { { chosen = { user, answer }, rejected = { user, answer } },
+      'format = "chat", map = { messages = "chosen" }', { format = "chat", map = { messages = "chosen" } } },
+    { { prompt = "q", chosen = { user, answer }, rejected = { user, answer } },
+      'format = "chat", map = { messages = "chosen" }', { format = "chat", map = { messages = "chosen" } } },
+    { { prompt = "q", chosen = { answer }, rejected = { answer } },
+      'map = function(r) return { messages = { { role = "user", content = r.prompt }, table.unpack(r.chosen) } } end',
+      { map = function(r) return { messages = { { role = "user", content = r.prompt }, table.unpack(r.chosen) } } end } },
+  } do
+    t.raises(function() load { case[1] } end, "to train what was chosen: " .. case[2])
+    t.raises(function() load({ case[1] }, { format = "hh_rlhf" }) end, "record 1: 'chosen' is a list",
+      "to train a list of messages: " .. case[2])
+    case[3].template = "zephyr"
+    t.equal(marked(load({ case[1] }, case[3])), "<s><|user|>\nq</s>\n<|assistant|>\n[[a</s>]]\n")
   end
 end)
 

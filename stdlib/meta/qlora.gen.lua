@@ -1863,7 +1863,7 @@ qlora.data.formats = {}
 ---@return table[]|nil, string
 function qlora.data.formats.alpaca(record, context) end
 
----A conversation: messages, under the model's chat template; `system` beside them is the first message.
+---A conversation: messages, under the model's chat template; `system` beside them is the first message. Lists of messages as prompt and completion are one conversation, of which the completion is trained.
 ---@param record table the record
 ---@param context table { template = name or function, chat = options of qlora.chat.spans }
 ---@return table[]|nil, string

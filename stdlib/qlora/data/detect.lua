@@ -2,13 +2,16 @@
 local strict = require "qlora.strict"
 local fields = require "qlora.data.fields"
 local mapping = require "qlora.data.mapping"
+local pairs_of = require "qlora.data.pairs"
 
 local detect = {}
 
--- Fields that tell a format; `without` are fields that belong to another one.
+-- Fields that tell a format; `without` are fields that belong to another one, `of_messages` says whether the second is
+-- a list of messages.
 local shapes = {
   { "chat", { "messages" } }, { "sharegpt", { "conversations" } }, { "alpaca", { "instruction", "output" } },
-  { "self_instruct", { "instances" } }, { "completion", { "prompt", "completion" } },
+  { "self_instruct", { "instances" } }, { "completion", { "prompt", "completion" }, of_messages = false },
+  { "chat", { "prompt", "completion" }, of_messages = true },
   { "input_output", { "input", "output" }, without = { "instruction" } },
 }
 
@@ -23,7 +26,9 @@ local function fitting(record)
   for _, shape in ipairs(shapes) do
     local foreign = false
     for _, name in ipairs(shape.without or {}) do foreign = foreign or not fields.is_empty(record[name]) end
-    if not foreign and has_all(record, shape[2]) then found[#found + 1] = shape end
+    local fits = not foreign and has_all(record, shape[2])
+    if fits and shape.of_messages ~= nil then fits = pairs_of.is_messages(record.completion) == shape.of_messages end
+    if fits then found[#found + 1] = shape end
   end
   return found
 end
@@ -36,7 +41,8 @@ end
 
 local function ask(record, place)
   local more = ""
-  if record.chosen ~= nil then more = "; to train what was chosen: format = \"hh_rlhf\" (there is no training on pairs)"
+  if record.chosen ~= nil then
+    more = ("; to train what was chosen: %s (there is no training on pairs)"):format(pairs_of.remedy(record) or "map =")
   elseif record.text ~= nil then
     more = "; each text a sample: format = \"completion\"; one stream cut into windows: format = \"text\""
   end

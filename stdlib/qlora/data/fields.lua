@@ -1,5 +1,6 @@
 --- What each field of a record does, in one place: formats, messages of a chat and docs/records.md are made of it.
 local strict = require "qlora.strict"
+local pairs_of = require "qlora.data.pairs"
 
 local fields = {}
 
@@ -14,7 +15,8 @@ local fields = {}
 fields.formats = {
   alpaca = { { { "output", "answer" }, { "instruction", "text" }, { "input", "optional" }, { "system", "optional" },
     { "history", "turns" } } },
-  chat = { { { "messages", "messages" }, { "system", "optional" } } },
+  chat = { { { "messages", "messages" }, { "system", "optional" } },
+    { { "completion", "messages" }, { "prompt", "messages" }, { "system", "optional" } } },
   chip2 = { { { "text", "answer" } } },
   completion = { { { "completion", "answer" }, { "prompt", "text" } }, { { "text", "answer" } } },
   hh_rlhf = { { { "chosen", "answer" } } },
@@ -37,15 +39,17 @@ local seen = "it would change what the model sees"
 local by_part = "parts of a message cannot be marked"
 local no_reasoning = "no template here writes reasoning"
 
-local answering = { "alpaca", "chat", "sharegpt", "completion", "self_instruct", "input_output", "longform" }
+local answering = { "alpaca", "chat", "sharegpt", "completion", "self_instruct", "input_output", "longform", "hh_rlhf" }
 
 --- Fields of a record that would change training and that no format reads: an error unless they are empty. The third
 --- item lists the only formats it holds for; the others name the field as unread.
 fields.refused = {
   { "system", seen }, { "history", seen }, { "system_prompt", seen }, { "system_message", seen },
   { "context", seen, answering }, { "suffix", seen, answering },
-  { "instruction", seen, { "chat", "sharegpt", "completion", "self_instruct", "input_output", "longform" } },
-  { "input", seen, { "chat", "sharegpt", "completion", "self_instruct" } },
+  { "instruction", seen, { "chat", "sharegpt", "completion", "self_instruct", "input_output", "longform", "hh_rlhf" } },
+  { "input", seen, { "chat", "sharegpt", "completion", "self_instruct", "hh_rlhf" } },
+  { "prompt", seen, { "input_output", "longform", "hh_rlhf" } }, { "question", seen, { "hh_rlhf" } },
+  { "query", seen, { "hh_rlhf" } },
   { "tools", no_tools }, { "functions", no_tools }, { "function_call", no_tools }, { "tool_calls", no_tools },
   { "tool_choice", no_tools }, { "documents", seen }, { "chat_template", seen }, { "chat_template_kwargs", seen },
   { "enable_thinking", seen }, { "reasoning_content", no_reasoning }, { "thinking", no_reasoning },
@@ -144,14 +148,14 @@ function fields.remedy(name, is_request)
   return is_request and "remove it" or ('remove it, or say ignore = { "%s" }'):format(name)
 end
 
---- An error for the first field in `refused` that `holder` has.
-function fields.refuse(holder, what, refused, ignored, applies)
+--- An error for the first field in `refused` that `holder` has. `more` is what else to do about it.
+function fields.refuse(holder, what, refused, ignored, applies, more)
   for _, entry in ipairs(refused) do
     local name, why = entry[1], entry[2]
     local says = not fields.is_empty(holder[name]) or holder[name] == false and fields.false_says[name]
     if says and not ignored[name] and (not applies or applies(entry)) then
       strict.fail("%s'%s' is %s, which is not read: %s; %s", what, name, fields.shown(holder[name]), why,
-        fields.remedy(name))
+        fields.remedy(name) .. (more or ""))
     end
   end
 end
@@ -181,8 +185,11 @@ local function check_list(name, value, what)
 end
 
 --- Each kind: whether the value may be absent, and what is wrong with one that is there.
-local function check_text(name, value)
-  if type(value) ~= "string" then strict.fail("'%s' is %s, expected a text", name, fields.shown(value)) end
+local function check_text(name, value, record)
+  if type(value) == "string" then return end
+  local remedy = record and pairs_of.is_messages(value) and pairs_of.remedy(record)
+  strict.fail("'%s' is %s, expected a text%s", name, fields.shown(value),
+    remedy and "; to train a list of messages: " .. remedy or "")
 end
 local kinds = {
   answer = { absent = true, check = check_text },
@@ -217,7 +224,9 @@ function fields.fitting(record)
   for _, format in ipairs(strict.sorted_keys(fields.formats)) do
     local variant, fits = variant_of(format, record), true
     for i, field in ipairs(variant) do
-      fits = fits and (record[field[1]] ~= nil or i > 1 and kinds[field[2]].absent or false)
+      local value, kind = record[field[1]], kinds[field[2]]
+      if value == nil then fits = fits and i > 1 and kind.absent or false
+      else fits = fits and pcall(kind.check, field[1], value) end
     end
     if fits then found[#found + 1] = format end
   end
@@ -235,19 +244,20 @@ function fields.check(format, record, context)
     local name, kind = field[1], kinds[field[2]]
     local value = record[name]
     read[name] = true
-    if value ~= nil then kind.check(name, value)
+    if value ~= nil then kind.check(name, value, record)
     elseif not kind.absent then
       local fitting = fields.fitting(record)
       strict.fail("format %s needs '%s'; the record has %s%s", format, name, fields.names(record),
         #fitting > 0 and ", which fits format " .. table.concat(fitting, " or ") or "")
     end
   end
+  local remedy = format == "hh_rlhf" and pairs_of.remedy(record)
   fields.refuse(record, "", fields.refused, ignored, function(entry)
     if read[entry[1]] or context and context.is_own and fields.of_model[entry[1]] then return false end
     if not entry[3] then return true end
     for _, name in ipairs(entry[3]) do if name == format then return true end end
     return false
-  end)
+  end, remedy and "; to train what was chosen behind it: " .. remedy)
   if fields.mark(record, "", ignored, context and context.has_cells) == false then return false, {} end
   local first = variant[1]
   if first[2] == "answer" and fields.is_empty(record[first[1]]) then return false, nil, first[1] end
@@ -256,23 +266,24 @@ end
 
 --- Counts in `unread` the fields of a record that its format did not read, as `id` or `messages[].id`.
 function fields.note_unread(format, record, ignored, unread, is_own)
-  local known, list = fields.set(fields.marks), nil
+  local known, lists = fields.set(fields.marks), {}
   for name in pairs(is_own and fields.of_model or {}) do known[name] = true end
   for _, field in ipairs(variant_of(format, record)) do
     known[field[1]] = true
-    if field[2] == "messages" then list = field[1] end
+    if field[2] == "messages" then lists[#lists + 1] = field[1] end
   end
   for name, value in pairs(record) do
     if not known[name] and not ignored[name] and (value == false or not fields.is_empty(value)) then
       unread[name] = (unread[name] or 0) + 1
     end
   end
-  if is_own or not list or type(record[list]) ~= "table" then return end -- a model's template read every field
   local once, of_message = {}, fields.set(fields.message)
-  for _, message in ipairs(record[list]) do
-    for name, value in pairs(message) do
-      if not of_message[name] and not ignored[name] and (value == false or not fields.is_empty(value)) then
-        once[("%s[].%s"):format(list, name)] = true
+  for _, list in ipairs(is_own and {} or lists) do -- a model's template read every field
+    for _, message in ipairs(record[list]) do
+      for name, value in pairs(message) do
+        if not of_message[name] and not ignored[name] and (value == false or not fields.is_empty(value)) then
+          once[("%s[].%s"):format(list, name)] = true
+        end
       end
     end
   end

@@ -4,6 +4,7 @@
 local chat = require "qlora.chat"
 local fields = require "qlora.data.fields"
 local jinja = require "qlora.jinja"
+local pairs_of = require "qlora.data.pairs"
 local strict = require "qlora.strict"
 local values = require "qlora.jinja.values"
 
@@ -110,6 +111,7 @@ local function own_conversation(name, record, context)
     if value ~= nil and values.truth(value) then settings[key] = value end
   end
   local messages = values.raw(whole, name)
+  if name == "completion" then messages = pairs_of.joined_values(values.raw(whole, "prompt"), messages) end
   if not fields.is_empty(record.system) then
     local first = messages[1]
     local role = first and values.is_dict(first) and (values.raw(first, "role") or values.raw(first, "from"))
@@ -125,7 +127,8 @@ local function own_conversation(name, record, context)
   return chat.spans(context.template, messages, settings)
 end
 
---- A conversation: messages, under the model's chat template; `system` beside them is the first message.
+--- A conversation: messages, under the model's chat template; `system` beside them is the first message. Lists of
+--- messages as prompt and completion are one conversation, of which the completion is trained.
 --- @param record table the record
 --- @param context table { template = name or function, chat = options of qlora.chat.spans }
 --- @return table[]|nil, string spans { text =, train = }; nil when there is no answer, and the field's name
@@ -136,8 +139,8 @@ end
 function by_name.chat(record, context)
   local ok, spans, lacks = fields.check("chat", record, context)
   if not ok then return spans, lacks end
-  if context.is_own then return own_conversation("messages", record, context) end
-  return conversation(record.messages, record, context)
+  if context.is_own then return own_conversation(record.messages and "messages" or "completion", record, context) end
+  return conversation(record.messages or pairs_of.joined(record.prompt, record.completion), record, context)
 end
 
 --- ShareGPT: conversations (or messages), under the model's chat template; `system` beside them is the first message.
