@@ -92,6 +92,11 @@ import Testing
       ("POST", "/v1/completions", #"{"prompt":"a","model":"gpt"}"#, "404", "does not exist"),
       ("POST", "/v1/completions", "{}", "400", "'prompt' is missing"),
       ("POST", "/v1/chat/completions", #"{"messages":[{"role":"user"}]}"#, "400", "content"),
+      (
+        "POST", "/v1/chat/completions",
+        #"{"messages":[{"role":"system","content":"In French."},{"role":"user","content":"Hi"}]}"#, "400",
+        "no chat template"
+      ),
     ] {
       let answer = server.ask(method, path, body, headers: key)
       #expect(answer.status == status && answer.text.contains(word), "\(path) \(body): \(answer)")

@@ -27,6 +27,10 @@ function Service:names() return { self.talk.name, table.unpack(self.talk.names) 
 function Service:prompt(body, is_chat)
   local prompt, model = body.prompt, self.talk.model
   if is_chat then
+    if not self.talk.has_template and #body.messages ~= 1 then
+      openai.fail(400, "messages", "the model has no chat template, so it can go on from a single message alone; send "
+        .. "the whole text to /v1/completions")
+    end
     local ok, found = pcall(self.talk.prompt, self.talk, body.messages)
     if not ok then openai.fail(400, "messages", "%s", (tostring(found):gsub("^[^:]*:%d+: ", ""))) end
     prompt = found
