@@ -149,7 +149,8 @@ extension Engine {
           return [.integer(try samples.length(try self.sampleIndex(try call.int("number"), samples, call)))]
         },
         NativeFunction(
-          "outside", "The number of the first sample with a token that a vocabulary of `size` tokens lacks, and its id.",
+          "outside",
+          "The number of the first sample with a token that a vocabulary of `size` tokens lacks, and its id.",
           [Parameter("size", .count, "tokens of the vocabulary")], returns: "integer|nil, integer"
         ) { call in
           let samples = try call.receiver(as: Samples.self)

@@ -1228,7 +1228,7 @@ function QuantizedTensor:free() end
 ---@field bytes integer bytes as loaded, or as it will be
 ---@field dtype string|nil of the weight; nil before loading
 ---@field quant string|nil 4-bit type, or block format of a kept weight, as loaded or as it will be
----@field adapter table|nil of the first adapter in use: kind ("lora"), its settings (rank, alpha, dropout), parameters by PEFT's name; a and b of a low-rank branch
+---@field adapter table|nil of the first adapter in use: kind ("lora"), its settings (rank, alpha, dropout), parameters by PEFT's name; a and b of a low-rank branch, ids of trained tokens
 local Module = {}
 
 ---The weight as f32, dequantized when needed.
@@ -1295,6 +1295,11 @@ function Samples:trained(number) end
 ---@param number integer of the sample, from 1
 ---@return integer
 function Samples:length(number) end
+
+---The number of the first sample with a token that a vocabulary of `size` tokens lacks, and its id.
+---@param size integer tokens of the vocabulary
+---@return integer|nil, integer
+function Samples:outside(size) end
 
 ---The tokens of each sample.
 ---@return integer[]
