@@ -67,9 +67,8 @@ private let recipe = """
       ("rslora=true", "scaling (and 9 more) was 2.0 and is 4.0 now", "adapters"),
       ("dropout=0.5", "dropout (and 9 more) was 0.0 and is 0.5 now", "adapters"),
       ("quant=fp4", "base.quant was nf4 and is fp4 now", "base"),
-      ("opt=lion", "optimizer.kind was adamw and is lion now", "optimizer"),
       ("decay=0.5", "optimizer.weight_decay was 0.0 and is 0.5 now", "optimizer"),
-      ("select=q_proj", "v_proj (and 4 more) was ", "adapters"), ("seed=2", "seed was 1 and is 2 now", "seed"),
+      ("seed=2", "seed was 1 and is 2 now", "seed"),
       ("batch=4", "batch was 2 and is 4 now", "batch"), ("micro=2", "micro_batch was 1 and is 2 now", "micro_batch"),
       ("norm=0.5", "max_grad_norm was 1.0 and is 0.5 now", "max_grad_norm"),
       ("lr=0.01", "lr was 0.001 and is 0.01 now", "lr"),
@@ -79,6 +78,15 @@ private let recipe = """
       let outcome = try run(directory, ["--resume", "run"], [change])
       #expect(outcome.code == 1 && outcome.errors.contains(message), "\(change): \(outcome.errors)")
       #expect(outcome.errors.contains("accept it with --accept-changed \(name)"), "\(change): \(outcome.errors)")
+    }
+    // What the checkpoint holds does not fit: no word helps.
+    for (change, message) in [
+      ("opt=lion", "optimizer.kind was adamw and is lion now"), ("select=q_proj", "v_proj (and 4 more) was "),
+    ] {
+      let outcome = try run(directory, ["--resume", "run"], [change])
+      #expect(outcome.code == 1 && outcome.errors.contains(message), "\(change): \(outcome.errors)")
+      #expect(outcome.errors.contains("put it back, or start a run of its own"), "\(change): \(outcome.errors)")
+      #expect(!outcome.errors.contains("--accept-changed"), "\(change): \(outcome.errors)")
     }
     // A refusal changes nothing.
     #expect(try run(directory, ["--resume", "run"]).code == 0)

@@ -246,7 +246,7 @@ private let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent
   /// What stands in a file twice must be the same, and a list of tokens one of tokens.
   @Test(arguments: [
     ("both_tied", #""ensure_weight_tying": true"#, #""ensure_weight_tying": 3"#, "ensure_weight_tying"),
-    ("tokens", "49", "128", "0 to 127"), ("tokens", "49", "12", "each once"), ("tokens", "49", #""49""#, "token ids"),
+    ("tokens", "49", "128", "the adapter has 129 rows"), ("tokens", "49", "12", "each once"), ("tokens", "49", #""49""#, "token ids"),
     ("tokens", "12\n", "12,\n9", "trainable_tokens_delta"),
     ("tokens_tied", #""embed_tokens": ["#, #""lm_head": ["#, "lm_head"),
     ("tokens_alone", "49", "-1", "0 to 127"),

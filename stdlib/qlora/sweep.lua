@@ -194,7 +194,7 @@ end
 --- What is shown by name must be in the rows.
 local function check_shown(o, row)
   local function check(option, name)
-    if row[name] ~= nil then return end
+    if row[name] ~= nil or name == "error" then return end
     strict.fail("sweep: %s names %s, which is neither a setting nor a measure of the first row; it has %s", option,
       strict.show(name), table.concat(strict.sorted_keys(row), ", "))
   end
