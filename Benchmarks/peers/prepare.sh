@@ -24,12 +24,12 @@ test -f $peers/synthetic-1.1b/model.safetensors ||
   $peers/venv/bin/python Benchmarks/peers/random_model.py $peers/synthetic-1.1b
 test "${1:-}" = llama || exit 0
 
-# llama.cpp chooses its kernels when it is built, so each set needs a build of its own.
+# llama.cpp chooses its kernels when it is built, so each set needs a build of its own: none from the cache of pip.
 build_llama() {
   test -d $peers/llama-$1/lib && $peers/llama-$1/bin/python -c 'import llama_cpp' 2>/dev/null && return
   python3 -m venv $peers/llama-$1
   CMAKE_ARGS="$2 -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAVA_BUILD=OFF" \
-    $peers/llama-$1/bin/pip install -q --no-binary llama-cpp-python llama-cpp-python==0.3.36
+    $peers/llama-$1/bin/pip install -q --no-cache-dir --no-binary llama-cpp-python llama-cpp-python==0.3.36
 }
 build_llama avx2 "-DGGML_NATIVE=OFF -DGGML_AVX512=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON"
 build_llama native "-DGGML_NATIVE=ON"
