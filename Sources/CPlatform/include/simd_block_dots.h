@@ -23,13 +23,9 @@ CP_INLINE bool gg_is_single(int32_t format) {
 /// What codes are less than the bytes of `gg_group_bytes`.
 CP_INLINE float gg_offset(int32_t format) {
   switch (format) {
-  case gg_q4_0: return 8;
-  case gg_q5_0: return 16;
   case gg_q8_0: case gg_iq4_nl: return 128;
-  case gg_q3_K: return 4;
-  case gg_q6_K: return 32;
   case gg_mxfp4: case gg_mxfp4_apart: return 12;
-  default: return 0;
+  default: return gg_middle(format);
   }
 }
 

@@ -7,12 +7,9 @@
 /// What an index stands for, of the 32 from `first` on; bits that are no part of a code are passed over.
 CP_INLINE u32x16 gg_code_table(int32_t format, long first) {
   const gg_i8x16 whole = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  const gg_i8x16 iq4 = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
-  const gg_i8x16 e2m1 = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
   const int8_t offset = (int8_t)gg_offset(format);
   switch (format) {
-  case gg_iq4_nl: return mm_word_table(gg_signed(iq4));
-  case gg_mxfp4: case gg_mxfp4_apart: return mm_word_table(gg_signed(e2m1));
+  case gg_iq4_nl: case gg_mxfp4: case gg_mxfp4_apart: return mm_word_table(gg_signed(gg_entries(format)));
   case gg_q2_K: return mm_word_table(gg_signed(whole & 3));
   case gg_q3_K: return mm_word_table(gg_signed((whole & 7) - offset));
   case gg_q5_0: case gg_q5_1: case gg_q5_K: case gg_q6_K: {
