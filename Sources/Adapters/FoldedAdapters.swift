@@ -19,9 +19,13 @@ struct FoldedAdapters {
   /// Names of the modules whose rank or scaling was another.
   let changed: [String]
 
-  /// - Throws: `AdapterError.nothingToSave`, `.severalInUse`; `.notLowRank` for a method that is no branch of two matrices.
+  /// - Throws: `AdapterError.nothingToSave`, `.severalInUse`; `.notLowRank` for a method that is no branch of two matrices,
+  ///   and for a module of which weight or bias are trained as a whole.
   init(_ model: LanguageModel) throws {
     guard model.namesInUse.count < 2 else { throw AdapterError.severalInUse(names: model.namesInUse) }
+    if let module = model.modules.first(where: { $0.trained != nil }) {
+      throw AdapterError.notLowRank(module: module.name)
+    }
     let adapted = model.modules.filter { $0.adapter != nil }
     let branches = try adapted.map { module -> (module: Module, branch: LowRank, scaling: Double) in
       guard let adapter = try module.adapter.map({ try LoRA.ofOriginalBase($0, model) }), let branch = adapter.lowRank

@@ -13,9 +13,6 @@ extension PEFTFiles {
   public static func saveFolded(
     _ model: LanguageModel, directory: String
   ) throws -> (changed: [String], staying: [String]) {
-    if let module = model.modules.first(where: { $0.trained != nil }) {
-      throw AdapterError.notLowRank(module: module.name)
-    }
     let folded = try FoldedAdapters(model)
     let members = try folded.entries.map { entry -> (module: Module, adapter: Adapter) in
       let own = entry.module.adapter?.method as? LoRA

@@ -15,7 +15,7 @@ extension LanguageModel {
   ///   - merging: adds the adapters into the weights that are written; the model keeps them.
   ///   - progress: gets how many tensors are written and how many there are.
   /// - Returns: what is to be said about the file, a sentence each.
-  /// - Throws: `ModelError.headerOnly`, `.adaptersAttached`, `.notInGGUF`, `.nonFiniteWeight`, `.badOption` for another
+  /// - Throws: `ModelError.headerOnly`, `.adaptersAttached`, `.mergeUnties`, `.notInGGUF`, `.nonFiniteWeight`, `.badOption` for another
   ///   end of `path`; `FormatError.readsBackDifferently`, `.system`; `TokenizerError`; `TensorError.outOfMemory`.
   @discardableResult
   public func saveGGUF(
@@ -26,6 +26,7 @@ extension LanguageModel {
       throw ModelError.badOption(name: "path", value: path, expected: "a name that ends with .gguf")
     }
     guard merging || adapters.isEmpty || !usesAdapters else { throw ModelError.adaptersAttached(count: adapters.count) }
+    if merging { try checkMergeable() }
     return try GGUFModelWriter(model: self, mixture: mixture, merges: merging, path: path).write(progress)
   }
 }

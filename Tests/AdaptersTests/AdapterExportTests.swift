@@ -93,6 +93,19 @@ private func error(_ a: [Float], _ b: [Float]) -> Double {
     }
   }
 
+  /// Neither form has a place for weights and biases that were trained as a whole.
+  @Test func wholeModulesAreNoPartOfAGGUFOrMLXAdapter() throws {
+    try withFolder { folder in
+      let model = try adapted("phi3")
+      try model.trainParts(modules: ["lm_head"])
+      let expected = AdapterError.notLowRank(module: "lm_head")
+      #expect(throws: expected) { try GGUFAdapterFile.save(model, path: folder + "/a.gguf") }
+      #expect(throws: expected) { try MLXFiles.save(model, directory: folder + "/mlx") }
+      #expect(throws: expected) { try PEFTFiles.saveFolded(model, directory: folder + "/peft") }
+      #expect(try FileManager.default.contentsOfDirectory(atPath: folder).isEmpty)
+    }
+  }
+
   @Test(arguments: ["granite", "phi3"]) func mlxFilesComputeTheSame(name: String) throws {
     try withFolder { folder in
       let model = try adapted(name)
