@@ -9,8 +9,18 @@ extension LanguageModel {
   /// Logits f32 [sequences, V] of the last new token of each sequence, whose other tokens are in its cache: one pass over
   /// the weights for all. Where a longer sequence has other rotary frequencies, its keys in the cache are of no use, and
   /// all of it is computed anew.
-  /// - Throws: `ModelError.tooLong`, `.emptyInput`, `.tokenOutOfRange`; what a pass throws. The caches are of no use then.
+  /// - Throws: `ModelError.tooLong`, `.emptyInput`, `.tokenOutOfRange`; what a pass throws. The caches hold then what they
+  ///   held before, or nothing where layers are recurrent: some have gone on, others not.
   func step(_ sequences: [(new: [Int32], cache: KeyValueCache)]) throws -> Tensor {
+    do {
+      return try advance(sequences)
+    } catch {
+      for (_, cache) in sequences { cache.abandonPass() }
+      throw error
+    }
+  }
+
+  private func advance(_ sequences: [(new: [Int32], cache: KeyValueCache)]) throws -> Tensor {
     try requireWhole("generate")
     return try GradientMode.disabled {
       let context = evaluation

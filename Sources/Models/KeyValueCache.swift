@@ -45,6 +45,11 @@ package final class KeyValueCache {
     ids = states.isEmpty || count == length ? Array(ids.prefix(count)) : []
   }
 
+  /// Forgets a pass that did not reach its end. Rows of keys beyond `length` count for nothing; a state has no way back.
+  func abandonPass() {
+    if !states.isEmpty { ids = [] }
+  }
+
   /// Makes room for `count` tokens in all.
   /// - Throws: `tooLong` beyond the model's positions.
   func reserve(_ count: Int) throws {
