@@ -67,6 +67,30 @@ extension LanguageModel {
     return gone
   }
 
+  /// Takes the adapters of some modules off one set; the others stay.
+  /// - Parameters:
+  ///   - name: of the set.
+  ///   - modules: full names.
+  /// - Returns: the number of adapters that are gone.
+  /// - Throws: `AdapterError.unknownSet`.
+  @discardableResult
+  public func removeAdapters(_ name: String, ofModules modules: Set<String>) throws -> Int {
+    let before = try adapterSet(name).members
+    let left = before.filter { !modules.contains($0.module.name) }
+    guard !left.isEmpty else { return try removeAdapters(name) }
+    for place in adapterSets.indices where adapterSets[place].name == name { adapterSets[place].members = left }
+    use(namesInUse)
+    return before.count - left.count
+  }
+
+  /// Takes the adapters in use of a module off; their sets stay.
+  func removeAdapters(of module: Module) {
+    for place in adapterSets.indices where namesInUse.contains(adapterSets[place].name) {
+      adapterSets[place].members.removeAll { $0.module === module }
+    }
+    module.adapters = []
+  }
+
   /// Parts of the base are trained for one set: which they would belong to is not known with several.
   /// - Throws: `AdapterError.partsOfSeveral` where there is a set besides that of this name.
   func checkIsAlone(_ name: String) throws {

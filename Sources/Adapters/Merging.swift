@@ -7,6 +7,9 @@ extension LanguageModel {
   ///
   /// The sum is taken with the weights the adapter was trained on; requantizing would round most of a small change away
   /// (spec of NF4: the nearest threshold is 4 % of the block's maximum), so it is not done.
+  ///
+  /// A module that is merged has no adapter any more, so that after an error the model still computes the same, and the
+  /// call can be made again.
   /// - Throws: `AdapterError.othersWouldBeLeft` where there are sets that are not in use: they were made for the base as
   ///   it is. `ModelError.mergeUnties`, `.notLoaded`, `TensorError.outOfMemory`.
   public func mergeAdapters() throws {
@@ -23,6 +26,7 @@ extension LanguageModel {
       (module.quantized, module.blocks) = (nil, nil)
       bias?.requiresGradient = module.bias?.requiresGradient ?? false
       module.bias = bias
+      removeAdapters(of: module)
     }
     removeAdapters()
   }

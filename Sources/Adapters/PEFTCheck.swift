@@ -31,7 +31,8 @@ extension PEFTFiles {
       return (logits: try model.logits(probe).floats(), adapters: model.modules.map(\.adapter))
     }
     let pairs = zip(expected, read.logits).filter { $0.bitPattern != $1.bitPattern }
-    let difference = pairs.reduce(0) { max($0, Double(abs($1.0 - $1.1))) }
+    let differences = pairs.map { Double(abs($0 - $1)) }
+    let difference = differences.contains { $0.isNaN } ? .infinity : differences.max() ?? 0
     guard difference > tolerance(own, expected) else { return }
     let culprit = try zip(model.modules, zip(read.adapters, own)).first { try !isSame($1.0, $1.1) }
     throw AdapterError.readsBackDifferently(

@@ -73,12 +73,16 @@ extension Engine {
       },
       NativeFunction(
         "remove_adapters", "Takes an adapter off, or all; returns how many modules had one.",
-        [Parameter("name", .string, optional: true, "of the adapter; default all")], returns: "integer",
-        errors: "for a name that no adapter has"
+        [
+          Parameter("name", .string, optional: true, "of the adapter; default all"),
+          Parameter("modules", .table, optional: true, "full names of those that lose it; default all it has"),
+        ], returns: "integer", errors: "for a name that no adapter has"
       ) { call in
         let model = try self.model(call)
         guard let name = call["name"].asString else { return [.integer(model.removeAdapters())] }
-        return [.integer(try model.removeAdapters(name))]
+        guard !call["modules"].isNil else { return [.integer(try model.removeAdapters(name))] }
+        let modules = Set(try call.strings(try call.table("modules"), "modules"))
+        return [.integer(try model.removeAdapters(name, ofModules: modules))]
       },
       NativeFunction(
         "save_adapter",

@@ -44,8 +44,11 @@ extension Engine {
         ) { _, object in
           ((object as? LanguageModel)?.turnEnd).map { .integer(Int($0)) } ?? .nil
         },
-        NativeProperty("merged", "boolean", "whether adapters were merged into its weights") { _, object in
-          .bool((object as? LanguageModel)?.isMerged ?? false)
+        NativeProperty(
+          "merged", "boolean",
+          "whether its weights are others than those it was loaded with: adapters were merged, or LoftQ replaced them"
+        ) { _, object in
+          .bool((object as? LanguageModel)?.hasOtherWeights ?? false)
         },
         NativeProperty("name", "string", "where it was read from") { _, object in
           .string((object as? LanguageModel)?.path ?? "")

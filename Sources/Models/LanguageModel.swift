@@ -27,6 +27,8 @@ public final class LanguageModel {
   public internal(set) var notices: [String] = []
   /// Whether adapters were merged into the base, which is another since.
   public package(set) var isMerged = false
+  /// Whether the base is another than that which was loaded: adapters were merged, or the start of one replaced weights.
+  public var hasOtherWeights: Bool { isMerged || modules.contains { $0.isReplaced } }
   /// Whether weights are present; a header-only model can be planned and selected from, not run.
   public internal(set) var isLoaded = false
   /// What of it this process holds; nil for a model in one piece.

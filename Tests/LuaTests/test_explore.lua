@@ -199,6 +199,17 @@ t.test("what is no model or data set is named", function()
   t.raises(function() model:generate("Mia", { stop = "" }) end, "stop")
 end)
 
+t.test("an add_lora that fails takes off what it added and no more", function()
+  local model = qlora.load(qlora.resource "models/tiny")
+  model:add_lora { select = { "q_proj" }, rank = 2, quiet = true }
+  local count = #model:trainable()
+  t.raises(function()
+    model:add_lora { select = { "v_proj" }, rank = 2, tokens = { 5 }, modules_to_save = { "lm_hed" }, quiet = true }
+  end, "lm_hed")
+  t.equal(#model:trainable(), count)
+  model:add_lora { select = { "v_proj" }, rank = 2, tokens = { 5 }, quiet = true }
+end)
+
 t.test("without_adapters and eval.compare tell what adapters change", function()
   local own = tiny()
   local data = qlora.data.load({ { text = text }, { text = "In the morning, Mia" } },

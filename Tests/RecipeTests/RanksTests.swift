@@ -99,18 +99,19 @@ private let environment = MPI.environment
     #expect(outcome.errors.components(separatedBy: "each of the 3 ranks did the whole program").count == 2)
   }
 
-  /// Each rank computes its variants alone; one that fails is a row.
+  /// Each rank computes its variants alone; one that fails is a row, and so is one without a base.
   @Test func ranksShareTheVariantsOfASweep() throws {
     let directory = try Program.temporaryDirectory()
     defer { try? FileManager.default.removeItem(at: directory) }
     try """
     local qlora = require "qlora"
     local rows = qlora.sweep {
-      variants = { { rank = 1 }, { rank = 2 }, { rank = 3 }, { rank = 4 }, { rank = 5 } }, dir = "out", lowest = "bytes",
-      base = function() return qlora.load(qlora.resource "models/tiny") end,
+      variants = { { rank = 1, quant = "typo" }, { rank = 2 }, { rank = 3, quant = "typo" }, { rank = 4 }, { rank = 5 } },
+      dir = "out", lowest = "bytes",
+      base = function(v) return qlora.load(qlora.resource "models/tiny", { quant = v.quant }) end,
       run = function(v, model)
         assert(qlora.ranks().size == 1)
-        if v.rank == 3 then error "no such luck" end
+        if v.rank == 4 then error "no such luck" end
         return { bytes = model:add_lora({ select = { "q_proj" }, rank = v.rank, quiet = true }).bytes }
       end,
     }
@@ -120,7 +121,10 @@ private let environment = MPI.environment
     #expect(outcome.code == 0, "\(outcome.errors)")
     let rows = outcome.output.split(separator: "\n").map { $0.split(separator: "\t") }
     #expect(rows.map(\.first) == ["1", "2", "3", "4", "5"], "\(outcome.output)")
-    #expect(rows.count == 5 && rows[2][1] == "nil" && rows[2][2].contains("no such luck"), "\(outcome.output)")
+    for (row, part) in [(0, "typo"), (2, "typo"), (3, "no such luck")] {
+      #expect(rows.count == 5 && rows[row][1] == "nil" && rows[row][2].contains(part), "\(outcome.output)")
+    }
+    #expect(rows.count == 5 && rows[4][1] != "nil", "\(outcome.output)")
     let names = try FileManager.default.contentsOfDirectory(atPath: directory.appendingPathComponent("out").path)
     #expect(names.sorted() == ["sweep.jsonl", "sweep.rank-0.jsonl", "sweep.rank-1.jsonl", "sweep.txt"])
   }

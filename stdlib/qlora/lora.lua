@@ -93,22 +93,24 @@ function lora.add_lora(model, options)
   local has_eva = o.eva ~= nil
   for _, entry in ipairs(list) do has_eva = has_eva or entry.init == "eva" end
   report.trainable = has_eva and attach_eva(model, list, o, report) or model:attach_lora(list, o.name)
+  local attached = {}
+  for i, entry in ipairs(list) do attached[i] = entry.name end
+  --- Trains what the call asks for besides. Where that fails, the call has added nothing.
+  local function besides(method, ...)
+    local ok, count = pcall(model[method], model, ...)
+    if not ok then
+      model:remove_adapters(o.name, attached)
+      error(count, 0)
+    end
+    report.trainable, report.bytes = report.trainable + count, report.bytes + 4 * count
+  end
   if o.tokens then
-    local ok, parts = pcall(model.train_tokens, model, o.tokens, { name = o.name })
-    if not ok then
-      model:remove_adapters(o.name)
-      error(parts, 0)
+    besides("train_tokens", o.tokens, { name = o.name })
+    for module in model:modules() do
+      if module.kind == "embedding" then attached[#attached + 1] = module.name end
     end
-    report.trainable, report.bytes = report.trainable + parts, report.bytes + 4 * parts
   end
-  if o.modules_to_save or o.bias and o.bias ~= "none" then
-    local ok, parts = pcall(model.train_parts, model, o.modules_to_save or {}, o.bias)
-    if not ok then
-      model:remove_adapters(o.name)
-      error(parts, 0)
-    end
-    report.trainable, report.bytes = report.trainable + parts, report.bytes + 4 * parts
-  end
+  if o.modules_to_save or o.bias and o.bias ~= "none" then besides("train_parts", o.modules_to_save or {}, o.bias) end
   if not o.quiet and not native.options.quiet then print(report) end
   return report
 end

@@ -81,7 +81,7 @@ end
 local function bases(load, known)
   local model, made_from
   return function(variant)
-    local fits = made_from ~= nil and not model.merged -- a merge changes the base
+    local fits = model ~= nil and not model.merged -- a merge changes the base, and so does LoftQ
     for key, value in pairs(made_from or {}) do
       if (variant[key] == nil and "absent" or variant[key]) ~= value then fits = false end
     end
