@@ -47,6 +47,13 @@ package final class OptimizerObject: LuaObject {
     options.learningRate = Float(rate)
   }
 
+  /// Forgets all gradients.
+  /// - Throws: `OptimizerError.unfinishedStep`.
+  func zeroGradients() throws {
+    if let made { return try made.zeroGradients() }
+    for parameter in parameters { parameter.tensor.gradient = nil }
+  }
+
   var statistics: PageStatistics? { made?.statistics }
 }
 
@@ -91,8 +98,10 @@ extension Engine {
           try object.optimizer().step(learningRate: rate, gradientScale: Float(scale))
           return []
         },
-        NativeFunction("zero_grad", "Forgets all gradients.") { call in
-          for parameter in try optimizer(call).parameters { parameter.tensor.gradient = nil }
+        NativeFunction(
+          "zero_grad", "Forgets all gradients.", errors: "when the last step stopped midway, as on a full disk"
+        ) { call in
+          try optimizer(call).zeroGradients()
           return []
         },
         NativeFunction("state_bytes", "Bytes of state, in memory and spilled.", returns: "integer") { call in

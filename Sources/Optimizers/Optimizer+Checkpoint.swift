@@ -17,8 +17,10 @@ extension Optimizer {
 
   /// The state as named arrays for a safetensors file: `<parameter>.<array>`, written page by page, so that a paged
   /// optimizer is saved within its budget.
-  package func checkpointItems() -> [SafetensorsWriter.Item] {
-    parameters.indices.flatMap { index in
+  /// - Throws: `OptimizerError.unfinishedStep`.
+  package func checkpointItems() throws -> [SafetensorsWriter.Item] {
+    try requireWholeStep()
+    return parameters.indices.flatMap { index in
       arrays(ofParameter: index).enumerated().map { position, array in
         SafetensorsWriter.Item(name: array.name, dtype: array.dtype, shape: array.shape) { sink in
           for (number, page) in self.pages.enumerated() {
@@ -74,7 +76,7 @@ extension Optimizer {
   /// The state as named tensors of their own: `<parameter>.<array>`.
   package func stateTensors() throws -> [String: Tensor] {
     var result: [String: Tensor] = [:]
-    for item in checkpointItems() {
+    for item in try checkpointItems() {
       let tensor = try Tensor(
         empty: item.shape, dtype: item.dtype, category: .optimizer, on: parameters[0].tensor.backend)
       var offset = 0
@@ -108,7 +110,7 @@ extension Optimizer {
         }
       }
     }
-    let taken = Set(checkpointItems().map(\.name))
+    let taken = Set(parameters.indices.flatMap { arrays(ofParameter: $0).map(\.name) })
     for name in names where !taken.contains(name) {
       throw OptimizerError.stateMismatch(path: source, what: name, expected: "absent", got: "present")
     }

@@ -91,8 +91,15 @@ public final class Optimizer {
   package var statistics: PageStatistics? { store.statistics }
 
   /// Forgets all gradients.
-  public func zeroGradients() {
+  /// - Throws: `OptimizerError.unfinishedStep` where a step stopped midway: only with its gradients can it be finished.
+  public func zeroGradients() throws {
+    try requireWholeStep()
     for parameter in parameters { parameter.tensor.gradient = nil }
+  }
+
+  /// - Throws: `OptimizerError.unfinishedStep` where some parameters have been updated and others not.
+  func requireWholeStep() throws {
+    if unfinishedPage != nil { throw OptimizerError.unfinishedStep(stepCount) }
   }
 
   /// One update of every parameter that has a gradient; `stepCount` grows by 1.

@@ -12,6 +12,8 @@ public enum OptimizerError: Error, Equatable, Sendable {
   case stateMismatch(path: String, what: String, expected: String, got: String)
   /// A gradient whose shape is not its parameter's.
   case gradientShape(parameter: String, expected: [Int], got: [Int])
+  /// Some parameters have had this step and others not, for its update failed.
+  case unfinishedStep(Int)
   /// A limit of the gradient norm that is 0, negative or NaN.
   case badGradientLimit(Double)
 }
@@ -32,6 +34,9 @@ extension OptimizerError: CustomStringConvertible {
       "\(path): \(what) is \(got), expected \(expected); the checkpoint belongs to another optimizer or selection"
     case .gradientShape(let parameter, let expected, let got):
       "optimizer: the gradient of \(parameter) has shape \(got), expected \(expected)"
+    case .unfinishedStep(let step):
+      "optimizer: the update of step \(step) stopped midway; call step again to finish it with the same gradients, or go on "
+        + "from a checkpoint"
     case .badGradientLimit(let limit):
       "the largest gradient norm is \(limit), expected a number above 0; infinity only measures"
     }

@@ -39,8 +39,8 @@ extension LanguageModel {
 
 extension Optimizer {
   /// As `checkpointItems`, with those of the other stages of `model`, which come from them as they are written.
-  func checkpointItems(of model: LanguageModel, _ ranks: Ranks) -> [SafetensorsWriter.Item] {
-    checkpointItems()
+  func checkpointItems(of model: LanguageModel, _ ranks: Ranks) throws -> [SafetensorsWriter.Item] {
+    try checkpointItems()
       + model.parametersElsewhere.flatMap { name, count, stage in
         Optimizer.arrays(of: name, count: count, options).map { array in
           SafetensorsWriter.Item(name: array.name, dtype: array.dtype, shape: array.shape) { sink in
@@ -57,7 +57,7 @@ extension Optimizer {
 
   /// Sends the state to the rank that writes it, in the order of its file.
   func sendCheckpointItems(_ ranks: Ranks) throws {
-    for item in SafetensorsWriter.inFileOrder(checkpointItems()) {
+    for item in SafetensorsWriter.inFileOrder(try checkpointItems()) {
       try item.write { bytes in
         guard !bytes.isEmpty else { return }
         try ranks.post([bytes], to: 0, at: "optimizer")

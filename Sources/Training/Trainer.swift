@@ -60,7 +60,7 @@ public final class Trainer {
   @discardableResult
   public func step(_ parts: [MicroBatch], learningRate: Double? = nil) throws -> Report {
     guard !parts.isEmpty else { throw TrainingError.noParts }
-    optimizer.zeroGradients()
+    try optimizer.zeroGradients()
     for range in try sum.begin(parts.count) {
       var loss = 0.0
       for number in range {

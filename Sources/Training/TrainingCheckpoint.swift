@@ -76,7 +76,7 @@ public enum TrainingCheckpoint {
       try model.withAdapters([trained[0].name]) { try PEFTFiles.write(model, into: "\(stage)/\(adapterName)") }
     }
     if let optimizer {
-      try SafetensorsWriter.write(path: "\(stage)/\(optimizerName)", optimizer.checkpointItems(of: model, ranks))
+      try SafetensorsWriter.write(path: "\(stage)/\(optimizerName)", try optimizer.checkpointItems(of: model, ranks))
     }
     let content: JSON = [
       "format": .int(format), "optimizer_step": .int(optimizer?.stepCount ?? 0),

@@ -36,7 +36,7 @@ private struct Run {
 
   func train(_ model: LanguageModel, _ optimizer: Optimizer, _ steps: Range<Int>) throws -> [Double] {
     try steps.map { step in
-      optimizer.zeroGradients()
+      try optimizer.zeroGradients()
       let rows = (0..<2).map { row in (0..<12 + 9 * row).map { Int32(($0 * $0 * 7 + 31 * row + 101 * step) % 1280) } }
       let loss = try model.loss(Batch(rows.map { ($0, nil) }))
       let value = try loss.item()

@@ -90,6 +90,9 @@ import Testing
       try resident.optimizer.step()
       dup2(readable, descriptor)
       for _ in 0..<2 { #expect(throws: expected) { try paged.optimizer.step() } }
+      // Half a step is nothing to forget or to keep.
+      #expect(throws: OptimizerError.unfinishedStep(step)) { try paged.optimizer.zeroGradients() }
+      #expect(throws: OptimizerError.unfinishedStep(step)) { try paged.optimizer.checkpointItems() }
       dup2(original, descriptor)
       // What the last try had under way may still fail.
       do { try paged.optimizer.step() } catch TensorError.spillFailed { try paged.optimizer.step() }

@@ -43,7 +43,7 @@ import Testing
       OptimizerOptions(.adamW, learningRate: 0.01))
     var bits: [UInt32] = []
     for step in 0..<10 {
-      optimizer.zeroGradients()
+      try optimizer.zeroGradients()
       for micro in 0..<2 {
         let loss = try model.loss(batch(2 * step + micro))
         bits += try loss.floats().map(\.bitPattern)
@@ -177,7 +177,7 @@ import Testing
       model.trainableParameters.map { OptimizedParameter(name: $0.name, tensor: $0.tensor) },
       OptimizerOptions(.adamW, learningRate: 0.01))
     for step in 0..<2 {
-      optimizer.zeroGradients()
+      try optimizer.zeroGradients()
       model.backend.memory.resetPeak()
       try model.loss(batch(step, length: 1024)).backward()
       try optimizer.step()

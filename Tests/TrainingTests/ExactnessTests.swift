@@ -51,7 +51,7 @@ private func gradients(_ model: LanguageModel) throws -> [Float] {
 
 private func train(_ model: LanguageModel, _ optimizer: Optimizer, steps: Range<Int>) throws {
   for step in steps {
-    optimizer.zeroGradients()
+    try optimizer.zeroGradients()
     try model.loss(Batch(sequences(step, count: 2).map { ($0, nil) })).backward()
     try optimizer.step()
   }
@@ -124,7 +124,7 @@ private func train(_ model: LanguageModel, _ optimizer: Optimizer, steps: Range<
     let batch = try Batch(sequences(0, count: 3).map { ($0, nil) })
     let first = try model.loss(batch, isTraining: false).item()
     for _ in 0..<30 {
-      optimizer.zeroGradients()
+      try optimizer.zeroGradients()
       try model.loss(batch).backward()
       try optimizer.step()
     }
@@ -142,7 +142,7 @@ private func train(_ model: LanguageModel, _ optimizer: Optimizer, steps: Range<
     for checkpointing in [false, true] {
       model.checkpointing = checkpointing
       for _ in 0..<2 {
-        optimizer.zeroGradients()
+        try optimizer.zeroGradients()
         model.backend.memory.resetPeak()
         try model.loss(Batch(rows.map { ($0, nil) })).backward()
         try optimizer.step()

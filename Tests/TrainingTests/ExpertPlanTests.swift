@@ -25,7 +25,7 @@ private let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent
       model.trainableParameters.map { OptimizedParameter(name: $0.name, tensor: $0.tensor) },
       OptimizerOptions(.adamW, learningRate: 0.01))
     for _ in 0..<2 {
-      optimizer.zeroGradients()
+      try optimizer.zeroGradients()
       model.backend.memory.resetPeak()
       try model.loss(Batch([((0..<8).map { 5 * $0 }, nil)])).backward()
       try optimizer.step()

@@ -51,7 +51,7 @@ private let names = [
       OptimizerOptions(.adamW, learningRate: 0.01))
     var bits: [UInt32] = []
     for _ in 0..<2 {
-      optimizer.zeroGradients()
+      try optimizer.zeroGradients()
       let loss = try model.loss(Batch(rows(2, length: 70).map { ($0, nil) }))
       bits += try loss.floats().map(\.bitPattern)
       try loss.backward()
@@ -90,7 +90,7 @@ private let names = [
     for checkpointing in [false, true] {
       model.checkpointing = checkpointing
       for _ in 0..<2 {
-        optimizer.zeroGradients()
+        try optimizer.zeroGradients()
         model.backend.memory.resetPeak()
         try model.loss(Batch(rows(4, length: 200).map { ($0, nil) })).backward()
         try optimizer.step()

@@ -45,7 +45,7 @@ import Training
       OptimizerOptions(.adamW, learningRate: 0.01))
     var (bits, gradients): ([UInt32], [Float]) = ([], [])
     for step in 0..<3 {
-      optimizer.zeroGradients()
+      try optimizer.zeroGradients()
       let batch = try Batch([((0..<50).map { (i: Int) -> Int32 in Int32((i * i + 31 * step) % 259) }, nil)])
       let loss = try model.loss(batch)
       bits += try loss.floats().map(\.bitPattern)

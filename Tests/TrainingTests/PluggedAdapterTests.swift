@@ -79,7 +79,7 @@ private func temporary() -> String {
 
   private func train(_ model: LanguageModel, _ optimizer: Optimizer, steps: Range<Int>) throws {
     for step in steps {
-      optimizer.zeroGradients()
+      try optimizer.zeroGradients()
       try model.loss(batch(step)).backward()
       try optimizer.step()
     }
@@ -206,7 +206,7 @@ private func temporary() -> String {
     for checkpointing in [false, true] {
       model.checkpointing = checkpointing
       for _ in 0..<2 {
-        optimizer.zeroGradients()
+        try optimizer.zeroGradients()
         model.backend.memory.resetPeak()
         try model.loss(batch).backward()
         try optimizer.step()

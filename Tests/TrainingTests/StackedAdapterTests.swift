@@ -37,7 +37,7 @@ private struct Run {
   func step() throws {
     try model.loss(batch).backward()
     try optimizer.step()
-    optimizer.zeroGradients()
+    try optimizer.zeroGradients()
   }
 
   var trained: [[Float]] { get throws { try model.trainableParameters.map { try $0.tensor.floats() } } }

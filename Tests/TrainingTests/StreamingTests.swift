@@ -57,7 +57,7 @@ import Testing
     #expect((optimizer.statistics != nil) == (budget != nil))
     var bits: [UInt32] = []
     for step in 0..<10 {
-      optimizer.zeroGradients()
+      try optimizer.zeroGradients()
       for micro in 0..<2 {
         let loss = try model.loss(batch(2 * step + micro))
         bits += try loss.floats().map(\.bitPattern)

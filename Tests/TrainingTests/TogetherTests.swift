@@ -77,7 +77,7 @@ extension Course {
     let norm = try Gradients.norm(of: optimizer.parameters.map(\.tensor))
     norms.append(norm)
     try optimizer.step(gradientScale: try Gradients.scale(norm: norm, limit: 0.5))
-    optimizer.zeroGradients()
+    try optimizer.zeroGradients()
   }
 }
 
@@ -261,7 +261,7 @@ private func furthest(_ a: [Float], _ b: [Float]) -> Float { zip(a, b).map { abs
       return VariantPart(variant: number + 1, part: MicroBatch(try Batch([(row, nil), (row, nil)])))
     }
     for _ in 0..<2 {
-      for optimizer in optimizers { optimizer.zeroGradients() }
+      for optimizer in optimizers { try optimizer.zeroGradients() }
       model.backend.memory.resetPeak()
       try model.losses(parts).backward(seed: try Tensor(full: [3], value: 1, on: model.backend))
       for optimizer in optimizers { try optimizer.step() }

@@ -52,7 +52,7 @@ private func bits(_ model: LanguageModel) throws -> [[UInt32]] {
     for step in 1...4 {
       let parts = try data.microBatches(data.indices, size: 3, step: step)
       let report = try trainer.step(parts)
-      second.zeroGradients()
+      try second.zeroGradients()
       for part in parts { try other.loss(part).backward() }
       let norm = try Gradients.clip(other.trainableParameters.map(\.tensor), to: 0.3)
       try second.step()
@@ -98,7 +98,7 @@ private func bits(_ model: LanguageModel) throws -> [[UInt32]] {
     let weight = try #require(model.trainableParameters.first)
     try model.backend.fill(try #require(weight.tensor.gradient), .nan)
     #expect(try model.nonFiniteGradients() == [weight.name])
-    trainer.optimizer.zeroGradients()
+    try trainer.optimizer.zeroGradients()
     #expect(try model.missingGradients() == model.adapters.map(\.moduleName))
   }
 
