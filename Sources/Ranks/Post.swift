@@ -48,10 +48,11 @@ extension Ranks {
   }
 
   private func received(_ count: Int, from rank: Int) throws(RankError) -> [UInt8] {
+    // Freed when all has come: after an error MPI may still write to it.
     let room = UnsafeMutableRawBufferPointer.allocate(byteCount: max(count, 1), alignment: 64)
-    defer { room.deallocate() }
     let bytes = UnsafeMutableRawBufferPointer(rebasing: room[..<count])
     try exchange(sending: [], receiving: [Message(rank, bytes)])
+    defer { room.deallocate() }
     return Array(bytes)
   }
 

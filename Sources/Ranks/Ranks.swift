@@ -52,11 +52,14 @@ public final class Ranks {
   /// Whether the processes can send each other anything; one alone can.
   public var isConnected: Bool { size == 1 || mpi != nil }
 
+  /// Where a rank is whose program has ended.
+  static let end = "end"
+
   /// Ends the use of the library, after all have come here.
   /// - Throws: `RankError.apart` where another rank still works.
   public func finish() throws(RankError) {
     guard let mpi else { return }
-    _ = try gather([], at: "end")
+    _ = try gather([], at: Self.end)
     mpi.finish()
   }
 
@@ -139,8 +142,8 @@ extension Ranks {
 
   private func exchanged(_ bytes: [UInt8], counts: [Int]) throws(RankError) -> [[UInt8]] {
     let (total, own) = (counts.reduce(0, +), bytes.count)
+    // Freed when all has come: after an error MPI may still write to it.
     let room = UnsafeMutableRawBufferPointer.allocate(byteCount: max(total + own, 1), alignment: 64)
-    defer { room.deallocate() }
     let mine = UnsafeMutableRawBufferPointer(rebasing: room[total..<total + own])
     mine.copyBytes(from: bytes)
     var (start, parts): (Int, [UnsafeMutableRawBufferPointer]) = (0, [])
@@ -152,6 +155,7 @@ extension Ranks {
     try exchange(
       sending: others.map { Message($0, UnsafeRawBufferPointer(mine)) },
       receiving: others.map { Message($0, parts[$0]) })
+    defer { room.deallocate() }
     return parts.indices.map { $0 == rank ? bytes : Array(parts[$0]) }
   }
 
