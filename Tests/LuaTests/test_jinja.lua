@@ -53,6 +53,7 @@ t.test("errors name the template and its line", function()
 end)
 
 t.test("templates reach nothing of Lua and cannot run without end", function()
+  t.equal(jinja.render("{{ ([] * 10 ** 12) | length }}{{ '' * 10 ** 12 }}{{ [1] * -1 }}", {}), "0[]")
   for _, name in ipairs { "os", "io", "require", "load", "string", "_G", "__index", "setmetatable", "qlora" } do
     t.equal(jinja.render("{{ " .. name .. " is defined }}{{ ''." .. name .. " is defined }}", {}), "FalseFalse", name)
   end
@@ -60,6 +61,8 @@ t.test("templates reach nothing of Lua and cannot run without end", function()
     ["{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"] = "steps",
     ["{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}"] = "too deeply",
     ["{{ 'a' * 999999999 }}"] = "grows above",
+    ["{{ 'ab' * 4611686018427387904 }}"] = "grows above",
+    ["{{ [1, 2, 3, 4] * 4611686018427387904 }}"] = "grows above",
     ["{% set ns = namespace(x='aaaaaaaaaa') %}{% for i in range(99) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}"] = "grows",
     ["{% set ns = namespace(x=[]) %}{% for i in range(99) %}{% set ns.x = [ns.x] %}{% endfor %}"
       .. "{% for i in range(99) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x }}"] = "too deeply",

@@ -68,10 +68,13 @@ end
 local function repeated(value, count)
   count = math.max(0, count)
   if type(value) == "string" then
-    if #value * count > values.limits.text then fail("a text grows above %d bytes", values.limits.text) end
+    if value ~= "" and count > values.limits.text // #value then
+      fail("a text grows above %d bytes", values.limits.text)
+    end
     return values.sized(value:rep(count))
   end
-  if value.n * count > values.limits.items then fail("a list grows above %d items", values.limits.items) end
+  if value.n == 0 then count = 0 end
+  if count > 0 and count > values.limits.items // value.n then fail("a list grows above %d items", values.limits.items) end
   values.tick(value.n * count)
   local items = {}
   for i = 0, count - 1 do table.move(value, 1, value.n, i * value.n + 1, items) end
