@@ -61,7 +61,9 @@ extension Engine {
         return [.number(mean * Double(count)), .integer(count)]
       },
       NativeFunction(
-        "logits", "Logits of every position, f32 [T, V], or of the last only.",
+        "logits",
+        "Logits of every position, f32 [T, V], or of the last only. Nothing is recorded for backward; the recipe dpo.lua "
+          + "shows a loss of your own on logits.",
         [
           input,
           Parameter(

@@ -14,7 +14,7 @@ t.test("a word with the same meaning keeps its value, another is answered with o
     { { per_device_train_batch_size = 4 }, "write micro_batch = 4, and batch = 16 for the samples of a whole step" },
     { { lr_scheduler_type = "cosine" }, "write schedule = qlora.schedule.cosine(steps)" },
     { { eval_strategy = "steps" }, "write eval_every = 50" },
-    { { report_to = "wandb" }, "leave it out: TensorBoard files are always written" },
+    { { report_to = "wandb" }, 'write dir = "runs/NAME", which has TensorBoard files' },
     { { dataset_text_field = "text" }, 'write map = { text = "FIELD" }, format = "completion"' },
     { { val_set_size = 0.1 }, "data:split(0.05)" },
   } do t.raises(function() qlora.train(case[1]) end, "test_words.lua:", case[2]) end

@@ -115,7 +115,9 @@ import Testing
     try String(repeating: #"{"input":"Who?","output":"Mia."}"# + "\n", count: 8).write(
       to: directory.appendingPathComponent("d.jsonl"), atomically: true, encoding: .utf8)
     let before = try contents(directory)
-    let names = ["explore", "export_gguf", "merge", "quantize", "quickstart", "several_adapters", "sweep_together"]
+    let names = [
+      "dpo", "explore", "export_gguf", "merge", "quantize", "quickstart", "several_adapters", "sweep_together",
+    ]
     let commands =
       names.map { [$0 + ".lua"] } + [
         ["train", "--model", "tiny", "--data", "d.jsonl", "--out", "out/new", "--set", "held_out=0.5"]

@@ -8,7 +8,7 @@
 ---@field tokenizer Tokenizer|nil its tokenizer
 ---@field notices string[] what there is to say about its files, such as fields that are passed over
 ---@field turn_end integer|nil id of the token with which its chat template ends an answer; generation stops there, as at those of its files
----@field merged boolean whether adapters were merged into its weights
+---@field merged boolean whether its weights are others than those it was loaded with: adapters were merged, or LoftQ replaced them
 ---@field name string where it was read from
 ---@field stages integer ranks that hold its layers, 1 for a model in one piece
 ---@field compute string "f32" or "bf16": what it computes in
@@ -87,7 +87,7 @@ function Model:nll(batch) end
 ---@class Model.logits.options
 ---@field last? boolean only the last row (default false)
 
----Logits of every position, f32 [T, V], or of the last only.
+---Logits of every position, f32 [T, V], or of the last only. Nothing is recorded for backward; the recipe dpo.lua shows a loss of your own on logits.
 ---@param input string|table text or token ids
 ---@param options? Model.logits.options the options below
 ---@return Tensor
@@ -180,8 +180,9 @@ function Model:train_parts(modules, bias) end
 
 ---Takes an adapter off, or all; returns how many modules had one.
 ---@param name? string of the adapter; default all
+---@param modules? table full names of those that lose it; default all it has
 ---@return integer
-function Model:remove_adapters(name) end
+function Model:remove_adapters(name, modules) end
 
 ---@class Model.save_adapter.options
 ---@field name? string of the adapter; default the one in use
@@ -1572,7 +1573,7 @@ function qlora.sweep(options) end
 ---@field max_grad_norm? number larger gradients are scaled down to this norm; without it none are
 ---@field micro_batch? integer samples that are in memory at once (default 1)
 ---@field offload? boolean|string keep the inputs of recomputed layers in a file: true, or a directory for it
----@field on_step? function called after each step with step, loss, lr, norm, model, …; false stops the run
+---@field on_step? function called after each step with a table: step, loss, lr, norm, tokens, seconds, memory, model, optimizer, history, and after an evaluation eval_loss and perplexity; false stops the run
 ---@field parts? integer runs of neighbouring micro-batches that are summed in sequence, then joined pairwise: they decide the bits, whatever the number of ranks, which divides them; default one a rank, of a resumed run as it was
 ---@field run? Run a run directory that qlora.run made, instead of dir
 ---@field samples? table prompts to continue on the way: { "text", …, every =, max_new_tokens = }

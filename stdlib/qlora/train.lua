@@ -1,5 +1,4 @@
---- `qlora.train { model =, data =, optimizer =, … }`: the training loop. It is one page of Lua on purpose: copy it into
---- a recipe and change it (recipes/custom_loop.lua is the shortest form).
+--- `qlora.train { … }`: the training loop. recipes/custom_loop.lua is its shortest form, to copy and change.
 local native = require "qlora.native"
 local checks = require "qlora.checks"
 local eval = require "qlora.eval"
@@ -46,7 +45,8 @@ local schema = strict.declare("qlora.train", {
     hint = "pass what qlora.data.load returned" },
   eval_every = { "count", "steps between evaluations; default only at the end" },
   eval_limit = { "count", "most samples of an evaluation; default all" },
-  on_step = { "callable", "called after each step with step, loss, lr, norm, model, …; false stops the run",
+  on_step = { "callable", "called after each step with a table: step, loss, lr, norm, tokens, seconds, memory, model, "
+    .. "optimizer, history, and after an evaluation eval_loss and perplexity; false stops the run",
     hint = "pass function(s) … end; s has step, loss, lr, norm" },
   checkpointing = { "boolean|count", "recompute layers instead of keeping activations, so many together; "
     .. "default as the model is set", hint = "true recomputes layer by layer, 4 by groups of four" },

@@ -1,6 +1,6 @@
 --- a conversation with a model: history, adapters to switch between, text as it is written
 ---
---- MODEL is a folder, a .gguf file, a hub name in the cache, a folder with an adapter, or "tiny", the model that ships.
+--- MODEL is a folder, a .gguf file, a hub name, a folder with an adapter, or "tiny", the model that ships.
 --- Each ADAPTER is a folder, or NAME=FOLDER; the first is on from the start. At the prompt /help lists what may be said
 --- besides; Ctrl-C stops an answer, Ctrl-D leaves. Without a terminal each line of the input is a message.
 local native = require "qlora.native"

@@ -1,6 +1,7 @@
 --- writes a model, with an adapter in it, as a GGUF file for llama.cpp and Ollama
 ---
---- MODEL is what qlora.load takes. The file is read back before it takes the place of an older one.
+--- MODEL is what qlora.load takes. The file is read back before it takes the place of an older one. An adapter that was
+--- trained on 4 bits computes a little differently on wider weights; the recipe merge.lua measures how much.
 local command_line = require "qlora.command_line"
 
 return {

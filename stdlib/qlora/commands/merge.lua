@@ -1,7 +1,9 @@
 --- adds an adapter into the weights of its base and saves the model
 ---
 --- MODEL is what qlora.load takes, ADAPTER a folder. OUT holds bf16 weights, tokenizer and config, and must not exist.
---- Quantizing OUT to 4 bits again loses most of a small adapter: keep the adapter apart for that.
+--- The adapter is added to the weights of MODEL as they are stored. One trained on 4 bits computes a little differently
+--- there; the recipe merge.lua measures how much. Quantizing OUT to 4 bits again loses most of a small adapter: keep
+--- the adapter apart for that.
 local native = require "qlora.native"
 local command_line = require "qlora.command_line"
 

@@ -73,7 +73,7 @@ end
 return {
   usage = "--model MODEL --data FILE [--out DIR] [--set KEY=VALUE …]", most = 0, recipe = true,
   flags = {
-    { "--model", "MODEL", "a folder, a .gguf file, a hub name in the cache, or tiny", required = true },
+    { "--model", "MODEL", "a folder, a .gguf file, a hub name, or tiny", required = true },
     { "--data", "FILE", "records (.json, .jsonl, .csv or .tsv)", required = true },
     { "--out", "DIR", "where the adapter goes; the recipe is DIR.lua", default = "out/finetune" },
   },

@@ -42,7 +42,8 @@ end
 local function ask(record, place)
   local more = ""
   if record.chosen ~= nil then
-    more = ("; to train what was chosen: %s (there is no training on pairs)"):format(pairs_of.remedy(record) or "map =")
+    more = ("; to train what was chosen: %s (recipe dpo.lua trains on pairs)"):format(
+      pairs_of.remedy(record) or "map =")
   elseif record.text ~= nil then
     more = "; each text a sample: format = \"completion\"; one stream cut into windows: format = \"text\""
   end

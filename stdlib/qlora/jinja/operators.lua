@@ -74,7 +74,9 @@ local function repeated(value, count)
     return values.sized(value:rep(count))
   end
   if value.n == 0 then count = 0 end
-  if count > 0 and count > values.limits.items // value.n then fail("a list grows above %d items", values.limits.items) end
+  if count > 0 and count > values.limits.items // value.n then
+    fail("a list grows above %d items", values.limits.items)
+  end
   values.tick(value.n * count)
   local items = {}
   for i = 0, count - 1 do table.move(value, 1, value.n, i * value.n + 1, items) end
