@@ -2,8 +2,14 @@ import LuaRuntime
 import Serving
 import Tensors
 
-extension HTTPServer: LuaObject {
-  package static var luaClassName: String { "HTTPServer" }
+/// A server in Lua's hands. It stops when Lua drops it: the server itself may be released last on its own thread, which
+/// cannot wait for its own end.
+final class ServerObject: LuaObject {
+  static var luaClassName: String { "HTTPServer" }
+  let server: HTTPServer
+
+  init(_ server: HTTPServer) { self.server = server }
+  deinit { server.stop() }
 }
 
 /// A request in Lua's hands. One that Lua drops without an answer gets 503, so that its client and its connection go.
@@ -36,7 +42,8 @@ extension Engine {
           let options = call.options("options")
           return [
             .object(
-              try HTTPServer(host: options.string("host") ?? "127.0.0.1", port: options.int("port") ?? 0))
+              ServerObject(
+                try HTTPServer(host: options.string("host") ?? "127.0.0.1", port: options.int("port") ?? 0)))
           ]
         }
       ])
@@ -47,10 +54,10 @@ extension Engine {
       "HTTPServer", "A port that is listened at, as native.http_server returns it.",
       properties: [
         NativeProperty("port", "integer", "the port number") { _, object in
-          .integer((object as? HTTPServer)?.port ?? 0)
+          .integer((object as? ServerObject)?.server.port ?? 0)
         },
         NativeProperty("waiting", "integer", "requests that wait") { _, object in
-          .integer((object as? HTTPServer)?.waitingCount ?? 0)
+          .integer((object as? ServerObject)?.server.waitingCount ?? 0)
         },
       ],
       methods: [
@@ -58,7 +65,7 @@ extension Engine {
           "next", "The next request, in the order of their coming; nil when none came in time.",
           [Parameter("seconds", .real(NumberRange(0...5)), "how long to wait")], returns: "HTTPRequest|nil"
         ) { call in
-          let server = try call.receiver(as: HTTPServer.self)
+          let server = try call.receiver(as: ServerObject.self).server
           var left = try call.double("seconds")
           repeat {
             if let request = server.next(seconds: min(left, 0.05)) { return [.object(RequestObject(request))] }
@@ -67,7 +74,7 @@ extension Engine {
           return [.nil]
         },
         NativeFunction("stop", "Stops listening; requests without an answer get 503.") { call in
-          try call.receiver(as: HTTPServer.self).stop()
+          try call.receiver(as: ServerObject.self).server.stop()
           return []
         },
       ])
@@ -86,8 +93,8 @@ extension Engine {
         NativeProperty("path", "string", "what follows the host, without a query") { _, object in
           .string((object as? RequestObject)?.request.path ?? "")
         },
-        NativeProperty("body", "string", "the bytes that were sent") { _, object in
-          .bytes((object as? RequestObject)?.request.body ?? [])
+        NativeProperty("body", "string", "the bytes that were sent; they are given once and not kept") { _, object in
+          .bytes((object as? RequestObject)?.request.takeBody() ?? [])
         },
         NativeProperty("too_long", "boolean", "whether the body was longer than 8 MiB and is not whole") { _, object in
           .bool((object as? RequestObject)?.request.isTooLong ?? false)

@@ -37,8 +37,13 @@ package final class HTTPRequest: Sendable {
     state = Mutex(State(connection: connection))
   }
 
-  /// The bytes of the body.
-  package var body: [UInt8] { state.withLock { $0.body } }
+  /// The bytes of the body, which are not kept: a request may wait for long.
+  package func takeBody() -> [UInt8] {
+    state.withLock { state in
+      defer { state.body = [] }
+      return state.body
+    }
+  }
 
   /// Whether the body is longer than `HTTPServer.bodyLimit`, and so not kept whole.
   package var isTooLong: Bool { state.withLock { $0.isTooLong } }

@@ -89,6 +89,7 @@ import Testing
       ("POST", "/v1/completions", #"{"prompt":"a","max_tokns":1}"#, "400", "unknown field 'max_tokns'"),
       ("POST", "/v1/completions", #"{"prompt":"a","n":2}"#, "400", "'n' must be"),
       ("POST", "/v1/completions", #"{"prompt":[99999999]}"#, "400", "there is no token"),
+      ("POST", "/v1/completions", #"{"prompt":["1","2"]}"#, "400", "a list of token ids"),
       ("POST", "/v1/completions", #"{"prompt":"a","model":"gpt"}"#, "404", "does not exist"),
       ("POST", "/v1/completions", "{}", "400", "'prompt' is missing"),
       ("POST", "/v1/chat/completions", #"{"messages":[{"role":"user"}]}"#, "400", "content"),

@@ -95,7 +95,7 @@ openai.completion_fields = with {
     if type(value) ~= "table" or #value == 0 then return false, "a text or a list of token ids" end
     if #value == 1 and type(value[1]) == "string" then return true end
     for _, id in ipairs(value) do
-      if not math.tointeger(id) then return false, "a text or a list of token ids" end
+      if type(id) ~= "number" or not math.tointeger(id) then return false, "a text or a list of token ids" end
     end
     return true
   end,

@@ -7,6 +7,9 @@ Places.__index = Places
 
 local places = {}
 
+--- Most jobs that wait for a place.
+local most_waiting = 512
+
 --- Places for the answers of a model.
 --- @param talker table what talk.open gave
 --- @param count integer most answers at once
@@ -20,6 +23,9 @@ end
 
 --- Has a job wait for a place: { request =, adapter =, ids =, sampling =, begin =, finish =, fail = }.
 function Places:add(job) self.waiting[#self.waiting + 1] = job end
+
+--- Whether no more may wait.
+function Places:is_full() return #self.waiting >= most_waiting end
 
 --- Whether nobody waits for a text.
 function Places:is_idle() return #self.waiting + #self.open == 0 end

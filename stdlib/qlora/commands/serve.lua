@@ -62,6 +62,7 @@ function Service:job(request, is_chat)
   local answer = openai.answer(is_chat, body.model or self.talk.name)
   function job.begin()
     if not body.stream then return end
+    job.streams = true
     request:begin(200, "text/event-stream; charset=utf-8")
     if is_chat then request:write(answer.piece("", nil, "assistant")) end
     if job.echo then request:write(answer.piece(job.echo)) end
@@ -83,7 +84,11 @@ function Service:job(request, is_chat)
   end
   function job.fail(raised)
     local status, text = openai.failure(raised)
-    request:respond(status, "application/json", text)
+    if job.streams then -- the status has been sent
+      request:write(("data: %s\n\n"):format(text))
+    else
+      request:respond(status, "application/json", text)
+    end
     request:finish()
     return status
   end
@@ -101,7 +106,10 @@ function Service:answer(request)
     or (path == "/v1/models" or path:find "^/v1/models/" or path == "/health") and "GET"
   if not wanted then openai.fail(404, nil, "there is nothing at %s", path) end
   if request.method ~= wanted then openai.fail(405, nil, "%s takes %s, not %s", path, wanted, request.method) end
-  if wanted == "POST" then return self:job(request, path == "/v1/chat/completions") end
+  if wanted == "POST" then
+    if self.places:is_full() then openai.fail(503, nil, "%d requests wait; try again later", #self.places.waiting) end
+    return self:job(request, path == "/v1/chat/completions")
+  end
   local found
   if path == "/health" then
     found = { status = "ok", waiting = #self.places.waiting, answering = #self.places.open }
