@@ -20,20 +20,29 @@ package enum SafetensorsShards {
       shards[shards.count - 1].append(item)
       (size, total) = (size + bytes, total + bytes)
     }
-    guard shards.count > 1 else {
-      return try SafetensorsWriter.write(path: "\(folder)/model.safetensors", items)
-    }
     var map = JSONObject()
     for (number, shard) in shards.enumerated() {
-      let name = "model-\(padded(number + 1))-of-\(padded(shards.count)).safetensors"
+      let name = name(number + 1, of: shards.count)
       try SafetensorsWriter.write(path: "\(folder)/\(name)", shard)
       for item in shard { map[item.name] = .string(name) }
     }
-    let index: JSON = ["metadata": ["total_size": .int(total)], "weight_map": .object(map)]
-    try AtomicFile.write("\(folder)/model.safetensors.index.json", index.text(.python) + "\n")
+    if shards.count > 1 { try writeIndex(folder: folder, map, byteCount: total) }
   }
 
-  private static func padded(_ value: Int) -> String {
-    String(repeating: "0", count: max(0, 5 - "\(value)".count)) + "\(value)"
+  /// The name of a file, numbered from 1 where there are several.
+  package static func name(_ number: Int, of count: Int) -> String {
+    func padded(_ value: Int) -> String { String(repeating: "0", count: max(0, 5 - "\(value)".count)) + "\(value)" }
+    return count == 1 ? "model.safetensors" : "model-\(padded(number))-of-\(padded(count)).safetensors"
+  }
+
+  /// Writes the index of several files.
+  /// - Parameters:
+  ///   - folder: where they are.
+  ///   - map: the file of each tensor.
+  ///   - byteCount: of all tensors.
+  /// - Throws: `FormatError.system`.
+  package static func writeIndex(folder: String, _ map: JSONObject, byteCount: Int) throws {
+    let index: JSON = ["metadata": ["total_size": .int(byteCount)], "weight_map": .object(map)]
+    try AtomicFile.write("\(folder)/model.safetensors.index.json", index.text(.python) + "\n")
   }
 }

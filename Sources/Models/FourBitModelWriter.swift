@@ -44,7 +44,7 @@ struct FourBitModelWriter {
     var total = 0
     var map = JSONObject()
     for (number, shard) in shards.enumerated() {
-      let name = shards.count == 1 ? "model.safetensors" : Self.shardName(number + 1, of: shards.count)
+      let name = SafetensorsShards.name(number + 1, of: shards.count)
       let declarations = try shard.flatMap { try self.declarations($0) }
       let file = try SafetensorsAssembler(path: "\(stage)/\(name)", declarations)
       for module in shard {
@@ -58,9 +58,7 @@ struct FourBitModelWriter {
       total += file.byteCount
       for declaration in declarations { map[declaration.name] = .string(name) }
     }
-    guard shards.count > 1 else { return }
-    let index: JSON = ["metadata": ["total_size": .int(total)], "weight_map": .object(map)]
-    try AtomicFile.write("\(stage)/model.safetensors.index.json", index.text(.python) + "\n")
+    if shards.count > 1 { try SafetensorsShards.writeIndex(folder: stage, map, byteCount: total) }
   }
 
   /// Bytes of all tensors.
@@ -86,11 +84,6 @@ struct FourBitModelWriter {
   }
 
   // MARK: Shards
-
-  private static func shardName(_ number: Int, of count: Int) -> String {
-    func padded(_ value: Int) -> String { String(repeating: "0", count: max(0, 5 - "\(value)".count)) + "\(value)" }
-    return "model-\(padded(number))-of-\(padded(count)).safetensors"
-  }
 
   /// Whole layers together, as many as fit.
   private func shards() throws -> [[Module]] {

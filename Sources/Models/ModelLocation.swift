@@ -19,7 +19,7 @@ enum ModelLocation {
       self = .configuration(path)
     } else if FileSystem.exists(path) {
       throw ModelError.unrecognisedPath(path: path)
-    } else if path.split(separator: "/").count == 2, !path.hasPrefix("."), !path.hasPrefix("/"), !path.hasSuffix("/") {
+    } else if HubName.looksLikeModel(path) {
       do {
         self = .directory(try HubCache.resolve(path))
       } catch {
