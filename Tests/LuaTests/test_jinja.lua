@@ -199,9 +199,9 @@ t.test("a role that the model's template does not name is an error, unless it is
   t.raises(function() qlora.chat.spans("chatml", turns "tool", { roles = { "tool" } }) end, "roles are for a model's own")
 end)
 
-t.test("a content of text parts is laid end to end where the template takes texts alone", function()
+t.test("the parts of a content are joined by line breaks where the template takes texts alone", function()
   local said = { { type = "text", text = "Hel" }, { text = "lo", type = "text" } }
-  local expected = "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n"
+  local expected = "<|im_start|>user\nHel\nlo<|im_end|>\n<|im_start|>assistant\nHel\nlo<|im_end|>\n"
   local both = { { role = "user", content = said }, { role = "assistant", content = said } }
   local prints = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
   local drops = "{% for m in messages %}{% set c = m.content if m.content is string else '' %}<|im_start|>{{ m.role }}\n"
@@ -212,7 +212,7 @@ t.test("a content of text parts is laid end to end where the template takes text
     local parts, whole, tokenizer = trained(source, both)
     t.equal(whole, expected, name)
     t.equal(#parts, 1, name)
-    t.equal(parts[1]:match "Hello.*", "Hello<|im_end|>", name)
+    t.equal(parts[1]:match "Hel\n.*", "Hel\nlo<|im_end|>", name)
     t.equal(tokenizer:apply_chat(both), expected, name)
     t.equal(chat_of(source, both, { literal = true }), expected, name)
   end
@@ -220,7 +220,7 @@ t.test("a content of text parts is laid end to end where the template takes text
     .. "[{{ part.text }}]{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
   t.equal(chat_of(reads, { both[1] }), "<|im_start|>user\n[Hel][lo]<|im_end|>\n")
   local texts = { { role = "user", content = { "a", "b" } } }
-  t.equal(chat_of(any_role, texts), "<|im_start|>user\nab<|im_end|>\n")
+  t.equal(chat_of(any_role, texts), "<|im_start|>user\na\nb<|im_end|>\n")
   for _, source in ipairs { any_role, reads, drops } do
     t.raises(function() chat_of(source, { { role = "user", content = { said[1], { type = "image_url", image_url = {} } } } })
       end, "chat: message 1: part 2 of its content is of type \"image_url\"", "models here read text alone")

@@ -72,7 +72,7 @@ end)
 t.test("a content may be a list of texts, and nothing else", function()
   local function parts(...) return { user, { role = "assistant", content = { ... } } } end
   t.equal(said(parts({ type = "text", text = "a" }, { type = "text", text = "b" })),
-    "<s><|user|>\nq</s>\n<|assistant|>\n[[ab</s>]]\n")
+    "<s><|user|>\nq</s>\n<|assistant|>\n[[a\nb</s>]]\n")
   t.raises(function() said(parts { type = "image_url", image_url = {} }) end, "message 2: part 1", '"image_url"')
   t.raises(function() said(parts { type = "text" }) end, "message 2: part 1")
   t.raises(function() said(parts { type = "text", text = "a", cache_control = { x = 1 } }) end, "cache_control")

@@ -1,6 +1,7 @@
 --- Contents that are lists of texts, under the model's own template. A template that takes such parts itself gets them;
---- for the others, which concatenate texts, drop what is no text or write a Python list, they are laid end to end.
+--- for the others, which concatenate texts, drop what is no text or write a Python list, they are joined to one text.
 local fields = require "qlora.data.fields"
+local messages = require "qlora.messages"
 local strict = require "qlora.strict"
 local values = require "qlora.jinja.values"
 
@@ -85,7 +86,7 @@ function parts.settle(list, failed, o)
       if not is_taken then
         local texts = {}
         for k = 1, content.n do texts[k] = text_of(content[k]) end
-        text = table.concat(texts)
+        text = messages.joined(texts)
       end
     elseif failed and is_none(content) then text = "" end
     if text then

@@ -18,8 +18,12 @@ local function either(message, what, name, other)
   return value
 end
 
---- The text of a content: a text, or parts { type = "text", text = } laid end to end.
-local function content_of(content, what)
+--- Texts of the parts of a content as one text: a line break between two, as vLLM and llama.cpp put one for templates
+--- that take no parts.
+function messages.joined(texts) return table.concat(texts, "\n") end
+
+--- The text of a content: a text, or parts { type = "text", text = } as one.
+function messages.content(content, what)
   if type(content) ~= "table" then return content end
   if not fields.is_list(content) then strict.fail("%s: its content is no list, or has a null in it", what) end
   local texts = {}
@@ -38,7 +42,7 @@ local function content_of(content, what)
       texts[i] = part.text
     end
   end
-  return table.concat(texts)
+  return messages.joined(texts)
 end
 
 --- A message as { role =, content =, train = }; train is nil when the message has no mark.
@@ -46,7 +50,7 @@ local function read(message, i, ignored, is_own)
   local what = ("message %d"):format(i)
   if type(message) ~= "table" then strict.fail("chat: %s is %s, expected a table", what, fields.shown(message)) end
   local role = either(message, "chat: " .. what, "role", "from")
-  local content = content_of(either(message, "chat: " .. what, "content", "value"), "chat: " .. what)
+  local content = messages.content(either(message, "chat: " .. what, "content", "value"), "chat: " .. what)
   role = roles.aliases[role] or role
   local train, mark = fields.mark(message, ("chat: %s: "):format(what), ignored)
   if is_own then -- a function of the recipe decides what it says; it gets every field
