@@ -107,7 +107,7 @@ let package = Package(
         "LuaRuntime", "Training", "Optimizers", "Adapters", "Models", "Tokenizers", "Formats", "Quantization",
         "Autograd", "Tensors", "CPUBackend", "Numerics", "Database", "Ranks", "Serving", "Hub",
       ]),
-    .executableTarget(name: "qlora-run", dependencies: ["LuaBindings", "LuaRuntime", "Ranks", "CEdit"]),
+    .executableTarget(name: "qlora-run", dependencies: ["LuaBindings", "LuaRuntime", "Formats", "Ranks", "CEdit"]),
     // Mutation of files and calls, see docs/reliability.md. It reads as the program does, and asks what only targets of
     // this package may ask.
     .executableTarget(

@@ -41,7 +41,7 @@ extension LanguageModel {
   /// A linear module, or the embedding for a method that is made for it.
   func adaptable(_ name: String, _ method: (any AdapterMethod)? = nil) throws -> Module {
     guard let module = module(name) else {
-      throw AdapterError.unknownModule(name: name, nearest: modules.map(\.name).filter { $0.hasSuffix(name) })
+      throw AdapterError.unknownModule(name: name, nearest: nearestModules(to: name))
     }
     let isFit = module.kind == .linear || module.kind == .embedding && method is any EmbeddingMethod
     guard isFit else { throw AdapterError.notLinear(module: name, kind: module.kind.rawValue) }

@@ -99,7 +99,9 @@ private final class EVASearch {
   init(_ model: LanguageModel, _ adapters: [(module: String, method: LoRA)], _ how: EVA) throws {
     (self.model, self.how) = (model, how)
     modules = try adapters.map { name, method in
-      guard let module = model.module(name) else { throw AdapterError.unknownModule(name: name, nearest: []) }
+      guard let module = model.module(name) else {
+        throw AdapterError.unknownModule(name: name, nearest: model.nearestModules(to: name))
+      }
       try method.check(module)
       guard module.kind == .linear else { throw AdapterError.notLinear(module: name, kind: module.kind.rawValue) }
       guard !module.isExpert else {

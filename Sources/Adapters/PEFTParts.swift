@@ -137,7 +137,9 @@ extension LanguageModel {
     let whole = Set(
       try names.flatMap { name in
         let found = modules.filter { $0.name.hasSuffix(name) }
-        guard !found.isEmpty else { throw AdapterError.unknownModule(name: name, nearest: []) }
+        guard !found.isEmpty else {
+          throw AdapterError.unknownModule(name: name, nearest: nearestModules(to: name))
+        }
         return found.map(\.name)
       })
     let made = try modules.compactMap { module -> (Module, TrainedParts)? in

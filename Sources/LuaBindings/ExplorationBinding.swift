@@ -130,13 +130,10 @@ extension Engine {
     ]
   }
 
-  /// The module of a name, or an error with the names that end or begin with it or are spelt nearly so.
+  /// The module of a name, or an error with the names that are like it.
   func module(_ name: String, of model: LanguageModel) throws -> Module {
     if let module = model.module(name) { return module }
-    let names = model.modules.map(\.name)
-    let longer = names.filter { $0.hasSuffix("." + name) || $0.hasPrefix(name + ".") }.prefix(3)
-    let nearest = nearestName(to: name, among: names).map { [$0] } ?? []
-    throw ModelError.unknownModule(name: name, nearest: longer.isEmpty ? nearest : Array(longer))
+    throw ModelError.unknownModule(name: name, nearest: model.nearestModules(to: name))
   }
 
   private func names(_ table: LuaTable, of model: LanguageModel, _ call: Call) throws -> [String] {

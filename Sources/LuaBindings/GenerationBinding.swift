@@ -17,7 +17,10 @@ extension Engine {
 
   /// How a text is written, in `generate` and `Generator:add`.
   static let writingOptions = [
-    Parameter("max_new_tokens", .amount, default: "128", "most tokens to write"),
+    Parameter(
+      "max_new_tokens", .amount, default: "128",
+      "most tokens to write; by default no more than the model has positions "
+        + "for"),
     Parameter(
       "temperature", .real(SamplingOptions.temperatures), default: "0",
       "divides the logits; 0 takes the likeliest token"),
@@ -72,11 +75,21 @@ extension Engine {
     ) { call in try self.generate(call) }
   }
 
-  /// What `writingOptions` say. `ended` is called where `on_text` ends the text.
-  func generation(_ call: Call, ended: @escaping () -> Void) throws -> GenerationOptions {
+  /// What `writingOptions` say of a text behind `prompt`. `ended` is called where `on_text` ends the text.
+  /// - Throws: `BindingError.invalid` where prompt and new tokens are more than the model's positions.
+  func generation(
+    _ call: Call, _ prompt: [Int32], of model: LanguageModel, ended: @escaping () -> Void
+  ) throws -> GenerationOptions {
     let options = call.options("options")
+    let room = model.spec.positionLimit - prompt.count
+    if let asked = options.int("max_new_tokens"), asked > max(room, 0) {
+      throw call.invalid(
+        "the prompt has \(prompt.count) tokens, and with max_new_tokens = \(asked) the text has more than the model's "
+          + "\(model.spec.positionLimit) positions; "
+          + (room > 0 ? "give max_new_tokens = \(room) at most, or a shorter prompt" : "give a shorter prompt"))
+    }
     var generation = GenerationOptions(
-      maxTokens: options.int("max_new_tokens") ?? 128,
+      maxTokens: options.int("max_new_tokens") ?? max(1, min(128, room)),
       sampling: SamplingOptions(
         temperature: options.double("temperature") ?? 0, topK: options.int("top_k") ?? 0,
         topP: options.double("top_p") ?? 1, seed: UInt64(bitPattern: Int64(options.int("seed") ?? 0))))
@@ -104,7 +117,7 @@ extension Engine {
     let options = call.options("options")
     let prompt = try ids(call, "input", special: options.bool("special") ?? true)
     var isEnded = false
-    var generation = try generation(call) { isEnded = true }
+    var generation = try generation(call, prompt, of: model) { isEnded = true }
     let echo = options.bool("echo") ?? false, given = call["input"].asString
     generation.echoes = echo && given == nil
     var written = 0

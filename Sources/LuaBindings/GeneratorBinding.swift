@@ -68,7 +68,7 @@ extension Engine {
             Parameter("options", .options(Self.writingOptions), optional: true, "the options below"),
           ], returns: "Sequence",
           errors:
-            "when the prompt leaves no position for a new token, or other adapters are in use than those of texts "
+            "when the prompt and the new tokens are more than the model's positions, or other adapters are in use than those of texts "
             + "that are not at their end",
           example: #"assert(model:generator():add("Mia", { max_new_tokens = 2 }).read > 0)"#
         ) { call in
@@ -76,7 +76,7 @@ extension Engine {
           let special = call.options("options").bool("special") ?? true
           let prompt = try self.ids(call, "input", special: special, of: object.model)
           var isEnded = false
-          let options = try self.generation(call) { isEnded = true }
+          let options = try self.generation(call, prompt, of: object.model) { isEnded = true }
           return [.object(SequenceObject(try object.generator.add(prompt, options)) { isEnded })]
         },
         NativeFunction(

@@ -16,6 +16,11 @@ extension Engine {
       return try tokenizer.encode(
         try call.text(name), special: special, literal: false, continues: false, reserve: reserveForText)
     }
+    if let table = call[name].asTable, let key = table.pairs.lazy.compactMap({ $0.key.asString }).min() {
+      throw call.invalid(
+        "text or a list of token ids expected first, got a table with '\(key)'; options come behind it: "
+          + "(\"text\", { … })")
+    }
     guard let list = call[name].asTable?.integers() else {
       guard call[name].asTable?[1].asTable != nil else {
         throw call.invalid("text or a list of token ids expected, got \(call[name].typeName)")

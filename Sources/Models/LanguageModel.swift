@@ -89,7 +89,7 @@ public final class LanguageModel {
     try checkStage()
     for (name, kind) in options.moduleQuantization {
       guard let module = byName[name] else {
-        throw ModelError.unknownModule(name: name, nearest: modules.map(\.name).filter { $0.hasSuffix(name) })
+        throw ModelError.unknownModule(name: name, nearest: nearestModules(to: name))
       }
       if let kind, module.kind != .linear {
         throw ModelError.badOption(

@@ -23,7 +23,9 @@ extension LanguageModel {
   /// - Throws: `noOriginalWeights` where the file holds no wider weights; `unknownModule`.
   package func quantizationReports(of names: [String]? = nil) throws -> [QuantizationReport] {
     let chosen = try names?.map { name -> Module in
-      guard let module = module(name) else { throw ModelError.unknownModule(name: name, nearest: []) }
+      guard let module = module(name) else {
+        throw ModelError.unknownModule(name: name, nearest: nearestModules(to: name))
+      }
       return module
     }
     let quantized = (chosen ?? modules).filter { $0.quantized != nil }

@@ -1,3 +1,4 @@
+import Formats
 import LuaBindings
 
 /// What the arguments ask for, in order.

@@ -1,4 +1,5 @@
 @preconcurrency import Glibc
+import Formats
 import LuaBindings
 import LuaRuntime
 import Ranks
@@ -101,7 +102,10 @@ struct Runner {
     for action in invocation.actions {
       let code: Int32
       switch action {
-      case .execute(let text): code = attempt { try state.load(Array(text.utf8), chunkName: "=(command line)") }
+      case .execute(let text):
+        let given = text.contains("qlora") ? offerLibrary() : ExitCode.success
+        guard given == ExitCode.success else { return given }
+        code = attempt { try state.load(Array(text.utf8), chunkName: "=(command line)") }
       case .require(let name):
         code = attempt { try state.load(Array("\(name) = require '\(name)'".utf8), chunkName: "=(command line)") }
       }
@@ -124,6 +128,11 @@ struct Runner {
     let wantsPrompt = invocation.isInteractive || isBare
     guard wantsPrompt else { return ExitCode.success }
     return Prompt(state, editor: editor.value, showsTraceback: invocation.showsTraceback).run()
+  }
+
+  /// A statement of the command line has the library as a global, as the prompt has it.
+  private func offerLibrary() -> Int32 {
+    attempt { try state.load(Array("qlora = qlora or require 'qlora'".utf8), chunkName: "=(command line)") }
   }
 
   private func setArguments() {

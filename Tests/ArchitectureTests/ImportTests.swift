@@ -32,7 +32,7 @@ private let arrows: [String: Set<String>] = [
     "LuaRuntime", "Training", "Optimizers", "Adapters", "Models", "Tokenizers", "Formats", "Quantization", "Autograd",
     "Tensors", "CPUBackend", "Numerics", "Database", "Ranks", "Serving", "Hub",
   ],
-  "qlora-run": ["LuaBindings", "LuaRuntime", "Ranks", "CEdit"],
+  "qlora-run": ["LuaBindings", "LuaRuntime", "Formats", "Ranks", "CEdit"],
 ]
 
 private let systemModules: Set<String> = ["Swift", "Glibc", "Synchronization", "Darwin"]

@@ -40,7 +40,7 @@ t.test("a hook gets module, output and input until it is removed", function()
 end)
 
 t.test("a prompt that leaves no position for a new token is an error, not an empty answer", function()
-  t.raises(function() model:generate(("a "):rep(4000), { max_new_tokens = 2 }) end, "positions; shorten the input")
+  t.raises(function() model:generate(("a "):rep(4000), { max_new_tokens = 2 }) end, "positions; give a shorter prompt")
 end)
 
 t.test("a hook may replace an output, and the change reaches logits and generation", function()

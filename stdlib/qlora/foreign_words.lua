@@ -19,6 +19,8 @@ words.names = {
   max_seq_length = "max_length", max_seq_len = "max_length",
   sequence_len = "max_length", cutoff_len = "max_length", adam_epsilon = "eps",
   max_new_token = "max_new_tokens", max_tokens = "max_new_tokens", max_length = "max_new_tokens",
+  max_token = "max_new_tokens", max_completion_tokens = "max_new_tokens", n_predict = "max_new_tokens",
+  num_predict = "max_new_tokens", wd = "weight_decay", decay = "weight_decay",
   stop_strings = "stop", stop_sequences = "stop", loftq_iter = "niter", gradient_clipping = "max_grad_norm",
   iters = "steps", logging_dir = "dir", val_data = "eval_data", train_batch_size = "batch",
   chat_template = "template", train_on_inputs = "train_on_source", num_samples = "limit", max_samples = "limit",

@@ -148,6 +148,18 @@ function qlora.save(path, tensors)
   return native.save_tensors(path, tensors)
 end
 
+--- How a model gets something to train, where it has nothing.
+local function beginning()
+  local model = plan.last.model
+  for _, set in ipairs(model and model:adapters() or {}) do
+    if not set.trained then
+      return ("the adapter '%s' was loaded to be used: load the model without it, and model:add_adapter(DIR, "
+        .. "{ trainable = true }) trains it on"):format(set.name)
+    end
+  end
+  return "call model:add_lora { … } first"
+end
+
 for _, name in ipairs(strict.sorted_keys(native.optim)) do
   local schema = strict.declare("qlora.optim." .. name, strict.native("optim." .. name))
   schema.lr.hint = "the learning rate, such as lr = 2e-4"
@@ -161,7 +173,7 @@ for _, name in ipairs(strict.sorted_keys(native.optim)) do
       strict.fail("optim.%s: budget and spill are those of paged state; set paged = true too", name)
     end
     if #parameters == 0 then
-      strict.fail("optim.%s: there is nothing to train; call model:add_lora { … } first", name)
+      strict.fail("optim.%s: there is nothing to train; %s", name, beginning())
     end
     local optimizer = native.optim[name](parameters, o)
     plan.last.optimizer = optimizer

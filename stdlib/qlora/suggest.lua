@@ -29,7 +29,9 @@ function suggest.nearest(word, known, count)
   for _, candidate in ipairs(known) do
     local distance = suggest.distance(word, candidate)
     -- A shared beginning ("learning_rate" / "learn_rate") counts as near even when the tails differ.
-    if distance <= math.max(2, #word // 3) or candidate:find(word, 1, true) or word:find(candidate, 1, true) then
+    -- A word of two letters that shares none is no slip.
+    local is_near = distance <= math.max(2, #word // 3) and distance < math.max(#word, 2)
+    if is_near or candidate:find(word, 1, true) or word:find(candidate, 1, true) then
       found[#found + 1] = { candidate, distance }
     end
   end
