@@ -8,7 +8,8 @@
 local qlora = require "qlora"
 
 local p = qlora.params {
-  model = qlora.resource "models/tiny", adapter = "", chat = false,
+  model = qlora.resource "models/tiny", adapter = "",
+  chat = false, template = "", -- of a chat: a name or a file; without it the model's own
   tokens = 60, temperature = 0.8, top_k = 40, top_p = 0.95, seed = 0,
 }
 
@@ -23,7 +24,7 @@ local prompt = table.concat({ ... }, " ")
 if prompt == "" then prompt = "In the morning," end
 -- A chat as ids, which begin as the model's template says.
 local text = p.chat and model.tokenizer:apply_chat({ { role = "user", content = prompt } },
-  { add_generation_prompt = true, tokenize = true }) or prompt
+  { add_generation_prompt = true, tokenize = true, template = p.template ~= "" and p.template or nil }) or prompt
 
 local sampling = {
   max_new_tokens = p.tokens, temperature = p.temperature, top_k = p.top_k, top_p = p.top_p, seed = p.seed,

@@ -1,7 +1,8 @@
 import Formats
 import Models
 
-/// What lies beside a saved adapter for its readers: the model's tokenizer with its chat templates, and a card.
+/// What lies beside a saved adapter for its readers: the model's tokenizer with its chat templates, or that which
+/// the adapters were trained under, and a card.
 ///
 /// The card's last line has a checksum of each of these files. One that is not there as that line says, or that it does
 /// not name, is somebody else's: it stays as it is, and none is written in its place. Beside somebody else's card a file
@@ -38,6 +39,7 @@ struct AdapterCompanions: Sendable {
   /// - Throws: `FormatError`, `TokenizerError`, `AdapterError` as the configuration does.
   func write(_ model: LanguageModel, into stage: String) throws -> [String] {
     try ModelFolder.writeTokenizer(of: model, into: stage)
+    if let template = model.chatTemplateInUse { try ModelFolder.write(chatTemplate: template, into: stage) }
     var (staying, listed): ([String], [String]) = ([], [])
     let names = try FileSystem.list(stage, with: [ModelFolder.templateFolder]).filter(ModelFolder.isOfTokenizer)
     for name in names.sorted() {

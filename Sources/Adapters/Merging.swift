@@ -18,6 +18,7 @@ extension LanguageModel {
     guard !hasVariants else { throw ModelError.notTogether(module: path, .merge) }
     try checkMergeable()
     isMerged = true
+    tokenizer = mergedTokenizer
     for module in modules {
       if let parts = module.trained { try keep(parts, in: module) }
       guard !module.adapters.isEmpty else { continue }

@@ -1,13 +1,15 @@
 import Formats
 import Models
 import Tensors
+import Tokenizers
 
 extension PEFTFiles {
   /// Attaches the adapters stored in a PEFT directory.
   ///
   /// Which method it is says `peft_type`. The modules that `target_modules` means must be those whose tensors are in the
   /// file, experts apart where no tensor is of one; of experts and routers `target_parameters` means what transformers has them in (`PEFTExperts`). What a
-  /// configuration asks for and the method does not compute is an error, never ignored.
+  /// configuration asks for and the method does not compute is an error, never ignored. A chat template that lies beside
+  /// the files and is not the model's own becomes the set's.
   /// - Parameters:
   ///   - directory: holds adapter_config.json and adapter_model.safetensors.
   ///   - model: left as it is when an error is thrown.
@@ -97,7 +99,9 @@ extension PEFTFiles {
     }
     let kept = try parts.read(file, adapted: stored, model, trainable: trainable) { try read(file, $0, shape: $1, $2) }
     if !kept.isEmpty { try model.checkIsAlone(set) }
+    let template = try Tokenizer.chatTemplate(directory: directory)
     try model.add(made + stacked, toSet: set)
+    if let template { model.note(chatTemplate: template, of: [set]) }
     for (module, part) in kept { module.trained = part }
     return made.count + stacked.count
   }

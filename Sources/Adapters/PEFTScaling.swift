@@ -26,9 +26,11 @@ extension PEFTFiles {
       return (entry.module, Adapter(method, on: entry.module, tensors))
     }
     let notes = model.adapterSets.filter { model.namesInUse.contains($0.name) }.flatMap(\.notes)
+    let template = model.chatTemplateInUse
     let staying = try model.withOtherAdapters {
       try model.add(members, toSet: AdapterSet.defaultName)
       model.note(notes)
+      model.note(chatTemplate: template)
       return try save(model, directory: directory)
     }
     return (folded.changed, staying)

@@ -141,16 +141,27 @@ extension Engine {
       },
       NativeFunction(
         "note_training",
-        "Says how the adapters in use were trained, for the model card that save_adapter writes. qlora.train does it; "
-          + "a loop of your own may.",
+        "Says how the adapters in use were trained, for the model card and the chat template that save_adapter writes. "
+          + "qlora.train does it; a loop of your own may.",
         [
           Parameter(
             "rows",
             .rows([
               Parameter("name", .string, "what it is, such as \"data\""), Parameter("text", .string, "its value"),
-            ]), "rows of the card's table")
+            ]), "rows of the card's table"),
+          Parameter(
+            "options",
+            .options([
+              Parameter(
+                "chat_template", .string, optional: true,
+                "Jinja source of the chat template of the data: save_adapter writes it beside the adapter, and chat and "
+                  + "serve render it; default what the adapter came with, or the model's own")
+            ]), optional: true, "the options below"),
         ]
       ) { call in
+        if let template = call.options("options").string("chat_template") {
+          try self.model(call).note(chatTemplate: template)
+        }
         try self.model(call).note(
           try call.table("rows").elements.map { value in
             let row = value.asTable

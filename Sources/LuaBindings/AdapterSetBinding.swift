@@ -18,7 +18,7 @@ extension Engine {
       NativeFunction(
         "adapters",
         "The adapters that the model holds: { name, kind, in_use, trained, modules, parameters, bytes } of each, in the "
-          + "order in which they came.", returns: "table[]"
+          + "order in which they came; chat_template is the Jinja source of one of its own.", returns: "table[]"
       ) { call in
         let model = try self.model(call)
         let rows = model.adapterSets.map { set in
@@ -30,6 +30,7 @@ extension Engine {
           row["modules"] = .integer(set.members.count)
           row["parameters"] = .integer(set.elementCount)
           row["bytes"] = .integer(set.byteCount)
+          row["chat_template"] = set.chatTemplate.map { .string($0) } ?? .nil
           return LuaValue.table(row)
         }
         return [.table(call.state.list(rows))]

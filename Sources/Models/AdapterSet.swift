@@ -1,3 +1,5 @@
+import Tokenizers
+
 /// Adapters that were made or read together, under a name. A model holds any number of sets on one base and computes
 /// with those in use.
 public struct AdapterSet {
@@ -10,6 +12,8 @@ public struct AdapterSet {
   public package(set) var members: [(module: Module, adapter: Adapter)]
   /// How it was trained, as rows of the card that lies beside the saved files; empty where nobody said it.
   public var notes: [(name: String, text: String)] = []
+  /// Jinja source of the chat template that it was trained under; nil where that is the model's own, or not known.
+  public var chatTemplate: String?
 
   package init(_ name: String, _ members: [(module: Module, adapter: Adapter)]) {
     self.name = name
@@ -39,6 +43,24 @@ extension LanguageModel {
     for place in adapterSets.indices where namesInUse.contains(adapterSets[place].name) {
       adapterSets[place].notes = rows
     }
+  }
+
+  /// Says under which chat template sets were trained, those in use without `names`; the model's own is none of theirs.
+  public func note(chatTemplate: String?, of names: [String]? = nil) {
+    for place in adapterSets.indices where (names ?? namesInUse).contains(adapterSets[place].name) {
+      adapterSets[place].chatTemplate = chatTemplate == tokenizer?.chatTemplate ? nil : chatTemplate
+    }
+  }
+
+  /// The chat template of the sets in use, where they have one other than the model's own, and the same.
+  public var chatTemplateInUse: String? {
+    let templates = adapterSets.filter { namesInUse.contains($0.name) }.map(\.chatTemplate)
+    return Set(templates).count == 1 ? templates[0] : nil
+  }
+
+  /// The tokenizer with the chat template of the sets in use, for a model that they are merged into.
+  package var mergedTokenizer: Tokenizer? {
+    chatTemplateInUse.map { template in tokenizer?.with(chatTemplate: template) } ?? tokenizer
   }
 
   /// Parts of the base that are trained beside the adapters are there when those are.

@@ -38,6 +38,7 @@ private struct GGUFModelWriter {
   let path: String
 
   private var spec: DecoderSpec { model.spec }
+  private var tokenizer: Tokenizer? { merges ? model.mergedTokenizer : model.tokenizer }
 
   private struct Source {
     /// In a Hugging Face folder.
@@ -80,7 +81,7 @@ private struct GGUFModelWriter {
     description.set("general.name", .string(name))
     description.set("general.file_type", mixture.number)
     description.set("general.quantization_version", 2)
-    if let tokenizer = model.tokenizer {
+    if let tokenizer {
       let ends = spec.eosTokenIDs.compactMap { Int32(exactly: $0) }
       for (key, value) in try tokenizer.ggufMetadata(vocabularySize: spec.vocabularySize, ends: ends) {
         description.set(key, value)
@@ -159,7 +160,7 @@ private struct GGUFModelWriter {
     if spec.modelType == "mistral" { for index in own.layers.indices { own.layers[index].window = nil } }
     let lost = own.fieldsLost(in: try DecoderSpec(gguf: file))
     guard lost.isEmpty else { throw ModelError.notInGGUF(family: spec.modelType, what: lost) }
-    guard let tokenizer = model.tokenizer else { return }
+    guard let tokenizer else { return }
     let read = try Tokenizer(gguf: file)
     for text in Self.probes + [tokenizer.specialTexts.values.sorted().joined(separator: " a")]
     where try tokenizer.encode(text) != read.encode(text) {

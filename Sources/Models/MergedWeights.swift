@@ -179,9 +179,13 @@ public final class MergedWeights {
     return 2 * (matrices.map { $0.inFeatures * $0.outFeatures }.max() ?? 0)
   }
 
-  /// Writes the merged model as a Hugging Face folder: bf16, or the 4 bits of `requantized`.
+  /// Writes the merged model as a Hugging Face folder: bf16, or the 4 bits of `requantized`. Its chat template is that of
+  /// the adapters.
   /// - Throws: as `LanguageModel.save(directory:)` and `saveFourBit(directory:)`.
   public func save(directory: String, shardByteCount: Int = ModelFolder.shardByteCount) throws {
+    let own = model.tokenizer
+    model.tokenizer = model.mergedTokenizer
+    defer { model.tokenizer = own }
     try run {
       switch target {
       case .requantized: try model.saveFourBit(directory: directory, shardByteCount: shardByteCount)

@@ -79,6 +79,18 @@ public enum ModelFolder {
     try writeCompanions(of: location, model.tokenizer, generation: false, into: folder)
   }
 
+  /// Puts a chat template in the place of those that the tokenizer in a folder has; tokenizer_config.json names it too,
+  /// for readers that know no file of its own.
+  /// - Throws: `FormatError`.
+  package static func write(chatTemplate: String, into folder: String) throws {
+    try FileSystem.remove("\(folder)/\(templateFolder)")
+    try AtomicFile.write("\(folder)/chat_template.jinja", chatTemplate)
+    let path = "\(folder)/tokenizer_config.json"
+    guard FileSystem.exists(path), var config = try JSON.read(path: path).object else { return }
+    config["chat_template"] = .string(chatTemplate)
+    try AtomicFile.write(path, JSON.object(config).text(.pythonUnsorted) + "\n")
+  }
+
   /// Reads the configuration back as loading does; it must describe the model that was saved, whatever is said of stored
   /// types.
   static func check(_ stage: String, describes spec: DecoderSpec, path: String) throws {

@@ -74,6 +74,21 @@ public final class Tokenizer: Sendable {
     self.settings = settings
   }
 
+  private init(_ other: Tokenizer, _ settings: TokenizerSettings) {
+    (description, self.settings, ids) = (other.description, settings, other.ids)
+    (normalizer, preTokenizer, model) = (other.normalizer, other.preTokenizer, other.model)
+    (decoder, postProcessor) = (other.decoder, other.postProcessor)
+    (rawTokens, normalizedTokens) = (other.rawTokens, other.normalizedTokens)
+    (spellings, specialIDs) = (other.spellings, other.specialIDs)
+  }
+
+  /// The same tokenizer with another chat template, in the place of all that it has.
+  package func with(chatTemplate: String) -> Tokenizer {
+    var changed = settings
+    (changed.chatTemplate, changed.namedTemplates) = (chatTemplate, [:])
+    return Tokenizer(self, changed)
+  }
+
   /// One more than the largest id.
   public var vocabularySize: Int { spellings.count }
 

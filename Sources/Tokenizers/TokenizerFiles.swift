@@ -10,6 +10,16 @@ extension Tokenizer {
     return try Tokenizer(directory: directory)
   }
 
+  /// Jinja source of the default chat template that lies in a directory, which need not hold a tokenizer; nil without one.
+  /// - Throws: `FormatError.json`, `FormatError.system`.
+  package static func chatTemplate(directory: String) throws -> String? {
+    var settings = TokenizerSettings()
+    let path = directory + "/tokenizer_config.json"
+    if FileSystem.exists(path) { settings.config = try JSON.read(path: path) }
+    try settings.readTemplates(directory)
+    return settings.chatTemplate
+  }
+
   /// Whether both were made from the same description and settings.
   package func isSame(as other: Tokenizer) -> Bool {
     let (a, b) = (settings, other.settings)

@@ -36,13 +36,18 @@ struct TokenizerSettings: Sendable {
       try TokenizerKeys.config.check(fields)
       try name(fields)
       splitsSpecialTokens = try fields.bool("split_special_tokens", default: false)
-      chatTemplate = json["chat_template"]?.string
-      for entry in json["chat_template"]?.array ?? [] {
-        if let name = entry["name"]?.string { namedTemplates[name] = entry["template"]?.string }
-      }
       if let table = try fields.optional("added_tokens_decoder") { try declare(table) }
     }
     if config?["added_tokens_decoder"]?.object == nil { try readOlderFiles(directory) }
+    try readTemplates(directory)
+  }
+
+  /// The chat templates of a directory, of `config` and of files of their own.
+  mutating func readTemplates(_ directory: String) throws {
+    chatTemplate = config?["chat_template"]?.string
+    for entry in config?["chat_template"]?.array ?? [] {
+      if let name = entry["name"]?.string { namedTemplates[name] = entry["template"]?.string }
+    }
     try readTemplateFiles(directory)
     // Of several named templates the default one serves conversations.
     if let template = namedTemplates.removeValue(forKey: "default") { chatTemplate = template }

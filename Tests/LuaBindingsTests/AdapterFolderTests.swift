@@ -130,4 +130,67 @@ import Testing
       assert(rows[1].error:find("run yielded", 1, true) and rows[2].loss)
       """)
   }
+
+  /// An adapter keeps the template of its data: beside it, when it is read and saved again, folded, and in what it is
+  /// merged into.
+  @Test func theChatTemplateOfTheDataIsSaved() throws {
+    try run(
+      """
+      local native = qlora.native
+      local messages = { { role = "user", content = "Who?" }, { role = "assistant", content = "Mia." } }
+      local data = qlora.data.from_records({ { messages = messages }, { messages = messages } },
+        { format = "chat", template = "chatml", default_system = "Say it.", tokenizer = model.tokenizer })
+      model:add_lora { select = { "q_proj" }, rank = 2, alpha = 4 }
+      qlora.train { model = model, data = data, steps = 1, batch = 1,
+        optimizer = qlora.optim.adamw(model:trainable(), { lr = 1e-3 }) }
+      model:save_adapter(dir .. "/own")
+      assert(read(dir .. "/own/chat_template.jinja") == data.chat_template)
+      local config = qlora.json.decode(read(dir .. "/own/tokenizer_config.json"))
+      assert(config.chat_template == data.chat_template)
+      model:save_adapter(dir .. "/folded", { fold = true })
+      assert(read(dir .. "/folded/chat_template.jinja") == data.chat_template)
+      model:remove_adapters()
+      model:add_adapter(dir .. "/own")
+      assert(model:adapters()[1].chat_template == data.chat_template)
+      model:save_adapter(dir .. "/again")
+      assert(read(dir .. "/again/chat_template.jinja") == data.chat_template)
+      model:merged_weights("dequantized"):save(dir .. "/merged")
+      model:save_gguf(dir .. "/merged.gguf", { type = "f32", merge = true })
+      assert(model.tokenizer.chat_template == nil)
+      model:merge()
+      model:save(dir .. "/whole")
+      for _, name in ipairs { "merged", "whole", "merged.gguf" } do
+        local other = qlora.load(dir .. "/" .. name)
+        assert(other.tokenizer.chat_template == data.chat_template, name)
+        local ids = other.tokenizer:apply_chat(messages, { tokenize = true })
+        assert(table.concat(ids, " ") == table.concat(data[1].ids, " "), name)
+      end
+      """)
+  }
+
+  /// Without a word about the data, the base's own template lies beside the adapter, and none is the adapter's.
+  @Test func theModelsOwnChatTemplateIsNoneOfTheAdapter() throws {
+    try run(
+      """
+      local native = qlora.native
+      native.mkdir(dir .. "/base")
+      for _, name in ipairs(native.list_dir(qlora.resource "models/tiny")) do
+        native.write_file(dir .. "/base/" .. name, read(qlora.resource "models/tiny" .. "/" .. name))
+      end
+      native.write_file(dir .. "/base/chat_template.jinja", "{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}")
+      local model = qlora.load(dir .. "/base")
+      model:add_lora { select = { "q_proj" }, rank = 2, alpha = 4 }
+      model:note_training({ { name = "data", text = "mine" } }, { chat_template = model.tokenizer.chat_template })
+      assert(model:adapters()[1].chat_template == nil)
+      model:save_adapter(dir .. "/own")
+      assert(read(dir .. "/own/chat_template.jinja") == model.tokenizer.chat_template)
+      model:remove_adapters()
+      model:add_adapter(dir .. "/own")
+      assert(model:adapters()[1].chat_template == nil)
+      write(dir .. "/own/chat_template.jinja", "other")
+      model:remove_adapters()
+      model:add_adapter(dir .. "/own")
+      assert(model:adapters()[1].chat_template == "other")
+      """)
+  }
 }

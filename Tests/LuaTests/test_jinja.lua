@@ -262,6 +262,13 @@ t.test("a client of serve reads what a client can do", function()
   t.raises(function() body '{"messages": [{}], "max_tokens": 5, "max_completion_tokens": 3}' end,
     "'max_tokens' is 5 and 'max_completion_tokens' is 3; send one of them")
   for _, text in ipairs { '"max_tokens": 3, "max_completion_tokens": 3', '"max_tokens": 3', '"max_completion_tokens": 3' } do
-    t.equal(openai.sampling(body('{"messages": [{}], ' .. text .. "}"), 9).max_new_tokens, 3)
+    t.equal(openai.sampling(body('{"messages": [{}], ' .. text .. "}"), 9, 9).max_new_tokens, 3)
   end
+  t.equal(openai.sampling(body '{"messages": [{}], "max_tokens": 30}', 9, 9).max_new_tokens, 9)
+  t.equal(openai.sampling(body '{"messages": [{}]}', 9, 20).max_new_tokens, 9)
+  local function id() return openai.answer(true, "m").whole("a", "stop"):match '"id":"(chatcmpl%-%x+)"' end
+  math.randomseed(0)
+  local first = id()
+  math.randomseed(0)
+  assert(#first == 41 and id() ~= first, first)
 end)

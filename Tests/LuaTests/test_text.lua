@@ -61,14 +61,18 @@ t.test("a chat is trained on the ids of its whole text", function()
     for _, template in ipairs { "llama2", "mistral", "zephyr", "alpaca" } do
       local data = qlora.data.from_records({ { messages = messages } },
         { format = "chat", template = template, tokenizer = tokenizer, quiet = true })
-      local whole = tokenizer:encode(qlora.chat.apply(template, messages), { special = false })
-      if whole[1] ~= tokenizer.bos then table.insert(whole, 1, tokenizer.bos) end
+      -- BOS is a part of the text, as in what a server is given.
+      local text = qlora.chat.apply(template, messages)
+      if text:sub(1, 3) ~= "<s>" then text = "<s>" .. text end
+      local whole = tokenizer:encode(text, { special = false })
       t.equal(data[1].ids, whole, template .. " " .. legacy)
       t.equal(tokenizer:apply_chat(messages, { template = template, tokenize = true }), whole)
       local trained = {}
       for i, label in ipairs(data[1].labels) do if label ~= -100 then trained[#trained + 1] = whole[i] end end
-      local text = tokenizer:decode(trained)
+      text = tokenizer:decode(trained)
       assert(text:find("Hello", 1, true) and text:find("See you", 1, true) and not text:find("Bye", 1, true), text)
+      local own = require "qlora.chat_model".from(tokenizer, data.chat_template)
+      t.equal(tokenizer:apply_chat(messages, { template = own, tokenize = true }), whole)
     end
   end
 end)

@@ -48,9 +48,57 @@ import Testing
     #expect(alone.code == 0 && alone.output == answers[0] + "\n", "\(alone)")
   }
 
+  /// An adapter that was trained under a template by name is talked to under it, on a base that has none.
+  @Test func anAdapterBringsItsTemplate() throws {
+    let directory = try Program.temporaryDirectory()
+    try """
+    local messages = { { role = "user", content = "Who?" }, { role = "assistant", content = "Mia." } }
+    local model = qlora.load(qlora.resource "models/tiny", { quiet = true })
+    local data = qlora.data.from_records({ { messages = messages } }, { format = "chat", template = "zephyr",
+      tokenizer = model.tokenizer })
+    model:add_lora { select = "all-linear", rank = 4, quiet = true }
+    qlora.train { model = model, data = data, steps = 2, batch = 1,
+      optimizer = qlora.optim.adamw(model:trainable(), { lr = 1e-2 }) }
+    model:save_adapter "own"
+    local talk = require "qlora.talk"
+    local function prompt(talker, name)
+      local given = talker:prompt({ messages[1] }, name)
+      return type(given) == "table" and table.concat(given, " ") or given
+    end
+    local trained = table.concat(data[1].ids, " ")
+    local talker = talk.open("tiny", { adapters = { "own" } })
+    assert(prompt(talker) == "Who?" and not talker:template(nil))
+    assert(#prompt(talker, "own") > 10 and trained:sub(1, #prompt(talker, "own")) == prompt(talker, "own"))
+    talker:use "own"
+    assert(talker.model.turn_end == talker.model.tokenizer.eos)
+    talker:use(nil)
+    assert(not talker.model.turn_end)
+    assert(prompt(talk.open("tiny", { template = "zephyr" })) == prompt(talker, "own"))
+    """.write(to: directory.appendingPathComponent("make.lua"), atomically: true, encoding: .utf8)
+    let made = try Program.run(["--quiet", "-e", "dofile 'make.lua' -- qlora"], in: directory)
+    #expect(made.code == 0, "\(made.errors)")
+    let flags = ["--max-tokens=4", "--temperature=0"]
+    let own = try Program.run(["chat", "own"] + flags, in: directory, input: "Who?\n/adapter none\n")
+    #expect(own.code == 0 && own.errors.components(separatedBy: "no chat template").count == 2, "\(own.errors)")
+    let named = try Program.run(["chat", "tiny", "--template", "chatml"] + flags, in: directory, input: "Who?\n")
+    #expect(named.code == 0 && !named.errors.contains("no chat template"), "\(named.errors)")
+    for (template, words) in [("chatlm", #"did you mean "chatml""#), ("no.jinja", "there is no chat template")] {
+      let wrong = try Program.run(["chat", "tiny", "--template", template], in: directory, input: "Who?\n")
+      #expect(wrong.code == 1 && wrong.errors.contains(words), "\(wrong)")
+    }
+    let evaluated = try Program.run(
+      ["eval", "--model", "tiny", "--adapter", "mine=own", "--data", "chat.jsonl"],
+      in: try {
+        try #"{"messages":[{"role":"user","content":"Who?"},{"role":"assistant","content":"Mia."}]}"#
+          .write(to: directory.appendingPathComponent("chat.jsonl"), atomically: true, encoding: .utf8)
+        return directory
+      }())
+    #expect(evaluated.code == 0 && evaluated.output.contains("mine "), "\(evaluated)")
+  }
+
   @Test func wrongWordsStopIt() throws {
     for (words, text) in [
-      (["chat"], "something is missing"), (["chat", "tiny", "--temprature=1"], "did you mean '--temperature'?"),
+      (["chat"], "the model is missing"), (["chat", "tiny", "--temprature=1"], "did you mean '--temperature'?"),
       (["chat", "tiny", "--top-p", "2"], "--top-p needs a number from 1e-06 to 1"),
       (["chat", "tiny", "--set", "a=1"], "--set is for recipes"), (["list", "x"], "nobody reads 'x'"),
     ] {

@@ -107,6 +107,21 @@ import Testing
     #expect(server.ask("GET", "/v1/models", headers: key).status == "200")
   }
 
+  /// A template by name lets a model without one answer conversations, in parts too; ids of answers are never the same.
+  @Test func aTemplateIsNamed() throws {
+    let body =
+      #"{"messages":[{"role":"system","content":"Hi."},{"role":"user","content":[{"type":"text","text":"Mia"}]}],"#
+      + #""max_tokens":100000,"temperature":0}"#
+    var ids: Set<Substring> = []
+    for _ in 0..<2 {
+      let server = try Server(["--template", "chatml"])
+      let answer = server.ask("POST", "/v1/chat/completions", body)
+      #expect(answer.status == "200", "\(answer)")
+      if let id = answer.text.firstMatch(of: /"id":"(chatcmpl-[0-9a-f]{32})"/) { ids.insert(id.1) }
+    }
+    #expect(ids.count == 2, "\(ids)")
+  }
+
   private func post(_ server: Server, _ body: String) -> (status: String, text: String) {
     server.ask("POST", "/v1/completions", body)
   }

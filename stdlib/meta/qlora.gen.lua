@@ -99,7 +99,7 @@ function Model:logits(input, options) end
 function Model:forward(input) end
 
 ---@class Model.generate.options
----@field max_new_tokens? integer most tokens to write (at least 0) (default 128)
+---@field max_new_tokens? integer most tokens to write; by default no more than the model has positions for (at least 0) (default 128)
 ---@field temperature? number divides the logits; 0 takes the likeliest token (at least 0) (default 0)
 ---@field top_k? integer keep the k likeliest tokens; 0 keeps all (at least 0) (default 0)
 ---@field top_p? number keep the likeliest tokens of this probability (at least 0 and at most 1) (default 1)
@@ -199,9 +199,13 @@ function Model:save_adapter(directory, options) end
 ---@field name string what it is, such as "data"
 ---@field text string its value
 
----Says how the adapters in use were trained, for the model card that save_adapter writes. qlora.train does it; a loop of your own may.
+---@class Model.note_training.options
+---@field chat_template? string Jinja source of the chat template of the data: save_adapter writes it beside the adapter, and chat and serve render it; default what the adapter came with, or the model's own
+
+---Says how the adapters in use were trained, for the model card and the chat template that save_adapter writes. qlora.train does it; a loop of your own may.
 ---@param rows Model.note_training.options[] rows of the card's table
-function Model:note_training(rows) end
+---@param options? Model.note_training.options the options below
+function Model:note_training(rows, options) end
 
 ---@class Model.add_adapter.options
 ---@field trainable? boolean train it on (default false)
@@ -258,7 +262,7 @@ function Model:plan_merge(options) end
 ---@return any
 function Model:by_matrix(body) end
 
----The adapters that the model holds: { name, kind, in_use, trained, modules, parameters, bytes } of each, in the order in which they came.
+---The adapters that the model holds: { name, kind, in_use, trained, modules, parameters, bytes } of each, in the order in which they came; chat_template is the Jinja source of one of its own.
 ---@return table[]
 function Model:adapters() end
 
@@ -593,7 +597,7 @@ function Tokenizer:free() end
 ---@field documents? table texts to answer from, for the model's own template
 ---@field ignore? table names of message fields that are left unread on purpose
 ---@field roles? table names of roles that the model's own template does not name and gets all the same
----@field template? string|function template by name, or a function; default the tokenizer's own
+---@field template? string|function|table template by name, a file with Jinja source, a function, or what qlora.chat.for_tokenizer gives; default the tokenizer's own
 ---@field template_options? table what the model's own template is given besides, such as { enable_thinking = false }
 ---@field tokenize? boolean return the ids that data.load trains on; those of the model's own template begin as it says (default false)
 ---@field tools? table descriptions of functions, for the model's own template
@@ -607,6 +611,7 @@ function Tokenizer:apply_chat(messages, options) end
 ---Token samples with a mask of what is trained: `#data` counts them, `data[i]` is { ids =, labels = }, printing it shows the counts.
 ---@class Dataset
 ---@field tokenizer Tokenizer the tokenizer they were made with
+---@field chat_template string|nil Jinja source of the template of chats, for model:note_training
 ---@field [integer] { ids: integer[], labels: integer[] }
 ---@operator len: integer
 local Dataset = {}
@@ -1400,7 +1405,7 @@ function GradientSum:free() end
 local Generator = {}
 
 ---@class Generator.add.options
----@field max_new_tokens? integer most tokens to write (at least 0) (default 128)
+---@field max_new_tokens? integer most tokens to write; by default no more than the model has positions for (at least 0) (default 128)
 ---@field temperature? number divides the logits; 0 takes the likeliest token (at least 0) (default 0)
 ---@field top_k? integer keep the k likeliest tokens; 0 keeps all (at least 0) (default 0)
 ---@field top_p? number keep the likeliest tokens of this probability (at least 0 and at most 1) (default 1)
@@ -1730,7 +1735,7 @@ function qlora.chat.apply(name, messages, options) end
 ---@field documents? table texts to answer from, for the model's own template
 ---@field ignore? table names of message fields that are left unread on purpose
 ---@field roles? table names of roles that the model's own template does not name and gets all the same
----@field template? string|function template by name, or a function; default the tokenizer's own
+---@field template? string|function|table template by name, a file with Jinja source, a function, or what qlora.chat.for_tokenizer gives; default the tokenizer's own
 ---@field template_options? table what the model's own template is given besides, such as { enable_thinking = false }
 ---@field tokenize? boolean return the ids that data.load trains on; those of the model's own template begin as it says (default false)
 ---@field tools? table descriptions of functions, for the model's own template
@@ -1772,37 +1777,37 @@ qlora.chat.templates = {}
 
 ---Stanford Alpaca's prompt for one or more turns; it has no template of its own in any tokenizer.
 ---@param messages table[] { role =, content =, train = } of each message
----@param o table add_generation_prompt, bos_token, eos_token, default_system
+---@param o table add_generation_prompt, bos_token, eos_token
 ---@return table[]
 function qlora.chat.templates.alpaca(messages, o) end
 
----ChatML (Qwen, SmolLM2, …). `default_system` is what the model's own template puts in when the messages have none.
+---ChatML (Qwen, SmolLM2, …).
 ---@param messages table[] { role =, content =, train = } of each message
----@param o table add_generation_prompt, bos_token, eos_token, default_system
+---@param o table add_generation_prompt, bos_token, eos_token
 ---@return table[]
 function qlora.chat.templates.chatml(messages, o) end
 
 ---Llama 2: [INST] … [/INST]; the system message goes into the first turn.
 ---@param messages table[] { role =, content =, train = } of each message
----@param o table add_generation_prompt, bos_token, eos_token, default_system
+---@param o table add_generation_prompt, bos_token, eos_token
 ---@return table[]
 function qlora.chat.templates.llama2(messages, o) end
 
 ---Llama 3: a header with the role, then the text and <|eot_id|>.
 ---@param messages table[] { role =, content =, train = } of each message
----@param o table add_generation_prompt, bos_token, eos_token, default_system
+---@param o table add_generation_prompt, bos_token, eos_token
 ---@return table[]
 function qlora.chat.templates.llama3(messages, o) end
 
 ---Mistral: [INST] … [/INST] without a system message.
 ---@param messages table[] { role =, content =, train = } of each message
----@param o table add_generation_prompt, bos_token, eos_token, default_system
+---@param o table add_generation_prompt, bos_token, eos_token
 ---@return table[]
 function qlora.chat.templates.mistral(messages, o) end
 
 ---Zephyr: a line <|role|>, then the text and EOS.
 ---@param messages table[] { role =, content =, train = } of each message
----@param o table add_generation_prompt, bos_token, eos_token, default_system
+---@param o table add_generation_prompt, bos_token, eos_token
 ---@return table[]
 function qlora.chat.templates.zephyr(messages, o) end
 
@@ -1847,7 +1852,7 @@ function qlora.data.from_records(records, options) end
 ---@field skip_invalid? boolean leave wrong records out and count them instead of ending with the first (default false)
 ---@field source_max_length? integer longer prompts are cut, for formats with source and target
 ---@field target_max_length? integer longer answers are cut, for formats with source and target
----@field template? string|function chat template by name, or a function; default the tokenizer's own
+---@field template? string|function|table chat template by name, a file with Jinja source, a function, or what qlora.chat.for_tokenizer gives; default the tokenizer's own
 ---@field template_options? table what the model's own template is given beside the messages, such as { enable_thinking = false }
 ---@field tokenizer? Tokenizer the model's tokenizer; only a plan does without
 ---@field too_long? "cut"|"leave_out" what happens to samples above a length: cut them, or leave them out (default "cut")

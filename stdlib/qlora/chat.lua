@@ -5,6 +5,7 @@ local render_literal = require "qlora.chat_content"
 local chat_model = require "qlora.chat_model"
 local messages_of = require "qlora.messages"
 local strict = require "qlora.strict"
+local source = require "qlora.chat_source"
 
 local chat = { templates = {} }
 local templates = chat.templates
@@ -40,16 +41,13 @@ local function split_system(messages)
   return nil, messages
 end
 
---- ChatML (Qwen, SmolLM2, …). `default_system` is what the model's own template puts in when the messages have none.
+--- ChatML (Qwen, SmolLM2, …).
 --- @param messages table[] { role =, content =, train = } of each message
---- @param o table add_generation_prompt, bos_token, eos_token, default_system
+--- @param o table add_generation_prompt, bos_token, eos_token
 --- @return table[] spans { text =, train = }
 --- @example assert(qlora.chat.apply("chatml", { { role = "user", content = "Hi" } }):find "Hi")
 function templates.chatml(messages, o)
   local put, spans = writer()
-  if o.default_system and not (messages[1] and messages[1].role == "system") then
-    put("<|im_start|>system\n" .. o.default_system .. "<|im_end|>\n")
-  end
   for _, message in ipairs(messages) do
     put("<|im_start|>" .. message.role .. "\n")
     put(message.content .. "<|im_end|>", message.train)
@@ -61,7 +59,7 @@ end
 
 --- Llama 2: [INST] … [/INST]; the system message goes into the first turn.
 --- @param messages table[] { role =, content =, train = } of each message
---- @param o table add_generation_prompt, bos_token, eos_token, default_system
+--- @param o table add_generation_prompt, bos_token, eos_token
 --- @return table[] spans { text =, train = }
 --- @throws when user and assistant do not alternate
 --- @example assert(qlora.chat.apply("llama2", { { role = "user", content = "Hi" } }):find "Hi")
@@ -80,7 +78,7 @@ end
 
 --- Llama 3: a header with the role, then the text and <|eot_id|>.
 --- @param messages table[] { role =, content =, train = } of each message
---- @param o table add_generation_prompt, bos_token, eos_token, default_system
+--- @param o table add_generation_prompt, bos_token, eos_token
 --- @return table[] spans { text =, train = }
 --- @example assert(qlora.chat.apply("llama3", { { role = "user", content = "Hi" } }):find "Hi")
 function templates.llama3(messages, o)
@@ -96,7 +94,7 @@ end
 
 --- Mistral: [INST] … [/INST] without a system message.
 --- @param messages table[] { role =, content =, train = } of each message
---- @param o table add_generation_prompt, bos_token, eos_token, default_system
+--- @param o table add_generation_prompt, bos_token, eos_token
 --- @return table[] spans { text =, train = }
 --- @throws when user and assistant do not alternate
 --- @example assert(qlora.chat.apply("mistral", { { role = "user", content = "Hi" } }):find "Hi")
@@ -113,7 +111,7 @@ end
 
 --- Zephyr: a line <|role|>, then the text and EOS.
 --- @param messages table[] { role =, content =, train = } of each message
---- @param o table add_generation_prompt, bos_token, eos_token, default_system
+--- @param o table add_generation_prompt, bos_token, eos_token
 --- @return table[] spans { text =, train = }
 --- @example assert(qlora.chat.apply("zephyr", { { role = "user", content = "Hi" } }):find "Hi")
 function templates.zephyr(messages, o)
@@ -129,7 +127,7 @@ end
 
 --- Stanford Alpaca's prompt for one or more turns; it has no template of its own in any tokenizer.
 --- @param messages table[] { role =, content =, train = } of each message
---- @param o table add_generation_prompt, bos_token, eos_token, default_system
+--- @param o table add_generation_prompt, bos_token, eos_token
 --- @return table[] spans { text =, train = }
 --- @example assert(qlora.chat.apply("alpaca", { { role = "user", content = "Hi" } }):find "Hi")
 function templates.alpaca(messages, o)
@@ -188,6 +186,9 @@ function chat.spans(name, messages, options)
   local is_own = true
   for _, known in pairs(templates) do is_own = is_own and known ~= template end
   local list = messages_of.normalized(messages, o.train, o.ignore, is_own)
+  if o.default_system and not is_own and list[1].role ~= "system" then
+    table.insert(list, 1, { role = "system", content = o.default_system, train = false })
+  end
   if not o.literal then return template(list, o) end
   local spans = render_literal(template, list, o)
   if not spans then
@@ -220,7 +221,8 @@ function chat.for_tokenizer(tokenizer)
 end
 
 local apply_schema = strict.declare("tokenizer:apply_chat", {
-  template = { "string|callable", "template by name, or a function; default the tokenizer's own" },
+  template = { "string|callable|table", "template by name, a file with Jinja source, a function, or what "
+    .. "qlora.chat.for_tokenizer gives; default the tokenizer's own" },
   add_generation_prompt = { "boolean", "end with the opening of an assistant message", default = false },
   tokenize = { "boolean", "return the ids that data.load trains on; those of the model's own template begin as it says",
     default = false },
@@ -244,7 +246,7 @@ strict.declare("qlora.chat.apply_chat", apply_schema)
 function chat.apply_chat(tokenizer, messages, options)
   local o = strict.options("apply_chat", options, apply_schema)
   local found, settings = chat.for_tokenizer(tokenizer)
-  local template = o.template or found
+  local template = source.resolved(o.template or found, tokenizer, templates, "apply_chat")
   if not template then
     strict.fail("apply_chat: the tokenizer has no chat template; name one with `template =` (%s)",
       table.concat(strict.sorted_keys(templates), ", "))
@@ -254,10 +256,8 @@ function chat.apply_chat(tokenizer, messages, options)
   local text = chat_model.is(template) and chat_model.text(template, messages, settings)
     or chat.apply(template, messages, settings)
   if not o.tokenize then return text end
-  local ids = tokenizer:encode(text, { special = false })
-  local bos = o.template and tokenizer:encode("", { special = true })[1]
-  if bos and bos == tokenizer.bos and ids[1] ~= bos then table.insert(ids, 1, bos) end
-  return ids
+  if not chat_model.is(template) then text = source.bos(tokenizer, text) .. text end
+  return tokenizer:encode(text, { special = false })
 end
 
 return chat

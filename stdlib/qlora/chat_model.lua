@@ -13,7 +13,7 @@ local values = require "qlora.jinja.values"
 local chat_model = {}
 local Template = { __name = "chat template" }
 Template.__index = Template
-local made = setmetatable({}, { __mode = "k" })
+local made, sourced = setmetatable({}, { __mode = "k" }), setmetatable({}, { __mode = "k" })
 
 local function new(tokenizer, named)
   return setmetatable({ tokenizer = tokenizer, default = tokenizer.chat_template, named = named, ends = {},
@@ -28,6 +28,19 @@ function chat_model.of(tokenizer)
   if not made[tokenizer] then made[tokenizer] = new(tokenizer, named) end
   return made[tokenizer]
 end
+
+--- The template of a Jinja source for the texts of a tokenizer, which may have another: always the same one.
+function chat_model.from(tokenizer, source)
+  local own = chat_model.of(tokenizer)
+  if own and own.default == source then return own end
+  sourced[tokenizer] = sourced[tokenizer] or {}
+  local template = sourced[tokenizer][source] or new(tokenizer, {})
+  template.default, sourced[tokenizer][source] = source, template
+  return template
+end
+
+--- The Jinja source of a template.
+function chat_model.source(template) return template.default end
 
 --- Whether a value is a model's own template.
 function chat_model.is(value) return getmetatable(value) == Template end
@@ -144,22 +157,32 @@ function chat_model.spans(template, messages, o)
   return cut(c.text, trained_ranges(c), o.literal and literal_ranges(c.text, #c.list, c.render, o) or {})
 end
 
-local probe = { { role = "user", content = "a" }, { role = "assistant", content = "b" } }
+--- A question and an answer.
+local function probe(answer) return { { role = "user", content = "a" }, { role = "assistant", content = answer } } end
 
---- The id of the special token with which a tokenizer's own template ends an answer; nil where it is none, or where the
---- template refuses a plain question and answer.
-function chat_model.turn_end(tokenizer)
-  local template = chat_model.of(tokenizer)
-  local ok, spans = pcall(chat_model.spans, template, probe, {})
-  if not template or not ok then return nil end
-  for _, span in ipairs(spans) do
+--- How a template ends an answer: the id of a special token, else the text that it writes behind; nil for neither, and
+--- where it refuses a plain question and answer.
+function chat_model.answer_end(template)
+  local tokenizer = template.tokenizer
+  local ok, spans = pcall(chat_model.spans, template, probe "b", {})
+  for _, span in ipairs(ok and spans or {}) do
     local ids = span.train and tokenizer:encode(span.text, { special = false }) or {}
     if #ids > 0 then
       local last = tokenizer:decode { ids[#ids] }
       local as_text = tokenizer:encode(last, { special = false, literal = true })
-      return (#as_text ~= 1 or as_text[1] ~= ids[#ids]) and ids[#ids] or nil
+      if #as_text ~= 1 or as_text[1] ~= ids[#ids] then return ids[#ids] end
+      break
     end
   end
+  local is_text, text = pcall(chat_model.text, template, probe "\u{E000}", {})
+  local tail = is_text and text:match "^.*\u{E000}%s*(.-)%s*$"
+  return nil, tail ~= "" and tail or nil
+end
+
+--- The id of the special token with which a tokenizer's own template ends an answer; nil where there is none.
+function chat_model.turn_end(tokenizer)
+  local template = chat_model.of(tokenizer)
+  return template and (chat_model.answer_end(template))
 end
 
 return chat_model

@@ -128,11 +128,12 @@ function openai.read(text, fields, required)
   return body
 end
 
---- Options of Generator:add for a body, and whether the answer begins with the prompt.
-function openai.sampling(body, room)
+--- Options of Generator:add for a body, and whether the answer begins with the prompt. `usual` is the most tokens where
+--- the body does not say it, `room` where it does.
+function openai.sampling(body, usual, room)
+  local asked = body.max_completion_tokens or body.max_tokens or usual
   return { temperature = body.temperature or 1, top_p = body.top_p, top_k = body.top_k, seed = body.seed or
-    math.random(1 << 50), stop = body.stop, max_new_tokens = body.max_completion_tokens or body.max_tokens or room },
-    body.echo
+    math.random(1 << 50), stop = body.stop, max_new_tokens = math.min(asked, room) }, body.echo
 end
 
 --- `"[]"` for nothing is what json.encode writes of an empty table; a piece of a stream needs an object.
@@ -148,11 +149,18 @@ function openai.usage(read, written)
   return { prompt_tokens = read, completion_tokens = written, total_tokens = read + written }
 end
 
+--- 32 random letters. Those of math.random are the same in each program of a seed, so clients that keep answers by
+--- their ids would take one for another.
+local function random_letters()
+  local file <close> = assert(io.open("/dev/urandom", "rb"))
+  return (file:read(16):gsub(".", function(byte) return ("%02x"):format(byte:byte()) end))
+end
+
 --- A kind of answer: its JSON as a whole, and in pieces.
 --- @param is_chat boolean of chat/completions, not of completions
 --- @param model string the name that was asked for
 function openai.answer(is_chat, model)
-  local id = (is_chat and "chatcmpl-" or "cmpl-") .. ("%016x"):format(math.random(0))
+  local id = (is_chat and "chatcmpl-" or "cmpl-") .. random_letters()
   local created = os.time()
   local function envelope(object, choices, usage)
     return ('{"id":%q,"object":%q,"created":%d,"model":%s,"choices":%s%s}'):format(id, object, created,

@@ -3,7 +3,10 @@
 local native = require "qlora.native"
 local chat = require "qlora.chat"
 local chat_model = require "qlora.chat_model"
+local chat_source = require "qlora.chat_source"
+local command_line = require "qlora.command_line"
 local json = require "qlora.json"
+local messages_of = require "qlora.messages"
 
 local Talk = {}
 Talk.__index = Talk
@@ -53,37 +56,72 @@ function Talk:add(text)
   return new.name
 end
 
+--- Reads an adapter; what is on stays on.
+local function load(self, name)
+  if not name or self.loaded[name] then return end
+  self.model:add_adapter(self.dirs[name], { name = name })
+  self.loaded[name] = true
+  self.model:use_adapters(self.current or {})
+end
+
+--- The model's own chat template; nil without one.
+function Talk:own_template() return chat_model.of(self.model.tokenizer) end
+
+--- The chat template of an adapter, of the base without a name: the one that was asked for, else the adapter's own,
+--- else the model's. nil where there is none.
+--- @param name? string the adapter's name
+--- @return table|nil as qlora.chat.for_tokenizer gives it
+function Talk:template(name)
+  load(self, name)
+  local known = self.templates[name or ""]
+  if known ~= nil then return known or nil end
+  local tokenizer, found = self.model.tokenizer, self.asked
+  for _, set in ipairs(name and not found and self.model:adapters() or {}) do
+    if set.name == name and set.chat_template then found = chat_model.from(tokenizer, set.chat_template) end
+  end
+  found = found or self:own_template()
+  self.templates[name or ""] = found or false
+  return found
+end
+
+--- The token and the text that end an answer under a template other than the model's own.
+local function ends(self, template)
+  if not template or template == self:own_template() then return self.own_end, nil end
+  self.ends[template] = self.ends[template] or table.pack(chat_model.answer_end(template))
+  return self.ends[template][1], self.ends[template][2]
+end
+
 --- Puts an adapter on in place of the one before; the base alone without a name.
 --- @param name? string the adapter's name
 function Talk:use(name)
-  if self.current == name then return end
-  if name and not self.loaded[name] then
-    self.model:add_adapter(self.dirs[name], { name = name })
-    self.loaded[name] = true
-  end
+  if self.current == name and self.is_set then return end
+  local template = self:template(name)
   self.model:use_adapters(name or {})
-  self.current = name
+  self.current, self.is_set = name, true
+  self.model.turn_end = ends(self, template)
 end
 
---- The text of a content, which may be a list of texts.
-local function text_of(content)
-  if type(content) ~= "table" then return type(content) == "string" and content or nil end
-  local texts = {}
-  for i, part in ipairs(content) do
-    texts[i] = type(part) == "table" and part.type == "text" and part.text or nil
-    if type(texts[i]) ~= "string" then return nil end
-  end
-  return table.concat(texts)
+--- The texts that end an answer: those of `more`, and where no token ends it, the one that the template writes there.
+--- @param name? string the adapter's name
+--- @param more? string|string[] texts besides
+--- @return string[]|nil the texts; nil for none
+function Talk:stops(name, more)
+  local list = type(more) == "table" and { table.unpack(more) } or { more }
+  list[#list + 1] = select(2, ends(self, self:template(name)))
+  return list[1] and list
 end
 
 --- The ids or the text that the model goes on from, for the messages of a conversation. A model without a chat template
 --- goes on from the last message as it stands.
-function Talk:prompt(messages)
-  local tokenizer = self.model.tokenizer
-  local template = chat.for_tokenizer(tokenizer)
+--- @param messages table[] the messages
+--- @param name? string the adapter that answers
+--- @return string|integer[] text or token ids
+function Talk:prompt(messages, name)
+  local tokenizer, template = self.model.tokenizer, self:template(name)
   if not template then
     local last = messages[#messages]
-    return type(last) == "table" and text_of(last.content) or error("a message needs its content as a text", 0)
+    local text = type(last) == "table" and messages_of.content(last.content, "the message")
+    return type(text) == "string" and text or error("a message needs its content as a text", 0)
   end
   local text = chat_model.text(template, messages, { add_generation_prompt = true, roles = self.roles,
     is_request = true })
@@ -98,7 +136,38 @@ end
 function Talk:answer(prompt, sampling, on_text)
   local options = { cache = self.cache, on_text = on_text, counts = true }
   for key, value in pairs(sampling) do options[key] = value end
-  return self.model:generate(prompt, options)
+  local ids = type(prompt) == "table" and prompt or self.model.tokenizer:encode(prompt)
+  options.max_new_tokens = math.max(1, math.min(options.max_new_tokens, self.model.positions - #ids))
+  return self.model:generate(ids, options)
+end
+
+--- The template that `--template` means, for the texts of a tokenizer.
+local function asked(text, tokenizer)
+  local template = chat_source.resolved(text, tokenizer, chat.templates, "--template")
+  return type(template) == "string" and chat_source.of_name(template, tokenizer) or template
+end
+
+--- The flags that name a model and adapters, for commands that take them as arguments too, and the one of the template.
+talk.flags = {
+  { "--model", "MODEL", "the model, where it is no argument" },
+  { "--adapter", "NAME=DIR", "an adapter: a folder, or one under a name of its own (repeatable)", list = true },
+  { "--template", "TEMPLATE", "chat template: chatml, llama3, … or a file with Jinja source; default the adapter's, "
+    .. "else the model's own" },
+  { "--quant", "TYPE", "load the weights in nf4, fp4 or int4, or keep those of a .gguf file" },
+}
+
+--- Flags of a command with those of all that talk behind them.
+function talk.with_flags(own)
+  return table.move(talk.flags, 1, #talk.flags, #own + 1, own)
+end
+
+--- The model and the adapters of a command, from its arguments and the flags.
+function talk.given(name, o, arguments)
+  local list = { o.model }
+  table.move(arguments, 1, #arguments, #list + 1, list)
+  if not list[1] then command_line.fail("%s: the model is missing; see qlora-run --help %s", name, name) end
+  table.move(o.adapter, 1, #o.adapter, #list + 1, list)
+  return list[1], table.pack(table.unpack(list, 2))
 end
 
 --- What qlora.load takes for a model named on the command line: "tiny" is the one that ships.
@@ -111,7 +180,8 @@ end
 ---   is loaded too
 --- @param options table quant, compute; keeps = true keeps keys and values from answer to answer, which is faster and
 ---   rounds otherwise than a prompt that is computed as a whole; adapters = { "DIR", "NAME=DIR", … }; roles = { "NAME",
----   … } besides those that the model's template names
+---   … } besides those that the model's template names; template = "chatml" or a file with Jinja source, in the place
+---   of the adapters' and of the model's own
 function talk.open(path, options)
   local qlora = require "qlora"
   local adapters = { table.unpack(options.adapters or {}) }
@@ -124,8 +194,8 @@ function talk.open(path, options)
   local model = qlora.load(place, { quant = options.quant, compute = options.compute, quiet = true })
   if not model.tokenizer then error(path .. ": the model has no tokenizer, so nobody can talk to it", 0) end
   local self = setmetatable({ model = model, cache = options.keeps and model:cache() or nil,
-    dirs = {}, names = {}, loaded = {}, roles = options.roles,
-    has_template = (chat.for_tokenizer(model.tokenizer)) ~= nil,
+    dirs = {}, names = {}, loaded = {}, roles = options.roles, own_end = model.turn_end, templates = {}, ends = {},
+    asked = options.template and asked(options.template, model.tokenizer),
     name = path:gsub("(.)/+$", "%1"):gsub("%.gguf$", ""):match "([^/]+/?[^/]*)$" }, Talk)
   if native.exists(place) then self.name = self.name:match "[^/]+$" end
   for _, text in ipairs(adapters) do self:add(text) end

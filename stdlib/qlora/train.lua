@@ -238,7 +238,7 @@ return function(options)
     table.move(restored.history, 1, #restored.history, 1, history)
     state.eval_losses = restored.eval_losses
   end
-
+  model:note_training({}, { chat_template = o.data.chat_template }) -- for what on_step saves
   shares.agree(o, params)
   if not native.options.quiet then print(observe.computing(model)) end
   local start = state.step + 1
@@ -289,7 +289,7 @@ return function(options)
   bar:finish()
   local result = summary(model, history, state.eval_losses, native.clock() - began, state.tokens - before, run)
   if run then run:finish(result) end
-  model:note_training(card(o, result, state.tokens))
+  model:note_training(card(o, result, state.tokens), { chat_template = o.data.chat_template })
   if run and run.is_complete then
     print(("the run in %s is finished: %d of %d steps are done; --set steps=… takes more where the recipe has that "
       .. "parameter"):format(run.dir, state.step, o.steps))

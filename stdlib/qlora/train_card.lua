@@ -17,6 +17,7 @@ return function(o, result, tokens)
   local rows = {}
   local function add(name, text) if text then rows[#rows + 1] = { name = name, text = text } end end
   add("data", made.of(o.data).data)
+  add("chat template", made.of(o.data).template)
   add("samples", format.thousands(#o.data))
   add("steps", format.thousands(result.steps))
   add("tokens", format.thousands(tokens))

@@ -28,10 +28,16 @@ local help = [[
 /exit              leave; Ctrl-D does, too
 A line that ends in \ goes on in the next. Ctrl-C stops an answer.]]
 
+local function say(format, ...) io.stderr:write(screen.wrapped(format:format(...)), "\n") end
+
+local function warn_of_template(talker)
+  if talker:template(talker.current) then return end
+  say("(there is no chat template: the model goes on from each message as it stands, without the ones before; "
+    .. "--template names one)")
+end
+
 local Conversation = {}
 Conversation.__index = Conversation
-
-local function say(format, ...) io.stderr:write(screen.wrapped(format:format(...)), "\n") end
 
 --- Begins the conversation again.
 function Conversation:reset()
@@ -42,7 +48,7 @@ end
 function Conversation:prompt()
   local room = self.sampling.max_tokens
   while true do
-    local prompt = self.talk:prompt(self.messages)
+    local prompt = self.talk:prompt(self.messages, self.talk.current)
     local limit = self.talk.model.positions
     local first = self.system and 2 or 1
     if type(prompt) == "string" or #prompt + math.min(room, limit // 4) <= limit or #self.messages <= first then
@@ -60,8 +66,9 @@ function Conversation:answer()
   local stopped = false
   self.turn = self.turn + 1
   local s = self.sampling
-  local text, reason = self.talk:answer(self:prompt(), { temperature = s.temperature, top_p = s.top_p, top_k = s.top_k,
-    max_new_tokens = s.max_tokens, seed = s.seed + self.turn }, function(piece)
+  local sampling = { temperature = s.temperature, top_p = s.top_p, top_k = s.top_k, max_new_tokens = s.max_tokens,
+    seed = s.seed + self.turn, stop = self.talk:stops(self.talk.current) }
+  local text, reason = self.talk:answer(self:prompt(), sampling, function(piece)
     io.write(piece)
     io.flush()
     stopped = native.interrupted()
@@ -133,6 +140,7 @@ function commands.adapter(self, text)
     talker:use(text)
   end
   say("adapter: %s", talker.current or "none")
+  warn_of_template(talker)
 end
 
 --- Begins the conversation again.
@@ -188,8 +196,8 @@ local function read_message()
 end
 
 return {
-  usage = "MODEL [ADAPTER …]", least = 1,
-  flags = {
+  usage = "MODEL [ADAPTER …]",
+  flags = talk.with_flags {
     { "--system", "TEXT", "the system text" },
     { "--temperature", "X", "divides the logits; 0 takes the likeliest token", kind = "number", at_least = 0,
       at_most = 100, default = 0.7 },
@@ -197,12 +205,11 @@ return {
       default = 0.95 },
     { "--top-k", "N", "keep the k likeliest tokens; 0 keeps all", kind = "count", at_least = 0, default = 0 },
     { "--max-tokens", "N", "most tokens of an answer", kind = "count", default = 512 },
-    { "--quant", "TYPE", "load the weights in nf4, fp4 or int4, or keep those of a .gguf file" },
   },
   run = function(o, arguments)
-    local talker = talk.open(arguments[1],
-      { quant = o.quant, keeps = true, adapters = { table.unpack(arguments, 2) } })
-    if talker.names[1] then talker:use(talker.names[1]) end
+    local path, adapters = talk.given("chat", o, arguments)
+    local talker = talk.open(path, { quant = o.quant, keeps = true, template = o.template, adapters = adapters })
+    talker:use(talker.names[1])
     local self = setmetatable({ talk = talker, system = o.system, turn = 0, sampling = { temperature = o.temperature,
       top_p = o.top_p, top_k = o.top_k, max_tokens = o.max_tokens, seed = native.options.seed or 0 } }, Conversation)
     self:reset()
@@ -211,9 +218,7 @@ return {
       say("%s%s. /help explains, Ctrl-C stops an answer, Ctrl-D leaves.", talker.name,
         talker.current and " with " .. talker.current or "")
     end
-    if not talker.has_template then
-      say "(the model has no chat template: it goes on from each message as it stands, without the ones before)"
-    end
+    warn_of_template(talker)
     while true do
       local line = read_message()
       if line == nil then break end

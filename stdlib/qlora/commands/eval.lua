@@ -4,21 +4,27 @@
 local native = require "qlora.native"
 local talk = require "qlora.talk"
 
+--- The template of chats: the one that was asked for, else that of the first adapter, for the base and all adapters.
+local function template_of(talker)
+  local template = talker:template(talker.names[1])
+  return template ~= talker:own_template() and template or nil
+end
+
 return {
-  usage = "MODEL [ADAPTER …] --data FILE", least = 1,
-  flags = {
+  usage = "MODEL [ADAPTER …] --data FILE",
+  flags = talk.with_flags {
     { "--data", "FILE", "records (.json, .jsonl, .csv, .tsv or .txt)", required = true },
     { "--format", "NAME", "what the records are: alpaca, chat, …" },
     { "--limit", "N", "most samples", kind = "count" },
     { "--batch", "N", "samples at a time", kind = "count", default = 8 },
     { "--max-length", "N", "most tokens of a sample", kind = "count" },
-    { "--quant", "TYPE", "load the weights in nf4, fp4 or int4, or keep those of a .gguf file" },
   },
   run = function(o, arguments)
     local qlora = require "qlora"
-    local talker = talk.open(arguments[1], { quant = o.quant, adapters = { table.unpack(arguments, 2) } })
+    local path, adapters = talk.given("eval", o, arguments)
+    local talker = talk.open(path, { quant = o.quant, adapters = adapters, template = o.template })
     local data = qlora.data.load(o.data, { tokenizer = talker.model.tokenizer, format = o.format,
-      max_length = o.max_length })
+      max_length = o.max_length, template = template_of(talker) })
     for _, name in ipairs { false, table.unpack(talker.names) } do
       talker:use(name or nil)
       local began = native.clock()

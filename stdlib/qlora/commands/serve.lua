@@ -23,15 +23,15 @@ end
 --- The base and the adapters.
 function Service:names() return { self.talk.name, table.unpack(self.talk.names) } end
 
---- The ids of a prompt, how many tokens may follow, and its text.
-function Service:prompt(body, is_chat)
+--- The ids of a prompt to an adapter, how many tokens may follow, and its text.
+function Service:prompt(body, is_chat, adapter)
   local prompt, model = body.prompt, self.talk.model
   if is_chat then
-    if not self.talk.has_template and #body.messages ~= 1 then
-      openai.fail(400, "messages", "the model has no chat template, so it can go on from a single message alone; send "
-        .. "the whole text to /v1/completions")
+    if not self.talk:template(adapter) and #body.messages ~= 1 then
+      openai.fail(400, "messages", "there is no chat template, so the model can go on from a single message alone; "
+        .. "send the whole text to /v1/completions, or start serve with --template")
     end
-    local ok, found = pcall(self.talk.prompt, self.talk, body.messages)
+    local ok, found = pcall(self.talk.prompt, self.talk, body.messages, adapter)
     if not ok then openai.fail(400, "messages", "%s", (tostring(found):gsub("^[^:]*:%d+: ", ""))) end
     prompt = found
   elseif type(prompt) == "table" and type(prompt[1]) == "string" then
@@ -56,8 +56,9 @@ function Service:job(request, is_chat)
     is_chat and "messages" or "prompt")
   local job = { request = request, adapter = self:adapter(body.model) or nil }
   local text
-  job.ids, job.room, text = self:prompt(body, is_chat)
-  job.sampling, job.echo = openai.sampling(body, is_chat and job.room or math.min(16, job.room))
+  job.ids, job.room, text = self:prompt(body, is_chat, job.adapter)
+  job.sampling, job.echo = openai.sampling(body, is_chat and job.room or 16, job.room)
+  if is_chat then job.sampling.stop = self.talk:stops(job.adapter, job.sampling.stop) end
   if job.echo then job.echo = text or self.talk.model.tokenizer:decode(job.ids) end
   local answer = openai.answer(is_chat, body.model or self.talk.name)
   function job.begin()
@@ -150,9 +151,8 @@ function Service:take(request)
 end
 
 return {
-  usage = "MODEL [--adapter NAME=DIR …] [--port N] [--host ADDRESS]", least = 1, most = 1,
-  flags = {
-    { "--adapter", "NAME=DIR", "an adapter that answers under NAME (repeatable)", list = true },
+  usage = "MODEL [ADAPTER …] [--port N] [--host ADDRESS]",
+  flags = talk.with_flags {
     { "--host", "ADDRESS", "numeric IPv4 address to listen at; 0.0.0.0 is every one of this machine",
       default = "127.0.0.1" },
     { "--port", "N", "port number; 0 takes one that is free", kind = "count", at_least = 0, at_most = 65535,
@@ -161,10 +161,11 @@ return {
     { "--api-key", "KEY", "clients must send this key" },
     { "--role", "NAME", "a role that messages may have besides those of the model's template (repeatable)",
       list = true },
-    { "--quant", "TYPE", "load the weights in nf4, fp4 or int4, or keep those of a .gguf file" },
   },
   run = function(o, arguments)
-    local talker = talk.open(arguments[1], { quant = o.quant, adapters = o.adapter, roles = o.role })
+    local path, adapters = talk.given("serve", o, arguments)
+    local talker = talk.open(path, { quant = o.quant, adapters = adapters, roles = o.role,
+      template = o.template })
     local server = native.http_server { host = o.host, port = o.port }
     local self = setmetatable({ talk = talker, server = server, started = os.time(), key = o.api_key }, Service)
     self.places = places.new(talker, o.parallel, function(job, status, note)

@@ -1,8 +1,8 @@
 --- fine-tunes a model on data without a recipe of one's own: writes the recipe that it runs, and runs it
 ---
 --- MODEL is what qlora.load takes ("tiny" is the model that ships); the format of the data is found from its fields.
---- --set KEY=VALUE changes a parameter of the recipe, such as rank, lr, epochs, steps or max_length; --plan and --smoke
---- work as with any recipe. The recipe is OUT.lua and stays, to be edited.
+--- --set KEY=VALUE changes a parameter of the recipe, such as rank, lr, epochs, template or max_length; --plan and
+--- --smoke work as with any recipe. The recipe is OUT.lua and stays, to be edited.
 local native = require "qlora.native"
 local command_line = require "qlora.command_line"
 local format = require "qlora.format"
@@ -19,6 +19,7 @@ local p = qlora.params {
   select = "all-linear", -- or names, q_proj,v_proj, or a regular expression
   rank = 16, alpha = 32, dropout = 0.05,
   lr = 2e-4, batch = 8, micro_batch = 4, epochs = 1.0, steps = 0, -- 0: as many as the epochs take
+  template = "", -- of chats: chatml, llama3, … or a file; without it the model's own
   max_length = 1024, held_out = 0.05, -- 0: none; of one record none is
 }
 
@@ -26,7 +27,7 @@ assert(p.steps > 0 or p.steps == 0 and p.epochs > 0, "give epochs, or steps, of 
 local quant = p.quant ~= "none" and p.quant ~= "false" and p.quant
 local model = qlora.load(p.model, { quant = quant, double_quant = quant and quant ~= "keep" or nil })
 local data = qlora.data.load(p.data, { tokenizer = model.tokenizer,
-  max_length = math.min(p.max_length, model.positions) })
+  template = p.template ~= "" and p.template or nil, max_length = math.min(p.max_length, model.positions) })
 local training, held_out = data, nil
 if p.held_out > 0 and #data > 1 then training, held_out = data:split(p.held_out) end
 training:preview(1)
@@ -40,7 +41,9 @@ qlora.train {
   group_by_length = true, eval_data = held_out, save_every = math.max(1, steps // 4), dir = "runs/" .. @name_value,
 }
 model:save_adapter(p.out)
-print(("talk to it: qlora-run chat %s %s"):format(qlora.format.word(p.model), qlora.format.word(p.out)))
+if not qlora.native.options.smoke then -- what a rehearsal trains is of a random model
+  print(("talk to it: qlora-run chat %s %s"):format(qlora.format.word(p.model), qlora.format.word(p.out)))
+end
 ]]
 
 local function quoted(text) return ("%q"):format(text) end

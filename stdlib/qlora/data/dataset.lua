@@ -12,7 +12,8 @@ local suggest = require "qlora.suggest"
 local Dataset = strict.class("Dataset", { __name = "dataset" }, {
   doc = "Token samples with a mask of what is trained: `#data` counts them, `data[i]` is { ids =, labels = }, printing "
     .. "it shows the counts.", receiver = "data",
-  fields = { { "tokenizer", "Tokenizer", "the tokenizer they were made with" } },
+  fields = { { "tokenizer", "Tokenizer", "the tokenizer they were made with" },
+    { "chat_template", "string|nil", "Jinja source of the template of chats, for model:note_training" } },
 })
 
 function Dataset:__len() return #self.samples end
@@ -43,6 +44,7 @@ function Dataset:__index(key)
     return setmetatable({ ids = ids, labels = labels },
       { __name = "sample", __tostring = function() return sample_text(self, key, native.isatty(1)) end })
   end
+  if key == "chat_template" then return nil end
   if Dataset[key] == nil then
     strict.fail("data has no '%s'%s", tostring(key), suggest.phrase(tostring(key), strict.sorted_keys(Dataset)))
   end
@@ -148,8 +150,10 @@ function Dataset:split(at, seed)
   local function part(chosen, counts)
     local numbers = {}
     for i, index in ipairs(chosen) do numbers[i] = source and source.numbers[index] end
-    return made.note(dataset.new(self.samples:select(chosen), self.tokenizer, counts,
-      source and { numbers = numbers, origin = source.origin }), made.of(self))
+    local set = dataset.new(self.samples:select(chosen), self.tokenizer, counts,
+      source and { numbers = numbers, origin = source.origin })
+    rawset(set, "chat_template", self.chat_template)
+    return made.note(set, made.of(self))
   end
   return part(first, self.counts), part(second, dataset.nothing_left_out)
 end

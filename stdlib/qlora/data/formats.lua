@@ -81,7 +81,9 @@ local function conversation(messages, record, context)
   end
   local settings = {}
   for key, value in pairs(context.chat) do settings[key] = value end
-  return chat.spans(context.template, messages, settings)
+  local spans, bos = chat.spans(context.template, messages, settings), context.bos_text
+  if bos and spans[1] and spans[1].text:sub(1, #bos) ~= bos then table.insert(spans, 1, { text = bos }) end
+  return spans
 end
 
 --- Spans of a record under the model's own template, which gets its fields as they are in the file.

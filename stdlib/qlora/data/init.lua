@@ -5,6 +5,8 @@ local suggest = require "qlora.suggest"
 local made = require "qlora.made"
 local chat = require "qlora.chat"
 local missing_marker = require "qlora.chat_markers"
+local chat_model = require "qlora.chat_model"
+local chat_source = require "qlora.chat_source"
 local dataset = require "qlora.data.dataset"
 local detect = require "qlora.data.detect"
 local fields = require "qlora.data.fields"
@@ -33,12 +35,13 @@ local function chat_context(o, name)
   local found, settings = chat.for_tokenizer(o.tokenizer)
   settings.train, settings.default_system = o.train, o.default_system
   settings.literal = o.literal
-  local template = o.template or found
+  local template = o.template
+  if template == nil then template = found end
   if formats.own_end[name] and not template then
     strict.fail("data.load: the tokenizer has no chat template; name one with `template =` (%s)",
       table.concat(strict.sorted_keys(chat.templates), ", "))
   end
-  local is_own = template ~= nil and template == found
+  local is_own = chat_model.is(template)
   for _, key in ipairs { "template_options", "roles" } do
     if o[key] and not (is_own and (name == nil or formats.own_end[name])) then
       strict.fail("data.load: %s are for the model's own template, and none is used here", key)
@@ -74,7 +77,18 @@ local function check_options(options)
   if o.too_long == "leave_out" and o.format == "text" then
     strict.fail("data.load: format text cuts one stream into windows; nothing in it is too long")
   end
+  if o.template ~= nil and o.tokenizer then
+    o.named = type(o.template) == "string" and o.template
+    o.template = chat_source.resolved(o.template, o.tokenizer, chat.templates, "data.load")
+  end
   return o
+end
+
+--- The Jinja source of the template of chats, for those who talk to what was trained on them; nil for a function.
+local function source_of(o, name, context, bos)
+  if not formats.own_end[name] then return nil end
+  if context.is_own then return chat_source.with_system(chat_model.source(context.template), o.default_system) end
+  return chat_source.named(context.template, o.tokenizer, { bos = bos, default_system = o.default_system })
 end
 
 --- The format that is named, or the one found from the fields; tells what was found.
@@ -92,9 +106,11 @@ local function settings_of(o, name, origin)
   local settings = { data = origin and origin.file or "records of the recipe",
     format = name or "a function of the recipe" }
   for _, key in ipairs { "max_length", "source_max_length", "target_max_length", "train_on_source", "too_long", "limit",
-    "train", "eos", "bos", "literal" } do settings[key] = o[key] end
+    "train", "eos", "bos", "literal", "default_system" } do settings[key] = o[key] end
   settings.map = mapping.shown(o.map)
-  if o.template then settings.template = type(o.template) == "string" and o.template or "a function of the recipe" end
+  if o.template then
+    settings.template = o.named or chat_model.is(o.template) and "the model's own" or "a function of the recipe"
+  end
   return settings
 end
 
@@ -115,7 +131,13 @@ local function build(records, options, origin)
   end
   local format, name = format_of(o, records, count, origin, say)
   local context = chat_context(o, name)
+  for _, key in ipairs { "template", "default_system" } do
+    if o[key] and name and not formats.own_end[name] then
+      say(("data: %s is not read: format %s has no chats"):format(key, name))
+    end
+  end
   local bos, eos, endless = samples.borders(o, formats.own_end[name], context.is_own)
+  if bos and not context.is_own then context.bos_text = o.tokenizer.bos_token end
   context.has_cells = origin ~= nil and reading.has_cells(origin.path)
   context.eos_text = eos and o.tokenizer.eos_token or ""
   local how = { tokenizer = o.tokenizer, bos = bos, eos = eos,
@@ -130,6 +152,7 @@ local function build(records, options, origin)
   if #list == 0 then reading.fail_empty(records, counts, o, origin) end
   local set = made.note(dataset.new(list, o.tokenizer, counts, name ~= "text" and { numbers = numbers, origin = origin }
     or nil), settings_of(o, name, origin))
+  rawset(set, "chat_template", source_of(o, name, context, bos))
   local not_read = name and reading.unread_line(name, unread)
   if not_read then say(not_read) end
   say("data: " .. tostring(set))
@@ -194,8 +217,8 @@ function data.load(path, options)
   end
   if not native.exists(path) then fail_missing(path) end
   -- The model's own template sees nulls and the order of keys, which Lua's tables do not keep.
-  local is_chat = (o.format == nil or formats.own_end[name]) and not o.template and not o.map
-    and o.tokenizer and chat.for_tokenizer(o.tokenizer) ~= nil
+  local is_chat = (o.format == nil or formats.own_end[name]) and not o.map and o.tokenizer
+    and chat_model.is(o.template or chat.for_tokenizer(o.tokenizer))
   local records, lines, texts = native.read_records(path, { limit = limit, texts = is_chat or nil })
   return build(records, options, { path = path, file = file, lines = lines, texts = texts })
 end

@@ -20,7 +20,8 @@ options.load = strict.declare("qlora.data.load", {
     default = false },
   ignore = { "table", "names of fields, of records and messages, that are left unread on purpose" },
   limit = { "count", "most records; default all" },
-  template = { "string|callable", "chat template by name, or a function; default the tokenizer's own" },
+  template = { "string|callable|table", "chat template by name, a file with Jinja source, a function, or what "
+    .. "qlora.chat.for_tokenizer gives; default the tokenizer's own" },
   train = { "string", "which assistant messages of a chat are trained", choices = { "all", "last" } },
   default_system = { "string", "system message of chats that have none; default the template's" },
   template_options = { "table", "what the model's own template is given beside the messages, such as "
