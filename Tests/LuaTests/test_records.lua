@@ -191,7 +191,7 @@ t.test("a record of a file is named with its line", function()
   native.records["x.jsonl"] = { { input = "a", output = "b" }, { input = 1, output = "b" } }
   native.record_lines["x.jsonl"] = { 1, 9 }
   local exists = native.exists
-  native.exists = function() return true end
+  native.exists = function(path) return not path:find "/%.$" end
   t.raises(function() load("x.jsonl") end, "record 2 (x.jsonl:9): 'input' is 1, expected a text")
   native.records["x.jsonl"][2].input = "c"
   local data = load("x.jsonl")
@@ -387,4 +387,18 @@ t.test("a split leaves both parts something", function()
     local first, second = set(2):split(at)
     t.equal({ #first, #second }, { 1, 1 }, at)
   end
+end)
+
+t.test("a judgement of KTO is refused where an answer is trained, and the remedy works", function()
+  local good, bad = { prompt = "p", completion = "c", label = true }, { prompt = "q", completion = "d", label = false }
+  for _, record in ipairs { good, bad, { messages = { user, answer }, label = false } } do
+    t.raises(function() load({ record }, { template = "zephyr" }) end, "'label' is " .. tostring(record.label),
+      "no training on preferences")
+  end
+  local data = load({ good, bad }, { map = function(r) if r.label then return r end end, ignore = { "label" } })
+  t.equal(#data, 1)
+  t.equal(#load({ { prompt = "p", completion = "c", label = 1 } }, {}), 1) -- a class of a data set
+  t.equal(#load({ { text = "p", label = true } }, { format = "text" }), 1)
+  local ok, message = pcall(require "qlora.data.pairs".refuse_label, false, true)
+  assert(not ok and message:find('r.label:lower() == "true"', 1, true), message)
 end)

@@ -251,6 +251,11 @@ function fields.check(format, record, context)
         #fitting > 0 and ", which fits format " .. table.concat(fitting, " or ") or "")
     end
   end
+  if not ignored.label and fields.set(answering)[format] then
+    local label = record.label
+    if context and context.has_cells then label = from_cell(label) end
+    pairs_of.refuse_label(label, type(record.label) == "string")
+  end
   local remedy = format == "hh_rlhf" and pairs_of.remedy(record)
   fields.refuse(record, "", fields.refused, ignored, function(entry)
     if read[entry[1]] or context and context.is_own and fields.of_model[entry[1]] then return false end

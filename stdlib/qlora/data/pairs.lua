@@ -1,4 +1,5 @@
 --- Records of prompts and completions that are lists of messages, and of pairs (chosen, rejected).
+local strict = require "qlora.strict"
 local values = require "qlora.jinja.values"
 
 local pairs_of = {}
@@ -71,6 +72,15 @@ function pairs_of.joined_values(prompt, completion)
   end
   table.move(completion, 1, completion.n, prompt.n + 1, list)
   return values.list(list, prompt.n + completion.n)
+end
+
+--- An error for KTO's judgement of an answer: trained as it is, a bad answer would be learnt. Labels that are neither
+--- true nor false are classes of a data set. `is_cell`: it is one of a table, where it is a text.
+function pairs_of.refuse_label(label, is_cell)
+  if type(label) ~= "boolean" then return end
+  strict.fail("'label' is %s, which is not read: there is no training on preferences, and a bad answer would be "
+    .. "trained; keep the good ones with map = function(r) if r.label%s then return r end end, "
+    .. "ignore = { \"label\" }", label, is_cell and ':lower() == "true"' or "")
 end
 
 return pairs_of
