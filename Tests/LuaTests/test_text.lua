@@ -223,3 +223,14 @@ t.test("a file's records keep nulls and the order of keys for the model's templa
   t.equal(tokenizer:decode(data[1].ids), '{"role": "user", "content": "Hi", "b": null, "a": {}}</s>'
     .. '{"role": "assistant", "content": "Yes", "z": [], "a": 1.0}</s>')
 end)
+
+t.test("a folder given as data names the files in it", function()
+  local dir = folder("spm.model", { ["a.jsonl"] = "{}", ["b.CSV"] = "a", ["c.md"] = "a" })
+  local tokenizer = qlora.tokenizer.load(dir)
+  t.raises(function() qlora.data.load(dir .. "/", { tokenizer = tokenizer }) end,
+    "is a folder; name a file in it: " .. dir .. "/a.jsonl, " .. dir .. "/b.CSV")
+  native.remove_tree(dir)
+  native.mkdir(dir)
+  t.raises(function() qlora.data.load(dir, { tokenizer = tokenizer }) end, "is a folder; name a file of records")
+  native.remove_tree(dir)
+end)

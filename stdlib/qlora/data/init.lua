@@ -177,6 +177,17 @@ function data.from_records(records, options)
   return build(records, options)
 end
 
+--- The files in a folder that could be meant.
+local function fail_folder(path)
+  local found = {}
+  for _, name in ipairs(native.list_dir(path)) do
+    local ending = name:match "%.(%w+)$"
+    if ending and reading.endings[ending:lower()] then found[#found + 1] = path:gsub("/+$", "") .. "/" .. name end
+  end
+  strict.fail("data.load: %s is a folder; name a file%s", path, found[1] and " in it: " .. table.concat(found, ", ", 1,
+    math.min(#found, 3)) .. (found[4] and ", …" or "") or " of records (.json, .jsonl, .csv, .tsv or .txt)")
+end
+
 local function fail_missing(path)
   local folder, name = path:match("^(.*)/([^/]*)$")
   folder, name = folder or ".", name or path
@@ -216,6 +227,7 @@ function data.load(path, options)
     end
   end
   if not native.exists(path) then fail_missing(path) end
+  if native.exists(path .. "/.") then fail_folder(path) end
   -- The model's own template sees nulls and the order of keys, which Lua's tables do not keep.
   local is_chat = (o.format == nil or formats.own_end[name]) and not o.map and o.tokenizer
     and chat_model.is(o.template or chat.for_tokenizer(o.tokenizer))

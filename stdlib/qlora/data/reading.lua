@@ -17,6 +17,9 @@ function reading.place(origin, number)
   return line and ("record %d (%s:%d)"):format(number, origin.path, line) or ("record %d"):format(number)
 end
 
+--- Ends of the names of files that are read.
+reading.endings = { json = true, jsonl = true, csv = true, tsv = true, txt = true }
+
 --- Whether the records of a file are rows of cells, which are all texts.
 function reading.has_cells(path)
   local ending = path:lower():match "%.([^./]*)$"

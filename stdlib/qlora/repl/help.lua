@@ -74,6 +74,15 @@ local function native_function(name)
   return f and reference.text(reference.of_function("qlora.native." .. name, f))
 end
 
+--- The class whose objects are called so in recipes: "Model" for "model", "Dataset" for "data"; else the name itself.
+local function class_of_receiver(name)
+  for class_name, about in pairs(strict.classes) do
+    if about.receiver == name then return class_name end
+  end
+  local capital = name:sub(1, 1):upper() .. name:sub(2)
+  return reference.class(capital) and capital or name
+end
+
 --- The text for a name: "zeros", "qlora.train", "Model", "Model:loss", "loss"; nil when it is unknown.
 function help.of_name(name)
   if name == "qlora" then return library_table(require "qlora", name) end
@@ -83,6 +92,7 @@ function help.of_name(name)
   if type(value) == "function" then return reference.text(reference.of_function(path, value)) end
   if value then return library_table(value, path) end
   local class_name, method_name = name:match("^(%w+)[:.]([%w_]+)$")
+  if class_name then class_name = class_of_receiver(class_name) end
   local text = class_name and method(class_name, method_name) or class(name)
     or native_function((name:gsub("^qlora%.native%.", "")))
   if text then return text end
@@ -138,13 +148,14 @@ end
 local function say(text) print((screen.wrapped(text):gsub("^[^\n]*", colour.bold, 1))) end
 
 local function unknown(name)
-  local known = {}
+  local known, ending = {}, {}
   for _, topic in ipairs(topics.names()) do
     known[topic] = true
     local last = topic:match("[^.:]+$") -- what one is likely to type
     if #last > 2 then known[last] = true end
+    if last == name then ending[#ending + 1] = topic end
   end
-  local nearest = suggest.nearest(name, strict.sorted_keys(known), 3)
+  local nearest = ending[1] and ending or suggest.nearest(name, strict.sorted_keys(known), 3)
   print(("nothing is known about '%s'%s"):format(name,
     nearest[1] and "; did you mean " .. table.concat(nearest, ", ") .. "?" or "; help() is an overview"))
 end

@@ -56,9 +56,9 @@ local function over_globals(env)
 end
 
 --- The function of a statement, or nil and the message. Expressions are tried first, so that they print; a leading `=`
---- is accepted, `? x` explains.
+--- is accepted, `? x` explains, and so does `x?`, as in IPython.
 local function compile(text, session)
-  local asked = text:match("^%s*%?(.*)$")
+  local asked = text:match "^%s*%?(.*)$" or text:match "^%s*([%a_][%w_.:]*)%?%s*$"
   if asked then return function() help.asked(asked:match("^%s*(.-)[%s;]*$"), session.env) end end
   -- Words alone, as in other prompts.
   local word = text:match "^%s*(%l+)[%s;]*$"
