@@ -27,14 +27,15 @@ extension Kernels {
     if mode == 1 { gg_put_tables(format, scales, first, count) }
   }
 
-  /// Fetches the cache lines of `count` bytes; any address will do.
+  /// Fetches the cache lines of `count` bytes, which may begin inside of one; any address will do.
   @inline(__always)
   private static func prefetch(_ p: UnsafePointer<UInt8>, _ count: Int) {
     var line = 0
-    while line < count {
+    while line < count &- 1 {
       mm_prefetch(p + line)
       line &+= 64
     }
+    mm_prefetch(p + (count &- 1))
   }
 
   /// Packs a rectangle whose columns are multiples of 32 with the words of a row side by side, rows `pitch` apart. What
@@ -67,7 +68,7 @@ extension Kernels {
         var to = target + row &* pitch
         while pair < end {
           let first = pair & (pairs &- 1)
-          let count = min(pairs &- first, end &- pair)
+          let count = pairs == 1 ? 1 : min(pairs &- first, end &- pair)
           prefetch(p + ahead, gg_bytes(format))
           prepare(format, weight, p, first, count, mode, scales)
           if count == 8 {
@@ -176,7 +177,8 @@ extension Kernels {
         var pair = firstPair
         while pair < end {
           let first = pair & (pairs &- 1)
-          let count = min(pairs &- first, end &- pair)
+          // `min` of what is no constant is a call.
+          let count = pairs == 1 ? 1 : min(pairs &- first, end &- pair)
           prepare(format, weight, p, first, count, mode, scales)
           if let q { prepare(format, weight, q, first, count, mode, others) }
           @inline(__always) func pack(_ index: Int, _ inside: Int) {

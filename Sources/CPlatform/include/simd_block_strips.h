@@ -78,6 +78,8 @@ CP_INLINE void gg_add_strip(
   const long step = gg_group_stride(loop.format, loop.is_pairs) * rows;
   f32x16 total[8];
   GG_EACH_ROW total[r] = is_first ? (f32x16)0.0f : mm_load(sums + 16 * r, 0);
+  // The prefetches below are as far apart as cache lines are long, so they leave out the line in which a strip ends.
+  if (rows > 1) mm_prefetch(p + ahead + count / (16 * gg_parts(loop.format)) * bytes - 1);
   if (gg_parts(loop.format) == 16) {
     for (; count > 0; count -= 256, p += bytes, x += 2 * step) {
       gg_prefetch(p + ahead, bytes);
