@@ -124,6 +124,9 @@ t.test("roles are those that templates know", function()
   for _, role in ipairs { "tool", "function_call", "observation", "function", "developer", "Assistant", "" } do
     t.raises(function() said { user, { role = role, content = "x" }, answer } end, "record 1: chat: message 2", "role")
   end
+  for slip, meant in pairs { asistant = "assistant", Assistant = "assistant", developer = "system", humna = "human" } do
+    t.raises(function() said { user, { role = slip, content = "x" }, answer } end, ('did you mean "%s"?'):format(meant))
+  end
   t.raises(function() said { user, { role = "assistant" } } end, "message 2 needs a role and a content")
   t.raises(function() said { user, { role = "assistant", content = 5 } } end, "message 2 needs a role and a content")
   t.raises(function() said { user, with(answer, { from = "human" }) } end, "'role' and 'from'")
