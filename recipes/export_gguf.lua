@@ -16,7 +16,10 @@ local p = qlora.params {
 
 local options = { adapter = p.adapter ~= "" and p.adapter or nil }
 local model = qlora.load(p.model, options)
-if qlora.native.options.plan then return end
+if qlora.native.options.plan then
+  print "nothing to plan: an export has one matrix in memory, as f32, beside the model"
+  return
+end
 local base = ("%s/%s-%s.gguf"):format(p.out, p.name, p.type)
 local modelfile = { "FROM ./" .. base:match("[^/]+$") }
 qlora.native.mkdir(p.out)

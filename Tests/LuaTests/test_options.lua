@@ -94,6 +94,15 @@ t.test("an override that nothing reads is an error at the end", function()
   t.raises(params.check_overrides, "--set steps changed nothing")
   t.equal(p.steps, 3)
   params.check_overrides()
+  qlora.params { rank = 64, steps = 10 }
+  native.options.plan = true -- what comes after the first step is not run
+  local stderr, said = io.stderr, ""
+  rawset(io, "stderr", { write = function(_, text) said = said .. text end })
+  local ok, message = pcall(params.check_overrides)
+  rawset(io, "stderr", stderr)
+  native.options.plan = nil
+  assert(ok, message)
+  assert(said:find "read p.rank, so %-%-set rank" and said:find "read p.steps, so %-%-set steps", said)
   p = qlora.params { rank = 64, steps = 10 }
   local count = 0
   for _ in pairs(p) do count = count + 1 end -- going through all of them reads all of them

@@ -94,6 +94,18 @@ import Testing
     #expect(alone.code == 2 && alone.errors.contains("--resume run has no recipe to go on with"), "\(alone.errors)")
   }
 
+  /// A plan ends a recipe at its first step: what stands after it reads no parameter.
+  @Test func planTakesParametersThatOnlyALaterLineReads() throws {
+    let directory = try Program.temporaryDirectory()
+    for name in ["merge.lua", "continue_training.lua", "export_gguf.lua"] {
+      let plan = try Program.run([name, "--plan", "--set", "out=elsewhere"], in: directory)
+      #expect(plan.code == 0 && plan.errors.contains("note: --plan ended before the recipe read p.out"), "\(plan)")
+      let misspelt = try Program.run([name, "--plan", "--set", "uot=elsewhere"], in: directory)
+      #expect(misspelt.code == 1 && misspelt.errors.contains("no parameter 'uot'"), "\(misspelt.errors)")
+    }
+    #expect(try FileManager.default.contentsOfDirectory(atPath: directory.path).isEmpty)
+  }
+
   @Test func shippedRecipesRunByName() throws {
     let directory = try Program.temporaryDirectory()
     for name in ["custom_loop.lua", "custom_loop", "selection/all_linear.lua"] {

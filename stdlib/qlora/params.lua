@@ -44,7 +44,8 @@ local params = { resolved = nil }
 -- Names of --set that nothing has read yet, and where the recipe declares its parameters.
 local unread, declared_at = {}, ""
 
---- Raises an error for an override of `--set` that nothing has read; the program calls it at the end of a recipe.
+--- Raises an error for an override of `--set` that nothing has read; the program calls it at the end of a recipe. Under
+--- `--plan` it is a note: the recipe ended at its first step.
 --- @throws when a parameter was overridden and never read
 --- @example qlora.params.check_overrides()
 function params.check_overrides()
@@ -52,7 +53,10 @@ function params.check_overrides()
     if not params.resolved then
       error(("--set %s: the recipe has no qlora.params { … } to override; declare %s = … there"):format(key, key), 0)
     end
-    if unread[key] then
+    if unread[key] and native.options.plan then
+      io.stderr:write(("note: --plan ended before the recipe read p.%s, so --set %s is not in the plan\n"):format(key,
+        key))
+    elseif unread[key] then
       error(("%s--set %s changed nothing: the recipe declares %s but never reads p.%s"):format(declared_at, key, key,
         key), 0)
     end
