@@ -48,6 +48,10 @@ t.test("a merge that loses the adapter is refused", function()
     qlora.merge(model, data, { out = root .. "/lost", target = "requantized", quiet = true })
   end, "requantized lost the adapter")
   assert(not pcall(qlora.load, root .. "/lost", { quiet = true }))
+  -- What cannot be measured is a row with the reason.
+  local nowhere = root .. "/nowhere"
+  local problem = qlora.merge(model, data, { original = nowhere, quiet = true }).rows[1].problem
+  assert(problem:find("^quantization error: " .. nowhere:gsub("%p", "%%%0")), problem)
   model:remove_adapters()
   t.raises(function() qlora.merge(model, data, { quiet = true }) end, "no adapters")
 end)

@@ -49,7 +49,7 @@ local function measure(model, data, o)
     if made then
       sides[#sides + 1], merged[target] = what, what
     else
-      problems[target] = tostring(what)
+      problems[target] = tostring(what):gsub("^%S+:%d+: ", "") -- a row of the table is no line of the recipe
     end
   end
   local distances = distance.measure("merge", model, sides, data, o.limit)
