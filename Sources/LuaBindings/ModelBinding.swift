@@ -130,7 +130,7 @@ extension Engine {
       NativeFunction(
         "missing_gradients",
         "Names of trained parameters whose gradient is absent or zero; an adapter counts when none of its "
-          + "tensors has one.", returns: "string[]"
+          + "tensors has one, and each tensor of it that the backward pass did not reach.", returns: "string[]"
       ) { call in
         let model = try self.model(call)
         return [.table(call.state.list(try self.all(try model.missingGradients(), of: model).map { .string($0) }))]

@@ -15,7 +15,8 @@ extension LanguageModel {
   }
 
   /// Names of what is trained and got no gradient, or one of zeros: it takes no part in the loss. An adapter is named
-  /// by its module, and only when none of its tensors has one (B starts at zero, so A's first gradient is zero).
+  /// by its module when none of its tensors has one. Of the others those count that the backward pass did not reach: B
+  /// starts at zero, so A's first gradient is zero.
   /// - Throws: `TensorError.outOfMemory`.
   public func missingGradients() throws -> [String] {
     var missing: [String] = []
@@ -25,8 +26,12 @@ extension LanguageModel {
         if let tensor, tensor.requiresGradient, try Gradients.isMissing(tensor) { missing.append(name) }
       }
       for adapter in module.adapters {
-        let trained = adapter.tensors.filter(\.requiresGradient)
-        if !trained.isEmpty, try trained.allSatisfy(Gradients.isMissing) { missing.append(module.name) }
+        let trained = adapter.parameters.filter { $0.tensor.requiresGradient }
+        if !trained.isEmpty, try trained.allSatisfy({ try Gradients.isMissing($0.tensor) }) {
+          missing.append(module.name)
+        } else {
+          missing += trained.filter { $0.tensor.gradient == nil }.map { $0.name }
+        }
       }
     }
     return missing

@@ -77,7 +77,7 @@ function checks.gradients(model, data)
   end
   if #missing > 0 then
     strict.fail("train: %d adapters or parameters got no gradient in the first step, so they do not take part in the "
-      .. "loss: %s%s; leave them out of the selection", #missing,
+      .. "loss: %s%s; leave them out of the selection, or use them in forward where the adapter is in Lua", #missing,
       table.concat(missing, ", ", 1, math.min(3, #missing)), #missing > 3 and ", …" or "")
   end
 end
