@@ -33,8 +33,10 @@ public struct AdapterCombination: Sendable {
     public var prunes: Bool { ![.cat, .linear, .svd].contains(self) }
     /// Whether the result is a decomposition, of any rank.
     public var decomposes: Bool { [.svd, .tiesSVD, .dareLinearSVD, .dareTiesSVD, .magnitudePruneSVD].contains(self) }
-    fileprivate var draws: Bool { [.dareLinear, .dareTies, .dareLinearSVD, .dareTiesSVD].contains(self) }
-    fileprivate var elects: Bool { [.ties, .dareTies, .tiesSVD, .dareTiesSVD].contains(self) }
+    /// Whether elements are drawn.
+    public var draws: Bool { [.dareLinear, .dareTies, .dareLinearSVD, .dareTiesSVD].contains(self) }
+    /// Whether parts decide on the sign of an element.
+    public var elects: Bool { [.ties, .dareTies, .tiesSVD, .dareTiesSVD].contains(self) }
   }
 
   /// What is done.

@@ -73,8 +73,10 @@ extension Engine {
                 "share of the elements that stay; for ties, dare_linear, dare_ties, magnitude_prune, and their _svd"),
               Parameter(
                 "sign", .string, default: "\"total\"", choices: ["total", "frequency"],
-                "what decides the sign of an element in ties and dare_ties: the sum, or the number of adapters"),
-              Parameter("seed", .whole(0 ... .max), default: "--seed", "of the draws of dare_linear and dare_ties"),
+                "what decides the sign of an element in ties, dare_ties and their _svd: the sum, or the number of "
+                  + "adapters"),
+              Parameter(
+                "seed", .whole(0 ... .max), default: "--seed", "of the draws of dare_linear, dare_ties and their _svd"),
             ]), optional: true, "the options below"),
         ], returns: "integer",
         errors: "when an adapter is no LoRA, or ranks differ where the matrices are added, or the name is taken"
@@ -99,6 +101,8 @@ extension Engine {
     }
     let rank = given.int("rank")
     guard rank == nil || method.decomposes else { throw call.invalid(method.rawValue + " takes no rank") }
+    guard given["sign"].isNil || method.elects else { throw call.invalid(method.rawValue + " takes no sign") }
+    guard given["seed"].isNil || method.draws else { throw call.invalid(method.rawValue + " takes no seed") }
     let weights = try call.table("weights").pairs.map { key, value in
       guard let set = key.asString, let weight = value.asDouble else {
         throw call.invalid("weights must be numbers by name, such as { poems = 0.7, prose = 0.3 }")

@@ -144,7 +144,7 @@ extension NativeFunction {
 }
 
 extension LuaTable {
-  /// - Throws: `unknownOption`, `badOption` or `missingOption` where the table is not what `fields` declare.
+  /// - Throws: `unknownOption`, `badOption`, `badChoice` or `missingOption` where the table is not what `fields` declare.
   fileprivate func check(_ fields: [Parameter], function: String) throws {
     for (key, value) in pairs {
       guard let name = key.asString, let field = fields.first(where: { $0.name == name }) else {
@@ -156,6 +156,11 @@ extension LuaTable {
       guard field.type.accepts(value) else {
         throw BindingError.badOption(
           function: function, option: name, expected: field.type.expected(insteadOf: value), got: value.shown)
+      }
+      if let word = value.asString, !field.choices.isEmpty, !field.choices.contains(word) {
+        throw BindingError.badChoice(
+          function: function, option: name, choices: field.choices, got: word,
+          nearest: nearestName(to: word, among: field.choices))
       }
       if case .options(let inner) = field.type, let nested = value.asTable {
         try nested.check(inner, function: function)

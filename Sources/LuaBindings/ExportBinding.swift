@@ -54,11 +54,7 @@ extension Engine {
         + "windows that llama.cpp does not know, a tokenizer without a name there), or a weight is not finite"
     ) { call in
       let options = call.options("options")
-      let name = options.string("type") ?? GGUFMixture.q4_k_m.rawValue
-      guard let mixture = GGUFMixture(rawValue: name) else {
-        throw call.invalid(
-          "type \"\(name)\" is not known; choices: \(GGUFMixture.allCases.map(\.rawValue).joined(separator: ", "))")
-      }
+      let mixture = options.string("type").flatMap(GGUFMixture.init) ?? .q4_k_m
       let (model, path) = (try self.model(call), try self.placeToSave(try call.string("path")))
       guard path.hasSuffix(".gguf") else { throw call.invalid("the file must end with .gguf, got \(path)") }
       var said: [String] = []

@@ -127,6 +127,7 @@ package enum BindingError: Error, CustomStringConvertible {
   case badSelf(method: String, className: String, got: String)
   case unknownOption(function: String, option: String, nearest: String?, known: [String] = [])
   case badOption(function: String, option: String, expected: String, got: String)
+  case badChoice(function: String, option: String, choices: [String], got: String, nearest: String?)
   case missingOption(function: String, option: String)
   case unknownField(className: String, field: String, nearest: String?)
   case readOnly(className: String, field: String)
@@ -156,6 +157,9 @@ package enum BindingError: Error, CustomStringConvertible {
         + (nearest.map { " (did you mean '\($0)'?)" } ?? "; valid: \(known.sorted().joined(separator: ", "))")
     case .badOption(let function, let option, let expected, let got):
       "\(function): option '\(option)' must be \(withArticle(expected)), got \(got)"
+    case .badChoice(let function, let option, let choices, let got, let nearest):
+      "\(function): option '\(option)' has no choice \"\(got)\""
+        + (nearest.map { " (did you mean \"\($0)\"?)" } ?? "") + "; choices: \(choices.joined(separator: ", "))"
     case .missingOption(let function, let option):
       "\(function): option '\(option)' is missing"
     case .unknownField(_, _, let nearest):

@@ -204,9 +204,7 @@ extension Engine {
         ], returns: "QuantizedTensor", example: "qlora.randn(64, 64):quantize{ type = \"nf4\" }"
       ) { call in
         let options = call.options("options")
-        guard let kind = FourBitKind(rawValue: options.string("type") ?? "nf4") else {
-          throw call.invalid("type must be \"nf4\", \"fp4\" or \"int4\", got \"\(options.string("type") ?? "")\"")
-        }
+        let kind = options.string("type").flatMap(FourBitKind.init) ?? .nf4
         let operand = try FourBit.quantize(
           try call.receiver(as: Tensor.self).contiguous(), kind: kind, blockSize: options.int("block") ?? 64,
           double: options.bool("double") ?? true, name: "tensor", category: .activations)

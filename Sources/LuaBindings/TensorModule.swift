@@ -151,8 +151,7 @@ extension Engine {
   }
 
   private func tensor(_ call: Call) throws -> Tensor {
-    let name = call.options("options").string("dtype") ?? "f32"
-    guard let dtype = DType(name: name) else { throw call.invalid("unknown dtype '\(name)'") }
+    let dtype = call.options("options").string("dtype").flatMap { DType(name: $0) } ?? .f32
     var (shape, floats, integers): ([Int], [Float], [Int]) = ([], [], [])
     func add(_ value: LuaValue, _ number: Double) throws {
       if let range = dtype.integers {

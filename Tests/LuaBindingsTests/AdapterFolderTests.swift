@@ -96,6 +96,28 @@ import Testing
       """)
   }
 
+  /// A word outside the choices of an option is no silent default, and an option that a method does not read is an error.
+  @Test func wordsThatAreNoChoiceAreRefused() throws {
+    try run(
+      """
+      model:add_lora { select = { "q_proj" }, rank = 2, alpha = 4, name = "one" }
+      model:add_lora { select = { "q_proj" }, rank = 2, alpha = 4, name = "two" }
+      local function combine(words, options)
+        refused(words, model.combine_adapters, model, "both", { one = 1, two = 1 }, options)
+        assert(#model:adapters() == 2)
+      end
+      combine([[combine_adapters: option 'method' has no choice "tise" (did you mean "ties"?); choices: cat, linear, ]],
+        { method = "tise", density = 0.5 })
+      combine('has no choice "most"; choices: total, frequency', { method = "ties", density = 0.5, sign = "most" })
+      combine("linear takes no sign", { method = "linear", sign = "total" })
+      combine("ties takes no seed", { method = "ties", density = 0.5, seed = 1 })
+      refused([[option 'as' has no choice "onnx"; choices: peft, gguf, mlx]], model.save_adapter, model, dir .. "/a",
+        { name = "one", as = "onnx" })
+      refused('has no choice "q4_k" (did you mean "q4_0"?)', model.save_gguf, model, dir .. "/a.gguf", { type = "q4_k" })
+      assert(#qlora.native.list_dir(dir) == 0)
+      """)
+  }
+
   @Test func whatCannotBeDoneIsRefusedBeforeAnythingIsLost() throws {
     try run(
       """

@@ -41,7 +41,7 @@ function Model:parameters() end
 ---@return Tensor[]
 function Model:trainable() end
 
----Names of trained parameters whose gradient is absent or zero; an adapter counts when none of its tensors has one.
+---Names of trained parameters whose gradient is absent or zero; an adapter counts when none of its tensors has one, and each tensor of it that the backward pass did not reach.
 ---@return string[]
 function Model:missing_gradients() end
 
@@ -280,8 +280,8 @@ function Model:with_adapters(names, body) end
 ---@field method? "cat"|"linear"|"ties"|"dare_linear"|"dare_ties"|"magnitude_prune"|"svd"|"ties_svd"|"dare_linear_svd"|"dare_ties_svd"|"magnitude_prune_svd" "cat" is the exact sum, whose rank is the sum of the ranks; "svd" the nearest of a rank; the others keep the rank and approximate, those that end in _svd by the changes themselves (default "cat")
 ---@field rank? integer of svd and those that end in _svd; default the largest there is
 ---@field density? number share of the elements that stay; for ties, dare_linear, dare_ties, magnitude_prune, and their _svd (at least 0 and at most 1)
----@field sign? "total"|"frequency" what decides the sign of an element in ties and dare_ties: the sum, or the number of adapters (default "total")
----@field seed? integer of the draws of dare_linear and dare_ties (at least 0) (default --seed)
+---@field sign? "total"|"frequency" what decides the sign of an element in ties, dare_ties and their _svd: the sum, or the number of adapters (default "total")
+---@field seed? integer of the draws of dare_linear, dare_ties and their _svd (at least 0) (default --seed)
 
 ---Makes a new LoRA adapter of several, as PEFT's add_weighted_adapter does, and uses it. It is not trained.
 ---@param name string of the new adapter
@@ -2126,7 +2126,7 @@ function qlora.optim.sgd(parameters, options) end
 ---@overload fun(defaults: table): Params
 qlora.params = {}
 
----Raises an error for an override of `--set` that nothing has read; the program calls it at the end of a recipe.
+---Raises an error for an override of `--set` that nothing has read; the program calls it at the end of a recipe. Under `--plan` it is a note: the recipe ended at its first step.
 function qlora.params.check_overrides() end
 
 ---Plots in a terminal: curves from braille dots, a sparkline, heat maps and histograms (plot_grid.lua). They are as wide as the terminal, and plain ASCII where the locale or TERM asks for it.
