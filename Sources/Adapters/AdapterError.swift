@@ -4,8 +4,8 @@ public enum AdapterError: Error, Equatable, Sendable {
   case unknownModule(name: String, nearest: [String])
   /// The module is a norm, or an embedding and the method is not for one.
   case notLinear(module: String, kind: String)
-  /// The module has an adapter, or is named twice.
-  case alreadyAttached(module: String)
+  /// The module has an adapter in the set, or is named twice.
+  case alreadyAttached(module: String, set: String? = nil)
   /// The model has no set of adapters of this name.
   case unknownSet(name: String, known: [String])
   /// A set is named twice, or a new one as one that is there.
@@ -91,8 +91,8 @@ extension AdapterError: CustomStringConvertible {
       "no module is called '\(name)'" + (nearest.isEmpty ? "" : "; nearest: \(nearest.joined(separator: ", "))")
     case .notLinear(let module, let kind):
       "\(module): an adapter needs a linear module, this is a \(kind)"
-    case .alreadyAttached(let module):
-      "\(module): already has an adapter"
+    case .alreadyAttached(let module, let set):
+      "\(module): already has an adapter" + (set.map { " called '\($0)'" } ?? "")
     case .unknownSet(let name, let known):
       "no adapter is called '\(name)'; "
         + (known.isEmpty ? "the model has none" : "there are \(known.joined(separator: ", "))")
@@ -105,10 +105,10 @@ extension AdapterError: CustomStringConvertible {
       "\(names.joined(separator: " and ")): whole modules and biases of the base are trained with one adapter, and the "
         + "model has others"
     case .notLoRA(let set, let module, let method):
-      "\(module): '\(set)' is a \(method) adapter; LoRA adapters can be combined"
+      "\(module): '\(set)' is a \(method) adapter; only plain LoRA adapters can be combined"
     case .unequalRanks(let module, let sets, let ranks):
-      "\(module): the ranks differ (\(zip(sets, ranks).map { "\($0) \($1)" }.joined(separator: ", "))); only cat combines "
-        + "adapters of different ranks"
+      "\(module): the ranks differ (\(zip(sets, ranks).map { "\($0) \($1)" }.joined(separator: ", "))); cat, svd and "
+        + "those that end in _svd combine adapters of different ranks"
     case .severalInUse(let names):
       "\(names.joined(separator: " and ")) are in use together, and a file holds one adapter"
     case .othersWouldBeLeft(let names):

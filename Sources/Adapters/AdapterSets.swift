@@ -115,7 +115,7 @@ extension LanguageModel {
   /// - Throws: `AdapterError.alreadyAttached` where the set of this name has an adapter of the module.
   func checkIsFree(_ module: Module, inSet name: String) throws {
     if adapterSets.contains(where: { set in set.name == name && set.members.contains { $0.module === module } }) {
-      throw AdapterError.alreadyAttached(module: module.name)
+      throw AdapterError.alreadyAttached(module: module.name, set: name)
     }
   }
 

@@ -90,7 +90,7 @@ extension LanguageModel {
       for (module, member) in try adapterSet(part.set).members {
         let adapter = try LoRA.ofOriginalBase(member, self)
         guard let method = adapter.method as? LoRA else {
-          throw AdapterError.notLoRA(set: part.set, module: module.name, method: type(of: adapter.method).peftType)
+          throw AdapterError.notLoRA(set: part.set, module: module.name, method: adapter.kind)
         }
         branches[ObjectIdentifier(module), default: []].append(
           Weighted(set: part.set, weight: part.weight, method: method, a: adapter.tensors[0], b: adapter.tensors[1]))

@@ -97,10 +97,14 @@ enum Remedy {
 
   private static func text(_ error: AdapterError) -> String {
     switch error {
-    case .alreadyAttached: "; call model:remove_adapters() first, or give the new adapter a name of its own"
+    case .alreadyAttached(_, let set):
+      "; call model:remove_adapters\(set.map { " \"\($0)\"" } ?? "()") first, or give the new adapter a name of its own"
     case .mixedMethods, .mixedScaling: "; give the second adapter a name of its own: name = \"other\""
     case .severalInUse: "; give name = to save one, or combine them with model:combine_adapters"
     case .othersWouldBeLeft: "; remove them with model:remove_adapters(NAME) first"
+    case .missingTensor, .unknownTensor, .shapeMismatch:
+      "; most likely the adapter is one of another model: load it on that which base_model_name_or_path in its "
+        + "adapter_config.json names"
     case .nothingToSave: "; call model:add_lora first"
     case .notLowRank: "; save it as PEFT does, or model:merge() and save the model"
     case .notAnAdapter(_, let inside): inside.isEmpty ? "; model:save_adapter writes one" : ", which can be named"

@@ -150,7 +150,7 @@ private func difference(_ a: [Float], _ b: [Float]) -> Float {
     refused(.othersWouldBeLeft(names: ["first"])) { try model.mergeAdapters() }
     refused(.repeatedSet(name: "first")) { try model.combineAdapters([("second", 1)], into: "first", .init(.cat)) }
     refused(.nothingSelected) { try model.combineAdapters([], into: "none", .init(.cat)) }
-    refused(.alreadyAttached(module: "model.layers.1.self_attn.k_proj")) {
+    refused(.alreadyAttached(module: "model.layers.1.self_attn.k_proj", set: "first")) {
       try PEFTFiles.load("\(fixtures)/second", into: model, set: "first")
     }
     try model.useAdapters(["first", "second"])

@@ -73,7 +73,7 @@ import Testing
       passes += 1
       return nil
     }
-    #expect(throws: AdapterError.alreadyAttached(module: "model.layers.0.self_attn.q_proj")) {
+    #expect(throws: AdapterError.alreadyAttached(module: "model.layers.0.self_attn.q_proj", set: "default")) {
       try model.attach(
         names(model, "q_proj").map { ($0, low) }, EVA(), batches: [[(ids: [1, 2, 3, 4], labels: nil)]])
     }

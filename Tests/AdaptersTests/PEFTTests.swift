@@ -111,7 +111,7 @@ private func temporary() -> String {
     #expect(throws: AdapterError.self) { try attach("lm_head", alpha: .nan) }
     #expect(throws: AdapterError.self) { try attach("lm_head", dropout: 1) }
     try attach("lm_head")
-    #expect(throws: AdapterError.alreadyAttached(module: "lm_head")) { try attach("lm_head") }
+    #expect(throws: AdapterError.alreadyAttached(module: "lm_head", set: "default")) { try attach("lm_head") }
     #expect(throws: AdapterError.nothingToSave) { try PEFTFiles.save(try load("base"), directory: temporary()) }
   }
 }

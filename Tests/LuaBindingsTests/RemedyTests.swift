@@ -116,6 +116,16 @@ import Training
       AdapterError.alreadyAttached(module: "a"),
       "a: already has an adapter; call model:remove_adapters() first, or give the new adapter a name of its own"
     ),
+    (
+      AdapterError.alreadyAttached(module: "a", set: "poems"),
+      "a: already has an adapter called 'poems'; call model:remove_adapters \"poems\" first, or give the new adapter a "
+        + "name of its own"
+    ),
+    (
+      AdapterError.unknownTensor(path: "a/adapter_model.safetensors", name: "b"),
+      "a/adapter_model.safetensors: tensor 'b' belongs to no module of this model; most likely the adapter is one of "
+        + "another model: load it on that which base_model_name_or_path in its adapter_config.json names"
+    ),
     (AdapterError.nothingToSave, "the model has no adapters to save; call model:add_lora first"),
     (
       AdapterError.notAnAdapter(path: "a"),

@@ -32,7 +32,8 @@ end
 function checks.optimizer(model, optimizer)
   local trained, held, missing = model:trainable(), tensors_of[optimizer], 0
   if #trained == 0 then
-    strict.fail("train: the model has nothing to train; call model:add_lora { … } before qlora.train")
+    strict.fail("train: the model has nothing to train; call model:add_lora { … } before qlora.train, or read an "
+      .. "adapter with { trainable = true }")
   end
   if not held then return end
   for i, tensor in ipairs(trained) do
