@@ -45,11 +45,11 @@ function checks.optimizer(model, optimizer)
   end
 end
 
---- The ids of the tokens whose rows a module trains; nil for other modules.
-local function trained_tokens(model, name)
-  for module in model:modules() do
-    if module.name == name then return module.adapter and module.adapter.ids end
-  end
+--- The ids of the tokens whose rows are trained, by module; one pass, since experts are many thousand modules.
+local function trained_tokens(model)
+  local ids = {}
+  for module in model:modules() do ids[module.name] = module.adapter and module.adapter.ids end
+  return ids
 end
 
 --- Whether one of the tokens occurs in the data.
@@ -67,9 +67,10 @@ end
 --- Every trained tensor must get a gradient in the first step; one without is a mistake nobody would notice. Experts to
 --- which no token of the step was sent wait for theirs, and so do rows of tokens.
 function checks.gradients(model, data)
-  local missing = {}
-  for _, name in ipairs(model:missing_gradients()) do
-    local ids = trained_tokens(model, name)
+  local missing, names = {}, model:missing_gradients()
+  local tokens = names[1] and trained_tokens(model)
+  for _, name in ipairs(names) do
+    local ids = tokens[name]
     if ids and not occurs(ids, data) then
       strict.fail("train: none of the %d trained tokens of %s occurs in the data, so their rows would stay as they "
         .. "are; are they in the texts, and does the tokenizer have them?", #ids, name)
