@@ -31,6 +31,19 @@ package enum GGUFValue: Sendable, Equatable {
   package var array: [GGUFValue]? { if case .array(let value) = self { value } else { nil } }
 }
 
+extension GGUFValue {
+  /// The value as JSON, for errors and comparisons; long lists are cut.
+  package var json: JSON {
+    switch self {
+    case .unsigned, .signed: int.map { .int($0) } ?? .number(.infinity)
+    case .float32, .float64: .number(double ?? .nan)
+    case .bool(let value): .bool(value)
+    case .string(let text): .string(text)
+    case .array(let values): .array(values.prefix(8).map(\.json))
+    }
+  }
+}
+
 /// A GGUF file of version 2 or 3 (little-endian): metadata and tensor table validated on opening, data mapped.
 package final class GGUFFile: Sendable {
   package struct Tensor: Sendable {

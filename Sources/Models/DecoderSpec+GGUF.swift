@@ -5,6 +5,13 @@ extension DecoderSpec {
   /// - Throws: `unsupportedModel` for what the engine does not compute, `badField` for what makes no sense.
   package init(gguf: GGUFFile) throws(FormatError) {
     let path = gguf.path
+    // Only the first part of several says more.
+    if let parts = gguf.metadata["split.count"]?.int, parts > 1 {
+      let part = gguf.metadata["split.no"]?.int.map { $0 + 1 } ?? 1
+      throw .badField(
+        path: path, field: "split.count", value: "\(parts)",
+        expected: "a model in one file; this is part \(part): join the parts with llama-gguf-split --merge FIRST OUT")
+    }
     let named = gguf.metadata["general.architecture"]?.string
     guard let architecture = named, let family = Families.reading(architecture, gguf) else {
       throw Families.unsupported(

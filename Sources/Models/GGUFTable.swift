@@ -148,16 +148,3 @@ extension FormatError {
     }
   }
 }
-
-extension GGUFValue {
-  /// The value as JSON, for errors and comparisons; long lists are cut.
-  var json: JSON {
-    switch self {
-    case .unsigned, .signed: int.map { .int($0) } ?? .number(.infinity)
-    case .float32, .float64: .number(double ?? .nan)
-    case .bool(let value): .bool(value)
-    case .string(let text): .string(text)
-    case .array(let values): .array(values.prefix(8).map(\.json))
-    }
-  }
-}

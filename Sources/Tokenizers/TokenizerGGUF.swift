@@ -66,7 +66,7 @@ struct GGUFVocabulary {
     guard let value = file.metadata["tokenizer.ggml.\(key)"] else { return fallback }
     guard let flag = value.bool else {
       throw TokenizerError.badField(
-        file: file.path, field: "tokenizer.ggml.\(key)", value: "\(value)", expected: "true or false")
+        file: file.path, field: "tokenizer.ggml.\(key)", value: value.json.text(), expected: "true or false")
     }
     return flag
   }
@@ -76,7 +76,7 @@ struct GGUFVocabulary {
     guard let value = file.metadata[field] else { return nil }
     guard let id = value.int, tokens.indices.contains(id) else {
       throw TokenizerError.badField(
-        file: file.path, field: field, value: "\(value)", expected: "an id below \(tokens.count)")
+        file: file.path, field: field, value: value.json.text(), expected: "an id below \(tokens.count)")
     }
     return tokens[id]
   }

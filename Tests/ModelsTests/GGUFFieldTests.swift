@@ -152,6 +152,15 @@ import Testing
     #expect(said.contains(last) || said.contains("rope_theta"), "\(said)")
   }
 
+  /// The parts behind the first have no other key.
+  @Test func aPartOfSeveralIsToldFromAModel() {
+    let error = #expect(throws: FormatError.self) {
+      try spec("llama", ["split.count": .integer(3), "split.no": .integer(1)], without: "general.architecture")
+    }
+    let said = error?.description ?? ""
+    #expect(said.contains("split.count is 3") && said.contains("this is part 2") && said.contains("--merge"), "\(said)")
+  }
+
   @Test(arguments: ["rope.freq_base", "rope.scaling.factor", "attention.layer_norm_rms_epsilon"])
   func numbersAreFinite(name: String) {
     for value in [Float.nan, .infinity, -.infinity] {
