@@ -32,6 +32,21 @@ private let converted = [
 ]
 
 @Suite struct GGUFModelWriterTests {
+  /// Without a window an OLMo 3 is an OLMo 2, of which no file has a pattern.
+  @Test func anOLMo3WithoutWindowsIsWrittenAsOLMo2() throws {
+    try withFolder { folder in
+      let source = "\(fixtures)/families/olmo3", path = folder.path + "/m.gguf"
+      var config = try JSON.read(path: source + "/config.json").object ?? JSONObject()
+      config["layer_types"] = .array([JSON](repeating: "full_attention", count: 4))
+      try JSON.object(config).text().write(toFile: folder.path + "/config.json", atomically: false, encoding: .utf8)
+      try FileManager.default.copyItem(
+        atPath: source + "/model.safetensors", toPath: folder.path + "/model.safetensors")
+      try load(folder.path).saveGGUF(path, .f32)
+      let spec = try DecoderSpec(gguf: try GGUFFile(path: path))
+      #expect(spec.modelType == "olmo2" && spec.layers.allSatisfy { $0.window == nil })
+    }
+  }
+
   /// Every tensor has the bytes of the converter's; every key of the architecture its value. Keys that only one of both
   /// writes are listed.
   @Test(arguments: converted) func theFileIsThatOfTheConverter(name: String) throws {

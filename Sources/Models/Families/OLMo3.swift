@@ -39,7 +39,9 @@ package enum OLMo3: DecoderFamily {
   }
 
   package static func write(_ spec: DecoderSpec, into gguf: inout GGUFDescription) {
-    if let window = spec.layers.lazy.compactMap(\.window).first { gguf.set("attention.sliding_window", window) }
+    // Without a window it is OLMo 2.
+    guard let window = spec.layers.lazy.compactMap(\.window).first else { return }
+    gguf.set("attention.sliding_window", window)
     gguf.set("attention.sliding_window_pattern", .array(spec.layers.map { .bool($0.window != nil) }))
   }
 
