@@ -126,6 +126,8 @@ private let parameters: [(names: [String], count: Int)] = [
   @Test func unsupportedFamiliesNameTheNearest() throws {
     let names = UnsupportedFamilies.all.flatMap(\.names)
     #expect(Set(names).count == names.count)
+    let ofFiles = Set(Families.all.compactMap { $0.ggufArchitecture })
+    #expect(ofFiles.isDisjoint(with: names), "GGUF files of these are read; their rows go")
     for kind in UnsupportedFamilies.all {
       #expect(Families.named(kind.nearest) != nil && !kind.difference.isEmpty)
       for name in kind.names {
