@@ -92,13 +92,13 @@ extension Engine {
       else {
         throw call.invalid("lengths must be whole numbers above 0")
       }
+      let (tokenizer, samples) = (self.tokenizerByteCount(of: model), model.backend.memory.live(.samples))
       let plan = try MergePlan(
         model, lengths: lengths, targets: MergedWeights.Target.allCases,
         original: try options.string("original").map { try self.placeToRead($0) },
         saves: options.bool("saves") ?? true, on: self.device(of: model).rehearse(model.backend),
-        programByteCount: self.programByteCount(for: model) + model.backend.memory.live(.samples),
-        readBackByteCount: PlanConstants.checksumByteCount
-          + PlanConstants.tokenizerByteCount * (model.tokenizer == nil ? 0 : model.spec.vocabularySize))
+        programByteCount: self.programByteCount(for: model) + samples, laterByteCount: tokenizer + samples,
+        readBackByteCount: PlanConstants.checksumByteCount + tokenizer)
       return [.integer(plan.peak)]
     }
   }

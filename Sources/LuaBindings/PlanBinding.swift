@@ -76,7 +76,8 @@ extension Engine {
     let plans = try stages.map { stage in
       try MemoryPlan(
         model, request, on: device(of: model).rehearse(model.backend), programByteCount: program,
-        samplesByteCount: model.backend.memory.live(.samples), stage: stage)
+        tokenizerByteCount: tokenizerByteCount(of: model), samplesByteCount: model.backend.memory.live(.samples),
+        stage: stage)
     }
     guard let plan = plans.max(by: { $0.peak < $1.peak }) else { return .nil }
     let state = call.state
@@ -189,7 +190,13 @@ extension Engine {
     let before = programByteCount ?? now
     programByteCount = before
     // The tokenizer is there where the data's lengths were counted with it.
-    return before + (model.tokenizer == nil ? PlanConstants.tokenizerByteCount * model.spec.vocabularySize : 0)
+    return before + (model.tokenizer == nil ? tokenizerByteCount(of: model) : 0)
+  }
+
+  /// What the tokenizer of a model takes: that which it has, or will have when it is loaded.
+  func tokenizerByteCount(of model: LanguageModel) -> Int {
+    let count = model.tokenizer?.vocabularySize ?? (model.isLoaded ? 0 : model.spec.vocabularySize)
+    return PlanConstants.tokenizerByteCount * count
   }
 }
 

@@ -105,12 +105,13 @@ package struct MemoryPlan: Sendable {
   ///   - request: the step.
   ///   - backend: a fresh one; its books are the result.
   ///   - programByteCount: what the process holds besides tensors, the mapped model file and kernel scratch.
+  ///   - tokenizerByteCount: how much of that is the tokenizer, which is read after the weights.
   ///   - samplesByteCount: token ids of the data sets that are in memory.
   ///   - stage: plans this stage of the model; nil what it has.
   /// - Throws: what the rehearsed passes throw.
   package init(
     _ model: LanguageModel, _ request: PlanRequest, on backend: any RehearsalBackend, programByteCount: Int,
-    samplesByteCount: Int = 0, stage: Int? = nil
+    tokenizerByteCount: Int = 0, samplesByteCount: Int = 0, stage: Int? = nil
   ) throws {
     let rehearsal = try Rehearsal(of: model, streams: request.streams, stage: stage, on: backend)
     let twin = rehearsal.model
@@ -118,6 +119,7 @@ package struct MemoryPlan: Sendable {
     let message = request.microBatch * request.maxLength * model.spec.hiddenSize * model.computeType.byteCount
     let programByteCount = programByteCount + (twin.stage == nil ? 0 : 3 * message)
     let held = programByteCount + samplesByteCount
+    let loading = programByteCount - tokenizerByteCount
     twin.checkpointing = request.checkpointing
     twin.checkpointInterval = request.checkpointInterval
     twin.activationStore = request.checkpointing && request.offloads ? ActivationStore() : nil
@@ -133,8 +135,8 @@ package struct MemoryPlan: Sendable {
     }
     streamedByteCount = (steps.map(\.request.passCount).max() ?? 0) * rehearsal.streamedByteCount
 
-    peak = held + rehearsal.loadPeak
-    categories = parts(backend, program: programByteCount, samples: samplesByteCount)
+    peak = loading + rehearsal.loadPeak
+    categories = parts(backend, program: loading, samples: 0)
     var tensors: [String: Int] = [:]
     try rehearse(twin, steps, trained, blocks, on: backend) { moment, body in
       backend.resetResidentPeak()
@@ -150,7 +152,7 @@ package struct MemoryPlan: Sendable {
     spillByteCount += twin.activationStore?.peakByteCount ?? 0
     let base = held + backend.scratchByteCount
     moments =
-      [("load", held + rehearsal.loadPeak)]
+      [("load", loading + rehearsal.loadPeak)]
       + ["forward", "backward", "optimizer", "checkpoint"].map { ($0, base + (tensors[$0] ?? 0)) }
   }
 

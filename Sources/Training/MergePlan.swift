@@ -17,12 +17,13 @@ package struct MergePlan: Sendable {
   ///   - saves: whether one of them is written.
   ///   - backend: a fresh one.
   ///   - programByteCount: what the process holds besides tensors, pages of files and kernel scratch, with token ids.
+  ///   - laterByteCount: how much of that comes after the weights were read: the tokenizer and token ids.
   ///   - readBackByteCount: what reading a saved folder takes besides tensors.
   /// - Throws: what the rehearsed passes throw.
   package init(
     _ model: LanguageModel, lengths: [Int], targets: [MergedWeights.Target], original: String?, saves: Bool,
     on backend: any RehearsalBackend, programByteCount: Int,
-    readBackByteCount: Int
+    laterByteCount: Int, readBackByteCount: Int
   ) throws {
     let rehearsal = try Rehearsal(of: model, streams: false, byMatrix: true, on: backend)
     let twin = rehearsal.model
@@ -37,7 +38,7 @@ package struct MergePlan: Sendable {
         (ids: [Int32](repeating: 0, count: count), labels: [Int32](repeating: NextToken.untrained, count: count))
       })
     _ = try ComparedSide.live(twin).compared(with: [.base(twin)] + merged.map { .merged($0) }, on: batch)
-    var highest = max(rehearsal.loadPeak, rehearsal.fileByteCount + backend.peakResidentByteCount)
+    var highest = max(rehearsal.loadPeak - laterByteCount, rehearsal.fileByteCount + backend.peakResidentByteCount)
     for weights in saves ? merged : [] {
       backend.resetResidentPeak()
       try weights.rehearseSaving()
