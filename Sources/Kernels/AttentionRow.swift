@@ -89,6 +89,16 @@ extension Kernels {
     return mm_sum(sum)
   }
 
+  /// Of 64 columns how many `addRows` takes at a time.
+  @inline(__always)
+  private static var columnsAtOnce: Int {
+    #if ISA_AVX512 || ISA_AVX512BF16
+      64
+    #else
+      32
+    #endif
+  }
+
   /// sums[j] += weights[i] * rows[i, j]
   @inline(__always)
   private static func addRows(
@@ -96,14 +106,16 @@ extension Kernels {
     _ sums: UnsafeMutablePointer<Float>, _ type: Int32
   ) {
     var first = 0
-    // Four vectors at a time, of even and of odd rows: a sum waits for the one before it.
-    while first &+ 64 <= width {
+    // Some vectors at a time, of even and of odd rows: a sum waits for the one before it. Four are the registers of
+    // AVX-512; elsewhere they would be twice as many as there are.
+    while first < width & ~63 {
       var even = (splat(0), splat(0), splat(0), splat(0))
       var odd = even
       @inline(__always) func add(_ sum: inout (Vec16, Vec16, Vec16, Vec16), _ i: Int) {
         let (weight, row) = (splat(weights[i]), rows + i &* pitch)
         sum.0 = madd(element16(row, type, first, 16), weight, sum.0)
         sum.1 = madd(element16(row, type, first &+ 16, 16), weight, sum.1)
+        guard columnsAtOnce == 64 else { return }
         sum.2 = madd(element16(row, type, first &+ 32, 16), weight, sum.2)
         sum.3 = madd(element16(row, type, first &+ 48, 16), weight, sum.3)
       }
@@ -117,9 +129,10 @@ extension Kernels {
       let to = sums + first
       storeFloats(to, loadFloats(to) + (even.0 + odd.0))
       storeFloats(to + 16, loadFloats(to + 16) + (even.1 + odd.1))
+      first &+= columnsAtOnce
+      guard columnsAtOnce == 64 else { continue }
       storeFloats(to + 32, loadFloats(to + 32) + (even.2 + odd.2))
       storeFloats(to + 48, loadFloats(to + 48) + (even.3 + odd.3))
-      first &+= 64
     }
     while first < width {
       var sum = loadFloats(sums + first)

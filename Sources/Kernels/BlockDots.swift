@@ -108,9 +108,42 @@ private struct BlockDotsPart {
   /// pass. A single row is taken as a whole, so that the codes are read as one stream.
   private static var floatsOfStrip: Int { 5120 }
 
+  /// Bytes from the codes in use to those asked for, at the pace of one thread on memory of its own.
+  private static var bytesAhead: Int { 4096 }
+
+  /// The blocks of a row of the matrix, and their scales where these lie elsewhere.
+  @inline(__always)
+  private func place(_ out: Int, _ format: Int32) -> (UnsafePointer<UInt8>, UnsafePointer<UInt8>?) {
+    let start = Kernels.blockRow(weight, firstOut &+ out)
+    guard gg_is_apart(format) else { return (start, nil) }
+    return (start, weight.pointee.scales.unsafelyUnwrapped + (start - weight.pointee.bytes) &>> 4)
+  }
+
   /// tile[row][out] = row (firstOut + out) of the matrix times each row of x. `loop` is a constant.
   @inline(__always)
   func run(_ loop: gg_loop) {
+    if loop.rows == 1, !loop.is_pairs, gg_is_single(loop.format) { return runTwo(loop) }
+    runStrips(loop, from: 0)
+  }
+
+  /// One row of x, floats, with two rows of the matrix at a time.
+  @inline(__always)
+  private func runTwo(_ loop: gg_loop) {
+    var out = 0
+    while out &+ 2 <= outs {
+      let (first, second) = (place(out, loop.format), place(out &+ 1, loop.format))
+      gg_add_two_rows(
+        loop.format, first.0, second.0, first.1, second.1, weight.pointee.in, Self.bytesAhead, x, sums)
+      tile[out] = mm_sum(loadFloats(sums))
+      tile[out &+ 1] = mm_sum(loadFloats(sums + 16))
+      out &+= 2
+    }
+    if out < outs { runStrips(loop, from: out) }
+  }
+
+  /// The same of rows of the matrix from `firstOfPart` on.
+  @inline(__always)
+  private func runStrips(_ loop: gg_loop, from firstOfPart: Int) {
     let k = weight.pointee.in
     let step = gg_group_stride(loop.format, loop.is_pairs) &* loop.rows
     // A multiple of 256, so that a strip ends with a block.
@@ -121,16 +154,15 @@ private struct BlockDotsPart {
       let count = min(strip, k &- first)
       // The same strip of a later row, but of a whole row what follows.
       let rowsAhead = max(1, 4096 / count)
-      for out in 0..<outs {
-        let row = firstOut &+ out
-        let start = Kernels.blockRow(weight, row)
-        var ahead = 2048
-        if count < k { ahead = Kernels.blockRow(weight, min(weight.pointee.out &- 1, row &+ rowsAhead)) - start }
-        let p = start + first / blockSize &* gg_bytes(loop.format)
-        var apart: UnsafePointer<UInt8>?
-        if gg_is_apart(loop.format) {
-          apart = weight.pointee.scales.unsafelyUnwrapped + (p - weight.pointee.bytes) &>> 4
+      for out in firstOfPart..<outs {
+        let (start, scales) = place(out, loop.format)
+        var ahead = Self.bytesAhead
+        if count < k {
+          let later = min(weight.pointee.out &- 1, firstOut &+ out &+ rowsAhead)
+          ahead = Kernels.blockRow(weight, later) - start
         }
+        let p = start + first / blockSize &* gg_bytes(loop.format)
+        let apart = scales.map { $0 + first / blockSize }
         let kept = sums + out &* loop.rows &* 16
         gg_add_strip(loop, p, apart, count, ahead, x + first &>> 7 &* step, first == 0, kept)
         guard first &+ count == k else { continue }

@@ -148,10 +148,14 @@ CP_INLINE u32x16 gg_group_bytes(int32_t format, gg_group g, long half, long j, b
 
 /// Whole numbers below 2^31.
 CP_INLINE f32x16 gg_floats(u32x16 v) { return __builtin_convertvector((mm_i32x16)v, f32x16); }
-/// Byte `t` of each word, times 2^8t but for the last.
-CP_INLINE f32x16 gg_group_floats(u32x16 bytes, long t) {
-  u32x16 part = t == 3 ? bytes >> 24 : bytes & (u32x16)(255u << (8 * t));
-  return gg_floats(part);
+/// What the floats of byte `t` of each word are multiplied by: bytes stay where they are, if that is below 2^31.
+CP_INLINE float gg_byte_factor(int32_t format, long t) {
+  const float factors[4] = {1, 0x1p8f, 0x1p16f, 0x1p24f};
+  return t == 3 && (format == gg_q8_0 || format == gg_iq4_nl) ? 1 : factors[t];
+}
+/// Byte `t` of each word of `gg_group_bytes`, times `gg_byte_factor`.
+CP_INLINE f32x16 gg_group_floats(int32_t format, u32x16 bytes, long t) {
+  return gg_floats(gg_byte_factor(format, t) == 1 ? bytes >> (8 * t) & 255u : bytes & (u32x16)(255u << (8 * t)));
 }
 
 /// Four bytes, each in the lanes of a quarter.
@@ -161,14 +165,21 @@ CP_INLINE u32x16 gg_spread(uint32_t bytes) {
   return __builtin_convertvector(b, u32x16);
 }
 
-/// The f16 of four blocks, each in the lanes of a quarter.
-CP_INLINE f32x16 gg_halves_of_four(gg_group g, long offset) {
+/// The f16 of four blocks.
+CP_INLINE gg_f32x4 gg_four_halves(gg_group g, long offset) {
 #if defined(__F16C__) || defined(__AVX512F__)
-  gg_f32x4 v = (gg_f32x4)_mm_cvtph_ps(_mm_setr_epi16(
-      gg_short(g.a + offset), gg_short(g.b + offset), gg_short(g.c + offset), gg_short(g.d + offset), 0, 0, 0, 0));
+  // Brought together by integer units, which have little else to do; the compiler would take vector ones.
+  uint64_t halves = gg_short(g.a + offset) | (uint64_t)gg_short(g.b + offset) << 16 |
+                    (uint64_t)gg_short(g.c + offset) << 32 | (uint64_t)gg_short(g.d + offset) << 48;
+  __asm__("" : "+r"(halves));
+  return (gg_f32x4)_mm_cvtph_ps(_mm_cvtsi64_si128((long long)halves));
 #else
-  gg_f32x4 v = {gg_half(g.a + offset), gg_half(g.b + offset), gg_half(g.c + offset), gg_half(g.d + offset)};
+  return (gg_f32x4){gg_half(g.a + offset), gg_half(g.b + offset), gg_half(g.c + offset), gg_half(g.d + offset)};
 #endif
+}
+/// The same, each in the lanes of a quarter.
+CP_INLINE f32x16 gg_halves_of_four(gg_group g, long offset) {
+  gg_f32x4 v = gg_four_halves(g, offset);
   return __builtin_shufflevector(v, v, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
 }
 /// Half of two to the power of each byte less 127.
@@ -183,8 +194,9 @@ CP_INLINE f32x16 gg_group_scales(int32_t format, gg_group g, const uint8_t *apar
   const uint8_t *p = g.a;
   switch (format) {
   case gg_q8_0: {
-    f32x16 first = gg_half(j == 0 ? g.a : g.c), second = gg_half(j == 0 ? g.b : g.d);
-    return __builtin_shufflevector(first, second, 0, 1, 2, 3, 4, 5, 6, 7, 24, 25, 26, 27, 28, 29, 30, 31);
+    gg_f32x4 v = gg_four_halves(g, 0);
+    return j == 0 ? __builtin_shufflevector(v, v, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1)
+                  : __builtin_shufflevector(v, v, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
   }
   case gg_q2_K: return gg_floats(gg_spread(gg_word(p + 8 * half + 4 * j) & 0x0f0f0f0fu)) * gg_half(p + 80);
   case gg_q3_K: {

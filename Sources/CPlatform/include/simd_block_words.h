@@ -57,9 +57,7 @@ CP_INLINE void gg_arrange_floats(int32_t format, const float *x, float *to) {
       gg_f32x4 bytes[4];
       memcpy(bytes, &v, 64);
       sums[q] = ((bytes[0] + bytes[1]) + (bytes[2] + bytes[3])) * -gg_offset(format);
-      // `gg_group_floats` leaves these bytes at their places.
-      bytes[1] *= 0x1p-8f;
-      bytes[2] *= 0x1p-16f;
+      for (long t = 0; t < 4; t++) bytes[t] *= 1 / gg_byte_factor(format, t);
       for (long t = 0; t < 4; t++) memcpy(to + (4 * j + t) * 16 + 4 * q, &bytes[t], 16);
     }
     if (gg_has_minima(format)) continue;
