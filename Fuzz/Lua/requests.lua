@@ -23,7 +23,7 @@ return {
         end
         error(answer, 0)
       end
-      openai.sampling(body, 16)
+      openai.sampling(body, 16, 2048)
       if is_chat then
         tokenizer:apply_chat(body.messages, { template = "chatml", add_generation_prompt = true, tokenize = true })
       elseif type(body.prompt) == "string" then

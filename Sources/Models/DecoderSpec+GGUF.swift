@@ -10,7 +10,7 @@ extension DecoderSpec {
       let part = gguf.metadata["split.no"]?.int.map { $0 + 1 } ?? 1
       throw .badField(
         path: path, field: "split.count", value: "\(parts)",
-        expected: "a model in one file; this is part \(part): join the parts with llama-gguf-split --merge FIRST OUT")
+        expected: "a model in one file; this is part \(part), and llama.cpp's llama-gguf-split merges the parts")
     }
     let named = gguf.metadata["general.architecture"]?.string
     guard let architecture = named, let family = Families.reading(architecture, gguf) else {

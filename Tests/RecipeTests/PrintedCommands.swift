@@ -94,7 +94,13 @@ enum PrintedCommands {
   ]
 
   /// Code spans in running text that name a command without saying it whole.
-  static let incomplete: Set<String> = ["qlora-run NAME.lua", "qlora-run --copy NAME"]
+  static let incomplete: Set<String> = [
+    "qlora-run NAME.lua", "qlora-run --copy NAME", "qlora-run train --model M --data D",
+    "qlora-run eval M A B --data D", "qlora-run chat M A", "qlora-run serve M", "qlora-run merge M A OUT",
+    "qlora-run export M OUT.gguf --adapter A", "qlora-run quantize IN OUT", "qlora-run fetch NAME",
+    "qlora-run show RUN", "qlora-run compare RUN RUN", "qlora-run init DIR",
+    "qlora-run merge.lua --set model=M --set adapter=A --set data=D", "qlora-run eval MODEL A B --data held_out.jsonl",
+  ]
 
   static let pages: [Page] = documents() + recipes()
 

@@ -1463,7 +1463,7 @@ function HTTPServer:free() end
 ---@class HTTPRequest
 ---@field method string GET, POST, …
 ---@field path string what follows the host, without a query
----@field body string the bytes that were sent
+---@field body string the bytes that were sent; they are given once and not kept
 ---@field too_long boolean whether the body was longer than 8 MiB and is not whole
 ---@field gone boolean whether the client went away
 local HTTPRequest = {}
