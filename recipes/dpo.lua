@@ -31,8 +31,8 @@ end
 
 -- 2. The log probability of an answer, with its gradient: what the last norm gives, times the output matrix.
 local output = model:module(model.config.tie_word_embeddings and "model.embed_tokens" or "lm_head"):weight():t()
-local hidden
-local hook <close> = model:hook("model.norm", function(_, result) hidden = result end)
+local hidden --- @type Tensor
+local _ <close> = model:hook("model.norm", function(_module, result) hidden = result end)
 local function log_probability(prompt, answer)
   local ids = model.tokenizer:encode_parts { prompt, answer }
   local first = #model.tokenizer:encode(prompt) + 1

@@ -126,3 +126,12 @@ t.test("an answer ends with the token or the text of its template", function()
   local marked = native.byte_tokenizer { markers = { "<|im_start|>", "<|im_end|>" } }
   t.equal({ ends("chatml", marked) }, { marked:encode("<|im_end|>")[1] })
 end)
+
+t.test("a template by name is known by its source, so that eval writes its marks as training did", function()
+  local source, model = require "qlora.chat_source", require "qlora.chat_model"
+  local tokenizer = native.byte_tokenizer {}
+  for _, name in ipairs { "alpaca", "chatml", "llama3", "zephyr" } do
+    t.equal(source.name_of(source.of_name(name, tokenizer), tokenizer), name)
+  end
+  t.equal(source.name_of(model.from(tokenizer, "{{ messages[0].content }}"), tokenizer), nil)
+end)

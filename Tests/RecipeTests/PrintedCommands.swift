@@ -85,6 +85,7 @@ enum PrintedCommands {
     .init(text: "custom_loop.lua", reason: "its 40 steps take 5 seconds", form: .with("--set steps=4")),
     .init(text: "chat.lua", reason: "its 200 steps take a minute", form: .with("--set steps=50")),
     .init(text: "dora.lua", reason: "two trainings of half a minute", form: .smoke),
+    .init(text: "dpo.lua", reason: "half a minute of training", form: .smoke),
     .init(text: "scripted_adapter.lua", reason: "three trainings of half a minute", form: .smoke),
     .init(text: "loftq.lua", reason: "half a minute of training", form: .smoke),
     .init(text: "continue_training.lua", reason: "half a minute of training", form: .smoke),

@@ -84,6 +84,16 @@ function chat_source.of_name(name, tokenizer)
   return chat_model.from(tokenizer, chat_source.named(name, tokenizer, { bos = bos }))
 end
 
+--- The name of the template by name that a model's own kind of template was made of; nil for another.
+function chat_source.name_of(template, tokenizer)
+  local source = chat_model.source(template)
+  for name in pairs(by_name) do
+    for _, bos in ipairs { false, true } do
+      if source == chat_source.named(name, tokenizer, { bos = bos }) then return name end
+    end
+  end
+end
+
 local function read(path, what)
   if native.exists(path .. "/.") then
     strict.fail("%s: %s is a folder; name the file in it, such as %s/chat_template.jinja", what, path, path)

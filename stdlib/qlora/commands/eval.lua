@@ -3,11 +3,14 @@
 --- MODEL is what chat takes; DATA is what qlora.data.load reads: its format is found from the fields.
 local native = require "qlora.native"
 local talk = require "qlora.talk"
+local chat_source = require "qlora.chat_source"
 
 --- The template of chats: the one that was asked for, else that of the first adapter, for the base and all adapters.
+--- One by name is named, as in training: its marks need not be tokens.
 local function template_of(talker)
   local template = talker:template(talker.names[1])
-  return template ~= talker:own_template() and template or nil
+  if template == nil or template == talker:own_template() then return nil end
+  return chat_source.name_of(template, talker.model.tokenizer) or template
 end
 
 return {
