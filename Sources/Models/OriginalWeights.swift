@@ -6,9 +6,13 @@ struct OriginalWeights {
   let model: LanguageModel
   let source: LoadedSource
 
+  /// - Throws: `ModelError.noOriginalWeights` where no file is known, and for a named one that no matrix needs; `FormatError`.
   init(_ model: LanguageModel, path: String?) throws {
     self.model = model
     let place = path ?? model.path
+    guard path == nil || model.modules.contains(where: { $0.storedForm != nil }) else {
+      throw ModelError.noOriginalWeights(path: model.path, problem: .nothingQuantized)
+    }
     guard path != nil || !model.origin.isRandom && !model.options.smoke,
       let location = try? ModelLocation(place, allowsKnownNames: false)
     else { throw ModelError.noOriginalWeights(path: place, problem: .notFromFile) }

@@ -146,5 +146,10 @@ private func error(_ a: [Float], _ b: [Float]) -> Double {
     let wide = try load("\(fixtures)/base", quantized: false)
     try PEFTFiles.load("\(fixtures)/patterns", into: wide)
     #expect(throws: ModelError.self) { try MergedWeights(wide, .requantized) }
+    // A file that nothing would be read from.
+    #expect(throws: ModelError.noOriginalWeights(path: wide.path, problem: .nothingQuantized)) {
+      try MergedWeights(wide, .original, original: "\(fixtures)/base")
+    }
+    _ = try MergedWeights(wide, .original)
   }
 }
