@@ -131,7 +131,7 @@ private func together(_ experiments: [Experiment], _ way: Way) throws -> [Course
 private func furthest(_ a: [Float], _ b: [Float]) -> Float { zip(a, b).map { abs($0 - $1) }.max() ?? 0 }
 
 @Suite struct TogetherTests {
-  /// Losses within 1e-4 of those alone, norms within 4e-3 of their size, adapters within 1e-3 after twelve steps: the
+  /// Losses within 1e-4 of those alone, norms within 2e-3 of their size, adapters within 1e-3 after twelve steps: the
   /// frozen product of more rows at once may round its sums elsewhere, and AdamW carries that on.
   @Test(arguments: Way.allCases)
   func eachGetsWhatItGetsAlone(_ way: Way) throws { try compare(experiments, way) }
@@ -142,7 +142,7 @@ private func furthest(_ a: [Float], _ b: [Float]) -> Float { zip(a, b).map { abs
     // In bf16 the output of a layer is rounded once more before the adapter's part is added. These rates carry that on
     // within a few steps, so the first two are compared: the start, and what its gradients made of it.
     let isCoarse = way == .bf16, compared = isCoarse ? 2 : steps
-    let (loss, norm): (Double, Double) = isCoarse ? (0.02, 0.05) : (1e-4, 4e-3)
+    let (loss, norm): (Double, Double) = isCoarse ? (0.02, 0.05) : (1e-4, 2e-3)
     let courses = try together(experiments, way)
     for (number, experiment) in experiments.enumerated() {
       let (own, wanted) = (courses[number], try alone(experiment, way))
