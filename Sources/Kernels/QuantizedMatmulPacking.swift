@@ -41,6 +41,13 @@ private func decode(
   }
 }
 
+/// What the codes of a block stand for: scaled once for all of them, and rounded where the product is of rounded floats.
+@inline(__always)
+private func scaled(_ table: Vec16, _ scale: Float, _ mode: Int32) -> Vec16 {
+  let values = table * Vec16(repeating: scale)
+  return mode == 2 ? mm_round_bf16(values) : values
+}
+
 /// Decodes rows of whole groups of 32 elements straight into the words of a row panel.
 @inline(__always)
 private func packRows(
@@ -56,23 +63,16 @@ private func packRows(
     var left = (block &+ 1) &* blockSize &- start
     var remaining = columns
     while remaining > 0 {
-      let scale = Vec16(repeating: Kernels.blockScale(weight, block))
+      let entries = scaled(table, Kernels.blockScale(weight, block), mode)
       var groups = min(left, remaining) &>> 5
       remaining &-= groups &<< 5
       while groups > 0 {
-        let low = mm_decode16(table, codes) * scale
-        let high = mm_decode16(table, codes + 8) * scale
-        switch mode {
-        case 1:
-          put(to, unsafeBitCast(mm_row_words(low, high), to: Vec16.self))
+        if mode == 1 {
+          put(to, unsafeBitCast(mm_decode_row_words(entries, codes), to: Vec16.self))
           to += 16
-        case 0:
-          put(to, low)
-          put(to + 16, high)
-          to += 32
-        default:
-          put(to, mm_round_bf16(low))
-          put(to + 16, mm_round_bf16(high))
+        } else {
+          put(to, mm_decode16(entries, codes))
+          put(to + 16, mm_decode16(entries, codes + 8))
           to += 32
         }
         codes += 16
@@ -92,38 +92,38 @@ private func packColumns(
 ) {
   let width = weight.pointee.in
   let shift = weight.pointee.blockSize.trailingZeroBitCount  // of a power of two
-  @inline(__always)
-  func group(_ row: Int, _ scale: Vec16, _ lane: Int) -> Vec16 {
-    let index = (firstRow &+ row) &* width &+ firstColumn &+ lane
-    return mm_decode16(table, weight.pointee.codes + (index &>> 1)) * scale
-  }
-  @inline(__always)
-  func scale(_ row: Int) -> Vec16 {
-    Vec16(repeating: Kernels.blockScale(weight, ((firstRow &+ row) &* width &+ firstColumn) &>> shift))
-  }
+  // A panel takes a quarter of a line from each row, and the hardware does not guess the next row's: the strip after
+  // this one is asked for.
+  let ahead = (rows &* width) &>> 1
+  var start = firstRow &* width &+ firstColumn
   var row = 0
   var to = target
   while row < rows {
-    let first = scale(row)
+    let codes = weight.pointee.codes + (start &>> 1)
+    let first = scaled(table, Kernels.blockScale(weight, start &>> shift), mode)
+    mm_prefetch(codes + ahead)
     if mode == 1 {
-      let second = row &+ 1 < rows ? scale(row &+ 1) : Vec16(repeating: 0)
-      let next = row &+ 1 < rows ? row &+ 1 : row
+      let isLast = row &+ 1 == rows
+      let next = isLast ? codes : codes + width &>> 1
+      // A missing last row is zero, whatever the scale.
+      let second =
+        isLast ? Vec16(repeating: 0) : scaled(table, Kernels.blockScale(weight, (start &+ width) &>> shift), mode)
+      mm_prefetch(next + ahead)
       var lane = 0
       while lane < columns {
-        let low = group(row, first, lane)
-        // A missing last row must be zero, not zero times something: the scale is 0 and the codebook finite.
-        let high = group(next, second, lane)
-        put(to + lane, unsafeBitCast(mm_pair_words(low, high), to: Vec16.self))
+        let words = mm_decode_pair_words(first, second, codes + lane &>> 1, next + lane &>> 1)
+        put(to + lane, unsafeBitCast(words, to: Vec16.self))
         lane &+= 16
       }
+      start &+= 2 &* width
       row &+= 2
     } else {
       var lane = 0
       while lane < columns {
-        let value = group(row, first, lane)
-        put(to + lane, mode == 0 ? value : mm_round_bf16(value))
+        put(to + lane, mm_decode16(first, codes + lane &>> 1))
         lane &+= 16
       }
+      start &+= width
       row &+= 1
     }
     to += wordStride
@@ -144,7 +144,7 @@ private func packRowsAcross(
   let groupSteps = mode == 1 ? 32 : 16
   // Where rows are whole blocks, the scales of the 16 rows change together.
   let scaleSteps = width & (weight.pointee.blockSize &- 1) == 0 ? weight.pointee.blockSize : groupSteps
-  let scales = scratch + 256
+  let tables = scratch + 256
   var lane = 0
   while lane < rows {
     var column = 0
@@ -153,7 +153,7 @@ private func packRowsAcross(
       if column == 0 || (firstColumn &+ column) & (scaleSteps &- 1) == 0 {
         for l in 0..<16 {
           let start = (firstRow &+ min(lane &+ l, rows &- 1)) &* width &+ firstColumn &+ column
-          scales[l] = Kernels.blockScale(weight, start &>> shift)
+          put(tables + l &* 16, scaled(table, Kernels.blockScale(weight, start &>> shift), mode))
         }
       }
       for l in 0..<16 {
@@ -161,15 +161,11 @@ private func packRowsAcross(
         let codes = weight.pointee.codes + (start &>> 1)
         // The panel after this one: its rows follow.
         if column & 127 == 0 { mm_prefetch(codes + (rows &* width) &>> 1) }
-        let scale = Vec16(repeating: scales[l])
-        let low = mm_decode16(table, codes) * scale
-        switch mode {
-        case 1:
-          put(
-            scratch + l &* 16, unsafeBitCast(mm_row_words(low, mm_decode16(table, codes + 8) * scale), to: Vec16.self))
-        case 0: put(scratch + l &* 16, low)
-        default: put(scratch + l &* 16, mm_round_bf16(low))
-        }
+        let entries = UnsafeRawPointer(tables + l &* 16).loadUnaligned(as: Vec16.self)
+        put(
+          scratch + l &* 16,
+          mode == 1
+            ? unsafeBitCast(mm_decode_row_words(entries, codes), to: Vec16.self) : mm_decode16(entries, codes))
       }
       mm_transpose16(scratch, 16, to, wordStride)
       to += 16 &* wordStride

@@ -3,6 +3,10 @@
 
 // What 4-bit codes stand for: look-ups in a table of sixteen floats.
 
+#if defined(__AVX512BF16__)
+typedef uint16_t mm_words32 __attribute__((ext_vector_type(32)));
+#endif
+
 /// The codebook entries of sixteen 4-bit codes in eight bytes, the earlier one in the high half of its byte.
 CP_INLINE f32x16 mm_decode16(f32x16 table, const uint8_t *p) {
 #if defined(__AVX2__)
@@ -30,6 +34,39 @@ CP_INLINE f32x16 mm_decode16(f32x16 table, const uint8_t *p) {
     v[2 * i + 1] = t[p[i] & 15];
   }
   return v;
+#endif
+}
+
+/// What 32 codes in sixteen bytes stand for in a table of sixteen floats, as words of `mm_row_words`.
+CP_INLINE u32x16 mm_decode_row_words(f32x16 table, const uint8_t *p) {
+#if defined(__AVX512BF16__)
+  // Both elements of a byte are looked up at once; the table stands twice, so the fifth bit of an index may be any.
+  __m512i b = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
+  __m512i index = _mm512_or_si512(_mm512_srli_epi32(b, 4), _mm512_slli_epi32(b, 16));
+  return mm_lookup_low(mm_word_table(table), (u32x16)index);
+#else
+  return mm_row_words(mm_decode16(table, p), mm_decode16(table, p + 8));
+#endif
+}
+
+/// What sixteen codes at `p` stand for in the table `low`, and sixteen at `q` in the table `high`, as words of
+/// `mm_pair_words`.
+CP_INLINE u32x16 mm_decode_pair_words(f32x16 low, f32x16 high, const uint8_t *p, const uint8_t *q) {
+#if defined(__AVX512BF16__)
+  // One table of 32: a word holds the bytes of both for the columns 2j and 2j + 1, and is moved to the halves of both.
+  __m512i table = (__m512i)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low);
+  __m128i bytes = _mm_unpacklo_epi8(_mm_loadl_epi64((const __m128i *)p), _mm_loadl_epi64((const __m128i *)q));
+  const mm_words32 place = {0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3,
+                            4, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 6, 7, 7, 7, 7};
+  const mm_words32 shift = {4, 12, 0, 8, 4, 12, 0, 8, 4, 12, 0, 8, 4, 12, 0, 8,
+                            4, 12, 0, 8, 4, 12, 0, 8, 4, 12, 0, 8, 4, 12, 0, 8};
+  __m512i words = _mm512_permutexvar_epi16((__m512i)place, _mm512_castsi128_si512(bytes));
+  words = _mm512_srlv_epi16(words, (__m512i)shift);
+  // (words & 15) | 16 in the upper half
+  words = _mm512_ternarylogic_epi32(words, _mm512_set1_epi32(0x000f000f), _mm512_set1_epi32(0x00100000), 0xea);
+  return mm_lookup_low((u32x16)table, (u32x16)words);
+#else
+  return mm_pair_words(mm_decode16(low, p), mm_decode16(high, q));
 #endif
 }
 
