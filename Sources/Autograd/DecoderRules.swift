@@ -166,10 +166,10 @@ private func multiplied(_ dy: Tensor, by scale: Float) throws -> Tensor {
 public func embedding(_ table: Tensor, ids: Tensor, dtype: DType) throws -> Tensor {
   let backend = try table.backend(for: "embedding", with: ids)
   let rows = try Tensor(empty: [ids.elementCount, table.shape[1]], dtype: dtype, on: backend)
-  try backend.embedding(table, ids: ids, into: rows)
+  try backend.embedding(table, ids: ids, weights: nil, into: rows)
   record("embedding", inputs: [table], output: rows) { dRows in
     let dTable = try Tensor(full: table.shape, value: 0, on: backend)
-    try backend.embeddingBackward(dRows.contiguous(), ids: ids, into: dTable)
+    try backend.embeddingBackward(dRows.contiguous(), ids: ids, weights: nil, into: dTable)
     return [dTable]
   }
   return rows

@@ -11,8 +11,6 @@ public struct Routing {
   public let tokens: Tensor
   /// f32 [rows], the weight of each row.
   public let weights: Tensor
-  let tokenOfRow: [Int]
-  let weightOfRow: [Float]
 
   /// Sends every token to the `perToken` experts with the largest logits, of equal ones to the first.
   ///
@@ -51,12 +49,11 @@ public struct Routing {
 
     let places = Self.places(chosen, experts: expertCount)
     counts = places.counts
-    tokenOfRow = places.rows.map(\.token)
-    tokens = try Tensor(ids: tokenOfRow.map { Int32($0) }, on: backend)
-    weightOfRow = Self.weights(values, chosen, places.rows, experts: expertCount, normalizes: normalizes)
-    weights = try Tensor(empty: [weightOfRow.count], on: backend)
-    try weightOfRow.withUnsafeBytes { try weights.write($0) }
-    let (rows, given) = (places.rows, weightOfRow)
+    let rows = places.rows
+    tokens = try Tensor(ids: rows.map { Int32($0.token) }, on: backend)
+    let given = Self.weights(values, chosen, rows, experts: expertCount, normalizes: normalizes)
+    weights = try Tensor(empty: [given.count], on: backend)
+    try given.withUnsafeBytes { try weights.write($0) }
     record("routing", inputs: [logits], output: weights) { gradient in
       let dLogits = try Tensor(full: logits.shape, value: 0, on: backend)
       guard !values.isEmpty else { return [dLogits] }
@@ -178,12 +175,10 @@ extension Routing {
     let sums = try Tensor(full: [count, width], value: 0, on: backend)
     var row = 0
     for part in given {
-      for index in 0..<part.shape[0] {
-        try backend.accumulate(
-          try part.narrowed(0, index..<index + 1), scale: weightOfRow[row],
-          into: try sums.narrowed(0, tokenOfRow[row]..<tokenOfRow[row] + 1), scale: 1)
-        row += 1
-      }
+      let range = row..<row + part.shape[0]
+      try backend.embeddingBackward(
+        part, ids: try tokens.narrowed(0, range), weights: try weights.narrowed(0, range), into: sums)
+      row = range.upperBound
     }
     let y = dtype == .f32 ? sums : try sums.converted(to: dtype)
     // The products of the parts are needed for the gradients of the weights alone.
@@ -205,15 +200,11 @@ extension Routing {
     for (index, count) in rowCounts.enumerated() {
       let range = row..<row + count
       let part = try Tensor(empty: [count, width], dtype: dy.dtype, on: backend)
-      for place in 0..<count {
-        let token = tokenOfRow[row + place]
-        try backend.accumulate(
-          try dy.narrowed(0, token..<token + 1), scale: weightOfRow[row + place],
-          into: try part.narrowed(0, place..<place + 1), scale: 0)
-      }
+      let ids = try tokens.narrowed(0, range)
+      try backend.embedding(dy, ids: ids, weights: try weights.narrowed(0, range), into: part)
       if let dWeights {
         let products = try Tensor(empty: [count, width], on: backend)
-        try backend.embedding(dy, ids: try tokens.narrowed(0, range), into: products)
+        try backend.embedding(dy, ids: ids, weights: nil, into: products)
         let values = saved[index].dtype == .f32 ? saved[index] : try saved[index].converted(to: .f32)
         try backend.binary(.multiply, products, values, into: products)
         try backend.reduce(

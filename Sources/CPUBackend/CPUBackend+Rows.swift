@@ -233,29 +233,40 @@ extension CPUBackend {
 
   /// Converts rows in parallel. An id outside the table is not caught.
   /// - Throws: Nothing.
-  public func embedding(_ table: Tensor, ids: Tensor, into rows: Tensor) throws {
+  public func embedding(_ table: Tensor, ids: Tensor, weights: Tensor?, into rows: Tensor) throws {
     let width = table.shape[1]
     let (source, indexes, target) = (Shared(table.address), Shared(ids.idAddress), Shared(rows.address))
+    let factors = weights.map { Shared($0.floatAddress) }
     let (kernels, from, to) = (tables.rows, table.dtype, rows.dtype)
     pool.forEachRange(ids.elementCount, grain: rowGrain(width)) { range, _ in
       for row in range {
-        kernels.cast(
-          source.value + Int(indexes.value[row]) * width * from.byteCount, from.rawValue,
-          target.value + row * width * to.byteCount, to.rawValue, width)
+        let x = source.value + Int(indexes.value[row]) * width * from.byteCount
+        let y = target.value + row * width * to.byteCount
+        if let factors {
+          kernels.accumulate(x, from.rawValue, factors.value[row], y, to.rawValue, 0, width)
+        } else {
+          kernels.cast(x, from.rawValue, y, to.rawValue, width)
+        }
       }
     }
   }
 
-  /// Adds rows in their order on the calling thread, since ids repeat and the sum must not depend on the threads.
+  /// Each worker adds some columns of all rows: ids repeat, and a sum must not depend on the threads.
   /// - Throws: Nothing.
-  public func embeddingBackward(_ dRows: Tensor, ids: Tensor, into dTable: Tensor) throws {
+  public func embeddingBackward(_ dRows: Tensor, ids: Tensor, weights: Tensor?, into dTable: Tensor) throws {
     let width = dTable.shape[1]
-    // In row order by one worker: ids repeat, and the sum of a row must not depend on the threads.
-    if pool.isRehearsal { return }
-    for row in 0..<ids.elementCount {
-      tables.rows.accumulate(
-        dRows.address + row * width * dRows.dtype.byteCount, dRows.type, 1,
-        dTable.floatAddress + Int(ids.idAddress[row]) * width, 0, 1, width)
+    let (source, indexes, target) = (Shared(dRows.address), Shared(ids.idAddress), Shared(dTable.floatAddress))
+    let factors = weights.map { Shared($0.floatAddress) }
+    let (kernels, type, size, rowCount) = (tables.rows, dRows.type, dRows.dtype.byteCount, ids.elementCount)
+    let groups = (width + 127) / 128
+    pool.forEachRange(groups, grain: max(1, grain / 128 / max(1, rowCount))) { range, _ in
+      let first = range.lowerBound * 128
+      let count = min(width, range.upperBound * 128) - first
+      for row in 0..<rowCount {
+        kernels.accumulate(
+          source.value + (row * width + first) * size, type, factors?.value[row] ?? 1,
+          target.value + (Int(indexes.value[row]) * width + first), 0, 1, count)
+      }
     }
   }
 }

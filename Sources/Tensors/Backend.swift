@@ -166,12 +166,14 @@ public protocol Backend: AnyObject, Sendable {
 
   // MARK: Decoder
 
-  /// rows[t] = table[ids[t]] with ids i32, which must be rows of the table; the float dtypes may differ.
+  /// rows[t] = table[ids[t]], times weights[t] (f32) where there are any, with ids i32, which must be rows of the table;
+  /// the float dtypes may differ.
   /// - Throws: what the device reports.
-  func embedding(_ table: Tensor, ids: Tensor, into rows: Tensor) throws
-  /// dTable[ids[t]] += dRows[t] with ids i32 and dTable f32.
+  func embedding(_ table: Tensor, ids: Tensor, weights: Tensor?, into rows: Tensor) throws
+  /// dTable[ids[t]] += dRows[t], times weights[t] (f32) where there are any, with ids i32 and dTable f32; rows of one id
+  /// are added in their order.
   /// - Throws: what the device reports.
-  func embeddingBackward(_ dRows: Tensor, ids: Tensor, into dTable: Tensor) throws
+  func embeddingBackward(_ dRows: Tensor, ids: Tensor, weights: Tensor?, into dTable: Tensor) throws
   /// y = x * rstd * (offset + weight) with rstd = 1 / sqrt(mean(x^2) + eps), kept in `rstd` [T],
   /// f32; y has the dtype of x. In bf16 x * rstd is rounded before the weight when the offset is 0, as in transformers'
   /// LlamaRMSNorm.

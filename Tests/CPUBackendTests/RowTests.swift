@@ -310,21 +310,33 @@ import Testing
 
   @Test(arguments: types)
   func embeddingGathersAndScatters(type: DType) throws {
-    let (vocabulary, width, ids) = (11, 19, [3, 0, 10, 3, 3, 7].map(Int32.init))
+    let (vocabulary, width, ids) = (11, 299, [3, 0, 10, 3, 3, 7].map(Int32.init))
     let rowType: DType = type == .bf16 ? .f32 : type
     for backend in backends {
       let table = try GuardedTensor(random: 1, [vocabulary, width], type, on: backend)
       let rows = GuardedTensor(empty: [ids.count, width], rowType, on: backend)
       let dTable = try GuardedTensor(zeros: [vocabulary, width], on: backend)
       let places = try Tensor(ids: ids, shape: [ids.count], on: backend)
-      try backend.embedding(table.tensor, ids: places, into: rows.tensor)
-      try backend.embeddingBackward(rows.tensor, ids: places, into: dTable.tensor)
       let values = try table.values()
-      #expect(try rows.values() == ids.flatMap { Array(values[Int($0) * width..<(Int($0) + 1) * width]) })
-      let times = (0..<vocabulary).map { id in Double(ids.count { Int($0) == id }) }
-      let wanted = (0..<vocabulary * width).map { times[$0 / width] * Double(values[$0]) }
-      #expect(largestError(try dTable.values(), wanted) < 1e-6)
-      #expect(rows.isIntact && dTable.isIntact)
+      // Powers of two: a product with one has the bits of the row.
+      for factors in [nil, [2, 0.5, -1, 4, 0.25, 8]] as [[Float]?] {
+        let weights = try factors.map { try Tensor($0, on: backend) }
+        try backend.zero(dTable.tensor)
+        try backend.embedding(table.tensor, ids: places, weights: weights, into: rows.tensor)
+        try backend.embeddingBackward(rows.tensor, ids: places, weights: weights, into: dTable.tensor)
+        let given = factors ?? ids.map { _ in 1 }
+        #expect(
+          try rows.values()
+            == zip(ids, given).flatMap { id, factor in
+              values[Int(id) * width..<(Int(id) + 1) * width].map { $0 * factor }
+            })
+        let times = (0..<vocabulary).map { id in
+          zip(ids, given).reduce(0.0) { $0 + ($1.0 == id ? Double($1.1 * $1.1) : 0) }
+        }
+        let wanted = (0..<vocabulary * width).map { times[$0 / width] * Double(values[$0]) }
+        #expect(largestError(try dTable.values(), wanted) < 1e-6)
+        #expect(rows.isIntact && dTable.isIntact)
+      }
     }
   }
 

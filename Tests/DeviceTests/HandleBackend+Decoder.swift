@@ -3,16 +3,20 @@ import Numerics
 import Tensors
 
 extension HandleBackend {
-  func embedding(_ table: Tensor, ids: Tensor, into rows: Tensor) throws {
-    let (source, width) = (values(table), table.shape[1])
-    set(rows, integers(ids).flatMap { source[$0 * width..<($0 + 1) * width] })
+  func embedding(_ table: Tensor, ids: Tensor, weights: Tensor?, into rows: Tensor) throws {
+    let (source, width, factors) = (values(table), table.shape[1], weights.map(values))
+    set(
+      rows,
+      integers(ids).enumerated().flatMap { row, id in
+        source[id * width..<(id + 1) * width].map { $0 * (factors?[row] ?? 1) }
+      })
   }
 
-  func embeddingBackward(_ dRows: Tensor, ids: Tensor, into dTable: Tensor) throws {
+  func embeddingBackward(_ dRows: Tensor, ids: Tensor, weights: Tensor?, into dTable: Tensor) throws {
     var sums = values(dTable)
-    let (gradient, width) = (values(dRows), dTable.shape[1])
+    let (gradient, width, factors) = (values(dRows), dTable.shape[1], weights.map(values))
     for (row, id) in integers(ids).enumerated() {
-      for column in 0..<width { sums[id * width + column] += gradient[row * width + column] }
+      for column in 0..<width { sums[id * width + column] += (factors?[row] ?? 1) * gradient[row * width + column] }
     }
     set(dTable, sums)
   }
