@@ -4,7 +4,7 @@ import Tensors
 extension CPUBackend {
   /// Decodes W in small tiles as it is needed, to exactly the values that ggml computes, and never as a whole.
   ///
-  /// At most 8 rows (16 with AVX-512) take dot products, in which the scales multiply sums of products with the codes:
+  /// At most 8 rows (16 where products take pairs of bf16) take dot products, in which the scales multiply sums of products with the codes:
   /// these are not rounded, and a row has the same bits whatever rows it is multiplied with.
   /// - Throws: `TensorError.outOfMemory` for packed operands and the scratch of the threads.
   public func blockMatmul(
@@ -15,7 +15,8 @@ extension CPUBackend {
       source: .dense(x.address, type: x.dtype, stride: x.rowStride, contiguous: true), lanes: rows)
     let right = MatmulOperand(
       source: .blocks(weight.pointers, lanesAreRows: !transposed), lanes: transposed ? columns : out)
-    if !transposed, rows <= matmulState.kernels.blocks.mostRows {
+    let kernels = matmulState.kernels
+    if !transposed, rows <= kernels.blocks.dotRows(Self.mode(precision, pairs: kernels.dotPairsBF16)) {
       return try multiplyRows(
         left, right, k: columns, alpha: alpha, beta: beta, c: y.address, cType: y.dtype, cRowStride: y.rowStride,
         precision: precision)

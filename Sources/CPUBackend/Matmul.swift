@@ -57,7 +57,7 @@ extension CPUBackend {
     return MatmulTiling(kernels: kernels, mode: Self.mode(precision, pairs: kernels.pairsBF16))
   }
 
-  private static func mode(_ precision: DType, pairs: Bool) -> MatmulMode {
+  static func mode(_ precision: DType, pairs: Bool) -> MatmulMode {
     precision == .bf16 ? (pairs ? .pairs : .rounded) : .float
   }
 

@@ -32,7 +32,7 @@ package struct BlockKernels: Sendable {
   package var arrange: Arrange
   package var dots: Dots
   package var decodeRow: DecodeRow
-  /// Most rows of x that take dot products: with more, packed tiles are faster.
+  /// Most rows that `dots` takes.
   package var mostRows: Int
 
   package init(
@@ -47,6 +47,10 @@ package struct BlockKernels: Sendable {
     self.decodeRow = decodeRow
     self.mostRows = mostRows
   }
+
+  /// Most rows of x that take dot products: with more, packed tiles are faster. Floats are multiplied by eight rows of x
+  /// in one pass over the matrix; a second pass decodes it again, which is worth it for pairs alone.
+  package func dotRows(_ mode: MatmulMode) -> Int { mode == .pairs ? mostRows : min(mostRows, 8) }
 
   /// A tile of `mostRows`, and a vector of sixteen sums for every element of eight rows.
   package func tileCount(columns: Int) -> Int { columns * (mostRows + 8 * 16) }

@@ -83,6 +83,12 @@ private struct BlockFixture {
   subscript(row: Int, column: Int) -> Float { values[row * shape[1] + column] }
 }
 
+/// Most rows that take dot products.
+private func dotRows(_ precision: DType, _ backend: CPUBackend) -> Int {
+  let kernels = backend.matmulState.kernels
+  return kernels.blocks.dotRows(CPUBackend.mode(precision, pairs: kernels.dotPairsBF16))
+}
+
 private struct BlockProduct {
   var rows: Int
   var transposed = false
@@ -115,7 +121,7 @@ private struct BlockProduct {
     let n = weight.shape[transposed ? 1 : 0]
     let old = try GuardedTensor(random: 3, [rows, n], yType, on: backend).values()
     // A few rows multiply codes, which are exact, and x in bf16.
-    let isDot = !transposed && rows <= backend.matmulState.kernels.blocks.mostRows
+    let isDot = !transposed && rows <= dotRows(precision, backend)
     let isExact = precision == .bf16 && isDot
     let want = naiveProduct(
       m: rows, n: n, k: k, alpha: alpha, beta: beta, old: old, precision: isExact ? .f32 : precision,
@@ -263,9 +269,9 @@ private struct BlockProduct {
     for backend in backends where backend.pool.threadCount == 1 {
       let arrangement: BlockFixture.Arrangement = format == .mxfp4 ? .apart : .alternating
       let weight = try BlockFixture(format, out: 35, columns: columns, arrangement).operand(on: backend)
-      let most = backend.matmulState.kernels.blocks.mostRows
-      let x = try GuardedTensor(random: 8, [most, columns], on: backend).values()
       for precision in [DType.f32, .bf16] {
+        let most = dotRows(precision, backend)
+        let x = try GuardedTensor(random: 8, [most, columns], on: backend).values()
         func product(_ rows: Range<Int>) throws -> [UInt32] {
           let part = Array(x[rows.lowerBound * columns..<rows.upperBound * columns])
           let x = try GuardedTensor(part, [rows.count, columns], on: backend)
