@@ -3,9 +3,10 @@
 
 usage: make_experts.py [NAME...]          (writes ../families/NAME; without names all of them)
 
-Needs: torch==2.13.0 transformers==5.23.0 safetensors (PyPI). Everything is f32 on the CPU. golden.safetensors holds what
+Needs: torch==2.13.0 transformers==5.23.0 safetensors (PyPI). Everything else is f32 on the CPU. golden.safetensors holds what
 that of make_families.py does. transformers keeps the experts of a layer in one tensor, so the adapter, which has a matrix
-for each expert, is added to the weights here; PEFT's rule is W + alpha / r * B A. Of gpt_oss_mxfp4 the experts are stored
+for each expert, is added to the weights here; PEFT's rule is W + alpha / r * B A. Gradients of recurrent families are those in
+double precision: keys near 0, which are brought to the length 1, make transformers' own in f32 differ from these by 8e-5. Of gpt_oss_mxfp4 the experts are stored
 as blocks and scales, with the values that transformers gives these.
 
 adapter_parameters is PEFT's own adapter (0.21.2) on attention and, by target_parameters, on experts and routers;
@@ -93,6 +94,38 @@ def mxfp4(model):
     return stored
 
 
+def doubled(model, folder):
+    """The model in double precision, with what transformers computes in f32 whatever its weights are in double too."""
+    module = sys.modules[type(model).__module__]
+    with open(module.__file__) as file:
+        source = file.read()
+    for old, new in (("torch.float32", "torch.float64"), (".float()", ".double()"), ("dtype=torch.float,", "dtype=torch.double,")):
+        source = source.replace(old, new)
+    exec(compile(source, module.__file__, "exec"), module.__dict__)
+    return getattr(module, type(model).__name__).from_pretrained(
+        folder, dtype=torch.float32, experts_implementation="eager").double().eval()
+
+
+def merged(weights, adapter, modules, tensors):
+    """The weights with the adapter added."""
+    result = {key: value.detach().clone() for key, value in weights.items()}
+    for module in modules:
+        delta = ALPHA / RANK * adapter[module + ".lora_B.weight"] @ adapter[module + ".lora_A.weight"]
+        if ".experts." not in module:
+            result[module + ".weight"] = result[module + ".weight"] + delta
+            continue
+        key, number, rows = stacked(module, tensors)
+        if rows is None:
+            result[key] = result[key] + torch.nn.functional.one_hot(
+                torch.tensor(number), len(result[key]))[:, None, None] * delta.T
+            continue
+        full = torch.zeros_like(result[key])
+        index = torch.zeros_like(full, dtype=torch.bool)
+        index[number, rows] = True
+        result[key] = result[key] + full.masked_scatter(index, delta)
+    return result
+
+
 def store(folder, blocks):
     path = os.path.join(folder, "model.safetensors")
     tensors = {key: value for key, value in load_file(path).items() if key + "_blocks" not in blocks}
@@ -165,28 +198,20 @@ def write(name):
         adapter[module + ".lora_B.weight"] = torch.randn(out, RANK) * 0.1
     for value in adapter.values():
         value.requires_grad_()
-    weights = dict(model.named_parameters())
-    adapted = {key: value.detach().clone() for key, value in weights.items()}
-    for module in modules:
-        delta = ALPHA / RANK * adapter[module + ".lora_B.weight"] @ adapter[module + ".lora_A.weight"]
-        if ".experts." not in module:
-            adapted[module + ".weight"] = adapted[module + ".weight"] + delta
-            continue
-        key, number, rows = stacked(module, tensors)
-        if rows is None:
-            adapted[key] = adapted[key] + torch.nn.functional.one_hot(
-                torch.tensor(number), len(adapted[key]))[:, None, None] * delta.T
-            continue
-        full = torch.zeros_like(adapted[key])
-        index = torch.zeros_like(full, dtype=torch.bool)
-        index[number, rows] = True
-        adapted[key] = adapted[key] + full.masked_scatter(index, delta)
+    adapted = merged(dict(model.named_parameters()), adapter, modules, tensors)
     output = functional_call(model, adapted, (ids,), dict(labels=ids))
     output.loss.backward()
     golden["adapted_logits"] = output.logits[0].detach()
     golden["loss"] = output.loss.detach().reshape(1)
-    for key, value in adapter.items():
-        golden["grad." + key] = torch.zeros_like(value) if value.grad is None else value.grad
+    exact = adapter
+    if any(".linear_attn." in module for module in modules):
+        exact = {key: value.detach().double().requires_grad_() for key, value in adapter.items()}
+        with torch.random.fork_rng():
+            double = doubled(model, folder)
+        weights = merged(dict(double.named_parameters()), exact, modules, tensors)
+        functional_call(double, weights, (ids,), dict(labels=ids)).loss.backward()
+    for key, value in exact.items():
+        golden["grad." + key] = (torch.zeros_like(value) if value.grad is None else value.grad).float()
     if name == "gpt_oss":
         with torch.no_grad():
             golden["attention"] = model(ids, output_attentions=True).attentions[0][0]
