@@ -35,7 +35,7 @@ private struct Experiment: Sendable {
 private let experiments = [
   Experiment(method: LoRA(rank: 2, alpha: 4, dropout: 0.1), rate: 0.01, seed: 1, length: 12),
   Experiment(method: LoRA(rank: 5, alpha: 8, dropout: 0.2), rate: 0.003, seed: 2, length: 20),
-  Experiment(method: LoRA(rank: 8, alpha: 8, rankStabilised: true), rate: 0.02, seed: 3, length: 7),
+  Experiment(method: LoRA(rank: 8, alpha: 8, rankStabilised: true), rate: 0.01, seed: 3, length: 7),
 ]
 private let otherMethods = [
   Experiment(method: DoRA(LoRA(rank: 3, alpha: 6, dropout: 0.1)), rate: 0.01, seed: 4, length: 9),
@@ -131,8 +131,9 @@ private func together(_ experiments: [Experiment], _ way: Way) throws -> [Course
 private func furthest(_ a: [Float], _ b: [Float]) -> Float { zip(a, b).map { abs($0 - $1) }.max() ?? 0 }
 
 @Suite struct TogetherTests {
-  /// Losses within 1e-4 of those alone, norms within 2e-3 of their size, adapters within 1e-3 after twelve steps: the
-  /// frozen product of more rows at once may round its sums elsewhere, and AdamW carries that on.
+  /// Losses within 1e-5 of those alone, norms within 1e-5 of their size, adapters within 1e-4 after twelve steps: the
+  /// frozen product of more rows at once may round its sums elsewhere, and AdamW carries that on. With rates twice as
+  /// large it doubles what is rounded in each step, and the test would compare noise.
   @Test(arguments: Way.allCases)
   func eachGetsWhatItGetsAlone(_ way: Way) throws { try compare(experiments, way) }
 
@@ -142,7 +143,7 @@ private func furthest(_ a: [Float], _ b: [Float]) -> Float { zip(a, b).map { abs
     // In bf16 the output of a layer is rounded once more before the adapter's part is added. These rates carry that on
     // within a few steps, so the first two are compared: the start, and what its gradients made of it.
     let isCoarse = way == .bf16, compared = isCoarse ? 2 : steps
-    let (loss, norm): (Double, Double) = isCoarse ? (0.02, 0.05) : (1e-4, 2e-3)
+    let (loss, norm): (Double, Double) = isCoarse ? (0.02, 0.05) : (1e-5, 1e-5)
     let courses = try together(experiments, way)
     for (number, experiment) in experiments.enumerated() {
       let (own, wanted) = (courses[number], try alone(experiment, way))
@@ -150,8 +151,10 @@ private func furthest(_ a: [Float], _ b: [Float]) -> Float { zip(a, b).map { abs
       for (step, (a, b)) in zip(own.losses, wanted.losses).prefix(compared).enumerated() {
         #expect(abs(a - b) < loss, "variant \(number), step \(step + 1): \(a), alone \(b)")
       }
-      for (a, b) in zip(own.norms, wanted.norms).prefix(compared) { #expect(abs(a - b) < norm * max(1, b)) }
-      for (a, b) in zip(own.tensors, wanted.tensors) where !isCoarse { #expect(furthest(a, b) < 1e-3) }
+      for (step, (a, b)) in zip(own.norms, wanted.norms).prefix(compared).enumerated() {
+        #expect(abs(a - b) < norm * max(1, b), "variant \(number), step \(step + 1): norm \(a), alone \(b)")
+      }
+      for (a, b) in zip(own.tensors, wanted.tensors) where !isCoarse { #expect(furthest(a, b) < 1e-4) }
       #expect(wanted.losses[0] - wanted.losses[steps - 1] > 0.02, "it has not learnt anything to compare")
     }
   }
