@@ -126,15 +126,15 @@ public func matmul(_ a: Tensor, _ b: Tensor) throws -> Tensor {
   }
   if b.rank == 2 {
     let count = a.shape.dropLast().reduce(1, *)
-    let rows = try matrixProduct(try reshape(a, [count, a.shape[a.rank - 1]]), b)
-    return try reshape(rows, Array(a.shape.dropLast()) + [b.shape[1]])
+    let rows = try matrixProduct(try shaped(a, [count, a.shape[a.rank - 1]]), b)
+    return try shaped(rows, Array(a.shape.dropLast()) + [b.shape[1]])
   }
   guard a.rank == b.rank, a.shape.dropLast(2) == b.shape.dropLast(2) else {
     throw TensorError.shapeMismatch(operation: "matmul", lhs: a.shape, rhs: b.shape)
   }
   let batch = a.shape.dropLast(2).reduce(1, *)
-  let left = try reshape(a, [batch] + a.shape.suffix(2))
-  let right = try reshape(b, [batch] + b.shape.suffix(2))
+  let left = try shaped(a, [batch] + a.shape.suffix(2))
+  let right = try shaped(b, [batch] + b.shape.suffix(2))
   let parts = try (0..<batch).map { index -> Tensor in
     let y = try matrixProduct(try select(left, 0, index), try select(right, 0, index))
     return try reshape(y, [1] + y.shape)
@@ -147,28 +147,58 @@ public func matmul(_ a: Tensor, _ b: Tensor) throws -> Tensor {
     try concatenate(parts, axis: 0), Array(a.shape.dropLast()) + [b.shape[b.rank - 1]])
 }
 
+/// x under another shape, or itself where it has that already: `reshape` copies what is not packed.
+private func shaped(_ x: Tensor, _ shape: [Int]) throws -> Tensor { try x.shape == shape ? x : reshape(x, shape) }
+
+/// A matrix as devices take it in products: its rows lie apart or follow each other, or those of its transpose do. Any
+/// other is copied.
+private struct MatrixOperand {
+  /// The matrix, or its transpose.
+  let stored: Tensor
+  let isTransposed: Bool
+
+  init(_ x: Tensor) throws {
+    let turned = try x.transposed(0, 1)
+    isTransposed = !x.hasRows && turned.hasRows
+    stored = isTransposed ? turned : try x.hasRows ? x.detached() : x.contiguous()
+  }
+}
+
+extension Tensor {
+  /// Whether the elements of a row of this matrix follow each other, and rows do not overlap.
+  fileprivate var hasRows: Bool {
+    (shape[1] == 1 || strides[1] == 1) && (shape[0] == 1 || strides[0] >= shape[1])
+  }
+}
+
 private func matrixProduct(_ a: Tensor, _ b: Tensor) throws -> Tensor {
   let backend = try a.backend(for: "matmul", with: b)
-  let (left, right) = (try a.contiguous(), try b.contiguous())
-  func multiply(_ x: Tensor, _ tx: Bool, _ y: Tensor, _ ty: Bool, _ shape: [Int]) throws -> Tensor {
+  for operand in [a, b] where !operand.dtype.isFloat {
+    throw TensorError.badDType(operation: "matmul", got: operand.dtype, expected: [.f32, .bf16, .f16])
+  }
+  func multiply(_ x: Tensor, _ tx: Bool, _ y: Tensor, _ ty: Bool) throws -> Tensor {
+    let shape = [x.shape[tx ? 1 : 0], y.shape[ty ? 0 : 1]]
     // A sum over nothing; the kernels take at least one of each.
     guard !x.shape.contains(0), !y.shape.contains(0) else { return try Tensor(full: shape, value: 0, on: backend) }
     let c = try Tensor(empty: shape, dtype: .f32, on: backend)
     try backend.matmul(x, transposeA: tx, y, transposeB: ty, alpha: 1, beta: 0, into: c, precision: .f32)
     return c
   }
-  for operand in [left, right] where !operand.dtype.isFloat {
-    throw TensorError.badDType(operation: "matmul", got: operand.dtype, expected: [.f32, .bf16, .f16])
-  }
-  let y = try multiply(left, false, right, false, [a.shape[0], b.shape[1]])
-  // Each operand is kept for the gradient of the other.
-  let (shapes, savedA) = ((a.shape, b.shape), b.requiresGradient ? left.detached() : nil)
-  let savedB = a.requiresGradient ? right.detached() : nil
+  let (left, right) = (try MatrixOperand(a), try MatrixOperand(b))
+  let y = try multiply(left.stored, left.isTransposed, right.stored, right.isTransposed)
+  // Each operand is kept for the gradient of the other. Gradients lie in memory as their operands do, so that the rule of
+  // a transpose has nothing to copy.
+  let (turnsA, turnsB) = (left.isTransposed, right.isTransposed)
+  let (savedA, savedB) = (b.requiresGradient ? left.stored : nil, a.requiresGradient ? right.stored : nil)
   record("matmul", inputs: [a, b], output: y) { dy in
     let dy = try dy.contiguous()
     return [
-      try savedB.map { try multiply(dy, false, $0, true, shapes.0) },
-      try savedA.map { try multiply($0, true, dy, false, shapes.1) },
+      try savedB.map {
+        turnsA ? try multiply($0, turnsB, dy, true).transposed(0, 1) : try multiply(dy, false, $0, !turnsB)
+      },
+      try savedA.map {
+        turnsB ? try multiply(dy, true, $0, turnsA).transposed(0, 1) : try multiply($0, !turnsA, dy, false)
+      },
     ]
   }
   return y

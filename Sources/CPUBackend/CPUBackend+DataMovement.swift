@@ -2,36 +2,6 @@ import Glibc
 import Numerics
 import Tensors
 
-/// Walks several strided operands of one shape together, giving element offsets.
-struct StridedWalk: Sendable {
-  let shape: [Int]
-  let strides: [[Int]]
-
-  /// Calls `body` with the offsets of elements `range` in row-major order.
-  func forEach(_ range: Range<Int>, _ body: (_ offsets: [Int]) -> Void) {
-    guard !range.isEmpty else { return }
-    var index = [Int](repeating: 0, count: shape.count)
-    var rest = range.lowerBound
-    for axis in shape.indices.reversed() {
-      index[axis] = rest % shape[axis]
-      rest /= shape[axis]
-    }
-    var offsets = strides.map { zip($0, index).reduce(0) { $0 + $1.0 * $1.1 } }
-    for _ in range {
-      body(offsets)
-      var axis = shape.count - 1
-      while axis >= 0 {
-        index[axis] += 1
-        for operand in strides.indices { offsets[operand] += strides[operand][axis] }
-        if index[axis] < shape[axis] { break }
-        for operand in strides.indices { offsets[operand] -= strides[operand][axis] * shape[axis] }
-        index[axis] = 0
-        axis -= 1
-      }
-    }
-  }
-}
-
 /// One element of any dtype as a double, exact for every value but large i64.
 func loadElement(_ p: UnsafeRawPointer, _ dtype: DType, _ index: Int) -> Double {
   switch dtype {
@@ -86,12 +56,10 @@ private func bfloat16(_ value: Float) -> UInt16 {
   return UInt16(truncatingIfNeeded: (bits &+ 0x7FFF &+ ((bits >> 16) & 1)) >> 16)
 }
 
-/// Elements per chunk of a strided loop.
-let stridedGrain = 8192
-
 extension CPUBackend {
-  /// Moves bytes of one dtype and converts between float dtypes by vectors where both sides, or their rows, are
-  /// contiguous; otherwise goes element by element by way of a double. Threads share all but contiguous bytes.
+  /// Moves elements of one dtype as they are, in blocks where a matrix is transposed, and converts between float dtypes
+  /// by vectors where runs of elements are packed on both sides; other conversions go element by element by way of a
+  /// double. Threads share all but contiguous bytes.
   ///
   /// Floats are rounded to nearest even. Integers are truncated and clamped, and NaN gives 0. An i64 above 2^53 may
   /// lose low bits on its way to another dtype.
@@ -103,51 +71,80 @@ extension CPUBackend {
     let count = source.elementCount
     let (from, to) = (Shared(source.address), Shared(target.address))
     let (fromType, toType) = (source.dtype, target.dtype)
-    if source.isContiguous, target.isContiguous {
-      if fromType == toType {
+    let walk = StridedWalk(shape: source.shape, strides: [source.strides, target.strides])
+    if fromType == toType {
+      if source.isContiguous, target.isContiguous {
         if pool.isRehearsal { return }
         memmove(to.value, from.value, source.byteCount)
         return
       }
-      if fromType.isFloat, toType.isFloat {
-        let kernels = tables.rows
-        inElements(count) { range in
+      switch fromType.byteCount {
+      case 1: move(UInt8.self, walk, count, from, to)
+      case 2: move(UInt16.self, walk, count, from, to)
+      case 4: move(UInt32.self, walk, count, from, to)
+      default: move(UInt64.self, walk, count, from, to)
+      }
+      return
+    }
+    let isCast = walk.runStrides == [1, 1] && fromType.isFloat && toType.isFloat
+    let kernels = tables.rows
+    pool.forEachRange(count, grain: stridedGrain) { range, _ in
+      walk.forEachRun(range) { at, count in
+        if isCast {
           kernels.cast(
-            from.value + range.lowerBound * fromType.byteCount, fromType.rawValue,
-            to.value + range.lowerBound * toType.byteCount, toType.rawValue, range.count)
+            from.value + at[0] * fromType.byteCount, fromType.rawValue, to.value + at[1] * toType.byteCount,
+            toType.rawValue, count)
+          return
         }
-        return
+        for index in 0..<count {
+          storeElement(
+            to.value, toType, at[1] + index * walk.runStrides[1],
+            loadElement(from.value, fromType, at[0] + index * walk.runStrides[0]))
+        }
       }
     }
-    // Rows that follow each other in memory on both sides, as when a bias becomes the first value of every token.
-    if let width = source.shape.last, width > 1, source.strides.last == 1, target.strides.last == 1,
-      fromType == toType || fromType.isFloat && toType.isFloat
-    {
-      let rows = StridedWalk(
-        shape: Array(source.shape.dropLast()), strides: [source.strides, target.strides].map { Array($0.dropLast()) })
-      let kernels = tables.rows
-      pool.forEachRange(count / width, grain: max(1, stridedGrain / width)) { range, _ in
-        rows.forEach(range) { at in
-          let (row, copy) = (from.value + at[0] * fromType.byteCount, to.value + at[1] * toType.byteCount)
-          if fromType == toType {
-            memmove(copy, row, width * fromType.byteCount)  // both may be views of one tensor
-          } else {
-            kernels.cast(row, fromType.rawValue, copy, toType.rawValue, width)
+  }
+
+  /// Elements of the size of `Element`, whose bits stay as they are.
+  private func move<Element: FixedWidthInteger & Sendable>(
+    _: Element.Type, _ walk: StridedWalk, _ count: Int, _ from: Shared<UnsafeMutableRawPointer>,
+    _ to: Shared<UnsafeMutableRawPointer>
+  ) {
+    let (source, target) = (
+      Shared(from.value.assumingMemoryBound(to: Element.self)), Shared(to.value.assumingMemoryBound(to: Element.self))
+    )
+    let (pitch, step) = (walk.runStrides[0], walk.runStrides[1])
+    // Runs across the rows of the source would read one element of every cache line, so 16 of them go together.
+    if let lines = walk.outer.last, lines.strides[0] == 1, pitch != 1, step == 1 {
+      let (block, width, advance) = (16, walk.runCount, lines.strides[1])
+      let strips = (lines.count + block - 1) / block
+      pool.forEachRange(count / (lines.count * width) * strips, grain: max(1, stridedGrain / (block * width))) {
+        range, _ in
+        for strip in range {
+          let first = strip % strips * block
+          let at = walk.offsets(at: (strip / strips * lines.count + first) * width)
+          let (p, q) = (source.value + at[0], target.value + at[1])
+          for left in stride(from: 0, to: width, by: block) {
+            for line in 0..<min(block, lines.count - first) {
+              for column in left..<min(left + block, width) {
+                q[line &* advance &+ column] = p[column &* pitch &+ line]
+              }
+            }
           }
         }
       }
       return
     }
-    let walk = StridedWalk(shape: source.shape, strides: [source.strides, target.strides])
-    pool.forEachRange(count, grain: stridedGrain) { range, _ in
-      if fromType == .i64, toType == .i64 {
-        walk.forEach(range) { at in
-          to.value.storeBytes(
-            of: from.value.load(fromByteOffset: 8 * at[0], as: Int64.self), toByteOffset: 8 * at[1], as: Int64.self)
-        }
-      } else {
-        walk.forEach(range) { at in
-          storeElement(to.value, toType, at[1], loadElement(from.value, fromType, at[0]))
+    // Packed runs stay whole, since both may be views of one tensor.
+    let isPacked = pitch == 1 && step == 1
+    let whole = isPacked ? walk.runCount : 1
+    pool.forEachRange(count / whole, grain: max(1, stridedGrain / whole)) { range, _ in
+      walk.forEachRun(range.lowerBound * whole..<range.upperBound * whole) { at, count in
+        let (p, q) = (source.value + at[0], target.value + at[1])
+        if isPacked {
+          memmove(q, p, count * MemoryLayout<Element>.size)
+        } else {
+          for index in 0..<count { q[index &* step] = p[index &* pitch] }
         }
       }
     }
@@ -170,7 +167,9 @@ extension CPUBackend {
       return
     }
     let walk = StridedWalk(shape: target.shape, strides: [target.strides])
-    walk.forEach(0..<target.elementCount) { storeElement(to.value, dtype, $0[0], value) }
+    walk.forEachRun(0..<target.elementCount) { at, count in
+      for index in 0..<count { storeElement(to.value, dtype, at[0] + index * walk.runStrides[0], value) }
+    }
   }
 
   /// low + (high - low) * u in double precision, with u the upper 24 bits of word i of the stream, times 2^-24.

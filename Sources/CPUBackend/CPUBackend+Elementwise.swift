@@ -5,49 +5,43 @@ import Tensors
 // vectorises where it can, split over the pool.
 
 extension CPUBackend {
-  /// A scalar loop in f32, split over the threads; x is contiguous, of any dtype.
+  /// A loop in f32, split over the threads; x is contiguous, of any dtype.
   /// - Throws: Nothing.
   public func unary(_ operation: UnaryOperation, _ x: Tensor, into y: Tensor) throws {
     let (source, target) = (Shared(x.address), Shared(y.floatAddress))
     let dtype = x.dtype
     pool.forEachRange(x.elementCount, grain: stridedGrain) { range, _ in
-      for index in range {
-        target.value[index] = apply(operation, Float(loadElement(source.value, dtype, index)))
-      }
+      apply(operation, source.value, dtype, range, into: target.value)
     }
   }
 
-  /// A scalar loop in f32, split over the threads.
+  /// A loop in f32 over runs of elements, split over the threads.
   ///
-  /// Contiguous f32 operands of the shape of y, and one of them with a single f32 number on the right, take a plain
-  /// loop; the others are walked by their strides. Maximum and minimum give NaN where an operand is one.
+  /// Maximum and minimum give NaN where an operand is one.
   /// - Throws: `TensorError.shapeMismatch` for an operand that does not broadcast to the shape of y.
   public func binary(_ operation: BinaryOperation, _ a: Tensor, _ b: Tensor, into y: Tensor) throws {
     let (left, right) = (try a.broadcasted(to: y.shape), try b.broadcasted(to: y.shape))
     let (first, second, target) = (Shared(left.address), Shared(right.address), Shared(y.floatAddress))
     let (firstType, secondType) = (left.dtype, right.dtype)
-    if left.isContiguous, right.isContiguous, firstType == .f32, secondType == .f32 {
-      pool.forEachRange(y.elementCount, grain: stridedGrain) { range, _ in
-        let p = first.value.assumingMemoryBound(to: Float.self)
-        let q = second.value.assumingMemoryBound(to: Float.self)
-        for index in range { target.value[index] = apply(operation, p[index], q[index]) }
-      }
-      return
-    }
-    if left.isContiguous, b.elementCount == 1, firstType == .f32, secondType == .f32 {
-      pool.forEachRange(y.elementCount, grain: stridedGrain) { range, _ in
-        let p = first.value.assumingMemoryBound(to: Float.self)
-        let q = second.value.load(as: Float.self)
-        for index in range { target.value[index] = apply(operation, p[index], q) }
-      }
-      return
-    }
     let walk = StridedWalk(shape: y.shape, strides: [left.strides, right.strides, y.strides])
+    let steps = walk.runStrides
     pool.forEachRange(y.elementCount, grain: stridedGrain) { range, _ in
-      walk.forEach(range) { at in
-        let p = Float(loadElement(first.value, firstType, at[0]))
-        let q = Float(loadElement(second.value, secondType, at[1]))
-        target.value[at[2]] = apply(operation, p, q)
+      walk.forEachRun(range) { at, count in
+        let result = target.value + at[2]
+        if firstType == .f32, secondType == .f32 {
+          let p = first.value.assumingMemoryBound(to: Float.self) + at[0]
+          let q = second.value.assumingMemoryBound(to: Float.self) + at[1]
+          apply(operation, p, steps[0], q, steps[1], into: result, steps[2], count)
+          return
+        }
+        withUnsafeTemporaryAllocation(of: Float.self, capacity: 2 * count) { numbers in
+          for index in 0..<count {
+            numbers[index] = Float(loadElement(first.value, firstType, at[0] + index * steps[0]))
+            numbers[count + index] = Float(loadElement(second.value, secondType, at[1] + index * steps[1]))
+          }
+          guard let p = numbers.baseAddress else { return }
+          apply(operation, p, 1, p + count, 1, into: result, steps[2], count)
+        }
       }
     }
   }
@@ -136,45 +130,73 @@ private func largestIndex(_ p: UnsafePointer<Float>, _ count: Int, _ stride: Int
   return best
 }
 
-private func apply(_ operation: UnaryOperation, _ x: Float) -> Float {
+/// f of the elements `range`, each function with a loop of its own that can become vectors.
+private func apply(
+  _ operation: UnaryOperation, _ x: UnsafeRawPointer, _ dtype: DType, _ range: Range<Int>,
+  into y: UnsafeMutablePointer<Float>
+) {
+  @inline(__always) func each(_ f: (Float) -> Float) {
+    if dtype == .f32 {
+      let x = x.assumingMemoryBound(to: Float.self)
+      for index in range { y[index] = f(x[index]) }
+    } else {
+      for index in range { y[index] = f(Float(loadElement(x, dtype, index))) }
+    }
+  }
   switch operation {
-  case .negate: -x
-  case .abs: x.magnitude
-  case .exp: expf(x)
-  case .log: logf(x)
-  case .sqrt: x.squareRoot()
-  case .rsqrt: 1 / x.squareRoot()
-  case .sin: sinf(x)
-  case .cos: cosf(x)
-  case .tanh: tanhf(x)
-  case .sigmoid: 1 / (1 + expf(-x))
-  case .silu: x / (1 + expf(-x))
-  case .relu: x > 0 ? x : x.isNaN ? x : 0
-  case .gelu: 0.5 * x * (1 + tanhf(0.797_884_56 * (x + 0.044_715 * x * x * x)))
-  case .erf: erff(x)
-  case .square: x * x
-  case .reciprocal: 1 / x
-  case .sign: x > 0 ? 1 : x < 0 ? -1 : x
-  case .floor: x.rounded(.down)
-  case .ceil: x.rounded(.up)
-  case .round: x.rounded(.toNearestOrEven)
+  case .negate: each { -$0 }
+  case .abs: each { $0.magnitude }
+  case .exp: each { expf($0) }
+  case .log: each { logf($0) }
+  case .sqrt: each { $0.squareRoot() }
+  case .rsqrt: each { 1 / $0.squareRoot() }
+  case .sin: each { sinf($0) }
+  case .cos: each { cosf($0) }
+  case .tanh: each { tanhf($0) }
+  case .sigmoid: each { 1 / (1 + expf(-$0)) }
+  case .silu: each { $0 / (1 + expf(-$0)) }
+  case .relu: each { $0 > 0 ? $0 : $0.isNaN ? $0 : 0 }
+  case .gelu: each { 0.5 * $0 * (1 + tanhf(0.797_884_56 * ($0 + 0.044_715 * $0 * $0 * $0))) }
+  case .erf: each { erff($0) }
+  case .square: each { $0 * $0 }
+  case .reciprocal: each { 1 / $0 }
+  case .sign: each { $0 > 0 ? 1 : $0 < 0 ? -1 : $0 }
+  case .floor: each { $0.rounded(.down) }
+  case .ceil: each { $0.rounded(.up) }
+  case .round: each { $0.rounded(.toNearestOrEven) }
   }
 }
 
-private func apply(_ operation: BinaryOperation, _ a: Float, _ b: Float) -> Float {
+/// f(a, b) of `count` elements, each function with loops of its own for operands that are packed or one number.
+private func apply(
+  _ operation: BinaryOperation, _ a: UnsafePointer<Float>, _ aStep: Int, _ b: UnsafePointer<Float>, _ bStep: Int,
+  into y: UnsafeMutablePointer<Float>, _ yStep: Int, _ count: Int
+) {
+  @inline(__always) func each(_ f: (Float, Float) -> Float) {
+    switch (aStep, bStep, yStep) {
+    case (1, 1, 1): for index in 0..<count { y[index] = f(a[index], b[index]) }
+    case (1, 0, 1):
+      let b = b.pointee
+      for index in 0..<count { y[index] = f(a[index], b) }
+    case (0, 1, 1):
+      let a = a.pointee
+      for index in 0..<count { y[index] = f(a, b[index]) }
+    default: for index in 0..<count { y[index &* yStep] = f(a[index &* aStep], b[index &* bStep]) }
+    }
+  }
   switch operation {
-  case .add: a + b
-  case .subtract: a - b
-  case .multiply: a * b
-  case .divide: a / b
-  case .power: powf(a, b)
-  case .maximum: a >= b || a.isNaN ? a : b
-  case .minimum: a <= b || a.isNaN ? a : b
-  case .equal: a == b ? 1 : 0
-  case .notEqual: a != b ? 1 : 0
-  case .less: a < b ? 1 : 0
-  case .lessEqual: a <= b ? 1 : 0
-  case .greater: a > b ? 1 : 0
-  case .greaterEqual: a >= b ? 1 : 0
+  case .add: each { $0 + $1 }
+  case .subtract: each { $0 - $1 }
+  case .multiply: each { $0 * $1 }
+  case .divide: each { $0 / $1 }
+  case .power: each { powf($0, $1) }
+  case .maximum: each { $0 >= $1 || $0.isNaN ? $0 : $1 }
+  case .minimum: each { $0 <= $1 || $0.isNaN ? $0 : $1 }
+  case .equal: each { $0 == $1 ? 1 : 0 }
+  case .notEqual: each { $0 != $1 ? 1 : 0 }
+  case .less: each { $0 < $1 ? 1 : 0 }
+  case .lessEqual: each { $0 <= $1 ? 1 : 0 }
+  case .greater: each { $0 > $1 ? 1 : 0 }
+  case .greaterEqual: each { $0 >= $1 ? 1 : 0 }
   }
 }

@@ -1,3 +1,4 @@
+import Autograd
 import CPUBackend
 import Quantization
 import Tensors
@@ -21,6 +22,18 @@ import Testing
       let worst = zip(got, wanted).reduce(Float(0)) { max($0, abs($1.0 - $1.1)) }
       #expect(
         got.count == wanted.count && got.allSatisfy(\.isFinite) && worst <= tolerance * scale, "\(index): \(worst)")
+    }
+  }
+
+  /// Products of views, which go to the device as they are, and their gradients.
+  @Test func productsOfViews() throws {
+    try compare { backend in
+      let (x, w) = (try random([9, 33], 1, on: backend), try random([21, 40], 2, on: backend))
+      for input in [x, w] { input.requiresGradient = true }
+      let y = try matmul(x, try transpose(try narrow(w, 1, 3..<36), 0, 1))
+      let z = try matmul(try transpose(y, 0, 1), try narrow(x, 1, 2..<20))
+      try reduce(.sum, try binary(.multiply, z, z)).backward()
+      return [y, z, try #require(x.gradient), try #require(w.gradient)]
     }
   }
 
