@@ -72,8 +72,11 @@ public enum AdapterError: Error, Equatable, Sendable {
   case notTargeted(path: String, module: String)
   /// A stored tensor is there as a copy of `original`, and is another.
   case otherCopy(path: String, tensor: String, of: String)
+  /// A field says that the adapter was made for a model of the family of `type`, and this is one of that of `model`; both
+  /// as `model_type` of config.json has them.
+  case otherFamily(path: String, field: String, type: String, model: String)
   /// The file has `rows` rows of an embedding or output matrix, or names a token of row `rows - 1`, and the base has
-  /// `base`: it was made after tokens were added. `unties`: the base's output matrix is its embedding, and the file has
+  /// `base`: it was made before or after tokens were added. `unties`: the base's output matrix is its embedding, and the file has
   /// one of its own.
   case otherVocabulary(path: String, module: String, rows: Int, base: Int, unties: Bool)
   /// A stored matrix takes the place of one that is embedding and output matrix at once. `unties`: the file has an
@@ -168,9 +171,14 @@ extension AdapterError: CustomStringConvertible {
     case .otherCopy(let path, let tensor, let original):
       "\(path): \(tensor) is not the same as \(original); the adapter was made for another model, or the weight was trained "
         + "too"
+    case .otherFamily(let path, let field, let type, let model):
+      "\(path): the adapter was made for a \(type) model, as \(field) says, and this is a \(model) model"
     case .otherVocabulary(let path, let module, let rows, let base, _):
-      "\(path): the adapter has \(rows) rows of \(module) and the base \(base): it was made after tokens were added to "
-        + "the base (resize_token_embeddings)"
+      "\(path): the adapter has \(rows) rows of \(module) and the base \(base): it was made "
+        + (rows > base
+          ? "after tokens were added to the base"
+          : "before tokens were added to the base, or after some were taken away")
+        + " (resize_token_embeddings)"
     case .tiedOutput(let path, let tensor, _):
       "\(path): \(tensor) takes the place of a matrix that is embedding and output matrix at once in this base "
         + "(tie_word_embeddings)"

@@ -13,7 +13,7 @@ public enum MLXFiles {
     conflicts: { $0.hasPrefix("adapter_model.") })
 
   /// Whether a folder holds such files.
-  package static func isFolder(_ directory: String) -> Bool { FileSystem.exists("\(directory)/\(weightsName)") }
+  static func isFolder(_ directory: String) -> Bool { FileSystem.exists("\(directory)/\(weightsName)") }
 
   /// Writes the adapters of `model` into `directory`, of one rank and scale; see `FoldedAdapters`.
   /// - Returns: what is to be said about the files, a sentence each.
@@ -47,7 +47,8 @@ public enum MLXFiles {
         item(name + ".lora_b", [folded.rank, outer], turned(entry.b, rows: outer)),
       ]
     }
-    try SafetensorsWriter.write(path: "\(target.stage)/\(weightsName)", items)
+    try SafetensorsWriter.write(
+      path: "\(target.stage)/\(weightsName)", items, metadata: AdapterBase.metadata(model))
     try target.commit()
     guard let first = folded.changed.first else { return [] }
     return [
@@ -75,7 +76,10 @@ public enum MLXFiles {
     guard dropout >= 0, Float(dropout) < 1 else {
       throw AdapterError.badField(path: path, field: "lora_parameters.dropout", expected: "a number from 0 up to 1")
     }
-    let source = try WeightSource(path: "\(directory)/\(weightsName)")
+    let weights = "\(directory)/\(weightsName)"
+    try AdapterBase.check(
+      model, weights: (weights, try SafetensorsFile(path: weights).metadata), configuration, path: path, field: "model")
+    let source = try WeightSource(path: weights)
     var made: [(module: Module, adapter: Adapter)] = []
     for tensor in source.tensors where !tensor.name.hasSuffix(".lora_b") {
       let name = String(tensor.name.dropLast(".lora_a".count))
@@ -91,9 +95,13 @@ public enum MLXFiles {
         (tensor.name, [module.inFeatures, rank]), (name + ".lora_b", [rank, module.outFeatures]),
       ].map { part, shape -> Tensor in
         guard source.contains(part) else { throw AdapterError.missingTensor(path: source.path, name: part) }
-        guard try source.tensor(part).shape == shape else {
-          throw AdapterError.shapeMismatch(
-            path: source.path, tensor: part, expected: shape, got: try source.tensor(part).shape)
+        let got = try source.tensor(part).shape
+        if module === model.outputModule, got.count == 2, got[0] == rank, shape[0] == rank, got != shape {
+          throw AdapterError.otherVocabulary(
+            path: source.path, module: name, rows: got[1], base: shape[1], unties: false)
+        }
+        guard got == shape else {
+          throw AdapterError.shapeMismatch(path: source.path, tensor: part, expected: shape, got: got)
         }
         let made = try Tensor(empty: shape.reversed(), category: .adapters, on: model.backend)
         try turned(try source.read(part), rows: shape[0]).withUnsafeBytes { try made.write($0) }

@@ -8,8 +8,9 @@ extension PEFTFiles {
   ///
   /// Which method it is says `peft_type`. The modules that `target_modules` means must be those whose tensors are in the
   /// file, experts apart where no tensor is of one; of experts and routers `target_parameters` means what transformers has them in (`PEFTExperts`). What a
-  /// configuration asks for and the method does not compute is an error, never ignored. A chat template that lies beside
-  /// the files and is not the model's own becomes the set's.
+  /// configuration asks for and the method does not compute is an error, never ignored, and so is an adapter of a model
+  /// of another family, as far as the files tell. A chat template that lies beside the files and is not the model's own
+  /// becomes the set's.
   /// - Parameters:
   ///   - directory: holds adapter_config.json and adapter_model.safetensors.
   ///   - model: left as it is when an error is thrown.
@@ -40,9 +41,11 @@ extension PEFTFiles {
       throw AdapterError.unknownMethod(
         path: path, name: configuration["peft_type"]?.text() ?? "missing", known: AdapterMethods.names)
     }
+    let file = try open(directory)
+    try AdapterBase.check(
+      model, weights: (file.path, file.metadata), configuration, path: path, field: "base_model_name_or_path")
     let targets = try PEFTTargets(configuration, path: path)
     let experts = try PEFTExperts(configuration, model, path: path)
-    let file = try open(directory)
     try PEFTVocabulary.check(file, configuration, path: path, model)
     let shared = method.sharedNames.map { (name: $0, key: sharedPrefix + $0) }
     let copies = try PEFTVocabulary.copies(in: file, configuration, model) { key in

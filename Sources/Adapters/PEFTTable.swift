@@ -5,12 +5,10 @@ package enum PEFTTable {
   /// What every method's file has.
   static let common = [
     row(["peft_type", "target_modules"], .honoured),
-    row(["exclude_modules", "modules_to_save"], .nullable),
+    row(["exclude_modules", "modules_to_save", "auto_mapping", "base_model_name_or_path"], .nullable),
     row(["task_type"], .only([.null, "CAUSAL_LM"], "other tasks add a head")),
     row(["fan_in_fan_out"], .only([.null, false], "weights are [out, in]")),
-    row(
-      ["auto_mapping", "peft_version", "base_model_name_or_path", "revision"],
-      .harmless("notes about where the adapter comes from")),
+    row(["peft_version", "revision"], .harmless("notes about where the adapter comes from")),
     row(["inference_mode"], .harmless("whether it is trained further is said when it is loaded")),
   ]
 

@@ -27,8 +27,13 @@ enum PEFTVocabulary {
   /// Tensors with a row for each token, and in which dimension.
   private static let rowTensors = [
     ("weight", 0), ("modules_to_save.weight", 0), ("base_layer.weight", 0), ("token_adapter.base_layer.weight", 0),
-    (EmbeddingLoRA.nameOfA, 1), (LoRA.nameOfB, 0),
+    (EmbeddingLoRA.nameOfA, 1), (LoRA.nameOfB, 0), (IA3.nameOfFactors, 0), (VeRA.nameOfB, 0),
   ]
+
+  /// Whether a tensor of this name has a row for each token. Of (IA)³ those that scale inputs have none.
+  private static func hasRows(_ name: String, _ shape: [Int]) -> Bool {
+    name == VeRA.nameOfB ? shape.count == 1 : shape.count == 2 && (name != IA3.nameOfFactors || shape[1] == 1)
+  }
 
   /// Compares the rows of the file with those of the base.
   /// - Throws: `AdapterError.otherVocabulary`.
@@ -42,7 +47,7 @@ enum PEFTVocabulary {
     for module in modules(model) {
       for name in names(module, model) {
         for (rest, dimension) in rowTensors {
-          guard let shape = file.entry(key(name, rest))?.shape, shape.count == 2 else { continue }
+          guard let shape = file.entry(key(name, rest))?.shape, hasRows(rest, shape) else { continue }
           if shape[dimension] != module.outFeatures { throw other(module, name, shape[dimension]) }
         }
       }
@@ -102,9 +107,10 @@ enum PEFTVocabulary {
       }
     }
     guard isTied(model) else { return copies }
-    func rows(_ module: String) -> String { "\(PEFTFiles.keyPrefix)\(module).\(TrainedTokens.nameAlone)" }
-    let (copy, original) = (rows(head), rows(model.outputModule.name))
-    if file.entry(copy) != nil, file.entry(original) != nil {
+    // Beside LoRA they are there twice where tokens were added, alone always.
+    for name in [TrainedTokens.nameAlone, TrainedTokens.nameBeside] {
+      let (copy, original) = (key(head, name), key(model.outputModule.name, name))
+      guard file.entry(copy) != nil, file.entry(original) != nil else { continue }
       guard try read(copy).floats() == read(original).floats() else {
         throw AdapterError.otherCopy(path: file.path, tensor: copy, of: original)
       }

@@ -78,7 +78,9 @@ public enum PEFTFiles {
     let shared = adapters.first.map { PEFTFiles.shared(by: $0).map { item(sharedPrefix + $0.name, $0.tensor) } } ?? []
     let parts =
       try (PEFTParts.tensors(of: model) + PEFTEmbedding.tiedCopies(adapters, model)).map { item(keyPrefix + $0, $1) }
-    try SafetensorsWriter.write(path: "\(directory)/\(weightsName)", own + matrices + stacked + parts + shared)
+    try SafetensorsWriter.write(
+      path: "\(directory)/\(weightsName)", own + matrices + stacked + parts + shared,
+      metadata: AdapterBase.metadata(model))
   }
 
   /// What adapters have in common, unless others draw it again.

@@ -182,11 +182,11 @@ extension Engine {
       ) { call in
         let options = call.options("options")
         let path = try self.placeToRead(try call.string("directory"))
-        let load = MLXFiles.isFolder(path) ? MLXFiles.load : PEFTFiles.load
         return [
           .integer(
-            try load(
-              path, try self.model(call), options.bool("trainable") ?? false, Self.setName(options["name"])))
+            try AdapterFiles.load(
+              path, into: try self.model(call), trainable: options.bool("trainable") ?? false,
+              set: Self.setName(options["name"])))
         ]
       },
       NativeFunction(

@@ -181,7 +181,7 @@ extension Engine {
       try placeToRead(try call.string("path")))
     model.seed = seed
     if let adapter = options.string("adapter"), !load.smoke {
-      try PEFTFiles.load(try placeToRead(adapter), into: model)
+      try AdapterFiles.load(try placeToRead(adapter), into: model)
     }
     remember(model)
     return model

@@ -105,6 +105,8 @@ enum Remedy {
     case .missingTensor, .unknownTensor, .shapeMismatch:
       "; most likely the adapter is one of another model: load it on that which base_model_name_or_path in its "
         + "adapter_config.json names"
+    case .otherFamily:
+      "; load it on the model that it was made for, which its adapter_config.json names, or train one for this model"
     case .nothingToSave: "; call model:add_lora first"
     case .notLowRank: "; save it as PEFT does, or model:merge() and save the model"
     case .notAnAdapter(_, let inside): inside.isEmpty ? "; model:save_adapter writes one" : ", which can be named"

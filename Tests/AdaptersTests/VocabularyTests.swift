@@ -93,6 +93,64 @@ private func load(_ name: String) throws -> LanguageModel {
     try FileManager.default.removeItem(atPath: folder)
   }
 
+  /// Tensors of other methods with a row for each token.
+  @Test func rowsOfOtherMethodsAreNamedToo() throws {
+    for grown in [-3, 3] {
+      let model = try load("bias")
+      let (rows, width) = (model.outputModule.outFeatures, model.outputModule.inFeatures)
+      for (name, shape) in [("ia3_l", [rows + grown, 1]), ("vera_lambda_b", [rows + grown])] {
+        let folder = try folder(model, [("lm_head.\(name)", shape, 1)])
+        #expect(
+          throws: AdapterError.otherVocabulary(
+            path: folder + "/adapter_config.json", module: "lm_head", rows: rows + grown, base: rows, unties: false)
+        ) { try PEFTFiles.load(folder, into: model) }
+        try FileManager.default.removeItem(atPath: folder)
+      }
+      try model.attach([("lm_head", LoRA(rank: 2, alpha: 2))])
+      let folder = NSTemporaryDirectory() + "qlora-\(UUID().uuidString)"
+      _ = try MLXFiles.save(model, directory: folder)
+      model.removeAdapters()
+      #expect(try MLXFiles.load(folder, into: model) == 1)
+      model.removeAdapters()
+      let weights = folder + "/adapters.safetensors"
+      let items = [("lm_head.lora_a", [width, 2]), ("lm_head.lora_b", [2, rows + grown])].map { name, shape in
+        SafetensorsWriter.Item(name: name, dtype: .f32, shape: shape) { sink in
+          try [Float](repeating: 0, count: shape[0] * shape[1]).withUnsafeBytes { try sink($0) }
+        }
+      }
+      try SafetensorsWriter.write(path: weights, items)
+      #expect(
+        throws: AdapterError.otherVocabulary(
+          path: weights, module: "lm_head", rows: rows + grown, base: rows, unties: false)
+      ) { try MLXFiles.load(folder, into: model) }
+      try FileManager.default.removeItem(atPath: folder)
+    }
+  }
+
+  /// Where tokens were added PEFT saves trained tokens of a tied output matrix a second time, beside frozen copies.
+  @Test func trainedTokensOfATiedMatrixMayBeThereTwice() throws {
+    let model = try load("tied")
+    let ends = ["model.embed_tokens", "lm_head"], width = model.outputModule.inFeatures
+    let fields: [String: JSON] = ["trainable_token_indices": [3, 49]]
+    var logits: [[Float]] = []
+    for names in [ends.prefix(1), ends[...]] {
+      let more = names.map { ($0 + ".token_adapter.trainable_tokens_delta", [2, width], Float(0.25)) }
+      let folder = try folder(model, more, fields)
+      try PEFTFiles.load(folder, into: model)
+      logits.append(try model.logits(ids).floats())
+      model.removeAdapters()
+      try FileManager.default.removeItem(atPath: folder)
+    }
+    #expect(try logits[0] == logits[1] && logits[0] != model.logits(ids).floats())
+    let more = zip(ends, [0.25, 0.5]).map { ($0 + ".token_adapter.trainable_tokens_delta", [2, width], Float($1)) }
+    let folder = try folder(model, more, fields)
+    #expect(
+      throws: AdapterError.otherCopy(
+        path: folder + "/adapter_model.safetensors", tensor: prefix + more[1].0, of: prefix + more[0].0)
+    ) { try PEFTFiles.load(folder, into: model) }
+    try FileManager.default.removeItem(atPath: folder)
+  }
+
   @Test func matricesThatPEFTSavesUnaskedTakeThePlacesOfTheBases() throws {
     let model = try load("bias")
     let names = ["model.embed_tokens", "lm_head"]

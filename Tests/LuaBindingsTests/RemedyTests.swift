@@ -143,6 +143,18 @@ import Training
         + "base.resize_token_embeddings(13), base.save_pretrained(DIR), and save the adapter's tokenizer to DIR"
     ),
     (
+      AdapterError.otherVocabulary(path: "a", module: "lm_head", rows: 10, base: 13, unties: false),
+      "a: the adapter has 10 rows of lm_head and the base 13: it was made before tokens were added to the base, or after "
+        + "some were taken away (resize_token_embeddings); resize the base as it was then, and load the adapter on that: "
+        + "in transformers base.resize_token_embeddings(10), base.save_pretrained(DIR), and save the adapter's tokenizer "
+        + "to DIR"
+    ),
+    (
+      AdapterError.otherFamily(path: "a", field: "b", type: "llama", model: "qwen2"),
+      "a: the adapter was made for a llama model, as b says, and this is a qwen2 model; load it on the model that it was "
+        + "made for, which its adapter_config.json names, or train one for this model"
+    ),
+    (
       AdapterError.tiedOutput(path: "a", tensor: "b", unties: true),
       "a: b takes the place of a matrix that is embedding and output matrix at once in this base (tie_word_embeddings); "
         + "merge the adapter in transformers and load DIR: base = AutoModelForCausalLM.from_pretrained(BASE, "

@@ -28,8 +28,7 @@ final class AdapterDriver: Driver {
   func read(_ folder: String, _ input: Input, _ random: inout Random) throws {
     let isTrainable = random.once(in: 2), model = models[random.once(in: 2) ? 1 : 0]
     defer { model.removeAdapters() }
-    let load = MLXFiles.isFolder(folder) ? MLXFiles.load : PEFTFiles.load
-    _ = try load(folder, model, isTrainable, AdapterSet.defaultName)
+    _ = try AdapterFiles.load(folder, into: model, trainable: isTrainable)
     _ = try model.logits([1, 2, 3]).floats()
   }
 }

@@ -8,6 +8,8 @@ package enum UnsupportedFamilies {
     package let nearest: String
     /// What sets it apart from that.
     package let difference: String
+    /// Whether nothing does: it is the nearest by another name.
+    var isRenamed = false
   }
 
   package static func named(_ name: String) -> Kind? { all.first { $0.names.contains(name) } }
@@ -47,7 +49,7 @@ package enum UnsupportedFamilies {
     kind(["phi4_multimodal", "phi4mm"], "phi3", "images and sound, with adapters for each"),
     kind(
       ["mistral3", "ministral3", "pixtral"], "mistral", "images, or a scale of queries that grows with the position"),
-    kind(["ministral"], "mistral", "the name alone: set model_type to mistral in its config.json"),
+    renamed(["ministral"], "mistral"),
     kind(["mistral4"], "mistral", "experts and latent attention"),
     kind(["granitemoe", "granitemoeshared"], "granite", "experts in the place of the feed-forward layer"),
     kind(["granite_swa", "granitemoe_swa"], "granite", "windows, sinks of attention and a theta for each layer"),
@@ -85,5 +87,10 @@ package enum UnsupportedFamilies {
 
   private static func kind(_ names: [String], _ nearest: String, _ difference: String) -> Kind {
     Kind(names: names, nearest: nearest, difference: difference)
+  }
+
+  private static func renamed(_ names: [String], _ nearest: String) -> Kind {
+    let difference = "the name alone: set model_type to \(nearest) in its config.json"
+    return Kind(names: names, nearest: nearest, difference: difference, isRenamed: true)
   }
 }

@@ -1,0 +1,13 @@
+import Models
+
+/// Folders with adapters, in whichever of the forms that are read.
+public enum AdapterFiles {
+  /// Attaches the adapters of a folder as PEFT or mlx-lm writes it; see `PEFTFiles.load` and `MLXFiles.load`.
+  @discardableResult
+  public static func load(
+    _ directory: String, into model: LanguageModel, trainable: Bool = false, set: String = AdapterSet.defaultName
+  ) throws -> Int {
+    let load = MLXFiles.isFolder(directory) ? MLXFiles.load : PEFTFiles.load
+    return try load(directory, model, trainable, set)
+  }
+}
