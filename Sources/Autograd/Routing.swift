@@ -193,24 +193,20 @@ extension Routing {
   private func gradients(
     _ dy: Tensor, _ saved: [Tensor], _ rowCounts: [Int], _ tokens: Tensor, _ weights: Tensor
   ) throws -> [Tensor?] {
-    let (backend, width) = (dy.backend, dy.shape[1])
+    let backend = dy.backend
+    // One block for all: those of single experts would all have other sizes, and take fresh pages.
+    let dParts = try Tensor(empty: [tokens.shape[0], dy.shape[1]], dtype: dy.dtype, on: backend)
+    try backend.embedding(dy, ids: tokens, weights: weights, into: dParts)
     let dWeights = saved.isEmpty ? nil : try Tensor(empty: weights.shape, on: backend)
     var results: [Tensor?] = [dWeights]
     var row = 0
     for (index, count) in rowCounts.enumerated() {
       let range = row..<row + count
-      let part = try Tensor(empty: [count, width], dtype: dy.dtype, on: backend)
-      let ids = try tokens.narrowed(0, range)
-      try backend.embedding(dy, ids: ids, weights: try weights.narrowed(0, range), into: part)
       if let dWeights {
-        let products = try Tensor(empty: [count, width], on: backend)
-        try backend.embedding(dy, ids: ids, weights: nil, into: products)
-        let values = saved[index].dtype == .f32 ? saved[index] : try saved[index].converted(to: .f32)
-        try backend.binary(.multiply, products, values, into: products)
-        try backend.reduce(
-          .sum, products, outer: count, count: width, inner: 1, into: try dWeights.narrowed(0, range))
+        try backend.embeddingDots(
+          dy, ids: try tokens.narrowed(0, range), saved[index], into: try dWeights.narrowed(0, range))
       }
-      results.append(part)
+      results.append(try dParts.narrowed(0, range))
       row += count
     }
     return results

@@ -251,6 +251,22 @@ extension CPUBackend {
     }
   }
 
+  /// Rows in parallel, each in one thread.
+  /// - Throws: Nothing.
+  public func embeddingDots(_ table: Tensor, ids: Tensor, _ rows: Tensor, into y: Tensor) throws {
+    let width = table.shape[1]
+    let (source, indexes, partner, target) = (
+      Shared(table.address), Shared(ids.idAddress), Shared(rows.address), Shared(y.floatAddress)
+    )
+    let (kernels, type, bytes) = (tables.rows, table.type, width * table.dtype.byteCount)
+    pool.forEachRange(ids.elementCount, grain: rowGrain(width)) { range, _ in
+      for row in range {
+        target.value[row] = kernels.dot(
+          source.value + Int(indexes.value[row]) * bytes, partner.value + row * bytes, type, width)
+      }
+    }
+  }
+
   /// Each worker adds some columns of all rows: ids repeat, and a sum must not depend on the threads.
   /// - Throws: Nothing.
   public func embeddingBackward(_ dRows: Tensor, ids: Tensor, weights: Tensor?, into dTable: Tensor) throws {

@@ -22,4 +22,23 @@ extension Kernels {
       putElement16(y, yType, i, rest, v)
     }
   }
+
+  /// The sum of the products of two rows of one type.
+  @inline(never)
+  static func dot(_ x: UnsafeRawPointer, _ y: UnsafeRawPointer, _ type: Int32, _ count: Int) -> Float {
+    @inline(__always) func loop(_ type: Int32) -> Float {
+      var sums = splat4(0)
+      forEachFour(count) { i in
+        sums = madd(Vec64(x, type, i), Vec64(y, type, i), sums)
+      } _: { i, rest in
+        sums.a = madd(element16(x, type, i, rest), element16(y, type, i, rest), sums.a)
+      }
+      return sums.sum
+    }
+    switch type {
+    case 0: return loop(0)
+    case 1: return loop(1)
+    default: return loop(2)
+    }
+  }
 }

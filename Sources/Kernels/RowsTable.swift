@@ -7,6 +7,7 @@ extension Kernels {
       to: RowKernels(
         cast: { Kernels.cast($0, $1, $2, $3, $4) },
         accumulate: { Kernels.accumulate($0, $1, $2, $3, $4, $5, $6) },
+        dot: { Kernels.dot($0, $1, $2, $3) },
         norm: { Kernels.rmsNorm($0, $1, $2, $3, $4, $5, $6, $7, $8, $9) },
         normBackward: { Kernels.rmsNormBackward($0, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) },
         layerNorm: { Kernels.layerNorm($0, $1, $2, $3, $4, $5, $6, $7, $8, $9) },

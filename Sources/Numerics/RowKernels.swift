@@ -8,6 +8,8 @@ package struct RowKernels: Sendable {
     @convention(c) (
       UnsafeRawPointer, Int32, Float, UnsafeMutableRawPointer, Int32, Float, Int
     ) -> Void
+  /// The sum of the products of two rows of one type: (x, y, type, count)
+  package typealias Dot = @convention(c) (UnsafeRawPointer, UnsafeRawPointer, Int32, Int) -> Float
   /// (x, type, weight, type of weight, offset of the weight, T, D, eps, y, rstd)
   package typealias Norm =
     @convention(c) (
@@ -92,6 +94,7 @@ package struct RowKernels: Sendable {
 
   package var cast: Cast
   package var accumulate: Accumulate
+  package var dot: Dot
   package var norm: Norm
   package var normBackward: NormBackward
   package var layerNorm: LayerNorm
@@ -109,7 +112,8 @@ package struct RowKernels: Sendable {
   package var dropout: Dropout
 
   package init(
-    cast: @escaping Cast, accumulate: @escaping Accumulate, norm: @escaping Norm, normBackward: @escaping NormBackward,
+    cast: @escaping Cast, accumulate: @escaping Accumulate, dot: @escaping Dot,
+    norm: @escaping Norm, normBackward: @escaping NormBackward,
     layerNorm: @escaping LayerNorm, layerNormBackward: @escaping LayerNormBackward,
     rope: @escaping Rope, gated: @escaping Gated, gatedBackward: @escaping GatedBackward,
     activated: @escaping Activated, activatedBackward: @escaping ActivatedBackward,
@@ -119,6 +123,7 @@ package struct RowKernels: Sendable {
   ) {
     self.cast = cast
     self.accumulate = accumulate
+    self.dot = dot
     self.norm = norm
     self.normBackward = normBackward
     self.layerNorm = layerNorm

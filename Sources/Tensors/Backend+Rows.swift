@@ -7,6 +7,14 @@ extension Backend {
   ///   the device reports.
   public func scale(_ x: Tensor, by factor: Tensor) throws { try copy(try evaluated(.multiply, x, factor), into: x) }
 
+  /// The chosen rows of the table and the products are workspace.
+  /// - Throws: `TensorError.outOfMemory`; `TensorError.shapeMismatch` when shapes do not fit; what the device reports.
+  public func embeddingDots(_ table: Tensor, ids: Tensor, _ rows: Tensor, into y: Tensor) throws {
+    let chosen = try Tensor(empty: rows.shape, category: .workspace, on: self)
+    try embedding(table, ids: ids, weights: nil, into: chosen)
+    try copy(try reducedRows(.sum, try evaluated(.multiply, chosen, rows)).viewed(y.shape), into: y)
+  }
+
   /// Without an offset the product x * rstd is rounded to bf16 where that is the dtype of y, as on the CPU; otherwise it
   /// stays f32 until it is stored. Intermediate results are workspace.
   /// - Throws: `TensorError.outOfMemory`; `TensorError.shapeMismatch` or `TensorError.elementCount` when shapes do not

@@ -174,6 +174,10 @@ public protocol Backend: AnyObject, Sendable {
   /// are added in their order.
   /// - Throws: what the device reports.
   func embeddingBackward(_ dRows: Tensor, ids: Tensor, weights: Tensor?, into dTable: Tensor) throws
+  /// y[t] = the sum over the columns of table[ids[t]] * rows[t], f32 [T], with ids i32; table and rows have one float
+  /// dtype. It is what `embedding` with weights gives the weights as a gradient.
+  /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; what the device reports.
+  func embeddingDots(_ table: Tensor, ids: Tensor, _ rows: Tensor, into y: Tensor) throws
   /// y = x * rstd * (offset + weight) with rstd = 1 / sqrt(mean(x^2) + eps), kept in `rstd` [T],
   /// f32; y has the dtype of x. In bf16 x * rstd is rounded before the weight when the offset is 0, as in transformers'
   /// LlamaRMSNorm.

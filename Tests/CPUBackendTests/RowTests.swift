@@ -340,6 +340,26 @@ import Testing
     }
   }
 
+  @Test(arguments: types)
+  func embeddingDotsAreOfTheChosenRows(type: DType) throws {
+    for width in [1, 16, 63, 299] {
+      let ids = [3, 0, 10, 3].map(Int32.init)
+      for backend in backends {
+        let table = try GuardedTensor(random: 1, [11, width], type, on: backend)
+        let rows = try GuardedTensor(random: 2, [ids.count, width], type, on: backend)
+        let dots = GuardedTensor(empty: [ids.count], on: backend)
+        try backend.embeddingDots(
+          table.tensor, ids: try Tensor(ids: ids, shape: [ids.count], on: backend), rows.tensor, into: dots.tensor)
+        let (x, y) = (try table.values(), try rows.values())
+        let wanted = ids.enumerated().map { row, id in
+          (0..<width).reduce(0.0) { $0 + Double(x[Int(id) * width + $1]) * Double(y[row * width + $1]) }
+        }
+        #expect(largestError(try dots.values(), wanted) < 1e-6 * Double(width))
+        #expect(dots.isIntact)
+      }
+    }
+  }
+
   @Test func everyBackendHasTheSameBitsForAnyThreadCount() throws {
     for set in InstructionSet.allCases where set.isSupported {
       var first: (norm: Double, gradient: [Float])?

@@ -72,6 +72,15 @@ import Testing
     }
   }
 
+  @Test func dotsOfChosenRows() throws {
+    try compare { backend in
+      let (table, rows) = (try random([5, 48], 1, on: backend), try random([7, 48], 2, on: backend))
+      let dots = try Tensor(empty: [7], on: backend)
+      try backend.embeddingDots(table, ids: try Tensor(ids: [4, 0, 1, 1, 3, 4, 2], on: backend), rows, into: dots)
+      return [dots]
+    }
+  }
+
   @Test func normsGatesAndSoftmax() throws {
     try compare { backend in
       let (x, dy) = (try random([7, 48], 1, on: backend), try random([7, 48], 2, on: backend))
