@@ -9,7 +9,7 @@ local qlora = require "qlora"
 
 local p = qlora.params {
   model = qlora.resource "models/tiny", adapter = "",
-  chat = false, template = "", -- of a chat: a name or a file; without it the model's own
+  chat = false, template = "", -- of a chat: a name or a file; without it the adapter's, else the model's own
   tokens = 60, temperature = 0.8, top_k = 40, top_p = 0.95, seed = 0,
 }
 
@@ -22,9 +22,10 @@ for _, word in ipairs { ... } do
 end
 local prompt = table.concat({ ... }, " ")
 if prompt == "" then prompt = "In the morning," end
--- A chat as ids, which begin as the model's template says.
+-- A chat as ids, which begin as the template says.
+local template = p.template ~= "" and p.template or qlora.chat.for_model(model)
 local text = p.chat and model.tokenizer:apply_chat({ { role = "user", content = prompt } },
-  { add_generation_prompt = true, tokenize = true, template = p.template ~= "" and p.template or nil }) or prompt
+  { add_generation_prompt = true, tokenize = true, template = template }) or prompt
 
 local sampling = {
   max_new_tokens = p.tokens, temperature = p.temperature, top_k = p.top_k, top_p = p.top_p, seed = p.seed,

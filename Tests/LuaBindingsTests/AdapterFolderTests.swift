@@ -194,6 +194,37 @@ import Testing
       """)
   }
 
+  /// What training gave the template besides is in the one that lies beside the adapter, so that those who talk to it send
+  /// the text of training.
+  @Test func templateOptionsOfTheDataAreSaved() throws {
+    try run(
+      """
+      local messages = { { role = "user", content = "Who?" }, { role = "assistant", content = "Mia." } }
+      write(dir .. "/own.jinja", "{% for m in messages %}{{ m.role + ': ' + m.content + eos_token }}{% endfor %}"
+        .. "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+        .. "{% if enable_thinking is defined and not enable_thinking %}{{ '!' }}{% endif %}")
+      local data = qlora.data.from_records({ { messages = messages }, { messages = messages } }, { format = "chat",
+        template = dir .. "/own.jinja", template_options = { enable_thinking = false }, tokenizer = model.tokenizer })
+      model:add_lora { select = { "q_proj" }, rank = 2, alpha = 4 }
+      assert(qlora.chat.for_model(model) == nil)
+      qlora.train { model = model, data = data, steps = 1, batch = 1,
+        optimizer = qlora.optim.adamw(model:trainable(), { lr = 1e-3 }) }
+      model:save_adapter(dir .. "/own")
+      model:remove_adapters()
+      model:add_adapter(dir .. "/own")
+      local ids = model.tokenizer:apply_chat(messages, { tokenize = true, template = qlora.chat.for_model(model) })
+      assert(table.concat(ids, " ") == table.concat(data[1].ids, " "))
+      model:add_lora { select = { "v_proj" }, rank = 2, alpha = 4, name = "other" }
+      assert(qlora.chat.for_model(model) == nil)
+      model:use_adapters { "default", "other" }
+      assert(qlora.chat.for_model(model) == nil)
+      local talker = require "qlora.talk".open(dir .. "/own", {})
+      local prompt = talker:prompt({ messages[1] }, "own")
+      assert(talker.model.tokenizer:decode(prompt) == "user: Who?</s>assistant: !",
+        talker.model.tokenizer:decode(prompt))
+      """)
+  }
+
   /// Without a word about the data, the base's own template lies beside the adapter, and none is the adapter's.
   @Test func theModelsOwnChatTemplateIsNoneOfTheAdapter() throws {
     try run(

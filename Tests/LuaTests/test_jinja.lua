@@ -124,6 +124,89 @@ t.test("what a template never reads is an error that names it", function()
   t.raises(function() qlora.chat.spans("chatml", talk, { tools = {} }) end, "tools are for a model's own template")
 end)
 
+--- The text of the first sample, and that of its messages under the template that an adapter keeps.
+local function kept(tokenizer, record, options, more)
+  options.tokenizer, options.format, options.quiet = tokenizer, "chat", true
+  local data = qlora.data.from_records({ record, record }, options)
+  local source = data.chat_template
+  return tokenizer:decode(data[1].ids), tokenizer:apply_chat(record.messages,
+    { template = require "qlora.chat_model".from(tokenizer, source), tools = record.tools, template_options = more }),
+    source
+end
+
+local echo = "{{ bos_token }}{% macro shown(x) %}{{ x | default('-') | tojson }}"
+  .. "{{ mode | default('-') | tojson }}{% endmacro %}"
+  .. "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ shown(style) }}{{ eos_token }}{% endfor %}"
+
+t.test("an adapter keeps template options as what they are when nobody gives them", function()
+  local tokenizer = tokenizer_of(echo, {})
+  local record = { messages = { { role = "user", content = "one" }, { role = "assistant", content = "two" } } }
+  for _, value in ipairs { false, true, 0, -7, 0.1, 1e300, "", "it's\n\\ \"{{ x }}\" %} é\u{2028}", { 1, { "a", {} } },
+    { b = { c = false }, ["d e"] = 2.5 } } do
+    local text, again = kept(tokenizer, record, { template_options = { style = value, mode = "fast" } })
+    t.equal(again, text)
+    assert(text:find('"fast"', 1, true))
+  end
+  local options = { style = false, mode = 1 }
+  local _, changed, source = kept(tokenizer, record, { template_options = options }, { mode = 2 })
+  t.equal(changed, "<s>user: onefalse2</s>assistant: twofalse2</s>")
+  t.equal({ options, select(3, kept(tokenizer, record, {})) }, { { style = false, mode = 1 }, echo })
+  assert(source:sub(-#echo) == echo)
+  options.bos_token = "" -- the tokenizer gives it, too
+  local text, again = kept(tokenizer, record, { template_options = options, default_system = "It's" })
+  t.equal({ text, again }, { text, "system: It'sfalse1</s>user: onefalse1</s>assistant: twofalse1</s>" })
+  t.equal(again, text)
+  for _, value in ipairs { math.huge, 0 / 0, { -math.huge } } do
+    t.raises(function() kept(tokenizer, record, { template_options = { style = value, mode = 1 } }) end,
+      "template option 'style'", "no template can write")
+  end
+  t.raises(function() tokenizer:apply_chat(record.messages, { template_options = { ["m.role"] = 1 } }) end,
+    "never reads the template option 'm.role'")
+end)
+
+t.test("an adapter keeps the template of conversations with tools beside options", function()
+  local record = { messages = { { role = "user", content = "one" }, { role = "assistant", content = "two" } } }
+  for _, default in ipairs { "{{ mode }}" .. echo .. "\n", false } do
+    local tokenizer = tokenizer_of(default or nil, {})
+    tokenizer.named_chat_templates = { tool_use = "{{ mode }}{{ tools | length }} tools " .. echo .. "\n  \n" }
+    for _, tools in ipairs(default and { false, { { name = "f" } } } or { { { name = "f" } } }) do
+      record.tools = tools or nil
+      local text, again = kept(tokenizer, record, { template_options = { mode = "fast", style = 1 } })
+      t.equal(again, text)
+      t.equal(text:find("1 tools", 1, true) ~= nil, tools ~= false)
+    end
+    if not default then
+      record.tools = nil
+      local source = select(3, kept(tokenizer, { messages = record.messages, tools = { { name = "f" } } },
+        { template_options = { mode = "fast", style = 1 } }))
+      t.raises(function()
+        tokenizer:apply_chat(record.messages, { template = require "qlora.chat_model".from(tokenizer, source) })
+      end, "no chat template for conversations without tools")
+    end
+  end
+end)
+
+t.test("what an adapter does not keep of the writing of chats is said", function()
+  local tokenizer = tokenizer_of(echo, {})
+  local messages = { { role = "user", content = "one" }, { role = "assistant", content = "two" } }
+  local function said(records, o)
+    o.tokenizer, native.options.quiet = tokenizer, false
+    local text = t.captured(function() qlora.data.from_records(records, o) end)
+    native.options.quiet = true
+    return text:match "does not keep ([^\n]*)"
+  end
+  local records = { { messages = messages, chat_template_kwargs = { mode = 1, style = 2 } }, { messages = messages } }
+  t.equal(said(records, { format = "chat" }), "mode, style, which records give the template")
+  t.equal(said(records, { format = "chat", ignore = { "chat_template_kwargs" } }), nil)
+  t.equal(said({ records[2] }, { format = "chat", template_options = { mode = 1 } }), nil)
+  local function format(record, context)
+    return qlora.chat.spans(context.template, record.messages, { template_options = context.chat.template_options })
+  end
+  t.equal(said({ records[2] }, { format = format }), nil)
+  t.equal(said({ records[2] }, { format = format, template_options = { mode = 1 } }),
+    "template_options, since a function of the recipe writes them; model:note_training takes the Jinja source that does")
+end)
+
 t.test("a turn without an end that is a token is refused", function()
   local source = "{% for m in messages %}{{ m.role + ': ' + m.content + '\\n' }}{% endfor %}"
   local plain = { { role = "user", content = "one" }, { role = "assistant", content = "two" } }

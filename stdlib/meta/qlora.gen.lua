@@ -1747,6 +1747,11 @@ function qlora.chat.apply(name, messages, options) end
 ---@return string|integer[]
 function qlora.chat.apply_chat(tokenizer, messages, options) end
 
+---The template that a model answers under: that which the adapters in use keep, else the one that its tokenizer brings along.
+---@param model Model the model
+---@return table|nil
+function qlora.chat.for_model(model) end
+
 ---The template that a tokenizer brings along.
 ---@param tokenizer Tokenizer the tokenizer
 ---@return table|nil, table

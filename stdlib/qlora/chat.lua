@@ -220,6 +220,23 @@ function chat.for_tokenizer(tokenizer)
   return chat_model.of(tokenizer), { bos_token = tokenizer.bos_token, eos_token = tokenizer.eos_token }
 end
 
+--- The template that a model answers under: that which the adapters in use keep, else the one that its tokenizer brings
+--- along.
+--- @param model Model the model
+--- @return table|nil the template for qlora.chat.spans and apply_chat; nil without one
+--- @example assert(qlora.chat.for_model(model) == qlora.chat.for_tokenizer(model.tokenizer))
+function chat.for_model(model)
+  local kept, count = nil, 0
+  for _, set in ipairs(model:adapters()) do
+    if set.in_use then
+      if count > 0 and set.chat_template ~= kept then return chat_model.of(model.tokenizer) end
+      kept, count = set.chat_template, count + 1
+    end
+  end
+  if kept then return chat_model.from(model.tokenizer, kept) end
+  return chat_model.of(model.tokenizer)
+end
+
 local apply_schema = strict.declare("tokenizer:apply_chat", {
   template = { "string|callable|table", "template by name, a file with Jinja source, a function, or what "
     .. "qlora.chat.for_tokenizer gives; default the tokenizer's own" },

@@ -39,8 +39,8 @@ function chat_model.from(tokenizer, source)
   return template
 end
 
---- The Jinja source of a template.
-function chat_model.source(template) return template.default end
+--- The Jinja source of a template, and that for conversations with tools where it has one.
+function chat_model.source(template) return template.default, template.named.tool_use end
 
 --- Whether a value is a model's own template.
 function chat_model.is(value) return getmetatable(value) == Template end
@@ -55,14 +55,20 @@ local function source_of(template, has_tools)
   return source
 end
 
+--- The texts of a tokenizer's special tokens, as a template is given them.
+function chat_model.special_texts(tokenizer)
+  local variables = {}
+  for key, text in pairs(tokenizer.special_tokens or {}) do variables[key] = text end
+  variables.bos_token = variables.bos_token or tokenizer.bos_token
+  variables.eos_token = variables.eos_token or tokenizer.eos_token
+  return variables
+end
+
 --- What a template is given beside the messages.
 local function variables_of(template, source, o)
-  local variables = {}
-  for key, text in pairs(template.tokenizer.special_tokens or {}) do variables[key] = text end
-  variables.bos_token = variables.bos_token or template.tokenizer.bos_token
-  variables.eos_token = variables.eos_token or template.tokenizer.eos_token
+  local variables = chat_model.special_texts(template.tokenizer)
   for key, value in pairs(o.template_options or {}) do
-    if type(key) ~= "string" or not source:find("%f[%w_]" .. key:gsub("%W", "%%%0") .. "%f[^%w_]") then
+    if type(key) ~= "string" or not key:find "^[%a_][%w_]*$" or not source:find("%f[%w_]" .. key .. "%f[^%w_]") then
       strict.fail("chat: the model's template never reads the template option '%s'", tostring(key))
     end
     variables[key] = value

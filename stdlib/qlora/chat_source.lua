@@ -47,27 +47,15 @@ local by_name = {
 
 local writes_bos = { llama2 = true, llama3 = true, mistral = true }
 
---- A text as Jinja writes it.
-local function quoted(text)
-  return "'" .. text:gsub("[\\']", "\\%0"):gsub("\n", "\\n") .. "'"
-end
-
---- A source that begins conversations without a system message with this one; the source itself without a text.
-function chat_source.with_system(source, text)
-  if not text then return source end
-  return ("{%%- if messages[0]['role'] != 'system' %%}{%% set messages = [{'role': 'system', 'content': %s}] "
-    .. "+ messages %%}{%% endif %%}\n"):format(quoted(text)) .. source
-end
-
 --- The Jinja source of a template by name for the texts of a tokenizer; nil for no such name. `o`: bos (samples begin
---- with the tokenizer's BOS), default_system.
+--- with the tokenizer's BOS).
 function chat_source.named(name, tokenizer, o)
   local body = by_name[name]
   if not body then return nil end
-  local function text(key, usual) return tokenizer[key] and key or quoted(usual) end
+  local function text(key, usual) return tokenizer[key] and key or "'" .. usual .. "'" end
   local values = { BOS = text("bos_token", name == "llama3" and "<|begin_of_text|>" or "<s>"),
     EOS = text("eos_token", "</s>") }
-  body = chat_source.with_system((body:gsub("%f[%w]%u+%f[%W]", values)), o.default_system)
+  body = body:gsub("%f[%w]%u+%f[%W]", values)
   return o.bos and not writes_bos[name] and "{{ bos_token }}" .. body or body
 end
 

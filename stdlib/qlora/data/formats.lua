@@ -96,11 +96,11 @@ local function own_conversation(name, record, context)
   if kwargs ~= nil and type(kwargs) ~= "table" then strict.fail "'chat_template_kwargs' is no table of options" end
   for key in pairs(kwargs or {}) do
     if not context.ignored.chat_template_kwargs then
-      options[key] = values.raw(values.raw(whole, "chat_template_kwargs"), key)
+      options[key], context.of_records[key] = values.raw(values.raw(whole, "chat_template_kwargs"), key), true
     end
   end
   if record.enable_thinking ~= nil and not context.ignored.enable_thinking then
-    options.enable_thinking = record.enable_thinking
+    options.enable_thinking, context.of_records.enable_thinking = record.enable_thinking, true
   end
   settings.template_options = options
   for _, key in ipairs { "tools", "documents" } do

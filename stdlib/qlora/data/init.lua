@@ -7,6 +7,8 @@ local chat = require "qlora.chat"
 local missing_marker = require "qlora.chat_markers"
 local chat_model = require "qlora.chat_model"
 local chat_source = require "qlora.chat_source"
+local jinja = require "qlora.jinja"
+local kept_source = require "qlora.chat_kept"
 local dataset = require "qlora.data.dataset"
 local detect = require "qlora.data.detect"
 local fields = require "qlora.data.fields"
@@ -14,6 +16,7 @@ local formats = require "qlora.data.formats"
 local mapping = require "qlora.data.mapping"
 local options_of = require "qlora.data.options"
 local reading = require "qlora.data.reading"
+local repr = require "qlora.jinja.repr"
 local samples = require "qlora.data.samples"
 
 local data = { formats = formats.by_name, alpaca_prompt = formats.alpaca_prompt }
@@ -51,7 +54,7 @@ local function chat_context(o, name)
   settings.ignore = o.ignore
   -- A template that the recipe names is its choice, and what the tokenizer lacks for it is said.
   return { template = template, chat = settings, tokenizer = o.tokenizer, ignored = fields.set(o.ignore),
-    is_own = is_own, missing = formats.own_end[name] and missing_marker(template, o.tokenizer) }
+    of_records = {}, is_own = is_own, missing = formats.own_end[name] and missing_marker(template, o.tokenizer) }
 end
 
 --- A plan needs no data file, only the length of its samples.
@@ -84,11 +87,16 @@ local function check_options(options)
   return o
 end
 
---- The Jinja source of the template of chats, for those who talk to what was trained on them; nil for a function.
-local function source_of(o, name, context, bos)
-  if not formats.own_end[name] then return nil end
-  if context.is_own then return chat_source.with_system(chat_model.source(context.template), o.default_system) end
-  return chat_source.named(context.template, o.tokenizer, { bos = bos, default_system = o.default_system })
+--- What of the writing of chats an adapter does not keep; nil for nothing.
+local function not_kept(o, name, context)
+  local given = strict.sorted_keys(context.of_records)
+  if given[1] then return table.concat(given, ", ") .. ", which records give the template" end
+  if name then return nil end
+  for _, key in ipairs { "template", "template_options", "default_system" } do
+    if o[key] ~= nil then given[#given + 1] = key end
+  end
+  return given[1] and table.concat(given, ", ") .. ", since a function of the recipe writes them; model:note_training "
+    .. "takes the Jinja source that does"
 end
 
 --- The format that is named, or the one found from the fields; tells what was found.
@@ -108,6 +116,7 @@ local function settings_of(o, name, origin)
   for _, key in ipairs { "max_length", "source_max_length", "target_max_length", "train_on_source", "too_long", "limit",
     "train", "eos", "bos", "literal", "default_system" } do settings[key] = o[key] end
   settings.map = mapping.shown(o.map)
+  if o.template_options then settings.template_options = repr.repr(jinja.read(o.template_options)) end
   if o.template then
     settings.template = o.named or chat_model.is(o.template) and "the model's own" or "a function of the recipe"
   end
@@ -152,9 +161,11 @@ local function build(records, options, origin)
   if #list == 0 then reading.fail_empty(records, counts, o, origin) end
   local set = made.note(dataset.new(list, o.tokenizer, counts, name ~= "text" and { numbers = numbers, origin = origin }
     or nil), settings_of(o, name, origin))
-  rawset(set, "chat_template", source_of(o, name, context, bos))
+  if formats.own_end[name] then rawset(set, "chat_template", kept_source(context.template, o.tokenizer, o, bos)) end
   local not_read = name and reading.unread_line(name, unread)
   if not_read then say(not_read) end
+  local unkept = not_kept(o, name, context)
+  if unkept then say("data: an adapter trained on these does not keep " .. unkept) end
   say("data: " .. tostring(set))
   if context.missing then say("data: " .. context.missing .. ": the model reads it as pieces of text") end
   if endless then say "data: no sample ends with EOS, since the tokenizer has none" end
