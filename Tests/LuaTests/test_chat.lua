@@ -116,6 +116,29 @@ t.test("a template may be a file, and one that is no template is refused", funct
   assert(said:find "template is not read: format alpaca has no chats", said)
 end)
 
+t.test("what a template may be is the same for all that take one", function()
+  local tokenizer = native.byte_tokenizer()
+  local messages = { { role = "user", content = "one" }, { role = "assistant", content = "two" } }
+  local called = setmetatable({}, { __call = function(_, list)
+    return { { text = list[1].content }, { text = list[2].content .. "</s>", train = true } }
+  end })
+  for what, asked in pairs {
+    ["chat.spans"] = function(template) return chat.apply(template, messages) end,
+    apply_chat = function(template) return tokenizer:apply_chat(messages, { template = template }) end,
+    ["data.load"] = function(template)
+      return tokenizer:decode(qlora.data.from_records({ { messages = messages } }, { tokenizer = tokenizer,
+        format = "chat", quiet = true, template = template })[1].ids):gsub("^<s>", "")
+    end,
+  } do
+    t.equal((asked(called)), "onetwo</s>", what)
+    t.raises(function() asked "chatlm" end, what .. ": option 'template' has no choice", 'did you mean "chatml"')
+    t.raises(function() asked {} end, what .. ": option 'template' is a table", "a name, a file, a function")
+    t.raises(function() asked(5) end, what .. ": option 'template'", "5")
+  end
+  t.raises(function() chat.apply(nil, messages) end, "option 'template' is nil, expected a name")
+  t.raises(function() chat.apply("no/such.jinja", messages) end, "has no choice", "choices: alpaca, chatml")
+end)
+
 t.test("an answer ends with the token or the text of its template", function()
   local tokenizer = native.byte_tokenizer()
   local source = require "qlora.chat_source"

@@ -1706,7 +1706,7 @@ function qlora.where(condition, a, b) end
 ---@return Tensor
 function qlora.zeros(sizes, ...) end
 
----Chat templates as Lua functions: messages -> spans { text =, train = }. What the model is to say is trained, the rest is not, so no marker has to be searched for afterwards. These are for those who name them; a model's own template is rendered by qlora.chat_model.
+---Conversations as text and spans, under a template by name (qlora.chat_templates), one of a recipe, or a model's own (qlora.chat_model).
 qlora.chat = {}
 
 ---@class qlora.chat.apply.options

@@ -1,149 +1,13 @@
---- Chat templates as Lua functions: messages -> spans { text =, train = }. What the model is to say is trained, the
---- rest is not, so no marker has to be searched for afterwards. These are for those who name them; a model's own
---- template is rendered by qlora.chat_model.
+--- Conversations as text and spans, under a template by name (qlora.chat_templates), one of a recipe, or a model's own
+--- (qlora.chat_model).
 local render_literal = require "qlora.chat_content"
 local chat_model = require "qlora.chat_model"
 local messages_of = require "qlora.messages"
 local strict = require "qlora.strict"
 local source = require "qlora.chat_source"
+local templates = require "qlora.chat_templates"
 
-local chat = { templates = {} }
-local templates = chat.templates
-
-local function trim(text) return (text:gsub("^%s+", ""):gsub("%s+$", "")) end
-
---- A list of spans that joins neighbours of equal training.
-local function writer()
-  local spans = {}
-  local function put(text, train)
-    train = train or false
-    local last = spans[#spans]
-    if last and last.train == train then last.text = last.text .. text
-    elseif text ~= "" then spans[#spans + 1] = { text = text, train = train } end
-  end
-  return put, spans
-end
-
--- Llama 2 and Mistral only know user and assistant turns that alternate.
-local function check_alternation(name, messages)
-  for i, message in ipairs(messages) do
-    local expected = i % 2 == 1 and "user" or "assistant"
-    if message.role ~= expected then
-      strict.fail("chat template %s: message %d must be from the %s, got %s", name, i, expected, message.role)
-    end
-  end
-end
-
-local function split_system(messages)
-  if messages[1] and messages[1].role == "system" then
-    return messages[1].content, table.move(messages, 2, #messages, 1, {})
-  end
-  return nil, messages
-end
-
---- ChatML (Qwen, SmolLM2, …).
---- @param messages table[] { role =, content =, train = } of each message
---- @param o table add_generation_prompt, bos_token, eos_token
---- @return table[] spans { text =, train = }
---- @example assert(qlora.chat.apply("chatml", { { role = "user", content = "Hi" } }):find "Hi")
-function templates.chatml(messages, o)
-  local put, spans = writer()
-  for _, message in ipairs(messages) do
-    put("<|im_start|>" .. message.role .. "\n")
-    put(message.content .. "<|im_end|>", message.train)
-    put "\n"
-  end
-  if o.add_generation_prompt then put "<|im_start|>assistant\n" end
-  return spans
-end
-
---- Llama 2: [INST] … [/INST]; the system message goes into the first turn.
---- @param messages table[] { role =, content =, train = } of each message
---- @param o table add_generation_prompt, bos_token, eos_token
---- @return table[] spans { text =, train = }
---- @throws when user and assistant do not alternate
---- @example assert(qlora.chat.apply("llama2", { { role = "user", content = "Hi" } }):find "Hi")
-function templates.llama2(messages, o)
-  local put, spans = writer()
-  local system, turns = split_system(messages)
-  check_alternation("llama2", turns)
-  for i, message in ipairs(turns) do
-    local content = message.content
-    if i == 1 and system then content = "<<SYS>>\n" .. system .. "\n<</SYS>>\n\n" .. content end
-    if message.role == "user" then put(o.bos_token .. "[INST] " .. trim(content) .. " [/INST]")
-    else put(" " .. trim(content) .. " " .. o.eos_token, message.train) end
-  end
-  return spans
-end
-
---- Llama 3: a header with the role, then the text and <|eot_id|>.
---- @param messages table[] { role =, content =, train = } of each message
---- @param o table add_generation_prompt, bos_token, eos_token
---- @return table[] spans { text =, train = }
---- @example assert(qlora.chat.apply("llama3", { { role = "user", content = "Hi" } }):find "Hi")
-function templates.llama3(messages, o)
-  local put, spans = writer()
-  put(o.bos_token)
-  for _, message in ipairs(messages) do
-    put("<|start_header_id|>" .. message.role .. "<|end_header_id|>\n\n")
-    put(trim(message.content) .. "<|eot_id|>", message.train)
-  end
-  if o.add_generation_prompt then put "<|start_header_id|>assistant<|end_header_id|>\n\n" end
-  return spans
-end
-
---- Mistral: [INST] … [/INST] without a system message.
---- @param messages table[] { role =, content =, train = } of each message
---- @param o table add_generation_prompt, bos_token, eos_token
---- @return table[] spans { text =, train = }
---- @throws when user and assistant do not alternate
---- @example assert(qlora.chat.apply("mistral", { { role = "user", content = "Hi" } }):find "Hi")
-function templates.mistral(messages, o)
-  local put, spans = writer()
-  check_alternation("mistral", messages)
-  put(o.bos_token)
-  for _, message in ipairs(messages) do
-    if message.role == "user" then put("[INST] " .. message.content .. " [/INST]")
-    else put(message.content .. o.eos_token, message.train) end
-  end
-  return spans
-end
-
---- Zephyr: a line <|role|>, then the text and EOS.
---- @param messages table[] { role =, content =, train = } of each message
---- @param o table add_generation_prompt, bos_token, eos_token
---- @return table[] spans { text =, train = }
---- @example assert(qlora.chat.apply("zephyr", { { role = "user", content = "Hi" } }):find "Hi")
-function templates.zephyr(messages, o)
-  local put, spans = writer()
-  for _, message in ipairs(messages) do
-    put("<|" .. message.role .. "|>\n")
-    put(message.content .. o.eos_token, message.train)
-    put "\n"
-  end
-  if o.add_generation_prompt then put "<|assistant|>\n" end
-  return spans
-end
-
---- Stanford Alpaca's prompt for one or more turns; it has no template of its own in any tokenizer.
---- @param messages table[] { role =, content =, train = } of each message
---- @param o table add_generation_prompt, bos_token, eos_token
---- @return table[] spans { text =, train = }
---- @example assert(qlora.chat.apply("alpaca", { { role = "user", content = "Hi" } }):find "Hi")
-function templates.alpaca(messages, o)
-  local put, spans = writer()
-  local system, turns = split_system(messages)
-  put((system or "Below is an instruction that describes a task. "
-    .. "Write a response that appropriately completes the request.") .. "\n\n")
-  for _, message in ipairs(turns) do
-    if message.role == "user" then put("### Instruction:\n" .. message.content .. "\n\n### Response:\n")
-    else
-      put(message.content .. o.eos_token, message.train)
-      put "\n\n"
-    end
-  end
-  return spans
-end
+local chat = { templates = templates }
 
 local schema = strict.declare("qlora.chat.spans", {
   add_generation_prompt = { "boolean", "end with the opening of an assistant message", default = false },
@@ -181,8 +45,8 @@ function chat.spans(name, messages, options)
     end
   end
   o.bos_token = o.bos_token or name == "llama3" and "<|begin_of_text|>" or "<s>"
-  local template = type(name) == "function" and name or templates[name]
-  if not template then strict.one_of("chat", "template", name, strict.sorted_keys(templates)) end
+  local template = source.resolved(name, nil, "chat.spans")
+  template = templates[template] or template
   local is_own = true
   for _, known in pairs(templates) do is_own = is_own and known ~= template end
   local list = messages_of.normalized(messages, o.train, o.ignore, is_own)
@@ -263,11 +127,9 @@ strict.declare("qlora.chat.apply_chat", apply_schema)
 function chat.apply_chat(tokenizer, messages, options)
   local o = strict.options("apply_chat", options, apply_schema)
   local found, settings = chat.for_tokenizer(tokenizer)
-  local template = source.resolved(o.template or found, tokenizer, templates, "apply_chat")
-  if not template then
-    strict.fail("apply_chat: the tokenizer has no chat template; name one with `template =` (%s)",
-      table.concat(strict.sorted_keys(templates), ", "))
-  end
+  local template = found
+  if o.template ~= nil then template = source.resolved(o.template, tokenizer, "apply_chat") end
+  if not template then source.fail_without "apply_chat" end
   for _, key in ipairs { "add_generation_prompt", "default_system", "ignore", "tools", "documents",
     "template_options", "roles" } do settings[key] = o[key] end
   local text = chat_model.is(template) and chat_model.text(template, messages, settings)

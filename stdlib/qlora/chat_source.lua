@@ -3,9 +3,9 @@
 local native = require "qlora.native"
 local chat_model = require "qlora.chat_model"
 local strict = require "qlora.strict"
+local templates = require "qlora.chat_templates"
 
 local chat_source = {}
-
 -- BOS and EOS stand for variables of the tokenizer, or for texts where it has none.
 local alternating = [[
 {%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}
@@ -93,19 +93,31 @@ local function read(path, what)
   return text
 end
 
---- A template as functions of qlora.chat take it: of a text that is none of `names` and is a file, the template in it.
---- @param template any a name, a file with Jinja source, a function, or a model's own template
---- @param tokenizer Tokenizer whose texts it writes
---- @param names table templates by name
+--- Ends with an error: there are chats, and a tokenizer without a template.
+function chat_source.fail_without(what)
+  strict.fail("%s: the tokenizer has no chat template; name one with `template =` (%s)", what,
+    table.concat(strict.sorted_keys(templates), ", "))
+end
+
+local function is_callable(value)
+  return type(value) == "function" or type(value) == "table" and (getmetatable(value) or {}).__call ~= nil
+end
+
+--- A template as functions of qlora.chat take it: a name that is known, a function, or a model's own kind, which a file
+--- with Jinja source becomes.
+--- @param template any what was given
+--- @param tokenizer Tokenizer|nil whose texts a file's template writes; without one a file is no choice
 --- @param what string who asks, for errors
-function chat_source.resolved(template, tokenizer, names, what)
-  if type(template) == "table" and not chat_model.is(template) and not (getmetatable(template) or {}).__call then
-    strict.fail("%s: option 'template' is a table, expected a name, a file, a function, or what "
-      .. "qlora.chat.for_tokenizer gives", what)
+function chat_source.resolved(template, tokenizer, what)
+  if is_callable(template) or chat_model.is(template) then return template end
+  if type(template) ~= "string" then
+    strict.fail("%s: option 'template' is %s, expected a name, a file, a function, or what qlora.chat.for_tokenizer "
+      .. "gives", what, type(template) == "table" and "a table" or strict.show(template))
   end
-  if type(template) ~= "string" or names[template] then return template end
-  if not template:find "[./]" and not native.exists(template) then
-    strict.one_of(what, "template", template, strict.sorted_keys(names), "; a file with Jinja source will do, too")
+  if templates[template] then return template end
+  if not tokenizer or not template:find "[./]" and not native.exists(template) then
+    strict.one_of(what, "template", template, strict.sorted_keys(templates),
+      tokenizer and "; a file with Jinja source will do, too")
   end
   return chat_model.from(tokenizer, read(template, what))
 end

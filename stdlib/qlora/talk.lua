@@ -1,7 +1,6 @@
 --- A model that is talked to: its adapters by name, the prompt of a conversation, answers piece by piece. Under
 --- `qlora-run chat` and `qlora-run serve`.
 local native = require "qlora.native"
-local chat = require "qlora.chat"
 local chat_model = require "qlora.chat_model"
 local chat_source = require "qlora.chat_source"
 local command_line = require "qlora.command_line"
@@ -143,7 +142,7 @@ end
 
 --- The template that `--template` means, for the texts of a tokenizer.
 local function asked(text, tokenizer)
-  local template = chat_source.resolved(text, tokenizer, chat.templates, "--template")
+  local template = chat_source.resolved(text, tokenizer, "--template")
   return type(template) == "string" and chat_source.of_name(template, tokenizer) or template
 end
 

@@ -40,10 +40,7 @@ local function chat_context(o, name)
   settings.literal = o.literal
   local template = o.template
   if template == nil then template = found end
-  if formats.own_end[name] and not template then
-    strict.fail("data.load: the tokenizer has no chat template; name one with `template =` (%s)",
-      table.concat(strict.sorted_keys(chat.templates), ", "))
-  end
+  if formats.own_end[name] and not template then chat_source.fail_without "data.load" end
   local is_own = chat_model.is(template)
   for _, key in ipairs { "template_options", "roles" } do
     if o[key] and not (is_own and (name == nil or formats.own_end[name])) then
@@ -82,7 +79,7 @@ local function check_options(options)
   end
   if o.template ~= nil and o.tokenizer then
     o.named = type(o.template) == "string" and o.template
-    o.template = chat_source.resolved(o.template, o.tokenizer, chat.templates, "data.load")
+    o.template = chat_source.resolved(o.template, o.tokenizer, "data.load")
   end
   return o
 end
