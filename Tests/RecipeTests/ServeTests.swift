@@ -80,6 +80,34 @@ import Testing
     #expect(stream.text.contains("data: [DONE]") && stream.text.contains("chat.completion.chunk"), "\(stream)")
   }
 
+  /// Who serves an adapter that cannot be loaded is told so, with the error of loading, before anyone asks; so is who
+  /// chats or measures, of a second one too.
+  @Test func anAdapterThatCannotLoadIsRefusedAtTheStart() throws {
+    let directory = try Program.temporaryDirectory()
+    let make = """
+      local m = qlora.load(qlora.resource "models/tiny", { quiet = true }); \
+      m:add_lora { select = { "q_proj" }, rank = 2, quiet = true }; m:save_adapter "good"; m:save_adapter "inside/one"
+      """
+    #expect(try Program.run(["--quiet", "-e", make], in: directory).code == 0)
+    let files = FileManager.default
+    let (good, bad) = (directory.appendingPathComponent("good"), directory.appendingPathComponent("bad"))
+    try files.copyItem(at: good, to: bad)
+    let weights = bad.appendingPathComponent("adapter_model.safetensors")
+    try Data(contentsOf: weights).prefix(1000).write(to: weights)
+    try "{}".write(to: directory.appendingPathComponent("data.jsonl"), atomically: true, encoding: .utf8)
+    for command in [["serve", "--port", "0"], ["chat"], ["eval", "--data", "data.jsonl"]] {
+      for (adapter, words) in [
+        ("bad", "bad/adapter_model.safetensors"), ("inside", "there is one in inside/one, which can be named"),
+        ("none", "none: not an adapter"),
+      ] {
+        let outcome = try Program.run(
+          command.prefix(1) + ["tiny", "good", "x=\(adapter)"] + command.dropFirst(), in: directory, seconds: 20)
+        #expect(outcome.code == 1 && outcome.errors.contains(words), "\(command) \(adapter): \(outcome)")
+        #expect(!outcome.output.contains("/v1"), "\(outcome)")
+      }
+    }
+  }
+
   @Test func wrongRequestsGetErrorsOfTheAPI() throws {
     let server = try Server(["--api-key=secret"])
     let key = "Authorization: Bearer secret\r\n"

@@ -27,40 +27,20 @@ local function adapter(text)
   return { name = name or dir:gsub("(.)/+$", "%1"):match "[^/]+$", dir = dir }
 end
 
---- The folders in one that hold an adapter: PEFT writes several so, and a checkpoint has its own.
-local function adapters_in(dir)
-  local inside = {}
-  for _, name in ipairs(native.exists(dir .. "/.") and native.list_dir(dir) or {}) do
-    local folder = dir .. "/" .. name
-    if native.exists(folder .. "/adapter_config.json") then inside[#inside + 1] = folder end
-  end
-  return inside
-end
-
---- Adds an adapter without putting it on.
+--- Reads an adapter; what is on stays on.
 --- @param text string its folder, or NAME=FOLDER
 --- @return string the name under which it is known
+--- @throws as model:add_adapter does, and when the name is taken
 function Talk:add(text)
   local new = adapter(text)
-  if not native.exists(new.dir .. "/adapter_config.json") then
-    local inside = adapters_in(new.dir)
-    error(("%s: not an adapter; expected a folder with adapter_config.json%s"):format(new.dir,
-      inside[1] and "; there is one in " .. table.concat(inside, ", ") or ""), 0)
-  end
   if self.dirs[new.name] or new.name == self.name then
     error(("two things are called '%s'; give the adapter a name of its own: NAME=%s"):format(new.name, new.dir), 0)
   end
+  self.model:add_adapter(new.dir, { name = new.name })
+  self.model:use_adapters(self.current or {})
   self.dirs[new.name] = new.dir
   self.names[#self.names + 1] = new.name
   return new.name
-end
-
---- Reads an adapter; what is on stays on.
-local function load(self, name)
-  if not name or self.loaded[name] then return end
-  self.model:add_adapter(self.dirs[name], { name = name })
-  self.loaded[name] = true
-  self.model:use_adapters(self.current or {})
 end
 
 --- The model's own chat template; nil without one.
@@ -71,7 +51,6 @@ function Talk:own_template() return chat_model.of(self.model.tokenizer) end
 --- @param name? string the adapter's name
 --- @return table|nil as qlora.chat.for_tokenizer gives it
 function Talk:template(name)
-  load(self, name)
   local known = self.templates[name or ""]
   if known ~= nil then return known or nil end
   local tokenizer, found = self.model.tokenizer, self.asked
@@ -193,7 +172,7 @@ function talk.open(path, options)
   local model = qlora.load(place, { quant = options.quant, compute = options.compute, quiet = true })
   if not model.tokenizer then error(path .. ": the model has no tokenizer, so nobody can talk to it", 0) end
   local self = setmetatable({ model = model, cache = options.keeps and model:cache() or nil,
-    dirs = {}, names = {}, loaded = {}, roles = options.roles, own_end = model.turn_end, templates = {}, ends = {},
+    dirs = {}, names = {}, roles = options.roles, own_end = model.turn_end, templates = {}, ends = {},
     asked = options.template and asked(options.template, model.tokenizer),
     name = path:gsub("(.)/+$", "%1"):gsub("%.gguf$", ""):match "([^/]+/?[^/]*)$" }, Talk)
   if native.exists(place) then self.name = self.name:match "[^/]+$" end
