@@ -93,7 +93,7 @@ extension AdapterError: CustomStringConvertible {
     case .unknownModule(let name, let nearest):
       "no module is called '\(name)'" + (nearest.isEmpty ? "" : "; nearest: \(nearest.joined(separator: ", "))")
     case .notLinear(let module, let kind):
-      "\(module): an adapter needs a linear module, this is a \(kind)"
+      "\(module): an adapter needs a linear module, and this one is of the kind \(kind)"
     case .alreadyAttached(let module, let set):
       "\(module): already has an adapter" + (set.map { " called '\($0)'" } ?? "")
     case .unknownSet(let name, let known):
@@ -102,13 +102,13 @@ extension AdapterError: CustomStringConvertible {
     case .repeatedSet(let name):
       "an adapter called '\(name)' is there already or named twice"
     case .notAdditive(let set, let module, let method):
-      "\(module): '\(set)' is a \(method) adapter that changes the weight or the output as a whole; it cannot be used "
+      "\(module): '\(set)' is of the kind \(method), which changes the weight or the output as a whole; it cannot be used "
         + "together with others"
     case .partsOfSeveral(let names):
       "\(names.joined(separator: " and ")): whole modules and biases of the base are trained with one adapter, and the "
         + "model has others"
     case .notLoRA(let set, let module, let method):
-      "\(module): '\(set)' is a \(method) adapter; only plain LoRA adapters can be combined"
+      "\(module): '\(set)' is of the kind \(method); only plain LoRA adapters can be combined"
     case .unequalRanks(let module, let sets, let ranks):
       "\(module): the ranks differ (\(zip(sets, ranks).map { "\($0) \($1)" }.joined(separator: ", "))); cat, svd and "
         + "those that end in _svd combine adapters of different ranks"
@@ -172,7 +172,7 @@ extension AdapterError: CustomStringConvertible {
       "\(path): \(tensor) is not the same as \(original); the adapter was made for another model, or the weight was trained "
         + "too"
     case .otherFamily(let path, let field, let type, let model):
-      "\(path): the adapter was made for a \(type) model, as \(field) says, and this is a \(model) model"
+      "\(path): the adapter was made for the family \(type), as \(field) says, and this model is of the family \(model)"
     case .otherVocabulary(let path, let module, let rows, let base, _):
       "\(path): the adapter has \(rows) rows of \(module) and the base \(base): it was made "
         + (rows > base

@@ -115,7 +115,7 @@ import Testing
         { name = "one", as = "onnx" })
       refused('has no choice "q4_k" (did you mean "q4_0"?)', model.save_gguf, model, dir .. "/a.gguf", { type = "q4_k" })
       model:add_lora { select = { "q_proj" }, rank = 2, method = "dora", name = "three" }
-      refused("'three' is a dora adapter; only plain LoRA adapters can be combined", model.combine_adapters, model, "both",
+      refused("'three' is of the kind dora; only plain LoRA adapters can be combined", model.combine_adapters, model, "both",
         { one = 1, three = 1 })
       refused("already has an adapter called 'one'", model.add_lora, model, { select = { "q_proj" }, rank = 2, name = "one" })
       assert(#qlora.native.list_dir(dir) == 0)

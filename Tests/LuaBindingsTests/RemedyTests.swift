@@ -150,9 +150,22 @@ import Training
         + "to DIR"
     ),
     (
-      AdapterError.otherFamily(path: "a", field: "b", type: "llama", model: "qwen2"),
-      "a: the adapter was made for a llama model, as b says, and this is a qwen2 model; load it on the model that it was "
-        + "made for, which its adapter_config.json names, or train one for this model"
+      AdapterError.otherFamily(path: "a", field: "b", type: "olmo2", model: "qwen2"),
+      "a: the adapter was made for the family olmo2, as b says, and this model is of the family qwen2; load it on the "
+        + "model that it was made for, which its adapter_config.json names, or train one for this model"
+    ),
+    (
+      AdapterError.notLinear(module: "a", kind: "embedding"),
+      "a: an adapter needs a linear module, and this one is of the kind embedding"
+    ),
+    (
+      AdapterError.notLoRA(set: "s", module: "a", method: "ia3"),
+      "a: 's' is of the kind ia3; only plain LoRA adapters can be combined"
+    ),
+    (
+      AdapterError.notAdditive(set: "s", module: "a", method: "ia3"),
+      "a: 's' is of the kind ia3, which changes the weight or the output as a whole; it cannot be used together with "
+        + "others"
     ),
     (
       AdapterError.tiedOutput(path: "a", tensor: "b", unties: true),

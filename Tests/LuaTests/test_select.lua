@@ -88,7 +88,7 @@ t.test("quant is read by load and held against the model by add_lora", function(
   t.equal(chosen["model.layers.0.self_attn.k_proj"], nil)
   t.equal(text, "quantization by module: 3 in 16 bits, 1 in int4, the others as `quant` says")
   t.raises(function() selection.quantization(model, s.all_linear()) end, "no answer of all-linear says quant")
-  t.raises(function() selection.quantization(model, s.names { "norm" }:with { quant = "nf4" }) end, "is a norm")
+  t.raises(function() selection.quantization(model, s.names { "norm" }:with { quant = "nf4" }) end, "is of the kind norm; only linear layers")
   t.raises(function() selection.quantization(model, s.mlp():with { quant = "nf5" }) end, 'no choice "nf5"', "nf4")
   t.raises(function() names(s.mlp():with { quant = "nf4" }) end, "comes too late", "modules = ")
   t.equal(#names(s.mlp():with { quant = false }), 12)

@@ -233,7 +233,8 @@ function selection.quantization(model, what)
       local quant = type(answer) == "table" and settings_of(answer, true, module).quant
       if type(answer) == "table" and quant ~= nil then
         if quant and module.kind ~= "linear" then
-          strict.fail("modules: %s is a %s; only linear layers are stored in 4 bits", module.name, module.kind)
+          strict.fail("modules: %s is of the kind %s; only linear layers are stored in 4 bits", module.name,
+            module.kind)
         end
         local key = quant or "16 bits"
         if not counts[key] then counts[key], order[#order + 1] = 0, key end

@@ -70,7 +70,7 @@ function filters.indent(value, args, named)
   local pad = type(width) == "string" and width or (" "):rep(math.min(int("indent", width, 4), 10000))
   if type(value) ~= "string" then
     values.defined(value)
-    fail("indent of a %s is not supported", kind(value))
+    fail("indent of %s is not supported", kind(value))
   end
   local lines = text.lines(value .. "\n")
   for i = 2, #lines do
@@ -85,7 +85,7 @@ function filters.truncate(value, args, named)
   if leeway == None then leeway = nil end
   length, tail, leeway = int("truncate", length, 255), str("truncate", tail, "..."), int("truncate", leeway, 5)
   if type(value) ~= "string" and not values.is_undefined(value) then
-    fail("truncate of a %s is not supported", kind(value))
+    fail("truncate of %s is not supported", kind(value))
   end
   local s, width = plain(value), text.length(tail)
   if length < width then fail("expected length >= %d, got %d", width, length) end
@@ -126,7 +126,7 @@ end
 function filters.urlencode(value, args, named)
   read("urlencode", "", args, named)
   if type(value) ~= "string" and values.number(value) == nil then
-    fail("urlencode of a %s is not supported", kind(value))
+    fail("urlencode of %s is not supported", kind(value))
   end
   return (plain(value):gsub("[^%w_.~/-]", function(c) return ("%%%02X"):format(c:byte()) end))
 end
