@@ -18,6 +18,9 @@ package enum Records {
     try MappedFile(path: path).withBytes { bytes throws(FormatError) in try records(bytes, path: path) }
   }
 
+  /// What the names of such files end in.
+  package static let endings = ["json", "jsonl", "ndjson", "csv", "tsv", "txt"]
+
   private static func records(_ file: UnsafeRawBufferPointer, path: String) throws(FormatError) -> [Record] {
     var bytes = file
     if bytes.starts(with: [0xEF, 0xBB, 0xBF]) { bytes = UnsafeRawBufferPointer(rebasing: bytes[3...]) }
@@ -34,7 +37,7 @@ package enum Records {
     case "tsv": return try table(bytes, separator: 0x09, path: path)
     case "txt": return [Record(value: ["text": .string(try text(bytes, path: path))], line: 1)]
     default:
-      throw .unsupportedFile(path: path, ending: kind, supported: ["json", "jsonl", "ndjson", "csv", "tsv", "txt"])
+      throw .unsupportedFile(path: path, ending: kind, supported: endings)
     }
   }
 

@@ -70,7 +70,7 @@ enum Remedy {
     case .notInGGUF: "; model:save(directory) writes a Hugging Face folder"
     case .headerOnly: " (--plan and header_only = true leave them out)"
     case .tooLong: " or lower max_length"
-    case .unrecognisedPath(let path): known(like: path)
+    case .unrecognisedPath(let path): records(path) ?? known(like: path)
     case .nothingToKeep:
       "; leave quant out to train on the weights as they are, set quant = \"nf4\", or give a .gguf file"
     case .cannotStream(let path):
@@ -93,6 +93,15 @@ enum Remedy {
   private static func known(like name: String) -> String {
     let last = String(name.lowercased().split(separator: "/").last ?? "")
     return nearestName(to: last, among: Families.publishedNames).map { " (--plan knows \($0) by name)" } ?? ""
+  }
+
+  /// Who reads a file that holds records by its name; nil for another.
+  private static func records(_ path: String) -> String? {
+    let name = FileSystem.baseName(path).lowercased()
+    guard Records.endings.contains(where: { name.hasSuffix("." + $0) }), !name.hasSuffix("config.json") else {
+      return nil
+    }
+    return "; by its name it holds records, which qlora.data.load reads (--data of qlora-run train and eval)"
   }
 
   private static func text(_ error: AdapterError) -> String {

@@ -22,6 +22,15 @@ import Training
       "my/folder: not a model; expected a directory with config.json, a .gguf file or a hub name in the local cache"
     ),
     (
+      ModelError.unrecognisedPath(path: "my/d.JSONL"),
+      "my/d.JSONL: not a model; expected a directory with config.json, a .gguf file or a hub name in the local cache; by "
+        + "its name it holds records, which qlora.data.load reads (--data of qlora-run train and eval)"
+    ),
+    (
+      ModelError.unrecognisedPath(path: "my/config.json"),
+      "my/config.json: not a model; expected a directory with config.json, a .gguf file or a hub name in the local cache"
+    ),
+    (
       TensorError.badDimension(operation: "select", dimension: 1, rank: 1),
       "select: dimension 2 does not exist, the tensor has 1"
     ),

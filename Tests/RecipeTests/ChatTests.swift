@@ -96,6 +96,33 @@ import Testing
     #expect(evaluated.code == 0 && evaluated.output.contains("mine "), "\(evaluated)")
   }
 
+  /// Where there is no template, the error says how whoever typed the command names one.
+  @Test func aLackingTemplateIsNamedAsItIsTyped() throws {
+    let directory = try Program.temporaryDirectory()
+    let chat = #"{"messages":[{"role":"user","content":"Who?"},{"role":"assistant","content":"Mia."}]}"#
+    try chat.write(to: directory.appendingPathComponent("chat.jsonl"), atomically: true, encoding: .utf8)
+    let call = #"""
+      local m = qlora.load(qlora.resource "models/tiny"); qlora.data.load("chat.jsonl", { tokenizer = m.tokenizer })
+      """#
+    let train = ["train", "--model", "tiny", "--data", "chat.jsonl"]
+    for (words, text) in [
+      (["eval", "tiny", "--data", "chat.jsonl"], "name one: --template chatml (alpaca, chatml, "),
+      (train, "name one: --set template=chatml (alpaca"), (["out/finetune.lua"], "name one: --set template=chatml ("),
+      (["-e", call], #"name one: template = "chatml" (alpaca"#),
+    ] {
+      let outcome = try Program.run(["--quiet"] + words, in: directory)
+      #expect(outcome.code == 1 && outcome.errors.contains(text), "\(words): \(outcome)")
+    }
+    for (flag, text) in [
+      ("--template=chatml", "'--template' is no flag but a parameter of the recipe: --set template=VALUE"),
+      ("--max-length", "--set max_length=VALUE"), ("--dat", "did you mean '--data'?"),
+      ("--sed", "did you mean '--seed'?"),
+    ] {
+      let outcome = try Program.run(train + [flag], in: directory)
+      #expect(outcome.code == 2 && outcome.errors.contains(text), "\(flag): \(outcome)")
+    }
+  }
+
   @Test func wrongWordsStopIt() throws {
     for (words, text) in [
       (["chat"], "the model is missing"), (["chat", "tiny", "--temprature=1"], "did you mean '--temperature'?"),

@@ -8,6 +8,7 @@ local parts = require "qlora.chat_parts"
 local roles = require "qlora.chat_roles"
 local strict = require "qlora.strict"
 local trained_ranges = require "qlora.chat_trained"
+local typed = require "qlora.typed"
 local values = require "qlora.jinja.values"
 
 local chat_model = {}
@@ -49,8 +50,8 @@ function chat_model.is(value) return getmetatable(value) == Template end
 local function source_of(template, has_tools)
   local source = has_tools and template.named.tool_use or template.default
   if not source then
-    strict.fail("chat: the tokenizer has no default chat template, only %s; name one with template =",
-      table.concat(strict.sorted_keys(template.named), ", "))
+    strict.fail("chat: the tokenizer has no default chat template, only %s; name another: %s", table.concat(
+      strict.sorted_keys(template.named), ", "), typed("template", "chatml"))
   end
   return source
 end

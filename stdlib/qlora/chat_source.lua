@@ -4,6 +4,7 @@ local native = require "qlora.native"
 local chat_model = require "qlora.chat_model"
 local strict = require "qlora.strict"
 local templates = require "qlora.chat_templates"
+local typed = require "qlora.typed"
 
 local chat_source = {}
 -- BOS and EOS stand for variables of the tokenizer, or for texts where it has none.
@@ -95,8 +96,8 @@ end
 
 --- Ends with an error: there are chats, and a tokenizer without a template.
 function chat_source.fail_without(what)
-  strict.fail("%s: the tokenizer has no chat template; name one with `template =` (%s)", what,
-    table.concat(strict.sorted_keys(templates), ", "))
+  strict.fail("%s: the tokenizer has no chat template; name one: %s (%s, or a file with Jinja source)", what,
+    typed("template", "chatml"), table.concat(strict.sorted_keys(templates), ", "))
 end
 
 local function is_callable(value)

@@ -2,6 +2,7 @@
 --- turns, found by rendering the conversation up to the turn and through it. Where a template writes earlier turns in
 --- another way once more follow, a turn is found by rendering the whole with its content replaced.
 local strict = require "qlora.strict"
+local typed = require "qlora.typed"
 local values = require "qlora.jinja.values"
 
 local function starts(text, part) return text:sub(1, #part) == part end
@@ -32,7 +33,8 @@ local function replaced(message, text)
 end
 
 local function refuse(i, why)
-  strict.fail("chat: message %d cannot be trained under the model's template: %s; name another with template =", i, why)
+  strict.fail("chat: message %d cannot be trained under the model's template: %s; name another: %s", i, why,
+    typed("template", "chatml"))
 end
 
 --- The first bytes that two texts share, without half of a tag such as `<|im_`.

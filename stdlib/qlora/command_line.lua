@@ -3,6 +3,7 @@
 ---   usage      what follows the name
 ---   flags      { { "--port", "N", "sentence", kind = "count", default = 8080 }, … }; { "--x", false, … } has no value
 ---   recipe     true where it runs a recipe, so that --plan, --smoke, --set and --resume mean something
+---   parameters text that has each parameter of that recipe as `name = `
 ---   least      how many arguments it needs; most, how many it takes
 ---   run        function(options, arguments); a path that it returns is run as a recipe
 --- Parsing, help, shell completion and the manual page read it. The first comment of the file says what it does.
@@ -55,7 +56,18 @@ end
 --- "--top-p" is `top_p` in the options.
 local function key_of(flag) return (flag[1]:gsub("^%-+", ""):gsub("%-", "_")) end
 
+-- The command that runs; none while the recipe does that it named.
+local running
+
+--- Whether the command that runs has a flag.
+function command_line.has_flag(name) return running ~= nil and flag_named(running, name) ~= nil end
+
 local function unknown(command, word)
+  local parameter = key_of { word }
+  if command.parameters and command.parameters:find("%f[%w_]" .. parameter:gsub("%W", "%%%0") .. " = ") then
+    command_line.fail("%s: '%s' is no flag but a parameter of the recipe: --set %s=VALUE", command.name, word,
+      parameter)
+  end
   local known = {}
   for i, flag in ipairs(command.flags) do known[i] = flag[1] end
   for _, flag in ipairs(require("qlora.program_flags").flags) do
@@ -162,7 +174,9 @@ function command_line.main(name, words)
       command_line.fail("%s: %s is missing\nusage: qlora-run %s %s", name, flag[1], name, command.usage or "")
     end
   end
+  running = command
   local ok, recipe = pcall(command.run, options, arguments)
+  running = nil
   if not ok then -- the line of the library says nothing to whom types a command
     local place = native.resource "stdlib/qlora/"
     local is_library = type(recipe) == "string" and recipe:sub(1, #place) == place

@@ -75,6 +75,7 @@ end
 
 return {
   usage = "--model MODEL --data FILE [--out DIR] [--set KEY=VALUE …]", most = 0, recipe = true,
+  parameters = template:match "qlora%.params (%b{})",
   flags = {
     { "--model", "MODEL", "a folder, a .gguf file, a hub name, or tiny", required = true },
     { "--data", "FILE", "records (.json, .jsonl, .csv or .tsv)", required = true },
