@@ -61,4 +61,4 @@ if p.adapter ~= "" then
   section "The same prompt with and without them"
   print(explore.with_and_without(model, p.text, { max_new_tokens = 24 }))
 end
-print("\npictures in " .. p.out)
+print("\npictures in " .. qlora.native.place_to_read(p.out))

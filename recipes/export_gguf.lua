@@ -35,4 +35,6 @@ end
 
 -- Ollama reads the chat template of the GGUF file itself; here stand the file's names alone.
 qlora.native.write_file(p.out .. "/Modelfile", table.concat(modelfile, "\n") .. "\n")
-print(("wrote %s and %s/Modelfile; try: ollama create %s -f %s/Modelfile"):format(base, p.out, p.name, p.out))
+local modelfile_at = qlora.native.place_to_read(p.out .. "/Modelfile")
+print(("wrote %s and %s; try: ollama create %s -f %s"):format(qlora.native.place_to_read(base), modelfile_at, p.name,
+  modelfile_at))

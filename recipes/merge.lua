@@ -43,4 +43,4 @@ end
 local result = qlora.merge(model, held_out, {
   target = p.target, out = p.out, limit = p.samples, original = p.original ~= "" and p.original or nil,
 })
-print(("wrote %s (%s)"):format(p.out, result.written or "nothing"))
+print(("wrote %s (%s)"):format(qlora.native.place_to_read(p.out), result.written or "nothing"))

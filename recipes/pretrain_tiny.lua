@@ -62,4 +62,4 @@ qlora.train {
 model:save(p.out)
 local perplexity = qlora.eval.perplexity(model, held_out, { batch = 8, limit = 200 })
 print(("perplexity on held-out text: %.2f"):format(perplexity))
-print("model saved in " .. p.out)
+print("model saved in " .. qlora.native.place_to_read(p.out))

@@ -28,5 +28,5 @@ local bytes = native.quantize_checkpoint(input, output, {
   end,
 })
 if redraws then io.write "\r\27[K" end
-print(("wrote %s: %s of tensors in %s, peak memory %s"):format(output, format.bytes(bytes),
+print(("wrote %s: %s of tensors in %s, peak memory %s"):format(native.place_to_read(output), format.bytes(bytes),
   format.seconds(native.clock() - began), format.bytes(qlora.memory().peak_rss)))

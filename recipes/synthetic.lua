@@ -51,5 +51,5 @@ local bytes = native.synthetic_checkpoint(output, {
 })
 if redraws then io.write "\r\27[K" end
 local seconds = native.clock() - began
-print(("wrote %s: %s of tensors in %s (%s/s), peak memory %s"):format(output, format.bytes(bytes),
+print(("wrote %s: %s of tensors in %s (%s/s), peak memory %s"):format(native.place_to_read(output), format.bytes(bytes),
   format.seconds(seconds), format.bytes(bytes / seconds), format.bytes(qlora.memory().peak_rss)))

@@ -117,6 +117,7 @@ import Testing
     let before = try contents(directory)
     let names = [
       "dpo", "explore", "export_gguf", "merge", "quantize", "quickstart", "several_adapters", "sweep_together",
+      "synthetic",
     ]
     let commands =
       names.map { [$0 + ".lua"] } + [
@@ -127,6 +128,12 @@ import Testing
       #expect(smoke.code == 0, "\(command): \(smoke.errors)")
       let after = try contents(directory)
       #expect(after.filter { !$0.key.hasPrefix("smoke") } == before, "\(command)")
+      // What is said to be written lies there.
+      let told = smoke.output.split { " ,:;()\n".contains($0) }.filter { $0.contains("out/") }
+      for path in told { #expect(after[String(path)] != nil, "\(command): \(path) in \(smoke.output)") }
+      if ["export_gguf.lua", "merge.lua", "quantize.lua", "synthetic.lua"].contains(command[0]) {
+        #expect(!told.isEmpty, "\(command): \(smoke.output)")
+      }
       _ = try Program.run(command + ["--plan", "--quiet"], in: directory)
       #expect(try contents(directory) == after, "\(command)")
     }

@@ -123,10 +123,10 @@ end
 --- Writes the page.
 --- @param records table[] of compare.read
 --- @param path string the file
---- @return string the path
+--- @return string where it lies
 function compare.write(records, path)
   native.write_file(path, compare.html(records))
-  return path
+  return native.place_to_read(path)
 end
 
 return compare
