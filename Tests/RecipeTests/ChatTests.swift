@@ -60,6 +60,7 @@ import Testing
     qlora.train { model = model, data = data, steps = 2, batch = 1,
       optimizer = qlora.optim.adamw(model:trainable(), { lr = 1e-2 }) }
     model:save_adapter "own"
+    model:save_adapter("mlx", { as = "mlx" })
     local talk = require "qlora.talk"
     local function prompt(talker, name)
       local given = talker:prompt({ messages[1] }, name)
@@ -80,6 +81,8 @@ import Testing
     let flags = ["--max-tokens=4", "--temperature=0"]
     let own = try Program.run(["chat", "own"] + flags, in: directory, input: "Who?\n/adapter none\n")
     #expect(own.code == 0 && own.errors.components(separatedBy: "no chat template").count == 2, "\(own.errors)")
+    let mlx = try Program.run(["chat", "mlx"] + flags, in: directory, input: "Who?\n/adapter\n")
+    #expect(mlx.code == 0 && mlx.errors.contains("on: mlx"), "\(mlx)")
     let named = try Program.run(["chat", "tiny", "--template", "chatml"] + flags, in: directory, input: "Who?\n")
     #expect(named.code == 0 && !named.errors.contains("no chat template"), "\(named.errors)")
     for (template, words) in [("chatlm", #"did you mean "chatml""#), ("no.jinja", "there is no chat template")] {

@@ -166,7 +166,8 @@ function talk.open(path, options)
   local config = not native.exists(path .. "/config.json") and read_json(path .. "/adapter_config.json")
   if config then
     table.insert(adapters, 1, path)
-    path = config.base_model_name_or_path or error(path .. "/adapter_config.json names no base model", 0)
+    path = config.base_model_name_or_path or config.model -- PEFT's name and mlx-lm's
+      or error(path .. "/adapter_config.json names no base model", 0)
   end
   local place = talk.place(path)
   local model = qlora.load(place, { quant = options.quant, compute = options.compute, quiet = true })
