@@ -160,6 +160,9 @@ t.test("an adapter keeps template options as what they are when nobody gives the
     t.raises(function() kept(tokenizer, record, { template_options = { style = value, mode = 1 } }) end,
       "template option 'style'", "no template can write")
   end
+  t.raises(function() kept(tokenizer, record, { template_options = { style = print } }) end,
+    "data.load: option 'template_options': a function cannot be given to a template")
+  t.raises(function() kept(tokenizer, record, { default_system = "\xff" }) end, "data.load:")
   t.raises(function() tokenizer:apply_chat(record.messages, { template_options = { ["m.role"] = 1 } }) end,
     "never reads the template option 'm.role'")
 end)

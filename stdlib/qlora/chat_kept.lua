@@ -8,12 +8,11 @@ local strict = require "qlora.strict"
 
 --- A value as a template writes it.
 local function literal(what, value)
-  local text = repr.repr(jinja.read(value))
-  local ok, same = pcall(jinja.render, ("{{ value == %s }}"):format(text), { value = value })
-  if not ok or same ~= "True" then
-    strict.fail("data.load: %s is %s, which no template can write", what, text)
-  end
-  return text
+  local ok, text = pcall(function()
+    local text = repr.repr(jinja.read(value))
+    return jinja.render(("{{ value == %s }}"):format(text), { value = value }) == "True" and text
+  end)
+  return ok and text or strict.fail("data.load: %s is %s, which no template can write", what, strict.show(value))
 end
 
 --- Lines that set options: one stands where nobody gives another, a token's text in the place of the tokenizer's.

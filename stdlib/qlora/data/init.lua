@@ -77,6 +77,13 @@ local function check_options(options)
   if o.too_long == "leave_out" and o.format == "text" then
     strict.fail("data.load: format text cuts one stream into windows; nothing in it is too long")
   end
+  if o.template_options then
+    local ok, shown = pcall(function() return repr.repr(jinja.read(o.template_options)) end)
+    if not ok then
+      strict.fail("data.load: option 'template_options': %s", type(shown) == "table" and shown.jinja or shown)
+    end
+    o.shown_options = shown
+  end
   if o.template ~= nil and o.tokenizer then
     o.named = type(o.template) == "string" and o.template
     o.template = chat_source.resolved(o.template, o.tokenizer, "data.load")
@@ -113,7 +120,7 @@ local function settings_of(o, name, origin)
   for _, key in ipairs { "max_length", "source_max_length", "target_max_length", "train_on_source", "too_long", "limit",
     "train", "eos", "bos", "literal", "default_system" } do settings[key] = o[key] end
   settings.map = mapping.shown(o.map)
-  if o.template_options then settings.template_options = repr.repr(jinja.read(o.template_options)) end
+  settings.template_options = o.shown_options
   if o.template then
     settings.template = o.named or chat_model.is(o.template) and "the model's own" or "a function of the recipe"
   end
