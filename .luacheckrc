@@ -11,6 +11,9 @@ exclude_files = {
   "Tests/LuaTests/golden",
 }
 
+-- Under --smoke, functions of Lua that make files go by the run's folder.
+files["stdlib/qlora/scratch.lua"] = { globals = {
+  "io.open", "io.lines", "io.input", "io.output", "os.remove", "os.rename", "os.tmpname" } }
 -- The harness captures what is printed, and one test misspells a global on purpose.
 files["Tests/LuaTests/harness.lua"] = { globals = { "print", "io.write", "os.getenv" } }
 files["Tests/LuaTests/test_screen.lua"] = { globals = { "io.write", "os.getenv" } }

@@ -190,24 +190,24 @@ t.test("quantization error: each matrix against the file", function()
 end)
 
 t.test("what is no model or data set is named", function()
-  local model = qlora.load(qlora.resource "models/tiny")
-  t.raises(function() qlora.eval.perplexity(model, "Mia the baker") end, 'data must be a Dataset, got "Mia the baker"')
-  t.raises(function() qlora.eval.compare(model, "bas", {}) end, 'b must be', '"bas"')
-  t.raises(function() qlora.eval.compare(model, "base", {}) end, "data must be a Dataset, got a table")
+  local own = qlora.load(qlora.resource "models/tiny")
+  t.raises(function() qlora.eval.perplexity(own, "Mia the baker") end, 'data must be a Dataset, got "Mia the baker"')
+  t.raises(function() qlora.eval.compare(own, "bas", {}) end, 'b must be', '"bas"')
+  t.raises(function() qlora.eval.compare(own, "base", {}) end, "data must be a Dataset, got a table")
   t.raises(function() qlora.merge("model", {}) end, 'model must be a Model, got "model"')
   t.raises(function() qlora.explore.adapters() end, "explore.adapters: model must be a Model, got nil")
-  t.raises(function() model:generate("Mia", { stop = "" }) end, "stop")
+  t.raises(function() own:generate("Mia", { stop = "" }) end, "stop")
 end)
 
 t.test("an add_lora that fails takes off what it added and no more", function()
-  local model = qlora.load(qlora.resource "models/tiny")
-  model:add_lora { select = { "q_proj" }, rank = 2, quiet = true }
-  local count = #model:trainable()
+  local own = qlora.load(qlora.resource "models/tiny")
+  own:add_lora { select = { "q_proj" }, rank = 2, quiet = true }
+  local count = #own:trainable()
   t.raises(function()
-    model:add_lora { select = { "v_proj" }, rank = 2, tokens = { 5 }, modules_to_save = { "lm_hed" }, quiet = true }
+    own:add_lora { select = { "v_proj" }, rank = 2, tokens = { 5 }, modules_to_save = { "lm_hed" }, quiet = true }
   end, "lm_hed")
-  t.equal(#model:trainable(), count)
-  model:add_lora { select = { "v_proj" }, rank = 2, tokens = { 5 }, quiet = true }
+  t.equal(#own:trainable(), count)
+  own:add_lora { select = { "v_proj" }, rank = 2, tokens = { 5 }, quiet = true }
 end)
 
 t.test("without_adapters and eval.compare tell what adapters change", function()

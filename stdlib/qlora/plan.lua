@@ -244,8 +244,8 @@ function plan.choose(o)
   end
   if steps then step = lockstep.joined(steps) end
   -- A plan needs address space of its own; where there is none (ulimit -v) the first pass decides.
-  local planned, figures = pcall(chosen, model, step, false)
-  if not planned then
+  local is_planned, figures = pcall(chosen, model, step, false)
+  if not is_planned then
     if tostring(figures):find("the system has no", 1, true) then return end
     error(figures, 0)
   end
@@ -285,9 +285,9 @@ function plan.stop(o)
   figures.steps = o.steps
   if stats then -- the longest sample decides the memory, the mean one the time
     figures.mean_length = stats.mean
-    local length = math.max(1, math.ceil(stats.mean))
-    local usual = merged(step, { length = length, stream = figures.stream })
-    for _, own in ipairs(usual.together or {}) do own.length = length end
+    local mean = math.max(1, math.ceil(stats.mean))
+    local usual = merged(step, { length = mean, stream = figures.stream })
+    for _, own in ipairs(usual.together or {}) do own.length = mean end
     figures.seconds_per_usual_step = model:plan_step(usual).seconds_per_step
   end
   native.exit(plan.fits(figures, figures.peak) and 0 or 3)

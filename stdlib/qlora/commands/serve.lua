@@ -84,11 +84,11 @@ function Service:job(request, is_chat)
     request:finish()
   end
   function job.fail(raised)
-    local status, text = openai.failure(raised)
+    local status, said = openai.failure(raised)
     if job.streams then -- the status has been sent
-      request:write(("data: %s\n\n"):format(text))
+      request:write(("data: %s\n\n"):format(said))
     else
-      request:respond(status, "application/json", text)
+      request:respond(status, "application/json", said)
     end
     request:finish()
     return status

@@ -6,7 +6,7 @@ local repr = require "qlora.jinja.repr"
 local values = require "qlora.jinja.values"
 
 local blocks = {}
-local fail, None = values.fail, values.None
+local fail = values.fail
 local kinds = {}
 
 local function child(scope) return setmetatable({}, { __index = scope }) end

@@ -153,7 +153,7 @@ end
 --- A value with its sign, postfixes and, unless `without_filter`, filters.
 function Parser:unary(without_filter)
   self:deeper()
-  local line, value = self:now().line, nil
+  local line, value = self:now().line
   if self:skip_op "-" then value = node("minus", line, { value = self:unary(true) })
   elseif self:skip_op "+" then value = node("plus", line, { value = self:unary(true) })
   else value = self:primary() end

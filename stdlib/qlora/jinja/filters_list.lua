@@ -10,7 +10,7 @@ local text = require "qlora.jinja.text"
 local values = require "qlora.jinja.values"
 
 local fail, kind, None = values.fail, values.kind, values.None
-local read, int, str = arguments.read, arguments.int, arguments.text
+local read, str = arguments.read, arguments.text
 
 local function given(value) if value == None then return nil end return value end
 local function flag(value) return value ~= nil and values.truth(value) end

@@ -54,7 +54,7 @@ local function items_of(value) return values.truth(value) and operators.items(va
 
 --- The filter `map`.
 function filters.map(value, args, named)
-  local items, result, apply = items_of(value), {}, nil
+  local items, result, apply = items_of(value), {}
   if args.n == 0 and named and named.attribute ~= nil then
     local attribute, default = named.attribute, named.default
     for _, name in ipairs(named) do

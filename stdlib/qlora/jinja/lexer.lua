@@ -186,8 +186,7 @@ function lexer.tokens(source)
         if source:sub(raw - 3, raw - 3) == "-" then raw = source:match("^%s*()", raw) end
         line = line + select(2, source:sub(from, raw - 1):gsub("\n", ""))
         at_start = source:sub(raw - 1, raw - 1) == "\n"
-        local search, first, sign_at, mark, after = raw, nil, nil, nil, nil
-        first, sign_at, mark, after = source:match("(){%%([-+]?)%s*endraw%s*([-+]?)%%}()", search)
+        local first, sign_at, mark, after = source:match("(){%%([-+]?)%s*endraw%s*([-+]?)%%}()", raw)
         if not first then lexer.fail(line, "{%% raw %%} has no {%% endraw %%}") end
         data(source:sub(raw, first - 1), sign_at, true)
         if mark == "-" then after = source:match("^%s*()", after)

@@ -2,7 +2,7 @@
 local values = require "qlora.jinja.values"
 
 local repr = {}
-local kind, fail, None = values.kind, values.fail, values.None
+local kind, fail = values.kind, values.fail
 
 --- A float as Python writes it: the shortest digits that read back as the same number.
 function repr.float(x)
