@@ -75,8 +75,7 @@ extension CPUBackend {
     if factor != 1 { try accumulate(x, scale: factor, into: x, scale: 0) }
   }
 
-  /// Sums pieces of 16384 elements in parallel, each as eight sums of every eighth element, then the pieces of each tensor
-  /// in order, all in f64.
+  /// Sums pieces of 16384 elements in parallel, each in a fixed order, then the pieces of each tensor in order, all in f64.
   /// - Throws: Nothing.
   public func sumOfSquares(_ tensors: [Tensor], into sum: Tensor) throws {
     let chunk = 16384
@@ -102,15 +101,13 @@ extension CPUBackend {
   }
 }
 
-/// Eight sums of every eighth element, which do not wait for each other as the steps of a single one would, and what is
-/// left at the end.
+/// Of f32, the dtype of gradients, eight sums of every eighth element, which do not wait for each other as the steps of a
+/// single one would; then what is left.
 private func squares(_ p: UnsafeRawPointer, _ dtype: DType, _ range: Range<Int>) -> Double {
   var sums = SIMD8<Double>.zero
   var first = range.lowerBound
-  while first + 8 <= range.upperBound {
-    let values =
-      dtype == .f32
-      ? SIMD8<Double>(p.loadUnaligned(fromByteOffset: 4 * first, as: SIMD8<Float>.self)) : eight(p, dtype, first)
+  while dtype == .f32, first + 8 <= range.upperBound {
+    let values = SIMD8<Double>(p.loadUnaligned(fromByteOffset: 4 * first, as: SIMD8<Float>.self))
     sums += values * values
     first += 8
   }
@@ -118,13 +115,6 @@ private func squares(_ p: UnsafeRawPointer, _ dtype: DType, _ range: Range<Int>)
     let value = loadElement(p, dtype, element)
     return sum + value * value
   }
-}
-
-@inline(never)
-private func eight(_ p: UnsafeRawPointer, _ dtype: DType, _ first: Int) -> SIMD8<Double> {
-  var values = SIMD8<Double>.zero
-  for lane in 0..<8 { values[lane] = loadElement(p, dtype, first + lane) }
-  return values
 }
 
 private func reduced(_ operation: Reduction, _ p: UnsafePointer<Float>, _ count: Int, _ stride: Int) -> Float {

@@ -33,7 +33,7 @@ private func logits(_ model: LanguageModel) throws -> [Float] {
   return ids.indices.flatMap { all[$0 * 1280..<$0 * 1280 + 64] }
 }
 
-private func difference(_ a: [Float], _ b: [Float]) -> Float {
+func difference(_ a: [Float], _ b: [Float]) -> Float {
   a.count == b.count ? zip(a, b).reduce(0) { max($0, abs($1.0 - $1.1)) } : .infinity
 }
 

@@ -20,10 +20,6 @@ private func load() throws -> LanguageModel {
   return model
 }
 
-private func difference(_ a: [Float], _ b: [Float]) -> Float {
-  a.count == b.count ? zip(a, b).reduce(0) { max($0, abs($1.0 - $1.1)) } : .infinity
-}
-
 /// A combination by PEFT's name of it, with the options of make_combined_ranks.py.
 private func combination(_ name: String) throws -> AdapterCombination {
   let word = name.replacing("_frequency", with: "").replacing("_1", with: "")

@@ -360,15 +360,6 @@ import Testing
     }
   }
 
-  @Test(arguments: types)
-  func sumsOfSquaresAreInDoublePrecision(type: DType) throws {
-    for count in [1, 7, 8, 9, 16385, 40_003] {
-      let x = try GuardedTensor(random: 1, [count], type, on: backends[0])
-      let wanted = try x.values().reduce(0.0) { $0 + Double($1) * Double($1) }
-      #expect(abs(try backends[0].sumOfSquares([x.tensor]) - wanted) <= 1e-12 * wanted)
-    }
-  }
-
   @Test func everyBackendHasTheSameBitsForAnyThreadCount() throws {
     for set in InstructionSet.allCases where set.isSupported {
       var first: (norm: Double, gradient: [Float])?

@@ -148,4 +148,14 @@ import Testing
       }
     }
   }
+
+  @Test(arguments: [DType.f32, .bf16, .f16])
+  func sumsOfSquaresAreInDoublePrecision(type: DType) throws {
+    let backend = CPUBackend(threadCount: 2)
+    for count in [1, 7, 8, 9, 16385, 40_003] {
+      let x = try GuardedTensor(random: 1, [count], type, on: backend)
+      let wanted = try x.values().reduce(0.0) { $0 + Double($1) * Double($1) }
+      #expect(abs(try backend.sumOfSquares([x.tensor]) - wanted) <= 1e-12 * wanted)
+    }
+  }
 }
