@@ -25,15 +25,26 @@ extension Tensor {
     }
   }
 
-  /// Adds `gradient` to this leaf's gradient, in f32.
+  /// Adds `gradient` to this leaf's gradient, in f32. The first one that was handed over becomes the sum itself.
   func deposit(_ gradient: Tensor) throws {
     if let sum = self.gradient {
       try backend.accumulate(gradient.contiguous(), scale: 1, into: sum, scale: 1)
+    } else if gradient.isHandedOver, gradient.dtype == .f32, gradient.shape == shape, gradient.isContiguous {
+      gradient.isHandedOver = false
+      self.gradient = gradient
     } else {
       let sum = try Tensor(empty: shape, dtype: .f32, category: .gradients, on: backend)
       try backend.copy(gradient, into: sum)
       self.gradient = sum
     }
+  }
+}
+
+extension Tensor {
+  /// This f32 gradient of category `gradients`, marked: the rule hands it to one input and forgets it.
+  func handedOver() -> Tensor {
+    isHandedOver = true
+    return self
   }
 }
 
@@ -67,6 +78,8 @@ private func propagate(_ node: GraphNode) throws {
     case .leaf(let tensor): try tensor.deposit(gradient)
     case .output(let edge):
       guard !edge.node.outputGradients.isEmpty else { continue }
+      // The next rule may pass it on to several.
+      gradient.isHandedOver = false
       if let other = edge.node.outputGradients[edge.index] {
         // A rule may hand the same tensor to two inputs, so the sum gets storage of its own.
         let sum = try other.copied()

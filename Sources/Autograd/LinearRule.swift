@@ -102,22 +102,22 @@ private struct LinearRule {
 
     // x is read once for the A of all branches without a mask.
     let dA = try low.unmasked.flatMap { low in
-      try savedInput.map { try product(low, transposed: true, $0.value(), precision: precision) }
+      try savedInput.map { try product(low, $0.value(), precision: precision) }
     }
     var results = [Tensor?](repeating: nil, count: 1 + 4 * layers.count)
     results[0] = dx
     for index in reached {
       let (layer, dy, first) = (layers[index], dys[index]!, 1 + 4 * index)
       if layer.trainedWeight != nil, let savedInput {
-        results[first] = try product(dy, transposed: true, savedInput.value(), precision: precision)
+        results[first] = try product(dy, savedInput.value(), precision: precision)
       }
       if let bias = layer.bias, bias.requiresGradient { results[first + 1] = try columnSums(dy) }
       guard let branch = layer.branch, let h = lows[index], let dh = low.parts[index], let savedInput else { continue }
       results[first + 2] =
         layer.isMasked
-        ? try product(dh, transposed: true, try branch.masked(savedInput.value()), precision: precision)
-        : try dA?.narrowed(0, low.columns[index])
-      results[first + 3] = try product(dy, transposed: true, h, precision: precision)
+        ? try product(dh, try branch.masked(savedInput.value()), precision: precision)
+        : try dA?.narrowed(0, low.columns[index]).handedOver()
+      results[first + 3] = try product(dy, h, precision: precision)
       if layer.isMasked, let dx { try branch.addMasked(dh, into: dx, precision: precision) }
     }
     return results
@@ -177,13 +177,12 @@ extension LowRank {
   }
 }
 
-/// f32 op(a) b for matrices.
-func product(_ a: Tensor, transposed: Bool, _ b: Tensor, precision: DType) throws -> Tensor {
-  let rows = transposed ? a.shape[1] : a.shape[0]
-  let c = try Tensor(empty: [rows, b.shape[1]], dtype: .f32, on: a.backend)
+/// f32 a^T b for matrices: a gradient for one input.
+private func product(_ a: Tensor, _ b: Tensor, precision: DType) throws -> Tensor {
+  let c = try Tensor(empty: [a.shape[1], b.shape[1]], dtype: .f32, category: .gradients, on: a.backend)
   try a.backend.matmul(
-    a, transposeA: transposed, b, transposeB: false, alpha: 1, beta: 0, into: c, precision: precision)
-  return c
+    a, transposeA: true, b, transposeB: false, alpha: 1, beta: 0, into: c, precision: precision)
+  return c.handedOver()
 }
 
 /// f32 [D] sums over the rows of [T, D].

@@ -120,7 +120,7 @@ private struct RowBranchRule {
     return [dx]
       + layers.indices.flatMap { layer -> [Tensor?] in
         guard dys[layer] != nil else { return branches[layer].flatMap { _ in [nil, nil] } }
-        return own[layer].flatMap { [$0.dA, $0.dB] }
+        return own[layer].flatMap { [$0.dA.handedOver(), $0.dB.handedOver()] }
       }
   }
 }
@@ -140,8 +140,8 @@ private struct BranchGradients {
   init(_ branch: RowBranch, low: Tensor, dy: Tensor) throws {
     (self.branch, self.low, self.dy) = (branch, low, try dy.narrowed(0, branch.rows))
     dLow = try Tensor(empty: low.shape, dtype: .f32, on: low.backend)
-    dA = try Tensor(empty: branch.branch.a.shape, dtype: .f32, on: low.backend)
-    dB = try Tensor(empty: branch.branch.b.shape, dtype: .f32, on: low.backend)
+    dA = try Tensor(empty: branch.branch.a.shape, dtype: .f32, category: .gradients, on: low.backend)
+    dB = try Tensor(empty: branch.branch.b.shape, dtype: .f32, category: .gradients, on: low.backend)
   }
 
   var dLowProduct: MatrixProduct { MatrixProduct(dy, branch.branch.b, alpha: branch.branch.scaling, into: dLow) }
