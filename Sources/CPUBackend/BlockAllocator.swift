@@ -9,17 +9,32 @@ import Tensors
 /// Sizes are rounded to classes an eighth apart, and a cached block up to a quarter larger serves a request, so a
 /// step whose shapes repeat allocates nothing. What is cached never lets the total grow beyond `slack` times the
 /// highest live total: batches of ever new lengths release old blocks instead of piling them up.
+///
+/// A request that lives no longer than a step may get a piece of a larger cached block: gradients, which grow while
+/// activations go, would else push these out, and be pushed out by them in the next step.
 final class BlockAllocator: Sendable {
   struct Block: @unchecked Sendable {
     let base: UnsafeMutableRawPointer
     let size: Int
     /// Bytes that have been written by now.
     fileprivate(set) var touched: Int
+    /// What this is a piece of, whose `touched` counts.
+    fileprivate var whole: Whole?
+  }
+
+  /// A block that is cut into pieces from its start; it is cached again when the last of them is given back.
+  fileprivate final class Whole {
+    var block: Block
+    var used = 0
+    var pieces = 0
+    init(_ block: Block) { self.block = block }
   }
 
   private struct State {
     /// Released blocks by size class.
     var cache = [[Block]](repeating: [], count: BlockAllocator.sizeClass(1 << 62))
+    /// The block that the next piece comes from.
+    var open: Whole?
     var cachedByteCount = 0
     var liveByteCount = 0
     var peakByteCount = 0
@@ -61,25 +76,22 @@ final class BlockAllocator: Sendable {
 
   /// A block of at least `size` bytes (already rounded), or nil when the system has none.
   ///
-  /// Its user will write the first `touching` bytes; `require` is called before the memory written grows.
+  /// Its user will write the first `touching` bytes; `require` is called before the memory written grows. A block that
+  /// `isBrief` is given back within a step, and may be a piece of a cached one.
   /// - Throws: What `require` throws.
-  func take(_ size: Int, touching: Int, require: (Int) throws -> Void) throws -> Block? {
-    let (reused, stale) = state.withLock { state -> (Block?, [Block]) in
+  func take(
+    _ size: Int, touching: Int, isBrief: Bool = false, require: (Int) throws -> Void
+  ) throws -> Block? {
+    let (reused, stale, before, touched) = state.withLock { state in
       // The class itself, or one of the next two: at most a quarter larger.
       let first = Self.sizeClass(size)
-      for number in first..<min(first + 3, state.cache.count) {
-        if let block = state.cache[number].popLast() {
-          state.cachedByteCount -= block.size
-          state.liveByteCount += block.size
-          return (block, [])
-        }
-      }
-      state.liveByteCount += size
-      return (nil, Self.evict(&state))
+      let block =
+        Self.cached(first..<min(first + 3, state.cache.count), &state) ?? (isBrief ? Self.piece(size, &state) : nil)
+      if block == nil { state.liveByteCount += size }
+      let (before, touched) = Self.written(block, size, by: touching)
+      return (block, block == nil ? Self.evict(&state) : [], before, touched)
     }
     for block in stale { release(block) }
-    let before = reused?.touched ?? 0
-    let touched = max(before, Self.pages(touching, of: reused?.size ?? size))
     do {
       if touched > before { try require(touched - before) }
     } catch {
@@ -91,8 +103,8 @@ final class BlockAllocator: Sendable {
       state.withLock { $0.liveByteCount -= size }
       return nil
     }
-    block.touched = touched
     state.withLock { state in
+      if let whole = block.whole { whole.block.touched = touched } else { block.touched = touched }
       // Only now: what was refused was never there.
       state.peakByteCount = max(state.peakByteCount, state.liveByteCount)
       state.resident += touched - before
@@ -101,8 +113,46 @@ final class BlockAllocator: Sendable {
     return block
   }
 
+  /// Bytes written of a block, or of what it is a piece of, before and after its user writes the first `count`; without
+  /// a block, of a fresh one.
+  private static func written(_ block: Block?, _ size: Int, by count: Int) -> (before: Int, after: Int) {
+    guard let block else { return (0, pages(count, of: size)) }
+    let whole = block.whole?.block ?? block
+    return (whole.touched, max(whole.touched, pages(block.base - whole.base + count, of: whole.size)))
+  }
+
+  /// A cached block of the first of these classes that has one.
+  private static func cached(_ classes: Range<Int>, _ state: inout State) -> Block? {
+    for number in classes {
+      guard let block = state.cache[number].popLast() else { continue }
+      state.cachedByteCount -= block.size
+      state.liveByteCount += block.size
+      return block
+    }
+    return nil
+  }
+
+  /// A piece of a cached block at least four times as large, so that at most a quarter of it stays unused.
+  private static func piece(_ size: Int, _ state: inout State) -> Block? {
+    guard size >= mappingThreshold else { return nil }
+    if state.open.map({ $0.used + size > $0.block.size }) ?? true {
+      guard let block = cached(sizeClass(4 * size)..<state.cache.count, &state) else { return nil }
+      state.open = Whole(block)
+    }
+    guard let whole = state.open else { return nil }
+    defer { (whole.used, whole.pieces) = (whole.used + size, whole.pieces + 1) }
+    return Block(base: whole.block.base + whole.used, size: size, touched: 0, whole: whole)
+  }
+
   func give(_ block: Block) {
     state.withLock { state in
+      var block = block
+      if let whole = block.whole {
+        whole.pieces -= 1
+        guard whole.pieces == 0 else { return }
+        if state.open === whole { state.open = nil }
+        block = whole.block
+      }
       state.liveByteCount -= block.size
       state.cachedByteCount += block.size
       state.cache[Self.sizeClass(block.size)].append(block)
@@ -124,8 +174,7 @@ final class BlockAllocator: Sendable {
   /// Picks cached blocks to release so that live and cached bytes stay within the allowance; largest first, since
   /// few calls then suffice. Those of the heap stay: freed among others that live on, they would be holes in it.
   private static func evict(_ state: inout State) -> [Block] {
-    let highest = max(state.peakByteCount, state.liveByteCount)
-    let allowed = highest / slackDenominator * slackNumerator + freeAllowance
+    let allowed = allowed(state)
     var stale: [Block] = []
     guard state.liveByteCount + state.cachedByteCount > allowed else { return stale }
     for number in (sizeClass(mappingThreshold)..<state.cache.count).reversed() {
@@ -135,6 +184,11 @@ final class BlockAllocator: Sendable {
       }
     }
     return stale
+  }
+
+  /// What live and cached bytes may come to.
+  private static func allowed(_ state: State) -> Int {
+    max(state.peakByteCount, state.liveByteCount) / slackDenominator * slackNumerator + freeAllowance
   }
 
   private func fresh(_ size: Int) -> Block? {

@@ -11,7 +11,9 @@ extension CPUBackend {
   /// - Throws: `TensorError.outOfMemory` when the limit or the system has no room.
   public func allocate(byteCount: Int, category: MemoryCategory) throws -> Storage {
     let size = BlockAllocator.roundedByteCount(byteCount)
-    guard let block = try allocator.take(size, touching: byteCount, require: memory.require) else {
+    let block = try allocator.take(
+      size, touching: byteCount, isBrief: category == .gradients, require: memory.require)
+    guard let block else {
       throw TensorError.outOfMemory(byteCount: size, used: residentByteCount, limit: nil)
     }
     return BlockStorage(block, charged: size, byteCount: byteCount, category: category, backend: self)

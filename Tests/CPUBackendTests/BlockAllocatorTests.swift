@@ -40,6 +40,52 @@ struct BlockAllocatorTests {
   }
 }
 
+/// Pieces of cached blocks, for what lives no longer than a step.
+struct BlockPieceTests {
+  private let allocator = BlockAllocator()
+  private let piece = 20 << 10
+  private let whole = 80 << 10
+
+  private func take(_ size: Int, isBrief: Bool = true) throws -> BlockAllocator.Block {
+    try #require(try allocator.take(size, touching: size, isBrief: isBrief) { _ in })
+  }
+
+  @Test func aBlockIsCutAndComesBackWhenItsLastPieceIsGiven() throws {
+    let cached = try take(whole, isBrief: false)
+    allocator.give(cached)
+    let pieces = try (0..<4).map { _ in try take(piece) }
+    #expect(pieces.map { $0.base - cached.base } == (0..<4).map { $0 * piece })
+    #expect(allocator.peak == whole && allocator.resident.now == whole)
+    // The fifth has no room there, and what is kept longer takes a block of its own.
+    let fifth = try take(piece)
+    #expect(!(cached.base..<cached.base + whole).contains(fifth.base))
+    for piece in pieces.dropLast() { allocator.give(piece) }
+    let other = try take(whole)
+    #expect(other.base != cached.base)
+    allocator.give(pieces[3])
+    #expect(try take(whole, isBrief: false).base == cached.base)
+    #expect(allocator.resident.now == 2 * whole + fifth.size)
+  }
+
+  @Test func whatIsKeptAndWhatIsLargeGetNoPiece() throws {
+    let cached = try take(whole, isBrief: false)
+    allocator.give(cached)
+    #expect(try take(piece, isBrief: false).base != cached.base)
+    #expect(try take(2 * piece).base != cached.base)
+    #expect(try take(piece).base == cached.base)
+  }
+
+  @Test func aPieceCountsThePagesThatItWritesFirst() throws {
+    let cached = try #require(try allocator.take(whole, touching: 0) { _ in })
+    allocator.give(cached)
+    var asked: [Int] = []
+    let first = try #require(try allocator.take(piece, touching: 5000, isBrief: true) { asked.append($0) })
+    let second = try #require(try allocator.take(piece, touching: piece, isBrief: true) { asked.append($0) })
+    #expect(second.base - first.base == piece)
+    #expect(asked == [8192, 2 * piece - 8192] && allocator.resident.now == 2 * piece)
+  }
+}
+
 /// What is refused leaves no trace on the books.
 struct RefusedBlockTests {
   private struct Refused: Error {}
