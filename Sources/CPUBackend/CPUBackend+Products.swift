@@ -5,8 +5,9 @@ import Tensors
 extension CPUBackend {
   /// Packs one side in blocks that stay in the caches and streams the other past it in tiles of registers.
   ///
-  /// At most 8 rows against more rows of a transposed b take dot products instead. The order of the sums does not
-  /// depend on the number of threads. Operands are f32, bf16 or f16; another dtype ends the program.
+  /// At most 8 rows against more rows of a transposed b take dot products instead, and `ThinProduct`s small tiles.
+  /// The order of the sums does not depend on the number of threads. Operands are f32, bf16 or f16; another dtype ends
+  /// the program.
   /// - Throws: `TensorError.outOfMemory` for packed operands and the scratch of the threads.
   public func matmul(
     _ a: Tensor, transposeA: Bool, _ b: Tensor, transposeB: Bool, alpha: Float, beta: Float, into c: Tensor,

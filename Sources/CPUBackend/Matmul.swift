@@ -18,6 +18,13 @@ extension CPUBackend {
       source: .dense(a, type: aType, stride: aRowStride, contiguous: !transposeA), lanes: m)
     let right = MatmulOperand(
       source: .dense(b, type: bType, stride: bRowStride, contiguous: transposeB), lanes: n)
+    if ThinProduct.takes(m: m, n: n, k: k) {
+      try multiplyThin(
+        left, right, k: k,
+        output: MatmulOutput(base: c, type: cType, stride: cRowStride, transposed: m > n, alpha: alpha, beta: beta),
+        precision: precision, at: place ?? workplace)
+      return
+    }
     // The longer side streams; a side whose lanes are contiguous along the contraction is a row side, since its panels
     // are then plain copies. Row lanes that are rows of A give the output as it lies in memory.
     if transposeB, m <= Self.dotRows, m < n {
@@ -50,6 +57,17 @@ extension CPUBackend {
     MatmulDriver(
       tiling: tiling(precision), state: place.state, pool: place.pool, rows: rows, columns: columns, k: max(0, k),
       output: output)
+  }
+
+  private func multiplyThin(
+    _ left: MatmulOperand, _ right: MatmulOperand, k: Int, output: MatmulOutput, precision: DType, at place: Workplace
+  ) throws {
+    guard left.lanes > 0, right.lanes > 0 else { return }
+    let tiling = MatmulTiling(kernels: matmulState.kernels, mode: Self.mode(precision, pairs: false))
+    try ThinProduct(
+      tiling: tiling, state: place.state, pool: place.pool, rows: output.transposed ? right : left,
+      columns: output.transposed ? left : right, k: k, output: output
+    ).run()
   }
 
   func tiling(_ precision: DType) -> MatmulTiling {

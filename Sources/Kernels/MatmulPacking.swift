@@ -52,9 +52,9 @@ private func wordsAcross(
 
 extension Kernels {
   /// Packs `lanes` x `k` elements into words; see `MatmulKernels.Pack`. Missing words become zero up to a
-  /// multiple of 16 where the destination is contiguous along the words or transposed into. Missing lanes hold
-  /// anything finite or not: their sums are never read. One case for each pair of layouts of source and target
-  /// makes the function longer than a screen.
+  /// multiple of 16 where the destination is contiguous along the words, of 8 where it is transposed into.
+  /// Missing lanes hold anything finite or not: their sums are never read. One case for each pair of layouts of
+  /// source and target makes the function longer than a screen.
   @inline(never)
   static func pack(
     _ source: UnsafeRawPointer, _ type: Int32, _ stride: Int, _ contiguous: Bool, _ lanes: Int, _ k: Int,
@@ -102,7 +102,12 @@ extension Kernels {
             mm_transpose16(from, stride, to, wordStride)
           } else {
             for l in present..<16 { put(scratch + l &* 16, Vec16(repeating: 0)) }
-            mm_transpose16(scratch, 16, to, wordStride)
+            if words &- word <= 8 {
+              mm_transpose8(scratch, 16, to, wordStride)
+              mm_transpose8(scratch + 128, 16, to + 8, wordStride)
+            } else {
+              mm_transpose16(scratch, 16, to, wordStride)
+            }
           }
         } else {
           let count = min(16, words &- word)
@@ -159,7 +164,7 @@ extension Kernels {
     var column = 0
     while column < columns {
       for lane in 0..<lanes { put(scratch + lane &* 16, load(tile + (lane &* matmulColumns &+ column))) }
-      if matmulRows <= 8 {
+      if lanes <= 8 {
         mm_transpose8(scratch, 16, scratch + 256, 16)
         mm_transpose8(scratch + 8, 16, scratch + 384, 16)
       } else {

@@ -17,6 +17,7 @@ extension Kernels {
         store: { Kernels.storeTile($0, $1, $2, $3, $4, $5, $6, $7, $8, $9) },
         packQuantized: { Kernels.packQuantized($0, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10) },
         dots: { Kernels.denseDots($0, $1, $2, $3, $4, $5, $6, $7, $8, $9) },
+        smallProduct: { smallProduct($0, $1, $2, $3, $4, $5, $6, $7, $8, $9, adds: false) },
         splitEvenOdd: { Kernels.splitEvenOdd($0, $1, $2, $3) },
         quantizedDots: { Kernels.quantizedDots($0, $1, $2, $3, $4, $5, $6, $7) },
         blocks: BlockKernels(

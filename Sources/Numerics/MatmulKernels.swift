@@ -47,6 +47,13 @@ public struct MatmulKernels: Sendable {
       UnsafeRawPointer, Int, Int, UnsafePointer<Float>, Int, Int, UnsafeMutablePointer<Float>, Int32
     ) -> Void
 
+  /// c = a b of small f32 matrices: (c, its stride, a, elements between its rows, between its columns, b, its stride, m,
+  /// k, n). Rows of b and c have room for a multiple of 16, which n is.
+  package typealias SmallProduct =
+    @convention(c) (
+      UnsafeMutablePointer<Float>, Int, UnsafePointer<Float>, Int, Int, UnsafePointer<Float>, Int, Int, Int, Int
+    ) -> Void
+
   /// Brings the elements of each group of 32, or of 64 with `hasWideSteps`, into the order even, odd (and those into the
   /// order in which this build looks codes up), and makes words of them: (floats, count, mode, `hasWideSteps`).
   package typealias SplitEvenOdd = @convention(c) (UnsafeMutablePointer<Float>, Int, Int32, Bool) -> Void
@@ -56,6 +63,7 @@ public struct MatmulKernels: Sendable {
   package var store: Store
   package var packQuantized: PackQuantized
   package var dots: Dots
+  package var smallProduct: SmallProduct
   package var splitEvenOdd: SplitEvenOdd
   package var quantizedDots: QuantizedDots
   /// For matrices in block formats of ggml.
@@ -84,8 +92,8 @@ public struct MatmulKernels: Sendable {
 
   package init(
     pack: Pack, multiply: Multiply, store: Store, packQuantized: PackQuantized, dots: Dots,
-    splitEvenOdd: SplitEvenOdd, quantizedDots: QuantizedDots, blocks: BlockKernels, rows: Int, columns: Int,
-    pairsBF16: Bool, dotPairsBF16: Bool
+    smallProduct: SmallProduct, splitEvenOdd: SplitEvenOdd, quantizedDots: QuantizedDots, blocks: BlockKernels,
+    rows: Int, columns: Int, pairsBF16: Bool, dotPairsBF16: Bool
   ) {
     self.pack = pack
     self.multiply = multiply
@@ -93,6 +101,7 @@ public struct MatmulKernels: Sendable {
     self.store = store
     self.packQuantized = packQuantized
     self.dots = dots
+    self.smallProduct = smallProduct
     self.splitEvenOdd = splitEvenOdd
     self.quantizedDots = quantizedDots
     self.blocks = blocks

@@ -94,6 +94,7 @@ private let shapes = [
     let backends = (1...3).map { kernels.backend(threads: $0) }
     let cases = [
       (130, 300, 700), (600, 16, 200), (16, 600, 333), (1, 500, 1000), (3, 500, 600), (700, 90, 70), (520, 530, 1090),
+      (31, 600, 32), (900, 8, 29),
     ]
     for (m, n, k) in cases {
       for transposes in 0..<4 {
@@ -103,6 +104,48 @@ private let shapes = [
         let (a, b) = product.operands()
         let results = backends.map { product.run(on: $0, a, b).values.map(\.bitPattern) }
         #expect(results[0] == results[1] && results[0] == results[2], "\(kernels.testDescription) \(product)")
+      }
+    }
+  }
+
+  /// A short contraction and few rows or columns: what the matrices of an adapter are multiplied by.
+  @Test(arguments: ProductKernels.all)
+  func thinProductsMatchTheNaiveTwin(kernels: ProductKernels) {
+    let backend = kernels.backend(threads: 2)
+    let types: [(DType, DType, DType)] = [(.f32, .f32, .bf16), (.bf16, .f32, .f32), (.f32, .bf16, .f16)]
+    for (number, k) in [1, 7, 8, 9, 16, 31, 32].enumerated() {
+      for (m, n) in [(1, 33), (8, 100), (17, 16), (32, 70), (70, 32), (300, 9)] {
+        for transposes in 0..<4 {
+          Product(
+            m: m, n: n, k: k, types: types[(number + transposes) % 3], transposeA: transposes & 1 != 0,
+            transposeB: transposes & 2 != 0, alpha: 0.75, beta: (m + transposes) % 2 == 0 ? 0 : -0.5,
+            precision: number % 2 == 0 ? .f32 : .bf16
+          ).check(on: backend)
+        }
+      }
+    }
+  }
+
+  /// So a prompt's rows and one of generation agree, as they do in products with dots.
+  @Test(arguments: ProductKernels.all)
+  func aRowOfAThinProductHasTheBitsThatItHasAlone(kernels: ProductKernels) throws {
+    let backend = kernels.backend(threads: 2)
+    for precision in [DType.f32, .bf16] {
+      for k in [8, 32] {
+        let (a, b) = (GuardedMatrix(32, k, .f32, seed: 1), GuardedMatrix(530, k, .f32, seed: 2))
+        func rows(_ first: Int, _ count: Int) throws -> [Float] {
+          let c = GuardedMatrix(count, b.rows, .f32, seed: nil)
+          try backend.matmul(
+            m: count, n: b.rows, k: k, alpha: 1, a: a.base + 4 * first * a.stride, aType: .f32, aRowStride: a.stride,
+            transposeA: false, b: b.base, bType: .f32, bRowStride: b.stride, transposeB: true, beta: 0, c: c.base,
+            cType: .f32, cRowStride: c.stride, precision: precision)
+          return c.values
+        }
+        let all = try rows(0, 32)
+        for (first, count) in [(0, 1), (13, 1), (31, 1), (3, 8), (16, 16)] {
+          let range = first * b.rows..<(first + count) * b.rows
+          #expect(try rows(first, count) == Array(all[range]), "\(kernels.testDescription) \(precision) \(k) \(first)")
+        }
       }
     }
   }
