@@ -136,9 +136,6 @@ int ql_load(lua_State *L, const char *bytes, size_t count, const char *chunk_nam
 
 void ql_collect(lua_State *L) { lua_gc(L, LUA_GCCOLLECT); }
 
-int ql_pause_collection(lua_State *L) { return lua_gc(L, LUA_GCISRUNNING) == 1 && lua_gc(L, LUA_GCSTOP) == 0; }
-void ql_resume_collection(lua_State *L) { lua_gc(L, LUA_GCRESTART); }
-
 void ql_account(lua_State *L, long long bytes, long long live) {
   static long long debt;
   debt += bytes;

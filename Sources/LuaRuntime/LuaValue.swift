@@ -168,9 +168,9 @@ package final class LuaTable: LuaReference {
   /// All pairs in Lua's order.
   package var pairs: [(key: LuaValue, value: LuaValue)] {
     guard state.hasRoom(5) else { return [] }
-    // A finalizer may change the table, which would end the traversal in an error over Swift's frames.
-    let collects = ql_pause_collection(state.L) != 0
-    defer { if collects { ql_resume_collection(state.L) } }
+    // A finalizer may change the table, which would end the traversal in an error over Swift's frames. None runs: the
+    // collector moves when Lua makes an object, and nothing here does. To stop and restart it would cost a step of its
+    // work each time, a hundred times what reading a few options takes.
     var found: [(LuaValue, LuaValue)] = []
     push()
     lua_pushnil(state.L)

@@ -115,6 +115,32 @@ private func message(_ source: String, in state: LuaState) -> String? {
     #expect(message("local m = getmetatable(new())\nif m then m.__gc(setmetatable({}, m)) end", in: state) != "other")
   }
 
+  /// Reading a table makes no Lua object, so no finalizer runs meanwhile, which would change it.
+  @Test func finalizersDoNotRunWhileATableIsRead() throws {
+    var counts: Set<Int> = []
+    state.globals["read"] = state.function { _, arguments in
+      counts.insert(arguments[0].asTable?.pairs.count ?? -1)
+      return []
+    }
+    let ran =
+      try run(
+        """
+        local t, ran = {}, 0
+        local function empty() ran = ran + 1 for k in pairs(t) do t[k] = nil end end
+        collectgarbage('incremental', 100, 1000, 40) -- each step is a whole collection
+        for round = 1, 200 do
+          collectgarbage('stop')
+          for i = 1, 100 do t['k' .. i] = { print, {}, 'text' .. i } end
+          setmetatable({}, { __gc = empty })
+          collectgarbage('restart')
+          read(t)
+          local next = {} -- an object: this brings the finalizer
+        end
+        return ran
+        """, in: state)[0].asInt ?? 0
+    #expect(counts == [100] && ran > 0)
+  }
+
   @Test func closingReleasesEverythingThatIsLeft() throws {
     let start = Counter.live
     let other = try #require(LuaState())

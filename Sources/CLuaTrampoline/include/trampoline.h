@@ -62,9 +62,6 @@ int ql_load(lua_State *L, const char *bytes, size_t count, const char *chunk_nam
 
 /// A full collection.
 void ql_collect(lua_State *L);
-/// Stops the collector, whose finalizers may change a table under a traversal; whether it ran.
-int ql_pause_collection(lua_State *L);
-void ql_resume_collection(lua_State *L);
 /// Accounts native memory taken by a new Lua object: a collection runs when what was taken since the last one exceeds
 /// max(1 MiB, live / 4).
 void ql_account(lua_State *L, long long bytes, long long live);
