@@ -99,6 +99,24 @@ import Testing
     #expect(evaluated.code == 0 && evaluated.output.contains("mine "), "\(evaluated)")
   }
 
+  /// A text tells no format: the error says what to type, and that trains.
+  @Test func textIsTrainedFromTheCommandLine() throws {
+    let directory = try Program.temporaryDirectory()
+    defer { try? FileManager.default.removeItem(at: directory) }
+    try String(repeating: "Mia made porridge.\n", count: 40).write(
+      to: directory.appendingPathComponent("text.txt"), atomically: true, encoding: .utf8)
+    let train = ["--quiet", "train", "--model", "tiny", "--data", "text.txt"]
+    let refused = try Program.run(train, in: directory)
+    #expect(refused.code == 1 && refused.errors.contains("one stream cut into windows: --set format=text"), "\(refused)")
+    let small = ["--set", "max_length=64", "--set", "steps=1", "--set", "rank=2"]
+    let trained = try Program.run(train + ["--set", "format=text"] + small, in: directory)
+    #expect(trained.code == 0, "\(trained)")
+    let adapter = directory.appendingPathComponent("out/finetune/adapter_config.json")
+    #expect(FileManager.default.fileExists(atPath: adapter.path))
+    let wrong = try Program.run(train + ["--set", "format=txt"] + small, in: directory)
+    #expect(wrong.code == 1 && wrong.errors.contains("text"), "\(wrong)")
+  }
+
   /// Where there is no template, the error says how whoever typed the command names one.
   @Test func aLackingTemplateIsNamedAsItIsTyped() throws {
     let directory = try Program.temporaryDirectory()

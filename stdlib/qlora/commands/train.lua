@@ -1,8 +1,9 @@
 --- fine-tunes a model on data without a recipe of one's own: writes the recipe that it runs, and runs it
 ---
---- MODEL is what qlora.load takes ("tiny" is the model that ships); the format of the data is found from its fields.
---- --set KEY=VALUE changes a parameter of the recipe, such as rank, lr, epochs, template or max_length; --plan and
---- --smoke work as with any recipe. The recipe is OUT.lua and stays, to be edited.
+--- MODEL is what qlora.load takes ("tiny" is the model that ships); the format of the data is found from its fields,
+--- that of a .txt file is --set format=text. --set KEY=VALUE changes a parameter of the recipe, such as rank, lr,
+--- epochs, template or max_length; --plan and --smoke work as with any recipe. The recipe is OUT.lua and stays, to be
+--- edited.
 local native = require "qlora.native"
 local command_line = require "qlora.command_line"
 local format = require "qlora.format"
@@ -19,6 +20,7 @@ local p = qlora.params {
   select = "all-linear", -- or names, q_proj,v_proj, or a regular expression
   rank = 16, alpha = 32, dropout = 0.05,
   lr = 2e-4, batch = 8, micro_batch = 4, epochs = 1.0, steps = 0, -- 0: as many as the epochs take
+  format = "", -- of records: text (one stream of text), completion, alpaca, …; without it their fields tell
   template = "", -- of chats: chatml, llama3, … or a file; without it the model's own
   max_length = 1024, held_out = 0.05, -- 0: none; of one record none is
 }
@@ -26,7 +28,7 @@ local p = qlora.params {
 assert(p.steps > 0 or p.steps == 0 and p.epochs > 0, "give epochs, or steps, of more than 0")
 local quant = p.quant ~= "none" and p.quant ~= "false" and p.quant
 local model = qlora.load(p.model, { quant = quant, double_quant = quant and quant ~= "keep" or nil })
-local data = qlora.data.load(p.data, { tokenizer = model.tokenizer,
+local data = qlora.data.load(p.data, { tokenizer = model.tokenizer, format = p.format ~= "" and p.format or nil,
   template = p.template ~= "" and p.template or nil, max_length = math.min(p.max_length, model.positions) })
 local training, held_out = data, nil
 if p.held_out > 0 and #data > 1 then training, held_out = data:split(p.held_out) end
@@ -78,7 +80,7 @@ return {
   parameters = template:match "qlora%.params (%b{})",
   flags = {
     { "--model", "MODEL", "a folder, a .gguf file, a hub name, or tiny", required = true },
-    { "--data", "FILE", "records (.json, .jsonl, .csv or .tsv)", required = true },
+    { "--data", "FILE", "records (.json, .jsonl, .csv or .tsv), or text (.txt)", required = true },
     { "--out", "DIR", "where the adapter goes; the recipe is DIR.lua", default = "out/finetune" },
   },
   run = function(o)

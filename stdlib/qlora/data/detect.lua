@@ -1,5 +1,6 @@
 --- The format of records that name none: the one whose fields all of them have.
 local strict = require "qlora.strict"
+local typed = require "qlora.typed"
 local fields = require "qlora.data.fields"
 local mapping = require "qlora.data.mapping"
 local pairs_of = require "qlora.data.pairs"
@@ -39,16 +40,19 @@ local function names(found)
   return table.concat(list, " or ")
 end
 
+local function named() return typed("format", "NAME") end
+
 local function ask(record, place)
   local more = ""
   if record.chosen ~= nil then
     more = ("; to train what was chosen: %s (recipe dpo.lua trains on pairs)"):format(
       pairs_of.remedy(record) or "map =")
   elseif record.text ~= nil then
-    more = "; each text a sample: format = \"completion\"; one stream cut into windows: format = \"text\""
+    more = ("; each text a sample: %s; one stream cut into windows: %s"):format(
+      typed("format", "completion"), typed("format", "text"))
   end
-  strict.fail("data.load: no format is named, and the fields of %s (%s) tell none%s; name one with format =, rename "
-    .. "fields with %s, or give a function record -> spans", place, fields.names(record), more,
+  strict.fail("data.load: no format is named, and the fields of %s (%s) tell none%s; name one with %s, rename "
+    .. "fields with %s, or give a function record -> spans", place, fields.names(record), more, named(),
     mapping.guess(record) or "map =")
 end
 
@@ -59,11 +63,11 @@ function detect.format(records, count, place)
   for i = 1, count do
     local found = type(records[i]) == "table" and fitting(records[i]) or {}
     if #found > 1 then
-      strict.fail("data.load: no format is named, and %s fits %s; name one with format =", place(i), names(found))
+      strict.fail("data.load: no format is named, and %s fits %s; name one with %s", place(i), names(found), named())
     end
     if found[1] and chosen and found[1] ~= chosen then
-      strict.fail("data.load: no format is named; %s fits %s, but %s %s; name one with format =", place(first),
-        names { chosen }, place(i), names(found))
+      strict.fail("data.load: no format is named; %s fits %s, but %s %s; name one with %s", place(first),
+        names { chosen }, place(i), names(found), named())
     end
     if found[1] and not chosen then chosen, first = found[1], i end
   end
