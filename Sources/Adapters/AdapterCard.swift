@@ -42,7 +42,7 @@ struct AdapterCard {
     ```
 
     ```sh
-    qlora-run chat \(shell(base.name)) \(shell(name))
+    qlora-run chat \(base.name.shellWord) \(name.shellWord)
     ```
 
     ## Settings
@@ -73,11 +73,6 @@ struct AdapterCard {
     // What YAML 1.1 reads as something else than a text.
     let others: Set = ["yes", "no", "on", "off", "true", "false", "null", "nan", "inf"]
     return isWord && !others.contains(text.lowercased()) ? text : JSON.string(text).text()
-  }
-
-  /// A word of a command line.
-  private func shell(_ text: String) -> String {
-    text.wholeMatch(of: /[A-Za-z0-9_.\/@:+-]+/) != nil ? text : "'" + text.replacing("'", with: #"'\''"#) + "'"
   }
 
   private var settings: [(name: String, text: String)] {

@@ -151,7 +151,27 @@ enum Remedy {
     case .unknownField(_, let field, _):
       nearestName(to: field, among: ConfigTable.table.keys + PEFTTable.table.keys).map { "; did you mean \"\($0)\"?" }
         ?? ""
+    case .unsupportedFile(let path, let ending, _): converted(path.shellWord, ending)
     default: ""
+    }
+  }
+
+  /// How a file of records, a word of the shell, gets a form that is read.
+  private static func converted(_ path: String, _ ending: String) -> String {
+    func python(_ reading: String) -> String {
+      "; `python3 -c 'import pandas, sys; \(reading).to_json(\"out.jsonl\", orient=\"records\", lines=True)' \(path)` "
+        + "writes out.jsonl"
+    }
+    switch ending {
+    case "parquet": return python("pandas.read_parquet(sys.argv[1])")
+    case "arrow", "feather": return python("pandas.read_feather(sys.argv[1])")
+    case "xlsx", "xls": return python("pandas.read_excel(sys.argv[1])")
+    case "gz": return "; unpack it: gunzip -k \(path)"
+    case "zst": return "; unpack it: unzstd \(path)"
+    case "xz": return "; unpack it: unxz -k \(path)"
+    case "bz2": return "; unpack it: bunzip2 -k \(path)"
+    case "zip": return "; unpack it: unzip \(path)"
+    default: return ""
     }
   }
 

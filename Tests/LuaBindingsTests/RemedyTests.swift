@@ -189,6 +189,20 @@ import Training
         + "of its own without --resume"
     ),
     (
+      FormatError.unsupportedFile(path: "a/d.parquet", ending: "parquet", supported: ["json", "txt"]),
+      "a/d.parquet: files that end in .parquet cannot be read; supported: json, txt; `python3 -c 'import pandas, sys; "
+        + "pandas.read_parquet(sys.argv[1]).to_json(\"out.jsonl\", orient=\"records\", lines=True)' a/d.parquet` writes "
+        + "out.jsonl"
+    ),
+    (
+      FormatError.unsupportedFile(path: "my d.jsonl.gz", ending: "gz", supported: ["json"]),
+      "my d.jsonl.gz: files that end in .gz cannot be read; supported: json; unpack it: gunzip -k 'my d.jsonl.gz'"
+    ),
+    (
+      FormatError.unsupportedFile(path: "d.pdf", ending: "pdf", supported: ["json"]),
+      "d.pdf: files that end in .pdf cannot be read; supported: json"
+    ),
+    (
       FormatError.notCached(name: "a/b", looked: ["x", "y"]),
       "model a/b is not on this machine: no folder of this name, and nothing in the cache; looked in x, y. Fetch it "
         + "with `qlora-run fetch a/b`, or give a folder or a .gguf file"

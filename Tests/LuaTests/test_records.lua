@@ -396,7 +396,7 @@ t.test("a judgement of KTO is refused where an answer is trained, and the remedy
   local good, bad = { prompt = "p", completion = "c", label = true }, { prompt = "q", completion = "d", label = false }
   for _, record in ipairs { good, bad, { messages = { user, answer }, label = false } } do
     t.raises(function() load({ record }, { template = "zephyr" }) end, "'label' is " .. tostring(record.label),
-      "no training on preferences")
+      "no training on single judgements")
   end
   local data = load({ good, bad }, { map = function(r) if r.label then return r end end, ignore = { "label" } })
   t.equal(#data, 1)

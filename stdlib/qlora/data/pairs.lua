@@ -78,9 +78,9 @@ end
 --- true nor false are classes of a data set. `is_cell`: it is one of a table, where it is a text.
 function pairs_of.refuse_label(label, is_cell)
   if type(label) ~= "boolean" then return end
-  strict.fail("'label' is %s, which is not read: there is no training on preferences, and a bad answer would be "
-    .. "trained; keep the good ones with map = function(r) if r.label%s then return r end end, "
-    .. "ignore = { \"label\" }", label, is_cell and ':lower() == "true"' or "")
+  strict.fail("'label' is %s, which is not read: there is no training on single judgements (recipe dpo.lua takes "
+    .. "pairs), and a bad answer would be trained; keep the good ones with map = function(r) if r.label%s then "
+    .. "return r end end, ignore = { \"label\" }", label, is_cell and ':lower() == "true"' or "")
 end
 
 return pairs_of
