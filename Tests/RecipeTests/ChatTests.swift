@@ -107,7 +107,8 @@ import Testing
       to: directory.appendingPathComponent("text.txt"), atomically: true, encoding: .utf8)
     let train = ["--quiet", "train", "--model", "tiny", "--data", "text.txt"]
     let refused = try Program.run(train, in: directory)
-    #expect(refused.code == 1 && refused.errors.contains("one stream cut into windows: --set format=text"), "\(refused)")
+    #expect(
+      refused.code == 1 && refused.errors.contains("one stream cut into windows: --set format=text"), "\(refused)")
     let small = ["--set", "max_length=64", "--set", "steps=1", "--set", "rank=2"]
     let trained = try Program.run(train + ["--set", "format=text"] + small, in: directory)
     #expect(trained.code == 0, "\(trained)")
@@ -115,6 +116,32 @@ import Testing
     #expect(FileManager.default.fileExists(atPath: adapter.path))
     let wrong = try Program.run(train + ["--set", "format=txt"] + small, in: directory)
     #expect(wrong.code == 1 && wrong.errors.contains("text"), "\(wrong)")
+  }
+
+  /// An adapter that goes on with chats of another template keeps that one: it is said, unless it is its own.
+  @Test func anotherTemplateThanThatOfTheAdapterIsSaid() throws {
+    let directory = try Program.temporaryDirectory()
+    defer { try? FileManager.default.removeItem(at: directory) }
+    let outcome = try Program.run(
+      [
+        "-e",
+        #"""
+        local model = qlora.load(qlora.resource "models/tiny")
+        model:add_lora { select = { "q_proj" }, rank = 2, quiet = true }
+        local chats = { { messages = { { role = "user", content = "Who?" }, { role = "assistant", content = "Mia." } } } }
+        local function train(template)
+          print("TRAIN " .. (type(template) == "string" and template or "its own"))
+          qlora.train { model = model, steps = 1, batch = 1, optimizer = qlora.optim.adamw(model:trainable(), { lr = 1e-3 }),
+            data = qlora.data.load(chats, { tokenizer = model.tokenizer, template = template }) }
+        end
+        train "alpaca"
+        train(qlora.chat.for_model(model))
+        train "zephyr"
+        """#,
+      ], in: directory)
+    #expect(outcome.code == 0, "\(outcome)")
+    let parts = outcome.output.components(separatedBy: "TRAIN ").dropFirst().map { $0.contains("of another template") }
+    #expect(parts == [false, false, true], "\(outcome.output)")
   }
 
   /// Where there is no template, the error says how whoever typed the command names one.

@@ -1,5 +1,6 @@
 --- What a training run must not do in silence: leave tensors to no optimizer, train adapters nothing reaches, go on
 --- with numbers that are none.
+local native = require "qlora.native"
 local strict = require "qlora.strict"
 
 local checks = {}
@@ -112,6 +113,21 @@ function checks.lengths(model, data, what)
   if count == 0 then return end
   local more = count > 1 and ("; %d samples are longer, the longest has %d"):format(count, longest) or ""
   strict.fail("%s: %s", what, checks.too_long(data:where(first), lengths[first], limit, more))
+end
+
+--- Data that the model cannot read; and says when an adapter was trained on chats of another template, which training
+--- on these replaces.
+function checks.training_data(model, data, eval_data)
+  checks.lengths(model, data, "train")
+  if eval_data then checks.lengths(model, eval_data, "train: eval_data") end
+  local given = type(data) == "table" and rawget(data, "chat_template")
+  if not given or native.options.quiet then return end
+  for _, set in ipairs(model:adapters()) do
+    if set.in_use and set.trained and set.chat_template and set.chat_template ~= given then
+      print(("train: adapter '%s' was trained on chats of another template than that of these data, which it keeps "
+        .. "from now on; for its own, load them with template = qlora.chat.for_model(model)"):format(set.name))
+    end
+  end
 end
 
 local is_finite, named = strict.is_finite, strict.show

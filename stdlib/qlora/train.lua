@@ -211,8 +211,7 @@ return function(options)
   local model, optimizer, history = o.model, o.optimizer, {}
   if native.options.plan then plan.stop(o) end
   checks.optimizer(model, optimizer)
-  checks.lengths(model, o.data, "train")
-  if o.eval_data then checks.lengths(model, o.eval_data, "train: eval_data") end
+  checks.training_data(model, o.data, o.eval_data)
   local run = o.run
   o.ranks = shares.ranks(o)
   if o.ranks.size > 1 then o.save_seconds = o.save_seconds or not o.save_every and 60 or nil end
