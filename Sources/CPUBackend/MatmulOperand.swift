@@ -24,6 +24,11 @@ struct MatmulOperand: @unchecked Sendable {
     }
   }
 
+  /// Whether lanes are the columns of a matrix in a block format.
+  var isBlocks: Bool {
+    if case .blocks(_, lanesAreRows: false) = source { true } else { false }
+  }
+
   /// Lanes that packing writes of a row panel: those that do not lie along the contraction are transposed, and fill it.
   func writtenLanes(_ tiling: MatmulTiling) -> Int {
     runsAlongSteps ? tiling.rows : tiling.kernels.panelLanes(tiling.mode)

@@ -19,6 +19,9 @@ struct MatmulTiling {
   var rows: Int { kernels.rows(mode) }
   /// Floats of a row panel.
   var rowPanelCount: Int { Self.pitch * kernels.panelLanes(mode) }
+  /// Floats from one streamed column panel to the next. One row more than a panel has, since the same rows of panels
+  /// that are packed together would otherwise share the few places of the first-level cache that a power of two has.
+  var streamedCount: Int { (Self.pitch + 1) * kernels.columns }
   /// Floats of a tile of sums.
   var tileCount: Int { rows * kernels.columns }
   /// What multiplies a row panel by column panels.

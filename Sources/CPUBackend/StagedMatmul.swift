@@ -39,8 +39,13 @@ struct StagedMatmul: @unchecked Sendable {
   let lanes: Int
   let stages: [Stage]
 
-  /// Column panels that a worker packs at once: 128 columns of 4-bit codes are one cache line.
-  private static let columnGroup = 4
+  /// Column panels that a worker packs at once: four, whose 4-bit codes are at most one cache line, and of block
+  /// formats 256 columns, whose scales are one block. With more than a few lanes the sums of so many would be too
+  /// large: half.
+  private func panelsAtOnce(_ products: [Product], _ rows: Range<Int>) -> Int {
+    guard products.contains(where: { $0.terms.contains { $0.columns.isBlocks } }) else { return 4 }
+    return (rows.count <= 32 ? 256 : 128) / tiling.kernels.columns
+  }
   /// Steps of the contraction that are packed at once in such a group; an even number, for pairs.
   private static let streamedSteps = 32
 
@@ -67,29 +72,29 @@ struct StagedMatmul: @unchecked Sendable {
     return (placed, tiling.count(next, by: MatmulTiling.pitch))
   }
 
-  /// Panels per job with which the last worker ends first, the largest of those sizes.
-  private func columnGroup(_ products: [Product]) -> Int {
-    withUnsafeTemporaryAllocation(of: Int.self, capacity: pool.threadCount) { loads in
-      (1...Self.columnGroup).min { (duration($0, products, loads), -$0) < (duration($1, products, loads), -$1) } ?? 1
-    }
-  }
+  /// The column panels of a product as jobs: groups of `size` while each worker gets as many, then equal shares of
+  /// what is left.
+  private struct Cut {
+    let size: Int
+    let panels: Int
+    let groups: Int
+    let share: Int
 
-  /// Panels of the worker with the most, when jobs of `size` go to the one with the fewest; `loads` is working space.
-  private func duration(_ size: Int, _ products: [Product], _ loads: UnsafeMutableBufferPointer<Int>) -> Int {
-    loads.initialize(repeating: 0)
-    for product in products {
-      let panels = tiling.count(product.columnCount, by: tiling.kernels.columns)
-      // Loads differ by at most one job, so each worker gets one of as many full jobs as there are workers.
-      let rounds = panels / size / loads.count
-      for worker in loads.indices { loads[worker] += rounds * size }
-      var left = panels - rounds * size * loads.count
-      while left > 0 {
-        let first = loads.indices.min { loads[$0] < loads[$1] } ?? 0
-        loads[first] += min(left, size)
-        left -= size
-      }
+    init(_ panels: Int, size: Int, workers: Int) {
+      self.size = size
+      self.panels = panels
+      groups = panels / (size * workers) * workers
+      share = (panels - groups * size + workers - 1) / workers
     }
-    return loads.max() ?? 0
+    private var rest: Int { panels - groups * size }
+    var jobs: Int { share == 0 ? groups : groups + (rest + share - 1) / share }
+    /// Most panels of a job.
+    var most: Int { groups > 0 ? size : share }
+    subscript(job: Int) -> Range<Int> {
+      if job < groups { return job * size..<(job + 1) * size }
+      let first = groups * size + (job - groups) * share
+      return first..<min(panels, first + share)
+    }
   }
 
   func run() throws {
@@ -140,28 +145,29 @@ struct StagedMatmul: @unchecked Sendable {
     _ products: [Product], _ parts: [Placed], _ rows: Range<Int>, _ maximumPanels: Int, _ packed: UncheckedPointer
   ) throws {
     let width = tiling.kernels.columns
-    let group = columnGroup(products)
     let panels = tiling.count(rows.count, by: tiling.rows)
-    let groups = products.map { tiling.count(tiling.count($0.columnCount, by: width), by: group) }
-    let jobs = groups.reduce(0, +)
+    let size = panelsAtOnce(products, rows)
+    let cuts = products.map { Cut(tiling.count($0.columnCount, by: width), size: size, workers: pool.threadCount) }
+    let jobs = cuts.reduce(0) { $0 + $1.jobs }
+    let group = cuts.map(\.most).max() ?? 0
     let divisions = pool.threadCount > 1 && group == 1 && jobs < 2 * pool.threadCount ? min(panels, 4) : 1
-    let streamed = MatmulTiling.pitch * width
     let scratch = try state.workerBuffers(
-      MatmulKernels.scratchCount + group * (streamed + tiling.tileCount * maximumPanels))
+      MatmulKernels.scratchCount + group * (tiling.streamedCount + tiling.tileCount * maximumPanels))
     try pool.runUnlessInterrupted(jobs * divisions) { job, worker in
       var index = job / divisions
       let division = job % divisions
       let product = products.indices.first { number in
-        if index < groups[number] { return true }
-        index -= groups[number]
+        if index < cuts[number].jobs { return true }
+        index -= cuts[number].jobs
         return false
       }
       guard let product else { return }
       let buffer = scratch[worker]
+      let columns = cuts[product][index]
       compute(
         products[product],
-        columns: index * group * width..<min(products[product].columnCount, (index + 1) * group * width),
-        rows, panels: panels * division / divisions..<panels * (division + 1) / divisions, of: panels, parts,
+        columns: columns.lowerBound * width..<min(products[product].columnCount, columns.upperBound * width), rows,
+        panels: panels * division / divisions..<panels * (division + 1) / divisions, of: panels, parts,
         packed.value, buffer)
     }
   }
@@ -172,7 +178,7 @@ struct StagedMatmul: @unchecked Sendable {
     _ parts: [Placed], _ packed: UnsafePointer<Float>, _ buffer: UnsafeMutablePointer<Float>
   ) {
     let width = tiling.kernels.columns
-    let streamed = MatmulTiling.pitch * width
+    let streamed = tiling.streamedCount
     let present = tiling.count(columns.count, by: width)
     let vectors = buffer + MatmulKernels.scratchCount
     let tiles = vectors + present * streamed
@@ -218,7 +224,7 @@ struct StagedMatmul: @unchecked Sendable {
     for step in stride(from: steps.lowerBound, to: steps.upperBound, by: run) {
       operand.packPanels(
         tiling, columns: columns, steps: step..<min(steps.upperBound, step + run),
-        to: vectors + tiling.words(step - steps.lowerBound) * width, pitch: MatmulTiling.pitch * width, scratch: buffer)
+        to: vectors + tiling.words(step - steps.lowerBound) * width, pitch: tiling.streamedCount, scratch: buffer)
     }
   }
 }

@@ -194,19 +194,26 @@ extension Kernels {
                 lane &+ 16 < columns ? panel + panelPitch : nil)
             }
           }
-          if count == 4, pairs == 8, first & 3 == 0 {
-            // Written out, since most shifts of a pair are constants then.
-            let half = first & 4
-            pack(0, half)
-            pack(1, half | 1)
-            pack(2, half | 2)
-            pack(3, half | 3)
-          } else if count == 2, pairs == 8, first & 1 == 0 {
-            let quarter = first & 6
-            pack(0, quarter)
-            pack(1, quarter | 1)
-          } else {
-            for index in 0..<count { pack(index, first &+ index) }
+          // Halves of a block are written out, since shifts of a pair are constants then.
+          let hasLower = pairs == 8 && first == 0 && count >= 4
+          let hasUpper = pairs == 8 && first &+ count == 8 && count >= 4
+          if hasLower {
+            pack(0, 0)
+            pack(1, 1)
+            pack(2, 2)
+            pack(3, 3)
+          }
+          var index = hasLower ? 4 : 0
+          let stop = hasUpper ? count &- 4 : count
+          while index < stop {
+            pack(index, first &+ index)
+            index &+= 1
+          }
+          if hasUpper {
+            pack(stop, 4)
+            pack(stop &+ 1, 5)
+            pack(stop &+ 2, 6)
+            pack(stop &+ 3, 7)
           }
           pair &+= count
           p += bytes

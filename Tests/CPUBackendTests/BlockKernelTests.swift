@@ -177,7 +177,7 @@ private struct BlockProduct {
       let kernels = backend.tiling(.f32).kernels
       let (width, pitch) = (kernels.columns, MatmulKernels.panelStride)
       let buffer = GuardPages(byteCount: 4 * MatmulKernels.scratchCount)
-      let panels = GuardPages(byteCount: 4 * 4 * pitch * width)
+      let panels = GuardPages(byteCount: 4 * 256 * pitch)
       let (scratch, target) = (buffer.values(of: Float.self), panels.values(of: Float.self))
       for arrangement in BlockFixture.Arrangement.allCases where arrangement.isOf(format) {
         let weight = BlockFixture(format, out: 37, columns: 1024, arrangement)
@@ -207,7 +207,9 @@ private struct BlockProduct {
               check("rows, \(first) \(count) \(laneStride)", isRight)
             }
           }
-          for (first, count) in [(0, 4), (4, 4), (8, 3), (3, 1), (5, 4), (7, 2)] {
+          // Whole blocks of 256, halves, and halves with a part of the other.
+          let wide = [(0, 256), (32, 224), (0, 192), (384, 128), (128, 32)].map { ($0 / width, $1 / width) }
+          for (first, count) in [(0, 4), (4, 4), (8, 3), (3, 1), (5, 4), (7, 2)] + wide {
             kernels.blocks.packColumns(
               UnsafeRawPointer(operand.pointers), 2, 33, first * width, count * width, target, pitch * width,
               mode.rawValue)
@@ -229,13 +231,15 @@ private struct BlockProduct {
   @Test(arguments: formats)
   func productsMatchTheNaiveTwin(format: GGMLType) throws {
     let size = format.blockSize
-    let shapes = size == 32 ? [(70, 128), (33, 64), (31, 576), (45, 32), (1, 96)] : [(70, 256), (33, 768), (1, 512)]
+    let small = [(70, 128), (33, 64), (31, 576), (45, 32), (1, 96)]
+    let shapes = size == 32 ? small : [(70, 256), (33, 768), (34, 1024), (1, 512)]
     for backend in backends.filter({ $0.threadCount == 3 }) + ProductKernels.tiles.map({ $0.backend(threads: 3) }) {
       for (out, columns) in shapes {
         let arrangement: BlockFixture.Arrangement =
           out == 33 ? .reordered : out == 45 ? .alternating : out > 30 && format == .mxfp4 ? .apart : .inOrder
         let weight = BlockFixture(format, out: out, columns: columns, arrangement)
-        for rows in Array(1...9) + [16, 17, 40, 259] where [1, 2, 6, 9, 40].contains(rows) || out == 33 {
+        let some = out == 34 ? [5, 17] : [1, 2, 6, 9, 40]
+        for rows in Array(1...9) + [16, 17, 40, 259] where some.contains(rows) || out == 33 {
           for variant in 0..<8 {
             try BlockProduct(
               rows: rows, transposed: variant & 2 != 0, precision: variant & 4 != 0 ? .bf16 : .f32,
