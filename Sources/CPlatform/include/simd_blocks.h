@@ -193,6 +193,7 @@ CP_INLINE f32x16 gg_codes(int32_t format, const uint8_t *p, long part) {
 /// most 22 bits, which are exact, so that a fused operation rounds as two do.
 CP_INLINE f32x16 gg_values(int32_t format, f32x16 codes, const float *s, long part) {
 #pragma clang fp contract(fast)
+  if (gg_parts(format) == 2) return gg_has_minima(format) ? codes * s[0] + s[1] : codes * s[0];
   return gg_has_minima(format) ? codes * s[part] - s[16 + part] : codes * s[part];
 }
 
@@ -205,18 +206,31 @@ CP_INLINE f32x16 gg_twice(uint32_t first, uint32_t second) {
   return gg_unsigned(__builtin_shufflevector(b, b, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7));
 }
 
-/// Half of two to the power of the byte less 127, for both parts.
+/// Half of two to the power of the byte less 127.
 CP_INLINE void gg_half_power(uint8_t exponent, float *s) {
   uint32_t bits = exponent < 2 ? 0x00200000u << exponent : (uint32_t)(exponent - 1) << 23;
   memcpy(s, &bits, 4);
-  s[1] = s[0];
 }
 
-/// The scales of the parts of a block in s[0...], and their minima in s[16...]. Of blocks of 32 there are two of each.
+/// Two f16 that follow each other, exactly.
+CP_INLINE void gg_two_halves(const uint8_t *p, float *s) {
+#if defined(__F16C__) || defined(__AVX512F__)
+  uint32_t both;
+  memcpy(&both, p, 4);
+  __m128 v = _mm_cvtph_ps(_mm_cvtsi32_si128((int)both));
+  memcpy(s, &v, 8);
+#else
+  s[0] = gg_half(p);
+  s[1] = gg_half(p + 2);
+#endif
+}
+
+/// The scales of the parts of a block in s[0...], and their minima in s[16...]. Blocks of 32 have one scale, in s[0],
+/// and in s[1] what is added: the minimum with its sign changed.
 CP_INLINE void gg_scales(int32_t format, const uint8_t *p, float *s) {
   switch (format) {
   case gg_q4_1:
-  case gg_q5_1: s[16] = s[17] = -gg_half(p + 2); s[0] = s[1] = gg_half(p); return;
+  case gg_q5_1: gg_two_halves(p, s); return;
   case gg_q2_K: {
     gg_u8x16 b = gg_load(p);
     gg_put(s, gg_unsigned(b & 15) * gg_half(p + 80));
@@ -247,6 +261,6 @@ CP_INLINE void gg_scales(int32_t format, const uint8_t *p, float *s) {
   }
   case gg_q6_K: gg_put(s, gg_signed((gg_i8x16)gg_load(p + 192)) * gg_half(p + 208)); return;
   case gg_mxfp4: gg_half_power(p[0], s); return;
-  default: s[0] = s[1] = gg_half(p);
+  default: s[0] = gg_half(p);
   }
 }

@@ -78,6 +78,48 @@ CP_INLINE u32x16 gg_pair_words(int32_t format, const uint8_t *p, long pair, cons
   }
   }
 }
+/// Whether the bits of two rows are brought side by side before they are looked up, which takes half the look-ups:
+/// those of blocks of 32 that keep them in the halves of sixteen bytes.
+CP_INLINE bool gg_is_zipped(int32_t format) {
+  return gg_parts(format) == 2 && format != gg_q8_0 && !gg_is_apart(format);
+}
+/// The words of codes 0 to 15 of two rows, or of codes 0 to 31 of one.
+CP_INLINE __m512i gg_two_tables(int32_t format, const float *s, const float *t, int8_t step) {
+  const gg_i8x16 whole = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  gg_i8x16 codes = gg_is_looked_up(format) ? gg_entries(format) : whole - gg_middle(format);
+  f32x16 first = gg_values(format, gg_signed(codes), s, 0), second = gg_values(format, gg_signed(codes + step), t, 0);
+  return (__m512i)mm_row_words(first, second);
+}
+/// Two parts of two such rows as `gg_pack_across` writes them.
+CP_INLINE void gg_pack_zipped(int32_t format, const uint8_t *p, const uint8_t *q, const float *s, const float *t,
+                              float *low, float *high) {
+  const long first = gg_bytes(format) - 16;
+  gg_u8x32 bytes = __builtin_shufflevector(gg_load(p + first), gg_load(q + first), 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5,
+                                           21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15,
+                                           31);
+  const bool has_fifth = format == gg_q5_0 || format == gg_q5_1;
+  const __m512i four = _mm512_set1_epi32(0x000f000f), second = _mm512_set1_epi32(has_fifth ? 0x00200000 : 0x00100000);
+  __m512i lower = _mm512_cvtepu8_epi16((__m256i)bytes), upper = _mm512_srli_epi16(lower, 4);
+  // (index & four) | second
+  lower = _mm512_ternarylogic_epi32(lower, four, second, 0xea);
+  upper = _mm512_ternarylogic_epi32(upper, four, second, 0xea);
+  if (!has_fifth) {
+    const __m512i table = gg_two_tables(format, s, t, 0);
+    gg_put(low, (f32x16)_mm512_permutexvar_epi16(lower, table));
+    gg_put(high, (f32x16)_mm512_permutexvar_epi16(upper, table));
+    return;
+  }
+  uint32_t a, b;
+  memcpy(&a, p + first - 4, 4);
+  memcpy(&b, q + first - 4, 4);
+  const uint64_t fifth = _pdep_u64(a, 0x5555555555555555) | _pdep_u64(b, 0xaaaaaaaaaaaaaaaa);
+  const __m512i sixteen = _mm512_set1_epi16(16);
+  lower = _mm512_mask_add_epi16(lower, (__mmask32)fifth, lower, sixteen);
+  upper = _mm512_mask_add_epi16(upper, (__mmask32)(fifth >> 32), upper, sixteen);
+  const __m512i x = gg_two_tables(format, s, s, 16), y = gg_two_tables(format, t, t, 16);
+  gg_put(low, (f32x16)_mm512_permutex2var_epi16(x, lower, y));
+  gg_put(high, (f32x16)_mm512_permutex2var_epi16(x, upper, y));
+}
 #else
 CP_INLINE void gg_put_tables(int32_t format, float *s, long first, long count) {}
 #endif
@@ -104,6 +146,7 @@ CP_INLINE void gg_pack_across(int32_t format, const uint8_t *p, const uint8_t *q
     return;
   }
 #if defined(__AVX512BF16__)
+  if (q && gg_is_zipped(format)) return gg_pack_zipped(format, p, q, s, t, low, high);
   gg_u16x32 a = (gg_u16x32)gg_pair_words(format, p, pair, s), b = 0;
   if (q) b = (gg_u16x32)gg_pair_words(format, q, pair, t);
   gg_put(low, (f32x16)__builtin_shufflevector(a, b, 0, 32, 1, 33, 2, 34, 3, 35, 4, 36, 5, 37, 6, 38, 7, 39, 8, 40, 9,
