@@ -6,7 +6,12 @@
 // values up: all that a code can stand for is scaled and rounded in fewer operations than the codes of a part.
 
 /// Floats of what is known of a block before its codes are read: scales, minima, and 128 words of tables.
-CP_INLINE long gg_prepared_count(void) { return 96; }
+CP_INLINE long gg_prepared_count(void) { return 112; }
+/// Where the tables lie: on cache lines, since a vector that was stored across two is slow to load. Those of Q2_K stay
+/// in registers.
+CP_INLINE float *gg_tables(int32_t format, const float *s) {
+  return format == gg_q2_K ? (float *)s + 32 : (float *)(((uintptr_t)(s + 32) + 63) & ~(uintptr_t)63);
+}
 
 CP_INLINE f32x16 gg_get(const float *p) {
   f32x16 v;
@@ -31,21 +36,22 @@ CP_INLINE void gg_put_words(float *p, f32x16 first, f32x16 second) { gg_put(p, (
 CP_INLINE void gg_put_tables(int32_t format, float *s, long first, long count) {
 #pragma clang fp contract(fast)
   const f32x16 scale = gg_get(s);
+  float *tables = gg_tables(format, s);
   if (format == gg_q2_K) {
     const f32x16 minimum = gg_get(s + 16);
-    gg_put_words(s + 32, scale * 0 - minimum, scale - minimum);
-    gg_put_words(s + 48, scale * 2 - minimum, scale * 3 - minimum);
+    gg_put_words(tables, scale * 0 - minimum, scale - minimum);
+    gg_put_words(tables + 16, scale * 2 - minimum, scale * 3 - minimum);
   } else if (format == gg_q3_K) {
     const f32x16 code = {-4, -4, -4, -4, -4, -4, -4, -4, -3, -3, -3, -3, -3, -3, -3, -3};
     if (first < 4) {
       f32x16 v = __builtin_shufflevector(scale, scale, 0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7);
-      gg_put_words(s + 32, v * code, v * (code + 2));
-      gg_put_words(s + 48, v * (code + 4), v * (code + 6));
+      gg_put_words(tables, v * code, v * (code + 2));
+      gg_put_words(tables + 16, v * (code + 4), v * (code + 6));
     }
     if (first + count > 4) {
       f32x16 v = __builtin_shufflevector(scale, scale, 8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15);
-      gg_put_words(s + 64, v * code, v * (code + 2));
-      gg_put_words(s + 80, v * (code + 4), v * (code + 6));
+      gg_put_words(tables + 32, v * code, v * (code + 2));
+      gg_put_words(tables + 48, v * (code + 4), v * (code + 6));
     }
   }
 }
@@ -66,9 +72,10 @@ CP_INLINE u32x16 gg_pair_words(int32_t format, const uint8_t *p, long pair, cons
   case gg_q8_0:
   case gg_q6_K:
     return mm_row_words(gg_first_values(format, p, pair, s), gg_second_values(format, p, pair, s));
-  case gg_q2_K: return gg_words_of(s + 32, gg_up(gg_bits(format, p, pair), 4) | gg_part_numbers(pair));
+  case gg_q2_K: return gg_words_of(gg_tables(format, s), gg_up(gg_bits(format, p, pair), 4) | gg_part_numbers(pair));
   case gg_q3_K:
-    return gg_words_of(s + 32 + pair / 4 * 32, gg_up(gg_bits(format, p, pair), 3) | gg_part_numbers(pair % 4));
+    return gg_words_of(gg_tables(format, s) + pair / 4 * 32,
+                       gg_up(gg_bits(format, p, pair), 3) | gg_part_numbers(pair % 4));
   default: {
     gg_i8x16 codes = gg_is_looked_up(format) ? gg_entries(format) : whole - gg_middle(format);
     f32x16 low = gg_values(format, gg_signed(codes), s, 2 * pair), high = low;
