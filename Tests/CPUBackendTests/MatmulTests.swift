@@ -108,6 +108,21 @@ private let shapes = [
     }
   }
 
+  /// Row panels of every size, which have tiles of every even one, and column panels of one and two vectors.
+  @Test(arguments: ProductKernels.all)
+  func everyRemainderMatchesTheNaiveTwin(kernels: ProductKernels) {
+    let backend = kernels.backend(threads: 2)
+    for lanes in 1...30 {
+      for (m, n) in [(lanes, 47), (47, lanes)] {
+        for (transposes, precision) in [(0, DType.f32), (3, .f32), (0, .bf16), (2, .bf16)] {
+          Product(
+            m: m, n: n, k: 90, transposeA: transposes & 1 != 0, transposeB: transposes & 2 != 0, precision: precision
+          ).check(on: backend)
+        }
+      }
+    }
+  }
+
   /// A short contraction and few rows or columns: what the matrices of an adapter are multiplied by.
   @Test(arguments: ProductKernels.all)
   func thinProductsMatchTheNaiveTwin(kernels: ProductKernels) {
