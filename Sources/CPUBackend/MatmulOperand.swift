@@ -50,7 +50,7 @@ struct MatmulOperand: @unchecked Sendable {
       let (rows, columns) = lanesAreRows ? (lanes, steps) : (steps, lanes)
       kernels.packQuantized(
         UnsafeRawPointer(weight), rows.lowerBound, rows.count, columns.lowerBound, columns.count, lanesAreRows, target,
-        laneStride, wordStride, mode.rawValue, scratch)
+        laneStride, wordStride, 0, mode.rawValue, scratch)
     case .blocks(let weight, true):
       kernels.blocks.packRows(
         UnsafeRawPointer(weight), lanes.lowerBound, lanes.count, steps.lowerBound, steps.count, target, laneStride,
@@ -63,17 +63,24 @@ struct MatmulOperand: @unchecked Sendable {
     }
   }
 
-  /// Packs neighbouring column panels, `pitch` words from one to the next. Blocks are decoded across all of them.
+  /// Packs neighbouring column panels, `pitch` words from one to the next. Codes are decoded across all of them.
   func packPanels(
     _ tiling: MatmulTiling, columns: Range<Int>, steps: Range<Int>, to target: UnsafeMutablePointer<Float>, pitch: Int,
     scratch: UnsafeMutablePointer<Float>
   ) {
     let kernels = tiling.kernels
-    if case .blocks(let weight, false) = source {
+    switch source {
+    case .blocks(let weight, false):
       kernels.blocks.packColumns(
         UnsafeRawPointer(weight), steps.lowerBound + firstStep, steps.count, columns.lowerBound, columns.count, target,
         pitch, tiling.mode.rawValue)
       return
+    case .quantized(let weight, false):
+      kernels.packQuantized(
+        UnsafeRawPointer(weight), steps.lowerBound + firstStep, steps.count, columns.lowerBound, columns.count, false,
+        target, 1, kernels.columns, pitch, tiling.mode.rawValue, scratch)
+      return
+    default: break
     }
     for index in 0..<tiling.count(columns.count, by: kernels.columns) {
       pack(

@@ -15,7 +15,7 @@ extension Kernels {
         pack: { Kernels.pack($0, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10) },
         multiply: { Kernels.multiply($0, $1, $2, $3, $4, $5, $6, $7, $8) },
         store: { Kernels.storeTile($0, $1, $2, $3, $4, $5, $6, $7, $8, $9) },
-        packQuantized: { Kernels.packQuantized($0, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10) },
+        packQuantized: { Kernels.packQuantized($0, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) },
         dots: { Kernels.denseDots($0, $1, $2, $3, $4, $5, $6, $7, $8, $9) },
         smallProduct: { smallProduct($0, $1, $2, $3, $4, $5, $6, $7, $8, $9, adds: false) },
         splitEvenOdd: { Kernels.splitEvenOdd($0, $1, $2, $3) },

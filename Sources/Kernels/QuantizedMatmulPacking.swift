@@ -84,49 +84,75 @@ private func packRows(
   }
 }
 
-/// Decodes 16 or 32 columns, which in each row lie inside of one block, into a column panel.
+/// log2 of the columns of a panel.
+private var panelShift: Int { @inline(__always) get { Kernels.matmulColumns == 32 ? 5 : 4 } }
+
+/// Decodes 16 columns of one row, or of two, into the panels from `to` on, of which `lane` counts the columns.
+@inline(__always)
+private func decodeGroup(
+  _ to: UnsafeMutablePointer<Float>, _ pitch: Int, _ lane: Int, _ first: Vec16, _ second: Vec16,
+  _ codes: UnsafePointer<UInt8>, _ next: UnsafePointer<UInt8>, _ mode: Int32
+) {
+  put(
+    to + ((lane &>> panelShift) &* pitch &+ lane & (Kernels.matmulColumns &- 1)),
+    mode == 1
+      ? unsafeBitCast(mm_decode_pair_words(first, second, codes, next), to: Vec16.self) : mm_decode16(first, codes))
+}
+
+/// Decodes groups of 16 columns into column panels, `pitch` words from one to the next. The first column and their number
+/// are multiples of 16, the width is one of 32, the block size a power of two and at least 32.
 @inline(__always)
 private func packColumns(
-  _ weight: UnsafePointer<QuantizedWeightPointers>, _ table: Vec16, _ firstRow: Int, _ rows: Int, _ firstColumn: Int,
-  _ columns: Int, _ target: UnsafeMutablePointer<Float>, _ wordStride: Int, _ mode: Int32
+  _ address: UnsafePointer<QuantizedWeightPointers>, _ table: Vec16, _ firstRow: Int, _ rows: Int, _ firstColumn: Int,
+  _ columns: Int, _ target: UnsafeMutablePointer<Float>, _ pitch: Int, _ mode: Int32
 ) {
-  let width = weight.pointee.in
-  let shift = weight.pointee.blockSize.trailingZeroBitCount  // of a power of two
-  // A panel takes a quarter of a line from each row, and the hardware does not guess the next row's: the strip after
+  let weight = address.pointee
+  let width = weight.in
+  let shift = weight.blockSize.trailingZeroBitCount
+  // Columns that in every row lie inside of one block, and share a scale.
+  let share = min(64, width & (weight.blockSize &- 1) == 0 ? weight.blockSize : 32)
+  // The panels take at most a line from each row, and the hardware does not guess the next row's: the strip after
   // this one is asked for.
   let ahead = (rows &* width) &>> 1
-  var start = firstRow &* width &+ firstColumn
   var row = 0
   var to = target
   while row < rows {
-    let codes = weight.pointee.codes + (start &>> 1)
-    let first = scaled(table, Kernels.blockScale(weight, start &>> shift), mode)
-    mm_prefetch(codes + ahead)
-    if mode == 1 {
-      let isLast = row &+ 1 == rows
-      let next = isLast ? codes : codes + width &>> 1
+    let hasNext = mode == 1 && row &+ 1 < rows
+    var start = (firstRow &+ row) &* width &+ firstColumn
+    var column = 0
+    while column < columns {
+      let run = min(columns &- column, share &- (firstColumn &+ column) & (share &- 1))
+      let codes = weight.codes + start &>> 1
+      let first = scaled(table, Kernels.blockScale(weight, start &>> shift), mode)
+      mm_prefetch(codes + ahead)
       // A missing last row is zero, whatever the scale.
-      let second =
-        isLast ? Vec16(repeating: 0) : scaled(table, Kernels.blockScale(weight, (start &+ width) &>> shift), mode)
-      mm_prefetch(next + ahead)
-      var lane = 0
-      while lane < columns {
-        let words = mm_decode_pair_words(first, second, codes + lane &>> 1, next + lane &>> 1)
-        put(to + lane, unsafeBitCast(words, to: Vec16.self))
-        lane &+= 16
+      var next = codes
+      var second = Vec16(repeating: 0)
+      if hasNext {
+        next += width &>> 1
+        second = scaled(table, Kernels.blockScale(weight, (start &+ width) &>> shift), mode)
+        mm_prefetch(next + ahead)
       }
-      start &+= 2 &* width
-      row &+= 2
-    } else {
-      var lane = 0
-      while lane < columns {
-        put(to + lane, mm_decode16(first, codes + lane &>> 1))
-        lane &+= 16
+      let (panel, lane) = (column &>> panelShift, column & (Kernels.matmulColumns &- 1))
+      let part = to + panel &* pitch
+      if run == 64, lane == 0 {
+        // Written out: this is most of what a step with a few rows of many matrices does.
+        decodeGroup(part, pitch, 0, first, second, codes, next, mode)
+        decodeGroup(part, pitch, 16, first, second, codes + 8, next + 8, mode)
+        decodeGroup(part, pitch, 32, first, second, codes + 16, next + 16, mode)
+        decodeGroup(part, pitch, 48, first, second, codes + 24, next + 24, mode)
+      } else {
+        var done = 0
+        while done < run {
+          decodeGroup(part, pitch, lane &+ done, first, second, codes + done &>> 1, next + done &>> 1, mode)
+          done &+= 16
+        }
       }
-      start &+= width
-      row &+= 1
+      start &+= run
+      column &+= run
     }
-    to += wordStride
+    row &+= mode == 1 ? 2 : 1
+    to += Kernels.matmulColumns
   }
 }
 
@@ -135,32 +161,36 @@ private func packColumns(
 /// are never read.
 @inline(__always)
 private func packRowsAcross(
-  _ weight: UnsafePointer<QuantizedWeightPointers>, _ table: Vec16, _ firstRow: Int, _ rows: Int, _ firstColumn: Int,
+  _ address: UnsafePointer<QuantizedWeightPointers>, _ table: Vec16, _ firstRow: Int, _ rows: Int, _ firstColumn: Int,
   _ columns: Int, _ target: UnsafeMutablePointer<Float>, _ wordStride: Int, _ mode: Int32,
   _ scratch: UnsafeMutablePointer<Float>
 ) {
-  let shift = weight.pointee.blockSize.trailingZeroBitCount
-  let width = weight.pointee.in
+  let weight = address.pointee
+  let shift = weight.blockSize.trailingZeroBitCount
+  let width = weight.in
   let groupSteps = mode == 1 ? 32 : 16
   // Where rows are whole blocks, the scales of the 16 rows change together.
-  let scaleSteps = width & (weight.pointee.blockSize &- 1) == 0 ? weight.pointee.blockSize : groupSteps
+  let scaleSteps = width & (weight.blockSize &- 1) == 0 ? weight.blockSize : groupSteps
   let tables = scratch + 256
+  // The panel after this one: its rows follow.
+  let ahead = (rows &* width) &>> 1
   var lane = 0
   while lane < rows {
+    let last = rows &- 1 &- lane
+    let first = (firstRow &+ lane) &* width &+ firstColumn
     var column = 0
     var to = target + lane
     while column < columns {
       if column == 0 || (firstColumn &+ column) & (scaleSteps &- 1) == 0 {
         for l in 0..<16 {
-          let start = (firstRow &+ min(lane &+ l, rows &- 1)) &* width &+ firstColumn &+ column
+          let start = first &+ min(l, last) &* width &+ column
           put(tables + l &* 16, scaled(table, Kernels.blockScale(weight, start &>> shift), mode))
         }
       }
+      let asks = column & 127 == 0
       for l in 0..<16 {
-        let start = (firstRow &+ min(lane &+ l, rows &- 1)) &* width &+ firstColumn &+ column
-        let codes = weight.pointee.codes + (start &>> 1)
-        // The panel after this one: its rows follow.
-        if column & 127 == 0 { mm_prefetch(codes + (rows &* width) &>> 1) }
+        let codes = weight.codes + (first &+ min(l, last) &* width &+ column) &>> 1
+        if asks { mm_prefetch(codes + ahead) }
         let entries = UnsafeRawPointer(tables + l &* 16).loadUnaligned(as: Vec16.self)
         put(
           scratch + l &* 16,
@@ -178,12 +208,17 @@ private func packRowsAcross(
 extension Kernels {
   /// The scale of one block: both operations of double quantization round, as the reference does.
   @inline(__always)
+  static func blockScale(_ weight: QuantizedWeightPointers, _ block: Int) -> Float {
+    if let absmax = weight.absmax { return absmax[block] }
+    let code = Int(weight.absmaxCodes.unsafelyUnwrapped[block])
+    let nested = weight.nestedAbsmax.unsafelyUnwrapped[block &>> weight.nestedShift]
+    let product = weight.nestedMap.unsafelyUnwrapped[code] * nested
+    return product + weight.offset
+  }
+
+  @inline(__always)
   static func blockScale(_ weight: UnsafePointer<QuantizedWeightPointers>, _ block: Int) -> Float {
-    if let absmax = weight.pointee.absmax { return absmax[block] }
-    let code = Int(weight.pointee.absmaxCodes.unsafelyUnwrapped[block])
-    let nested = weight.pointee.nestedAbsmax.unsafelyUnwrapped[block &>> weight.pointee.nestedShift]
-    let product = weight.pointee.nestedMap.unsafelyUnwrapped[code] * nested
-    return product + weight.pointee.offset
+    blockScale(weight.pointee, block)
   }
 
   /// Decodes a rectangle of a quantized matrix and packs it; see `MatmulKernels.PackQuantized`. Matrices whose rows
@@ -192,16 +227,39 @@ extension Kernels {
   @inline(never)
   static func packQuantized(
     _ address: UnsafeRawPointer, _ firstRow: Int, _ rows: Int, _ firstColumn: Int, _ columns: Int,
-    _ lanesAreRows: Bool, _ target: UnsafeMutablePointer<Float>, _ laneStride: Int, _ wordStride: Int, _ mode: Int32,
-    _ scratch: UnsafeMutablePointer<Float>
+    _ lanesAreRows: Bool, _ target: UnsafeMutablePointer<Float>, _ laneStride: Int, _ wordStride: Int,
+    _ panelPitch: Int, _ mode: Int32, _ scratch: UnsafeMutablePointer<Float>
   ) {
     let weight = address.assumingMemoryBound(to: QuantizedWeightPointers.self)
     let table = UnsafeRawPointer(weight.pointee.codebook).loadUnaligned(as: Vec16.self)
     let width = weight.pointee.in
     let blockSize = weight.pointee.blockSize
-    if width & 31 == 0, blockSize & 31 == 0 {
-      let areGroups = firstColumn & 31 == 0 && columns & 31 == 0
-      if lanesAreRows, wordStride == 1, areGroups {
+    let isWhole = width & 31 == 0 && blockSize & 31 == 0
+    let isPowerOfTwo = blockSize & (blockSize &- 1) == 0
+    if isWhole, isPowerOfTwo, !lanesAreRows, laneStride == 1, wordStride == matmulColumns, columns & 15 == 0,
+      firstColumn & 15 == 0
+    {
+      switch mode {
+      case 0: packColumns(weight, table, firstRow, rows, firstColumn, columns, target, panelPitch, 0)
+      case 1: packColumns(weight, table, firstRow, rows, firstColumn, columns, target, panelPitch, 1)
+      default: packColumns(weight, table, firstRow, rows, firstColumn, columns, target, panelPitch, 2)
+      }
+      return
+    }
+    let lanes = lanesAreRows ? rows : columns
+    if laneStride == 1, lanes > matmulColumns {
+      for panel in 0..<(lanes &+ matmulColumns &- 1) / matmulColumns {
+        let lane = panel &* matmulColumns
+        let count = min(matmulColumns, lanes &- lane)
+        packQuantized(
+          address, lanesAreRows ? firstRow &+ lane : firstRow, lanesAreRows ? count : rows,
+          lanesAreRows ? firstColumn : firstColumn &+ lane, lanesAreRows ? columns : count, lanesAreRows,
+          target + panel &* panelPitch, laneStride, wordStride, panelPitch, mode, scratch)
+      }
+      return
+    }
+    if isWhole, lanesAreRows, firstColumn & 31 == 0, columns & 31 == 0 {
+      if wordStride == 1 {
         switch mode {
         case 0: packRows(weight, table, firstRow, rows, firstColumn, columns, target, laneStride, 0)
         case 1: packRows(weight, table, firstRow, rows, firstColumn, columns, target, laneStride, 1)
@@ -209,21 +267,11 @@ extension Kernels {
         }
         return
       }
-      if lanesAreRows, laneStride == 1, areGroups, blockSize & (blockSize &- 1) == 0 {
+      if isPowerOfTwo {
         switch mode {
         case 0: packRowsAcross(weight, table, firstRow, rows, firstColumn, columns, target, wordStride, 0, scratch)
         case 1: packRowsAcross(weight, table, firstRow, rows, firstColumn, columns, target, wordStride, 1, scratch)
         default: packRowsAcross(weight, table, firstRow, rows, firstColumn, columns, target, wordStride, 2, scratch)
-        }
-        return
-      }
-      if !lanesAreRows, laneStride == 1, columns & 15 == 0, columns <= 32, firstColumn & (columns &- 1) == 0,
-        blockSize & (blockSize &- 1) == 0
-      {
-        switch mode {
-        case 0: packColumns(weight, table, firstRow, rows, firstColumn, columns, target, wordStride, 0)
-        case 1: packColumns(weight, table, firstRow, rows, firstColumn, columns, target, wordStride, 1)
-        default: packColumns(weight, table, firstRow, rows, firstColumn, columns, target, wordStride, 2)
         }
         return
       }

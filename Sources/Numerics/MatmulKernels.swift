@@ -25,10 +25,11 @@ public struct MatmulKernels: Sendable {
       UnsafeMutablePointer<Float>
     ) -> Void
   /// Decodes and packs a rectangle of a quantized matrix: (address of a `QuantizedWeightPointers`, first row, rows,
-  /// first column, columns, lanes are rows, destination, lane stride, word stride, mode, scratch).
+  /// first column, columns, lanes are rows, destination, lane stride, word stride, words between panels, mode, scratch).
+  /// Where the lanes follow each other, they may fill several column panels.
   package typealias PackQuantized =
     @convention(c) (
-      UnsafeRawPointer, Int, Int, Int, Int, Bool, UnsafeMutablePointer<Float>, Int, Int, Int32,
+      UnsafeRawPointer, Int, Int, Int, Int, Bool, UnsafeMutablePointer<Float>, Int, Int, Int, Int32,
       UnsafeMutablePointer<Float>
     ) -> Void
 

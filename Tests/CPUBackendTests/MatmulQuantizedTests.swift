@@ -97,6 +97,25 @@ private struct QuantizedProduct {
     #expect(error <= 1, "\(backend.instructionSet) \(self): error \(error)")
     #expect(y.guardsAreIntact, "\(backend.instructionSet) \(self): wrote outside")
   }
+
+  /// Multiplies by rows of which each has a single one.
+  func checkDecodedValues(on backend: CPUBackend) {
+    let weight = fixture
+    let x = input
+    for r in 0..<rows {
+      for c in 0..<(transposed ? out : columns) {
+        x.base.storeBytes(of: r == c ? 1 : 0, toByteOffset: (r * x.stride + c) * 4, as: Float.self)
+      }
+    }
+    let y = run(on: backend, weight, x)
+    var mismatches = 0
+    for r in 0..<rows {
+      for n in 0..<(transposed ? columns : out) where y[r, n] != (transposed ? weight[r, n] : weight[n, r]) {
+        mismatches += 1
+      }
+    }
+    #expect(mismatches == 0, "\(backend.instructionSet) \(self): \(mismatches) other values")
+  }
 }
 
 @Suite struct MatmulQuantizedTests {
@@ -147,19 +166,16 @@ private struct QuantizedProduct {
     for (columns, rows, blockSize) in [
       (64, 64, 32), (33, 33, 32), (128, 1, 32), (96, 2, 32), (288, 288, 32), (320, 1, 64), (320, 3, 64), (320, 7, 64),
     ] {
-      let product = QuantizedProduct(
-        rows: rows, out: 50, columns: columns, blockSize: blockSize, doubleQuantized: true)
-      let weight = product.fixture
-      let x = GuardedMatrix(rows, columns, .f32, seed: 1)
-      for r in 0..<rows {
-        for c in 0..<columns {
-          x.base.storeBytes(of: r == c ? 1 : 0, toByteOffset: (r * x.stride + c) * 4, as: Float.self)
-        }
+      QuantizedProduct(rows: rows, out: 50, columns: columns, blockSize: blockSize, doubleQuantized: true)
+        .checkDecodedValues(on: backend)
+    }
+    // Across panels, with blocks that are a row's, or lie in two, or are longer than what is decoded at once.
+    for (columns, blockSize) in [(576, 64), (160, 64), (288, 128), (640, 256), (48, 64), (352, 32)] {
+      for out in [33, 70] {
+        QuantizedProduct(
+          rows: out, out: out, columns: columns, blockSize: blockSize, doubleQuantized: true, transposed: true
+        ).checkDecodedValues(on: backend)
       }
-      let y = product.run(on: backend, weight, x)
-      var mismatches = 0
-      for r in 0..<rows { for o in 0..<50 where y[r, o] != weight[o, r] { mismatches += 1 } }
-      #expect(mismatches == 0, "\(kernels.testDescription) \(columns) columns, \(rows) rows, blocks of \(blockSize)")
     }
   }
 }
