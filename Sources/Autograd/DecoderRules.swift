@@ -169,7 +169,7 @@ public func embedding(_ table: Tensor, ids: Tensor, dtype: DType) throws -> Tens
   try backend.embedding(table, ids: ids, weights: nil, into: rows)
   record("embedding", inputs: [table], output: rows) { dRows in
     let dTable = try Tensor(full: table.shape, value: 0, on: backend)
-    try backend.embeddingBackward(dRows.contiguous(), ids: ids, weights: nil, into: dTable)
+    try backend.embeddingBackward([dRows.contiguous()], ids: ids, weights: nil, into: dTable)
     return [dTable]
   }
   return rows

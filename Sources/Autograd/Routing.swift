@@ -165,21 +165,23 @@ public func splitRows(_ x: Tensor, _ counts: [Int]) throws -> [Tensor?] {
 extension Routing {
   /// y[t] = the sum over the rows of token t, in the order of experts, of weight * part: [tokens, D] of the dtype of the
   /// parts, added up in f32. A part holds the rows of one expert; it is nil for one without.
-  /// - Throws: `TensorError.otherDevice`, `.outOfMemory`; what the device reports.
+  /// - Throws: `TensorError.badIndex` when the parts have other rows than the routing, `.badDType` when they have several
+  ///   dtypes, `.otherDevice`, `.outOfMemory`; what the device reports.
   public func combined(_ parts: [Tensor?], tokens count: Int) throws -> Tensor {
     let given = try parts.compactMap { try $0?.contiguous() }
     guard let first = given.first else {
       throw TensorError.badShape(operation: "experts", shape: [], problem: .notAMatrix)
     }
     let (width, dtype, backend) = (first.shape[1], first.dtype, first.backend)
-    let sums = try Tensor(full: [count, width], value: 0, on: backend)
-    var row = 0
-    for part in given {
-      let range = row..<row + part.shape[0]
-      try backend.embeddingBackward(
-        part, ids: try tokens.narrowed(0, range), weights: try weights.narrowed(0, range), into: sums)
-      row = range.upperBound
+    let rowCount = given.reduce(0) { $0 + $1.shape[0] }
+    guard rowCount == tokens.elementCount else {
+      throw TensorError.badIndex(operation: "experts", index: rowCount, count: tokens.elementCount)
     }
+    if let other = given.first(where: { $0.dtype != dtype }) {
+      throw TensorError.badDType(operation: "experts", got: other.dtype, expected: [dtype])
+    }
+    let sums = try Tensor(full: [count, width], value: 0, on: backend)
+    try backend.embeddingBackward(given, ids: tokens, weights: weights, into: sums)
     let y = dtype == .f32 ? sums : try sums.converted(to: dtype)
     // The products of the parts are needed for the gradients of the weights alone.
     let saved = isRecording(weights) ? given.map { $0.detached() } : []

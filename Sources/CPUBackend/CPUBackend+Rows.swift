@@ -267,21 +267,29 @@ extension CPUBackend {
     }
   }
 
-  /// Each worker adds some columns of all rows: ids repeat, and a sum must not depend on the threads.
+  /// Each worker adds some columns of all rows: ids repeat, and a sum must not depend on the threads. The rows of one id
+  /// follow each other, so that its sum is at hand for all of them.
   /// - Throws: Nothing.
-  public func embeddingBackward(_ dRows: Tensor, ids: Tensor, weights: Tensor?, into dTable: Tensor) throws {
+  public func embeddingBackward(_ parts: [Tensor], ids: Tensor, weights: Tensor?, into dTable: Tensor) throws {
+    guard !pool.isRehearsal, let first = parts.first else { return }
     let width = dTable.shape[1]
-    let (source, indexes, target) = (Shared(dRows.address), Shared(ids.idAddress), Shared(dTable.floatAddress))
+    let (type, size, target) = (first.type, first.dtype.byteCount, Shared(dTable.floatAddress))
+    let rows = parts.flatMap { part in
+      (0..<part.shape[0]).map { Shared(UnsafeRawPointer(part.address) + $0 * width * size) }
+    }
     let factors = weights.map { Shared($0.floatAddress) }
-    let (kernels, type, size, rowCount) = (tables.rows, dRows.type, dRows.dtype.byteCount, ids.elementCount)
+    // An id above its place: each is at most 31 bits.
+    let order = rows.indices.map { Int(ids.idAddress[$0]) << 32 | $0 }.sorted()
+    let kernels = tables.rows
     let groups = (width + 127) / 128
-    pool.forEachRange(groups, grain: max(1, grain / 128 / max(1, rowCount))) { range, _ in
+    pool.forEachRange(groups, grain: max(1, grain / 128 / max(1, rows.count))) { range, _ in
       let first = range.lowerBound * 128
       let count = min(width, range.upperBound * 128) - first
-      for row in 0..<rowCount {
+      for place in order {
+        let (id, row) = (place >> 32, place & 0xffff_ffff)
         kernels.accumulate(
-          source.value + (row * width + first) * size, type, factors?.value[row] ?? 1,
-          target.value + (Int(indexes.value[row]) * width + first), 0, 1, count)
+          rows[row].value + first * size, type, factors?.value[row] ?? 1, target.value + (id * width + first), 0, 1,
+          count)
       }
     }
   }

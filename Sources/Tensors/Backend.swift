@@ -170,10 +170,10 @@ public protocol Backend: AnyObject, Sendable {
   /// the float dtypes may differ.
   /// - Throws: what the device reports.
   func embedding(_ table: Tensor, ids: Tensor, weights: Tensor?, into rows: Tensor) throws
-  /// dTable[ids[t]] += dRows[t], times weights[t] (f32) where there are any, with ids i32 and dTable f32; rows of one id
-  /// are added in their order.
+  /// dTable[ids[t]] += row t of all `parts`, one after another, times weights[t] (f32) where there are any. The parts have
+  /// one dtype, ids are i32 and dTable is f32. Rows of one id are added in their order.
   /// - Throws: what the device reports.
-  func embeddingBackward(_ dRows: Tensor, ids: Tensor, weights: Tensor?, into dTable: Tensor) throws
+  func embeddingBackward(_ parts: [Tensor], ids: Tensor, weights: Tensor?, into dTable: Tensor) throws
   /// y[t] = the sum over the columns of table[ids[t]] * rows[t], f32 [T], with ids i32; table and rows have one float
   /// dtype. It is what `embedding` with weights gives the weights as a gradient.
   /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; what the device reports.

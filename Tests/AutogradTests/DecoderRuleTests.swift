@@ -37,6 +37,18 @@ private let stream = RandomStream(seed: 7, purpose: "test")
     }
   }
 
+  /// Rows beyond the routing's would be read from, and added to, whatever lies there.
+  @Test func partsOfExpertsHaveTheRowsOfTheRouting() throws {
+    let routing = try Routing(sample([3, 4]), perToken: 2, normalizes: true)
+    let parts = try splitRows(sample([6, 8], seed: 2), routing.counts)
+    #expect(try routing.combined(parts, tokens: 3).shape == [3, 8])
+    #expect(throws: TensorError.badIndex(operation: "experts", index: 7, count: 6)) {
+      try routing.combined(parts + [sample([1, 8])], tokens: 3)
+    }
+    let rounded = try parts.enumerated().map { try $0 == 0 ? $1 : $1?.converted(to: .bf16) }
+    #expect(throws: TensorError.self) { try routing.combined(rounded, tokens: 3) }
+  }
+
   @Test func rotaryEmbedding() throws {
     let (heads, headDim, tokens) = (2, 4, 3)
     let angles = (0..<tokens * headDim / 2).map { Float($0) * 0.3 }

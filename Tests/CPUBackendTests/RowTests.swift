@@ -323,7 +323,8 @@ import Testing
         let weights = try factors.map { try Tensor($0, on: backend) }
         try backend.zero(dTable.tensor)
         try backend.embedding(table.tensor, ids: places, weights: weights, into: rows.tensor)
-        try backend.embeddingBackward(rows.tensor, ids: places, weights: weights, into: dTable.tensor)
+        let parts = try [0..<2, 2..<2, 2..<ids.count].map { try rows.tensor.narrowed(0, $0) }
+        try backend.embeddingBackward(parts, ids: places, weights: weights, into: dTable.tensor)
         let given = factors ?? ids.map { _ in 1 }
         #expect(
           try rows.values()
@@ -337,6 +338,20 @@ import Testing
         #expect(largestError(try dTable.values(), wanted) < 1e-6)
         #expect(rows.isIntact && dTable.isIntact)
       }
+    }
+  }
+
+  /// In f32 1 + 1e8 - 1e8 is 0, and 1 the other way round.
+  @Test func rowsOfAnIdAreAddedInTheirOrder() throws {
+    let (width, ids) = (260, [1, 0, 1, 0, 1, 0].map(Int32.init))
+    let values: [Float] = [1, 1, 1e8, 1e8, -1e8, -1e8]
+    for backend in backends {
+      let rows = try Tensor(values.flatMap { [Float](repeating: $0, count: width) }, shape: [6, width], on: backend)
+      let dTable = try Tensor(full: [2, width], value: 0, on: backend)
+      let parts = try [0..<3, 3..<6].map { try rows.narrowed(0, $0) }
+      try backend.embeddingBackward(
+        parts, ids: try Tensor(ids: ids, shape: [6], on: backend), weights: nil, into: dTable)
+      #expect(try dTable.floats() == [Float](repeating: 0, count: 2 * width))
     }
   }
 

@@ -12,9 +12,9 @@ extension HandleBackend {
       })
   }
 
-  func embeddingBackward(_ dRows: Tensor, ids: Tensor, weights: Tensor?, into dTable: Tensor) throws {
+  func embeddingBackward(_ parts: [Tensor], ids: Tensor, weights: Tensor?, into dTable: Tensor) throws {
     var sums = values(dTable)
-    let (gradient, width, factors) = (values(dRows), dTable.shape[1], weights.map(values))
+    let (gradient, width, factors) = (parts.flatMap(values), dTable.shape[1], weights.map(values))
     for (row, id) in integers(ids).enumerated() {
       for column in 0..<width { sums[id * width + column] += (factors?[row] ?? 1) * gradient[row * width + column] }
     }
