@@ -67,17 +67,15 @@ public struct Routing {
 
   private typealias Row = (token: Int, expert: Int)
 
-  /// Positions of the `count` largest, ascending.
+  /// Positions of the `count` largest, ascending; of equal values the first.
   private static func largest(_ values: ArraySlice<Float>, _ count: Int) -> [Int] {
-    var chosen: [Int] = []
-    for _ in 0..<count {
-      var best = -1
-      for index in 0..<values.count where !chosen.contains(index) {
-        if best < 0 || values[values.startIndex + index] > values[values.startIndex + best] { best = index }
-      }
-      chosen.append(best)
+    var chosen: [(value: Float, index: Int)] = []  // largest first
+    for (index, value) in values.enumerated() where chosen.count < count || value > chosen[count - 1].value {
+      if chosen.count == count { chosen.removeLast() }
+      let place = chosen.lastIndex { $0.value >= value }.map { $0 + 1 } ?? 0
+      chosen.insert((value, index), at: place)
     }
-    return chosen.sorted()
+    return chosen.map(\.index).sorted()
   }
 
   /// A choice that takes at least as much memory as any other: every expert has a token where there are so many, so that
