@@ -24,6 +24,12 @@ extension Engine {
         ? try GGUFAdapterFile.save(model, path: placeToSave(place))
         : try MLXFiles.save(model, directory: placeToSave(place))
     }
+    if model.chatTemplateInUse != nil {
+      said.append(
+        "\(place): the adapter was trained on chats of another template than the model's own, which this form cannot hold; "
+          + "what as = \"peft\" writes has it beside the adapter, and model:save_gguf(path, { merge = true }) in the file"
+      )
+    }
     for sentence in said { Warnings.show("save_adapter: " + sentence) }
     return [said.first.map { .string($0) } ?? .nil]
   }

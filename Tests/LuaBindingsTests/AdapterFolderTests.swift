@@ -167,10 +167,15 @@ import Testing
       local data = qlora.data.from_records({ { messages = messages }, { messages = messages } },
         { format = "chat", template = "chatml", default_system = "Say it.", tokenizer = model.tokenizer })
       model:add_lora { select = { "q_proj" }, rank = 2, alpha = 4 }
+      assert(model:save_adapter(dir .. "/plain.gguf") == nil)
       qlora.train { model = model, data = data, steps = 1, batch = 1,
         optimizer = qlora.optim.adamw(model:trainable(), { lr = 1e-3 }) }
       model:save_adapter(dir .. "/own")
       assert(read(dir .. "/own/chat_template.jinja") == data.chat_template)
+      for _, form in ipairs { "gguf", "mlx" } do
+        local said = model:save_adapter(dir .. "/other." .. form, { as = form })
+        assert(said:find("another template than the model's own, which this form cannot hold", 1, true), form)
+      end
       local config = qlora.json.decode(read(dir .. "/own/tokenizer_config.json"))
       assert(config.chat_template == data.chat_template)
       model:save_adapter(dir .. "/folded", { fold = true })
