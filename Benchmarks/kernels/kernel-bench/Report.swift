@@ -16,6 +16,9 @@ struct Bench {
   let isJSON: Bool
   /// Time spent on one row.
   let budget: Double
+  let rows = Counter()
+
+  final class Counter { var count = 0 }
 
   /// Whether a row, or a group of rows that begin with `name`, is asked for.
   func wants(_ name: String) -> Bool { wanted.isEmpty || name.contains(wanted) || wanted.hasPrefix(name) }
@@ -36,6 +39,7 @@ struct Bench {
   /// Measures `body` and prints one row: `work` units (for example 1e9 FLOP) per second, and the share of `limit`.
   func row(_ name: String, work: Double, unit: String, limit: Double? = nil, _ body: () throws -> Void) rethrows {
     guard wants(name) else { return }
+    rows.count += 1
     let time = try best(body)
     print(name, rate: work / time, unit: unit, limit: limit)
   }
