@@ -246,14 +246,11 @@ extension Kernels {
       }
       return
     }
-    let lanes = lanesAreRows ? rows : columns
-    if laneStride == 1, lanes > matmulColumns {
-      for panel in 0..<(lanes &+ matmulColumns &- 1) / matmulColumns {
-        let lane = panel &* matmulColumns
-        let count = min(matmulColumns, lanes &- lane)
+    if !lanesAreRows, laneStride == 1, columns > matmulColumns {
+      for panel in 0..<(columns &+ matmulColumns &- 1) / matmulColumns {
+        let column = panel &* matmulColumns
         packQuantized(
-          address, lanesAreRows ? firstRow &+ lane : firstRow, lanesAreRows ? count : rows,
-          lanesAreRows ? firstColumn : firstColumn &+ lane, lanesAreRows ? columns : count, lanesAreRows,
+          address, firstRow, rows, firstColumn &+ column, min(matmulColumns, columns &- column), false,
           target + panel &* panelPitch, laneStride, wordStride, panelPitch, mode, scratch)
       }
       return
