@@ -7,8 +7,9 @@ extension Engine {
   var cpuFunction: NativeFunction {
     NativeFunction(
       "cpu",
-      "What computes: processor, the instruction set in use and those it has, threads, whether it has products of bf16 "
-        + "values, and what models compute in when nothing is said. With measure also its limits.",
+      "What computes: processor, the instruction set in use, those it has (sets) and those of them that it is faster "
+        + "without (slow_sets), threads, whether the set in use has products of bf16 values, and what models compute in "
+        + "when nothing is said. With measure also its limits.",
       [
         Parameter(
           "options",
@@ -23,8 +24,9 @@ extension Engine {
       let computes = LoadOptions.defaultComputeType(on: self.backend)
       table["processor"] = .string(Processor.name)
       table["set"] = .string(self.backend.kernelName)
-      table["sets"] = .table(
-        call.state.list(InstructionSet.allCases.filter(\.isSupported).map { .string($0.name) }))
+      let sets = InstructionSet.allCases.filter(\.isSupported)
+      table["sets"] = .table(call.state.list(sets.map { .string($0.name) }))
+      table["slow_sets"] = .table(call.state.list(sets.filter(\.isSlow).map { .string($0.name) }))
       table["threads"] = .integer(self.backend.threadCount)
       table["processors"] = .integer(Processor.count)
       table["bf16"] = .bool(self.backend.multipliesBFloat16)

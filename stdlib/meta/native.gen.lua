@@ -92,7 +92,7 @@ function native.memory() end
 ---@class qlora.native.cpu.options
 ---@field measure? boolean measure for a second: GFLOP/s of products in f32 and bf16, GB/s of reading and copying memory (default false)
 
----What computes: processor, the instruction set in use and those it has, threads, whether it has products of bf16 values, and what models compute in when nothing is said. With measure also its limits.
+---What computes: processor, the instruction set in use, those it has (sets) and those of them that it is faster without (slow_sets), threads, whether the set in use has products of bf16 values, and what models compute in when nothing is said. With measure also its limits.
 ---@param options? qlora.native.cpu.options the options below
 ---@return table
 function native.cpu(options) end

@@ -31,7 +31,8 @@ return {
     row("program", "qlora-run %s, %s", qlora.version, _VERSION)
     row("library", "%s", native.resource "":gsub("/$", ""))
     row("processor", "%s", cpu.processor or "unknown")
-    row("kernels", "%s (here: %s)%s", cpu.set, table.concat(cpu.sets, ", "),
+    row("kernels", "%s (here: %s%s)%s", cpu.set, table.concat(cpu.sets, ", "),
+      cpu.slow_sets[1] and "; slow: " .. table.concat(cpu.slow_sets, ", ") or "",
       os.getenv "QLORA_ISA" and ", chosen by QLORA_ISA" or "")
     row("threads", "%d of %d processors", cpu.threads, cpu.processors)
     row("computes in", "%s%s", cpu.compute, cpu.bf16 and ", bf16 products are native" or "")
