@@ -31,7 +31,7 @@ extension Engine {
                 Parameter(
                   "compute", .string, default: "\"auto\"", choices: ["auto", "bf16", "f32"],
                   "element type of activations, and what products round to; auto is f32 where the processor has no bf16 "
-                    + "products, else bf16, which takes half the memory for activations"),
+                    + "products or slow ones, else bf16, which takes half the memory for activations"),
                 Parameter(
                   "device", .string, optional: true, "where the model computes; default the first device, \"cpu\""),
                 Parameter(

@@ -1500,7 +1500,7 @@ local qlora = {}
 ---@class qlora.load.options
 ---@field adapter? string PEFT directory to read adapters from
 ---@field block? integer elements that share a scale (default 64)
----@field compute? "auto"|"bf16"|"f32" element type of activations, and what products round to; auto is f32 where the processor has no bf16 products, else bf16, which takes half the memory for activations (default "auto")
+---@field compute? "auto"|"bf16"|"f32" element type of activations, and what products round to; auto is f32 where the processor has no bf16 products or slow ones, else bf16, which takes half the memory for activations (default "auto")
 ---@field device? string where the model computes; default the first device, "cpu"
 ---@field double_quant? boolean|string quantize the scales too, each to the nearest 8-bit code; "bitsandbytes" takes the codes of its CPU kernel, which are not the nearest for 0.2 to 0.3 % of the scales (default true)
 ---@field header_only? boolean read the configuration only, for plans (default false)
