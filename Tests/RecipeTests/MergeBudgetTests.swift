@@ -4,8 +4,8 @@ import Testing
 private let recipe = """
   local qlora = require "qlora"
   local world = require "qlora.world"
-  local p = qlora.params { model = "", out = "" }
-  local model = qlora.load(p.model)
+  local p = qlora.params { model = "", out = "", compute = "bf16" }
+  local model = qlora.load(p.model, { compute = p.compute })
   model:add_lora { select = "all-linear", rank = 4, alpha = 8, quiet = true }
   for module in model:modules() do
     if module.adapter and not qlora.native.options.plan then
@@ -56,7 +56,7 @@ private let recipe = """
 
   @Test func thePeakIsThePlanAndDoesNotGrowWithTheLayers() throws {
     let (few, many) = (try run(2), try run(10))
-    for used in [few, many, try run(10, saves: false)] {
+    for used in [few, many, try run(10, saves: false), try run(10, "--set", "compute=f32")] {
       #expect(used.code == 0, "\(used.errors)")
       #expect(abs(Double(used.planned) / Double(used.peak) - 1) < 0.03, "\(used)")
     }
