@@ -60,6 +60,10 @@ private let recipe = """
       #expect(used.code == 0, "\(used.errors)")
       #expect(abs(Double(used.planned) / Double(used.peak) - 1) < 0.03, "\(used)")
     }
+    // In f32 the plan of a process this small is up to 3 MB above its peak. It must not be below.
+    for used in [try run(2, "--set", "compute=f32"), try run(10, "--set", "compute=f32", saves: false)] {
+      #expect(used.code == 0 && Double(used.peak) < 1.03 * Double(used.planned), "\(used)")
+    }
     // Eight layers more are 450 MB in bf16 and 120 MB in 4 bits; their adapters are 4 MB.
     #expect(many.peak - few.peak < 16 << 20, "\(few) \(many)")
   }
