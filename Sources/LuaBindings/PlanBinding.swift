@@ -33,6 +33,9 @@ extension Engine {
               Parameter("paged", .boolean, optional: true, "instead of the optimizer's"),
               Parameter("time", .boolean, optional: true, "estimate the time too; default true"),
               Parameter(
+                "memory", .boolean, optional: true, "go through the passes; false leaves their memory out; default true"
+              ),
+              Parameter(
                 "together", .rows(Self.togetherFields), optional: true,
                 "the steps of variants that share their passes, instead of batch, length, micro_batch and optimizer"),
             ]), "the options below")
@@ -77,7 +80,7 @@ extension Engine {
       try MemoryPlan(
         model, request, on: device(of: model).rehearse(model.backend), programByteCount: program,
         tokenizerByteCount: tokenizerByteCount(of: model), samplesByteCount: model.backend.memory.live(.samples),
-        stage: stage)
+        stage: stage, rehearses: call.options("options").bool("memory") ?? true)
     }
     guard let plan = plans.max(by: { $0.peak < $1.peak }) else { return .nil }
     let state = call.state

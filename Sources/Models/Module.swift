@@ -135,7 +135,11 @@ public final class Module {
   public var isExpert: Bool { expert != nil }
 
   private static func expert(in name: String) -> Int? {
-    name.firstRange(of: ".experts.").flatMap { Int(name[$0.upperBound...].prefix { $0 != "." }) }
+    let parts = name.utf8.split(separator: UInt8(ascii: "."))
+    guard let index = parts.firstIndex(where: { $0.elementsEqual("experts".utf8) }), index + 1 < parts.count else {
+      return nil
+    }
+    return Int(Substring(parts[index + 1]))
   }
 
   /// Whether 4 bits are for it by default: a matrix of a decoder layer that is no router.

@@ -108,10 +108,12 @@ package struct MemoryPlan: Sendable {
   ///   - tokenizerByteCount: how much of that is the tokenizer, which is read after the weights.
   ///   - samplesByteCount: token ids of the data sets that are in memory.
   ///   - stage: plans this stage of the model; nil what it has.
+  ///   - rehearses: whether the passes are gone through. Without them what follows from shapes is there: counts, disk
+  ///     and work; the peak is that of loading.
   /// - Throws: what the rehearsed passes throw.
   package init(
     _ model: LanguageModel, _ request: PlanRequest, on backend: any RehearsalBackend, programByteCount: Int,
-    tokenizerByteCount: Int = 0, samplesByteCount: Int = 0, stage: Int? = nil
+    tokenizerByteCount: Int = 0, samplesByteCount: Int = 0, stage: Int? = nil, rehearses: Bool = true
   ) throws {
     let rehearsal = try Rehearsal(of: model, streams: request.streams, stage: stage, on: backend)
     let twin = rehearsal.model
@@ -137,6 +139,7 @@ package struct MemoryPlan: Sendable {
 
     peak = loading + rehearsal.loadPeak
     categories = parts(backend, program: loading, samples: 0)
+    guard rehearses else { return }
     var tensors: [String: Int] = [:]
     try rehearse(twin, steps, trained, blocks, on: backend) { moment, body in
       backend.resetResidentPeak()

@@ -38,4 +38,20 @@ private let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent
     let ratio = Double(tensors - 1000 - rehearsal.scratchByteCount) / Double(model.backend.memory.peak)
     #expect((0.98...1.2).contains(ratio), "planned \(tensors), measured \(model.backend.memory.peak)")
   }
+
+  /// What a plan says without its passes is what it says with them.
+  @Test func shapesAloneGiveTheWork() throws {
+    let options = LoadOptions(quantization: .nf4, computeType: .f32)
+    let model = try ModelLoader(backend: CPUBackend(threadCount: 2), options: options).load("\(fixtures)/olmoe")
+    try model.attach(model.modules.filter(\.isExpert).map { ($0.name, LoRA(rank: 1, alpha: 2)) })
+    func plan(_ rehearses: Bool) throws -> MemoryPlan {
+      try MemoryPlan(
+        model, PlanRequest(microBatch: 2, maxLength: 64, batch: 4, checkpointing: true),
+        on: CPUBackend(threadCount: 2, isRehearsal: true), programByteCount: 1000, rehearses: rehearses)
+    }
+    let (whole, shapes) = (try plan(true), try plan(false))
+    #expect(shapes.work.flops == whole.work.flops && shapes.work.flops > 0)
+    #expect(shapes.trainableCount == whole.trainableCount && shapes.optimizerByteCount == whole.optimizerByteCount)
+    #expect(shapes.moments.isEmpty && shapes.peak < whole.peak)
+  }
 }

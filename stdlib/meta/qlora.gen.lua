@@ -438,6 +438,7 @@ function Model:adapter_spectrum(name) end
 ---@field bits? integer instead of the optimizer's
 ---@field paged? boolean instead of the optimizer's
 ---@field time? boolean estimate the time too; default true
+---@field memory? boolean go through the passes; false leaves their memory out; default true
 ---@field together? table the steps of variants that share their passes, instead of batch, length, micro_batch and optimizer
 
 ---Memory of a training step by category and moment, arithmetic, and time from a short calibration of this machine; recipes use plan, which also compares the levers and prints.

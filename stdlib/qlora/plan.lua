@@ -286,7 +286,7 @@ function plan.stop(o)
   if stats then -- the longest sample decides the memory, the mean one the time
     figures.mean_length = stats.mean
     local mean = math.max(1, math.ceil(stats.mean))
-    local usual = merged(step, { length = mean, stream = figures.stream })
+    local usual = merged(step, { length = mean, stream = figures.stream, memory = false })
     for _, own in ipairs(usual.together or {}) do own.length = mean end
     figures.seconds_per_usual_step = model:plan_step(usual).seconds_per_step
   end
