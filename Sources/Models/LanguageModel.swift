@@ -64,6 +64,8 @@ public final class LanguageModel {
   public package(set) var adapterSets: [AdapterSet] = []
   /// The names of the sets that are in use, in the order in which they are applied.
   public package(set) var namesInUse: [String] = []
+  /// Whether weights with adapters in them stand in the places of its own; see `MergedWeights.run`.
+  var computesMerged = false
 
   /// Which of several experiments on the base the adapters are of, and the others; see `enter(variant:)`.
   public internal(set) var variant = 0
@@ -257,6 +259,7 @@ public final class LanguageModel {
 
   private func embed(_ ids: [Int32], _ context: ForwardContext) throws -> Tensor {
     guard isLoaded else { throw ModelError.headerOnly(operation: "forward") }
+    guard !computesMerged || context.adapters.isEmpty else { throw ModelError.adaptersOnMerged(sets: namesInUse) }
     guard !ids.isEmpty else { throw ModelError.emptyInput(operation: "forward") }
     try check(ids)
     let numbers = try Tensor(ids: ids, on: backend)

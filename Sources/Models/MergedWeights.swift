@@ -134,12 +134,16 @@ public final class MergedWeights {
   /// Runs `body` while the merged weights stand in the places of the model's own and its adapters are away.
   public func run<R>(_ body: () throws -> R) rethrows -> R {
     let before = small.map { ($0.module, $0.module.weight, $0.module.bias) }
-    let names = model.namesInUse
+    // Others may stand there already: runs lie in runs.
+    let others = standIns.map { ($0.module, $0.module.standIn) }
+    let (names, wasMerged) = (model.namesInUse, model.computesMerged)
     model.use([])
+    model.computesMerged = true
     for (module, weight, bias) in small { (module.weight, module.bias) = (weight, bias) }
     for (module, standIn) in standIns { module.standIn = standIn }
     defer {
-      for (module, _) in standIns { module.standIn = nil }
+      for (module, other) in others { module.standIn = other }
+      model.computesMerged = wasMerged
       for (module, weight, bias) in before { (module.weight, module.bias) = (weight, bias) }
       model.use(names)
     }

@@ -48,6 +48,8 @@ public enum ModelError: Error, Equatable, Sendable {
   case badAdapterOutput(module: String, expected: [Int], got: [Int])
   /// An adapter changes the embedding but not the output matrix, which is the same weight.
   case mergeUnties(module: String)
+  /// Adapters are in use while weights that hold them stand in the places of the model's own.
+  case adaptersOnMerged(sets: [String])
   /// A hook runs its own module again.
   case recursiveHook(module: String)
   /// A layer outside 0..<`count`.
@@ -167,6 +169,8 @@ extension ModelError: CustomStringConvertible {
         + (OtherWeights.words(for: path).map { "; by its name it is " + $0 } ?? "")
     case .badAdapterOutput(let module, let expected, let got):
       "\(module): its adapter gave an output of shape \(got), the layer has \(expected)"
+    case .adaptersOnMerged(let sets):
+      "the model computes with merged weights now, and adapters are in use beside them: \(sets.joined(separator: ", "))"
     case .mergeUnties(let module):
       "\(module): the embedding is the output matrix too, and its adapter changes the rows alone; merged it would change "
         + "the logits"

@@ -72,6 +72,23 @@ private func error(_ a: [Float], _ b: [Float]) -> Double {
     #expect(errors[.requantized] ?? 1 > errors[.dequantized] ?? 0)
   }
 
+  /// Runs lie in runs, and adapters are not added to weights that hold them.
+  @Test func whatStoodThereComesBack() throws {
+    let model = try adapted(0.1)
+    let (narrow, wide) = (try MergedWeights(model, .requantized), try MergedWeights(model, .dequantized))
+    let alone = try narrow.run { try model.logits(ids).floats() }
+    try narrow.run {
+      let inner = try wide.run { try model.logits(ids).floats() }
+      #expect(inner != alone)
+      #expect(try model.logits(ids).floats() == alone)
+      #expect(throws: ModelError.adaptersOnMerged(sets: [AdapterSet.defaultName])) {
+        try model.withAdapters([AdapterSet.defaultName]) { try model.logits(ids) }
+      }
+    }
+    let live = try model.logits(ids).floats()
+    #expect(live != alone && live.allSatisfy(\.isFinite))
+  }
+
   /// Each matrix is made when it is computed with: only what is no matrix is kept.
   @Test(arguments: MergedWeights.Target.allCases) func oneMatrixIsInMemoryAtATime(target: MergedWeights.Target) throws {
     let model = try adapted(0.1)
