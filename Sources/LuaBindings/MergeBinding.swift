@@ -92,6 +92,7 @@ extension Engine {
       else {
         throw call.invalid("lengths must be whole numbers above 0")
       }
+      try self.checkPass(lengths.count, of: lengths.max() ?? 1, model, call)
       let (tokenizer, samples) = (self.tokenizerByteCount(of: model), model.backend.memory.live(.samples))
       let plan = try MergePlan(
         model, lengths: lengths, targets: MergedWeights.Target.allCases,

@@ -54,7 +54,7 @@ extension Engine {
   ]
 
   /// The variants of a plan, with what is asked of the optimizers of all.
-  private func plannedVariants(_ call: Call) throws -> [PlannedVariant] {
+  private func plannedVariants(_ call: Call, _ model: LanguageModel) throws -> [PlannedVariant] {
     let options = call.options("options")
     return try (options["together"].asTable?.elements ?? []).map { value in
       let row = try entry(value, Self.togetherFields, call)
@@ -64,9 +64,11 @@ extension Engine {
       var settings = optimizer.options
       if let bits = options.int("bits"), settings.rule.widths.contains(bits) { settings.bits = bits }
       if let paged = options.bool("paged") { settings.isPaged = paged }
-      return PlannedVariant(
+      let variant = PlannedVariant(
         variant: row.int("variant") ?? 0, microBatch: row.int("micro_batch") ?? 1, maxLength: row.int("length") ?? 1,
         batch: row.int("batch") ?? 1, optimizer: settings)
+      try checkStep(variant.batch, variant.microBatch, variant.maxLength, model, call)
+      return variant
     }
   }
 
@@ -138,20 +140,31 @@ extension Engine {
     devices.first { $0.name == model.backend.name } ?? devices[0]
   }
 
+  private func checkStep(
+    _ batch: Int, _ microBatch: Int, _ length: Int, _ model: LanguageModel, _ call: Call
+  ) throws {
+    guard microBatch <= batch else {
+      throw call.invalid("micro_batch (\(microBatch)) is larger than batch (\(batch)), the sequences of a whole step")
+    }
+    try checkPass(microBatch, of: length, model, call)
+  }
+
+  /// Refuses a pass of more tokens than are ever planned: their ids would be made before anything is counted.
+  func checkPass(_ sequences: Int, of length: Int, _ model: LanguageModel, _ call: Call) throws {
+    guard length <= model.spec.positionLimit else {
+      throw ModelError.tooLong(tokens: length, limit: model.spec.positionLimit)
+    }
+    let (tokens, isTooLarge) = sequences.multipliedReportingOverflow(by: length)
+    guard !isTooLarge, tokens <= 1 << 24 else {
+      throw call.invalid("\(sequences) x \(length) tokens in one pass, expected at most \(1 << 24)")
+    }
+  }
+
   private func planRequest(_ call: Call, _ model: LanguageModel) throws -> PlanRequest {
     let options = call.options("options")
     let (batch, length) = (options.int("batch") ?? 1, options.int("length") ?? 1)
     let microBatch = options.int("micro_batch") ?? batch
-    guard microBatch <= batch else {
-      throw call.invalid("micro_batch (\(microBatch)) is larger than batch (\(batch)), the sequences of a whole step")
-    }
-    guard length <= model.spec.positionLimit else {
-      throw ModelError.tooLong(tokens: length, limit: model.spec.positionLimit)
-    }
-    guard microBatch * length <= 1 << 24 else {
-      throw call.invalid(
-        "micro_batch * length is \(microBatch * length) tokens in one pass, expected at most \(1 << 24)")
-    }
+    try checkStep(batch, microBatch, length, model, call)
     var settings = OptimizerOptions(.adamW, learningRate: 0)
     if case .object(let object) = options["optimizer"], let given = object as? OptimizerObject {
       settings = given.options
@@ -178,7 +191,7 @@ extension Engine {
       microBatch: microBatch, maxLength: length, batch: batch, checkpointing: checkpointing,
       checkpointInterval: interval, offloads: options.bool("offload") ?? (model.activationStore != nil),
       streams: streams, parts: parts, ranks: ranks, optimizer: settings)
-    request.together = try plannedVariants(call)
+    request.together = try plannedVariants(call, model)
     return request
   }
 

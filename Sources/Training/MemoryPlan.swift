@@ -62,7 +62,7 @@ package struct PlanRequest: Sendable {
 
 /// The step of one of several variants that share their passes.
 package struct PlannedVariant: Sendable {
-  let variant, microBatch, maxLength, batch: Int
+  package let variant, microBatch, maxLength, batch: Int
   let optimizer: OptimizerOptions
 
   package init(variant: Int, microBatch: Int, maxLength: Int, batch: Int, optimizer: OptimizerOptions) {
