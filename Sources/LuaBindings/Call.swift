@@ -28,7 +28,11 @@ package struct Call {
     return index < arguments.count ? arguments[index] : .nil
   }
 
-  package func string(_ name: String) throws -> String { try required(name, self[name].asString, "string") }
+  /// A string that is text.
+  package func string(_ name: String) throws -> String {
+    if let problem = self[name].problemAsText(name) { throw invalid(problem) }
+    return try required(name, self[name].asString, "string")
+  }
   /// A string as it is, text or not.
   package func bytes(_ name: String) throws -> [UInt8] { try required(name, self[name].asBytes, "string") }
   package func int(_ name: String) throws -> Int { try required(name, self[name].asInt, "integer") }
@@ -64,7 +68,8 @@ package struct Call {
 
   /// The texts of a list; `what` names it in messages.
   func strings(_ list: LuaTable, _ what: String) throws -> [String] {
-    try list.elements.map { value in
+    try list.elements.enumerated().map { index, value in
+      if let problem = value.problemAsText("\(what)[\(index + 1)]") { throw invalid(problem) }
       guard let text = value.asString else { throw invalid("\(what) must be texts, got a \(value.typeName)") }
       return text
     }
@@ -121,6 +126,9 @@ extension NativeFunction {
       let value = index < arguments.count ? arguments[index] : .nil
       if value.isNil, parameter.isOptional { continue }
       guard parameter.type.accepts(value) else {
+        if let problem = value.problemAsText(parameter.name) {
+          throw BindingError.invalid(function: name, message: problem)
+        }
         // A number out of its range needs a name; what a class holds is not said by its name.
         let got = value.asDouble == nil ? value.typeName : "\(parameter.name) = \(value.shown)"
         let hint = if case .object = parameter.type { "\(parameter.name) is \(parameter.doc)" } else { "" }
@@ -128,6 +136,7 @@ extension NativeFunction {
           number: index + 1, function: name, expected: parameter.type.expected(insteadOf: value),
           got: index < arguments.count ? got : "no value", hint: hint)
       }
+      try parameter.checkChoice(value, function: name)
       if case .options(let fields) = parameter.type, let table = value.asTable {
         try table.check(fields, function: name)
       }
@@ -154,14 +163,11 @@ extension LuaTable {
           known: fields.map(\.name))
       }
       guard field.type.accepts(value) else {
+        if let problem = value.problemAsText(name) { throw BindingError.invalid(function: function, message: problem) }
         throw BindingError.badOption(
           function: function, option: name, expected: field.type.expected(insteadOf: value), got: value.shown)
       }
-      if let word = value.asString, !field.choices.isEmpty, !field.choices.contains(word) {
-        throw BindingError.badChoice(
-          function: function, option: name, choices: field.choices, got: word,
-          nearest: nearestName(to: word, among: field.choices))
-      }
+      try field.checkChoice(value, function: function)
       if case .options(let inner) = field.type, let nested = value.asTable {
         try nested.check(inner, function: function)
       }
@@ -169,6 +175,25 @@ extension LuaTable {
     for field in fields where !field.isOptional && self[field.name].isNil {
       throw BindingError.missingOption(function: function, option: field.name)
     }
+  }
+}
+
+extension Parameter {
+  /// - Throws: `BindingError.badChoice` for a word that is none of the choices.
+  fileprivate func checkChoice(_ value: LuaValue, function: String) throws {
+    guard let word = value.asString, !choices.isEmpty, !choices.contains(word) else { return }
+    throw BindingError.badChoice(
+      function: function, option: name, choices: choices, got: word, nearest: nearestName(to: word, among: choices))
+  }
+}
+
+extension LuaValue {
+  /// What is wrong with a string that is no text, where one is wanted: its bytes would be changed to U+FFFD on the way,
+  /// and two paths be one. Nil for anything else.
+  func problemAsText(_ name: String) -> String? {
+    guard case .bytes(let bytes) = self else { return nil }
+    let good = zip(String(decoding: bytes, as: UTF8.self).utf8, bytes).prefix { $0 == $1 }.count
+    return "\(name) is no UTF-8 text from its byte \(good + 1) on; convert it, or read the file as what it is"
   }
 }
 

@@ -141,7 +141,7 @@ extension LuaState {
     case .bool(let flag): return .bool(flag)
     case .integer(let number): return .int(number)
     case .number(let number): return .number(number)
-    case .string, .bytes: return .string(value.asString ?? "")
+    case .string(let text): return .string(text)
     case .table(let table):
       try checkMemory()
       guard depth < 100 else { throw BindingError.invalid(function: function, message: "table nested too deeply") }

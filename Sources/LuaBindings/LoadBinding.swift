@@ -97,7 +97,7 @@ extension Engine {
               "options", .options([Parameter("vocab_size", .whole(1...1 << 24), "most tokens")]), "the options below"),
           ], returns: "Tokenizer"
         ) { call in
-          let texts = try call.texts(try call.table("texts"), "texts")
+          let texts = try call.strings(try call.table("texts"), "texts")
           let size = call.options("options").int("vocab_size") ?? 1024
           return [
             .object(

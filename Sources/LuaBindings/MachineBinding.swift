@@ -76,13 +76,13 @@ extension Engine {
           return []
         },
         NativeFunction(
-          "write_file", "Writes a file whole or not at all.", [path, Parameter("text", .string, "contents, any bytes")]
+          "write_file", "Writes a file whole or not at all.", [path, Parameter("text", .bytes, "contents, any bytes")]
         ) { call in
           try AtomicFile.write(try self.placeToSave(try call.string("path")), try call.bytes("text"))
           return []
         },
         NativeFunction(
-          "checksum", "SHA-256 of a text, as hexadecimal digits.", [Parameter("text", .string, "any bytes")],
+          "checksum", "SHA-256 of a text, as hexadecimal digits.", [Parameter("text", .bytes, "any bytes")],
           returns: "string", example: "assert(qlora.native.checksum('abc'):sub(1, 8) == 'ba7816bf')"
         ) { call in [.string(try call.bytes("text").withUnsafeBytes { SHA256.hash($0) })] },
         NativeFunction(

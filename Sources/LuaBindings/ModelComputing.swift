@@ -14,7 +14,7 @@ extension Engine {
     if call[name].asString != nil {
       guard let tokenizer = model.tokenizer else { throw ModelError.noTokenizer(path: model.path) }
       return try tokenizer.encode(
-        try call.text(name), special: special, literal: false, continues: false, reserve: reserveForText)
+        try call.string(name), special: special, literal: false, continues: false, reserve: reserveForText)
     }
     if let table = call[name].asTable, let key = table.pairs.lazy.compactMap({ $0.key.asString }).min() {
       throw call.invalid(

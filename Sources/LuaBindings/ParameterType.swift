@@ -10,7 +10,10 @@ package indirect enum ParameterType: Sendable {
   case whole(ClosedRange<Int>)
   /// A number as an element of a tensor: NaN and the infinities too.
   case element
+  /// A text, in UTF-8.
   case string
+  /// A string of any bytes.
+  case bytes
   case boolean
   case table
   case function
@@ -43,7 +46,7 @@ package indirect enum ParameterType: Sendable {
     case .real(.finite), .element: "number"
     case .real(let range): "number \(range)"
     case .whole(let range): Self.name(of: range, counting: true)
-    case .string: "string"
+    case .string, .bytes: "string"
     case .boolean: "boolean"
     case .table, .options, .rows: "table"
     case .function: "function"
@@ -77,8 +80,8 @@ package indirect enum ParameterType: Sendable {
 
   func accepts(_ value: LuaValue) -> Bool {
     switch (self, value) {
-    case (.any, _), (.string, .string), (.string, .bytes), (.boolean, .bool), (.table, .table), (.options, .table),
-      (.rows, .table), (.function, .function), (.element, .integer), (.element, .number):
+    case (.any, _), (.string, .string), (.bytes, .string), (.bytes, .bytes), (.boolean, .bool), (.table, .table),
+      (.options, .table), (.rows, .table), (.function, .function), (.element, .integer), (.element, .number):
       true
     case (.real(let range), _): value.asDouble.map(range.contains) ?? false
     case (.whole(let range), _): value.asInt.map(range.contains) ?? false

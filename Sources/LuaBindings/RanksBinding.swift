@@ -116,7 +116,7 @@ extension Engine {
           "gather", "The texts of all processes, in the order of their ranks; all must come to the same place.",
           [
             Parameter("place", .string, "names the place, for errors"),
-            Parameter("text", .string, "any bytes"),
+            Parameter("text", .bytes, "any bytes"),
           ], returns: "string[]", errors: "when a process comes to another place",
           example: "assert(qlora.native.gather('here', 'mine')[1] == 'mine')"
         ) { call in

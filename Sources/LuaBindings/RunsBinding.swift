@@ -72,10 +72,11 @@ extension Engine {
   }
 
   private func sqlValue(_ value: LuaValue, _ call: Call) throws -> SQLValue {
+    if let problem = value.problemAsText("a value") { throw call.invalid(problem) }
     switch value {
     case .integer(let number): return .integer(number)
     case .number(let number): return .real(number)
-    case .string, .bytes: return .text(value.asString ?? "")
+    case .string(let text): return .text(text)
     case .bool(let flag): return .integer(flag ? 1 : 0)
     default: throw call.invalid("a value is a number, a text or a boolean, got \(value.typeName)")
     }

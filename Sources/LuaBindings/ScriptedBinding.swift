@@ -44,7 +44,7 @@ extension Engine {
       ) { call in
         let model = try self.model(call)
         let names = try call.strings(try call.table("names"), "names")
-        let definition = try self.definition(call.options("definition"), model, call.state)
+        let definition = try self.definition(call.options("definition"), call.state)
         model.seed = self.seed
         return [.integer(try model.attach(definition, on: names, set: definition.name))]
       },
@@ -59,7 +59,7 @@ extension Engine {
         ], returns: "integer", errors: "when the definition is not that of the files"
       ) { call in
         let (model, given) = (try self.model(call), call.options("definition"))
-        let definition = try self.definition(given, model, call.state)
+        let definition = try self.definition(given, call.state)
         return [
           .integer(
             try PEFTFiles.load(
@@ -70,7 +70,7 @@ extension Engine {
     ]
   }
 
-  private func definition(_ given: Options, _ model: LanguageModel, _ state: LuaState) throws -> ScriptedDefinition {
+  private func definition(_ given: Options, _ state: LuaState) throws -> ScriptedDefinition {
     let name = Self.setName(given["name"])
     guard let parameters = given["parameters"].asFunction, let forward = given["forward"].asFunction else {
       throw BindingError.missingOption(function: given.function, option: "forward")

@@ -113,7 +113,7 @@ extension Engine {
         },
         NativeFunction(
           "respond", "Answers as a whole; a second answer is ignored.",
-          [status, type, Parameter("body", .string, "bytes to send")]
+          [status, type, Parameter("body", .bytes, "bytes to send")]
         ) { call in
           try call.receiver(as: RequestObject.self).request.respond(
             status: try call.int("status"), headers: try headers(call), body: try call.bytes("body"))
@@ -125,7 +125,7 @@ extension Engine {
           return []
         },
         NativeFunction(
-          "write", "Adds a piece to an answer that was begun.", [Parameter("text", .string, "bytes to send")]
+          "write", "Adds a piece to an answer that was begun.", [Parameter("text", .bytes, "bytes to send")]
         ) { call in
           try call.receiver(as: RequestObject.self).request.write(try call.bytes("text"))
           return []

@@ -152,11 +152,7 @@ extension Engine {
               "approximate", .string, default: "\"tanh\"", choices: ["tanh", "none"], "how it is approximated")
           ]
         ) { tensor, call in
-          switch call["approximate"].asString ?? "tanh" {
-          case "tanh": return try unary(.gelu, tensor)
-          case "none": return try exactGELU(tensor)
-          case let other: throw call.invalid("approximate must be \"tanh\" or \"none\", got \"\(other)\"")
-          }
+          call["approximate"].asString == "none" ? try exactGELU(tensor) : try unary(.gelu, tensor)
         },
       ]
   }
@@ -268,7 +264,7 @@ extension Engine {
     return NativeClass(
       "QuantizedTensor", "A tensor in 4 bits with blockwise scales.",
       properties: [
-        property("type", "string", "nf4 or fp4") { .string($0.kind.rawValue) },
+        property("type", "string", "nf4, fp4 or int4") { .string($0.kind.rawValue) },
         property("block", "integer", "elements per scale") { .integer($0.blockSize) },
         property("double", "boolean", "whether the scales are quantized") { .bool($0.nested != nil) },
         property("nbytes", "integer", "bytes of codes and scales") { .integer($0.byteCount) },

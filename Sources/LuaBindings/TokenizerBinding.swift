@@ -67,7 +67,7 @@ extension Engine {
         ) { call in
           let options = call.options("options")
           let ids = try call.receiver(as: Tokenizer.self).encode(
-            try call.text("text"), special: options.bool("special") ?? true,
+            try call.string("text"), special: options.bool("special") ?? true,
             literal: options.bool("literal") ?? false,
             continues: options.bool("continues") ?? false, reserve: self.reserveForText)
           return [.table(call.state.list(ids.map { .integer(Int($0)) }))]
@@ -86,7 +86,7 @@ extension Engine {
               ]), optional: true, "the options below"),
           ], returns: "integer[], integer[][]"
         ) { call in
-          let parts = try call.texts(try call.table("parts"), "parts")
+          let parts = try call.strings(try call.table("parts"), "parts")
           let flags = call.options("options")["literal"].asTable?.elements.map { $0.asBool ?? false }
           let (ids, ranges) = try call.receiver(as: Tokenizer.self).encode(
             parts: parts, isLiteral: flags ?? [], reserve: self.reserveForText)
@@ -118,24 +118,5 @@ extension Engine {
           return [.string(try tokenizer.decode(ids, after: try self.tokenIDs(earlier, tokenizer.vocabularySize)))]
         },
       ])
-  }
-}
-
-extension Call {
-  /// A string that is text, for a tokenizer: other bytes would be changed to U+FFFD on the way.
-  func text(_ name: String) throws -> String { try text(try bytes(name), name) }
-
-  /// The texts of a list.
-  func texts(_ list: LuaTable, _ what: String) throws -> [String] {
-    try list.elements.enumerated().map { i, value in
-      guard let bytes = value.asBytes else { throw invalid("\(what) must be texts, got a \(value.typeName)") }
-      return try text(bytes, "\(what)[\(i + 1)]")
-    }
-  }
-
-  private func text(_ bytes: [UInt8], _ name: String) throws -> String {
-    if let text = String(validating: bytes, as: UTF8.self) { return text }
-    let good = zip(String(decoding: bytes, as: UTF8.self).utf8, bytes).prefix { $0 == $1 }.count
-    throw invalid("\(name) is no UTF-8 text from its byte \(good + 1) on; convert it, or read the file as what it is")
   }
 }

@@ -114,11 +114,31 @@ import Testing
       refused([[option 'as' has no choice "onnx"; choices: peft, gguf, mlx]], model.save_adapter, model, dir .. "/a",
         { name = "one", as = "onnx" })
       refused('has no choice "q4_k" (did you mean "q4_0"?)', model.save_gguf, model, dir .. "/a.gguf", { type = "q4_k" })
+      refused('has no choice "bogus"; choices: ', model.train_parts, model, {}, "bogus")
       model:add_lora { select = { "q_proj" }, rank = 2, method = "dora", name = "three" }
       refused("'three' is of the kind dora; only plain LoRA adapters can be combined", model.combine_adapters, model, "both",
         { one = 1, three = 1 })
       refused("already has an adapter called 'one'", model.add_lora, model, { select = { "q_proj" }, rank = 2, name = "one" })
       assert(#qlora.native.list_dir(dir) == 0)
+      """)
+  }
+
+  /// Two paths that are no text would be one; ids of a pass that nobody can compute would end the process.
+  @Test func whatIsTooMuchOrNoTextIsRefused() throws {
+    try run(
+      """
+      local write = qlora.native.write_file
+      refused("path is no UTF-8 text from its byte 4 on", write, "by_\\255.txt", "x")
+      refused("option 'method' must be", model.combine_adapters, model, "n", { a = 1 }, { method = 5 })
+      write(dir .. "/bytes", "\\255\\254")
+      assert(read(dir .. "/bytes") == "\\255\\254")
+      model:add_lora { select = { "q_proj" }, rank = 2 }
+      refused("more than the model's", model.plan_merge, model, { lengths = { 100, 1 << 60 } })
+      local row = { variant = 0, batch = 1 << 20, length = 100, micro_batch = 1 << 20 }
+      row.optimizer = qlora.optim.adamw(model:trainable(), { lr = 1e-3 })
+      refused("16777216", model.plan_step, model, { batch = 1, length = 8, together = { row } })
+      refused("scaling is within f32", model.add_lora, model,
+        { select = { "v_proj" }, rank = 2, alpha = 1e308, name = "loud" })
       """)
   }
 

@@ -1200,7 +1200,7 @@ local Sweep = {}
 
 ---A tensor in 4 bits with blockwise scales.
 ---@class QuantizedTensor
----@field type string nf4 or fp4
+---@field type string nf4, fp4 or int4
 ---@field block integer elements per scale
 ---@field double boolean whether the scales are quantized
 ---@field nbytes integer bytes of codes and scales
