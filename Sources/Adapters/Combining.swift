@@ -92,8 +92,13 @@ extension LanguageModel {
         guard let method = adapter.method as? LoRA else {
           throw AdapterError.notLoRA(set: part.set, module: module.name, method: adapter.kind)
         }
-        branches[ObjectIdentifier(module), default: []].append(
-          Weighted(set: part.set, weight: part.weight, method: method, a: adapter.tensors[0], b: adapter.tensors[1]))
+        let weighted = Weighted(
+          set: part.set, weight: part.weight, method: method, a: adapter.tensors[0], b: adapter.tensors[1])
+        guard weighted.factor.isFinite else {
+          throw AdapterError.badNumber(
+            module: module.name, name: "weight", value: part.weight, expected: "one whose factor is within f32")
+        }
+        branches[ObjectIdentifier(module), default: []].append(weighted)
       }
     }
     var how = how

@@ -77,7 +77,7 @@ public struct LoRA: LowRankMethod {
     let limit = initialization.changesBase ? min(module.inFeatures, module.outFeatures) : 65536
     guard (1...limit).contains(rank) else { throw AdapterError.badRank(module: module.name, rank: rank, limit: limit) }
     let numbers = [
-      ("alpha", alpha, alpha.isFinite && alpha > 0, "a positive number"),
+      ("alpha", alpha, alpha > 0 && Float(scaling).isFinite, "a positive number whose scaling is within f32"),
       ("dropout", dropout, dropout >= 0 && Float(dropout) < 1, "a number in [0, 1)"),
       ("lr", learningRateFactor, learningRateFactor.isFinite && learningRateFactor >= 0, "a factor of at least 0"),
       (

@@ -38,11 +38,15 @@ public final class Optimizer {
 
   /// Allocates the state, all zeros, and the spill file when the state exceeds the budget of a paged optimizer.
   /// - Throws: `OptimizerError.badOption` also for no parameters, `.unknownOption`, `.notF32` also for a tensor that is
-  ///   not contiguous, `.budgetTooSmall`; `TensorError.outOfMemory`, `.spillFailed`, `.noThread`.
+  ///   not contiguous, `.repeated` for a tensor that comes twice, `.budgetTooSmall`; `TensorError.outOfMemory`, `.spillFailed`, `.noThread`.
   public init(_ parameters: [OptimizedParameter], _ options: OptimizerOptions) throws {
     try options.check()
     for parameter in parameters where parameter.tensor.dtype != .f32 || !parameter.tensor.isContiguous {
       throw OptimizerError.notF32(parameter: parameter.name, dtype: parameter.tensor.dtype.name)
+    }
+    var seen: Set<ObjectIdentifier> = []
+    for parameter in parameters where !seen.insert(ObjectIdentifier(parameter.tensor)).inserted {
+      throw OptimizerError.repeated(parameter: parameter.name)
     }
     guard let backend = parameters.first?.tensor.backend else {
       throw OptimizerError.badOption(name: "parameters", value: "empty", expected: "at least one trained tensor")
@@ -119,6 +123,11 @@ public final class Optimizer {
         name: name, value: String(value), expected: "a number \(NumberRange.amount)")
     }
     for parameter in parameters {
+      guard Float(rate * parameter.learningRateFactor).isFinite else {
+        throw OptimizerError.badOption(
+          name: "lr", value: "\(rate) times \(parameter.learningRateFactor) for \(parameter.name)",
+          expected: "a product within the range of f32")
+      }
       guard let gradient = parameter.tensor.gradient else { continue }
       guard gradient.shape == parameter.tensor.shape else {
         throw OptimizerError.gradientShape(

@@ -6,6 +6,8 @@ public enum OptimizerError: Error, Equatable, Sendable {
   case unknownOption(rule: String, name: String, known: [String])
   /// A parameter that is not f32 or not contiguous.
   case notF32(parameter: String, dtype: String)
+  /// A tensor that is given twice: it would be updated twice in a step.
+  case repeated(parameter: String)
   /// A budget, in bytes, that cannot hold two pages of state.
   case budgetTooSmall(budget: Int, minimum: Int)
   /// Stored state that does not belong to these parameters and this rule.
@@ -28,6 +30,8 @@ extension OptimizerError: CustomStringConvertible {
       "optimizer: \(rule) has no option '\(name)'; it has \(known.joined(separator: ", "))"
     case .notF32(let parameter, let dtype):
       "optimizer: \(parameter) is \(dtype); trained parameters are f32"
+    case .repeated(let parameter):
+      "optimizer: \(parameter) is given twice"
     case .budgetTooSmall(let budget, let minimum):
       "optimizer: a budget of \(budget) bytes cannot hold two pages of state; give at least \(minimum)"
     case .stateMismatch(let path, let what, let expected, let got):

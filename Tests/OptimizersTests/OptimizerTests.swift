@@ -44,6 +44,21 @@ private func scratchDirectory() throws -> String {
 @Suite(.serialized) struct OptimizerTests {
   static let rules: [(OptimizerRule, Int)] = [(.adamW, 32), (.adamW, 8), (.lion, 32), (.lion, 8), (.sgd, 32)]
 
+  /// A tensor that came twice would move twice as far, and a product that is no f32 make it NaN.
+  @Test func aTensorComesOnceAndARateIsFinite() throws {
+    let list = try parameters([8, 8])
+    let again = OptimizedParameter(name: "again", tensor: list[0].tensor, learningRateFactor: 1)
+    #expect(throws: OptimizerError.repeated(parameter: "again")) {
+      try Optimizer(list + [again], OptimizerOptions(.sgd, learningRate: 0.01))
+    }
+    let steep = OptimizedParameter(name: "steep", tensor: list[0].tensor, learningRateFactor: 1e308)
+    let optimizer = try Optimizer([steep], OptimizerOptions(.sgd, learningRate: 0.01))
+    try giveGradients([steep], step: 1)
+    let before = try bits([steep])
+    #expect(throws: OptimizerError.self) { try optimizer.step() }
+    #expect(try bits([steep]) == before)
+  }
+
   @Test(arguments: 0..<rules.count)
   func pagedAndUnpagedGiveTheSameBits(index: Int) throws {
     let (rule, width) = Self.rules[index]
