@@ -37,6 +37,8 @@ final class Blob {
   private(set) var isSequential = false
   /// Whether that was found out too late for what has arrived.
   private(set) var wantsSequence = false
+  /// How often everything began anew.
+  private var restarts = 0
   /// Whether a checksum was wrong already.
   private var hasFailed = false
   /// What went wrong in writing.
@@ -82,8 +84,13 @@ final class Blob {
   }
 
   /// Begins anew, over one connection.
-  func beginSequentially(stop: (Transfer) -> Void) throws(FormatError) {
+  /// - Throws: `HubError.badAnswer` where that was done often: the connection always breaks before the end.
+  func beginSequentially(stop: (Transfer) -> Void) throws {
     for part in parts { part.transfer.map(stop) }
+    restarts += 1
+    guard restarts <= Connections.patience else {
+      throw HubError.badAnswer(url: url, problem: "it knows no ranges, and each time sends a part of the file")
+    }
     try partial.restart()
     (parts, rest, isSequential, wantsSequence, hostTag) = ([], 0, true, false, nil)
   }

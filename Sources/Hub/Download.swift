@@ -105,8 +105,14 @@ struct Download {
     }
     part.redirects = 0
     if part.isWhole { return }
-    // Who brought something is asked again at once.
-    if part.moved { return part.attempts = 0 }
+    // Who brought something is asked again at once; an answer of the whole file that was shorter would be so again.
+    if part.moved {
+      guard transfer.failure != nil || status != 200 else {
+        throw HubError.badAnswer(
+          url: blob.url, problem: "it sent \(blob.count) bytes of a file that it lists with \(blob.file.size)")
+      }
+      return part.attempts = 0
+    }
     part.attempts += 1
     if transfer.failure == nil, !transfer.isBusy, status != 200, status != 206 {
       // The address of a redirect is good for a while only.

@@ -86,9 +86,14 @@ struct FetchTests {
       ("org/escaping", nil, "would leave the cache"), ("org/bad-hash", nil, "no size or hash"),
       ("hf://datasets/org/pq", nil, "Parquet files"), ("org/two", nil, "name one of hf://org/two/"),
       ("org/always-broken", nil, "fetch again to go on"),
+      ("org/shorter", nil, "2 bytes of a file that it lists with 4"),
+      ("org/always-cut", nil, "each time sends a part"),
     ] as [(String, String?, String)])
   func errorsSayWhatToDo(name: String, token: String?, words: String) throws {
-    let names = ["gated", "gated-forbidden", "a", "always-busy", "escaping", "bad-hash", "always-broken", "two"]
+    let names = [
+      "gated", "gated-forbidden", "a", "always-busy", "escaping", "bad-hash", "always-broken", "two", "shorter",
+      "always-cut",
+    ]
     var files = Dictionary(uniqueKeysWithValues: names.map { ("models/org/\($0)/x.gguf", Data("GGUF".utf8)) })
     files["models/org/two/y.gguf"] = Data("GGUF".utf8)
     files["datasets/org/pq/train.parquet"] = Data("PAR1".utf8)
