@@ -26,7 +26,7 @@ public func einsum(_ equation: String, _ operands: [Tensor]) throws -> Tensor {
   for index in 1..<max(1, operands.count) {
     let later = Set(names[(index + 1)...].joined()).union(result)
     (labels, product) = try contracted(
-      (labels, product), (names[index], operands[index]), keeping: later, equation)
+      (labels, product), (names[index], operands[index]), keeping: later)
   }
   (labels, product) = try summed(labels, product, keeping: Set(result))
   product = try ordered(product, labels, as: result)
@@ -60,7 +60,7 @@ private func ordered(_ x: Tensor, _ labels: [Character], as wanted: [Character])
 }
 
 /// One product of two operands, as a batch of products of matrices.
-private func contracted(_ a: Named, _ b: Named, keeping kept: Set<Character>, _ equation: String) throws -> Named {
+private func contracted(_ a: Named, _ b: Named, keeping kept: Set<Character>) throws -> Named {
   let (first, second) = (
     try summed(a.labels, a.tensor, keeping: kept.union(b.labels)),
     try summed(b.labels, b.tensor, keeping: kept.union(a.labels))

@@ -94,16 +94,3 @@ public func concatenate(_ parts: [Tensor], axis: Int) throws -> Tensor {
   record("cat", inputs: parts, output: y) { dy in try ranges.map { try dy.narrowed(axis, $0).contiguous() } }
   return y
 }
-
-/// Rows `ids` (0-based, any integer dtype) of a contiguous float table [V, D], as an embedding, in its dtype.
-/// - Throws: `TensorError.badShape` for a table that is not a matrix, `.badDType` for ids that are not integers,
-///   `.badIndex`, `.otherDevice`, `.outOfMemory`; what the device reports.
-public func gatherRows(_ table: Tensor, _ ids: Tensor) throws -> Tensor {
-  guard table.rank == 2 else {
-    throw TensorError.badShape(operation: "gather", shape: table.shape, problem: .notAMatrix)
-  }
-  for id in try ids.integers() where id < 0 || id >= table.shape[0] {
-    throw TensorError.badIndex(operation: "gather", index: id, count: table.shape[0])
-  }
-  return try embedding(table, ids: try ids.converted(to: .i32), dtype: table.dtype)
-}

@@ -145,7 +145,7 @@ package final class Database {
       if code == SQLITE_DONE { return rows }
       guard code == SQLITE_ROW else { throw failure(code) }
       let columns = 0..<sqlite3_column_count(statement)
-      unasked += columns.reduce(0) { $0 + Self.valueByteCount + Int(sqlite3_column_bytes(statement, $1)) }
+      unasked += columns.reduce(0) { $0 + Self.valueByteCount + Self.byteCount(statement, $1) }
       if unasked >= Self.askedByteCount {
         try require(unasked)
         unasked = 0
@@ -187,6 +187,14 @@ package final class Database {
 
   private func columnName(_ statement: OpaquePointer?, _ column: Int32) -> String {
     sqlite3_column_name(statement, column).map { String(cString: $0) } ?? ""
+  }
+
+  /// Bytes of a text or blob. SQLite would turn a number into text to count it, and its type be undefined then.
+  private static func byteCount(_ statement: OpaquePointer?, _ column: Int32) -> Int {
+    switch sqlite3_column_type(statement, column) {
+    case SQLITE_INTEGER, SQLITE_FLOAT, SQLITE_NULL: 0
+    default: Int(sqlite3_column_bytes(statement, column))
+    }
   }
 
   private func read(_ statement: OpaquePointer?, _ column: Int32) -> SQLValue {

@@ -47,7 +47,7 @@ package struct SyntheticModel {
     guard needed < free else { throw FormatError.diskTooSmall(path: output, needed: needed, free: free) }
     let target = try AtomicDirectory(path: output)
     try writer.write(
-      into: target.stage, content: { try content($0, spec) },
+      into: target.stage, content: content,
       bias: { try Tensor(full: $0.biasShape, value: 0, dtype: .bf16, category: .workspace, on: backend) },
       progress: { try progress($0.name, $1, modules.count) }, written: { _ in })
     var members = spec.toJSON().object ?? JSONObject()
@@ -59,7 +59,7 @@ package struct SyntheticModel {
     return needed
   }
 
-  private func content(_ module: Module, _ spec: DecoderSpec) throws -> FourBitModelWriter.Content {
+  private func content(_ module: Module) throws -> FourBitModelWriter.Content {
     let shape = module.weightShape
     if let initial = try module.initialTensor(.bf16, .workspace, on: backend) { return .dense(initial) }
     let stream = RandomStream(seed: seed, purpose: "synthetic", module: module.name)

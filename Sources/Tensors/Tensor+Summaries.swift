@@ -12,10 +12,16 @@ extension Tensor {
     var values: [Float] = []
     var positions: [Int] = []
     for start in stride(from: 0, to: elements.count, by: width) {
-      // A short sorted list beats sorting a whole vocabulary.
       var best: [Int] = []
       func precedes(_ a: Int, _ b: Int) -> Bool {
         elements[a] > elements[b] || !elements[a].isNaN && elements[b].isNaN
+      }
+      // A short sorted list beats sorting a whole vocabulary; a long one does not.
+      if count > 64 {
+        best = Array((start..<start + width).sorted { precedes($0, $1) || !precedes($1, $0) && $0 < $1 }.prefix(count))
+        values += best.map { elements[$0] }
+        positions += best.map { $0 - start }
+        continue
       }
       for index in start..<start + width {
         if best.count == count, !precedes(index, best[count - 1]) { continue }
