@@ -147,7 +147,7 @@ t.test("a loop by hand ends without a result, in a directory that ends with a sl
   local run = qlora.run { dir = root .. "/hand/" }
   run:log { step = 1, loss = 1, samples = { { prompt = "p" } } }
   -- What no report could read is not written.
-  t.raises(function() run:log { step = 2, samples = 16 } end, "samples must be a table, got a number")
+  t.raises(function() run:log { step = 2, samples = 16 } end, "samples must be a list, got 16")
   t.raises(function() run:log { step = 2, samples = { "x" } } end, "samples: an object expected, got a string")
   run:finish {}
   assert(read(root .. "/hand/report.html"):find("<html", 1, true))

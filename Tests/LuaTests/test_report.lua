@@ -34,6 +34,25 @@ t.test("JSON text reads back as the value it was written from", function()
   end
 end)
 
+t.test("JSON is read as RFC 8259 writes it, and written as UTF-8", function()
+  for _, text in ipairs { "01", "-01", "1.", "1.e5", ".5", "1e", "1e+", "+1", "0x10", "1-2", "--1", "\v1", "1\f",
+    "[\v1]", "[1\v]", "[1\v,2]", '{\v"a":1}', '{"a"\v:1}', '{"a":1}\u{A0}', "[1.,2]" } do
+    t.raises(function() json.decode(text) end, "json: ", "expected at byte")
+  end
+  for _, text in ipairs { "\xff", "\xc0\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xe2\x82" } do
+    t.raises(function() json.decode('{"' .. text .. '":1}') end, "json: UTF-8 expected at byte 3")
+    t.raises(function() json.decode('["a' .. text .. '"]') end, "json: UTF-8 expected at byte 4")
+    assert(json.decode(json.encode { "a" .. text .. "é", text })[1]:find "^a\u{FFFD}.*é$")
+  end
+  for byte = 0, 31 do
+    t.raises(function() json.decode('"' .. string.char(byte) .. '"') end, "no control character expected at byte 2")
+  end
+  t.equal(json.decode '"\127"', "\127")
+  t.equal(json.decode " \t\r\n[ \t\r\n0 , -0.5,\t-7\r,\n10e2 , 1E-2,1.25e+1, 0e1 ] \n",
+    { 0, -0.5, -7, 1000.0, 0.01, 12.5, 0.0 })
+  t.equal(json.decode '{"a":1,"b":2,"a":3}', { a = 3, b = 2 })
+end)
+
 local function setup()
   local model = native.mock_model()
   local list = {}
@@ -124,6 +143,50 @@ t.test("steps that a resumed run repeats count once", function()
   t.equal({ row.rank, row.batch }, { 4, 2 }) -- the recipe's own word comes first
   t.raises(function() journal.read(root) end, "is no run directory")
   t.raises(function() qlora.report(root .. "/nothing") end, "test_report.lua:", "is no run directory")
+end)
+
+t.test("a damaged file is named with the field that is wrong, by all that read it", function()
+  local dir = root .. "/damaged"
+  native.mkdir(dir)
+  local path = dir .. "/params.json"
+  for content, message in pairs {
+    ['{"a":'] = "json: a value expected at byte 6", [""] = "json: a value expected at byte 1",
+    ["5"] = "an object expected, got 5", ["null"] = "an object expected, got null",
+    ["[1]"] = "an object expected, got a list", ['{"set":5}'] = "set must be a table of strings, got 5",
+    ['{"set":["a"]}'] = "set: an object expected, got a list", ['{"set":{"a":5}}'] = "set: a must be a string, got 5",
+    ['{"recipe":5}'] = "recipe must be a string, got 5",
+    ['{"arguments":5}'] = "arguments must be a list of strings, got 5",
+    ['{"arguments":{"a":"b"}}'] = "arguments must be a list of strings, got a table",
+    ['{"arguments":["a",null,"b"]}'] = "arguments must be a list of strings, got a list with a null",
+    ['{"arguments":["a",true]}'] = "arguments: 2 must be a string, got true",
+    ['{"seed":"x"}'] = "seed must be a whole number, got a string",
+    ['{"seed":1.5}'] = "seed must be a whole number, got 1.5",
+    ['{"settings":5}'] = "settings must be a table, got 5", ['{"started":5}'] = "started must be a string, got 5",
+  } do
+    write(path, content)
+    for what, reads in pairs {
+      ["--resume"] = function() require("qlora.run_recall").apply(dir) end,
+      ["a run that goes on"] = function() require("qlora.run_params").describe(dir, nil, true) end,
+      report = function() journal.read(dir) end,
+    } do
+      local ok, raised = pcall(reads)
+      t.equal({ ok, raised }, { false, path .. ": " .. message }, what .. " of " .. content)
+    end
+  end
+  write(path, "{}")
+  write(dir .. "/summary.json", '{"steps":"x"}')
+  t.raises(function() journal.read(dir) end, dir .. "/summary.json: steps must be a number, got a string")
+  t.raises(function() require("qlora.run_recall").apply(root) end, root .. " is no run directory")
+  path = dir .. "/adapter_config.json"
+  for content, message in pairs {
+    ["5"] = ": an object expected, got 5", ['{"a":'] = ": json: a value expected at byte 6",
+    ['{"base_model_name_or_path":5}'] = ": base_model_name_or_path must be a string, got 5",
+    ['{"model":["x"]}'] = ": model must be a string, got a list", ["{}"] = " names no base model",
+  } do
+    write(path, content)
+    local ok, raised = pcall(require("qlora.talk").open, dir, {})
+    t.equal({ ok, raised }, { false, path .. message }, content)
+  end
 end)
 
 --- Text of a page that must hold nothing from elsewhere and nothing that runs.

@@ -3,7 +3,20 @@ local json = {}
 
 local escapes = { ['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
 
+--- A text with U+FFFD for each byte that is no UTF-8, since JSON has no other texts.
+local function valid(text)
+  local parts, from, _, wrong = {}, 1, utf8.len(text)
+  while wrong do
+    parts[#parts + 1] = text:sub(from, wrong - 1)
+    from = wrong + 1
+    _, wrong = utf8.len(text, from)
+  end
+  parts[#parts + 1] = text:sub(from)
+  return table.concat(parts, "\u{FFFD}")
+end
+
 local function quote(text)
+  if not utf8.len(text) then text = valid(text) end
   return '"' .. text:gsub('[%c"\\\127]', function(c)
     return escapes[c] or ("\\u%04x"):format(c:byte())
   end) .. '"'
@@ -68,7 +81,7 @@ local function bad(position, what) error(("json: %s expected at byte %d"):format
 local function decode_string(text, at)
   local from, parts = at, {}
   while true do
-    local stop = text:find('["\\%c]', at)
+    local stop = text:find('["\\\0-\31]', at)
     if not stop then bad(#text + 1, "closing quote") end
     local c = text:sub(stop, stop)
     parts[#parts + 1] = text:sub(from, stop - 1)
@@ -95,14 +108,26 @@ end
 local words = { ["true"] = true, ["false"] = false }
 local decode
 
+-- Gives the place of what follows white space, and its first byte, "" at the end.
+local next_byte = "^[ \t\r\n]*()(.?)"
+
+--- The number at a place and the place behind it; nil where there is none. `first` is its first byte.
+local function decode_number(text, at, first)
+  local whole, fraction, exponent, after = text:match("^(-?%d+)(%.?%d*)([eE]?[+-]?%d*)()", at)
+  if not whole or fraction == "." or exponent ~= "" and not exponent:find "^[eE][+-]?%d"
+    or (first == "0" or first == "-") and whole:find "^-?0%d" then
+    return nil
+  end
+  return tonumber(whole .. fraction .. exponent), after
+end
+
 --- Members of an array or object up to its closing bracket; `item` reads one and returns the position after it.
 local function decode_members(text, at, close, item)
-  at = text:find("%S", at) or #text + 1
-  if text:sub(at, at) == close then return at + 1 end
+  local c
+  at, c = text:match(next_byte, at)
+  if c == close then return at + 1 end
   while true do
-    at = item(at)
-    at = text:find("%S", at) or #text + 1
-    local c = text:sub(at, at)
+    at, c = text:match(next_byte, item(at))
     if c == close then return at + 1 end
     if c ~= "," then bad(at, "',' or '" .. close .. "'") end
     at = at + 1
@@ -110,9 +135,10 @@ local function decode_members(text, at, close, item)
 end
 
 --- `make` builds what a template sees instead of Lua's tables: null, list(items, count), dict(), put(dict, key, value).
+--- Of a key that is repeated the last value is taken, as everywhere in the engine.
 function decode(text, at, depth, make)
-  at = text:find("%S", at) or #text + 1
-  local c = text:sub(at, at)
+  local c
+  at, c = text:match(next_byte, at)
   if c == '"' then return decode_string(text, at + 1) end
   if (c == "{" or c == "[") and depth > 100 then bad(at, "at most 100 levels") end
   if c == "[" then
@@ -127,19 +153,19 @@ function decode(text, at, depth, make)
   if c == "{" then
     local map = make and make.dict() or {}
     return map, decode_members(text, at + 1, "}", function(position)
-      position = text:find("%S", position) or #text + 1
-      if text:sub(position, position) ~= '"' then bad(position, "a name in quotes") end
       local key
+      position, key = text:match(next_byte, position)
+      if key ~= '"' then bad(position, "a name in quotes") end
       key, position = decode_string(text, position + 1)
-      position = text:match("^%s*:()", position) or bad(position, "':'")
+      position = text:match("^[ \t\r\n]*:()", position) or bad(position, "':'")
       local value
       value, position = decode(text, position, depth + 1, make)
       if make then make.put(map, key, value) else map[key] = value end
       return position
     end)
   end
-  local number, after = text:match("^(-?%d+%.?%d*[eE]?[+-]?%d*)()", at)
-  if number and tonumber(number) then return tonumber(number), after end
+  local number, after = decode_number(text, at, c)
+  if number then return number, after end
   local word = text:match("^%a+", at)
   if word == "null" then return make and make.null, at + 4 end
   if word and words[word] ~= nil then return words[word], at + #word end
@@ -153,8 +179,11 @@ end
 --- @throws for anything that is not one JSON value, with the byte
 --- @example assert(qlora.json.decode('{"a":[1,2]}').a[2] == 2)
 function json.decode(text, make)
+  local is_valid, wrong = utf8.len(text)
+  if not is_valid then bad(wrong, "UTF-8") end
   local value, after = decode(text, 1, 1, make)
-  if text:find("%S", after) then bad(text:find("%S", after), "the end") end
+  local rest, c = text:match(next_byte, after)
+  if c ~= "" then bad(rest, "the end") end
   return value
 end
 

@@ -1,5 +1,7 @@
 --- Requests and answers as clients of OpenAI's API write and read them: what a body may say, and the JSON of answers.
+local is_list = require("qlora.data.fields").is_list
 local json = require "qlora.json"
+local null_item = require("qlora.jinja.values").None
 
 local openai = {}
 
@@ -12,13 +14,19 @@ function openai.fail(status, param, format, ...)
   error(setmetatable({ status = status, param = param, message = format:format(...) }, Wrong), 0)
 end
 
+--- What was raised as text, without the place in the server's own files.
+function openai.said(raised)
+  if getmetatable(raised) == Wrong then return raised.message end
+  return (tostring(raised):gsub("^[^:]*:%d+: ", ""))
+end
+
 --- The status and the JSON body of what was raised; anything else than `openai.fail` is the server's own fault.
 function openai.failure(raised)
   local wrong = getmetatable(raised) == Wrong
   local status = wrong and raised.status or 500
   local kind = status == 401 and "authentication_error" or status < 500 and "invalid_request_error" or "server_error"
-  return status, json.encode { error = { message = tostring(raised), type = kind, param = wrong and raised.param or nil,
-    code = status == 404 and "model_not_found" or nil } }
+  return status, json.encode { error = { message = openai.said(raised), type = kind,
+    param = wrong and raised.param or nil, code = status == 404 and "model_not_found" or nil } }
 end
 
 local function is_number(least, most, whole)
@@ -34,7 +42,7 @@ end
 
 local function is_stop(value)
   local list = type(value) == "string" and { value } or value
-  if type(list) ~= "table" or #list > 4 then return false, "a text or up to four texts" end
+  if not is_list(list) or #list > 4 then return false, "a text or up to four texts" end
   for _, text in ipairs(list) do
     if type(text) ~= "string" or text == "" then return false, "a text or up to four texts" end
   end
@@ -102,12 +110,23 @@ openai.completion_fields = with {
   echo = is_type("boolean", "true or false"), best_of = only(1), logprobs = only(0), suffix = only(""),
 }
 
+-- Tables of Lua, in which a null is no field and an item of its own: a list with one must not read as a shorter list.
+local make = {
+  dict = function() return {} end, put = rawset,
+  list = function(items, length)
+    for i = 1, length do
+      if items[i] == nil then items[i] = null_item end
+    end
+    return items
+  end,
+}
+
 --- The fields of a body, each checked; one that nobody reads is an error.
 --- @param text string the body
 --- @param fields table what is allowed
 --- @param required string the field that must be there besides the model
 function openai.read(text, fields, required)
-  local ok, body = pcall(json.decode, text)
+  local ok, body = pcall(json.decode, text, make)
   if not ok or type(body) ~= "table" or body[1] ~= nil then
     openai.fail(400, nil, "the body is not a JSON object%s", ok and "" or ": " .. tostring(body))
   end

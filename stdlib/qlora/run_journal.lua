@@ -3,57 +3,29 @@
 --- file and line.
 local native = require "qlora.native"
 local json = require "qlora.json"
+local json_file = require "qlora.json_file"
+local run_params = require "qlora.run_params"
 
 local journal = {}
 
 local function text_of(path)
-  local file = io.open(path, "rb")
-  if not file then return nil end
-  local text = file:read("a")
-  file:close()
-  return text
-end
-
---- Raises where a field is not of the type that `kinds` says, or has no name; an absent one is none.
-local function check(place, object, kinds)
-  if type(object) ~= "table" then error(("%s: an object expected, got a %s"):format(place, type(object)), 0) end
-  for key in pairs(object) do
-    if type(key) ~= "string" then error(("%s: an object expected, got a list"):format(place), 0) end
-  end
-  for key, kind in pairs(kinds) do
-    local value = object[key]
-    if value ~= nil and type(value) ~= kind then
-      error(("%s: %s must be a %s, got a %s"):format(place, key, kind, type(value)), 0)
-    end
-  end
-  return object
-end
-
---- The object in a file, an empty one without the file.
-local function object_of(path, kinds)
-  local text = text_of(path)
-  if not text then return {} end
-  local ok, value = pcall(json.decode, text)
-  if not ok then error(("%s: %s"):format(path, value), 0) end
-  return check(path, value, kinds)
+  local file <close> = io.open(path, "rb")
+  return file and file:read "a"
 end
 
 local kinds = {
-  params = { params = "table", settings = "table", started = "string", recipe = "string", version = "string",
-    seed = "number", command = "string" },
   summary = { finished = "string", steps = "number", tokens = "number", seconds = "number", peak_memory = "number",
     tokens_per_second = "number", first_loss = "number", last_loss = "number" },
   entry = { step = "number", loss = "number", lr = "number", norm = "number", tokens = "number", seconds = "number",
     memory = "number", eval_loss = "number", perplexity = "number", spill_written = "number", spill_read = "number",
-    adapter_norms = "table", samples = "table", resumed_from = "string", at = "number" },
+    adapter_norms = "table of numbers", samples = "list", resumed_from = "string", at = "number" },
   sample = { prompt = "string", text = "string" },
 }
 
 --- Checks a line of the journal, which is read or written at `place`.
 function journal.check_entry(place, entry)
-  check(place, entry, kinds.entry)
-  for name, norm in pairs(entry.adapter_norms or {}) do check(place, { [name] = norm }, { [name] = "number" }) end
-  for _, sample in pairs(entry.samples or {}) do check(place .. ": samples", sample, kinds.sample) end
+  json_file.check(place, entry, kinds.entry)
+  for _, sample in ipairs(entry.samples or {}) do json_file.check(place .. ": samples", sample, kinds.sample) end
   return entry
 end
 
@@ -106,20 +78,13 @@ end
 --- summary, finished, broken }. Raises when `dir` is no run directory, or a file in it has another form.
 function journal.read(dir)
   dir = dir:gsub("(.)/+$", "%1")
-  local described = text_of(dir .. "/params.json")
-  if not described then
-    error(("%s is no run directory: it has no params.json"):format(dir), 0)
-  end
-  local description = object_of(dir .. "/params.json", kinds.params)
-  for _, part in ipairs { "params", "settings" } do
-    check(("%s/params.json: %s"):format(dir, part), description[part] or {}, {})
-  end
+  local description = run_params.read(dir)
   local record = {
     dir = dir, name = dir:match("[^/]+$"), params = description.params or {}, settings = description.settings or {},
     started = description.started, script = description.recipe, version = description.version,
     seed = description.seed, command = description.command, recipe = text_of(dir .. "/recipe.lua"),
     steps = {}, evaluations = {}, norms = {}, samples = {}, extra = {}, resumed = {}, broken = 0,
-    summary = object_of(dir .. "/summary.json", kinds.summary),
+    summary = json_file.read(dir .. "/summary.json", kinds.summary) or {},
     finished = native.exists(dir .. "/summary.json"),
   }
   local path, number = dir .. "/journal.jsonl", 0

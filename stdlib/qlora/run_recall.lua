@@ -1,17 +1,13 @@
 --- `--resume DIR` without a recipe: goes on with the recipe, parameters, seed and arguments of the last session,
 --- which lie in the run directory.
 local native = require "qlora.native"
-local json = require "qlora.json"
+local run_params = require "qlora.run_params"
 
 local recall = {}
 
 --- Takes over what params.json of the run says; what the command line gives now goes first.
 function recall.apply(dir)
-  local file = io.open(dir .. "/params.json", "rb")
-  if not file then error(("--resume %s: it is no run directory: it has no params.json"):format(dir), 0) end
-  local known = json.decode(file:read "a")
-  file:close()
-  local options = native.options
+  local known, options = run_params.read(dir), native.options
   for key, text in pairs(known.set or {}) do
     if options.set[key] == nil then options.set[key] = text end
   end

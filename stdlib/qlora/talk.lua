@@ -4,7 +4,7 @@ local native = require "qlora.native"
 local chat_model = require "qlora.chat_model"
 local chat_source = require "qlora.chat_source"
 local command_line = require "qlora.command_line"
-local json = require "qlora.json"
+local json_file = require "qlora.json_file"
 local messages_of = require "qlora.messages"
 
 local Talk = {}
@@ -12,13 +12,8 @@ Talk.__index = Talk
 
 local talk = {}
 
-local function read_json(path)
-  local file = io.open(path, "rb")
-  if not file then return nil end
-  local text = file:read "a"
-  file:close()
-  return json.decode(text)
-end
+-- The base model of an adapter: PEFT's name of it and mlx-lm's.
+local kinds = { base_model_name_or_path = "string", model = "string" }
 
 --- "NAME=DIR", or DIR with its last folder as the name.
 local function adapter(text)
@@ -163,10 +158,10 @@ end
 function talk.open(path, options)
   local qlora = require "qlora"
   local adapters = { table.unpack(options.adapters or {}) }
-  local config = not native.exists(path .. "/config.json") and read_json(path .. "/adapter_config.json")
+  local config = not native.exists(path .. "/config.json") and json_file.read(path .. "/adapter_config.json", kinds)
   if config then
     table.insert(adapters, 1, path)
-    path = config.base_model_name_or_path or config.model -- PEFT's name and mlx-lm's
+    path = config.base_model_name_or_path or config.model
       or error(path .. "/adapter_config.json names no base model", 0)
   end
   local place = talk.place(path)

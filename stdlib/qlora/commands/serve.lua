@@ -32,7 +32,7 @@ function Service:prompt(body, is_chat, adapter)
         .. "send the whole text to /v1/completions, or start serve with --template")
     end
     local ok, found = pcall(self.talk.prompt, self.talk, body.messages, adapter)
-    if not ok then openai.fail(400, "messages", "%s", (tostring(found):gsub("^[^:]*:%d+: ", ""))) end
+    if not ok then openai.fail(400, "messages", "%s", openai.said(found)) end
     prompt = found
   elseif type(prompt) == "table" and type(prompt[1]) == "string" then
     prompt = prompt[1]
