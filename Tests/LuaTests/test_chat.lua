@@ -158,3 +158,218 @@ t.test("a template by name is known by its source, so that eval writes its marks
   end
   t.equal(source.name_of(model.from(tokenizer, "{{ messages[0].content }}"), tokenizer), nil)
 end)
+
+t.test("what a client of serve sends wrongly is its own fault, and no path of the server is told", function()
+  local openai = require "qlora.openai"
+  local function refused(fields, body, param, message)
+    local required = fields == openai.chat_fields and "messages" or "prompt"
+    local ok, raised = pcall(openai.read, body, fields, required)
+    t.equal({ ok, raised.status, raised.param }, { false, 400, param }, body)
+    assert(raised.message:find(message, 1, true), raised.message)
+  end
+  local text, talk = openai.completion_fields, openai.chat_fields
+  refused(text, '{"prompt":"a\xff"}', nil, "the body is not a JSON object: json: UTF-8 expected at byte 13")
+  refused(text, '{"prompt":"\\ud800"}', nil, "surrogate pair")
+  refused(text, "[null]", nil, "the body is not a JSON object")
+  for _, prompt in ipairs { "[5,null,6]", "[5,null]", "[null]", "[null,5]", '["a",null]', "5", '{"a":5}' } do
+    refused(text, ('{"prompt":%s}'):format(prompt), "prompt", "'prompt' must be a text or a list of token ids")
+  end
+  for _, stop in ipairs { '{"a":1}', "[null]", '["a",null]', '[null,"a"]', "[5]", "5", '[""]' } do
+    refused(text, ('{"prompt":"a","stop":%s}'):format(stop), "stop", "'stop' must be a text or up to four texts")
+  end
+  refused(talk, '{"messages":[]}', "messages", "a list of messages")
+  refused(text, '{"prompt":null}', "prompt", "'prompt' is missing")
+  local body = openai.read('{"prompt":[5,6],"stop":null,"user":null}', text, "prompt")
+  t.equal(body, { prompt = { 5, 6 } })
+  t.equal(openai.read('{"prompt":"a","stop":["b","c"]}', text, "prompt").stop, { "b", "c" })
+  -- What is null in a list of messages is no shorter list.
+  local messages = openai.read('{"messages":[{"role":"user","content":"a"},null]}', talk, "messages").messages
+  local template = chat_model.from(native.byte_tokenizer(), t.chatml)
+  t.raises(function() chat_model.text(template, messages, { is_request = true }) end, "chat: message 2")
+  local status, said = openai.failure("/home/me/stdlib/qlora/x.lua:40: encode: it broke")
+  t.equal({ status, qlora.json.decode(said).error.message }, { 500, "encode: it broke" })
+  status, said = openai.failure(select(2, pcall(openai.fail, 404, nil, "a:1: b")))
+  t.equal({ status, qlora.json.decode(said).error.message }, { 404, "a:1: b" })
+end)
+
+local function own(source)
+  return chat.for_tokenizer(native.byte_tokenizer { chat_template = source, markers = { "<|end|>", "<|stop|>" } })
+end
+
+--- The text of a conversation under a Jinja source, with what is trained in [[…]].
+local function marked(source, messages, options)
+  local parts, on = {}, false
+  for _, span in ipairs(chat.spans(own(source), messages, options)) do
+    if span.train ~= on then parts[#parts + 1] = on and "]]" or "[[" end
+    on, parts[#parts + 1] = span.train, span.text
+  end
+  return table.concat(parts) .. (on and "]]" or "")
+end
+
+local generation = {}
+for _, case in ipairs(dofile(t.directory .. "/golden/generation.lua")) do generation[case.name] = case end
+
+t.test("under generation blocks is trained what transformers marks", function()
+  local count = 0
+  for name, case in pairs(generation) do
+    for i, one in ipairs(case.cases) do
+      t.equal(marked(case.source, one.messages, { roles = { "tool" } }), one.marked, name .. " " .. i)
+      count = count + 1
+    end
+  end
+  t.equal(count, 22)
+end)
+
+t.test("marks of messages and train = last decide for the generation blocks of a message", function()
+  local function said(name, changes, options, list)
+    local messages = {}
+    for i, message in ipairs(list or generation[name].cases[2].messages) do
+      messages[i] = { role = message.role, content = message.content, train = changes[i] }
+    end
+    options = options or {}
+    options.roles = { "tool" }
+    local parts = {}
+    for part in marked(generation[name].source, messages, options):gmatch "%[%[(.-)%]%]" do parts[#parts + 1] = part end
+    return parts
+  end
+  -- messages 3 and 5 are the answers; what stands behind the loop belongs to the last one
+  t.equal(said("after", { [3] = false }), { "Grüße 🌍<|end|>\n</s>" })
+  t.equal(said("after", { [5] = false }), { "Yo<|end|>\n" })
+  t.equal(said("after", {}, { train = "last" }), { "Grüße 🌍<|end|>\n</s>" })
+  t.equal(said("several", { [5] = false }), { "Yo", "<|end|>\n" })
+  t.equal(said("several", { [3] = true }, { train = "last" }), { "Yo", "<|end|>\n", "Grüße 🌍", "<|end|>\n" })
+  t.equal(said("macro", { [3] = false }), { "Grüße 🌍" })
+  -- a message without a block of its own is trained beside the blocks
+  t.equal(said("after", { [2] = true, [3] = false }), { "Hi<|end|>", "Grüße 🌍<|end|>\n</s>" })
+  t.equal(said("call", { [2] = true }), { "Hi<|end|>", "Yo", "Grüße 🌍" })
+  -- a block of no answer belongs to the answer before, unless its message is marked
+  local with_tool = generation.merged.cases[3].messages
+  t.equal(said("merged", { [2] = false }, nil, with_tool), { "<|end|>" })
+  t.equal(said("merged", { [4] = false }, nil, with_tool), { "<|end|>", "<more>" })
+  t.equal(said("merged", { [3] = false }, nil, with_tool), { "<|end|>", "<|end|>" })
+  t.equal(said("merged", { [3] = true }, { train = "last" }, with_tool), { "<more>", "<|end|>" })
+  t.raises(function() said("last", { [3] = true }) end, "message 3 is marked as trained", "no generation block for it")
+  for _, name in ipairs { "whole", "by_number" } do
+    t.raises(function() said(name, { [3] = false }) end, "generation block in line 1 of the template stands in no loop")
+    t.equal(said(name, { [2] = false }, nil, generation[name].cases[1].messages), {})
+  end
+  local block = "{% generation %}{{ messages[N].content }}{% endgeneration %}"
+  for _, source in ipairs { "{% for m in messages %}{% endfor %}" .. generation.whole.source,
+    "{{ messages[0].content }}" .. block:gsub("N", 1) .. block:gsub("N", 2) } do
+    t.raises(function() marked(source, { { role = "user", content = "a" }, { role = "assistant", content = "b" },
+      { role = "assistant", content = "c", train = false } }) end, "stands in no loop over the messages")
+  end
+end)
+
+t.test("a generation block that transformers takes for other words is refused", function()
+  local messages = generation.macro.cases[1].messages
+  for _, source in ipairs {
+    "{% macro say(m) %}<|{{ m.role }}|>\n{% generation %}{{ m.content }}{% endgeneration %}<|end|>{% endmacro %}"
+      .. "{% for m in messages %}{{ say(m) }}{% endfor %}",
+    "{% for m in messages %}{% set x %}\n{% generation %}{{ m.content }}{% endgeneration %}{% endset %}"
+      .. "<|{{ m.role }}|>{{ x }}<|end|>{% endfor %}",
+  } do
+    t.raises(function() marked(source, messages) end, "chat: the generation block in line",
+      "stands in a macro or captured text behind other text")
+  end
+end)
+
+t.test("a chat template that is none is an error with its file and line, wherever it is read", function()
+  local path = os.tmpname()
+  local messages = { { role = "user", content = "one" }, { role = "assistant", content = "two" } }
+  local records = { { messages = messages }, { messages = messages } }
+  for source, words in pairs {
+    ["{% if %}"] = "line 1: expected an expression, got '%}'",
+    ["\n{% include 'x' %}"] = "line 2: the tag 'include' is not supported",
+    ["{% block x %}"] = "line 1: the tag 'block' is not supported",
+    ["a\n\n{% for m in messages %}"] = "line 3: this block is never closed",
+    ["\n{{ '\\N{DASH}' }}"] = "line 2: characters by name (\\N) are not supported",
+    ["{{ 99999999999999999999 }}"] = "line 1: 99999999999999999999 is too large a number",
+    ["{{ 1 | nope }}"] = "line 1: No filter named 'nope'.",
+  } do
+    local file <close> = assert(io.open(path, "wb"))
+    file:write(source)
+    file:close()
+    local plain, broken = native.byte_tokenizer(), native.byte_tokenizer { chat_template = source }
+    for name, asked in pairs {
+      [path] = function() plain:apply_chat(messages, { template = path }) end,
+      ["data.load: chat template " .. path] = not words:find "filter" and function()
+        qlora.data.load(records, { tokenizer = plain, format = "chat", template = path, skip_invalid = true })
+      end or nil,
+      ["the tokenizer's chat template"] = function() broken:apply_chat(messages) end,
+      ["the tokenizer's chat template: "] = function() chat.spans(own(source), messages) end,
+    } do t.raises(asked, name, words) end
+  end
+  os.remove(path)
+  local tokenizer = native.byte_tokenizer { chat_template = t.chatml }
+  for _, content in ipairs { print, io.stdout } do
+    t.raises(function() tokenizer:apply_chat { { role = "user", content = content } } end,
+      "cannot be given to a template")
+  end
+end)
+
+--- The text of a conversation under a Jinja source.
+local function chat_of(source, messages, options)
+  return (marked(source, messages, options):gsub("%[%[", ""):gsub("%]%]", ""))
+end
+
+t.test("a part that is no text is an error, unless the template takes its kind apart", function()
+  local reads = "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for p in m.content %}{% if p.type == 'thinking' %}"
+    .. "<think>{{ p.thinking }}</think>{% elif p.type == 'text' %}{{ p.text }}{% else %}{{ p.text }}{% endif %}"
+    .. "{% endfor %}<|im_end|>\n{% endfor %}"
+  local unchecked = "{% for m in messages %}{% for p in m.content %}{{ p.text }}{% endfor %}<|im_end|>{% endfor %}"
+  local prints = "{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}"
+  local as_json = prints:gsub("m.content", "m.content | tojson")
+  for said, part in pairs { ['is of type "output_text"'] = { type = "output_text", text = "b" },
+    ['is of type "input_text"'] = { type = "input_text", text = "b" },
+    ['is of type "Text"'] = { type = "Text", text = "b" },
+    ['is of type "refusal"'] = { type = "refusal", refusal = "b" }, ["is without a type"] = { text = "b" },
+    ['is of type "text" and has as its text 5'] = { type = "text", text = 5 },
+    ["is without a text"] = { type = "text" },
+    ['is "b"'] = "b", ["is 5"] = 5, ["is list"] = { "b" } } do
+    for _, source in ipairs { t.chatml, reads, unchecked, prints, as_json } do
+      for _, role in ipairs { "user", "assistant" } do
+        t.raises(function() chat_of(source, { { role = role, content = { { type = "text", text = "a" }, part } } }) end,
+          "chat: message 1: part 2 of its content " .. said, 'expected {"type": "text", "text": …}')
+      end
+    end
+  end
+  local thinking = { { type = "thinking", thinking = "Hm." }, { type = "text", text = "b" } }
+  t.equal(chat_of(reads, { { role = "user", content = thinking } }),
+    "<|im_start|>user\n<think>Hm.</think>b<|im_end|>\n")
+  thinking[1].signature = "x"
+  t.raises(function() chat_of(reads, { { role = "user", content = thinking } }) end,
+    "part 1 of its content has 'signature', which is not read")
+  local names_it = "{% set kinds = ['thinking'] %}" .. unchecked
+  for _, source in ipairs { t.chatml, unchecked, names_it, prints, as_json } do
+    t.raises(function() chat_of(source, { { role = "user", content = thinking } }) end,
+      'part 1 of its content is of type "thinking"')
+  end
+  -- a template that does not look at the type writes the text of any part
+  local named_text = { { role = "user", content = { { type = "thinking", text = "b" } } } }
+  t.raises(function() chat_of(names_it, named_text) end, 'part 1 of its content is of type "thinking"')
+end)
+
+t.test("a content of another type is an error, but for a tool's that the template writes", function()
+  local prints = "{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}"
+  local drops = prints:gsub("m.content", "m.content if m.content is string else ''")
+  local as_json = prints:gsub("m.content", "(m.content if m.content is string else m.content | tojson)")
+  for said, content in pairs { ["5"] = 5, ["true"] = true, ["false"] = false, ["a table"] = { a = 1 } } do
+    for _, source in ipairs { prints, drops, as_json, t.chatml } do
+      for _, role in ipairs { "user", "assistant", "system" } do
+        t.raises(function() chat_of(source, { { role = role, content = content } }) end,
+          "chat: message 1: its content is " .. said .. ", expected a text or a list of parts")
+      end
+    end
+  end
+  local roles = { roles = { "tool" } }
+  local function tool(content) return { { role = "tool", content = content } } end
+  t.raises(function() chat_of(as_json, tool(5), roles) end, "its content is 5")
+  t.equal(chat_of(as_json, tool { a = 1 }, roles), '<|im_start|>{"a": 1}<|im_end|>')
+  t.equal(chat_of(as_json, tool { { a = 1 } }, roles), '<|im_start|>[{"a": 1}]<|im_end|>')
+  t.raises(function() chat_of(prints, tool { a = 1 }, roles) end, "message 1: its content is a table",
+    "writes as Python does")
+  t.raises(function() chat_of(drops, tool { a = 1 }, roles) end, "message 1: its content is a table", "does not write")
+  t.raises(function() chat_of(prints, tool { { a = 1 } }, roles) end,
+    "message 1: part 1 of its content is without a type")
+end)

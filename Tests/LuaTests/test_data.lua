@@ -228,3 +228,77 @@ t.test("a tokenizer without EOS is told", function()
   t.raises(function() said { eos = true } end, "eos = true, but the tokenizer has no EOS token")
   native.options.quiet = true
 end)
+
+--- Loads a file with this text; `found` is what the engine's reader gives for it, or the text of its error.
+local function load_file(name, text, found)
+  local dir = os.tmpname()
+  os.remove(dir)
+  native.mkdir(dir)
+  local path, read = dir .. "/" .. name, native.read_records
+  local file <close> = assert(io.open(path, "wb"))
+  file:write(text)
+  file:close()
+  native.read_records = function(given)
+    t.equal(given, path)
+    if type(found) == "string" then error(given .. ": " .. found, 0) end
+    return found
+  end
+  local ok, result = pcall(qlora.data.load, path, { tokenizer = tokenizer, quiet = true })
+  native.read_records = read
+  native.remove_tree(dir)
+  return ok and result or error(result, 0)
+end
+
+t.test("a file that its ending says wrongly is told from what it looks like", function()
+  local unread = "line 1 (byte 1): unexpected end of text"
+  for _, name in ipairs { "a.jsonl", "a.NDJSON" } do
+    for _, text in ipairs { '[\n{"input": "a"}\n]\n', "\xEF\xBB\xBF [{}]", '[{"input": "a"},\n {"input": "b"}]' } do
+      t.raises(function() load_file(name, text, unread) end, unread .. "; it looks like a JSON array", "ends in .json")
+    end
+    for _, text in ipairs { '{\n  "input": "a"\n}\n', '{ "messages": [\n    {}\n] }\n', '{"a": 1,\n"b": 2}' } do
+      t.raises(function() load_file(name, text, unread) end, unread .. "; it looks like JSON over several lines",
+        "in a file that ends in .json")
+    end
+    for _, text in ipairs { '{"input": "a"', '{"input": "a",\n{"input": "b"}\n', '{"a": 1}\n{"a"\n', "a\n[" } do
+      assert(t.raises(function() load_file(name, text, unread) end, unread):sub(-#unread) == unread, text)
+    end
+  end
+  assert(t.raises(function() load_file("a.json", "[", unread) end):sub(-#unread) == unread)
+  local row = { input = "a", output = "b" }
+  t.raises(function() load_file("a.csv", "input,output\ra,b\r", {}) end, "a.csv: its lines end in CR alone")
+  local wrong = { input = "a", ["output\ra"] = "b" }
+  t.raises(function() load_file("a.tsv", "input\toutput\ra\tb\r\n", { wrong }) end, "its lines end in CR alone")
+  t.raises(function() load_file("a.csv", "input,output\r\n", {}) end, "a.csv: there are no records")
+  t.equal(#load_file("a.csv", "input,output\r\na,b\r\n", { row }), 1)
+  t.raises(function() load_file("noext", "{}", { row }) end, "noext has a name without an ending",
+    ".ndjson, .csv, .tsv or .txt")
+  t.equal(#load_file("a.ndjson", "{}", { row }), 1)
+end)
+
+t.test("a folder names the files that the engine reads, .ndjson too", function()
+  local dir = os.tmpname()
+  os.remove(dir)
+  native.mkdir(dir)
+  for _, name in ipairs { "a.txt", "b.ndjson", "c.md", "json" } do assert(io.open(dir .. "/" .. name, "w")):close() end
+  t.raises(function() qlora.data.load(dir, { tokenizer = tokenizer }) end, "is a folder; name a file in it: ",
+    dir .. "/b.ndjson")
+  for _, name in ipairs { "a.txt", "b.ndjson" } do os.remove(dir .. "/" .. name) end
+  t.raises(function() qlora.data.load(dir, { tokenizer = tokenizer }) end,
+    "is a folder; name a file of records (.json, ")
+  native.remove_tree(dir)
+end)
+
+t.test("a field without a name and a misspelt one are named", function()
+  local good = { prompt = "a", completion = "b" }
+  native.options.quiet = false
+  local said = t.captured(function() load({ { prompt = "a", completion = "b", [""] = "c" } }, {}) end)
+  native.options.quiet = true
+  assert(said:find("format completion does not read a field without a name\n", 1, true), said)
+  local function left_out(record) return tostring(load({ good, record, record }, {})):match "left out (.*)$" end
+  t.equal(left_out { prompt = "a", complation = "b" },
+    "2 of 3 records: 2 without 'completion' (record 2 has 'complation')")
+  for _, record in ipairs { { prompt = "a" }, { prompt = "a", completion = "", complation = "b" },
+    { prompt = "a", source = "b" } } do
+    t.equal(left_out(record), "2 of 3 records: 2 without 'completion'")
+  end
+end)

@@ -1865,7 +1865,7 @@ function qlora.data.from_records(records, options) end
 ---@field train? "all"|"last" which assistant messages of a chat are trained
 ---@field train_on_source? boolean train the prompts too (default false)
 
----Reads a .json, .jsonl, .csv, .tsv or .txt file and makes samples of its records. One of the hub is fetched where its cache lacks it, but not under --plan, --smoke and --sandbox: "hf://datasets/ORGANISATION/NAME/FILE.jsonl".
+---Reads a .json, .jsonl, .ndjson, .csv, .tsv or .txt file and makes samples of its records. One of the hub is fetched where its cache lacks it, but not under --plan, --smoke and --sandbox: "hf://datasets/ORGANISATION/NAME/FILE.jsonl".
 ---@param path string|table the file, or a list of records
 ---@param options? qlora.data.load.options the options below
 ---@return Dataset

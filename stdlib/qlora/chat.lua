@@ -97,7 +97,7 @@ function chat.for_model(model)
       kept, count = set.chat_template, count + 1
     end
   end
-  if kept then return chat_model.from(model.tokenizer, kept) end
+  if kept then return chat_model.from(model.tokenizer, kept, "of the adapter") end
   return chat_model.of(model.tokenizer)
 end
 

@@ -2,6 +2,7 @@
 --- trained and ShareGPT's names.
 local fields = require "qlora.data.fields"
 local jinja = require "qlora.jinja"
+local parts = require "qlora.chat_parts"
 local roles = require "qlora.chat_roles"
 local strict = require "qlora.strict"
 local values = require "qlora.jinja.values"
@@ -26,11 +27,11 @@ local function is_empty(dict)
   return true
 end
 
---- One message as { value =, train =, role = }; `train` is nil without a mark.
+--- One message as { value =, train =, mark =, role = }; `train` and `mark` are nil without a mark.
 local function read(given, i, ignored, o)
   if not values.is_dict(given) then strict.fail("chat: message %d is no table with a role and a content", i) end
   local what = ("chat: message %d: "):format(i)
-  local train, mark = fields.mark(plain(given), what, ignored)
+  local train, name_of_mark = fields.mark(plain(given), what, ignored)
   local marks, dict = fields.set(fields.marks), values.dict()
   for _, key in ipairs(given.keys) do
     local value = values.raw(given, key)
@@ -48,22 +49,24 @@ local function read(given, i, ignored, o)
   if (content == nil or content == values.None) and (role ~= "assistant" or is_empty(dict)) then
     strict.fail("chat: message %d needs a role and a content; it has no content", i)
   end
+  if content ~= nil and content ~= values.None then parts.check_kind(content, i, role) end
   for _, entry in ipairs(fields.message_refused) do
     local name, why = entry[1], entry[2]
     if fields.never_read[name] and values.raw(dict, name) ~= nil and values.raw(dict, name) ~= values.None then
       strict.fail("%s'%s' is not read: %s; %s", what, name, why, fields.remedy(name, o.is_request))
     end
   end
-  if mark == "weight" and train and role ~= "assistant" then
+  if name_of_mark == "weight" and train and role ~= "assistant" then
     strict.fail("chat: message %d of the %s has weight 1, but a weight is for answers; write train = true to train it",
       i, role)
   end
   dict.seen = {}
-  return { value = dict, train = train, role = role }
+  return { value = dict, train = train, mark = train, role = role }
 end
 
---- Messages (Lua tables or a template's list) as a list of { value =, train =, role = }. `o`: train, ignore,
---- default_system, is_request (they are of a client of `serve`, which cannot set options).
+--- Messages (Lua tables or a template's list) as a list of { value =, train =, mark =, role = }: whether the message is
+--- trained, and what its own mark says. `o`: train, ignore, default_system, is_request (they are of a client of
+--- `serve`, which cannot set options).
 return function(messages, o)
   if type(messages) ~= "table" then strict.fail "chat: expected a list of messages, got none" end
   if not values.is_sequence(messages) and next(messages) ~= nil and not fields.is_list(messages) then

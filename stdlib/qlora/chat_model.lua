@@ -16,26 +16,27 @@ local Template = { __name = "chat template" }
 Template.__index = Template
 local made, sourced = setmetatable({}, { __mode = "k" }), setmetatable({}, { __mode = "k" })
 
-local function new(tokenizer, named)
-  return setmetatable({ tokenizer = tokenizer, default = tokenizer.chat_template, named = named, ends = {},
-    roles = {} },
-    Template)
+local function new(tokenizer, named, name)
+  return setmetatable({ tokenizer = tokenizer, default = tokenizer.chat_template, named = named, name = name, ends = {},
+    facts = {} }, Template)
 end
 
 --- The template of a tokenizer, always the same one; nil without one.
 function chat_model.of(tokenizer)
   local named = tokenizer.named_chat_templates or {}
   if not tokenizer.chat_template and next(named) == nil then return nil end
-  if not made[tokenizer] then made[tokenizer] = new(tokenizer, named) end
+  if not made[tokenizer] then made[tokenizer] = new(tokenizer, named, "the tokenizer's chat template") end
   return made[tokenizer]
 end
 
 --- The template of a Jinja source for the texts of a tokenizer, which may have another: always the same one.
-function chat_model.from(tokenizer, source)
+--- `origin`: the file that the source is of, or "of the adapter", for errors.
+function chat_model.from(tokenizer, source, origin)
   local own = chat_model.of(tokenizer)
   if own and own.default == source then return own end
   sourced[tokenizer] = sourced[tokenizer] or {}
-  local template = sourced[tokenizer][source] or new(tokenizer, {})
+  local template = sourced[tokenizer][source] or new(tokenizer, {}, "chat template")
+  if origin then template.name = "chat template " .. origin end
   template.default, sourced[tokenizer][source] = source, template
   return template
 end
@@ -120,12 +121,18 @@ local function cut(text, trained, literal)
   return spans
 end
 
---- An error for a role that the template does not know.
-local function check_roles(template, source, list, o)
-  template.roles[source] = template.roles[source] or roles.named(source)
-  for i, message in ipairs(list) do
-    roles.check(i, message.role, template.roles[source], o.roles, o.is_request)
+--- What a source says of itself: the texts that it names, and whether it has generation blocks.
+local function facts_of(template, source)
+  if not template.facts[source] then
+    local statements = jinja.parse(source, template.name)
+    template.facts[source] = { named = roles.named(statements), has_blocks = statements.has_generation }
   end
+  return template.facts[source]
+end
+
+--- An error for a default source that is no template.
+function chat_model.check(template)
+  if template.default then facts_of(template, template.default) end
 end
 
 --- Renders a conversation. Returns its text, generation blocks, messages, and a function that renders the first
@@ -138,19 +145,17 @@ local function rendered(template, messages, o)
     local shown = {}
     for i = 1, count do shown[i] = change and change(i, list[i].value) or list[i].value end
     variables.messages, variables.add_generation_prompt = values.list(shown, count), prompt or false
-    return conversation.render(source, variables, { name = "chat template", now = now })
+    return conversation.render(source, variables, { name = template.name, now = now })
   end
-  check_roles(template, source, list, o)
+  local facts = facts_of(template, source)
+  for i, message in ipairs(list) do roles.check(i, message.role, facts.named, o.roles, o.is_request) end
   parts.watch(list)
   local ok, text, generated, read = pcall(render, #list, o.add_generation_prompt)
-  if parts.settle(list, not ok, o) then
+  if parts.settle(list, not ok, facts.named, o) then
     text, generated, read = render(#list, o.add_generation_prompt)
   elseif not ok then error(text, 0) end
   check_read(list, read, o)
-  if text:find("[{'type': 'text'", 1, true) then
-    strict.fail "chat: the model's template writes the parts of a content as a Python list; give the content as a text"
-  end
-  return { text = text, generated = generated, list = list, render = render, source = source }
+  return { text = text, generated = generated, list = list, render = render, uses_blocks = facts.has_blocks }
 end
 
 --- The text of a conversation.
@@ -159,7 +164,6 @@ function chat_model.text(template, messages, o) return rendered(template, messag
 --- Spans of a conversation. `messages` are Lua tables or values of a template; `o` as in qlora.chat.spans.
 function chat_model.spans(template, messages, o)
   local c = rendered(template, messages, o)
-  c.uses_blocks = c.source:find "{%%[-+]?%s*generation%s" ~= nil
   c.prompt, c.tokenizer, c.ends = o.add_generation_prompt, template.tokenizer, template.ends
   return cut(c.text, trained_ranges(c), o.literal and literal_ranges(c.text, #c.list, c.render, o) or {})
 end

@@ -1,6 +1,5 @@
 --- The roles of a chat under the model's own template. A role that the template's source never names is mostly a slip,
 --- and a template that writes any role would have the model see it.
-local parse = require "qlora.jinja.statements"
 local strict = require "qlora.strict"
 local suggest = require "qlora.suggest"
 
@@ -41,10 +40,10 @@ local function gather(node, set)
   end
 end
 
---- The texts that a template's source names, where a role may stand: a set.
-function roles.named(source)
+--- The texts that a template names, where a role or a kind may stand: a set. `statements` as jinja.parse gives them.
+function roles.named(statements)
   local set = {}
-  gather(parse(source), set)
+  gather(statements, set)
   return set
 end
 

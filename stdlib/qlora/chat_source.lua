@@ -120,7 +120,7 @@ function chat_source.resolved(template, tokenizer, what)
     strict.one_of(what, "template", template, strict.sorted_keys(templates),
       tokenizer and "; a file with Jinja source will do, too")
   end
-  return chat_model.from(tokenizer, read(template, what))
+  return chat_model.from(tokenizer, read(template, what), template)
 end
 
 return chat_source

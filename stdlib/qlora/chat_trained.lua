@@ -1,6 +1,7 @@
 --- Which characters of a rendered chat are trained: those of the template's generation blocks, else of the assistant's
 --- turns, found by rendering the conversation up to the turn and through it. Where a template writes earlier turns in
 --- another way once more follow, a turn is found by rendering the whole with its content replaced.
+local by_blocks = require "qlora.chat_generation"
 local strict = require "qlora.strict"
 local typed = require "qlora.typed"
 local values = require "qlora.jinja.values"
@@ -145,35 +146,11 @@ local function turn(c, i)
   return { first, checked_end(c, first, last, content_of(c.list[i].value), i) }
 end
 
---- The generation blocks as the turns of the messages they belong to.
-local function by_blocks(c)
-  local ranges, block = {}, 0
-  for i, message in ipairs(c.list) do
-    if message.role == "assistant" then
-      block = block + 1
-      local range = c.generated[block]
-      if not range then refuse(i, "the template has fewer generation blocks than there are answers") end
-      if message.train then
-        for _, text in ipairs(content_of(message.value)) do
-          if not c.text:sub(range[1], range[2]):find(visible(text), 1, true) then
-            refuse(i, "its generation block does not hold its content")
-          end
-        end
-        ranges[#ranges + 1] = range
-      end
-    elseif message.train then return nil end
-  end
-  if block ~= #c.generated then strict.fail "chat: the template has more generation blocks than there are answers" end
-  return ranges
-end
-
---- `c`: text, list (of { value =, train =, role = }), render(count, prompt, change), generated, uses_blocks, prompt
---- (whether the text ends with the opening of an answer), tokenizer, ends (a table for this tokenizer).
---- Returns the { first, last } byte of what is trained, in order.
+--- `c`: text, list (of { value =, train =, mark =, role = }), render(count, prompt, change), generated (blocks as in
+--- jinja.render), uses_blocks, prompt (whether the text ends with the opening of an answer), tokenizer, ends (a table
+--- for this tokenizer). Returns the { first, last } byte of what is trained, in order.
 return function(c)
-  -- Blocks in macros have no known place; the turns are found by rendering then.
-  local of_blocks = c.uses_blocks and c.generated and by_blocks(c)
-  if of_blocks then return of_blocks end
+  if c.uses_blocks then return by_blocks(c, turn) end
   local ranges, last = {}, 0
   for i, message in ipairs(c.list) do
     if message.train then

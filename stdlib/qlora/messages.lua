@@ -30,8 +30,7 @@ function messages.content(content, what)
   local texts = {}
   for i, part in ipairs(content) do
     local kind = type(part) == "table" and part.type
-    if type(part) == "string" then texts[i] = part
-    elseif kind ~= "text" or type(part.text) ~= "string" then
+    if kind ~= "text" or type(part.text) ~= "string" then
       strict.fail("%s: part %d of its content is %s, expected { type = \"text\", text = }; models here read text alone",
         what, i, kind and kind ~= "text" and "of type " .. fields.shown(kind) or fields.shown(part))
     else

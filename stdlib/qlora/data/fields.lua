@@ -170,7 +170,7 @@ end
 local nothing = {}
 
 --- The variant of a format that a record takes.
-local function variant_of(format, record)
+function fields.variant_of(format, record)
   for _, variant in ipairs(fields.formats[format]) do
     if record[variant[1][1]] ~= nil then return variant end
   end
@@ -222,7 +222,7 @@ local kinds = {
 function fields.fitting(record)
   local found = {}
   for _, format in ipairs(strict.sorted_keys(fields.formats)) do
-    local variant, fits = variant_of(format, record), true
+    local variant, fits = fields.variant_of(format, record), true
     for i, field in ipairs(variant) do
       local value, kind = record[field[1]], kinds[field[2]]
       if value == nil then fits = fits and i > 1 and kind.absent or false
@@ -239,7 +239,7 @@ end
 function fields.check(format, record, context)
   local ignored = context and context.ignored or nothing
   if type(record) ~= "table" then strict.fail("it is %s, expected a table of fields", fields.shown(record)) end
-  local variant, read = variant_of(format, record), {}
+  local variant, read = fields.variant_of(format, record), {}
   for _, field in ipairs(variant) do
     local name, kind = field[1], kinds[field[2]]
     local value = record[name]
@@ -273,7 +273,7 @@ end
 function fields.note_unread(format, record, ignored, unread, is_own)
   local known, lists = fields.set(fields.marks), {}
   for name in pairs(is_own and fields.of_model or {}) do known[name] = true end
-  for _, field in ipairs(variant_of(format, record)) do
+  for _, field in ipairs(fields.variant_of(format, record)) do
     known[field[1]] = true
     if field[2] == "messages" then lists[#lists + 1] = field[1] end
   end

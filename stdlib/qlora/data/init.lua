@@ -12,6 +12,7 @@ local kept_source = require "qlora.chat_kept"
 local dataset = require "qlora.data.dataset"
 local detect = require "qlora.data.detect"
 local fields = require "qlora.data.fields"
+local files = require "qlora.data.files"
 local formats = require "qlora.data.formats"
 local mapping = require "qlora.data.mapping"
 local options_of = require "qlora.data.options"
@@ -42,6 +43,10 @@ local function chat_context(o, name)
   if template == nil then template = found end
   if formats.own_end[name] and not template then chat_source.fail_without "data.load" end
   local is_own = chat_model.is(template)
+  if is_own and formats.own_end[name] then
+    local ok, problem = pcall(chat_model.check, template)
+    if not ok then strict.fail("data.load: %s", problem) end
+  end
   for _, key in ipairs { "template_options", "roles" } do
     if o[key] and not (is_own and (name == nil or formats.own_end[name])) then
       strict.fail("data.load: %s are for the model's own template, and none is used here", key)
@@ -151,7 +156,7 @@ local function build(records, options, origin)
   end
   local bos, eos, endless = samples.borders(o, formats.own_end[name], context.is_own)
   if bos and not context.is_own then context.bos_text = o.tokenizer.bos_token end
-  context.has_cells = origin ~= nil and reading.has_cells(origin.path)
+  context.has_cells = origin ~= nil and files.has_cells(origin.path)
   context.eos_text = eos and o.tokenizer.eos_token or ""
   local how = { tokenizer = o.tokenizer, bos = bos, eos = eos,
     literal = o.literal and not formats.own_end[name], train_on_source = o.train_on_source,
@@ -192,27 +197,8 @@ function data.from_records(records, options)
   return build(records, options)
 end
 
---- The files in a folder that could be meant.
-local function fail_folder(path)
-  local found = {}
-  for _, name in ipairs(native.list_dir(path)) do
-    local ending = name:match "%.(%w+)$"
-    if ending and reading.endings[ending:lower()] then found[#found + 1] = path:gsub("/+$", "") .. "/" .. name end
-  end
-  strict.fail("data.load: %s is a folder; name a file%s", path, found[1] and " in it: " .. table.concat(found, ", ", 1,
-    math.min(#found, 3)) .. (found[4] and ", …" or "") or " of records (.json, .jsonl, .csv, .tsv or .txt)")
-end
-
-local function fail_missing(path)
-  local folder, name = path:match("^(.*)/([^/]*)$")
-  folder, name = folder or ".", name or path
-  local near = native.exists(folder) and suggest.nearest(name, native.list_dir(folder), 1)[1]
-  strict.fail("data.load: there is no file %s%s; a path starts at the folder where qlora-run was started", path,
-    near and (" (did you mean %s?)"):format(folder == "." and near or folder .. "/" .. near) or "")
-end
-
---- Reads a .json, .jsonl, .csv, .tsv or .txt file and makes samples of its records. One of the hub is fetched where its
---- cache lacks it, but not under --plan, --smoke and --sandbox: "hf://datasets/ORGANISATION/NAME/FILE.jsonl".
+--- Reads a .json, .jsonl, .ndjson, .csv, .tsv or .txt file and makes samples of its records. One of the hub is fetched
+--- where its cache lacks it, but not under --plan, --smoke and --sandbox: "hf://datasets/ORGANISATION/NAME/FILE.jsonl".
 --- @param path string|table the file, or a list of records
 --- @return Dataset the samples
 --- @throws when there is no such file, when a record is wrong (with its line), when none has an answer, or none trains
@@ -241,12 +227,11 @@ function data.load(path, options)
       return build(require "qlora.data.smoke".records(name, o.map), options)
     end
   end
-  if not native.exists(path) then fail_missing(path) end
-  if native.exists(path .. "/.") then fail_folder(path) end
+  files.check(path)
   -- The model's own template sees nulls and the order of keys, which Lua's tables do not keep.
   local is_chat = (o.format == nil or formats.own_end[name]) and not o.map and o.tokenizer
     and chat_model.is(o.template or chat.for_tokenizer(o.tokenizer))
-  local records, lines, texts = native.read_records(path, { limit = limit, texts = is_chat or nil })
+  local records, lines, texts = files.read(path, { limit = limit, texts = is_chat or nil })
   return build(records, options, { path = path, file = file, lines = lines, texts = texts })
 end
 

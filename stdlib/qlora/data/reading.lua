@@ -1,6 +1,7 @@
 --- Records -> samples. A record that has nothing to learn from is left out and counted; a wrong one is an error that
 --- names it and where it stands, or with skip_invalid left out and counted too.
 local strict = require "qlora.strict"
+local suggest = require "qlora.suggest"
 local fields = require "qlora.data.fields"
 local mapping = require "qlora.data.mapping"
 local options_of = require "qlora.data.options"
@@ -15,15 +16,6 @@ local reading = {}
 function reading.place(origin, number)
   local line = origin and origin.lines and origin.lines[number]
   return line and ("record %d (%s:%d)"):format(number, origin.path, line) or ("record %d"):format(number)
-end
-
---- Ends of the names of files that are read.
-reading.endings = { json = true, jsonl = true, csv = true, tsv = true, txt = true }
-
---- Whether the records of a file are rows of cells, which are all texts.
-function reading.has_cells(path)
-  local ending = path:lower():match "%.([^./]*)$"
-  return ending == "csv" or ending == "tsv"
 end
 
 local spans_are = "a list of spans such as { { text = prompt }, { text = answer, train = true } }"
@@ -106,12 +98,24 @@ function reading.mapped(records, count, o)
   return list, fates
 end
 
+--- A field of a record that its format does not read and that nearly spells another one, which the record lacks; nil
+--- without one.
+local function slip_of(format, record, lacked)
+  if record[lacked] ~= nil then return nil end
+  local read, others = fields.set(fields.marks), {}
+  for _, field in ipairs(fields.variant_of(format, record)) do read[field[1]] = true end
+  for _, field in ipairs(strict.sorted_keys(record)) do
+    if type(field) == "string" and not read[field] then others[#others + 1] = field end
+  end
+  return suggest.nearest(lacked, others, 1)[1]
+end
+
 --- Fills `list` with the samples of the first `count` records. `how` as in samples.from_spans. Returns the counts of
 --- what was left out, the numbers of the records taken, and how many records have each field that was not read.
 function reading.append(list, records, count, o)
   local format, name, context = o.format, o.name, o.context
   local counts = { records = count, incomplete = 0, untrained = 0, invalid = 0, unmapped = 0, too_long = 0, longest = 0,
-    lacks = {} }
+    lacks = {}, slips = {} }
   local numbers, unread = {}, {}
   local i
   local function place() return reading.place(o.origin, i) end
@@ -135,6 +139,8 @@ function reading.append(list, records, count, o)
     elseif not sample then
       lacks = type(lacks) == "string" and lacks or "an answer"
       counts.incomplete, counts.lacks[lacks] = counts.incomplete + 1, (counts.lacks[lacks] or 0) + 1
+      local slip = name and not counts.slips[lacks] and slip_of(name, records[i], lacks)
+      if slip then counts.slips[lacks] = ("%s has '%s'"):format(place(), slip) end
     else
       if name then fields.note_unread(name, records[i], context.ignored, unread, context.is_own) end
       if sample.cut > 0 then counts.longest = math.max(counts.longest, #sample.ids + sample.cut) end
@@ -153,7 +159,9 @@ local function add(parts, count, text) if count > 0 then parts[#parts + 1] = ("%
 function reading.left_out(counts)
   local parts = {}
   for _, field in ipairs(strict.sorted_keys(counts.lacks or {})) do
-    add(parts, counts.lacks[field], "without " .. (field == "an answer" and field or ("'%s'"):format(field)))
+    local slip = counts.slips[field]
+    add(parts, counts.lacks[field], "without " .. (field == "an answer" and field or ("'%s'"):format(field))
+      .. (slip and (" (%s)"):format(slip) or ""))
   end
   add(parts, counts.unmapped or 0, "by map")
   add(parts, counts.untrained, "without any trained token")
@@ -187,6 +195,7 @@ end
 function reading.unread_line(name, unread)
   local list = strict.sorted_keys(unread)
   if #list == 0 then return nil end
+  for i, field in ipairs(list) do if field == "" then list[i] = "a field without a name" end end
   local shown = table.concat(list, ", ", 1, math.min(8, #list))
   return ("data: format %s does not read %s%s"):format(name, shown, #list > 8 and (" and %d more"):format(#list - 8)
     or "")

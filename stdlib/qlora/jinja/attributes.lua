@@ -75,11 +75,21 @@ local unsafe = {
   dict = { clear = true, pop = true, popitem = true, setdefault = true, update = true },
 }
 
+-- Of the methods of Python's built-in types these alone have arguments by name.
+local takes_names = { format = true, split = true, rsplit = true, splitlines = true, encode = true, expandtabs = true }
+
 --- The method of a value; nil without one of this name.
 local function method(value, name, of)
   local found = methods[of] and methods[of][name]
   if of == "list" and name == "copy" then found = copied end
-  if found then return function(args, named) return found(value, args, named) end end
+  if found then
+    return function(args, named)
+      if named and named[1] and not (of == "str" and takes_names[name]) then
+        fail("%s.%s() takes no keyword arguments", of, name)
+      end
+      return found(value, args, named)
+    end
+  end
   if unsafe[of] and unsafe[of][name] then
     return values.undefined(("access to attribute '%s' of '%s' object is unsafe: templates cannot change values")
       :format(name, of))

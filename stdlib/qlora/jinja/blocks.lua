@@ -1,6 +1,7 @@
 --- Compiles statements to Lua functions of a scope, which write to the output and return "break" or "continue" where
 --- one of these left them.
 local compiler = require "qlora.jinja.compiler"
+local loop_of = require "qlora.jinja.loop"
 local operators = require "qlora.jinja.operators"
 local repr = require "qlora.jinja.repr"
 local values = require "qlora.jinja.values"
@@ -138,41 +139,6 @@ end
 kinds["break"] = function() return function() return "break" end end
 kinds["continue"] = function() return function() return "continue" end end
 
---- The variable `loop` over `items`; `at.i` is the place, `again` runs the loop on another list.
-local function loop_of(items, at, depth, again)
-  local last, has_last
-  local fields = {
-    index = function() return at.i end, index0 = function() return at.i - 1 end,
-    revindex = function() return items.n - at.i + 1 end, revindex0 = function() return items.n - at.i end,
-    first = function() return at.i == 1 end, last = function() return at.i == items.n end,
-    length = function() return items.n end,
-    depth = function() return depth end, depth0 = function() return depth - 1 end,
-    previtem = function()
-      if at.i == 1 then return values.undefined "there is no previous item" end
-      return items[at.i - 1]
-    end,
-    nextitem = function()
-      if at.i == items.n then return values.undefined "there is no next item" end
-      return items[at.i + 1]
-    end,
-    cycle = function()
-      return function(args)
-        if args.n == 0 then fail "no items for cycling given" end
-        return args[(at.i - 1) % args.n + 1]
-      end
-    end,
-    changed = function()
-      return function(args)
-        local now = values.tuple(args, args.n)
-        if has_last and values.equal(now, last) then return false end
-        has_last, last = true, now
-        return true
-      end
-    end,
-  }
-  return values.object("LoopContext", function(name) return fields[name] and fields[name]() end, again)
-end
-
 kinds["for"] = function(node)
   local target, list = target_of(node.target), compiler.expression(node.list)
   local test = node.test and compiler.expression(node.test)
@@ -200,16 +166,20 @@ kinds["for"] = function(node)
       if args.n ~= 1 then fail "loop() takes one argument" end
       return captured(function() run(scope, args[1], depth + 1) end, scope)
     end
-    local loop = loop_of(items, at, depth, again)
+    local loop, state = loop_of(items, at, depth, again), values.state
+    local outer = state.message
+    state.loops = state.loops + 1
     for i = 1, items.n do
       at.i = i
-      values.state.line = line
+      state.line = line
+      state.message = state.messages[items[i]] or outer or 0
       values.tick()
       local inner = child(scope)
       inner.loop = loop
       target(inner, items[i])
       if body(inner) == "break" then break end
     end
+    state.message = outer
   end
   return function(scope) run(scope, list(scope), 1) end
 end
@@ -283,14 +253,20 @@ kinds["call block"] = function(node)
   return function(scope) write(repr.str(call(scope))) end
 end
 
---- What an assistant says: its place in the output is noted.
+--- What an assistant says: its place is noted as transformers takes it, behind what the template itself has written so
+--- far. In a macro or a captured text that may be another place than the text gets, so the text is noted too. `message`
+--- is the number of the message whose loop the block stands in, 0 in a loop over something else, nil behind all loops.
 function kinds.generation(node)
   local body = body_of(node.body)
   return function(scope)
     local state = values.state
+    local loops = state.loops
     local text = captured(body, child(scope))
-    if not state.out.is_root then state.hidden = true end
-    state.generated[#state.generated + 1] = { state.out.bytes + 1, state.out.bytes + #text }
+    local message = state.message
+    if not message and (loops == 0 or state.loops > loops) then message = 0 end
+    local before = state.root.bytes
+    state.generated[#state.generated + 1] = { before + 1, before + #text, text = text, line = node.line,
+      message = message }
     write(text)
   end
 end

@@ -32,7 +32,7 @@ function conversation.was_read(message, key)
 end
 
 --- The text of `variables` (messages, tools, documents, add_generation_prompt, special tokens, options of the template)
---- under `source`. `o` as in jinja.render. Returns the text, its generation blocks and a set of the variables read.
+--- under `source`. `o`: name and now of jinja.render. Returns what jinja.render does.
 function conversation.render(source, variables, o)
   local given = {}
   for key, value in pairs(variables) do given[key] = value end
@@ -42,7 +42,7 @@ function conversation.render(source, variables, o)
   local list = {}
   for i = 1, messages.n do list[i] = with_reasoning(messages[i]) end
   given.messages = values.list(list, messages.n)
-  return jinja.render(source, given, o)
+  return jinja.render(source, given, { name = o and o.name, now = o and o.now, messages = list })
 end
 
 return conversation

@@ -12,7 +12,7 @@ local finish = { kind = "finish", value = "the end of the template" }
 --- A parser of tokens; `last` is the template's last line.
 function Parser.new(tokens, last)
   finish.line = last -- a parser ends before the next begins
-  return setmetatable({ tokens = tokens, at = 1, last = last, depth = 0, macros = {} }, Parser)
+  return setmetatable({ tokens = tokens, at = 1, last = last, depth = 0, inside = 0, macros = {} }, Parser)
 end
 
 --- The token that comes next.

@@ -1,5 +1,6 @@
 --- Filters of one value: texts, numbers, JSON. Those of lists are in filters_list.
 local arguments = require "qlora.jinja.arguments"
+local ascii_digits = require "qlora.jinja.digits"
 local attributes = require "qlora.jinja.attributes"
 local case = require "qlora.jinja.case"
 local format = require "qlora.jinja.format"
@@ -171,7 +172,7 @@ end
 
 --- The whole number a text spells in a base, as Python reads it; nil otherwise.
 local function parsed(s, base)
-  s = text.strip(s, nil, true, true):lower()
+  s = ascii_digits(text.strip(s, nil, true, true)):lower()
   local sign, digits = s:match "^([+-]?)(.*)$"
   local prefix = ({ ["0x"] = 16, ["0o"] = 8, ["0b"] = 2 })[digits:sub(1, 2)]
   if prefix and (base == prefix or base == 0) then digits, base = digits:sub(3):gsub("^_", ""), prefix end
@@ -190,7 +191,7 @@ end
 
 --- The float a text spells, as Python reads it; nil otherwise.
 local function parsed_float(s)
-  s = text.strip(s, nil, true, true):lower()
+  s = ascii_digits(text.strip(s, nil, true, true)):lower()
   local sign, word = s:match "^([+-]?)(%a+)$"
   if word == "inf" or word == "infinity" then return sign == "-" and -math.huge or math.huge end
   if word == "nan" then return 0 / 0 end
@@ -198,7 +199,7 @@ local function parsed_float(s)
     if s:find(wrong) then return nil end
   end
   local n = tonumber((s:gsub("_", "")))
-  return n and n + 0.0
+  return n and (n == 0 and operators.zero_of(s:find "^%-" and -0.0 or 0.0) or n * 1.0)
 end
 
 local function truncated(x)
@@ -225,7 +226,7 @@ filters["float"] = function(value, args, named)
   local default = read("float", "default", args, named)
   if default == nil then default = 0.0 end
   local n = number(value)
-  if n then return n + 0.0 end
+  if n then return n * 1.0 end
   if kind(value) == "Undefined" then values.defined(value) end
   return type(value) == "string" and parsed_float(value) or default
 end
@@ -246,7 +247,8 @@ function filters.round(value, args, named)
     if math.type(n) == "integer" and precision >= 0 then return n end
     if precision < 0 or precision > 50 then fail "round: such a precision is not supported" end
     if n ~= n or math.abs(n) == math.huge then return n end
-    return tonumber(("%." .. precision .. "f"):format(n)) + 0.0
+    local rounded = tonumber(("%." .. precision .. "f"):format(n)) + 0.0
+    return rounded == 0 and operators.zero_of(n) or rounded
   end
   local scale = operators["**"](10, precision)
   return math[method](n * scale) / scale

@@ -6,7 +6,7 @@ local parse = require "qlora.jinja.statements"
 local values = require "qlora.jinja.values"
 local reader = require "qlora.jinja.reader"
 
-local jinja = { None = values.None, read = reader.lua, read_json = reader.json }
+local jinja = { None = values.None }
 
 local compiled, count = {}, 0
 
@@ -22,15 +22,38 @@ local function guarded(name, body)
   error(result, 0)
 end
 
+--- What `read(value)` gives; a value that no template can have is an error that says why.
+local function read_by(read, value)
+  local ok, result = pcall(read, value)
+  if ok then return result end
+  error(type(result) == "table" and result.jinja or result, 0)
+end
+
+--- A Lua value as a value of a template.
+function jinja.read(value) return read_by(reader.lua, value) end
+
+--- A JSON text as a value of a template.
+function jinja.read_json(text) return read_by(reader.json, text) end
+
+--- The statements of a source; `has_generation` says whether there are generation blocks among them.
+--- @throws `NAME: line N: …` for a source that is no template
+function jinja.parse(source, name)
+  name = name or "template"
+  if #source > 4 << 20 then error(name .. ": the template is longer than 4 MiB", 0) end
+  if not utf8.len(source, 1, -1, true) then error(name .. ": the template is no UTF-8", 0) end
+  return guarded(name, function() return parse(source) end)
+end
+
 --- The function of a source; compiled once.
+--- @throws `NAME: line N: …` for a source that is no template
 function jinja.compile(source, name)
+  name = name or "template"
   local found = compiled[source]
   if found then return found end
-  if #source > 4 << 20 then error((name or "template") .. ": the template is longer than 4 MiB", 0) end
-  if not utf8.len(source, 1, -1, true) then error((name or "template") .. ": the template is no UTF-8", 0) end
-  found = guarded(name or "template", function()
+  local statements = jinja.parse(source, name)
+  found = guarded(name, function()
     compiler.soft = 0
-    return blocks.body(parse(source))
+    return blocks.body(statements)
   end)
   if count >= 64 then compiled, count = {}, 0 end
   compiled[source], count = found, count + 1
@@ -38,15 +61,18 @@ function jinja.compile(source, name)
 end
 
 --- The text that a source writes. `variables` are values of a template or Lua values by name. `o`: name (for errors),
---- now (the time of strftime_now). Returns the text; the { first, last } byte of each generation block, nil when one of
---- them is inside a macro or a captured text, whose place is not known; and a set of the variables that were read.
+--- now (the time of strftime_now), messages (a list, for the numbers of those that generation blocks belong to).
+--- Returns the text; the { first, last } byte of each generation block with its text, line and message, as jinja.blocks
+--- notes them; and a set of the variables that were read.
 function jinja.render(source, variables, o)
   o = o or {}
   local name = o.name or "template"
   local body = jinja.compile(source, name)
   local outer = values.state
-  local state = { line = 0, steps = 0, bytes = 0, depth = 0, now = o.now, generated = {},
-    out = { n = 0, bytes = 0, is_root = true } }
+  local root, numbers = { n = 0, bytes = 0 }, {}
+  for i, message in ipairs(o.messages or {}) do numbers[message] = i end
+  local state = { line = 0, steps = 0, bytes = 0, depth = 0, loops = 0, now = o.now, generated = {}, messages = numbers,
+    root = root, out = root }
   local read = {}
   values.state = state
   local ok, result = pcall(guarded, name, function()
@@ -62,9 +88,7 @@ function jinja.render(source, variables, o)
   end)
   values.state = outer
   if not ok then error(result, 0) end
-  local generated = state.generated
-  if state.hidden then generated = nil end
-  return result, generated, read
+  return result, state.generated, read
 end
 
 return jinja

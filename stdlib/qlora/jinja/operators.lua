@@ -97,6 +97,9 @@ operators["/"] = function(a, b)
   return x / y
 end
 
+--- 0.0 with the sign of a number.
+function operators.zero_of(x) return (x < 0 or x == 0 and 1 / x < 0) and -0.0 or 0.0 end
+
 operators["//"] = function(a, b)
   local x, y = numbers("//", a, b)
   if y == 0 then fail "division by zero" end
@@ -104,8 +107,9 @@ operators["//"] = function(a, b)
     if y == -1 then return whole(x // y, -(x + 0.0)) end
     return x // y
   end
-  x, y = x + 0.0, y + 0.0 -- by the remainder, as Python: 1 // 0.1 is 9.0
+  x, y = x * 1.0, y * 1.0 -- by the remainder, as Python: 1 // 0.1 is 9.0; -0.0 + 0.0 would lose its sign
   local quotient = (x - x % y) / y
+  if quotient == 0 then return operators.zero_of(x / y) end
   local below = math.floor(quotient) + 0.0
   return quotient - below > 0.5 and below + 1 or below
 end
@@ -114,7 +118,8 @@ operators["%"] = function(a, b)
   if type(a) == "string" then return require "qlora.jinja.format".percent(a, b) end
   local x, y = numbers("%", a, b)
   if y == 0 then fail "division by zero" end
-  return x % y
+  local rest = x % y
+  return rest == 0 and math.type(rest) == "float" and operators.zero_of(y) or rest
 end
 
 operators["**"] = function(a, b)
@@ -128,7 +133,7 @@ operators["**"] = function(a, b)
   end
   if x == 0 and y < 0 then fail "0.0 cannot be raised to a negative power" end
   if x < 0 and y ~= math.floor(y) then fail "complex numbers are not supported" end
-  return (x + 0.0) ^ y
+  return (x * 1.0) ^ y
 end
 
 --- -value

@@ -68,13 +68,14 @@ local function leave() values.state.depth = values.state.depth - 1 end
 
 local function joined(value, open, close)
   enter()
+  value.printed = true
   local parts = {}
   for i = 1, value.n do parts[i] = repr.repr(value[i]) end
   leave()
   return values.sized(open .. table.concat(parts, ", ") .. close)
 end
 
---- Python's repr.
+--- Python's repr. Lists and dicts keep that they were written so, as `printed`.
 function repr.repr(value)
   local of = kind(value)
   if of == "str" then return repr.quoted(value) end
@@ -83,6 +84,7 @@ function repr.repr(value)
   if of == "dict" then
     enter()
     values.see(value)
+    value.printed = true
     local parts = {}
     for i, key in ipairs(value.keys) do parts[i] = repr.repr(key) .. ": " .. repr.repr(values.raw(value, key)) end
     leave()

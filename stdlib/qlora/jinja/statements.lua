@@ -53,8 +53,11 @@ function Parser:target(stops, with_namespace)
       self:expect("operator", ")")
     else
       local name = self:expect("name")
-      if ({ ["true"] = true, ["false"] = true, none = true, True = true, False = true, None = true, loop = false })[
+      if ({ ["true"] = true, ["false"] = true, none = true, True = true, False = true, None = true })[
         name.value] then lexer.fail(name.line, "cannot assign to '%s'", name.value) end
+      if name.value == "loop" and self.inside > 0 and not stops["="] and not self:op "." then
+        lexer.fail(name.line, "cannot assign to 'loop' in a loop")
+      end
       if with_namespace and self:skip_op "." then
         items[#items + 1] = node("member", name.line, { name = name.value, key = self:expect("name").value })
         self:read(name.value)
@@ -66,6 +69,7 @@ function Parser:target(stops, with_namespace)
 end
 
 blocks["for"] = function(self, line)
+  self.inside = self.inside + 1
   local target = self:target { ["in"] = true }
   self:expect("name", "in")
   local list = self:tuple { plain = true, stops = { recursive = true } }
@@ -81,6 +85,7 @@ blocks["for"] = function(self, line)
     other = self:body { "endfor" }
     self:close()
   end
+  self.inside = self.inside - 1
   return node("for", line, { target = target, list = list, test = test, recursive = recursive, body = body,
     other = other })
 end
@@ -207,6 +212,7 @@ end
 --- The tag `generation`.
 function blocks.generation(self, line)
   self:close()
+  self.has_generation = true
   local loops = self.loops
   self.loops = 0
   local body = self:body { "endgeneration" }
@@ -221,8 +227,10 @@ for _, name in ipairs { "include", "import", "from", "extends", "block", "autoes
   end
 end
 
---- The statements of a template.
+--- The statements of a template; `has_generation` says whether there are generation blocks among them.
 return function(source)
-  local tokens, last = lexer.tokens(source)
-  return Parser.new(tokens, last):body()
+  local parser = Parser.new(lexer.tokens(source))
+  local statements = parser:body()
+  statements.has_generation = parser.has_generation or false
+  return statements
 end
