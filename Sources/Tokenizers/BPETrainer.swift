@@ -63,7 +63,7 @@ public enum BPETrainer {
 
   /// How often each word occurs, in the order of first occurrence. Special tokens are not part of words.
   private static func count(_ texts: [String], _ special: [String]) throws -> [(word: [UInt8], count: Int)] {
-    let regex = try Regex(ByteLevel.pattern, file: "trained tokenizer")
+    let regex = try Regex(ByteLevel.pattern, dialect: .oniguruma, file: "trained tokenizer")
     var matcher = AddedTokenMatcher()
     for (id, token) in special.enumerated() {
       matcher.insert(AddedToken(id: Int32(id), content: token), spelling: Array(token.utf8))

@@ -88,7 +88,7 @@ struct Fields {
       guard literal.utf8.count <= AddedToken.longest else { throw bad(key, "at most \(AddedToken.longest) bytes") }
       return .literal(Array(literal.utf8))
     }
-    if let source = value["Regex"]?.string { return .regex(try Regex(source, file: file)) }
+    if let source = value["Regex"]?.string { return .regex(try Regex(source, dialect: .oniguruma, file: file)) }
     throw unsupported(key, ["{\"String\": ...}", "{\"Regex\": ...}"])
   }
 }

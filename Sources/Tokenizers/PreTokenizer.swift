@@ -19,7 +19,7 @@ indirect enum PreTokenizer: Sendable {
       let useRegex = try fields.bool("use_regex", default: true)
       self = .byteLevel(
         prefixSpace: try fields.bool("add_prefix_space"),
-        regex: useRegex ? try Regex(ByteLevel.pattern, file: fields.file) : nil)
+        regex: useRegex ? try Regex(ByteLevel.pattern, dialect: .oniguruma, file: fields.file) : nil)
     case "Split":
       self = .split(
         try fields.pattern("pattern"), try PreTokenizer.behaviour(fields),
@@ -28,7 +28,11 @@ indirect enum PreTokenizer: Sendable {
     case "Punctuation":
       self = .punctuation(fields.json["behavior"] == nil ? .isolated : try PreTokenizer.behaviour(fields))
     case "Metaspace": self = .metaspace(try Metaspace(fields))
-    case "Whitespace": self = .split(.regex(try Regex("\\w+|[^\\w\\s]+", file: fields.file)), .removed, invert: true)
+    case "Whitespace":
+      // The library compiles this one alone with Rust's regex, whose `\w` has the joiners too.
+      let regex = try Regex(
+        "[\\w\\u200C\\u200D]+|[^\\w\\s\\u200C\\u200D]+", dialect: .oniguruma, file: fields.file)
+      self = .split(.regex(regex), .removed, invert: true)
     case "WhitespaceSplit": self = .whitespaceSplit
     case "Sequence": self = .sequence(try fields.list("pretokenizers").map { try PreTokenizer($0) })
     default: throw fields.unsupported("type", PreTokenizer.supported)

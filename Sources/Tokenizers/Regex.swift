@@ -2,24 +2,36 @@ import CPCRE2
 
 /// A compiled PCRE2 pattern over UTF-8 bytes with Unicode properties, just-in-time compiled where the machine can.
 ///
-/// Tokenizer files hold patterns for Oniguruma (tokenizers) or Rust's regex. PCRE2 differs from both in what
-/// `\s` and `\w` mean (`\s` has U+180E and not U+0085; `\w` no marks), so these are spelled out before compiling.
+/// Patterns are written for other engines; `RegexSyntax` rewrites them for PCRE2 before they are compiled.
 package final class Regex: @unchecked Sendable {
   let source: String
   private let code: OpaquePointer
 
-  package init(_ source: String, file: String) throws(TokenizerError) {
+  /// - Throws: `TokenizerError.regexSyntax` for what is no expression of the dialect, or cannot be matched the same.
+  package init(_ source: String, dialect: RegexDialect = .python, file: String) throws(TokenizerError) {
     self.source = source
-    let translated = Array(Regex.translate(source).utf8)
     var problem: Int32 = 0
-    var offset = 0
-    let options = UInt32(PCRE2_UTF) | UInt32(PCRE2_UCP) | UInt32(PCRE2_NEVER_BACKSLASH_C)
-    guard let code = pcre2_compile_8(translated, translated.count, options, &problem, &offset, nil) else {
-      throw .regexSyntax(file: file, pattern: source, offset: offset, problem: Regex.message(problem))
+    guard let code = Regex.compile(try RegexSyntax.translate(source, dialect, file: file), &problem) else {
+      throw .regexSyntax(file: file, pattern: source, offset: nil, problem: Regex.message(problem))
     }
     self.code = code
     // Without a just-in-time compiler the interpreter matches the same, slower.
     _ = pcre2_jit_compile_8(code, UInt32(PCRE2_JIT_COMPLETE))
+  }
+
+  private static func compile(_ translated: String, _ problem: inout Int32) -> OpaquePointer? {
+    let bytes = Array(translated.utf8)
+    var offset = 0
+    let options = UInt32(PCRE2_UTF) | UInt32(PCRE2_UCP) | UInt32(PCRE2_NEVER_BACKSLASH_C)
+    return pcre2_compile_8(bytes, bytes.count, options, &problem, &offset, nil)
+  }
+
+  /// Whether PCRE2 takes a pattern of its own syntax.
+  static func compiles(_ pattern: String) -> Bool {
+    var problem: Int32 = 0
+    guard let code = compile(pattern, &problem) else { return false }
+    pcre2_code_free_8(code)
+    return true
   }
 
   deinit { pcre2_code_free_8(code) }
@@ -73,7 +85,6 @@ package final class Regex: @unchecked Sendable {
         }
         steps = Regex.fewSteps
         let start = vector[0], end = vector[1]
-        guard start <= end, end <= buffer.count else { return }  // \K can put the start behind the end
         if end > start {
           found.append(start..<end)
           at = end
@@ -95,49 +106,6 @@ package final class Regex: @unchecked Sendable {
     var buffer = [UInt8](repeating: 0, count: 256)
     let count = pcre2_get_error_message_8(code, &buffer, buffer.count)
     return count < 0 ? "error \(code)" : String(decoding: buffer.prefix(Int(count)), as: UTF8.self)
-  }
-
-  /// Code points with the property White_Space, and all others.
-  private static let space =
-    "\\t-\\r\\x20\\x85\\xA0\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}"
-  private static let noSpace =
-    "\\x00-\\x08\\x0E-\\x1F\\x21-\\x84\\x86-\\x9F\\xA1-\\x{167F}\\x{1681}-\\x{1FFF}\\x{200B}-\\x{2027}"
-    + "\\x{202A}-\\x{202E}\\x{2030}-\\x{205E}\\x{2060}-\\x{2FFF}\\x{3001}-\\x{10FFFF}"
-  private static let word = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
-
-  /// Spells out `\s`, `\S`, `\w` and `\W`; `\W` inside brackets stays PCRE2's, since properties have no complement
-  /// that could be listed there.
-  static func translate(_ source: String) -> String {
-    var out = ""
-    var inBrackets = false
-    var scalars = source.unicodeScalars.makeIterator()
-    while let scalar = scalars.next() {
-      switch scalar {
-      case "\\":
-        guard let escaped = scalars.next() else {
-          out.unicodeScalars.append(scalar)
-          break
-        }
-        switch (escaped, inBrackets) {
-        case ("s", true): out += space
-        case ("s", false): out += "[\(space)]"
-        case ("S", true): out += noSpace
-        case ("S", false): out += "[\(noSpace)]"
-        case ("w", true): out += word
-        case ("w", false): out += "[\(word)]"
-        case ("W", false): out += "[^\(word)]"
-        default:
-          out.unicodeScalars.append(scalar)
-          out.unicodeScalars.append(escaped)
-        }
-        continue
-      case "[": inBrackets = true
-      case "]": inBrackets = false
-      default: break
-      }
-      out.unicodeScalars.append(scalar)
-    }
-    return out
   }
 }
 
@@ -171,6 +139,6 @@ enum Pattern: Sendable {
 /// - Throws: `TokenizerError.regexSyntax` for an invalid pattern, `TokenizerError.regexMatch` where matching fails.
 public func fullMatch(pattern: String, text: String) throws -> Bool {
   let bytes = Array(text.utf8)
-  let regex = try Regex("^(?:\(pattern))\\z", file: "regular expression")
+  let regex = try Regex("\\A(?:\(pattern))\\z", file: "regular expression")
   return try regex.matches(in: bytes).contains { $0 == 0..<bytes.count }
 }

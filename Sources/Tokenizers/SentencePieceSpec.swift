@@ -33,7 +33,7 @@ extension TokenizerSpec {
     }
     var steps: [JSON] = []
     if collapseSpaces {
-      steps.append(replace(["Regex": "^ +| +$"], ""))
+      steps.append(replace(["Regex": "\\A +| +\\z"], ""))
       steps.append(replace(["Regex": " {2,}"], " "))
     }
     if let scheme = prefix.scheme {

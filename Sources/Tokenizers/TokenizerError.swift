@@ -10,8 +10,8 @@ public enum TokenizerError: Error, Sendable, Equatable {
   case noTokenizer(directory: String)
   /// The bytes from `offset` on are no sentencepiece model.
   case badProtobuf(file: String, offset: Int, problem: String)
-  /// A pattern cannot be compiled; `offset` is in its bytes.
-  case regexSyntax(file: String, pattern: String, offset: Int, problem: String)
+  /// A pattern cannot be compiled; `offset` is in its bytes, where the place is known.
+  case regexSyntax(file: String, pattern: String, offset: Int?, problem: String)
   /// Matching a pattern failed, for lack of memory or at a limit of the matcher.
   case regexMatch(pattern: String, problem: String)
   /// Components of the file stand in more than `limit` others.
@@ -52,7 +52,7 @@ extension TokenizerError: CustomStringConvertible {
     case .badProtobuf(let file, let offset, let problem):
       "\(file): not a sentencepiece model: \(problem) at byte \(offset)"
     case .regexSyntax(let file, let pattern, let offset, let problem):
-      "\(file): regular expression \(pattern): \(problem) at byte \(offset)"
+      "\(file): regular expression \(pattern): \(problem)" + (offset.map { " at byte \($0)" } ?? "")
     case .regexMatch(let pattern, let problem): "regular expression \(pattern): \(problem)"
     case .tooDeep(let file, let field, let limit): "\(file): \(field) stands in more than \(limit) components"
     case .grows(let part, let bytes, let limit):

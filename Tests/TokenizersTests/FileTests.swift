@@ -105,13 +105,13 @@ import Testing
 
   @Test func groupsRepeatedOverLongTextsOutgrowTheStandardRegexStack() throws {
     let text = Array(String(repeating: "ab", count: 100_000).utf8)
-    #expect(try Regex("(?:(a)|b)+", file: "f").matches(in: text) == [0..<text.count])
+    #expect(try Regex("(?:(a)|b)+", dialect: .oniguruma, file: "f").matches(in: text) == [0..<text.count])
   }
 
   @Test func whiteSpaceInPatternsIsThatOfUnicode() throws {
     let text = Array("a\u{85}b\u{180E}c\u{2003}d e".utf8)
-    #expect(try Regex("\\s", file: "f").matches(in: text).map(\.count) == [2, 3, 1])
-    #expect(try Regex("[^\\S ]", file: "f").matches(in: text).map(\.count) == [2, 3])
-    #expect(throws: TokenizerError.self) { try Regex("(", file: "f") }
+    #expect(try Regex("\\s", dialect: .oniguruma, file: "f").matches(in: text).map(\.count) == [2, 3, 1])
+    #expect(try Regex("[^\\S ]", dialect: .oniguruma, file: "f").matches(in: text).map(\.count) == [2, 3])
+    #expect(throws: TokenizerError.self) { try Regex("(", dialect: .oniguruma, file: "f") }
   }
 }
