@@ -69,11 +69,13 @@ struct ModelReader {
     return merges
   }
 
-  static func addedTokens(_ fields: Fields) throws -> [AddedToken] {
+  /// The added tokens in the order of the file. Empty ones are dropped, as the tokenizers library drops them.
+  static func addedTokens(_ fields: Fields) throws -> [TokenizerSettings.Declared] {
     guard let list = fields.json["added_tokens"], !list.isNull else { return [] }
-    return try fields.list("added_tokens").map { token in
-      try AddedToken(
-        token, id: try checked(token.json["id"], fields.file, token.name("id")), normalizedByDefault: true)
+    return try fields.list("added_tokens").compactMap { token in
+      let id = try checked(token.json["id"], fields.file, token.name("id"))
+      let added = try AddedToken(token, id: id, normalizedByDefault: true)
+      return added.content.isEmpty ? nil : (added, fields.file, token.place)
     }
   }
 }

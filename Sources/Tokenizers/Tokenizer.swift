@@ -41,9 +41,7 @@ public final class Tokenizer: Sendable {
     var spellings = parsed.spellings
     var special: Set<Int32> = []
     var raw = AddedTokenMatcher(), normalized = AddedTokenMatcher()
-    let own = try ModelReader.addedTokens(fields)
-    let next = own.reduce(Int32(spellings.count)) { max($0, $1.id + 1) }
-    let tokens = try settings.completed(own, vocabulary: ids, next: next)
+    let tokens = try settings.completed(try ModelReader.addedTokens(fields), vocabulary: ids)
     for token in tokens {
       ids[UTF8Key(token.content)] = token.id
       while spellings.count <= Int(token.id) { spellings.append(nil) }

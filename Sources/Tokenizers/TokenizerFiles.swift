@@ -11,11 +11,11 @@ extension Tokenizer {
   }
 
   /// Jinja source of the default chat template that lies in a directory, which need not hold a tokenizer; nil without one.
-  /// - Throws: `FormatError.json`, `FormatError.system`.
+  /// - Throws: `TokenizerError.badField`; `FormatError.json`, `FormatError.system`, `FormatError.duplicate`.
   package static func chatTemplate(directory: String) throws -> String? {
     var settings = TokenizerSettings()
     let path = directory + "/tokenizer_config.json"
-    if FileSystem.exists(path) { settings.config = try JSON.read(path: path) }
+    if FileSystem.exists(path) { settings.config = try TokenizerSettings.object(path).json }
     try settings.readTemplates(directory)
     return settings.chatTemplate
   }

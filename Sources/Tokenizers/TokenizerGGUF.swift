@@ -28,7 +28,7 @@ struct GGUFVocabulary {
 
   init(_ file: GGUFFile) throws {
     self.file = file
-    guard let kind = file.metadata["tokenizer.ggml.model"]?.string else {
+    guard let kind = try GGUFVocabulary.text(file, "tokenizer.ggml.model") else {
       throw TokenizerError.missingField(file: file.path, field: "tokenizer.ggml.model")
     }
     self.kind = kind
@@ -56,6 +56,16 @@ struct GGUFVocabulary {
       }
       return value
     }
+  }
+
+  /// nil when absent.
+  private static func text(_ file: GGUFFile, _ field: String) throws -> String? {
+    guard let value = file.metadata[field] else { return nil }
+    guard let text = value.string else {
+      throw TokenizerError.badField(
+        file: file.path, field: field, value: Fields.shorten(value.json), expected: "a string")
+    }
+    return text
   }
 
   func unsupported(_ key: String, _ value: String, _ supported: [String]) -> TokenizerError {
@@ -91,6 +101,24 @@ struct GGUFVocabulary {
     }
   }
 
+  private func namedTemplates() throws -> [String: String] {
+    let list = "tokenizer.chat_templates"
+    guard let value = file.metadata[list] else { return [:] }
+    var templates: [String: String] = [:]
+    for name in value.array?.map(\.string) ?? [nil] {
+      guard let name else {
+        throw TokenizerError.badField(
+          file: file.path, field: list, value: Fields.shorten(value.json), expected: "a list of names")
+      }
+      let field = "tokenizer.chat_template.\(name)"
+      guard let template = try GGUFVocabulary.text(file, field) else {
+        throw TokenizerError.missingField(file: file.path, field: field)
+      }
+      templates[name] = template
+    }
+    return templates
+  }
+
   private func base(addBOS: Bool, options: [(String, JSON)]) throws -> TokenizerSpec {
     try refuse()
     var settings = TokenizerSettings()
@@ -98,11 +126,8 @@ struct GGUFVocabulary {
     settings.eos = try role("eos")
     settings.pad = try role("padding")
     settings.unknown = try role("unknown")
-    settings.chatTemplate = file.metadata["tokenizer.chat_template"]?.string
-    for name in file.metadata["tokenizer.chat_templates"]?.array ?? [] {
-      guard let name = name.string else { continue }
-      settings.namedTemplates[name] = file.metadata["tokenizer.chat_template.\(name)"]?.string
-    }
+    settings.chatTemplate = try GGUFVocabulary.text(file, "tokenizer.chat_template")
+    settings.namedTemplates = try namedTemplates()
     var added: [AddedToken] = []
     for (id, type) in types.enumerated() {
       switch type {
@@ -128,7 +153,7 @@ struct GGUFVocabulary {
   }
 
   func byteLevel() throws -> TokenizerSpec {
-    let pre = file.metadata["tokenizer.ggml.pre"]?.string ?? "default"
+    let pre = try GGUFVocabulary.text(file, "tokenizer.ggml.pre") ?? "default"
     guard let known = GGUFPreTokenizer.all.first(where: { $0.name == pre }) else {
       throw unsupported("pre", pre, GGUFPreTokenizer.all.map(\.name))
     }

@@ -13,8 +13,10 @@ struct TokenizerSettings: Sendable {
   var splitsSpecialTokens = false
   /// tokenizer_config.json as it was read, so that saving keeps what is not understood here.
   var config: JSON?
-  /// Tokens that added_tokens_decoder or added_tokens.json adds, by ascending id, and where each is declared.
-  var declared: [(token: AddedToken, file: String, field: String)] = []
+  /// A token with the id that a file gives it, and where.
+  typealias Declared = (token: AddedToken, file: String, field: String)
+  /// Tokens that added_tokens_decoder or added_tokens.json adds, by ascending id.
+  var declared: [Declared] = []
   /// Every named special token, of a role or not, and where it is named.
   var named: [(content: String, file: String, field: String)] = []
   /// Named tokens that are given with their flags.
@@ -30,10 +32,13 @@ struct TokenizerSettings: Sendable {
   init(directory: String) throws {
     let path = directory + "/tokenizer_config.json"
     if FileSystem.exists(path) {
-      let json = try JSON.read(path: path)
-      config = json
-      let fields = Fields(file: path, place: "", json: json)
+      let fields = try TokenizerSettings.object(path)
+      config = fields.json
       try TokenizerKeys.config.check(fields)
+      for key in ["add_bos_token", "add_eos_token", "legacy", "add_prefix_space"] {
+        _ = try fields.bool(key, default: false)
+      }
+      _ = try fields.optionalString("tokenizer_class")
       try name(fields)
       splitsSpecialTokens = try fields.bool("split_special_tokens", default: false)
       if let table = try fields.optional("added_tokens_decoder") { try declare(table) }
@@ -42,22 +47,53 @@ struct TokenizerSettings: Sendable {
     try readTemplates(directory)
   }
 
+  /// A file that must hold an object.
+  static func object(_ path: String) throws -> Fields {
+    let json = try JSON.read(path: path)
+    guard json.object != nil else {
+      throw TokenizerError.badField(
+        file: path, field: "the file", value: Fields.shorten(json), expected: "an object")
+    }
+    return Fields(file: path, place: "", json: json)
+  }
+
   /// The chat templates of a directory, of `config` and of files of their own.
   mutating func readTemplates(_ directory: String) throws {
-    chatTemplate = config?["chat_template"]?.string
-    for entry in config?["chat_template"]?.array ?? [] {
-      if let name = entry["name"]?.string { namedTemplates[name] = entry["template"]?.string }
+    if let config {
+      try readTemplates(Fields(file: directory + "/tokenizer_config.json", place: "", json: config))
     }
     try readTemplateFiles(directory)
     // Of several named templates the default one serves conversations.
     if let template = namedTemplates.removeValue(forKey: "default") { chatTemplate = template }
   }
 
+  /// One template, a list of names and templates, or an object of templates.
+  private mutating func readTemplates(_ fields: Fields) throws {
+    func put(_ name: String, _ template: String) throws {
+      guard namedTemplates.updateValue(template, forKey: name) == nil else {
+        throw FormatError.duplicate(path: fields.file, name: "chat_template \(name)")
+      }
+    }
+    switch fields.json["chat_template"] ?? .null {
+    case .null: break
+    case .string(let text): chatTemplate = text
+    case .array:
+      for entry in try fields.list("chat_template") { try put(try entry.string("name"), try entry.string("template")) }
+    case .object(let object):
+      let table = Fields(file: fields.file, place: "chat_template", json: .object(object))
+      for (name, _) in object { try put(name, try table.string(name)) }
+    default: throw fields.bad("chat_template", "a template, or named templates")
+    }
+  }
+
   /// chat_template.jinja and additional_chat_templates/NAME.jinja stand for all that tokenizer_config.json holds.
   private mutating func readTemplateFiles(_ directory: String) throws {
     var found: [String: String] = [:]
     func read(_ path: String, _ name: String) throws {
-      found[name] = try MappedFile(path: path).withBytes { String(decoding: $0, as: UTF8.self) }
+      guard let text = try MappedFile(path: path).withBytes({ String(validating: $0, as: UTF8.self) }) else {
+        throw TokenizerError.badField(file: path, field: "the file", value: "bytes", expected: "text in UTF-8")
+      }
+      found[name] = text
     }
     let template = directory + "/chat_template.jinja"
     if FileSystem.exists(template) { try read(template, "default") }
@@ -83,16 +119,13 @@ struct TokenizerSettings: Sendable {
   private mutating func readOlderFiles(_ directory: String) throws {
     let map = directory + "/special_tokens_map.json"
     if FileSystem.exists(map) {
-      let fields = Fields(file: map, place: "", json: try JSON.read(path: map))
+      let fields = try TokenizerSettings.object(map)
       try TokenizerKeys.config.check(fields)
       try name(fields)
     }
     let added = directory + "/added_tokens.json"
     guard FileSystem.exists(added) else { return }
-    guard let table = try JSON.read(path: added).object else {
-      throw TokenizerError.badField(file: added, field: "the file", value: "no object", expected: "an object of ids")
-    }
-    for (content, value) in table {
+    for (content, value) in try TokenizerSettings.object(added).json.object ?? JSONObject() {
       let isSpecial = named.contains { UTF8Key($0.content) == UTF8Key(content) }
       let id = try ModelReader.checked(value, added, "\"\(content)\"")
       declared.append(
@@ -116,17 +149,21 @@ struct TokenizerSettings: Sendable {
   /// Takes the special tokens that a file names; a later file goes over an earlier one.
   private mutating func name(_ fields: Fields) throws {
     for (key, value) in fields.json.object ?? JSONObject() {
-      switch value {
-      case .null where TokenizerSettings.roles.contains(key): setRole(key, nil)
-      case .string, .object:
-        if key.hasSuffix("_token") {
-          setRole(key, try name(value, fields, key))
-        } else if ["model_specific_special_tokens", "extra_special_tokens"].contains(key), let object = value.object {
-          for (inner, value) in object { _ = try name(value, fields, "\(key).\(inner)") }
-        }
-      case .array(let list) where ["additional_special_tokens", "extra_special_tokens"].contains(key):
+      switch (key, value) {
+      case ("add_bos_token", _), ("add_eos_token", _): break
+      case (_, .null): if TokenizerSettings.roles.contains(key) { setRole(key, nil) }
+      case (_, .string) where key.hasSuffix("_token"), (_, .object) where key.hasSuffix("_token"):
+        setRole(key, try name(value, fields, key))
+      case ("additional_special_tokens", .array(let list)), ("extra_special_tokens", .array(let list)):
         for (i, value) in list.enumerated() { _ = try name(value, fields, "\(key)[\(i)]") }
-      default: break
+      case ("model_specific_special_tokens", .object(let object)), ("extra_special_tokens", .object(let object)):
+        for (inner, value) in object { _ = try name(value, fields, "\(key).\(inner)") }
+      case ("additional_special_tokens", _), ("extra_special_tokens", _), ("model_specific_special_tokens", _):
+        throw fields.bad(key, "a list of tokens or an object of named ones")
+      default:
+        // Programs put in keys of their own; those that name a token are listed.
+        guard key.hasSuffix("_token"), TokenizerKeys.config.keys.contains(where: { $0.name == key }) else { break }
+        throw fields.bad(key, "a token, or an object with its content")
       }
     }
   }
@@ -160,15 +197,15 @@ struct TokenizerSettings: Sendable {
   /// The added tokens of a tokenizer.json with those that stand beside it: what is declared with an id, and every named
   /// special token, which is found in texts.
   /// - Parameters:
-  ///   - tokens: those of the tokenizer.json.
+  ///   - own: those of the tokenizer.json.
   ///   - vocabulary: ids of the model's tokens.
-  ///   - next: the id that a new token gets.
   /// - Returns: all added tokens, those of the tokenizer.json first.
-  /// - Throws: `badField` for an id that is taken or leaves a gap, and for a named token that is in no vocabulary.
-  func completed(_ tokens: [AddedToken], vocabulary: [UTF8Key: Int32], next: Int32) throws -> [AddedToken] {
-    var tokens = tokens, next = next
+  /// - Throws: `badField` for another id than the tokenizers library gives the token, which takes no file's word for it:
+  ///   the one in the vocabulary, or the first after all tokens so far. Also for a named token that is in no vocabulary.
+  func completed(_ own: [Declared], vocabulary: [UTF8Key: Int32]) throws -> [AddedToken] {
+    var tokens: [AddedToken] = []
+    var next = Int32(vocabulary.count)
     var places: [UTF8Key: Int] = [:]
-    for (i, token) in tokens.enumerated() { places[UTF8Key(token.content)] = i }
     func put(_ token: AddedToken) {
       if let at = places[UTF8Key(token.content)] { tokens[at] = token; return }
       places[UTF8Key(token.content)] = tokens.count
@@ -177,19 +214,25 @@ struct TokenizerSettings: Sendable {
     func known(_ content: String) -> Int32? {
       places[UTF8Key(content)].map { tokens[$0].id } ?? vocabulary[UTF8Key(content)]
     }
+    func check(_ token: AddedToken, _ file: String, _ field: String) throws {
+      let expected = known(token.content) ?? next
+      guard token.id == expected else {
+        throw TokenizerError.badField(
+          file: file, field: field, value: "id \(token.id) of \(JSON.string(token.content).text())",
+          expected: "\(expected), \(known(token.content) == nil ? "the first free id" : "its id in the vocabulary")")
+      }
+      next = max(next, token.id + 1)
+    }
+    for (token, file, field) in own {
+      try check(token, file, field)
+      if places[UTF8Key(token.content)] == nil { put(token) }
+    }
     let names = Set(named.map { UTF8Key($0.content) })
     for (token, file, field) in declared {
       var token = token
       token.special = token.special || names.contains(UTF8Key(token.content))
-      let expected = known(token.content) ?? next
-      guard token.id == expected else {
-        throw TokenizerError.badField(
-          file: file, field: field, value: "id \(token.id)",
-          expected: known(token.content) == nil ? "\(next), the first free id" : "\(expected), its id in the vocabulary"
-        )
-      }
+      try check(token, file, field)
       put(token)
-      next = max(next, token.id + 1)
     }
     for (content, file, field) in named where places[UTF8Key(content)] == nil {
       guard let id = known(content) else {

@@ -14,17 +14,17 @@ private struct GGUFWriter {
     put(UInt64(text.utf8.count))
     bytes += text.utf8
   }
-  private mutating func key(_ name: String, _ type: UInt32) {
+  private mutating func key(_ name: String, _ type: UInt32, of parent: String = "tokenizer.ggml.") {
     count += 1
-    put("tokenizer.ggml." + name)
+    put(parent + name)
     put(type)
   }
   mutating func string(_ name: String, _ value: String) {
     key(name, 8)
     put(value)
   }
-  mutating func unsigned(_ name: String, _ value: Int) {
-    key(name, 4)
+  mutating func unsigned(_ name: String, _ value: Int, of parent: String = "tokenizer.ggml.") {
+    key(name, 4, of: parent)
     put(UInt32(value))
   }
   mutating func bool(_ name: String, _ value: Bool) {
@@ -101,6 +101,30 @@ private struct GGUFWriter {
     #expect(
       "\(try #require(error))".hasSuffix(
         "tokenizer.ggml.pre tekken is not supported; supported: gpt-2, smollm, llama-bpe, dbrx, qwen2, default"))
+  }
+
+  @Test func textsOfOtherTypesAreErrors() throws {
+    for (field, put) in [
+      ("pre", { $0.unsigned("pre", 3) }), ("pre", { $0.bool("pre", true) }), ("pre", { $0.floats("pre", [0.5]) }),
+      ("pre", { $0.strings("pre", ["gpt-2"]) }), ("model", { $0.unsigned("model", 3) }),
+    ] as [(String, (inout GGUFWriter) -> Void)] {
+      var writer = GGUFWriter()
+      if field != "model" { writer.string("model", "gpt2") }
+      put(&writer)
+      writer.strings("tokens", ["a"])
+      writer.strings("merges", [])
+      let error = #expect(throws: TokenizerError.self) { try writer.tokenizer() }
+      #expect("\(try #require(error))".contains("tokenizer.ggml.\(field) is "), "\(String(describing: error))")
+    }
+    for (field, put) in [
+      ("chat_template", { $0.unsigned("chat_template", 3, of: "tokenizer.") }),
+      ("chat_templates", { $0.unsigned("chat_templates", 3, of: "tokenizer.") }),
+    ] as [(String, (inout GGUFWriter) -> Void)] {
+      var writer = try GGUFTests.byteLevel("digits", pre: "smollm")
+      put(&writer)
+      let error = #expect(throws: TokenizerError.self) { try writer.tokenizer() }
+      #expect("\(try #require(error))".contains("tokenizer.\(field) is 3, expected"), "\(String(describing: error))")
+    }
   }
 
   private static func scored(_ name: String) throws -> (GGUFWriter, Golden) {

@@ -126,6 +126,56 @@ struct Folder {
     #expect(try model.tokenizer(changes: ["tokenizer_config.json": plain]).bos == 1)
   }
 
+  @Test(
+    arguments: [
+      ("bos_token", 5), ("eos_token", [1]), ("pad_token", true), ("unk_token", 0.5), ("mask_token", false),
+      ("additional_special_tokens", "x"), ("additional_special_tokens", 5), ("extra_special_tokens", 5),
+      ("model_specific_special_tokens", ["x"]), ("legacy", "x"), ("add_bos_token", "yes"), ("add_eos_token", 1),
+      ("add_prefix_space", "x"), ("tokenizer_class", 5), ("chat_template", 5), ("chat_template[0].name", ["x"]),
+      ("chat_template[0].name", [["template": "x"]]), ("chat_template[0].template", [["name": "x", "template": 5]]),
+      ("chat_template.default", ["default": 5]),
+    ] as [(String, JSON)])
+  func valuesOfOtherTypesAreErrors(field: String, value: JSON) throws {
+    let folder = try Folder.named("json_added")
+    let key = String(field.prefix { $0 != "[" && $0 != "." })
+    let error = #expect(throws: TokenizerError.self) {
+      try folder.tokenizer(changes: ["tokenizer_config.json": .object(JSONObject([(key, value)]))])
+    }
+    #expect("\(try #require(error))".contains("tokenizer_config.json: \(field) is "), "\(String(describing: error))")
+  }
+
+  @Test func filesThatAreNoObjectOrNoTextAreErrors() throws {
+    let folder = try Folder.named("json_added")
+    for file in ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"] {
+      for value in [[], nil, "x"] as [JSON] {
+        let error = #expect(throws: TokenizerError.self) {
+          try folder.tokenizer(changes: ["tokenizer_config.json": [:]].merging([file: value]) { $1 })
+        }
+        #expect("\(try #require(error))".contains("\(file): the file is \(value.text()), expected an object"))
+      }
+    }
+    try withFolder { path in
+      try folder.write(to: path)
+      try AtomicFile.write(path + "/chat_template.jinja", [0x61, 0xFF])
+      let error = #expect(throws: TokenizerError.self) { try Tokenizer(directory: path) }
+      #expect("\(try #require(error))".contains("chat_template.jinja: the file is bytes, expected text in UTF-8"))
+    }
+  }
+
+  @Test func templatesHaveNamesOnce() throws {
+    let folder = try Folder.named("json_added")
+    func read(_ templates: JSON) throws -> Tokenizer {
+      var config = try #require(folder.files["tokenizer_config.json"]?.object)
+      config["chat_template"] = templates
+      return try folder.tokenizer(changes: ["tokenizer_config.json": .object(config)])
+    }
+    let named = try read(["default": "D", "tools": "T"])
+    #expect(named.chatTemplate == "D" && named.namedChatTemplates == ["tools": "T"])
+    #expect(throws: FormatError.self) {
+      try read([["name": "default", "template": "a"], ["name": "default", "template": "b"]])
+    }
+  }
+
   @Test func keysThatNobodyKnowsAreRefusedInTokenizerFiles() throws {
     let parts = [
       "": "", "model": "model.", "normalizer": "normalizer.", "decoder": "decoder.", "pre_tokenizer": "pre_tokenizer.",
