@@ -154,11 +154,11 @@ struct GGUFVocabulary {
 
   func byteLevel() throws -> TokenizerSpec {
     let pre = try GGUFVocabulary.text(file, "tokenizer.ggml.pre") ?? "default"
-    guard let known = GGUFPreTokenizer.all.first(where: { $0.name == pre }) else {
-      throw unsupported("pre", pre, GGUFPreTokenizer.all.map(\.name))
+    guard let known = GGUFPreTokenizer.all.first(where: { $0.names.contains(pre) }) else {
+      throw unsupported("pre", pre, GGUFPreTokenizer.all.flatMap(\.names))
     }
     var spec = try base(
-      addBOS: pre == "llama-bpe",
+      addBOS: known.addsBOS,
       options: [
         ("unk_token", nil), ("fuse_unk", false), ("byte_fallback", false),
         ("ignore_merges", .bool(known.ignoresMerges)),

@@ -96,11 +96,36 @@ private struct GGUFWriter {
   }
 
   @Test func unknownWordPatternsAreErrors() throws {
-    let writer = try GGUFTests.byteLevel("digits", pre: "tekken")
+    let writer = try GGUFTests.byteLevel("digits", pre: "novel")
     let error = #expect(throws: TokenizerError.self) { try writer.tokenizer() }
     #expect(
       "\(try #require(error))".hasSuffix(
-        "tokenizer.ggml.pre tekken is not supported; supported: gpt-2, smollm, llama-bpe, dbrx, qwen2, default"))
+        "tokenizer.ggml.pre novel is not supported; supported: gpt-2, olmo, smollm, refact, starcoder, command-r, "
+          + "llama-bpe, llama3, llama-v3, falcon3, dbrx, smaug-bpe, qwen2, deepseek-r1-qwen, qwen35, gpt-4o, tekken, "
+          + "default"))
+  }
+
+  /// The patterns of the families' tokenizer.json, which are compared with the library under their own names.
+  @Test(arguments: [
+    ("llama-bpe", "llama 3"), ("smaug-bpe", "llama 3"), ("deepseek-r1-qwen", "qwen 2"), ("qwen35", "qwen 3.5"),
+    ("gpt-4o", "o200k"), ("tekken", "tekken"),
+  ])
+  func wordPatternsAreThoseOfTheFamilies(pre: String, family: String) throws {
+    let golden = try JSON.read(path: Golden.folder + "regex.golden.json")
+    let known = try #require(GGUFPreTokenizer.all.first { $0.names.contains(pre) })
+    #expect(known.steps[0]["pattern"]?["Regex"] == golden["families"]?[family])
+  }
+
+  @Test func namesOfOneWordPatternReadTheSame() throws {
+    for known in GGUFPreTokenizer.all {
+      let own = try GGUFTests.byteLevel("llama3", pre: known.name).tokenizer()
+      for alias in known.aliases {
+        let other = try GGUFTests.byteLevel("llama3", pre: alias).tokenizer()
+        #expect(other.description == own.description, "\(alias)")
+      }
+      let begins = try own.encode("a").first == 0
+      #expect(begins == ["llama-bpe", "tekken"].contains(known.name), "\(known.name)")
+    }
   }
 
   @Test func textsOfOtherTypesAreErrors() throws {

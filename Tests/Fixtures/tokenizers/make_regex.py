@@ -92,7 +92,7 @@ def main():
     python = [[p, t, re.fullmatch(p, t) is not None] for p, texts in PYTHON.items() for t in texts]
     result = {
         "versions": {"tokenizers": tokenizers.__version__, "python": platform.python_version()}, "texts": TEXTS,
-        "patterns": patterns, "python": python,
+        "patterns": patterns, "families": FAMILIES, "python": python,
         "whitespace": [cut(pre_tokenizers.Whitespace(), text) for text in TEXTS],
     }
     path = pathlib.Path(__file__).parent / "regex.golden.json"
