@@ -73,10 +73,13 @@ struct AddedTokenMatcher: Sendable {
         while start > done, let scalar = scalar(text, before: start), scalar.properties.isWhitespace {
           start -= UTF8.width(scalar)
         }
+        // The token before can have taken this one with the spaces behind it.
+        start = max(start, done)
       }
       if token.rightStrip {
         while let scalar = scalar(text, at: stop), scalar.properties.isWhitespace { stop += UTF8.width(scalar) }
       }
+      guard start < stop else { continue }
       if done < start { try body(nil, done..<start) }
       try body(token.id, start..<stop)
       done = stop

@@ -85,7 +85,9 @@ struct Fields {
   func pattern(_ key: String) throws -> Pattern {
     guard let value = json[key] else { throw TokenizerError.missingField(file: file, field: name(key)) }
     if let literal = value["String"]?.string {
-      guard literal.utf8.count <= AddedToken.longest else { throw bad(key, "at most \(AddedToken.longest) bytes") }
+      guard !literal.isEmpty, literal.utf8.count <= AddedToken.longest else {
+        throw bad(key, "a text of 1 to \(AddedToken.longest) bytes")
+      }
       return .literal(Array(literal.utf8))
     }
     if let source = value["Regex"]?.string { return .regex(try Regex(source, dialect: .oniguruma, file: file)) }

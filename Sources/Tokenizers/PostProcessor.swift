@@ -2,6 +2,7 @@
 struct PostProcessor: Sendable {
   private(set) var before: [Int32] = []
   private(set) var after: [Int32] = []
+  private var isTemplate = false
 
   /// Most tokens around a text; sound files have one or two.
   static let longest = 1024
@@ -18,8 +19,13 @@ struct PostProcessor: Sendable {
     case "Sequence":
       for step in try fields.list("processors") {
         let inner = try PostProcessor(step)
-        before = inner.before + before
-        after += inner.after
+        guard inner.isTemplate else { continue }
+        // The library puts nothing of a second one around some texts.
+        guard !isTemplate else {
+          throw TokenizerError.unsupported(
+            file: fields.file, field: step.place, value: "a second template", supported: ["one template"])
+        }
+        self = inner
       }
     default: throw fields.unsupported("type", PostProcessor.supported)
     }
@@ -49,6 +55,7 @@ struct PostProcessor: Sendable {
           file: fields.file, field: element.place, value: element.json.text(), supported: ["Sequence", "SpecialToken"])
       }
     }
+    isTemplate = true
     guard seen else { throw fields.bad("single", "a template with the sequence A") }
   }
 }

@@ -36,4 +36,28 @@ import Testing
       #expect(expected.hasPrefix("\(id.int!), "), "\(name): \(expected)")
     }
   }
+
+  @Test func spacesAroundATokenGoOnce() throws {
+    for test in try #require(AddedTokenTests.golden["stripped"]?.array) {
+      let read = try tokenizer([test["token"]!])
+      let ids = try read.encode(test["text"]!.string!, special: false)
+      #expect(ids == test["ids"]!.array!.map { Int32($0.int!) }, "\(test.text())")
+    }
+  }
+
+  @Test func whatTheLibraryDoesNotDoIsRefused() throws {
+    let template: JSON = ["type": "TemplateProcessing", "single": [["Sequence": ["id": "A"]]]]
+    let empty: JSON = ["type": "Split", "pattern": ["String": ""], "behavior": "Isolated"]
+    for (part, value, words) in [
+      ("post_processor", ["type": "Sequence", "processors": [template, template]], "processors[1] a second template"),
+      ("pre_tokenizer", empty, "pattern is {\"String\":\"\"}, expected a text of 1 to 1024 bytes"),
+    ] as [(String, JSON, String)] {
+      var root = try #require(try JSON.read(path: Golden.folder + "gpt2.json").object)
+      root[part] = value
+      let error = #expect(throws: TokenizerError.self) {
+        try Tokenizer(description: .object(root), settings: TokenizerSettings(), file: "f")
+      }
+      #expect("\(try #require(error))".contains(words), "\(String(describing: error))")
+    }
+  }
 }
