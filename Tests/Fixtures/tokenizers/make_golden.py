@@ -196,6 +196,8 @@ def sentencepiece_model():
         texts = [t for t in TEXTS if "<s>" not in t and "<unk>" not in t]
         if name == "spm":
             texts = [t for t in texts if "<mask>" not in t]
+        # A last newline ends no text: the space before it stays.
+        texts += ["b \n", "b \n ", "\n b", "  b  \n  c  "]
         write(f"{name}.golden.json", {"cases": [{"text": t, "bare": p.encode(t)} for t in texts]})
 
 
