@@ -50,7 +50,9 @@ function Talk:template(name)
   if known ~= nil then return known or nil end
   local tokenizer, found = self.model.tokenizer, self.asked
   for _, set in ipairs(name and not found and self.model:adapters() or {}) do
-    if set.name == name and set.chat_template then found = chat_model.from(tokenizer, set.chat_template, "of the adapter") end
+    if set.name == name and set.chat_template then
+      found = chat_model.from(tokenizer, set.chat_template, "of the adapter")
+    end
   end
   found = found or self:own_template()
   self.templates[name or ""] = found or false
