@@ -29,7 +29,13 @@ extension DecoderSpec {
   /// What llama.cpp reads about a decoder of this kind, in the keys that `init(gguf:)` reads.
   /// - Throws: `ModelError.notInGGUF` for what such files cannot say.
   func ggufDescription() throws -> GGUFDescription {
-    var gguf = GGUFDescription(architecture: try ggufWriting().architecture)
+    let architecture = try ggufWriting().architecture
+    guard let reader = GGUFArchitecture.table[architecture] else {
+      throw ModelError.notInGGUF(family: modelType, what: ["family"])
+    }
+    let fields = reader.fieldsNotRead(of: self)
+    guard fields.isEmpty else { throw ModelError.notInGGUF(family: modelType, what: fields) }
+    var gguf = GGUFDescription(architecture: architecture)
     gguf.set("general.type", .string("model"))
     gguf.set("vocab_size", vocabularySize)
     gguf.set("context_length", maxPositions)
@@ -43,7 +49,7 @@ extension DecoderSpec {
     gguf.set(
       normalization.form == .layer ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon", normEpsilon)
     gguf.set("rope.dimension_count", rope.width(headDimension: headDimension))
-    try rope.write(into: &gguf, headDimension: headDimension, family: modelType)
+    rope.write(into: &gguf, headDimension: headDimension)
     if Families.named(modelType)?.slidingRope != nil,
       let own = layers.first(where: { $0.window != nil }).flatMap({ rope(of: $0) })
     {
@@ -65,6 +71,22 @@ extension DecoderSpec {
     return (architecture, layout)
   }
 
+  /// This decoder as a file of `ggufDescription` says it: what llama.cpp leaves out, and has in other words.
+  func inGGUF() throws -> DecoderSpec {
+    var spec = self
+    // llama.cpp knows no windows of Mistral's; that is said.
+    if modelType == "mistral" { for index in layers.indices { spec.layers[index].window = nil } }
+    if try ggufCopiesEmbedding() { spec.tiesEmbeddings = false }
+    spec.rope = rope.inGGUF(headDimension: headDimension, maxPositions: maxPositions)
+    return spec
+  }
+
+  /// Whether the embedding is written a second time, as the output matrix that llama.cpp asks for.
+  func ggufCopiesEmbedding() throws -> Bool {
+    let architecture = try ggufWriting().architecture
+    return tiesEmbeddings && GGUFArchitecture.table[architecture]?.output == .always
+  }
+
   /// Names of config.json's fields in which a spec read from a GGUF file differs from this one; f32 holds numbers there.
   func fieldsLost(in read: DecoderSpec) -> [String] {
     let others: Set = [
@@ -82,20 +104,22 @@ extension DecoderSpec {
 
 extension Rope {
   /// The keys that `init(_:_:headDimension:maxPositions:)` reads.
-  fileprivate func write(into gguf: inout GGUFDescription, headDimension: Int, family: String) throws {
+  fileprivate func write(into gguf: inout GGUFDescription, headDimension: Int) {
     gguf.set("rope.freq_base", theta)
     func scaling(_ type: String) { gguf.set("rope.scaling.type", .string(type)) }
     switch self.scaling {
-    case .none: break
+    case .none, .dynamic: break
     case .linear(let factor):
       scaling("linear")
       gguf.set("rope.scaling.factor", factor)
-    case .dynamic: throw ModelError.notInGGUF(family: family, what: ["rope_type dynamic"])
     case .yarn(let yarn):
       scaling("yarn")
       gguf.set("rope.scaling.factor", yarn.factor)
       gguf.set("rope.scaling.original_context_length", yarn.originalPositions)
-      gguf.set("rope.scaling.yarn_attn_factor", yarn.attentionFactor)
+      // llama.cpp computes the usual factor, and multiplies it by attn_factor.
+      let usual = YaRN.attentionFactor(yarn.factor)
+      gguf.set("rope.scaling.yarn_attn_factor", usual)
+      if yarn.attentionFactor != usual { gguf.set("rope.scaling.attn_factor", yarn.attentionFactor / usual) }
       gguf.set("rope.scaling.yarn_beta_fast", yarn.betaFast)
       gguf.set("rope.scaling.yarn_beta_slow", yarn.betaSlow)
     case .longrope(let long):
@@ -104,11 +128,24 @@ extension Rope {
       gguf.set("rope.scaling.original_context_length", long.originalPositions)
       gguf.add(Self.factorTensors.short, long.shortFactors)
       gguf.add(Self.factorTensors.long, long.longFactors)
-    case .llama3:
-      let slowed = frequencies(headDimension: headDimension, length: 1)
-      let plain = Rope(theta: theta).frequencies(headDimension: width(headDimension: headDimension), length: 1)
-      gguf.add("rope_freqs.weight", zip(plain, slowed).map { Double($0 / $1) })
+    case .llama3: gguf.add("rope_freqs.weight", divisors(headDimension: headDimension))
     }
+  }
+
+  /// By what the scaling divides each frequency.
+  private func divisors(headDimension: Int) -> [Double] {
+    let slowed = frequencies(headDimension: headDimension, length: 1)
+    let plain = Rope(theta: theta).frequencies(headDimension: width(headDimension: headDimension), length: 1)
+    return zip(plain, slowed).map { Double($0 / $1) }
+  }
+
+  /// The same frequencies as a reader finds them: the numbers of llama3 scaling are not in a file, but what follows from
+  /// them is.
+  fileprivate func inGGUF(headDimension: Int, maxPositions: Int) -> Rope {
+    guard case .llama3 = scaling else { return self }
+    var read = self
+    read.scaling = divided(by: divisors(headDimension: headDimension), maxPositions: maxPositions)
+    return read
   }
 }
 

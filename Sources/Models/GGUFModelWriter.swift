@@ -51,7 +51,10 @@ private struct GGUFModelWriter {
     var description = try spec.ggufDescription()
     let layout = try spec.ggufWriting().layout
     let said = try describe(&description)
-    let sources = try model.modules.flatMap { try self.sources($0, layout) }
+    var sources = try model.modules.flatMap { try self.sources($0, spec.savedName($0.name), layout) }
+    if try spec.ggufCopiesEmbedding() {
+      sources += try self.sources(model.modules[0], spec.whole.outerNames.output, layout)
+    }
     let extra = description.vectors.map { name, values in
       GGUFWriter.Item(name: name, shape: [values.count], type: .f32) { sink in
         try values.withUnsafeBytes { try sink($0) }
@@ -99,14 +102,13 @@ private struct GGUFModelWriter {
 
   // MARK: Tensors
 
-  private func sources(_ module: Module, _ layout: GGUFLayout) throws -> [Source] {
+  private func sources(_ module: Module, _ name: String, _ layout: GGUFLayout) throws -> [Source] {
     func make() throws -> (weight: Tensor, bias: Tensor?) {
       guard !merges else { return try module.merged(category: .workspace) }
       return (
         try module.denseWeight(category: .workspace), try module.bias?.converted(to: .f32, category: .workspace)
       )
     }
-    let name = spec.savedName(module.name)
     var found = [try source(name + module.weightEnding, module.weightShape, module, layout) { try make().weight }]
     if module.bias != nil {
       found.append(
@@ -126,7 +128,8 @@ private struct GGUFModelWriter {
     }
     let shape = layout.isConvolution(name) ? [shape[0], shape[2]] : shape
     // llama.cpp computes convolutions in f32.
-    let type = module.kind.isWide ? .f32 : mixture.type(of: stored, shape: shape, layer: module.layer, in: spec)
+    let written = try spec.inGGUF()
+    let type = module.kind.isWide ? .f32 : mixture.type(of: stored, shape: shape, layer: module.layer, in: written)
     let map = try layout.storedRow(
       name, rows: shape[0], queryHeads: spec.headCount, keyHeads: spec.keyValueHeadCount, path: path)
     let isMatrix = shape.count == 2
@@ -155,10 +158,7 @@ private struct GGUFModelWriter {
   /// The header must describe this model, as far as its keys reach.
   private func checkHeader(_ staged: String) throws {
     let file = try GGUFFile(path: staged)
-    var own = spec
-    // llama.cpp knows no windows of Mistral's; that is said.
-    if spec.modelType == "mistral" { for index in own.layers.indices { own.layers[index].window = nil } }
-    let lost = own.fieldsLost(in: try DecoderSpec(gguf: file))
+    let lost = try spec.inGGUF().fieldsLost(in: try DecoderSpec(gguf: file))
     guard lost.isEmpty else { throw ModelError.notInGGUF(family: spec.modelType, what: lost) }
     guard let tokenizer else { return }
     let read = try Tokenizer(gguf: file)

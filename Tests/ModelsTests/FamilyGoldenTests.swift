@@ -18,6 +18,7 @@ private let longRows = [0, 16, 39, 40, 63, 64, 65, 127, 200, 299]
 private let names = [
   "llama", "mistral", "qwen2", "qwen3", "granite", "smollm3", "olmo2", "olmo3", "phi3", "phi3_long", "gemma", "gemma2",
   "gemma3_text", "gemma3", "gpt_neox", "gpt_neox_serial", "qwen3_5_text", "qwen3_5",
+  "qwen3_5_square", "olmo2_plain",
 ]
 /// Those of `make_gguf_families.py`, which llama.cpp's converter wrote. It calls Mistral llama, without its window.
 private let converted = names.filter { !multimodal.contains($0) && !["gpt_neox_serial", "mistral"].contains($0) }

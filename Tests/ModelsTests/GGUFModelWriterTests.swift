@@ -27,8 +27,8 @@ private func reload(_ path: String, _ family: String) throws -> LanguageModel {
 
 /// The tiny model of each family that llama.cpp's converter wrote too (Tests/Fixtures/models/make_gguf_families.py).
 private let converted = [
-  "llama", "qwen2", "qwen3", "granite", "smollm3", "olmo2", "olmo3", "phi3", "phi3_long", "gemma", "gemma2",
-  "gemma3_text", "gpt_neox", "qwen3_5_text",
+  "llama", "qwen2", "qwen3", "granite", "smollm3", "olmo2_plain", "olmo3", "phi3", "phi3_long", "gemma", "gemma2",
+  "gemma3_text", "gpt_neox", "qwen3_5_square",
 ]
 
 @Suite struct GGUFModelWriterTests {
@@ -77,7 +77,10 @@ private let converted = [
   }
 
   /// The fields by which a model of the family computes what such files cannot say.
-  @Test(arguments: [("mixtral", "experts"), ("olmoe", "experts"), ("qwen3_moe", "experts"), ("gemma3", "layer_types")])
+  @Test(arguments: [
+    ("mixtral", "experts"), ("olmoe", "experts"), ("qwen3_moe", "experts"), ("gemma3", "layer_types"),
+    ("qwen3_5_text", "linear_value_head_dim"),
+  ])
   func whatFilesCannotSayIsRefusedByName(name: String, field: String) throws {
     try withFolder { folder in
       let model = try load("\(fixtures)/families/\(name)")

@@ -106,6 +106,7 @@ private let ids: [Int32] = (0..<24).map { (i: Int) -> Int32 in Int32((7 * i * i 
       // Columns of value heads that blocks fill.
       var json = try #require(try JSON.read(path: folder + "/config.json").object)
       json["linear_value_head_dim"] = 16
+      json["linear_key_head_dim"] = 16
       let spec = try DecoderSpec(json: .object(json), path: "config.json")
       try SyntheticModel(backend: CPUBackend(threadCount: 1), options: SyntheticModel.Options(), seed: 3)
         .write(spec, tokenizer: nil, to: target.path + "/made")

@@ -104,8 +104,11 @@ package enum Qwen35: DecoderFamily {
     spec.deltaNet?.write(into: &gguf)
     gguf.set("attention.recurrent_layers", .array(spec.layers.map { .bool($0.isRecurrent) }))
     gguf.set("full_attention_interval", interval)
-    // How many pairs turn with each of three positions, which are one in text; llama.cpp asks for them.
-    gguf.set("rope.dimension_sections", .array([11, 11, 10, 0].map { .signed($0) }))
+    // How many pairs turn with each of three positions, which are one in text; llama.cpp asks for them, and for room in a
+    // head.
+    let pairs = Int64(spec.rope.width(headDimension: spec.headDimension) / 2)
+    let sections = spec.headDimension < 32 ? [(pairs + 2) / 3, (pairs + 1) / 3, pairs / 3, 0] : [11, 11, 10, 0]
+    gguf.set("rope.dimension_sections", .array(sections.map { .signed($0) }))
   }
 
   package static func write(_ spec: DecoderSpec, into json: inout JSONObject) {

@@ -74,6 +74,12 @@ FAMILIES["qwen3_5"] = dict(
                                                                mrope_section=[1, 1, 0])},
     vision_config=dict(hidden_size=8, intermediate_size=8, depth=1, num_heads=2, patch_size=4, out_hidden_size=32,
                        num_position_embeddings=16), tie_word_embeddings=True)
+# What llama.cpp can compute too, as the two above are not: keys and values of a DeltaNet equally wide and heads with room
+# for its rotary sections, and no biases.
+FAMILIES["qwen3_5_square"] = dict(
+    model_type="qwen3_5_text", **{**DELTA, "num_hidden_layers": 2, "full_attention_interval": 2, "head_dim": 32,
+                                  "num_attention_heads": 2, "num_key_value_heads": 1, "linear_value_head_dim": 12})
+FAMILIES["olmo2_plain"] = dict(model_type="olmo2", num_hidden_layers=1, rope_theta=500000.0)
 LONG_IDS = [(11 * i * i + 5 * i + 3) % 128 for i in range(300)]
 LONG_ROWS = [0, 16, 39, 40, 63, 64, 65, 127, 200, 299]
 IDS = [(7 * i * i + 3 * i + 5) % 128 for i in range(24)]
