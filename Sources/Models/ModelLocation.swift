@@ -43,7 +43,7 @@ enum ModelLocation {
       let generation = try GenerationFields.read(folder: path)
       for id in generation.endTokens where !spec.eosTokenIDs.contains(id) { spec.eosTokenIDs.append(id) }
       try spec.validate(path: path + "/" + GenerationFields.fileName)
-      return (spec, said + generation.said)
+      return (spec, said + generation.said + Self.adapterBeside(path))
     case .configuration(let path): return try DecoderSpec.readWithNotices(path: path)
     case .gguf(let file):
       let spec = try DecoderSpec(gguf: file)
@@ -55,6 +55,16 @@ enum ModelLocation {
       guard let spec = try DecoderSpec.known(name: name) else { throw ModelError.unrecognisedPath(path: name) }
       return (spec, [])
     }
+  }
+
+  /// transformers adds an adapter that lies beside the weights to them.
+  private static func adapterBeside(_ folder: String) -> [String] {
+    let name = "adapter_config.json"
+    guard FileSystem.exists("\(folder)/\(name)") else { return [] }
+    return [
+      "\(folder): an adapter lies beside the weights (\(name)); the base alone is read, unless this folder is named as "
+        + "the adapter too"
+    ]
   }
 
   func weights() throws -> LoadedSource {

@@ -60,6 +60,17 @@ private func withFolder(_ body: (String) throws -> Void) throws {
     }
   }
 
+  /// transformers adds such an adapter to the model.
+  @Test func anAdapterBesideTheWeightsIsNamed() throws {
+    try withFolder { folder in
+      try FileManager.default.copyItem(atPath: tiny, toPath: folder + "/base")
+      #expect(try opened(folder + "/base").notices.isEmpty)
+      try write(["adapter_config.json": "{}"], to: folder + "/base")
+      let said = try opened(folder + "/base").notices
+      #expect(said.count == 1 && said[0].contains("an adapter lies beside the weights"), "\(said)")
+    }
+  }
+
   /// transformers keeps one file for each chat template that has a name.
   @Test func namedChatTemplatesGoAlong() throws {
     try withFolder { folder in
