@@ -54,7 +54,7 @@ package final class SafetensorsFile: Sendable {
     package let byteCount: Int
   }
 
-  /// In the order of the data.
+  /// In the order of the data, which they fill without gaps.
   package let entries: [Entry]
   /// The `__metadata__` member.
   package let metadata: [String: String]
@@ -98,10 +98,30 @@ package final class SafetensorsFile: Sendable {
         entries.append(try SafetensorsFile.entry(name, value, dataStart: dataStart, file: file))
       }
     }
-    entries.sort { ($0.byteOffset, $0.name) < ($1.byteOffset, $1.name) }
+    entries.sort { ($0.byteOffset, $0.byteCount, $0.name) < ($1.byteOffset, $1.byteCount, $1.name) }
+    try SafetensorsFile.checkCover(entries, dataStart: dataStart, file: file)
     self.entries = entries
     self.metadata = metadata
     index = Dictionary(uniqueKeysWithValues: entries.enumerated().map { (UTF8Key($1.name), $0) })
+  }
+
+  /// The tensors must lie one behind the other from the first byte of the data to the last of the file, as the
+  /// safetensors library asks (`Metadata::validate`): other bytes are of a damaged file.
+  private static func checkCover(_ entries: [Entry], dataStart: Int, file: MappedFile) throws(FormatError) {
+    var end = dataStart
+    for entry in entries {
+      guard entry.byteOffset == end else {
+        throw .badField(
+          path: file.path, field: "data_offsets of \(entry.name)", value: "[\(entry.byteOffset - dataStart), …]",
+          expected: "\(end - dataStart) as its begin, where the tensors before it end")
+      }
+      end += entry.byteCount
+    }
+    guard end == file.byteCount else {
+      throw .badField(
+        path: file.path, field: "bytes behind the last tensor", value: "\(file.byteCount - end)",
+        expected: "0: the header describes the whole file; fetch or write it again")
+    }
   }
 
   private static func entry(

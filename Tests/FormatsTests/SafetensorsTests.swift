@@ -65,6 +65,27 @@ import Testing
     }
   }
 
+  /// What the safetensors library 0.8 says of such a file: its tensors must fill it, one behind the other.
+  @Test(
+    arguments: [
+      ([0, 1], [1, 3], 3, true), ([0, 1], [1, 3], 4, false), ([0, 1], [1, 3], 2, false), ([1, 2], [2, 4], 4, false),
+      ([0, 1], [2, 4], 4, false), ([0, 2], [1, 3], 3, false), ([0, 1], [0, 1], 1, false), ([0, 1], [0, 0], 1, true),
+      ([1, 2], [0, 1], 2, true),
+    ] as [([Int], [Int], Int, Bool)])
+  func tensorsFillTheFile(a: [Int], b: [Int], count: Int, isRead: Bool) throws {
+    try Fixture.withFolder { folder in
+      let path = folder + "/a.safetensors"
+      func tensor(_ range: [Int]) -> String {
+        #"{"dtype":"U8","shape":[\#(range[1] - range[0])],"data_offsets":[\#(range[0]),\#(range[1])]}"#
+      }
+      let header = #"{"a":\#(tensor(a)),"b":\#(tensor(b))}"#
+      let length = withUnsafeBytes(of: UInt64(header.utf8.count).littleEndian) { Array($0) }
+      try Fixture.write(path, length + Array(header.utf8) + [UInt8](repeating: 0, count: count))
+      let file = try? SafetensorsFile(path: path)
+      #expect((file != nil) == isRead)
+    }
+  }
+
   /// As mlx writes a file without metadata.
   @Test func nullIsNoMetadata() throws {
     try Fixture.withFolder { folder in
