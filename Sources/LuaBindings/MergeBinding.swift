@@ -64,7 +64,8 @@ extension Engine {
             Parameter("original", .string, optional: true, "where the 16-bit weights are; default the model's own path")
           ]), optional: true, "the options below"),
       ], returns: "MergedWeights",
-      errors: "when there are no wider weights for `original`, or matrices that are not in 4 bits for `requantized`"
+      errors: "when there are no wider weights for `original`, or matrices in no form of a 4-bit "
+        + "checkpoint for `requantized`: in 16 bits, int4, or several forms"
     ) { call in
       let name = try call.string("target")
       guard let target = MergedWeights.Target(rawValue: name) else { throw call.invalid("target \(name) is not known") }

@@ -27,6 +27,28 @@ struct FourBitModelWriter {
   /// Linear layers but the output one, as transformers chooses by default.
   static func isQuantized(_ module: Module) -> Bool { module.isFourBitByDefault }
 
+  /// The form of the 4-bit matrices of a model, if a checkpoint can have it: NF4 or FP4, one for all.
+  /// - Throws: `ModelError.noOriginalWeights` that names the first matrix which is in another form, or in none.
+  static func form(of model: LanguageModel) throws -> QuantizedOperand {
+    func refuse(_ problem: ModelError.OriginalProblem) -> ModelError {
+      .noOriginalWeights(path: model.path, problem: problem)
+    }
+    if let wide = model.modules.first(where: { isQuantized($0) && $0.quantized == nil }) {
+      throw refuse(.notQuantized(module: wide.name))
+    }
+    guard let form = model.modules.lazy.filter(isQuantized).compactMap(\.quantized).first else {
+      throw refuse(.nothingQuantized)
+    }
+    for module in model.modules {
+      guard let own = module.quantized else { continue }
+      guard own.kind != .int4 else { throw refuse(.notStorable(module: module.name, own.kind)) }
+      guard isQuantized(module), own.kind == form.kind, own.blockSize == form.blockSize,
+        (own.nested == nil) == (form.nested == nil)
+      else { throw refuse(.otherForm(module: module.name)) }
+    }
+    return form
+  }
+
   /// Writes the shards and, where there are several, their index.
   /// - Parameters:
   ///   - stage: the folder to write into.

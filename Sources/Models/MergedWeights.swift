@@ -54,12 +54,13 @@ public final class MergedWeights {
   ///   - target: what they are added to.
   ///   - path: the folder or file with the 16-bit weights; nil for that of the model.
   /// - Throws: `ModelError.headerOnly`, `.mergeUnties`; `.noOriginalWeights` where the file holds no wider weights, or
-  ///   with `requantized` for a matrix that is not in 4 bits; `.missingTensor`, `FormatError` for files that are not of this model; what a
+  ///   with `requantized` for a matrix that no 4-bit checkpoint can hold; `.missingTensor`, `FormatError` for files that are not of this model; what a
   ///   method throws whose change is no change of the weight; `TensorError.outOfMemory`.
   public init(_ model: LanguageModel, _ target: Target, original path: String? = nil) throws {
     guard model.isLoaded else { throw ModelError.headerOnly(operation: "merge") }
     try model.checkMergeable()
     (self.model, self.target) = (model, target)
+    if target == .requantized { _ = try FourBitModelWriter.form(of: model) }
     original = target == .original ? try OriginalWeights(model, path: path) : nil
     // What is written in bf16 is bf16 in whole, and is measured so.
     for module in model.modules where target != .requantized || module.adapter != nil {
@@ -90,9 +91,6 @@ public final class MergedWeights {
     guard
       let weight = module.adapter?.baseChange?.residual.map({ .dense($0) }) ?? module.linearWeight
     else { throw ModelError.notLoaded(module: module.name) }
-    if target == .requantized, module.quantized == nil {
-      throw ModelError.noOriginalWeights(path: model.path, problem: .notQuantized(module: module.name))
-    }
     let frozen = Frozen(weight: weight, bias: module.bias, adapters: module.adapters)
     standIns.append((module, StandIn { [unowned self] in try made(module, frozen) }))
   }
@@ -202,17 +200,12 @@ public final class MergedWeights {
 extension LanguageModel {
   /// Writes a model whose layers are in 4 bits as transformers and bitsandbytes store it, with the tokenizer and generation
   /// settings that it came with. Reads it back as `save(directory:)` does.
-  /// - Throws: `ModelError.headerOnly`, `.adaptersAttached`, `.noOriginalWeights` for a layer that is not in 4 bits;
+  /// - Throws: `ModelError.headerOnly`, `.adaptersAttached`, `.noOriginalWeights` for a layer in no form of such a checkpoint;
   ///   `FormatError`, `TokenizerError`, `TensorError.outOfMemory`.
   public func saveFourBit(directory: String, shardByteCount: Int = ModelFolder.shardByteCount) throws {
     guard isLoaded else { throw ModelError.headerOnly(operation: "save") }
     guard adapters.isEmpty || !usesAdapters else { throw ModelError.adaptersAttached(count: adapters.count) }
-    if let wide = modules.first(where: { FourBitModelWriter.isQuantized($0) != ($0.quantized != nil) }) {
-      throw ModelError.noOriginalWeights(path: path, problem: .notQuantized(module: wide.name))
-    }
-    guard let form = modules.lazy.compactMap(\.quantized).first else {
-      throw ModelError.noOriginalWeights(path: path, problem: .nothingQuantized)
-    }
+    let form = try FourBitModelWriter.form(of: self)
     let location = origin.isRandom ? nil : try ModelLocation(path, allowsKnownNames: false)
     let target = try FolderSave(path: directory, format: ModelFolder.format(of: location, tokenizer))
     let type = modules[0].weight?.dtype ?? .bf16

@@ -121,6 +121,10 @@ public enum ModelError: Error, Equatable, Sendable {
     case storedQuantized(module: String)
     /// The module is what the file holds.
     case kept(module: String)
+    /// No checkpoint format stores the module's 4-bit type.
+    case notStorable(module: String, FourBitKind)
+    /// The module is in 4 bits, and not as a checkpoint has it, whose layers are all in one form.
+    case otherForm(module: String)
   }
 }
 
@@ -249,6 +253,10 @@ extension ModelError.OriginalProblem: CustomStringConvertible {
     case .notFromFile: "the model was not read from a file"
     case .storedQuantized(let module): "\(module) is stored in 4 bits, its original weights are not in the file"
     case .kept(let module): "\(module) is kept as the file has it, so nothing was rounded"
+    case .notStorable(let module, let kind): "\(module) is in \(kind.rawValue), which no checkpoint format stores"
+    case .otherForm(let module):
+      "\(module) is in 4 bits that differ from those of the first layer; a checkpoint has one form, and only for the "
+        + "matrices of layers"
     }
   }
 }

@@ -163,6 +163,17 @@ private func error(_ a: [Float], _ b: [Float]) -> Double {
     let wide = try load("\(fixtures)/base", quantized: false)
     try PEFTFiles.load("\(fixtures)/patterns", into: wide)
     #expect(throws: ModelError.self) { try MergedWeights(wide, .requantized) }
+    // No checkpoint has int4, or 4 bits of several forms.
+    for others in [[:], ["model.layers.0.mlp.up_proj": .some(.fp4)]] as [[String: FourBitKind?]] {
+      var options = LoadOptions(
+        quantization: others.isEmpty ? .int4 : .nf4, blockSize: 64, doubleQuantization: false, computeType: .f32)
+      options.moduleQuantization = others
+      let model = try ModelLoader(backend: CPUBackend(threadCount: 2), options: options).load("\(fixtures)/base")
+      try PEFTFiles.load("\(fixtures)/patterns", into: model)
+      let error = #expect(throws: ModelError.self) { try MergedWeights(model, .requantized) }
+      #expect("\(String(describing: error))".contains(others.isEmpty ? "int4" : "one form"))
+      _ = try MergedWeights(model, .dequantized)
+    }
     // A file that nothing would be read from.
     #expect(throws: ModelError.noOriginalWeights(path: wide.path, problem: .nothingQuantized)) {
       try MergedWeights(wide, .original, original: "\(fixtures)/base")
