@@ -49,7 +49,8 @@ extension Engine {
         ) { call in [.object(try self.loadModel(call))] },
         NativeFunction(
           "quantize_checkpoint",
-          "Writes a checkpoint in the 4-bit form of bitsandbytes, tensor by tensor, whole or not at all; returns its bytes.",
+          "Writes a checkpoint in the 4-bit form of bitsandbytes, tensor by tensor, whole or not at all; returns its bytes. "
+            + "Prints what there is to say as warnings: transformers cannot read the 4-bit experts of a model that has some.",
           [
             Parameter("input", .string, "directory, .gguf file or hub name"),
             Parameter("output", .string, "directory to make"),
@@ -210,11 +211,13 @@ extension Engine {
       Warnings.show("--plan: nothing is quantized, so the plan ends here")
       throw Self.leaving(code: 0, call.state)
     }
-    return try ModelQuantizer(backend: backend, options: options).convert(
+    let written = try ModelQuantizer(backend: backend, options: options).convert(
       try located(input), to: output
     ) { name, done, count in
       _ = try report?.call([.string(name), .integer(done), .integer(count)])
     }
+    for sentence in written.said { Warnings.show("quantize: " + sentence) }
+    return written.byteCount
   }
 
   func checkpointOptions(_ call: Call) throws -> ModelQuantizer.Options {

@@ -39,12 +39,14 @@ extension Engine {
         NativeFunction(
           "save",
           "Writes the merged model as a Hugging Face folder, in bf16 or, requantized, in 4 bits; reads it back as "
-            + "model:save does.",
+            + "model:save does. Warns that transformers cannot read 4-bit experts, where there are some.",
           [Parameter("directory", .string, "path of the folder")],
           errors: "as model:save, and when layers of a requantized model are not in 4 bits"
         ) { call in
           let directory = try self.placeToSave(try call.string("directory"))
-          try call.receiver(as: MergedWeights.self).save(directory: directory)
+          for sentence in try call.receiver(as: MergedWeights.self).save(directory: directory) {
+            Warnings.show("merge: " + sentence)
+          }
           return []
         },
       ], metamethods: [])

@@ -7,7 +7,8 @@ enum Warnings {
 
   static func show(_ text: String) {
     guard areTold else { return }
-    let bytes = Array((text + "\n").utf8)
+    // A line of progress may stand there.
+    let bytes = Array(((isatty(2) == 1 ? "\r\u{1B}[K" : "") + text + "\n").utf8)
     _ = write(2, bytes, bytes.count)
   }
 }

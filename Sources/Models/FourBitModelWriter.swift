@@ -49,6 +49,16 @@ struct FourBitModelWriter {
     return form
   }
 
+  /// What is to be said about a folder at `path` with this decoder. transformers 5 has the matrices of all experts of a
+  /// layer in one parameter, and bitsandbytes replaces modules alone.
+  static func said(_ spec: DecoderSpec, path: String) -> [String] {
+    guard spec.layers.contains(where: \.hasExperts) else { return [] }
+    return [
+      "\(path): the experts are in 4 bits, a matrix each; this program reads that, transformers does not: bitsandbytes "
+        + "does not quantize experts there"
+    ]
+  }
+
   /// Writes the shards and, where there are several, their index.
   /// - Parameters:
   ///   - stage: the folder to write into.

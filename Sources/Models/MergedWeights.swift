@@ -183,8 +183,10 @@ public final class MergedWeights {
 
   /// Writes the merged model as a Hugging Face folder: bf16, or the 4 bits of `requantized`. Its chat template is that of
   /// the adapters.
+  /// - Returns: what is to be said about the folder, a sentence each.
   /// - Throws: as `LanguageModel.save(directory:)` and `saveFourBit(directory:)`.
-  public func save(directory: String, shardByteCount: Int = ModelFolder.shardByteCount) throws {
+  @discardableResult
+  public func save(directory: String, shardByteCount: Int = ModelFolder.shardByteCount) throws -> [String] {
     let own = model.tokenizer
     model.tokenizer = model.mergedTokenizer
     defer { model.tokenizer = own }
@@ -194,6 +196,7 @@ public final class MergedWeights {
       case .original, .dequantized: try model.save(directory: directory, shardByteCount: shardByteCount)
       }
     }
+    return target == .requantized ? FourBitModelWriter.said(model.spec, path: directory) : []
   }
 }
 

@@ -3,8 +3,9 @@ import Quantization
 import Tensors
 import Tokenizers
 
-/// Turns a checkpoint (a Hugging Face directory or a GGUF file) into a 4-bit one that transformers and bitsandbytes
-/// load and that this engine maps without a copy. Tensor by tensor: the peak is one tensor in f32 and its 4-bit form.
+/// Turns a checkpoint (a Hugging Face directory or a GGUF file) into a 4-bit one that this engine maps without a copy and
+/// that transformers and bitsandbytes load, but for models with experts. Tensor by tensor: the peak is one tensor in f32
+/// and its 4-bit form.
 package struct ModelQuantizer {
   package struct Options: Sendable {
     package var kind: FourBitKind = .nf4
@@ -44,13 +45,13 @@ package struct ModelQuantizer {
   ///   - input: a Hugging Face directory, a GGUF file or a hub name in the cache.
   ///   - output: a folder that does not exist yet.
   ///   - progress: called with each module's name, how many are done and how many there are.
-  /// - Returns: bytes of the tensors written.
+  /// - Returns: bytes of the tensors written, and what is to be said about both checkpoints, a sentence each.
   /// - Throws: `FormatError` or `ModelError`; then nothing is left at `output`. Every byte is read back, and the
   ///   configuration and the form of each matrix are compared with what was to be written.
   @discardableResult
   package func convert(
     _ input: String, to output: String, progress: (String, Int, Int) throws -> Void = { _, _, _ in }
-  ) throws -> Int {
+  ) throws -> (byteCount: Int, said: [String]) {
     try options.check(output)
     let location = try ModelLocation(input, allowsKnownNames: false)
     let checkpoint = try Checkpoint(location)
@@ -91,7 +92,7 @@ package struct ModelQuantizer {
     try writeConfiguration(location, spec, writer, stage: target.stage)
     try check(target.stage, spec, modules, path: output)
     try target.commit()
-    return needed
+    return (needed, checkpoint.said + FourBitModelWriter.said(spec, path: output))
   }
 
   private func refuseQuantized(_ module: Module, _ source: LoadedSource) throws {

@@ -137,7 +137,7 @@ function native.load_model(path, options) end
 ---@field shard_bytes? integer most bytes of one file (at least 1 and at most 1152921504606846976) (default 5000000000)
 ---@field on_module? function called with name, modules done, modules in all
 
----Writes a checkpoint in the 4-bit form of bitsandbytes, tensor by tensor, whole or not at all; returns its bytes.
+---Writes a checkpoint in the 4-bit form of bitsandbytes, tensor by tensor, whole or not at all; returns its bytes. Prints what there is to say as warnings: transformers cannot read the 4-bit experts of a model that has some.
 ---@param input string directory, .gguf file or hub name
 ---@param output string directory to make
 ---@param options? qlora.native.quantize_checkpoint.options the options below

@@ -1258,7 +1258,7 @@ local MergedWeights = {}
 ---@return any
 function MergedWeights:run(body) end
 
----Writes the merged model as a Hugging Face folder, in bf16 or, requantized, in 4 bits; reads it back as model:save does.
+---Writes the merged model as a Hugging Face folder, in bf16 or, requantized, in 4 bits; reads it back as model:save does. Warns that transformers cannot read 4-bit experts, where there are some.
 ---@param directory string path of the folder
 function MergedWeights:save(directory) end
 
