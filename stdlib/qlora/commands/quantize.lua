@@ -1,7 +1,7 @@
 --- turns a model into a 4-bit checkpoint once: it then loads at once and can be streamed from disk
 ---
---- IN is a Hugging Face folder or a .gguf file. OUT has the format of bitsandbytes and must not exist. Of models with
---- experts it is for this program alone: transformers does not read experts in 4 bits. One matrix is in memory at a time.
+--- IN is a Hugging Face folder or a .gguf file. OUT has the format of bitsandbytes and must not exist. Of a model with
+--- experts it is for this program: transformers does not read experts in 4 bits. One matrix is in memory at a time.
 local native = require "qlora.native"
 local command_line = require "qlora.command_line"
 local format = require "qlora.format"
