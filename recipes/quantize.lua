@@ -4,8 +4,8 @@
 --   qlora-run --set double_quant=false quantize.lua IN PLAIN
 --
 -- Expected: IN is a Hugging Face directory or a .gguf file. OUT has the format of bitsandbytes, which transformers
--- loads, and a quarter of the bytes of bf16. Experts in 4 bits are read by this program alone. One matrix is in memory at
--- a time. No training, no loss.
+-- loads, and a quarter of the bytes of bf16. Experts in 4 bits are read by this program alone. One matrix is in memory
+-- at a time. No training, no loss.
 local qlora = require "qlora"
 local format = require "qlora.format"
 
