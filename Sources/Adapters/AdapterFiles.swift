@@ -10,4 +10,10 @@ public enum AdapterFiles {
     let load = MLXFiles.isFolder(directory) ? MLXFiles.load : PEFTFiles.load
     return try load(directory, model, trainable, set)
   }
+
+  /// What there is to say about a folder that was loaded, a sentence each: which of its tensors were not for this model.
+  /// - Throws: `FormatError`.
+  public static func notices(_ directory: String, of model: LanguageModel) throws -> [String] {
+    MLXFiles.isFolder(directory) ? [] : try PEFTFiles.unread(directory, of: model)
+  }
 }

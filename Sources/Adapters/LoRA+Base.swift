@@ -105,12 +105,9 @@ extension LoRA {
   /// it with `path_initial_model_for_weight_conversion`. An adapter that left the base alone is returned as it is.
   /// - Throws: `TensorError.outOfMemory`, or what the device reports.
   static func ofOriginalBase(_ adapter: Adapter, _ model: LanguageModel) throws -> Adapter {
-    guard let change = adapter.baseChange, var method = adapter.method as? LoRA,
+    guard let change = adapter.baseChange, let method = methodOfOriginalBase(adapter),
       let module = model.module(adapter.moduleName)
     else { return adapter }
-    method.alpha *= method.rankStabilised ? 2.0.squareRoot() : 2
-    method.rank *= 2
-    method.initialization = .kaiming
     let tensors = try GradientMode.disabled {
       [
         try concatenate([adapter.tensors[0], change.start[0]], axis: 0),
@@ -118,6 +115,16 @@ extension LoRA {
       ]
     }
     return Adapter(method, on: module, tensors)
+  }
+
+  /// The settings of `ofOriginalBase`; nil for another method than LoRA.
+  static func methodOfOriginalBase(_ adapter: Adapter) -> LoRA? {
+    guard var method = adapter.method as? LoRA else { return nil }
+    guard adapter.baseChange != nil else { return method }
+    method.alpha *= method.rankStabilised ? 2.0.squareRoot() : 2
+    method.rank *= 2
+    method.initialization = .kaiming
+    return method
   }
 }
 

@@ -11,25 +11,30 @@ extension LoRA {
     let (_, hasMagnitude, method) = try settings(configuration, path: path)
     let embedding = try PEFTEmbedding(configuration, path: path)
     return { module, shapes in
-      let low = try method(module.name)
+      let low = try method(PEFTNames.all(module))
       if module.kind == .embedding {
         return try embedding.method(of: module, shapes, low, hasMagnitude: hasMagnitude)
+      }
+      guard shapes[TrainedTokens.nameBeside] == nil else {
+        throw AdapterError.unsupported(
+          path: path, field: "trainable_token_indices",
+          value: "tokens of \(module.name) instead of the embedding")
       }
       return hasMagnitude ? DoRA(low) : low
     }
   }
 
-  /// The rank where no pattern matches, whether there are lengths too (`use_dora`), and the settings by the name of a
-  /// module or of a parameter.
+  /// The rank where no pattern matches, whether there are lengths too (`use_dora`), and the settings by the names of a
+  /// module or a parameter.
   static func settings(
     _ configuration: JSON, path: String
-  ) throws -> (rank: Int, hasMagnitude: Bool, method: (String) throws -> LoRA) {
+  ) throws -> (rank: Int, hasMagnitude: Bool, method: ([String]) throws -> LoRA) {
     let settings = try Settings(path: path, configuration)
     return (
       settings.rank, settings.hasMagnitude,
-      { name in
+      { names in
         LoRA(
-          rank: try settings.rank(name), alpha: try settings.alpha(name), dropout: settings.dropout,
+          rank: try settings.rank(names), alpha: try settings.alpha(names), dropout: settings.dropout,
           rankStabilised: settings.rankStabilised)
       }
     )
@@ -81,11 +86,11 @@ private struct Settings {
   }
 
   /// First matching pattern wins, as in PEFT.
-  func rank(_ module: String) throws -> Int {
-    try ranks.first { try $0.pattern.prefix(of: module) != nil }?.value ?? rank
+  func rank(_ names: [String]) throws -> Int {
+    try ranks.first { row in try names.contains { try row.pattern.prefix(of: $0) != nil } }?.value ?? rank
   }
 
-  func alpha(_ module: String) throws -> Double {
-    try alphas.first { try $0.pattern.prefix(of: module) != nil }?.value ?? alpha
+  func alpha(_ names: [String]) throws -> Double {
+    try alphas.first { row in try names.contains { try row.pattern.prefix(of: $0) != nil } }?.value ?? alpha
   }
 }

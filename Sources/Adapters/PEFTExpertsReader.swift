@@ -43,7 +43,7 @@ extension PEFTExperts {
     let (usual, _, method) = try LoRA.settings(configuration, path: path)
     var made: [(Module, LoRA, [Tensor])] = []
     func settings(_ parameter: String) throws -> LoRA {
-      let own = try method(parameter)
+      let own = try method([parameter])
       guard own.dropout == 0 else {
         throw AdapterError.unsupported(
           path: path, field: "lora_dropout", value: "\(own.dropout) beside target_parameters")
@@ -66,8 +66,9 @@ extension PEFTExperts {
 }
 
 extension PEFTExperts.Stack {
-  /// The pair of each module. Where gate and up are modules of their own, both have all rows of A: or, if the rank is twice
-  /// the usual one and B is zero outside of the two blocks, each its half, which is how it was made.
+  /// The pair of each module. Where gate and up are modules of their own, both have all rows of A: or, if B is zero outside
+  /// of two blocks, each its half, which is how it was made. Where a block is zero too, as in an adapter that was not
+  /// trained, the rank must be twice the usual one.
   fileprivate func parts(
     _ whole: LoRA, usualRank: Int, _ a: Tensor, _ b: Tensor
   ) throws -> [(Module, LoRA, [Tensor])] {
@@ -81,7 +82,8 @@ extension PEFTExperts.Stack {
     }
     let half = rank / 2, gate = experts[0][0].outFeatures
     let isSplit =
-      parts == 2 && rank == 2 * usualRank && isZero(0..<gate, half..<rank) && isZero(gate..<height, 0..<half)
+      parts == 2 && rank.isMultiple(of: 2) && isZero(0..<gate, half..<rank) && isZero(gate..<height, 0..<half)
+      && (rank == 2 * usualRank || !isZero(0..<gate, 0..<half) && !isZero(gate..<height, half..<rank))
     var own = whole
     if isSplit {
       own.rank = half

@@ -45,15 +45,18 @@ extension PEFTFiles {
     }.map(\.moduleName)
   }
 
-  /// Modules whose LoRA branch is scaled by another factor than `lora_alpha / r` of adapter_config.json: alpha or rank
-  /// differs from the commonest, or `rankStabilised` is set. PEFT reads that from `alpha_pattern`, `rank_pattern` and
-  /// `use_rslora`. vLLM knows no patterns; llama.cpp's converter stores `lora_alpha` alone.
+  /// Modules, or parameters of experts, whose LoRA branch is scaled by another factor than `lora_alpha / r` of
+  /// adapter_config.json: alpha or rank differs from the commonest, or `rankStabilised` is set. PEFT reads that from
+  /// `alpha_pattern`, `rank_pattern` and `use_rslora`. vLLM knows no patterns; llama.cpp's converter stores `lora_alpha` alone.
   /// - Throws: as `LoRA.configuration`.
   public static func modulesScaledApart(_ model: LanguageModel) throws -> [String] {
-    let adapters = model.adapters.compactMap { adapter in (adapter.method as? LoRA).map { (adapter.moduleName, $0) } }
+    let experts = PEFTExperts(stating: model)
+    let adapters = settings(try adaptersByModule(model, experts), experts).compactMap { name, method in
+      (method as? LoRA).map { (module: name, method: $0) }
+    }
     guard !adapters.isEmpty else { return [] }
-    let fields = JSONObject(try LoRA.configuration(adapters.map { (module: $0.0, method: $0.1) }))
+    let fields = JSONObject(try LoRA.configuration(adapters))
     guard let alpha = fields["lora_alpha"]?.double, let rank = fields["r"]?.double else { return [] }
-    return adapters.filter { abs($0.1.scaling - alpha / rank) > 1e-9 * abs(alpha / rank) }.map(\.0)
+    return adapters.filter { abs($0.method.scaling - alpha / rank) > 1e-9 * abs(alpha / rank) }.map(\.module)
   }
 }

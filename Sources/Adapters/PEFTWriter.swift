@@ -63,18 +63,20 @@ public enum PEFTFiles {
         try tensor.withHostBytes { try sink($0) }
       }
     }
-    let stacked = try (experts?.stacks ?? []).flatMap { try $0.tensors() }.map { name, shape, make in
+    let stacked = try (experts?.stacks ?? []).flatMap { try $0.tensors(model) }.map { name, shape, make in
       SafetensorsWriter.Item(name: keyPrefix + name, dtype: .f32, shape: shape) { sink in
         try make().withUnsafeBytes { try sink($0) }
       }
     }
-    let matrices = (experts?.matrices ?? []).flatMap { matrix in
-      zip([LoRA.nameOfA, LoRA.nameOfB], matrix.module.adapter?.tensors ?? []).map {
-        item("\(keyPrefix)\(matrix.key).\($0)", $1)
-      }
+    let matrices = try (experts?.matrices ?? []).flatMap { try $0.tensors(model) }.map {
+      item(keyPrefix + $0.name, $0.tensor)
     }
     let adapters = try adaptersByModule(model, experts)
-    let own = adapters.flatMap(\.parameters).map { name, tensor, _ in item(keyPrefix + name, tensor) }
+    let own = adapters.flatMap { adapter in
+      adapter.parameters.map { name, tensor, _ in
+        item(keyPrefix + PEFTNames.theirs(adapter.moduleName) + name.dropFirst(adapter.moduleName.count), tensor)
+      }
+    }
     let shared = adapters.first.map { PEFTFiles.shared(by: $0).map { item(sharedPrefix + $0.name, $0.tensor) } } ?? []
     let parts =
       try (PEFTParts.tensors(of: model) + PEFTEmbedding.tiedCopies(adapters, model)).map { item(keyPrefix + $0, $1) }
@@ -90,7 +92,7 @@ public enum PEFTFiles {
   }
 
   /// Those that are no part of `experts`.
-  private static func adaptersByModule(_ model: LanguageModel, _ experts: PEFTExperts?) throws -> [Adapter] {
+  static func adaptersByModule(_ model: LanguageModel, _ experts: PEFTExperts?) throws -> [Adapter] {
     let others = Set(experts?.modules.map(\.name) ?? [])
     let own = try model.adapters.filter { !others.contains($0.moduleName) }
       .map { try LoRA.ofOriginalBase($0, model) }
@@ -110,9 +112,7 @@ public enum PEFTFiles {
     guard model.namesInUse.count < 2 else { throw AdapterError.severalInUse(names: model.namesInUse) }
     let method = try commonMethod(model.adapters.map { ($0.moduleName, $0.method) })
     let experts = PEFTExperts(stating: model), own = try adaptersByModule(model, experts)
-    let settings =
-      own.map { ($0.moduleName, ($0.method as? EmbeddingLoRA)?.low ?? $0.method) }
-      + (experts?.methods.map { ($0.module, $0.method) } ?? [])
+    let settings = settings(own, experts)
     let targeted = method == TrainedTokens.self ? own : own.filter { !($0.method is TrainedTokens) }
     let base = base(model.path)
     var fields: [(String, JSON)] = [
@@ -128,6 +128,19 @@ public enum PEFTFiles {
     fields += try ownFields(of: method, settings).map { $0.0 == "bias" ? ($0.0, .string(bias)) : $0 }
     if method.peftType == LoRA.peftType { fields += PEFTEmbedding.fields(own) }
     return .object(JSONObject(fields))
+  }
+
+  /// The settings by name of module or parameter. Beside parameters PEFT has no dropout.
+  static func settings(
+    _ own: [Adapter], _ experts: PEFTExperts?
+  ) -> [(module: String, method: any AdapterMethod)] {
+    own.map { adapter in
+      let method: any AdapterMethod = (adapter.method as? EmbeddingLoRA)?.low ?? adapter.method
+      let name = PEFTNames.theirs(adapter.moduleName)
+      guard experts != nil, var low = method as? LoRA else { return (name, method) }
+      low.dropout = 0
+      return (name, low)
+    } + (experts?.methods.map { ($0.module, $0.method) } ?? [])
   }
 
   /// The method of adapters that one file can hold.
@@ -179,8 +192,12 @@ public enum PEFTFiles {
   /// else full names. Of a part of another model they may select modules of its other parts.
   private static func targets(_ model: LanguageModel, _ adapters: [Adapter]) -> [String] {
     let adapted = Set(adapters.map(\.moduleName)), others = Set(model.adapters.map(\.moduleName)).subtracting(adapted)
-    let roles = Set(model.modules.filter { adapted.contains($0.name) }.map(\.role))
-    let selected = Set(model.modules.filter { roles.contains($0.role) && !others.contains($0.name) }.map(\.name))
-    return (selected == adapted && !model.spec.isPart ? roles : adapted).sorted()
+    func role(_ name: String) -> String { name.split(separator: ".").last.map(String.init) ?? name }
+    let names = Set(adapted.map(PEFTNames.theirs)), roles = Set(names.map(role))
+    let selected = Set(
+      model.modules.filter { !others.contains($0.name) }.map { PEFTNames.theirs($0.name) }.filter {
+        roles.contains(role($0))
+      })
+    return (selected == names && !model.spec.isPart ? roles : names).sorted()
   }
 }

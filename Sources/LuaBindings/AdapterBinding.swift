@@ -129,6 +129,7 @@ extension Engine {
           try model.withAdapters(names) {
             try self.byFirst(call) {
               self.tellOfStaying(try PEFTFiles.saveFolded(model, directory: path).staying, path)
+              for note in PEFTFiles.notes(model) { Warnings.show("save_adapter: \(path): \(note)") }
             }
           }
           return [.nil]
@@ -184,8 +185,8 @@ extension Engine {
         let path = try self.placeToRead(try call.string("directory"))
         return [
           .integer(
-            try AdapterFiles.load(
-              path, into: try self.model(call), trainable: options.bool("trainable") ?? false,
+            try self.addAdapter(
+              path, to: try self.model(call), trainable: options.bool("trainable") ?? false,
               set: Self.setName(options["name"])))
         ]
       },
@@ -222,9 +223,21 @@ extension Engine {
     ]
   }
 
-  /// Saves the adapters in use as PEFT does, and tells what stays of files that the directory had.
+  /// Reads an adapter, and tells what of it is not for the model.
+  @discardableResult
+  func addAdapter(
+    _ path: String, to model: LanguageModel, trainable: Bool = false, set: String = AdapterSet.defaultName
+  ) throws -> Int {
+    let count = try AdapterFiles.load(path, into: model, trainable: trainable, set: set)
+    for notice in try AdapterFiles.notices(path, of: model) { Warnings.show("add_adapter: " + notice) }
+    return count
+  }
+
+  /// Saves the adapters in use as PEFT does, and tells what PEFT does otherwise and what stays of files that the directory
+  /// had.
   func savePEFT(_ model: LanguageModel, _ path: String) throws {
     tellOfStaying(try PEFTFiles.save(model, directory: path), path)
+    for note in PEFTFiles.notes(model) { Warnings.show("save_adapter: \(path): \(note)") }
   }
 
   private func tellOfStaying(_ staying: [String], _ path: String) {

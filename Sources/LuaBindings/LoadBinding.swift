@@ -182,7 +182,7 @@ extension Engine {
       try placeToRead(try call.string("path")))
     model.seed = seed
     if let adapter = options.string("adapter"), !load.smoke {
-      try AdapterFiles.load(try placeToRead(adapter), into: model)
+      try addAdapter(try placeToRead(adapter), to: model)
     }
     remember(model)
     return model

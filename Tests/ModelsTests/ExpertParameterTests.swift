@@ -122,39 +122,134 @@ private func configuration(_ folder: String) throws -> JSON { try JSON.read(path
     }
   }
 
-  /// What PEFT has no form for stays by module.
-  @Test func othersAreSavedByModule() throws {
-    func saved(_ method: (Module) -> LoRA?) throws -> (JSON, [String]) {
-      let model = try load("olmoe")
-      try model.attach(model.modules.filter(\.isExpert).compactMap { m in method(m).map { (m.name, $0) } })
-      try fill(model)
-      var result: (JSON, [String]) = (.null, [])
-      try withFolder { target in
-        try PEFTFiles.save(model, directory: target.path + "/a")
-        result = (
-          try configuration(target.path + "/a"),
-          try SafetensorsFile(path: target.path + "/a/adapter_model.safetensors").entries.map(\.name)
-        )
-      }
-      return result
-    }
-    let cases: [(Module) -> LoRA?] = [
+  /// Experts that are not adapted alike: what PEFT computes from the pair of a tensor is what each module has.
+  @Test(arguments: ["olmoe", "mixtral", "gpt_oss"], 0..<7)
+  func unlikeExpertsAreOnePairOfPEFT(name: String, choice: Int) throws {
+    let model = try load(name)
+    func isGate(_ module: Module) -> Bool { ["gate_proj", "w1", "gate_up_proj"].contains(module.role) }
+    func isSecond(_ module: Module) -> Bool { module.name.contains("experts.1.") }
+    let choices: [(Module) -> LoRA?] = [
       { _ in LoRA(rank: 2, alpha: 4, dropout: 0.1) },
-      { $0.name.contains("experts.3.") ? nil : LoRA(rank: 2, alpha: 4) },
-      { LoRA(rank: $0.role == "up_proj" ? 3 : 2, alpha: 4) },
-      { $0.role == "gate_proj" ? LoRA(rank: 2, alpha: 4) : nil },
+      { LoRA(rank: 4, alpha: isSecond($0) ? 3 : 5) },
+      { isSecond($0) ? LoRA(rank: 3, alpha: 4) : nil },
+      { isGate($0) ? LoRA(rank: 2, alpha: 4) : nil },
+      { LoRA(rank: isGate($0) ? 3 : 2, alpha: 4) },
+      { LoRA(rank: isSecond($0) ? 5 : 2, alpha: 7, rankStabilised: true) },
+      { isGate($0) || isSecond($0) ? LoRA(rank: isSecond($0) ? 1 : 4, alpha: 5) : nil },
     ]
-    for method in cases {
-      let (json, names) = try saved(method)
-      #expect(json["target_parameters"] == nil)
-      #expect(names.allSatisfy { $0.contains(".experts.") && !$0.contains(".base_layer.") })
+    try model.attach(model.modules.filter(\.isExpert).compactMap { m in choices[choice](m).map { (m.name, $0) } })
+    try fill(model)
+    let logits = try model.logits(ids).floats()
+    try withFolder { target in
+      let path = target.path + "/a"
+      try PEFTFiles.save(model, directory: path)
+      let json = try configuration(path)
+      #expect(json["lora_dropout"]?.double == 0 && json["target_modules"] == [])
+      let file = try WeightSource(path: path + "/adapter_model.safetensors")
+      let experts = try PEFTExperts(json, model, path: path)
+      #expect(Set(file.tensors.map { String($0.name.dropFirst("base_model.model.".count)) }) == experts.keys)
+      for stack in experts.stacks {
+        // lora.ParamWrapper.get_delta_weight: A is [experts, rank, in] there and B [out, rank, experts].
+        let key = "base_model.model." + stack.key, count = stack.experts.count
+        let (a, b) = (try file.read("\(key).lora_A.weight"), try file.read("\(key).lora_B.weight"))
+        let rank = a.count / count / stack.width
+        #expect((json["rank_pattern"]?[stack.parameter] ?? json["r"])?.int == rank)
+        let alpha = try #require((json["alpha_pattern"]?[stack.parameter] ?? json["lora_alpha"])?.double)
+        let scaling = alpha / (json["use_rslora"] == true ? Double(rank).squareRoot() : Double(rank))
+        for (expert, modules) in stack.experts.enumerated() {
+          var row = 0
+          for module in modules {
+            let branch = module.adapter?.lowRank
+            let (ownA, ownB) = (try branch?.a.floats() ?? [], try branch?.b.floats() ?? [])
+            let own = branch?.a.shape[0] ?? 0
+            var difference = 0.0
+            for out in 0..<module.outFeatures {
+              for column in stride(from: 0, to: stack.width, by: 5) {
+                let theirs = (0..<rank).reduce(0.0) { sum, inner in
+                  sum + scaling * Double(b[((row + out) * rank + inner) * count + expert])
+                    * Double(a[(expert * rank + inner) * stack.width + column])
+                }
+                let mine = (0..<own).reduce(0.0) { sum, inner in
+                  sum + Double(branch?.scaling ?? 0) * Double(ownB[out * own + inner])
+                    * Double(ownA[inner * stack.width + column])
+                }
+                difference = max(difference, abs(theirs - mine))
+              }
+            }
+            #expect(difference < 1e-6, "\(module.name)")
+            row += module.outFeatures
+          }
+        }
+      }
+      let again = try load(name)
+      try PEFTFiles.load(path, into: again)
+      #expect(relativeError(try again.logits(ids).floats(), logits) < 1e-5)
+      // Another value is found, however little it changes the logits.
+      let culprit = try #require(model.modules.last { $0.isExpert && $0.adapter != nil })
+      try #require(culprit.adapter).tensors[1].withMutableHostBytes { bytes in
+        bytes.bindMemory(to: Float.self)[0] *= 1.00001
+      }
+      let error = #expect(throws: AdapterError.self) { try PEFTFiles.check(path, against: model) }
+      guard case .readsBackDifferently(_, let module, _)? = error else {
+        Issue.record("\(String(describing: error))")
+        return
+      }
+      #expect(module == culprit.name)
     }
-    // One tensor of a layer alone needs no second wrapper.
-    let (json, keys) = try saved { $0.role == "down_proj" && $0.layer == 1 ? LoRA(rank: 2, alpha: 4) : nil }
-    #expect(json["target_parameters"] == ["model.layers.1.mlp.experts.down_proj"] && json["target_modules"] == [])
-    #expect(
-      Set(keys)
-        == Set(["A", "B"].map { "base_model.model.model.layers.1.mlp.experts.lora_\($0).weight" }))
+  }
+
+  /// Also where nothing else tells the usual rank.
+  @Test(arguments: names, 1...4) func expertsAloneComeBackAsTheyWere(name: String, rank: Int) throws {
+    let model = try load(name)
+    try model.attach(model.modules.filter(\.isExpert).map { ($0.name, LoRA(rank: rank, alpha: 8)) })
+    try fill(model)
+    let logits = try model.logits(ids).floats()
+    try withFolder { target in
+      try PEFTFiles.save(model, directory: target.path + "/a")
+      model.removeAdapters()
+      try PEFTFiles.load(target.path + "/a", into: model)
+    }
+    #expect(try model.logits(ids).floats() == logits)
+    #expect(model.adapters.allSatisfy { ($0.method as? LoRA)?.rank == rank })
+  }
+
+  /// PEFT takes the names of feed-forward modules for those of experts where no expert has an adapter too.
+  @Test func feedForwardModulesAloneAreParameters() throws {
+    let model = try load("qwen3_moe")
+    let chosen = model.modules.filter { $0.role == "down_proj" && !$0.isExpert }
+    try model.attach(chosen.map { ($0.name, LoRA(rank: 2, alpha: 4)) })
+    try withFolder { target in
+      try PEFTFiles.save(model, directory: target.path + "/a")
+      #expect(try configuration(target.path + "/a")["target_parameters"] == ["mlp.down_proj.weight"])
+    }
+  }
+
+  /// What PEFT refuses or leaves out is said.
+  @Test func whatPEFTDoesOtherwiseIsSaid() throws {
+    func notes(_ method: any AdapterMethod) throws -> [String] {
+      let model = try load("olmoe")
+      try model.attach(model.modules.filter { $0.isExpert || $0.role == "q_proj" }.map { ($0.name, method) })
+      return PEFTFiles.notes(model)
+    }
+    #expect(try notes(LoRA(rank: 2, alpha: 4)).isEmpty)
+    let dropped = try notes(LoRA(rank: 2, alpha: 4, dropout: 0.1)), refused = try notes(DoRA(LoRA(rank: 2, alpha: 4)))
+    #expect(dropped.count == 1 && dropped[0].contains("lora_dropout is written as 0"))
+    #expect(refused.count == 1 && refused[0].contains("dora"))
+  }
+
+  /// One tensor of a layer alone needs no second wrapper.
+  @Test func oneTensorOfALayerNeedsNoSecondWrapper() throws {
+    let model = try load("olmoe")
+    let chosen = model.modules.filter { $0.isExpert && $0.role == "down_proj" && $0.layer == 1 }
+    try model.attach(chosen.map { ($0.name, LoRA(rank: 2, alpha: 4)) })
+    try withFolder { target in
+      try PEFTFiles.save(model, directory: target.path + "/a")
+      let json = try configuration(target.path + "/a")
+      #expect(json["target_parameters"] == ["model.layers.1.mlp.experts.down_proj"] && json["target_modules"] == [])
+      let keys = try SafetensorsFile(path: target.path + "/a/adapter_model.safetensors").entries.map(\.name)
+      #expect(
+        Set(keys) == Set(["A", "B"].map { "base_model.model.model.layers.1.mlp.experts.lora_\($0).weight" }))
+    }
   }
 
   /// Hostile files: errors that name the field or the tensor, and a model without adapters.
