@@ -46,8 +46,8 @@ public enum AdapterError: Error, Equatable, Sendable {
   case nothingToSave
   /// The choice of modules is empty.
   case nothingSelected
-  /// The method is no branch of two matrices, which is all that the files can hold.
-  case notLowRank(module: String)
+  /// The module has something else than a branch of two matrices, which is all that the files can hold; `what` names it.
+  case notLowRank(module: String, what: String)
   /// The folder has no adapter_config.json; `inside` are the folders in it that have one.
   case notAnAdapter(path: String, inside: [String] = [])
   /// A saved adapter gives other logits; `difference` is the largest absolute one.
@@ -82,6 +82,8 @@ public enum AdapterError: Error, Equatable, Sendable {
   /// A stored matrix takes the place of one that is embedding and output matrix at once. `unties`: the file has an
   /// output matrix of its own.
   case tiedOutput(path: String, tensor: String, unties: Bool)
+  /// A stored tensor changes the output matrix and not the embedding, and both are one matrix in this base.
+  case outputAlone(path: String, tensor: String)
   /// A stored tensor does not fit its module.
   case shapeMismatch(path: String, tensor: String, expected: [Int], got: [Int])
 }
@@ -140,8 +142,8 @@ extension AdapterError: CustomStringConvertible {
       "the model has no adapters to save"
     case .nothingSelected:
       "LoRA: no linear module was chosen"
-    case .notLowRank(let module):
-      "\(module): the adapter is no LoRA, which is all that these files can hold"
+    case .notLowRank(let module, let what):
+      "\(module): there is \(what), and these files hold plain LoRA of linear modules alone"
     case .notAnAdapter(let path, let inside):
       "\(path): not an adapter; expected a folder with adapter_config.json, as PEFT writes it"
         + (inside.isEmpty ? "" : "; there is one in " + inside.joined(separator: ", "))
@@ -182,6 +184,8 @@ extension AdapterError: CustomStringConvertible {
     case .tiedOutput(let path, let tensor, _):
       "\(path): \(tensor) takes the place of a matrix that is embedding and output matrix at once in this base "
         + "(tie_word_embeddings)"
+    case .outputAlone(let path, let tensor):
+      "\(path): \(tensor) changes the output matrix alone, which is the embedding too in this base (tie_word_embeddings)"
     case .shapeMismatch(let path, let tensor, let expected, let got):
       "\(path): \(tensor) has shape \(got), expected \(expected)"
     }

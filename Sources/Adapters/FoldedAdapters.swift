@@ -23,14 +23,16 @@ struct FoldedAdapters {
   ///   and for a module of which weight or bias are trained as a whole.
   init(_ model: LanguageModel) throws {
     guard model.namesInUse.count < 2 else { throw AdapterError.severalInUse(names: model.namesInUse) }
-    if let module = model.modules.first(where: { $0.trained != nil }) {
-      throw AdapterError.notLowRank(module: module.name)
+    if let module = model.modules.first(where: { $0.trained != nil }), let parts = module.trained {
+      throw AdapterError.notLowRank(
+        module: module.name,
+        what: parts.trainsWeight ? "a weight trained as a whole (modules_to_save)" : "a trained bias (bias)")
     }
     let adapted = model.modules.filter { $0.adapter != nil }
     let branches = try adapted.map { module -> (module: Module, branch: LowRank, scaling: Double) in
       guard let adapter = try module.adapter.map({ try LoRA.ofOriginalBase($0, model) }), let branch = adapter.lowRank
       else {
-        throw AdapterError.notLowRank(module: module.name)
+        throw AdapterError.notLowRank(module: module.name, what: Self.words(module.adapter))
       }
       return (module, branch, (adapter.method as? LoRA)?.scaling ?? Double(branch.scaling))
     }
@@ -50,5 +52,13 @@ struct FoldedAdapters {
       return Entry(module: module, a: a, b: b)
     }
     (self.rank, self.scaling, self.changed) = (rank, scaling, changed)
+  }
+
+  private static func words(_ adapter: Adapter?) -> String {
+    switch adapter?.method {
+    case is EmbeddingLoRA: "LoRA on the embedding"
+    case is TrainedTokens: "trained tokens"
+    default: "an adapter of the kind \(adapter?.kind ?? "none")"
+    }
   }
 }

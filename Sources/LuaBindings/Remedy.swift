@@ -125,6 +125,7 @@ enum Remedy {
     case .otherVocabulary(_, _, let rows, _, true):
       "; " + mergeThere(unties: true, "base.resize_token_embeddings(\(rows)), ")
     case .tiedOutput(_, _, let unties): "; " + mergeThere(unties: unties, "")
+    case .outputAlone: "; " + mergeThere(unties: true, "")
     case .needsDefinition:
       "; read it, then load it with model:load_adapter_module(DIR, { parameters = …, forward = … })"
     case .notScripted: "; model:add_adapter reads it"

@@ -98,7 +98,8 @@ private func error(_ a: [Float], _ b: [Float]) -> Double {
     try withFolder { folder in
       let model = try adapted("phi3")
       try model.trainParts(modules: ["lm_head"])
-      let expected = AdapterError.notLowRank(module: "lm_head")
+      let expected = AdapterError.notLowRank(
+        module: "lm_head", what: "a weight trained as a whole (modules_to_save)")
       #expect(throws: expected) { try GGUFAdapterFile.save(model, path: folder + "/a.gguf") }
       #expect(throws: expected) { try MLXFiles.save(model, directory: folder + "/mlx") }
       #expect(throws: expected) { try PEFTFiles.saveFolded(model, directory: folder + "/peft") }

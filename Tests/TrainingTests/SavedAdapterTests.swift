@@ -72,7 +72,8 @@ private let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent
     #expect(zip(try model.logits(prompt).floats(), before).allSatisfy { abs($0 - $1) < 1e-4 })
     model.removeAdapters()
     try model.attach([(modules[0].name, DoRA(LoRA(rank: 2, alpha: 2)))])
-    #expect(throws: AdapterError.notLowRank(module: modules[0].name)) {
+    let refusal = AdapterError.notLowRank(module: modules[0].name, what: "an adapter of the kind dora")
+    #expect(throws: refusal) {
       try PEFTFiles.saveFolded(model, directory: path)
     }
   }
