@@ -89,26 +89,30 @@ public struct IA3: AdapterMethod {
   /// list.
   /// - Throws: `AdapterError.badField`, `FormatError`.
   public static func reader(_ configuration: JSON, path: String) throws -> AdapterReader {
-    try table.check(configuration, path: path)
     let field = "feedforward_modules"
+    func bad() -> AdapterError {
+      .badField(path: path, field: field, expected: "a list of names or a regular expression")
+    }
+    // null means a list of PEFT's own for the family; what it saves has the names.
+    guard configuration[field]?.unlessNull != nil else { throw bad() }
+    try table.check(configuration, path: path)
     let isChosen: (String) throws -> Bool
     switch configuration[field] ?? .null {
-    case .null: isChosen = { _ in false }
     case .string(let text):
       let pattern = try Pattern("(?:" + text + #")\z"#, field: field, path: path)
       isChosen = { try pattern.prefix(of: $0) == $0 }
     case .array(let list) where list.allSatisfy({ $0.string != nil }):
       isChosen = { name in list.compactMap(\.string).contains { name.hasSuffix($0) } }
     default:
-      throw AdapterError.badField(path: path, field: field, expected: "a list of names or a regular expression")
+      throw bad()
     }
-    return { module, _ in IA3(scalesInput: try isChosen(module.name)) }
+    return { module, _ in IA3(scalesInput: try PEFTNames.all(module).contains(where: isChosen)) }
   }
 
   /// The keys of adapter_config.json for (IA)³: those of PEFT 0.21.2 (PeftConfig and IA3Config).
   package static let table = FieldTable(
     PEFTTable.common + [
-      FieldTable.Row(["feedforward_modules"], .nullable),
+      FieldTable.Row(["feedforward_modules"], .honoured),
       FieldTable.Row(["init_ia3_weights"], .harmless("how the factors start; the file has them")),
     ], unknown: .refused)
 }

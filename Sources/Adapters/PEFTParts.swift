@@ -26,7 +26,7 @@ struct PEFTParts {
     }
     // PEFT: any(key.endswith(target_key)). It wraps whole blocks too; here a name means single modules.
     let asked = try names.compactMap { $0 }.flatMap { name in
-      let found = model.modules.filter { $0.name.hasSuffix(name) }
+      let found = model.modules.filter { module in PEFTNames.all(module).contains { $0.hasSuffix(name) } }
       // A tied output matrix is no module; whether its tensor says what the embedding does has been seen.
       let isTied = model.outputModule.kind == .embedding && PEFTVocabulary.head.hasSuffix(name)
       guard !found.isEmpty || isTied else {
@@ -38,8 +38,8 @@ struct PEFTParts {
     saved =
       asked
       + PEFTVocabulary.modules(model).filter { module in
-        let key = "\(PEFTFiles.keyPrefix)\(module.name).weight"
-        return file.entry(key) != nil && !copies.contains(key) && !asked.contains { $0 === module }
+        let keys = PEFTNames.all(module).map { "\(PEFTFiles.keyPrefix)\($0).weight" }
+        return keys.contains { file.entry($0) != nil && !copies.contains($0) } && !asked.contains { $0 === module }
       }
     for module in saved { try model.checkWhole(module) }
     let word = configuration["bias"]?.unlessNull?.string ?? "none"
@@ -51,7 +51,7 @@ struct PEFTParts {
     guard key.hasPrefix(PEFTFiles.keyPrefix) else { return false }
     let name = key.dropFirst(PEFTFiles.keyPrefix.count)
     return [".base_layer.bias", ".bias", ".weight"].contains { suffix in
-      name.hasSuffix(suffix) && model.module(String(name.dropLast(suffix.count))) != nil
+      name.hasSuffix(suffix) && PEFTNames.module(String(name.dropLast(suffix.count)), in: model) != nil
     }
   }
 
@@ -68,11 +68,13 @@ struct PEFTParts {
         throw AdapterError.badField(
           path: path, field: "modules_to_save", expected: "modules without an adapter, not \(module.name)")
       }
-      let hasBias = module.hasBias && (isWhole || bias == "all" || bias == "lora_only" && isAdapted)
+      let isMeant = bias == "all" || bias == "lora_only" && isAdapted
+      let hasBias = isWhole ? module.hasBias : module.hasNamedBias && isMeant
       guard isWhole || hasBias else { return nil }
       let parts = try TrainedParts(of: module, weight: isWhole, bias: hasBias, requiresGradient: false)
-      for (key, target) in PEFTParts.named(module, parts, isAdapted: isAdapted) {
-        let name = PEFTFiles.keyPrefix + key
+      for (key, target) in PEFTParts.named(parts, isAdapted: isAdapted) {
+        let names = PEFTNames.all(module).map { PEFTFiles.keyPrefix + $0 + key }
+        let name = names.first { file.entry($0) != nil } ?? names[0]
         known.insert(name)
         try target.backend.copy(try tensor(name, target.shape, target.backend), into: target)
         target.requiresGradient = trainable
@@ -86,29 +88,30 @@ struct PEFTParts {
     return result
   }
 
-  private static func named(_ module: Module, _ parts: TrainedParts, isAdapted: Bool) -> [(String, Tensor)] {
-    [
-      (module.name + ".weight", parts.weight), (module.name + (isAdapted ? ".base_layer.bias" : ".bias"), parts.bias),
-    ].compactMap { name, tensor in tensor.map { (name, $0) } }
+  private static func named(_ parts: TrainedParts, isAdapted: Bool) -> [(String, Tensor)] {
+    [(".weight", parts.weight), (isAdapted ? ".base_layer.bias" : ".bias", parts.bias)]
+      .compactMap { name, tensor in tensor.map { (name, $0) } }
   }
 
   /// The trained parts of a model under the names that PEFT gives them, without its prefix.
   static func tensors(of model: LanguageModel) -> [(String, Tensor)] {
     model.modules.flatMap { module in
-      module.trained.map { named(module, $0, isAdapted: module.adapter != nil) } ?? []
+      module.trained.map { parts in
+        named(parts, isAdapted: module.adapter != nil).map { (PEFTNames.theirs(module.name) + $0, $1) }
+      } ?? []
     }
   }
 
   /// `modules_to_save`: full names, null for none.
   static func savedModules(of model: LanguageModel) -> JSON {
-    let names = model.modules.filter { $0.trained?.trainsWeight ?? false }.map { JSON.string($0.name) }
-    return names.isEmpty ? .null : .array(names)
+    let names = model.modules.filter { $0.trained?.trainsWeight ?? false }.map { PEFTNames.theirs($0.name) }
+    return names.isEmpty ? .null : .array(names.map { .string($0) })
   }
 
   /// `bias`: which of the modules that are not saved as a whole have trained biases.
   /// - Throws: `AdapterError.mixedBiases`.
   static func bias(of model: LanguageModel) throws -> String {
-    let rest = model.modules.filter { $0.hasBias && !($0.trained?.trainsWeight ?? false) }
+    let rest = model.modules.filter { $0.hasNamedBias && !($0.trained?.trainsWeight ?? false) }
     let trained = rest.filter { $0.trained?.trainsBias ?? false }.map(\.name)
     if trained.isEmpty { return "none" }
     if trained == rest.filter({ $0.adapter != nil }).map(\.name) { return "lora_only" }
@@ -117,9 +120,14 @@ struct PEFTParts {
   }
 }
 
+extension Module {
+  /// Whether it has a bias that PEFT's `bias` means. Those of experts are rows of a tensor there that is called otherwise.
+  fileprivate var hasNamedBias: Bool { hasBias && !isExpert }
+}
+
 /// Which biases of the base are trained beside the adapters; the words are PEFT's.
 public enum BiasTraining: String, Sendable, CaseIterable {
-  /// No bias, the biases of every module, and those of the modules with an adapter.
+  /// No bias, the biases of every module but experts, and those of the modules with an adapter.
   case none, all
   case adapted = "lora_only"
 }
@@ -144,7 +152,8 @@ extension LanguageModel {
       })
     let made = try modules.compactMap { module -> (Module, TrainedParts)? in
       let isWhole = whole.contains(module.name)
-      let hasBias = module.hasBias && (isWhole || bias == .all || bias == .adapted && module.adapter != nil)
+      let isMeant = bias == .all || bias == .adapted && module.adapter != nil
+      let hasBias = isWhole ? module.hasBias : module.hasNamedBias && isMeant
       guard isWhole || hasBias else { return nil }
       if isWhole { try checkWhole(module) }
       guard module.trained == nil, !isWhole || module.adapter == nil else {
@@ -159,6 +168,11 @@ extension LanguageModel {
 
   /// Whether a module can be trained as a whole.
   func checkWhole(_ module: Module) throws {
+    guard !module.isExpert else {
+      throw AdapterError.badStart(
+        module: module.name, name: "modules_to_save",
+        reason: "it is an expert, and in PEFT's files experts are no modules that could be saved each")
+    }
     if let form = module.storedForm {
       throw AdapterError.badStart(
         module: module.name, name: "modules_to_save", reason: "it is stored as \(form), which cannot be trained")

@@ -44,6 +44,8 @@ extension PEFTFiles {
     let file = try open(directory)
     try AdapterBase.check(
       model, weights: (file.path, file.metadata), configuration, path: path, field: "base_model_name_or_path")
+    // Before the tensors, which such fields give names that no module has.
+    if method.peftType == LoRA.peftType { try PEFTTable.table.check(configuration, path: path) }
     let targets = try PEFTTargets(configuration, path: path)
     let experts = try PEFTExperts(configuration, model, path: path)
     try PEFTVocabulary.check(file, configuration, path: path, model)
@@ -67,7 +69,7 @@ extension PEFTFiles {
     let noneIsExpert = !groups.contains(where: \.module.isExpert)
     for module in model.modules
     where try !stored.contains(module.name) && !(noneIsExpert && module.isExpert) && targets.contains(module) {
-      throw AdapterError.missingTensor(path: file.path, name: keyPrefix + module.name + ".*")
+      throw AdapterError.missingTensor(path: file.path, name: keyPrefix + PEFTNames.theirs(module.name) + ".*")
     }
     let linear = try experts.matrices.map(\.module).filter { try !$0.isRouter && targets.contains($0) }
     let twice = groups.map(\.module).filter { module in experts.modules.contains { $0 === module } } + linear
@@ -81,9 +83,9 @@ extension PEFTFiles {
       try model.checkIsFree(module, inSet: set)
       return (module: module, adapter: Adapter(method, on: module, tensors, set: set))
     }
-    let made = try groups.map { module, shapes in
+    let made = try groups.map { module, name, shapes in
       try model.checkIsFree(module, inSet: set)
-      let prefix = keyPrefix + module.name + "."
+      let prefix = keyPrefix + name + "."
       let method = try makeMethod(module, shapes)
       // Trained tokens are named by a field of their own.
       guard try method is TrainedTokens || targets.contains(module) else {
@@ -128,30 +130,40 @@ extension PEFTFiles {
   private static func tensorsByModule(
     _ file: SafetensorsFile, _ model: LanguageModel, _ parts: PEFTParts, besides others: Set<String>,
     _ known: Set<String>
-  ) throws -> [(module: Module, shapes: [String: [Int]])] {
-    var groups: [(module: Module, shapes: [String: [Int]])] = []
+  ) throws -> [(module: Module, name: String, shapes: [String: [Int]])] {
+    var groups: [(module: Module, name: String, shapes: [String: [Int]])] = []
     var places: [String: Int] = [:]
     for entry in file.entries where !others.contains(String(entry.name.trimmingPrefix(keyPrefix))) {
-      if parts.isPart(entry.name) || known.contains(entry.name) { continue }
+      if parts.isPart(entry.name) || known.contains(entry.name) || isOfOtherPart(entry.name, model) { continue }
       guard entry.name.hasPrefix(keyPrefix),
-        let (module, name) = owner(of: entry.name.dropFirst(keyPrefix.count), model)
-      else { throw AdapterError.unknownTensor(path: file.path, name: entry.name) }
-      let place = places[module.name] ?? groups.count
+        let (module, called, name) = owner(of: entry.name.dropFirst(keyPrefix.count), model)
+      else {
+        guard !PEFTVocabulary.isOfTiedOutput(entry.name, model) else {
+          throw AdapterError.outputAlone(path: file.path, tensor: entry.name)
+        }
+        throw AdapterError.unknownTensor(path: file.path, name: entry.name)
+      }
+      let place = places[called] ?? groups.count
       if place == groups.count {
-        places[module.name] = place
-        groups.append((module, [:]))
+        places[called] = place
+        guard !groups.contains(where: { $0.module === module }) || called == module.name else {
+          throw AdapterError.unknownTensor(path: file.path, name: entry.name)
+        }
+        groups.append((module, called, [:]))
       }
       groups[place].shapes[name] = entry.shape
     }
     return groups
   }
 
-  /// The linear module, or the embedding, whose name begins `key`, and the rest: the parameter's own name, which may have dots too.
-  private static func owner(of key: Substring, _ model: LanguageModel) -> (Module, String)? {
+  /// The linear module, or the embedding, whose name begins `key`, that name, and the rest: the parameter's own name, which
+  /// may have dots too.
+  private static func owner(of key: Substring, _ model: LanguageModel) -> (Module, name: String, String)? {
     for dot in key.indices.reversed() where key[dot] == "." {
-      if let module = model.module(String(key[..<dot])) {
+      let name = String(key[..<dot])
+      if let module = PEFTNames.module(name, in: model) {
         return module.kind == .linear || module.kind == .embedding
-          ? (module, String(key[key.index(after: dot)...])) : nil
+          ? (module, name, String(key[key.index(after: dot)...])) : nil
       }
     }
     return nil

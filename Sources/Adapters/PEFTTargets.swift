@@ -50,13 +50,13 @@ struct PEFTTargets {
   /// Whether the adapter is meant to be on this module.
   /// - Throws: `AdapterError.badField` for a pattern that cannot be matched.
   func contains(_ module: Module) throws -> Bool {
-    let name = module.name
+    let names = PEFTNames.all(module)
     guard try !matches(excluded, module) else { return false }
-    if case .list(let names) = targets, names.contains(name) { return true }
+    if case .list(let listed) = targets, names.contains(where: listed.contains) { return true }
     guard try matches(targets, module) else { return false }
     guard let layers else { return true }
     for pattern in layerPatterns {
-      if let number = try pattern.prefix(of: name)?.split(separator: ".").last, let layer = Int(number) {
+      if let number = try pattern.prefix(of: names[0])?.split(separator: ".").last, let layer = Int(number) {
         return layers.contains(layer)
       }
     }
@@ -64,9 +64,10 @@ struct PEFTTargets {
   }
 
   private func matches(_ names: Names, _ module: Module) throws -> Bool {
-    switch names {
-    case .list(let list): list.contains { module.name == $0 || module.name.hasSuffix("." + $0) }
-    case .pattern(let pattern): try pattern.prefix(of: module.name) == module.name
+    let own = PEFTNames.all(module)
+    return switch names {
+    case .list(let list): list.contains { name in own.contains { $0 == name || $0.hasSuffix("." + name) } }
+    case .pattern(let pattern): try own.contains { try pattern.prefix(of: $0) == $0 }
     case .allLinear: module.isLayerMatrix
     case .none: false
     }

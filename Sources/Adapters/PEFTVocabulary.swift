@@ -17,10 +17,15 @@ enum PEFTVocabulary {
 
   /// The names under which a file may have a module: a tied output matrix has two.
   private static func names(_ module: Module, _ model: LanguageModel) -> [String] {
-    [module.name] + (module === model.outputModule && isTied(model) ? [head] : [])
+    PEFTNames.all(module) + (module === model.outputModule && isTied(model) ? [head] : [])
   }
 
   private static func key(_ name: String, _ rest: String) -> String { "\(PEFTFiles.keyPrefix)\(name).\(rest)" }
+
+  /// Whether a tensor is for an output matrix that is the embedding, under that matrix's own name.
+  static func isOfTiedOutput(_ key: String, _ model: LanguageModel) -> Bool {
+    isTied(model) && key.hasPrefix("\(PEFTFiles.keyPrefix)\(head).")
+  }
 
   // MARK: Rows
 
@@ -68,7 +73,7 @@ enum PEFTVocabulary {
 
   /// Names of tensors that say what the model or others of the file say too: frozen weights of embedding and output
   /// matrix, what a module of `modules_to_save` is saved as besides, and the adapter of a tied output matrix.
-  /// - Throws: `AdapterError.otherCopy` for one that says something else; `.tiedOutput`.
+  /// - Throws: `AdapterError.otherCopy` for one that says something else; `.tiedOutput`, `.outputAlone`.
   static func copies(
     in file: SafetensorsFile, _ configuration: JSON, _ model: LanguageModel, _ read: (_ name: String) throws -> Tensor
   ) throws -> Set<String> {
@@ -123,7 +128,12 @@ enum PEFTVocabulary {
       guard file.entry(key) != nil, file.entry(source) != nil else { continue }
       let (mine, theirs) = (try read(key), try read(source))
       guard mine.shape == theirs.shape.reversed(), try mine.transposed(0, 1).contiguous().floats() == theirs.floats()
-      else { throw AdapterError.otherCopy(path: file.path, tensor: key, of: source) }
+      else {
+        guard configuration["ensure_weight_tying"]?.bool == true else {
+          throw AdapterError.outputAlone(path: file.path, tensor: key)
+        }
+        throw AdapterError.otherCopy(path: file.path, tensor: key, of: source)
+      }
       copies.insert(key)
     }
     return copies

@@ -137,6 +137,10 @@ public struct TrainedTokens: EmbeddingMethod {
   static func checked(
     _ method: TrainedTokens, _ module: Module, _ field: String, path: String
   ) throws -> TrainedTokens {
+    guard module.kind == .embedding else {
+      throw AdapterError.unsupported(
+        path: path, field: field, value: "tokens of \(module.name) instead of the embedding")
+    }
     do { try method.check(module) } catch AdapterError.badNumber {
       throw AdapterError.badField(
         path: path, field: field, expected: "ids from 0 to \(module.outFeatures - 1), each once")

@@ -278,7 +278,7 @@ private func temporary() -> String {
     let other: JSON =
       kind == .ia3
       ? ["peft_type": "DORA", "r": 4, "lora_alpha": 8, "target_modules": targets]
-      : ["peft_type": "IA3", "target_modules": targets]
+      : ["peft_type": "IA3", "target_modules": targets, "feedforward_modules": []]
     try other.text().write(toFile: path, atomically: true, encoding: .utf8)
     #expect {
       try PEFTFiles.load(directory, into: try base())
