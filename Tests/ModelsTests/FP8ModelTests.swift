@@ -90,7 +90,10 @@ private let query = "model.layers.0.self_attn.q_proj"
       return text
     }
     // A scale that is not there, of another shape, of integers.
-    #expect(try message(header: { $0[scale] = nil }).contains("no tensor " + scale))
+    let absent = try message { header in
+      (header[query + ".input_scale"], header[scale]) = (header[scale], nil)
+    }
+    #expect(absent.contains("no tensor " + scale))
     #expect(
       try message(header: { $0[scale] = $0[scale]?.object.map { .object($0.setting("shape", [2, 3])) } }).contains(
         "\(scale) has shape [2, 3], expected [3, 2]"))
@@ -102,7 +105,8 @@ private let query = "model.layers.0.self_attn.q_proj"
     #expect(try message("powers", bytes: (scale, { _ in 254 })).contains("scale too large"))
     #expect(try message("powers", bytes: (scale, { _ in 255 })).contains("element 0 of \(scale)"))
     // A scale beside no fp8 weight is a tensor that nothing reads.
-    #expect(try message(header: { $0[query + ".input_zero_point"] = $0[scale] }).contains("input_zero_point"))
+    let nothing: JSON = ["dtype": "F32", "shape": [0], "data_offsets": [0, 0]]
+    #expect(try message(header: { $0[query + ".input_zero_point"] = nothing }).contains("input_zero_point"))
   }
 
   @Test(
