@@ -212,29 +212,42 @@ def configurations():
         "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}})
 
 
+def next_id(tokenizer):
+    """The id that the tokenizers library gives "<s>" beside this tokenizer.json."""
+    known = {token["content"]: token["id"] for token in tokenizer.get("added_tokens") or []}
+    known.update(tokenizer["model"]["vocab"])
+    return known.get("<s>", len(known))
+
+
+def settings(identifier, template):
+    return {"bos_token": "<s>", "eos_token": {"content": "<s>", "special": True}, "unk_token": None,
+            "add_bos_token": True, "add_eos_token": False, "add_prefix_space": True, "legacy": False,
+            "chat_template": [{"name": "default", "template": template}],
+            "added_tokens_decoder": {str(identifier): {
+                "content": "<s>", "lstrip": False, "normalized": False, "rstrip": False, "single_word": False,
+                "special": True}}}
+
+
 def tokenizers():
     template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    settings = {"bos_token": "<s>", "eos_token": {"content": "</s>", "special": True}, "unk_token": None,
-                "add_bos_token": True, "add_eos_token": False, "add_prefix_space": True, "legacy": False,
-                "chat_template": [{"name": "default", "template": template}],
-                "added_tokens_decoder": {"0": {"content": "<s>", "lstrip": False, "normalized": False, "rstrip": False,
-                                               "single_word": False, "special": True}}}
     for path in sorted((fixtures / "tokenizers").glob("*.json")):
         value = json.loads(path.read_text())
         if isinstance(value, dict) and "model" in value:
             write(f"tokenizer/{path.stem}/tokenizer.json", value)
-            write(f"tokenizer/{path.stem}/tokenizer_config.json", settings)
-    write("tokenizer/punctuation/special_tokens_map.json", {"bos_token": "<s>", "pad_token": {"content": "</s>"}})
-    write("tokenizer/punctuation/added_tokens.json", {"<extra>": 400})
-    write("tokenizer/qwen/chat_template.jinja", template)
+            write(f"tokenizer/{path.stem}/tokenizer_config.json", settings(next_id(value), template))
     grows = json.loads((fixtures / "tokenizers/punctuation.json").read_text())
+    older = {**settings(0, template), "added_tokens_decoder": None}
+    write("tokenizer/punctuation/tokenizer_config.json", older)
+    write("tokenizer/punctuation/special_tokens_map.json", {"bos_token": "<s>", "pad_token": {"content": "<s>"}})
+    write("tokenizer/punctuation/added_tokens.json", {"<s>": next_id(grows), "<extra>": next_id(grows) + 1})
+    write("tokenizer/qwen/chat_template.jinja", template)
     twice = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
     grows["normalizer"] = {"type": "Sequence", "normalizers": [
-        twice, {"type": "Replace", "pattern": {"Regex": "(a|b)"}, "content": "ab"}, {"type": "NFKC"}, twice]}
+        twice, {"type": "Replace", "pattern": {"Regex": "(a|b)"}, "content": "ab"}, {"type": "NFC"}, twice]}
     write("tokenizer/grows/tokenizer.json", grows)
     for path in sorted((fixtures / "tokenizers").glob("*.model")):
         write(f"tokenizer/{path.stem}/tokenizer.model", path.read_bytes())
-        write(f"tokenizer/{path.stem}/tokenizer_config.json", settings)
+        write(f"tokenizer/{path.stem}/tokenizer_config.json", settings(1, template))
 
 
 def patterns():
