@@ -14,7 +14,8 @@ struct FileChoice: Equatable {
   ]
   static let indexName = "model.safetensors.index.json"
   static let weightNames = ["model.safetensors", "adapter_model.safetensors"]
-  static let dataEndings = ["jsonl", "json", "csv", "tsv"]
+  /// A .txt beside data is mostly a note.
+  static let dataEndings = Records.endings.filter { $0 != "txt" }
 
   /// `index` reads the index of shards, when there is one.
   /// - Throws: `HubError.noFile`, `.ambiguous`, `.nothingReadable`, and what `index` throws.
@@ -70,7 +71,7 @@ struct FileChoice: Equatable {
     guard data.isEmpty else { throw HubError.ambiguous(name: shown, names: data.map { "hf://\(shown)/\($0)" }) }
     let kinds = Set(all.map(ending)).subtracting(["md", "gitattributes", "py", "txt", "json"])
     throw HubError.nothingReadable(
-      name: shown, wanted: "JSON, JSONL, CSV or TSV files",
+      name: shown, wanted: "JSON, JSONL, NDJSON, CSV or TSV files",
       found: kinds.sorted().map { $0 == "parquet" ? "Parquet files" : ".\($0) files" })
   }
 

@@ -27,12 +27,16 @@ extension LanguageModel {
     }
     guard merging || adapters.isEmpty || !usesAdapters else { throw ModelError.adaptersAttached(count: adapters.count) }
     if merging { try checkMergeable() }
-    return try GGUFModelWriter(model: self, mixture: mixture, merges: merging, path: path).write(progress)
+    return try GGUFModelWriter(
+      model: self, written: try spec.inGGUF(), mixture: mixture, merges: merging, path: path
+    ).write(progress)
   }
 }
 
 private struct GGUFModelWriter {
   let model: LanguageModel
+  /// Its decoder as the file says it.
+  let written: DecoderSpec
   let mixture: GGUFMixture
   let merges: Bool
   let path: String
@@ -128,7 +132,6 @@ private struct GGUFModelWriter {
     }
     let shape = layout.isConvolution(name) ? [shape[0], shape[2]] : shape
     // llama.cpp computes convolutions in f32.
-    let written = try spec.inGGUF()
     let type = module.kind.isWide ? .f32 : mixture.type(of: stored, shape: shape, layer: module.layer, in: written)
     let map = try layout.storedRow(
       name, rows: shape[0], queryHeads: spec.headCount, keyHeads: spec.keyValueHeadCount, path: path)
@@ -158,7 +161,7 @@ private struct GGUFModelWriter {
   /// The header must describe this model, as far as its keys reach.
   private func checkHeader(_ staged: String) throws {
     let file = try GGUFFile(path: staged)
-    let lost = try spec.inGGUF().fieldsLost(in: try DecoderSpec(gguf: file))
+    let lost = written.fieldsLost(in: try DecoderSpec(gguf: file))
     guard lost.isEmpty else { throw ModelError.notInGGUF(family: spec.modelType, what: lost) }
     guard let tokenizer else { return }
     let read = try Tokenizer(gguf: file)

@@ -12,22 +12,20 @@ extension Tensor {
     var values: [Float] = []
     var positions: [Int] = []
     for start in stride(from: 0, to: elements.count, by: width) {
-      var best: [Int] = []
       func precedes(_ a: Int, _ b: Int) -> Bool {
         elements[a] > elements[b] || !elements[a].isNaN && elements[b].isNaN
       }
+      var best: [Int] = []
       // A short sorted list beats sorting a whole vocabulary; a long one does not.
       if count > 64 {
         best = Array((start..<start + width).sorted { precedes($0, $1) || !precedes($1, $0) && $0 < $1 }.prefix(count))
-        values += best.map { elements[$0] }
-        positions += best.map { $0 - start }
-        continue
-      }
-      for index in start..<start + width {
-        if best.count == count, !precedes(index, best[count - 1]) { continue }
-        if best.count == count { best.removeLast() }
-        let place = best.firstIndex { precedes(index, $0) } ?? best.count
-        best.insert(index, at: place)
+      } else {
+        for index in start..<start + width {
+          if best.count == count, !precedes(index, best[count - 1]) { continue }
+          if best.count == count { best.removeLast() }
+          let place = best.firstIndex { precedes(index, $0) } ?? best.count
+          best.insert(index, at: place)
+        }
       }
       values += best.map { elements[$0] }
       positions += best.map { $0 - start }

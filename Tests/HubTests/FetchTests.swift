@@ -106,7 +106,9 @@ struct FetchTests {
   @Test func dataSetsAreFetched() throws {
     let server = try HubServer([
       "datasets/org/d/train.jsonl": Self.small, "datasets/org/d/test.jsonl": Data(), "datasets/org/d/README.md": Data(),
+      "datasets/org/n/rows.ndjson": Self.small, "datasets/org/n/notes.txt": Data(),
     ])
+    #expect(try fetch(server, "hf://datasets/org/n").hasSuffix("/rows.ndjson"))
     #expect(try fetch(server, "hf://datasets/org/d").hasSuffix("/train.jsonl"))
     #expect(try content(try fetch(server, "hf://datasets/org/d/test.jsonl")).isEmpty)
   }
