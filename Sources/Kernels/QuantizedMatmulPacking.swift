@@ -156,6 +156,31 @@ private func packColumns(
   }
 }
 
+/// Decodes 64 columns of 16 rows, of which the first begins at element `first`, into words of 16 lanes. The codes are
+/// turned, which are an eighth of what they stand for, and then looked up for all lanes at a time.
+@inline(__always)
+private func packLanes(
+  _ address: UnsafePointer<QuantizedWeightPointers>, _ table: Vec16, _ first: Int, _ target: UnsafeMutablePointer<Float>,
+  _ wordStride: Int, _ mode: Int32, _ scratch: UnsafeMutablePointer<Float>, _ ahead: Int
+) {
+  let weight = address.pointee
+  let shift = weight.blockSize.trailingZeroBitCount
+  let codes = weight.codes + first &>> 1
+  let asks = first & 127 == 0
+  for lane in 0..<16 {
+    scratch[128 &+ lane] = Kernels.blockScale(weight, (first &+ lane &* weight.in) &>> shift)
+    if asks { mm_prefetch(codes + (lane &* weight.in) &>> 1 + ahead) }
+  }
+  let scales = UnsafeRawPointer(scratch + 128).loadUnaligned(as: Vec16.self)
+  let words = UnsafeRawPointer(codes).assumingMemoryBound(to: Float.self)
+  let pitch = weight.in &>> 3
+  mm_transpose8(words, pitch, scratch, 16)
+  mm_transpose8(words + 8 &* pitch, pitch, scratch + 8, 16)
+  for word in 0..<8 {
+    mm_decode_lanes(table, scales, scratch + word &* 16, mode, target + word &* 8 &* wordStride, wordStride)
+  }
+}
+
 /// Decodes rows of whole groups of 32 elements into a column panel whose lanes they are: 16 rows by 16 words at a time,
 /// turned in the scratch space. The block size is a power of two. Lanes beyond `rows` repeat the last row; their sums
 /// are never read.
@@ -180,8 +205,17 @@ private func packRowsAcross(
     let first = (firstRow &+ lane) &* width &+ firstColumn
     var column = 0
     var to = target + lane
+    // Rounded pairs are looked up two at a time instead, in tables of their row.
+    if mode != 1, last >= 15, weight.hasWideSteps, firstColumn & 63 == 0 {
+      while column &+ 64 <= columns {
+        packLanes(address, table, first &+ column, to, wordStride, mode, scratch, ahead)
+        to += 64 &* wordStride
+        column &+= 64
+      }
+    }
+    let begin = column
     while column < columns {
-      if column == 0 || (firstColumn &+ column) & (scaleSteps &- 1) == 0 {
+      if column == begin || (firstColumn &+ column) & (scaleSteps &- 1) == 0 {
         for l in 0..<16 {
           let start = first &+ min(l, last) &* width &+ column
           put(tables + l &* 16, scaled(table, Kernels.blockScale(weight, start &>> shift), mode))

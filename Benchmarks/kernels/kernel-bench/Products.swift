@@ -124,4 +124,39 @@ struct Products {
       try dense("adapter dx", 512, 576, 16, false, false, precision)
     }
   }
+
+  /// The layers of one expert of Qwen3-30B-A3B in NF4 with adapters of rank 8: its two inputs, which share x, forward and
+  /// backward. An expert has 16 to 64 rows of a step.
+  func runLayers() throws {
+    let (out, columns, rank) = (768, 2048, 8)
+    for precision in [DType.bf16, .f32] {
+      for rows in [4, 8, 12, 16, 24, 32, 48, 512] {
+        let name = "layers \(precision.name) \(rows) rows"
+        guard bench.wants(name) else { continue }
+        let layers = try (0..<2).map { _ in
+          LinearOperands(
+            weight: .quantized(
+              try FourBit.quantize(try bench.tensor([out, columns]), kind: .nf4, double: true, name: "w")),
+            lowRank: LowRank(a: try bench.tensor([rank, columns]), b: try bench.tensor([out, rank]), scaling: 1))
+        }
+        let x = try bench.tensor([rows, columns], precision)
+        let dx = try bench.tensor([rows, columns], precision)
+        let dLow = try bench.tensor([rows, 2 * rank])
+        let outputs = try layers.map { _ in
+          LinearOutput(y: try bench.tensor([rows, out], precision), low: try bench.tensor([rows, rank]))
+        }
+        let gradients = try layers.indices.map {
+          LinearGradient(
+            dy: try bench.tensor([rows, out], precision), dLow: try dLow.narrowed(1, $0 * rank..<($0 + 1) * rank))
+        }
+        let work = 4e-9 * Double(rows * (out * columns + rank * (out + columns)))
+        try bench.row(name + " forward", work: work, unit: "GFLOP/s", limit: limit(precision)) {
+          try bench.backend.linear(x, layers, into: outputs, precision: precision)
+        }
+        try bench.row(name + " backward", work: work, unit: "GFLOP/s", limit: limit(precision)) {
+          try bench.backend.linearBackward(gradients, layers, into: dx, precision: precision)
+        }
+      }
+    }
+  }
 }

@@ -3,7 +3,7 @@ import Glibc
 
 // Kernels against the limits of the machine, measured in the same run.
 //   swift run -c release kernel-bench [--threads N] [--only PART] [--json] [--seconds S] [table...]
-// Tables: products quantized blocks adapters head attention optimizers quantization rows recurrent; without a name all. The
+// Tables: products quantized blocks adapters layers head attention optimizers quantization rows recurrent; without a name all. The
 // limits stand before them; the name `limits` asks for nothing else. `--only` takes a part of a row's name.
 
 func fail(_ message: String) -> Never {
@@ -44,6 +44,7 @@ func run(_ arguments: [String]) throws {
     ("quantized", { products, _ in try products.runQuantized() }),
     ("blocks", { products, _ in try products.runBlocks() }),
     ("adapters", { products, _ in try products.runAdapters() }),
+    ("layers", { products, _ in try products.runLayers() }),
     ("head", { products, _ in try products.runHead() }),
     ("attention", { _, passes in try passes.runAttention() }),
     ("optimizers", { _, passes in try passes.runOptimizers() }),

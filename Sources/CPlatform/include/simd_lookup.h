@@ -7,23 +7,47 @@
 typedef uint16_t mm_words32 __attribute__((ext_vector_type(32)));
 #endif
 
-/// The codebook entries of sixteen 4-bit codes in eight bytes, the earlier one in the high half of its byte.
-CP_INLINE f32x16 mm_decode16(f32x16 table, const uint8_t *p) {
-#if defined(__AVX2__)
-  __m128i b = _mm_loadl_epi64((const __m128i *)p);
-  // The look-ups ignore the upper bits of an index, so nothing is masked.
-  __m128i codes = _mm_unpacklo_epi8(_mm_srli_epi16(b, 4), b);
+/// table[index & 15]
+CP_INLINE f32x16 mm_lookup16(f32x16 table, u32x16 index) {
 #if defined(__AVX512F__)
-  return (f32x16)_mm512_permutexvar_ps(_mm512_cvtepu8_epi32(codes), (__m512)table);
-#else
+  return (f32x16)_mm512_permutexvar_ps((__m512i)index, (__m512)table);
+#elif defined(__AVX2__)
   __m256 low = (__m256)__builtin_shufflevector(table, table, 0, 1, 2, 3, 4, 5, 6, 7);
   __m256 high = (__m256)__builtin_shufflevector(table, table, 8, 9, 10, 11, 12, 13, 14, 15);
-  __m256i i0 = _mm256_cvtepu8_epi32(codes), i1 = _mm256_cvtepu8_epi32(_mm_srli_si128(codes, 8));
+  __m256i i0 = (__m256i)__builtin_shufflevector(index, index, 0, 1, 2, 3, 4, 5, 6, 7);
+  __m256i i1 = (__m256i)__builtin_shufflevector(index, index, 8, 9, 10, 11, 12, 13, 14, 15);
   __m256 v0 = _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, i0), _mm256_permutevar8x32_ps(high, i0),
                                (__m256)_mm256_slli_epi32(i0, 28));
   __m256 v1 = _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, i1), _mm256_permutevar8x32_ps(high, i1),
                                (__m256)_mm256_slli_epi32(i1, 28));
   return __builtin_shufflevector((f32x8)v0, (f32x8)v1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#else
+  f32x16 v;
+  float t[16];
+  memcpy(t, &table, 64);
+  for (int i = 0; i < 16; i++) v[i] = t[index[i] & 15];
+  return v;
+#endif
+}
+
+/// The codebook entries of sixteen 4-bit codes in eight bytes, the earlier one in the high half of its byte.
+CP_INLINE f32x16 mm_decode16(f32x16 table, const uint8_t *p) {
+#if defined(__AVX2__)
+  // Four bytes in each lane, moved so that its code comes first: what loads and shifts do is not asked of the one port
+  // that permutes. The look-ups ignore the upper bits of an index, so nothing is masked.
+  uint32_t a, b;
+  memcpy(&a, p, 4);
+  memcpy(&b, p + 4, 4);
+#if defined(__AVX512F__)
+  __m512i words = _mm512_mask_set1_epi32(_mm512_set1_epi32((int32_t)a), 0xff00, (int32_t)b);
+  const __m512i shifts = _mm512_setr_epi32(4, 0, 12, 8, 20, 16, 28, 24, 4, 0, 12, 8, 20, 16, 28, 24);
+  return mm_lookup16(table, (u32x16)_mm512_srlv_epi32(words, shifts));
+#else
+  const __m256i shifts = _mm256_setr_epi32(4, 0, 12, 8, 20, 16, 28, 24);
+  u32x8 low = (u32x8)_mm256_srlv_epi32(_mm256_set1_epi32((int32_t)a), shifts);
+  u32x8 high = (u32x8)_mm256_srlv_epi32(_mm256_set1_epi32((int32_t)b), shifts);
+  return mm_lookup16(
+      table, __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
 #endif
 #else
   f32x16 v;
@@ -77,27 +101,20 @@ CP_INLINE u32x16 mm_load_bytes(const void *p) {
   return __builtin_convertvector(b, u32x16);
 }
 
-/// table[index & 15]
-CP_INLINE f32x16 mm_lookup16(f32x16 table, u32x16 index) {
-#if defined(__AVX512F__)
-  return (f32x16)_mm512_permutexvar_ps((__m512i)index, (__m512)table);
-#elif defined(__AVX2__)
-  __m256 low = (__m256)__builtin_shufflevector(table, table, 0, 1, 2, 3, 4, 5, 6, 7);
-  __m256 high = (__m256)__builtin_shufflevector(table, table, 8, 9, 10, 11, 12, 13, 14, 15);
-  __m256i i0 = (__m256i)__builtin_shufflevector(index, index, 0, 1, 2, 3, 4, 5, 6, 7);
-  __m256i i1 = (__m256i)__builtin_shufflevector(index, index, 8, 9, 10, 11, 12, 13, 14, 15);
-  __m256 v0 = _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, i0), _mm256_permutevar8x32_ps(high, i0),
-                               (__m256)_mm256_slli_epi32(i0, 28));
-  __m256 v1 = _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, i1), _mm256_permutevar8x32_ps(high, i1),
-                               (__m256)_mm256_slli_epi32(i1, 28));
-  return __builtin_shufflevector((f32x8)v0, (f32x8)v1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-#else
-  f32x16 v;
-  float t[16];
-  memcpy(t, &table, 64);
-  for (int i = 0; i < 16; i++) v[i] = t[index[i] & 15];
-  return v;
-#endif
+/// Eight steps of sixteen lanes, given the codes of each lane in four bytes: table[code] * scale of the lane, rounded to
+/// bfloat16 where `mode` is 2.
+CP_INLINE void mm_decode_lanes(f32x16 table, f32x16 scales, const void *codes, int32_t mode, float *to, long stride) {
+  u32x16 words;
+  memcpy(&words, codes, 64);
+  // The first element of a byte is in its upper half.
+#define MM_STEP(index, shift)                                          \
+  {                                                                    \
+    f32x16 v = mm_lookup16(table, words >> shift) * scales;            \
+    if (mode == 2) v = mm_round_bf16(v);                               \
+    memcpy(to + index * stride, &v, 64);                               \
+  }
+  MM_STEP(0, 4) MM_STEP(1, 0) MM_STEP(2, 12) MM_STEP(3, 8) MM_STEP(4, 20) MM_STEP(5, 16) MM_STEP(6, 28) MM_STEP(7, 24)
+#undef MM_STEP
 }
 
 #if defined(__AVX2__) && !defined(__AVX512F__)
