@@ -5,13 +5,13 @@ import Tensors
 // that W fills, and backward the contraction runs through all layers and branches before dx is stored.
 
 extension CPUBackend {
-  /// With fewer rows the products of the layers are computed one by one.
-  static let sharedRows = 32
+  /// With fewer rows the products of the layers are computed one by one, or all in one region where they are dots.
+  static let sharedRows = dotRows + 1
 
   /// Packs x once for all layers and branches, and adds h_i B_i^T to the sums of x W_i^T before y_i is stored.
   ///
-  /// With fewer than 32 rows the layers are computed one by one, or, with at most 8, in one region: the products with W_i
-  /// and A_i, then those with B_i. Sums have a fixed order for each output.
+  /// With at most 8 rows the layers are computed one by one, or in one region: the products with W_i and A_i, then those
+  /// with B_i. Sums have a fixed order for each output.
   /// - Throws: `TensorError.outOfMemory` for packed operands and the scratch of the threads.
   public func linear(
     _ x: Tensor, _ layers: [LinearOperands], into outputs: [LinearOutput], precision: DType
@@ -20,25 +20,25 @@ extension CPUBackend {
       if try multiplyRows(x, layers, into: outputs, precision: precision) { return }
       return try composedLinear(x, layers, into: outputs, precision: precision)
     }
-    var first = StagedMatmul.Stage(
-      parts: [StagedMatmul.Part(rows: rows(x), k: x.shape[1])], products: [])
-    var second = StagedMatmul.Stage(parts: [], products: [])
-    for (index, output) in outputs.enumerated() {
-      var terms = [StagedMatmul.Term(part: 0, columns: columns(layers[index].weight, alongSteps: true))]
-      if let low = output.low, let branch = layers[index].lowRank {
+    var parts = [StagedMatmul.Part(rows: rows(x), k: x.shape[1])]
+    var products: [StagedMatmul.Product] = []
+    for (layer, output) in zip(layers, outputs) {
+      var terms = [StagedMatmul.Term(part: 0, columns: columns(layer.weight, alongSteps: true))]
+      if let low = output.low, let branch = layer.lowRank {
+        var part = StagedMatmul.Part(rows: rows(low), k: branch.rank)
         if !output.lowIsGiven {
-          first.products.append(
+          part.product = products.count
+          products.append(
             StagedMatmul.Product(
               terms: [StagedMatmul.Term(part: 0, columns: columns(branch.a, alongSteps: true))],
               output: target(low, alpha: branch.scaling)))
         }
-        second.parts.append(StagedMatmul.Part(rows: rows(low), k: branch.rank))
-        terms.append(StagedMatmul.Term(part: second.parts.count, columns: columns(branch.b, alongSteps: true)))
+        terms.append(StagedMatmul.Term(part: parts.count, columns: columns(branch.b, alongSteps: true)))
+        parts.append(part)
       }
-      second.products.append(
-        StagedMatmul.Product(terms: terms, output: target(output.y, beta: output.addsToOld ? 1 : 0)))
+      products.append(StagedMatmul.Product(terms: terms, output: target(output.y, beta: output.addsToOld ? 1 : 0)))
     }
-    try run([first, second], lanes: x.shape[0], precision)
+    try run(parts, products, lanes: x.shape[0], precision)
   }
 
   /// `linear` of few rows, with the bits of one product after the other.
@@ -78,7 +78,7 @@ extension CPUBackend {
 
   /// Packs every dy_i once, then sums dx over all layers and branches before it is stored.
   ///
-  /// With fewer than 32 rows the layers are computed one by one, and dx is rounded to its dtype after each term.
+  /// With at most 8 rows the layers are computed one by one, and dx is rounded to its dtype after each term.
   /// - Throws: `TensorError.outOfMemory` for packed operands and the scratch of the threads.
   public func linearBackward(
     _ gradients: [LinearGradient], _ layers: [LinearOperands], into dx: Tensor?, precision: DType
@@ -87,29 +87,34 @@ extension CPUBackend {
     guard tokens >= Self.sharedRows else {
       return try composedLinearBackward(gradients, layers, into: dx, precision: precision)
     }
-    var first = StagedMatmul.Stage(parts: [], products: [])
-    var second = StagedMatmul.Stage(parts: [], products: [])
+    // Short parts come last, so that they lie side by side.
+    let parts = gradients.map { StagedMatmul.Part(rows: rows($0.dy), k: $0.dy.shape[1]) }
+    var lows: [StagedMatmul.Part] = []
+    var products: [StagedMatmul.Product] = []
     var terms: [StagedMatmul.Term] = []
-    for (index, gradient) in gradients.enumerated() {
-      first.parts.append(StagedMatmul.Part(rows: rows(gradient.dy), k: gradient.dy.shape[1]))
-      terms.append(StagedMatmul.Term(part: index, columns: columns(layers[index].weight, alongSteps: false)))
-      guard let dLow = gradient.dLow, let branch = layers[index].lowRank else { continue }
-      first.products.append(
+    for (index, (layer, gradient)) in zip(layers, gradients).enumerated() {
+      terms.append(StagedMatmul.Term(part: index, columns: columns(layer.weight, alongSteps: false)))
+      guard let dLow = gradient.dLow, let branch = layer.lowRank else { continue }
+      if dx != nil, gradient.reachesInput {
+        terms.append(
+          StagedMatmul.Term(part: parts.count + lows.count, columns: columns(branch.a, alongSteps: false)))
+        lows.append(StagedMatmul.Part(rows: rows(dLow), k: branch.rank, product: products.count))
+      }
+      products.append(
         StagedMatmul.Product(
           terms: [StagedMatmul.Term(part: index, columns: columns(branch.b, alongSteps: false))],
           output: target(dLow, alpha: branch.scaling)))
-      guard dx != nil, gradient.reachesInput else { continue }
-      second.parts.append(StagedMatmul.Part(rows: rows(dLow), k: branch.rank))
-      terms.append(
-        StagedMatmul.Term(
-          part: gradients.count + second.parts.count - 1, columns: columns(branch.a, alongSteps: false)))
     }
-    if let dx { second.products.append(StagedMatmul.Product(terms: terms, output: target(dx))) }
-    try run(dx == nil ? [first] : [first, second], lanes: tokens, precision)
+    if let dx { products.append(StagedMatmul.Product(terms: terms, output: target(dx))) }
+    try run(parts + lows, products, lanes: tokens, precision)
   }
 
-  private func run(_ stages: [StagedMatmul.Stage], lanes: Int, _ precision: DType) throws {
-    try StagedMatmul(tiling: tiling(precision), state: matmulState, pool: pool, lanes: lanes, stages: stages).run()
+  private func run(
+    _ parts: [StagedMatmul.Part], _ products: [StagedMatmul.Product], lanes: Int, _ precision: DType
+  ) throws {
+    try StagedMatmul(
+      tiling: tiling(precision), state: matmulState, pool: pool, lanes: lanes, parts: parts, products: products
+    ).run()
   }
 
   // MARK: Operands

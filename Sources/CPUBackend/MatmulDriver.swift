@@ -79,13 +79,8 @@ struct MatmulDriver: @unchecked Sendable {
     columns.firstStep += first
     try StagedMatmul(
       tiling: tiling, state: state, pool: pool, lanes: rows.lanes,
-      stages: [
-        StagedMatmul.Stage(
-          parts: [StagedMatmul.Part(rows: rows, k: k)],
-          products: [
-            StagedMatmul.Product(terms: [StagedMatmul.Term(part: 0, columns: columns)], output: output)
-          ])
-      ]
+      parts: [StagedMatmul.Part(rows: rows, k: k)],
+      products: [StagedMatmul.Product(terms: [StagedMatmul.Term(part: 0, columns: columns)], output: output)]
     ).run()
   }
 
