@@ -267,8 +267,8 @@ extension CPUBackend {
     }
   }
 
-  /// Each worker adds some columns of all rows: ids repeat, and a sum must not depend on the threads. The rows of one id
-  /// follow each other, so that its sum is at hand for all of them.
+  /// The rows of one id follow each other, and a worker adds all rows of the ids that begin in its range: a sum depends
+  /// on no thread, and is at hand for all of its rows.
   /// - Throws: Nothing.
   public func embeddingBackward(_ parts: [Tensor], ids: Tensor, weights: Tensor?, into dTable: Tensor) throws {
     guard !pool.isRehearsal, let first = parts.first else { return }
@@ -281,15 +281,15 @@ extension CPUBackend {
     // An id above its place: each is at most 31 bits.
     let order = rows.indices.map { Int(ids.idAddress[$0]) << 32 | $0 }.sorted()
     let kernels = tables.rows
-    let groups = (width + 127) / 128
-    pool.forEachRange(groups, grain: max(1, grain / 128 / max(1, rows.count))) { range, _ in
-      let first = range.lowerBound * 128
-      let count = min(width, range.upperBound * 128) - first
-      for place in order {
-        let (id, row) = (place >> 32, place & 0xffff_ffff)
-        kernels.accumulate(
-          rows[row].value + first * size, type, factors?.value[row] ?? 1, target.value + (id * width + first), 0, 1,
-          count)
+    @Sendable func isFirstOfItsID(_ place: Int) -> Bool {
+      place == 0 || order[place] >> 32 != order[place - 1] >> 32
+    }
+    pool.forEachRange(order.count, grain: max(1, grain / max(1, width))) { range, _ in
+      guard var place = range.first(where: isFirstOfItsID) else { return }
+      while place < order.count, place < range.upperBound || !isFirstOfItsID(place) {
+        let (id, row) = (order[place] >> 32, order[place] & 0xffff_ffff)
+        kernels.accumulate(rows[row].value, type, factors?.value[row] ?? 1, target.value + id * width, 0, 1, width)
+        place += 1
       }
     }
   }
