@@ -2,7 +2,7 @@ import Tensors
 
 // Differentiable sums and spreads along a dimension, f32; other dtypes are converted first.
 
-/// The sum of the elements up to each, along a dimension (0-based).
+/// The sum of the elements up to each, along a dimension (0-based), added up in double precision.
 /// - Throws: `TensorError.badDimension`, `.outOfMemory`; what the device reports.
 public func cumulativeSum(_ x: Tensor, axis: Int) throws -> Tensor {
   let x = try widened(x)
@@ -12,11 +12,11 @@ public func cumulativeSum(_ x: Tensor, axis: Int) throws -> Tensor {
       var elements = try x.floats()
       for row in 0..<outer * inner {
         let start = row / inner * count * inner + row % inner
-        var sum: Float = 0
+        var sum = 0.0
         for step in 0..<count {
           let place = start + (fromEnd ? count - 1 - step : step) * inner
-          sum += elements[place]
-          elements[place] = sum
+          sum += Double(elements[place])
+          elements[place] = Float(sum)
         }
       }
       return elements

@@ -105,7 +105,9 @@ package enum FileSystem {
     guard statvfs(place.isEmpty ? "." : place, &info) == 0 else {
       throw .system(path: path, operation: "ask for free space", code: errno)
     }
-    return Int(info.f_bavail) * Int(info.f_frsize)
+    // Stores that are not disks report about 2^64 bytes.
+    let (count, isTooLarge) = Int(clamping: info.f_bavail).multipliedReportingOverflow(by: Int(clamping: info.f_frsize))
+    return isTooLarge ? Int.max : count
   }
 
   /// Copies a file whole.

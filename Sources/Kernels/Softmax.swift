@@ -50,10 +50,10 @@ extension Kernels {
       let target = y + row &* d
       let peak = rowMaximum(source, d)
       let total = exponentials(source, d, peak, logarithm ? nil : target)
-      let shift = splat(peak + rows_log(total))
-      let factor = splat(1 / total)
+      let (top, shift, factor) = (splat(peak), splat(rows_log(total)), splat(1 / total))
       forEachVector(d) { j, rest in
-        let v = logarithm ? element16(source, 0, j, rest) - shift : element16(target, 0, j, rest) * factor
+        // The peak is taken away first: beside a large one the logarithm of the sum would lose its digits.
+        let v = logarithm ? element16(source, 0, j, rest) - top - shift : element16(target, 0, j, rest) * factor
         putElement16(target, 0, j, rest, v)
       }
     }
@@ -101,7 +101,7 @@ extension Kernels {
       let peak = rowMaximum(source, d)
       let chosen = source[label]
       let total = exponentials(source, d, peak, gradient ? source : nil)
-      losses[row] = rows_log(total) + peak - chosen
+      losses[row] = rows_log(total) + (peak - chosen)
       guard gradient else { continue }
       let factor = scale / total
       @inline(always) func wide(_ j: Int) { (Vec64(source, 0, j) * splat4(factor)).store(source, 0, j) }
