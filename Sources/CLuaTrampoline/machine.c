@@ -179,8 +179,6 @@ void ql_set_context(lua_State *L, void *context) { ql_machine_of(L)->context = c
 
 /* Interrupts and instructions */
 
-enum { instruction_stride = 10000 };
-
 static void hook(lua_State *L, lua_Debug *ar);
 
 /* The hook of a thread that no interrupt stops. */
@@ -193,14 +191,22 @@ static int is_pending(void) { return interrupts - taken > (polls ? 1 : 0); }
 
 int ql_is_stopping(void) { return is_pending() && interrupts != raised; }
 
+/* Raises the two texts on the top of the stack as one, which asks the program to end. */
+static int raise_stop(lua_State *L) {
+  ql_machine *machine = ql_machine_of(L);
+  lua_concat(L, 2);
+  snprintf(machine->stop, sizeof machine->stop, "%s", lua_tostring(L, -1));
+  machine->stops++;
+  return lua_error(L);
+}
+
 int ql_stop(lua_State *L, int level) {
   raised = interrupts;
   // A second interrupt also stops code that catches the error of the first and goes on: the hook stays.
   if (interrupts - taken < 2) rest(L);
   ql_push_position(L, level);
   lua_pushliteral(L, "interrupted");
-  lua_concat(L, 2);
-  return lua_error(L);
+  return raise_stop(L);
 }
 
 static void check_limit(lua_State *L) {
@@ -209,8 +215,7 @@ static void check_limit(lua_State *L) {
   lua_sethook(L, hook, LUA_MASKCOUNT, 1); // code that catches the error does not go on
   ql_push_position(L, 0);
   lua_pushfstring(L, "the recipe took more than %I instructions", (LUAI_UACINT)machine->instruction_limit);
-  lua_concat(L, 2);
-  lua_error(L);
+  raise_stop(L);
 }
 
 static int is_to_stop(void) { return is_pending() && (interrupts != raised || interrupts - taken > 1); }
@@ -264,108 +269,4 @@ void ql_forget_interrupts(void) {
   if (!active) return;
   rest(active->main);
   if (active->running) rest(active->running);
-}
-
-/* Coroutines: resume and wrap that record the running thread */
-
-enum { deepest_closing = 2 << 20 }; // bytes of C stack
-
-static int resume(lua_State *L, lua_State *co, int arguments) {
-  if (!lua_checkstack(co, arguments)) {
-    lua_pushliteral(L, "too many arguments to resume");
-    return -1;
-  }
-  if (lua_status(co) == LUA_OK && lua_gettop(co) == 0) {
-    lua_pushliteral(L, "cannot resume dead coroutine");
-    return -1;
-  }
-  lua_xmove(L, co, arguments);
-  ql_machine *machine = ql_machine_of(L);
-  // A new thread counts from 0, so that many short ones would never be counted.
-  if (lua_status(co) == LUA_OK) machine->instructions += instruction_stride;
-  lua_State *before = machine->running;
-  machine->running = co;
-  int results;
-  int status = lua_resume(co, L, arguments, &results);
-  machine->running = before;
-  if (status == LUA_ERRMEM) { // the text that Lua has for it names no line
-    machine->native = 1; // the text itself is not refused
-    lua_pushfstring(L, "%snot enough memory for Lua", machine->position);
-    machine->native = machine->is_over = 0;
-    return -1;
-  }
-  if (status != LUA_OK && status != LUA_YIELD) {
-    lua_xmove(co, L, 1);
-    return -1;
-  }
-  if (!lua_checkstack(L, results + 1)) {
-    lua_pop(co, results);
-    lua_pushliteral(L, "too many results to resume");
-    return -1;
-  }
-  lua_xmove(co, L, results);
-  return results;
-}
-
-static int coroutine_resume(lua_State *L) {
-  lua_State *co = lua_tothread(L, 1);
-  luaL_argexpected(L, co, 1, "coroutine");
-  int results = resume(L, co, lua_gettop(L) - 1);
-  lua_pushboolean(L, results >= 0);
-  lua_insert(L, results >= 0 ? -(results + 1) : -2);
-  return results >= 0 ? results + 1 : 2;
-}
-
-static int wrapped(lua_State *L) {
-  lua_State *co = lua_tothread(L, lua_upvalueindex(1));
-  int results = resume(L, co, lua_gettop(L));
-  if (results >= 0) return results;
-  int status = lua_status(co);
-  if (status != LUA_OK && status != LUA_YIELD) {
-    // An error of a closing method takes the place of the first, which the methods are given.
-    lua_pushvalue(L, -1);
-    lua_xmove(L, co, 1);
-    lua_resetthread(co);
-    lua_xmove(co, L, 1);
-  }
-  if (status != LUA_ERRMEM && lua_type(L, -1) == LUA_TSTRING) {
-    luaL_where(L, 1);
-    lua_insert(L, -2);
-    lua_concat(L, 2);
-  }
-  return lua_error(L);
-}
-
-static int coroutine_wrap(lua_State *L) {
-  luaL_checktype(L, 1, LUA_TFUNCTION);
-  lua_State *co = lua_newthread(L);
-  lua_pushvalue(L, 1);
-  lua_xmove(L, co, 1);
-  lua_pushcclosure(L, wrapped, 1);
-  return 1;
-}
-
-/* Lua's own, with the depth watched: Lua counts calls in C anew in each coroutine whose closing methods run. */
-static int coroutine_close(lua_State *L) {
-  lua_State *co = lua_tothread(L, 1);
-  luaL_argexpected(L, co, 1, "coroutine");
-  char here, *outermost = ql_machine_of(L)->stack;
-  if (outermost && outermost - &here > deepest_closing) return luaL_error(L, "C stack overflow");
-  lua_settop(L, 1);
-  lua_pushvalue(L, lua_upvalueindex(1));
-  lua_insert(L, 1);
-  lua_call(L, 1, LUA_MULTRET);
-  return lua_gettop(L);
-}
-
-void ql_install_coroutines(lua_State *L) {
-  lua_getglobal(L, "coroutine");
-  lua_getfield(L, -1, "close");
-  lua_pushcclosure(L, coroutine_close, 1);
-  lua_setfield(L, -2, "close");
-  lua_pushcfunction(L, coroutine_resume);
-  lua_setfield(L, -2, "resume");
-  lua_pushcfunction(L, coroutine_wrap);
-  lua_setfield(L, -2, "wrap");
-  lua_pop(L, 1);
 }

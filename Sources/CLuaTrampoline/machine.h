@@ -2,6 +2,8 @@
 #pragma once
 #include "trampoline.h"
 
+enum { QL_STOP_SIZE = LUA_IDSIZE + 80 };
+
 typedef struct {
   void *context; // the Swift object behind the interpreter
   lua_State *main;
@@ -21,6 +23,8 @@ typedef struct {
   char position[LUA_IDSIZE + 32]; // where memory ran out, "recipe.lua:3: "
   long long instructions, instruction_limit; // 0 for none
   size_t steps; // of library functions in C since the last look at interrupts and limit
+  unsigned stops; // errors that asked the program to end: interrupts, and the limit of instructions
+  char stop[QL_STOP_SIZE]; // the beginning of the last one's text
   char *stack; // where the C stack was when Swift called Lua first
   int (*gate)(void *context, const char *path, int use);
 } ql_machine;
@@ -31,6 +35,9 @@ static inline ql_machine *ql_machine_of(lua_State *L) { return *(ql_machine **)l
 void ql_push_position(lua_State *L, int level);
 /// Raises "interrupted".
 int ql_stop(lua_State *L, int level);
+
+/// Instructions between two looks at the limit.
+enum { instruction_stride = 10000 };
 
 /// A look at interrupts and limit, which may raise; `steps` count as instructions.
 void ql_look(lua_State *L);

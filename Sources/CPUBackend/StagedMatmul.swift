@@ -179,7 +179,9 @@ struct StagedMatmul: @unchecked Sendable {
     let size = panelsAtOnce(rows)
     let inner = parts.filter { $0.part.product != nil }
     let outer = products.indices.filter { number in !inner.contains { $0.part.product == number } }
-    let cuts = outer.map { Cut(tiling.count(products[$0].columnCount, by: width), size: size, workers: pool.threadCount) }
+    let cuts = outer.map {
+      Cut(tiling.count(products[$0].columnCount, by: width), size: size, workers: pool.threadCount)
+    }
     let jobs = cuts.reduce(0) { $0 + $1.jobs }
     let group = cuts.map(\.most).max() ?? 0
     let divisions = pool.threadCount > 1 && group == 1 && jobs < 2 * pool.threadCount ? min(panels, 4) : 1

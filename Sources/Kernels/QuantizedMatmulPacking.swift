@@ -160,8 +160,9 @@ private func packColumns(
 /// turned, which are an eighth of what they stand for, and then looked up for all lanes at a time.
 @inline(__always)
 private func packLanes(
-  _ address: UnsafePointer<QuantizedWeightPointers>, _ table: Vec16, _ first: Int, _ target: UnsafeMutablePointer<Float>,
-  _ wordStride: Int, _ mode: Int32, _ scratch: UnsafeMutablePointer<Float>, _ ahead: Int
+  _ address: UnsafePointer<QuantizedWeightPointers>, _ table: Vec16, _ first: Int,
+  _ target: UnsafeMutablePointer<Float>, _ wordStride: Int, _ mode: Int32, _ scratch: UnsafeMutablePointer<Float>,
+  _ ahead: Int
 ) {
   let weight = address.pointee
   let shift = weight.blockSize.trailingZeroBitCount

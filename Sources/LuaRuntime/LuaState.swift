@@ -51,7 +51,7 @@ package final class LuaState {
     self.main = main
     L = main
     ql_set_context(main, Unmanaged.passUnretained(self).toOpaque())
-    ql_install_coroutines(main)
+    ql_install_calls(main)
     ql_install_libraries(main)
     ql_install_patterns(main)
     ql_install_loops(main)

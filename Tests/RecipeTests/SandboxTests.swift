@@ -299,6 +299,16 @@ import Testing
       "while true do end", "while true do pcall(function() while true do end end) end",
       "coroutine.wrap(function() while true do end end)()",
       "while true do coroutine.wrap(function() for i = 1, 1000 do end end)() end",
+      "xpcall(error, function() while true do end end)",
+      "xpcall(function() while true do end end, function() while true do end end)",
+      """
+      local closes = setmetatable({}, { __close = function() while true do end end })
+      local c = coroutine.create(function() local x <close> = closes; while true do end end)
+      coroutine.resume(c)
+      pcall(coroutine.close, c)
+      pcall(coroutine.wrap(function() local x <close> = closes; while true do end end))
+      while true do end
+      """,
     ] {
       let outcome = try place.run(recipe, ["--instructions", "1e7"])
       #expect(outcome.code == 1 && outcome.errors.contains("more than 10000000 instructions"), "\(recipe): \(outcome)")
