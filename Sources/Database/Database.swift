@@ -137,7 +137,7 @@ package final class Database {
     defer { sqlite3_finalize(statement) }
     let expected = Int(sqlite3_bind_parameter_count(statement))
     guard expected == values.count else { throw DatabaseError.valueCount(expected: expected, got: values.count) }
-    for (index, value) in values.enumerated() { bind(value, to: statement, at: Int32(index + 1)) }
+    for (index, value) in values.enumerated() { try bind(value, to: statement, at: Int32(index + 1)) }
     var rows: [Row] = []
     var unasked = 0
     while true {
@@ -172,17 +172,22 @@ package final class Database {
     return statement
   }
 
-  private func bind(_ value: SQLValue, to statement: OpaquePointer?, at index: Int32) {
+  /// A value that SQLite does not take, such as a text beyond its limits, would stay NULL.
+  private func bind(_ value: SQLValue, to statement: OpaquePointer?, at index: Int32) throws {
+    let code: Int32
     switch value {
-    case .null: sqlite3_bind_null(statement, index)
-    case .integer(let number): sqlite3_bind_int64(statement, index, Int64(number))
-    case .real(let number): sqlite3_bind_double(statement, index, number)
+    case .null: code = sqlite3_bind_null(statement, index)
+    case .integer(let number): code = sqlite3_bind_int64(statement, index, Int64(number))
+    case .real(let number): code = sqlite3_bind_double(statement, index, number)
     case .text(let text):
       // SQLITE_TRANSIENT, which C spells as a cast: SQLite copies the bytes.
       let transient = unsafeBitCast(-1, to: sqlite3_destructor_type.self)
-      let byteCount = Int32(clamping: text.utf8.count)
-      _ = text.withCString { sqlite3_bind_text(statement, index, $0, byteCount, transient) }
+      let byteCount = sqlite3_uint64(text.utf8.count)
+      code = text.withCString {
+        sqlite3_bind_text64(statement, index, $0, byteCount, transient, UInt8(SQLITE_UTF8))
+      }
     }
+    guard code == SQLITE_OK else { throw failure(code) }
   }
 
   private func columnName(_ statement: OpaquePointer?, _ column: Int32) -> String {

@@ -97,6 +97,10 @@ private func temporary() -> String {
     #expect(throws: DatabaseError.statement(path: ":memory:", reason: "out of memory")) {
       try database.query("SELECT length(hex(zeroblob(50000000)))")
     }
+    // A placeholder without its value would be NULL.
+    #expect(throws: DatabaseError.statement(path: ":memory:", reason: "out of memory")) {
+      try database.query("SELECT length(?)", [.text(String(repeating: "x", count: 50_000_000))])
+    }
     #expect(try database.query("SELECT 1").count == 1)
   }
 
