@@ -220,6 +220,11 @@ static void set_number(lua_State *L, const char *key, int number) {
   lua_setfield(L, -2, key);
 }
 
+static void set_flag(lua_State *L, const char *key, int flag) {
+  lua_pushboolean(L, flag);
+  lua_setfield(L, -2, key);
+}
+
 static int forbidden(lua_State *L) {
   return luaL_error(L, "%s: a sandbox does not have it", lua_tostring(L, lua_upvalueindex(1)));
 }
@@ -246,7 +251,11 @@ static int plain_getinfo(lua_State *L) {
   }
   if (strchr(what, 'n')) set_text(L, "name", ar.name), set_text(L, "namewhat", ar.namewhat);
   if (strchr(what, 'l')) set_number(L, "currentline", ar.currentline);
-  if (strchr(what, 'u')) set_number(L, "nups", ar.nups), set_number(L, "nparams", ar.nparams);
+  if (strchr(what, 'u')) {
+    set_number(L, "nups", ar.nups), set_number(L, "nparams", ar.nparams);
+    set_flag(L, "isvararg", ar.isvararg);
+  }
+  if (strchr(what, 't')) set_flag(L, "istailcall", ar.istailcall);
   return 1;
 }
 

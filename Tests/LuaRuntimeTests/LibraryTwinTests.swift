@@ -130,6 +130,32 @@ import Testing
       """#)
   }
 
+  /// All fields but the functions themselves, in a sandbox.
+  @Test func getinfoEqualsLuas() throws {
+    let source = """
+      local function shown(info)
+        local fields = {}
+        for name, value in pairs(info) do fields[#fields + 1] = name .. " = " .. tostring(value) end
+        table.sort(fields)
+        return table.concat(fields, ", ")
+      end
+      local function inner(a, ...)
+        local info = debug.getinfo(1, "Slnut")
+        return shown(info)
+      end
+      local function outer() return inner(1) end
+      local called, tail = inner(1), outer()
+      local of_inner, of_print = debug.getinfo(inner, "Su"), debug.getinfo(print, "t")
+      return table.concat({ called, tail, shown(of_inner), shown(of_print) }, "; ")
+      """
+    let state = try #require(LuaState())
+    state.restrict { _, _ in false }
+    let ours = try state.load(Array(source.utf8), chunkName: "=t").call().first?.asString
+    let theirs = try inLua(source)
+    #expect(ours == theirs)
+    #expect(theirs.contains("istailcall = true") && theirs.contains("isvararg = true"))
+  }
+
   @Test func aLimitOnInstructionsEndsAPattern() throws {
     let state = try #require(LuaState())
     state.limitInstructions(1_000_000)
