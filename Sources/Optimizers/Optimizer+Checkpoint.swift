@@ -137,6 +137,6 @@ extension Optimizer {
       }
     }
     self.stepCount = stepCount
-    unfinishedPage = nil
+    unfinished = nil
   }
 }

@@ -27,8 +27,8 @@ public final class Optimizer {
   public let options: OptimizerOptions
   /// Steps taken so far.
   public internal(set) var stepCount = 0
-  /// Where a step stopped that threw.
-  var unfinishedPage: Int?
+  /// The segment of state that a step which threw has yet to update, and all that follow it.
+  var unfinished: (page: Int, segment: Int)?
   /// The rule's numbers, complete.
   private let values: [String: [Float]]
   /// Of each parameter, for the width of its state.
@@ -103,12 +103,13 @@ public final class Optimizer {
 
   /// - Throws: `OptimizerError.unfinishedStep` where some parameters have been updated and others not.
   func requireWholeStep() throws {
-    if unfinishedPage != nil { throw OptimizerError.unfinishedStep(stepCount) }
+    if unfinished != nil { throw OptimizerError.unfinishedStep(stepCount) }
   }
 
   /// One update of every parameter that has a gradient; `stepCount` grows by 1.
   ///
-  /// After an error (a full disk) nothing is lost: the next call goes on with the same step where this one stopped.
+  /// After an error (a full disk) nothing is lost: the next call goes on with the same step, at the update that was
+  /// not done.
   /// - Parameters:
   ///   - learningRate: overrides the option for this step; at least 0.
   ///   - gradientScale: multiplies gradients, for clipping; at least 0.
@@ -134,20 +135,22 @@ public final class Optimizer {
           parameter: parameter.name, expected: parameter.tensor.shape, got: gradient.shape)
       }
     }
-    if unfinishedPage == nil { stepCount += 1 }
-    for number in (unfinishedPage ?? 0)..<pages.count {
-      unfinishedPage = number
-      guard pages[number].segments.contains(where: { parameters[$0.parameter].tensor.gradient != nil }) else {
-        continue
-      }
+    if unfinished == nil { stepCount += 1 }
+    let start = unfinished ?? (page: 0, segment: 0)
+    for number in start.page..<pages.count {
+      let segments = pages[number].segments
+      let first = number == start.page ? start.segment : 0
+      unfinished = (number, first)
+      guard segments[first...].contains(where: { parameters[$0.parameter].tensor.gradient != nil }) else { continue }
       try withPage(number, isDirty: true) { arrays in
-        for (segment, state) in zip(pages[number].segments, arrays) {
+        for (index, segment) in segments.enumerated().dropFirst(first) {
+          unfinished = (number, index)
           guard let gradient = parameters[segment.parameter].tensor.gradient else { continue }
-          try update(segment, gradient, state, rate, gradientScale)
+          try update(segment, gradient, arrays[index], rate, gradientScale)
         }
       }
     }
-    unfinishedPage = nil
+    unfinished = nil
   }
 
   private func update(

@@ -2,6 +2,7 @@ import CPUBackend
 import Formats
 import Foundation
 import Optimizers
+import Synchronization
 import Tensors
 import Testing
 
@@ -139,6 +140,32 @@ private let signDescent = OptimizerRule(
     try giveGradients(list)
     try optimizer.step()
     #expect(try list[2].tensor.floats() == old.map { $0 - 0.125 * ($0 > 0.25 ? 1 : -1) })
+  }
+
+  /// Parameters share a page: those before the one whose update threw are not moved twice.
+  @Test(arguments: 0..<4) func aStepGoesOnWithTheUpdateThatThrew(failing: Int) throws {
+    struct Failure: Error {}
+    let calls = Atomic(0)
+    let frail = OptimizerRule(
+      name: "frail", title: "Frail", summary: "Adagrad of which one update fails.",
+      hyperparameters: adagrad.hyperparameters, moments: adagrad.moments,
+      kernels: [
+        OptimizerKernel { update in
+          if calls.add(1, ordering: .relaxed).oldValue == failing { throw Failure() }
+          try adagrad.kernels[0].update(update)
+        }
+      ])
+    let (left, right) = (try parameters(), try parameters())
+    let plain = try Optimizer(left, OptimizerOptions(adagrad, learningRate: 0.1))
+    let stopped = try Optimizer(right, OptimizerOptions(frail, learningRate: 0.1))
+    try giveGradients(left)
+    try giveGradients(right)
+    try plain.step()
+    #expect(throws: Failure.self) { try stopped.step() }
+    #expect(throws: OptimizerError.unfinishedStep(1)) { try stopped.zeroGradients() }
+    try stopped.step()
+    #expect(stopped.stepCount == 1 && calls.load(ordering: .relaxed) == counts.count + 1)
+    #expect(try bits(left) == bits(right))
   }
 
   @Test func optionsOfAnotherRuleAreNamed() throws {
