@@ -13,7 +13,8 @@ enum Interrupts {
   /// SIGUSR1.
   static var exitCode: Int32 { 128 + (ending == 0 ? SIGINT : ending) }
 
-  /// The first Ctrl-C asks, the second raises an error, the third ends a program that catches its errors and goes on.
+  /// While a loop asks (`native.interrupted`), the first Ctrl-C is its answer and the second raises an error; otherwise
+  /// the first does. The third that nobody has taken ends a program that catches its errors and goes on.
   /// Files are written whole or not at all, so that ending anywhere loses nothing.
   static func installForRecipe() {
     install(SIGINT, flags: SA_RESTART) { _ in if LuaState.interrupt() > 2 { _exit(130) } }

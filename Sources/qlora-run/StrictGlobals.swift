@@ -12,7 +12,7 @@ enum StrictGlobals {
     let source = "@" + script
     guard let info = state.globals["debug"].asTable?["getinfo"].asFunction else { return }
     func isRecipe() -> Bool {
-      // Level 3 from here: getinfo, this handler's trampoline, then the code that touched the global.
+      // Level 2: behind getinfo (0) and this handler (1) stands the code that touched the global.
       guard let table = try? info.call([.integer(2), .string("S")]).first?.asTable else { return false }
       return table["source"].asString == source
     }
