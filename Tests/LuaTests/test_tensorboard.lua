@@ -129,4 +129,64 @@ t.test("a run that is going on has no end in TensorBoard", function()
     #tagged(list, "_hparams_/session_end_info") }, { 1, 1, 0 })
 end)
 
+--- Runs `body` with `open` in the place of io.open; returns what it wrote to standard error.
+local function with_open(open, body)
+  local stderr, io_open, said = io.stderr, io.open, ""
+  rawset(io, "stderr", { write = function(_, text) said = said .. text end })
+  rawset(io, "open", function(path, mode) return open(io_open, path, mode) end)
+  local ok, message = pcall(body)
+  rawset(io, "stderr", stderr)
+  rawset(io, "open", io_open)
+  assert(ok, message)
+  return said
+end
+
+t.test("a run whose events cannot be written goes on, and tells it once", function()
+  -- A full disk, and one on which no file can be made.
+  local full = function(open, path, mode)
+    return open(path:find "/events" and mode == "ab" and "/dev/full" or path, mode)
+  end
+  local none = function(open, path, mode)
+    if path:find "/events" and mode == "ab" then return nil, path .. ": No space left on device" end
+    return open(path, mode)
+  end
+  for name, open in pairs { full = full, none = none } do
+    local dir = root .. "/" .. name
+    local said = with_open(open, function() train { dir = dir } end)
+    local _, count = said:gsub("TensorBoard gets no more of this run: cannot write [^\n]*/events[^\n]*: No space", "")
+    t.equal(count, 1, said)
+    assert(native.exists(dir .. "/summary.json"))
+  end
+  local dir = root .. "/later"
+  local run = qlora.run { dir = dir }
+  run:log { step = 1, loss = 3.5 }
+  run.events.file:close()
+  run.events.file = assert(io.open("/dev/full", "ab"))
+  local said = with_open(function(open, ...) return open(...) end, function()
+    for step = 2, 4 do run:log { step = step, loss = 3.5 } end
+  end)
+  local _, count = said:gsub("cannot write", "")
+  t.equal({ count, #tagged(values_of(dir), "train/loss") }, { 1, 1 })
+end)
+
+t.test("a journal that cannot be ended with a line is told", function()
+  local place = require "qlora.run_place"
+  local dir = root .. "/unended"
+  native.mkdir(dir)
+  native.write_file(dir .. "/journal.jsonl", '{"step":1')
+  local full = function(open, path, mode)
+    if not path:find "journal" then return open(path, mode) end
+    local file = open("/dev/full", mode)
+    file:setvbuf "no"
+    return { seek = function() return 9 end, read = function() return "1" end, close = function() return file:close() end,
+      write = function(_, text) return file:write(text) end }
+  end
+  with_open(full, function()
+    t.raises(function() place.reopen(dir) end, "--resume: cannot write " .. dir .. "/journal.jsonl: No space left")
+  end)
+  place.reopen(dir)
+  local file <close> = assert(io.open(dir .. "/journal.jsonl"))
+  t.equal(file:read "a", '{"step":1\n')
+end)
+
 native.remove_tree(root)

@@ -74,11 +74,20 @@ function Run:settings(settings)
   update_index(self)
 end
 
---- The event file of this session, which begins with the run's settings.
-local function events_of(self)
-  self.events = self.events or tensorboard.open(self.dir, self.resumed_at,
-    values.start({ params.resolved or {}, self.given or {} }, self.dir:match "([^/]+)/*$" or self.dir, os.time() + 0.0))
-  return self.events
+--- Adds values of a step to the event file of this session, which begins with the run's settings. What cannot be
+--- written is told once: the run goes on without it.
+local function add_events(self, step, told)
+  local ok, message
+  if not self.events then
+    local name = self.dir:match "([^/]+)/*$" or self.dir
+    self.events, message = tensorboard.open(self.dir, self.resumed_at,
+      values.start({ params.resolved or {}, self.given or {} }, name, os.time() + 0.0))
+  end
+  if self.events then ok, message = self.events:add(step, told) end
+  if ok then return end
+  tell("TensorBoard gets no more of this run: cannot write %s", message)
+  if self.events then self.events.file:close() end
+  self.events, self.wants_events = nil, false
 end
 
 --- Appends a line to the journal; numbers of a step and samples of text also go to TensorBoard.
@@ -95,7 +104,7 @@ function Run:log(entry)
   end
   if self.wants_events and math.tointeger(entry.step) and entry.step >= 0 then
     local told = values.numbers(entry) .. values.samples(entry.samples or {})
-    if told ~= "" then events_of(self):add(entry.step, told) end
+    if told ~= "" then add_events(self, entry.step, told) end
   end
 end
 
@@ -219,10 +228,8 @@ function Run:finish(result)
     self.is_finished = true
     return
   end
-  if self.events then
-    self.events:add(result.steps or 0, values.finish(os.time() + 0.0))
-    self.events.file:close()
-  end
+  if self.events then add_events(self, result.steps or 0, values.finish(os.time() + 0.0)) end
+  if self.events then self.events.file:close() end
   if self.is_complete then -- its results stay as they are
     self.is_finished = true
     return native.unlock_directory(self.dir)

@@ -90,14 +90,18 @@ function place.reopen(dir)
   local path = dir .. "/journal.jsonl"
   local file = io.open(path, "r+b")
   if not file then return end
+  local ok, message = true, nil
   if file:seek "end" > 0 then
     file:seek("end", -1)
     if file:read(1) ~= "\n" then
       file:seek "end"
-      file:write "\n"
+      ok, message = file:write "\n"
     end
   end
-  file:close()
+  local closed, why = file:close()
+  if not (ok and closed) then
+    error(("--resume: cannot write %s: %s; free space and try again"):format(path, message or why), 0)
+  end
 end
 
 --- The steps of the checkpoints, and the index of the one that --resume means: `from`, else the last.

@@ -47,24 +47,38 @@ local function free_name(dir, time)
 end
 
 --- Opens a new event file in `dir`. With `resumed_at`, the last step that stands, later steps of earlier files count as
---- taken back. `first` are values of step 0.
+--- taken back. `first` are values of step 0. Returns nil and a message where it cannot be written.
 function tensorboard.open(dir, resumed_at, first)
   local time = os.time()
-  local file = assert(io.open(free_name(dir, time), "ab"))
+  local path = free_name(dir, time)
+  local file, message = io.open(path, "ab")
+  if not file then return nil, message end
+  local self = setmetatable({ file = file, path = path }, tensorboard)
   local clock = wire.double(1, time + 0.0)
-  file:write(tensorboard.frame(clock .. wire.message(3, "brain.Event:2")))
+  local head = tensorboard.frame(clock .. wire.message(3, "brain.Event:2"))
   if resumed_at then -- session_log { status: START }
-    file:write(tensorboard.frame(clock .. wire.integer(2, resumed_at + 1) .. wire.message(7, wire.integer(1, 1))))
+    head = head
+      .. tensorboard.frame(clock .. wire.integer(2, resumed_at + 1) .. wire.message(7, wire.integer(1, 1)))
   end
-  local self = setmetatable({ file = file }, tensorboard)
-  self:add(0, first)
-  return self
+  local ok
+  ok, message = self:put(head .. tensorboard.frame(tensorboard.event(0, first, os.time() + 0.0)))
+  if ok then return self end
+  file:close()
+  return nil, message
 end
 
---- Writes the values of one step and flushes, so that TensorBoard sees a run while it goes.
+--- Appends records and flushes, so that TensorBoard sees a run while it goes. Returns nil and a message where that
+--- fails: what follows half a record is lost to readers.
+function tensorboard:put(records)
+  local ok, message = self.file:write(records)
+  if ok then ok, message = self.file:flush() end
+  if ok then return true end
+  return nil, self.path .. ": " .. message
+end
+
+--- Writes the values of one step; returns what `put` does.
 function tensorboard:add(step, values)
-  self.file:write(tensorboard.frame(tensorboard.event(step, values, os.time() + 0.0)))
-  self.file:flush()
+  return self:put(tensorboard.frame(tensorboard.event(step, values, os.time() + 0.0)))
 end
 
 return tensorboard
