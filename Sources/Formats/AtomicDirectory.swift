@@ -42,7 +42,9 @@ package final class AtomicDirectory {
 
   /// Makes the folder visible. An existing folder of that name is replaced only if `replacing`. Where the file system
   /// cannot exchange two folders, that takes two steps; one who dies between them leaves the old folder under another
-  /// name, and the next writer puts it back.
+  /// name, and the next writer puts it back. What cannot be removed of an old folder is left to a later writer.
+  /// - Throws: `alreadyExists`, `foreign`, `system`. The folder is then the old one, except where the error names its
+  ///   parent, which could not be synced: the new one is in place, and a loss of power may bring the old one back.
   package func commit(replacing: Bool = false) throws(FormatError) {
     if try exchange(replacing: replacing) { return }
     let old = Leftovers.oldName(path)
@@ -54,7 +56,7 @@ package final class AtomicDirectory {
     }
     open = false
     try FileSystem.synchronize(FileSystem.directoryName(path))
-    try FileSystem.remove(old)
+    try? FileSystem.remove(old)
   }
 
   /// As `commit`, but false where the file system cannot exchange these two folders: then nothing has changed.
@@ -74,7 +76,7 @@ package final class AtomicDirectory {
     }
     open = false
     try FileSystem.synchronize(FileSystem.directoryName(path))
-    try FileSystem.remove(stage)
+    try? FileSystem.remove(stage)
     return true
   }
 

@@ -73,7 +73,8 @@ package final class AtomicFile {
 
   /// Reads back what was written, and makes the file visible if it is the same. The system mostly answers from its
   /// memory: what the engine, the memory or the file system garbled is found, not what the disk loses later.
-  /// - Throws: `readsBackDifferently`, `system`; then the old file stays.
+  /// - Throws: `readsBackDifferently`, `system`. The file is then the old one, except where the error names its folder,
+  ///   which could not be synced: the new one is in place, and a loss of power may bring the old one back.
   package func commit() throws(FormatError) {
     guard fsync(descriptor) == 0 else { throw .system(path: path, operation: "sync", code: errno) }
     for piece in pieces where try sum(at: piece.start, count: piece.count) != piece.sum {

@@ -90,7 +90,8 @@ package final class FolderSave {
     Leftovers.remove(of: folder + "/" + stageName)
   }
 
-  /// Brings the files of the stage into the folder. Where this fails half-way, the folder says so to its readers.
+  /// Brings the files of the stage into the folder. Where this fails half-way, the folder says so to its readers. What
+  /// cannot be removed of the stage or of an old folder afterwards is left to a later writer.
   package func commit() throws(FormatError) {
     if let whole {
       if try Self.isAlone(folder, format), try whole.exchange(replacing: true) {
@@ -117,7 +118,7 @@ package final class FolderSave {
     try FileSystem.synchronize(folder)
     try bring(format.key)
     try FileSystem.synchronize(folder)
-    try FileSystem.remove(stage)
+    try? FileSystem.remove(stage)
   }
 
   /// Renames a file into its place, or copies it there where the place is a link to another file system.

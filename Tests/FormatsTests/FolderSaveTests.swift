@@ -131,6 +131,31 @@ private func link(_ path: String, to target: String) throws {
       #expect(try text(path + "/state") == "2" && FileSystem.list(folder) == ["checkpoint"])
     }
   }
+
+  /// The new folder is in place by then.
+  @Test func anOldFolderThatCannotBeRemovedIsNoFailure() throws {
+    try Fixture.withFolder { folder in
+      let path = try FileSystem.resolve(folder) + "/out"
+      try save(path, "old")
+      try FileSystem.makeDirectory(path + "/deep")
+      // Deeper than a path may be long.
+      let name = String(repeating: "d", count: 250)
+      var folders = [open(path + "/deep", O_RDONLY | O_DIRECTORY)]
+      for _ in 0..<17 {
+        #expect(mkdirat(folders[folders.count - 1], name, 0o700) == 0)
+        folders.append(openat(folders[folders.count - 1], name, O_RDONLY | O_DIRECTORY))
+      }
+      let target = try AtomicDirectory(path: path)
+      try AtomicFile.write(target.stage + "/key.json", "new")
+      try target.commit(replacing: true)
+      #expect(try FileSystem.list(path) == ["key.json"] && text(path + "/key.json") == "new")
+      #expect(throws: FormatError.self) { try FileSystem.remove(target.stage) }
+      for (number, folder) in folders.enumerated().reversed() {
+        if number + 1 < folders.count { unlinkat(folder, name, AT_REMOVEDIR) }
+        close(folder)
+      }
+    }
+  }
 }
 
 @Suite struct AtomicFileTests {
