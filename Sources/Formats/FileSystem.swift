@@ -147,7 +147,8 @@ package enum FileSystem {
     return slash == trimmed.startIndex ? "/" : String(trimmed[..<slash])
   }
 
-  static func synchronize(_ path: String) throws(FormatError) {
+  /// Brings a file, or the names in a folder, to the disk.
+  package static func synchronize(_ path: String) throws(FormatError) {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else { throw .system(path: path, operation: "open", code: errno) }
     defer { close(descriptor) }

@@ -55,6 +55,7 @@ struct CachePlace {
     guard symlink(target, temporary) == 0, rename(temporary, path) == 0 else {
       throw .system(path: path, operation: "link", code: errno)
     }
+    try FileSystem.synchronize(FileSystem.directoryName(path))
   }
 
   /// Lets a branch or a tag mean this commit.

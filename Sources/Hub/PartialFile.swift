@@ -60,10 +60,11 @@ final class PartialFile {
     return hash.finish()
   }
 
-  /// Gives the blob its name, once its bytes are on the disk.
+  /// Gives the blob its name, once its bytes are on the disk, and brings the name there too.
   func commit(to target: String) throws(FormatError) {
     try FileGate.check(target, .write)
     guard fsync(descriptor) == 0 else { throw .system(path: path, operation: "sync", code: errno) }
     guard rename(path, target) == 0 else { throw .system(path: target, operation: "rename", code: errno) }
+    try FileSystem.synchronize(FileSystem.directoryName(target))
   }
 }

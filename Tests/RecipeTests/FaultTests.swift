@@ -193,4 +193,48 @@ import Testing
     #expect(outcome.code == 1 && outcome.errors.contains(message), "\(outcome.errors)")
     try FileManager.default.removeItem(at: directory)
   }
+
+  private static let hasPython = FileManager.default.isExecutableFile(atPath: "/usr/bin/python3")
+
+  /// What is renamed into its place is lost with the power where the folder is not synced after it.
+  @Test(.enabled(if: library != nil, "no C compiler"), .enabled(if: hasPython, "python3 runs the server"))
+  func namesOfWhatIsFetchedAreSynced() throws {
+    let (library, directory) = (try #require(Self.library), try Program.temporaryDirectory())
+    let files = directory.appendingPathComponent("hub/models/org/a")
+    try FileManager.default.createDirectory(at: files, withIntermediateDirectories: true)
+    for name in ["config.json", "model.safetensors"] {
+      try Data("{}".utf8).write(to: files.appendingPathComponent(name))
+    }
+    let (input, output) = (Pipe(), Pipe())
+    let server = Program.process(
+      [
+        Program.root.appendingPathComponent("Tests/Fixtures/hub/server.py").path,
+        directory.appendingPathComponent("hub").path, directory.appendingPathComponent("log").path,
+      ], in: directory, program: "/usr/bin/python3")
+    (server.standardInput, server.standardOutput) = (input, output)
+    try server.run()
+    defer {
+      try? input.fileHandleForWriting.close()
+      server.waitUntilExit()
+    }
+    let port = String(decoding: output.fileHandleForReading.availableData, as: UTF8.self)
+      .trimmingCharacters(in: .whitespacesAndNewlines)
+    let log = directory.appendingPathComponent("calls.txt")
+    let cache = directory.appendingPathComponent("cache").path
+    let outcome = try Program.run(
+      ["fetch", "org/a"], in: directory,
+      environment: [
+        "HF_ENDPOINT": "http://127.0.0.1:\(port)", "HF_HOME": directory.path, "HF_HUB_CACHE": cache,
+        "HF_HUB_OFFLINE": "", "LD_PRELOAD": library, "FAULT_CALL": "rename,fsync", "FAULT_LOG": log.path,
+      ])
+    #expect(outcome.code == 0, "\(outcome.errors)")
+    let calls = try String(contentsOf: log, encoding: .utf8).split(separator: "\n").map(String.init)
+    let renamed = calls.indices.filter { calls[$0].hasPrefix("rename ") }
+    #expect(renamed.count == 5, "two blobs, two links and refs/main: \(calls)")
+    for index in renamed {
+      let folder = URL(fileURLWithPath: String(calls[index].dropFirst("rename ".count))).deletingLastPathComponent()
+      #expect(calls[index...].contains("fsync \(folder.path)"), "\(calls[index])")
+    }
+    try FileManager.default.removeItem(at: directory)
+  }
 }
