@@ -5,7 +5,7 @@ import Tensors
 /// A folder that appears complete or not at all. Files are written into `stage`; `commit()` puts it in the place of
 /// `path` in one step: a reader sees the old folder or the new one. A link is followed, and stays.
 ///
-/// What a dead process left half-written under this name is removed by the next writer.
+/// What a dead process of this machine left half-written under this name is removed by the next writer.
 package final class AtomicDirectory {
   package let path: String
   /// The temporary folder to write into.
@@ -22,15 +22,13 @@ package final class AtomicDirectory {
     // The stage lies beside the folder that is meant, so that one rename reaches it.
     self.path = try FileSystem.resolve(path)
     self.owns = owns
-    stage = Leftovers.name(self.path)
     try FileSystem.makeDirectory(FileSystem.directoryName(self.path))
     Leftovers.remove(of: self.path)
     if let kind = FileSystem.kind(self.path) {
       guard kind == .folder else { throw .wrongKind(path: path, found: kind, wanted: .folder) }
-      try checkOwned()
+      try Self.checkOwned(self.path, owns)
     }
-    try FileSystem.remove(stage)
-    try FileSystem.makeDirectory(stage)
+    stage = try Leftovers.makeFolder(for: self.path)
   }
 
   deinit {
@@ -47,7 +45,7 @@ package final class AtomicDirectory {
   ///   parent, which could not be synced: the new one is in place, and a loss of power may bring the old one back.
   package func commit(replacing: Bool = false) throws(FormatError) {
     if try exchange(replacing: replacing) { return }
-    let old = Leftovers.oldName(path)
+    let old = StageName.old(of: path)
     guard rename(path, old) == 0 else { throw .system(path: path, operation: "rename", code: errno) }
     guard rename(stage, path) == 0 else {
       let code = errno
@@ -64,7 +62,7 @@ package final class AtomicDirectory {
     try synchronizeTree(stage)
     if FileSystem.exists(path) {
       guard replacing else { throw .alreadyExists(path: path) }
-      try checkOwned()
+      try Self.checkOwned(path, owns)
       var info = stat()
       if stat(path, &info) == 0 { _ = chmod(stage, info.st_mode & 0o7777) }
       guard cp_exchange(stage, path) == 0 else {
@@ -80,8 +78,8 @@ package final class AtomicDirectory {
     return true
   }
 
-  private func checkOwned() throws(FormatError) {
-    if let foreign = try FileSystem.list(path).first(where: { !owns($0) && !Leftovers.isOne($0) }) {
+  private static func checkOwned(_ path: String, _ owns: (String) -> Bool) throws(FormatError) {
+    if let foreign = try FileSystem.list(path).first(where: { !owns($0) && StageName($0) == nil }) {
       throw .foreign(path: path, name: foreign)
     }
   }

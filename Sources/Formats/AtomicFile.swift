@@ -2,8 +2,8 @@ import Glibc
 import Tensors
 
 /// A file that appears whole or not at all: written under a temporary name beside it, synced, renamed.
-/// Dropping the object without `commit()` removes the temporary file; one of a process that is dead is removed by the
-/// next writer of the same file.
+/// Dropping the object without `commit()` removes the temporary file; one of a dead process of this machine is removed
+/// by the next writer of the same file.
 ///
 /// Links are followed: what they lead to is replaced. Only a file is, and keeps its permissions.
 package final class AtomicFile {
@@ -27,7 +27,7 @@ package final class AtomicFile {
       guard kind == .file else { throw .wrongKind(path: path, found: kind, wanted: .file) }
     }
     Leftovers.remove(of: place)
-    temporary = Leftovers.name(place, number: UInt32.random(in: 0 ... .max))
+    temporary = StageName.stage(of: place)
     descriptor = open(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
     guard descriptor >= 0 else { throw .system(path: path, operation: "create", code: errno) }
     if exists { _ = fchmod(descriptor, info.st_mode & 0o777) }

@@ -74,9 +74,7 @@ package final class FolderSave {
     }
     whole = nil
     try FileSystem.makeDirectory(folder)
-    stage = Leftovers.name(folder + "/" + Self.stageName)
-    try FileSystem.remove(stage)
-    try FileSystem.makeDirectory(stage)
+    stage = try Leftovers.makeFolder(for: folder + "/" + Self.stageName)
   }
 
   deinit {

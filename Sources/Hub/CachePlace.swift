@@ -50,10 +50,12 @@ struct CachePlace {
     let count = buffer.withUnsafeMutableBytes { readlink(path, $0.baseAddress!, $0.count) }
     if count > 0, buffer[..<count].elementsEqual(target.utf8) { return }
     try FileSystem.makeDirectory(FileSystem.directoryName(path))
-    let temporary = Leftovers.name(path)
-    unlink(temporary)
+    Leftovers.remove(of: path)
+    let temporary = StageName.stage(of: path)
     guard symlink(target, temporary) == 0, rename(temporary, path) == 0 else {
-      throw .system(path: path, operation: "link", code: errno)
+      let code = errno
+      unlink(temporary)
+      throw .system(path: path, operation: "link", code: code)
     }
     try FileSystem.synchronize(FileSystem.directoryName(path))
   }

@@ -7,6 +7,7 @@ import Tokenizers
 import Training
 
 package let qloraVersion = engineVersion
+package let checkpointPrefix = TrainingCheckpoint.namePrefix
 
 extension Engine {
   /// What the library needs of the machine and its files.
@@ -74,6 +75,16 @@ extension Engine {
           let path = try self.placeToRead(try call.string("path"))
           if try self.mayChange(path) { try FileSystem.remove(path) }
           return []
+        },
+        NativeFunction(
+          "half_written",
+          "What a temporary name in a directory stands for: the name of the file or directory, and whether it is an "
+            + "old directory that was to be replaced; nil for any other name.",
+          [Parameter("name", .string, "a name without its directory")],
+          returns: "string|nil, boolean|nil", example: "assert(qlora.native.half_written 'notes.txt' == nil)"
+        ) { call in
+          guard let stage = StageName(try call.string("name")) else { return [.nil] }
+          return [.string(stage.base), .bool(stage.isOld)]
         },
         NativeFunction(
           "write_file", "Writes a file whole or not at all.", [path, Parameter("text", .bytes, "contents, any bytes")]

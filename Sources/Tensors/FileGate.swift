@@ -36,10 +36,15 @@ package struct FileRules: Sendable {
 
   /// A folder that is saved whole is written beside its place first, under a temporary name of this process.
   private func isWritable(_ place: [UInt8]) -> Bool {
-    let ours = [FileGate.stageSign, FileGate.oldSign].map { $0 + "\(getpid())" }.map { Array($0.utf8) }
-    return writable.contains { root in
-      Self.holds(root, place) || ours.contains { Self.holds(root + $0, place) }
-    }
+    writable.contains { Self.holds($0, place) || Self.isStage(place, of: $0) }
+  }
+
+  /// Whether a place is a temporary name of this process for a root, or in a folder of that name.
+  private static func isStage(_ place: [UInt8], of root: [UInt8]) -> Bool {
+    guard place.starts(with: root), let base = split(root)?.name else { return false }
+    let name = base + place[root.count...].prefix { $0 != slash }
+    guard let stage = StageName(String(decoding: name, as: UTF8.self)) else { return false }
+    return stage.isOwn && Array(stage.base.utf8) == base
   }
 
   /// Bytes are compared, since texts that Swift calls equal may be two names.
@@ -97,11 +102,6 @@ package struct FileRules: Sendable {
 
 /// Where paths of a program become files: everything that opens one asks here. Open until it is closed.
 package enum FileGate {
-  /// What temporary names of a process hold before its number. Nobody types them, since what dead processes left under
-  /// them is removed.
-  package static let stageSign = ".qlora-tmp-"
-  package static let oldSign = ".qlora-old-"
-
   private static let rules = Mutex<FileRules?>(nil)
 
   /// From now on only what `rules` allow can be used, in the whole process.

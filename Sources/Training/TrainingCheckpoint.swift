@@ -9,6 +9,8 @@ import Tensors
 /// A directory from which a run continues with the same bits: adapters (or all trained weights), optimizer state, what
 /// the training loop keeps, the identity of the run, and a checksum of each file. Complete or absent.
 public enum TrainingCheckpoint {
+  /// With what the name of a run's checkpoint begins; its step follows.
+  package static let namePrefix = "checkpoint-"
   private static let weightsName = "trained.safetensors"
   private static let optimizerName = "optimizer.safetensors"
   private static let stateName = "state.json"
@@ -58,8 +60,8 @@ public enum TrainingCheckpoint {
     guard !FileSystem.exists(directory) || isCheckpoint(directory) else {
       throw FormatError.alreadyExists(path: directory)
     }
-    // What killed runs left half-written beside it has other numbers.
-    Leftovers.remove(in: FileSystem.directoryName(target.path), prefix: "checkpoint-")
+    // What killed runs left half-written beside it is of other steps.
+    Leftovers.remove(in: FileSystem.directoryName(target.path), prefix: namePrefix)
     let stage = target.stage
     let items = model.trainableParameters.map { name, tensor in
       SafetensorsWriter.Item(name: name, dtype: tensor.dtype, shape: tensor.shape) { sink in
@@ -146,7 +148,7 @@ public enum TrainingCheckpoint {
     guard isCheckpoint(directory) else { return false }
     try FileGate.check(directory, .entry)
     // Whoever is ended on the way leaves no half of a checkpoint under the name of a whole one, nor what is put back.
-    let old = Leftovers.name(directory)
+    let old = StageName.stage(of: directory)
     guard rename(directory, old) == 0 else {
       throw .system(path: directory, operation: "rename", code: errno)
     }

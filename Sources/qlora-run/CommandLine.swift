@@ -80,7 +80,7 @@ extension Invocation {
     if let directory = options.resume, script == nil, command == nil, actions.isEmpty {
       var run = directory[...]
       while run.count > 1, run.hasSuffix("/") { run.removeLast() }
-      if run.split(separator: "/").last?.hasPrefix("checkpoint-") == true { run = Resources.parent(String(run))[...] }
+      run = Resources.run(String(run))[...]
       guard !run.isEmpty else {
         throw UsageError(description: "--resume needs a run directory or a recipe: --resume runs/NAME")
       }

@@ -25,6 +25,11 @@ enum Resources {
     return String(path[..<slash])
   }
 
+  /// The run that a path names, itself or by one of its checkpoints.
+  static func run(_ path: String) -> String {
+    path.split(separator: "/").last?.hasPrefix(checkpointPrefix) == true ? parent(path) : path
+  }
+
   static func exists(_ path: String) -> Bool { access(path, R_OK) == 0 }
 
   static func read(_ path: String) -> [UInt8]? {

@@ -26,10 +26,7 @@ extension Invocation {
 
   /// The bounds of the recipe: it reads its folder, and writes `runs` in the current folder and what it resumes.
   var confinement: Confinement {
-    // --resume names a run, or one of its checkpoints.
-    let resumed = options.resume.flatMap { $0.isEmpty ? nil : $0 }.map { path in
-      path.split(separator: "/").last?.hasPrefix("checkpoint-") == true ? Resources.parent(path) : path
-    }
+    let resumed = options.resume.flatMap { $0.isEmpty ? nil : Resources.run($0) }
     // A link of that name, which a stranger's folder may bring along, would open what it leads to.
     var info = stat()
     let isLink = lstat("runs", &info) == 0 && info.st_mode & S_IFMT == S_IFLNK

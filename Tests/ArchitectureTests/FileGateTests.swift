@@ -13,6 +13,7 @@ import Testing
     "Formats/FileSystem.swift": ["open"],
     // Of the system about this process: paths that no program chooses.
     "Tensors/ProcessMemory.swift": ["fopen"], "Tensors/AddressSpace.swift": ["fopen"],
+    "Tensors/StageName.swift": ["fopen"],
     "CPUBackend/Processor.swift": ["fopen"],
     // The library of what started the program, which its environment names.
     "Ranks/MPILibrary.swift": ["dlopen"],

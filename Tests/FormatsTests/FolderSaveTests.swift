@@ -1,4 +1,5 @@
 import Foundation
+import Tensors
 import Testing
 
 @testable import Formats
@@ -229,6 +230,53 @@ private func link(_ path: String, to target: String) throws {
       try FileSystem.makeDirectory("\(folder)/out.qlora-old-\(dead)")
       try save(folder + "/out", "new")
       #expect(try FileSystem.list(folder) == (kept + ["out"]).sorted())
+    }
+  }
+
+  /// Their processes may live, whatever has the number here.
+  @Test func whatOtherMachinesAndContainersWriteStays() throws {
+    try Fixture.withFolder { folder in
+      let (dead, path) = (try deadProcess(), folder + "/out")
+      let own = try #require(StageName.stage(of: "out").wholeMatch(of: /out\.qlora-tmp-([0-9a-f]{8})-\d+-\d+/))
+      let mark = own.output.1
+      let other = mark == "00000000" ? "00000001" : "00000000"
+      let strange = ["tmp-\(other)-\(dead)-7", "old-\(other)-\(dead)-7", "tmp-\(other)-\(getpid())-7"]
+        .map { "out.qlora-\($0)" }
+      for name in strange + ["out.qlora-tmp-\(mark)-\(dead)-7"] {
+        try FileSystem.makeDirectory("\(folder)/\(name)/inside")
+      }
+      try save(path, "new")
+      #expect(try FileSystem.list(folder) == (["out"] + strange).sorted())
+      // Where there is no new one, the old folder of another is no business of this process.
+      try FileSystem.remove(path)
+      try FileSystem.makeDirectory("\(folder)/out.qlora-old-\(mark)-\(dead)-7/inside")
+      Leftovers.remove(of: path)
+      #expect(try FileSystem.list(folder) == (["out"] + strange).sorted() && FileSystem.exists(path + "/inside"))
+    }
+  }
+
+  /// Nor do two writers of one process have one name.
+  @Test func aStageIsThatOfOneWriter() throws {
+    try Fixture.withFolder { folder in
+      let path = try FileSystem.resolve(folder) + "/out"
+      let first = try AtomicDirectory(path: path)
+      try AtomicFile.write(first.stage + "/key.json", "first")
+      do { _ = try AtomicDirectory(path: path) }
+      #expect(try text(first.stage + "/key.json") == "first")
+      try first.commit()
+      #expect(try text(path + "/key.json") == "first" && FileSystem.list(folder) == ["out"])
+    }
+  }
+
+  @Test func temporaryNamesAreTakenApart() {
+    for path in ["out", "model-00001.safetensors", "a.qlora-tmp-1"] {
+      for (name, isOld) in [(StageName.stage(of: path), false), (StageName.old(of: path), true)] {
+        let stage = StageName(name)
+        #expect(stage?.base == path && stage?.isOld == isOld && stage?.isOwn == true && stage?.isDead == false)
+      }
+    }
+    for name in ["out", ".qlora-tmp-1", "out.qlora-old-1-2", "out.qlora-tmp-0-1-2", "out.qlora-tmp-0000000g-1-2"] {
+      #expect(StageName(name) == nil, "\(name)")
     }
   }
 

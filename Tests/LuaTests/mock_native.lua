@@ -397,6 +397,11 @@ local function quoted(path) return "'" .. path:gsub("'", "'\\''") .. "'" end
 function native.mkdir(path) assert(os.execute("mkdir -p " .. quoted(path))) end
 function native.remove_tree(path) assert(os.execute("rm -r " .. quoted(path))) end
 function native.exists(path) return os.execute("test -e " .. quoted(path)) == true end
+function native.half_written(name)
+  local meant, kind = name:match "^(.+)%.qlora%-(%l+)%-[%x-]+$"
+  if not meant then return nil end
+  return meant, kind == "old"
+end
 function native.list_dir(path)
   local names, pipe = {}, io.popen("ls -1 " .. quoted(path) .. " 2>/dev/null")
   for name in pipe:lines() do names[#names + 1] = name end

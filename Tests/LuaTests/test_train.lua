@@ -279,4 +279,17 @@ t.test("mistakes in the options are named", function()
   t.raises(function() qlora.train {} end, "'data' is missing")
 end)
 
+t.test("what killed writers left in a run directory goes when it is resumed, wherever they ran", function()
+  local place = require "qlora.run_place"
+  local dir = root .. "/left"
+  for _, name in ipairs {
+    "checkpoint-000002", "checkpoint-000002.qlora-old-0a1b2c3d-77-9", "checkpoint-000004.qlora-tmp-0a1b2c3d-77-5",
+    "checkpoint-000005.qlora-tmp-77", "checkpoint-000006.qlora-old-0a1b2c3d-77-9", "summary.json.qlora-tmp-77-5",
+    "params.json.qlora-tmp-0a1b2c3d-77-5", "adapter.qlora-tmp-0a1b2c3d-77-5", "notes.txt",
+  } do native.mkdir(dir .. "/" .. name) end
+  place.reopen(dir)
+  t.equal(table.concat(native.list_dir(dir), " "),
+    "adapter.qlora-tmp-0a1b2c3d-77-5 checkpoint-000002 checkpoint-000006 notes.txt")
+end)
+
 native.remove_tree(root)

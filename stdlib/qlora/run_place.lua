@@ -79,12 +79,15 @@ function place.resumed(dir, resume)
   return dir, step
 end
 
---- What a run appends that goes on starts on a line of its own. What writers left that were killed goes: the directory
---- is locked, so that there are none now.
+--- What a run appends that goes on starts on a line of its own. What writers left that were killed goes, wherever they
+--- ran: the directory is locked, so that there are none now.
 function place.reopen(dir)
   for _, name in ipairs(native.list_dir(dir)) do
-    if name:find "^checkpoint%-%d+%.qlora%-tmp%-%d+$" or name:find "^%a+%.%a+%.qlora%-tmp%-%d+%-%d+$" then
-      native.remove_tree(dir .. "/" .. name)
+    local meant, is_old = native.half_written(name)
+    if meant and (meant:find "^checkpoint%-%d+$" or meant:find "^%a+%.%a+$") then
+      local place_now, wanted = dir .. "/" .. name, dir .. "/" .. meant
+      -- An old checkpoint without its new one is all there is.
+      if is_old and not native.exists(wanted) then os.rename(place_now, wanted) else native.remove_tree(place_now) end
     end
   end
   local path = dir .. "/journal.jsonl"
