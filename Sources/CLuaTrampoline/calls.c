@@ -130,11 +130,16 @@ static int coroutine_close(lua_State *L) {
 
 static lua_CFunction traceback; // Lua's own, which runs no other function
 
+static int is_stop(lua_State *L) {
+  if (ql_is_interruption(L, 1)) return 1;
+  const char *text = ql_machine_of(L)->limit_text;
+  return lua_type(L, 1) == LUA_TSTRING && *text && !strncmp(lua_tostring(L, 1), text, QL_LIMIT_TEXT_SIZE - 1);
+}
+
 /* A message handler that is not asked about a stop: it would run inside of the hook that raised it, where no other hook
    can stop it. */
 static int handle(lua_State *L) {
-  const char *stop = ql_machine_of(L)->stop;
-  if (lua_type(L, 1) == LUA_TSTRING && *stop && strncmp(lua_tostring(L, 1), stop, QL_STOP_SIZE - 1) == 0) return 1;
+  if (is_stop(L)) return 1;
   lua_pushvalue(L, lua_upvalueindex(1));
   lua_insert(L, 1);
   lua_call(L, lua_gettop(L) - 1, 1);

@@ -187,26 +187,56 @@ static void rest(lua_State *L) {
   lua_sethook(L, counts ? hook : NULL, counts ? LUA_MASKCOUNT : 0, counts ? instruction_stride : 0);
 }
 
+/* An interruption is a table of its own kind, { message = "recipe.lua:3: interrupted", exit_code = 130 }: no text that
+   a program or a file brings along is one. It reads as its message. */
+static const char interruption[] = "qlora.interruption";
+
+static int interruption_text(lua_State *L) {
+  lua_getfield(L, 1, "message");
+  return 1;
+}
+
+static int interruption_concat(lua_State *L) {
+  luaL_tolstring(L, 1, NULL);
+  luaL_tolstring(L, 2, NULL);
+  lua_concat(L, 2);
+  return 1;
+}
+
+static void push_interruption(lua_State *L, int level) {
+  static const luaL_Reg methods[] = {
+      {"__tostring", interruption_text}, {"__concat", interruption_concat}, {NULL, NULL}};
+  luaL_checkstack(L, 8, NULL);
+  lua_createtable(L, 0, 2);
+  ql_push_position(L, level);
+  lua_pushliteral(L, "interrupted");
+  lua_concat(L, 2);
+  lua_setfield(L, -2, "message");
+  lua_pushinteger(L, 128 + SIGINT);
+  lua_setfield(L, -2, "exit_code");
+  if (luaL_newmetatable(L, interruption)) luaL_setfuncs(L, methods, 0);
+  lua_setmetatable(L, -2);
+}
+
+int ql_is_interruption(lua_State *L, int index) {
+  if (!lua_checkstack(L, 3) || lua_type(L, index) != LUA_TTABLE || !lua_getmetatable(L, index)) return 0;
+  luaL_getmetatable(L, interruption);
+  int is_one = lua_rawequal(L, -1, -2);
+  lua_pop(L, 2);
+  return is_one;
+}
+
 static int is_pending(void) { return interrupts - taken > (polls ? 1 : 0); }
 
 int ql_is_stopping(void) { return is_pending() && interrupts != raised; }
-
-/* Raises the two texts on the top of the stack as one, which asks the program to end. */
-static int raise_stop(lua_State *L) {
-  ql_machine *machine = ql_machine_of(L);
-  lua_concat(L, 2);
-  snprintf(machine->stop, sizeof machine->stop, "%s", lua_tostring(L, -1));
-  machine->stops++;
-  return lua_error(L);
-}
 
 int ql_stop(lua_State *L, int level) {
   raised = interrupts;
   // A second interrupt also stops code that catches the error of the first and goes on: the hook stays.
   if (interrupts - taken < 2) rest(L);
-  ql_push_position(L, level);
-  lua_pushliteral(L, "interrupted");
-  return raise_stop(L);
+  ql_machine_of(L)->stops++;
+  push_interruption(L, level);
+  return lua_error(L);
 }
 
 static void check_limit(lua_State *L) {
@@ -215,7 +245,10 @@ static void check_limit(lua_State *L) {
   lua_sethook(L, hook, LUA_MASKCOUNT, 1); // code that catches the error does not go on
   ql_push_position(L, 0);
   lua_pushfstring(L, "the recipe took more than %I instructions", (LUAI_UACINT)machine->instruction_limit);
-  raise_stop(L);
+  lua_concat(L, 2);
+  snprintf(machine->limit_text, sizeof machine->limit_text, "%s", lua_tostring(L, -1));
+  machine->stops++;
+  lua_error(L);
 }
 
 static int is_to_stop(void) { return is_pending() && (interrupts != raised || interrupts - taken > 1); }

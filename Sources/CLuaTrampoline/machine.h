@@ -2,7 +2,7 @@
 #pragma once
 #include "trampoline.h"
 
-enum { QL_STOP_SIZE = LUA_IDSIZE + 80 };
+enum { QL_LIMIT_TEXT_SIZE = LUA_IDSIZE + 80 };
 
 typedef struct {
   void *context; // the Swift object behind the interpreter
@@ -24,7 +24,7 @@ typedef struct {
   long long instructions, instruction_limit; // 0 for none
   size_t steps; // of library functions in C since the last look at interrupts and limit
   unsigned stops; // errors that asked the program to end: interrupts, and the limit of instructions
-  char stop[QL_STOP_SIZE]; // the beginning of the last one's text
+  char limit_text[QL_LIMIT_TEXT_SIZE]; // the beginning of what the limit said last
   char *stack; // where the C stack was when Swift called Lua first
   int (*gate)(void *context, const char *path, int use);
 } ql_machine;
@@ -33,7 +33,7 @@ static inline ql_machine *ql_machine_of(lua_State *L) { return *(ql_machine **)l
 
 /// Pushes "file:line: " of the innermost Lua function from `level` on that is not the library's.
 void ql_push_position(lua_State *L, int level);
-/// Raises "interrupted".
+/// Raises an interruption.
 int ql_stop(lua_State *L, int level);
 
 /// Instructions between two looks at the limit.

@@ -66,6 +66,12 @@ ql_box *ql_to_box(lua_State *L, int index) {
 }
 
 static int message_handler(lua_State *L) {
+  if (ql_is_interruption(L, 1) && lua_getfield(L, 1, "message") == LUA_TSTRING) {
+    luaL_traceback(L, L, lua_tostring(L, -1), 1);
+    lua_setfield(L, 1, "message");
+    lua_settop(L, 1);
+    return 1;
+  }
   if (lua_type(L, 1) != LUA_TSTRING) return 1;
   luaL_traceback(L, L, lua_tostring(L, 1), 1);
   return 1;

@@ -7,10 +7,13 @@ import Glibc
 package struct LuaError: Error, CustomStringConvertible, @unchecked Sendable {
   package let message: String
   package let value: LuaValue
+  /// Whether an interrupt raised it.
+  package let isInterruption: Bool
 
-  package init(message: String, value: LuaValue = .nil) {
+  package init(message: String, value: LuaValue = .nil, isInterruption: Bool = false) {
     self.message = message
     self.value = value
+    self.isInterruption = isInterruption
   }
 
   package var description: String { message }
@@ -228,6 +231,7 @@ package final class LuaState {
   /// The error value on top of the stack, removed.
   func takeError(_ status: Int32) -> LuaError {
     let error = value(at: -1)
+    let isInterruption = ql_is_interruption(L, -1) != 0
     ql_tostring(L, -1)
     let message = string(at: -1)
     ql_pop(L, 2)
@@ -236,7 +240,9 @@ package final class LuaState {
       return LuaError(message: position + wording(shortage))
     }
     if error.asString != nil { return LuaError(message: message) }
-    return LuaError(message: message.hasPrefix("table: 0x") ? Self.text(of: error) : message, value: error)
+    return LuaError(
+      message: message.hasPrefix("table: 0x") ? Self.text(of: error) : message, value: error,
+      isInterruption: isInterruption)
   }
 
   // MARK: Values

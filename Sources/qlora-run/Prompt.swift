@@ -109,7 +109,7 @@ struct Prompt {
     do {
       let results = try session["feed"].asFunction?.call([.string(text), .bool(isLast)]) ?? []
       let code = results.count > 1 ? results[1].asInt ?? 0 : 0
-      return (results.first?.asString ?? "next", Int32(truncatingIfNeeded: code & 255))
+      return (results.first?.asString ?? "next", ExitCode.asked(code, isSilent: true))
     } catch {
       // The interrupt of a program that catches its errors ends here.
       fflush(nil)

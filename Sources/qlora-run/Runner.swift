@@ -9,6 +9,12 @@ enum ExitCode {
   static let success: Int32 = 0
   static let recipeError: Int32 = 1
   static let usage: Int32 = 2
+
+  /// The code that an error asks for, where a process can end with it; an error ends with 0 only where it is silent, as
+  /// `native.exit(0)` is.
+  static func asked(_ code: Int, isSilent: Bool) -> Int32 {
+    (isSilent ? 0 : 1)...255 ~= code ? Int32(code) : recipeError
+  }
 }
 
 /// Runs what an invocation asks for in one Lua state.
@@ -261,20 +267,20 @@ struct Runner {
     return (try? ask?.call([.string(message)]).first?.asString) ?? message
   }
 
-  /// Prints an error as `qlora-run: recipe.lua:12: message`; tables with `exit_code` choose the exit code.
+  /// Prints an error as `qlora-run: recipe.lua:12: message`; tables with `exit_code` choose the exit code, and those of
+  /// interrupts among them say 130.
   func report(_ error: any Error) -> Int32 {
     var code = error is UsageError ? ExitCode.usage : ExitCode.recipeError
     var message = String(describing: error)
     if let error = error as? LuaError {
       if case .table(let table) = error.value, let wanted = table["exit_code"].asInt {
-        code = Int32(truncatingIfNeeded: wanted & 255)
+        let isSilent = table["silent"].asBool == true
+        code = ExitCode.asked(wanted, isSilent: isSilent)
         if code == 128 + SIGINT { code = Interrupts.exitCode }
-        if table["silent"].asBool == true { return code }
-      } else if error.message.hasSuffix("interrupted") {
-        code = Interrupts.exitCode
-        // Where one of several fails, the launcher ends the others, who have nothing to add.
-        if ranks.size > 1, Interrupts.ending != 0 { return code }
+        if isSilent { return code }
       }
+      // Where one of several fails, the launcher ends the others, who have nothing to add.
+      if error.isInterruption, ranks.size > 1, Interrupts.ending != 0 { return code }
       message = explained(error.message)
     }
     let who = ranks.size > 1 ? "rank \(ranks.rank) on \(ranks.host): " : ""

@@ -164,6 +164,12 @@ private func message(_ source: String, in state: LuaState) -> String? {
     "return ('a'):rep(300000):gmatch '.*.*.*.*b' ()",
     "return ('%('):rep(1000000):find('%b()%b()')",
     "return ('a'):rep(4000000):find(('a'):rep(2000000) .. 'b', 1, true)",
+    // A program sees it as a table that reads as a text.
+    """
+    local ok, e = pcall(function() while true do end end)
+    assert(e.exit_code == 130 and 'at ' .. e == 'at ' .. tostring(e) and tostring(e) == e.message)
+    error(e, 0)
+    """,
     "table.move({}, 1, 1 << 62, 2)",
     "table.insert(setmetatable({}, { __len = function() return 1 << 62 end }), 1, 0)",
     "table.remove(setmetatable({}, { __len = function() return 1 << 62 end }), 1)",
@@ -172,6 +178,13 @@ private func message(_ source: String, in state: LuaState) -> String? {
     try expectInterrupt(of: source, in: state)
     _ = LuaState.takeInterrupt()
     #expect(try run("return 1", in: state)[0].asInt == 1)
+  }
+
+  @Test func aTextIsNoInterruption() throws {
+    for source in ["error 'the download was interrupted'", "error('interrupted', 0)", "error { exit_code = 130 }"] {
+      let error = #expect(throws: LuaError.self) { try run(source, in: state, name: "@recipe.lua") }
+      #expect(error?.isInterruption == false)
+    }
   }
 
   @Test func aNewStateDoesNotPollForTheOneBefore() throws {
@@ -196,10 +209,10 @@ private func message(_ source: String, in state: LuaState) -> String? {
       late.store(true, ordering: .releasing)
       LuaState.interrupt()
     }
-    let text = try #require(message(source, in: state))
+    let error = #expect(throws: LuaError.self) { try run(source, in: state, name: "@recipe.lua") }
     stopped.store(true, ordering: .releasing)
     interrupter.join()
-    #expect(text.contains("interrupted"), "\(text)")
+    #expect(error?.isInterruption == true && error?.message.hasSuffix("interrupted") == true)
     let wasLate = late.load(ordering: .acquiring)
     #expect(!wasLate, "the first interrupt was not honoured")
   }

@@ -187,3 +187,22 @@ t.test("words alone answer, and a function prints how it is called", function()
   native.exit = real
   t.equal(session.feed("help", false), "next")
 end)
+
+t.test("after ^C on a terminal an interrupt begins a line of its own, and a text that says the same does not", function()
+  local session = require("qlora.repl").session { env = setmetatable({
+    stop = function() error(setmetatable({ exit_code = 130, message = "stdin:1: interrupted" }, { __tostring = function(e)
+      return e.message
+    end }), 0) end }, { __index = _G }) }
+  local stderr, said = io.stderr, ""
+  native.terminal = true
+  rawset(io, "stderr", { write = function(_, ...) said = said .. table.concat { ... } end })
+  local ok, message = pcall(function()
+    t.equal(session.feed("stop()", false), "next")
+    t.equal(session.feed("error('the download was interrupted', 0)", false), "next")
+  end)
+  rawset(io, "stderr", stderr)
+  native.terminal = nil
+  assert(ok, message)
+  said = said:gsub("\27%[[%d;]*m", "")
+  t.equal(said, "\nstdin:1: interrupted\nthe download was interrupted\n")
+end)

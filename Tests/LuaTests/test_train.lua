@@ -279,6 +279,22 @@ t.test("mistakes in the options are named", function()
   t.raises(function() qlora.train {} end, "'data' is missing")
 end)
 
+t.test("an interrupt while a checkpoint is saved or loaded stays one", function()
+  local raised = { exit_code = 130, message = "recipe.lua:3: interrupted" }
+  local save, load = native.save_checkpoint, native.load_checkpoint
+  local run = qlora.run { dir = root .. "/halted" }
+  native.save_checkpoint = function() error(raised, 0) end
+  local ok, message = pcall(run.checkpoint, run, native.mock_model(), nil, { step = 1 })
+  native.save_checkpoint = save
+  t.equal({ ok, message == raised }, { false, true })
+  native.mkdir(run.dir .. "/checkpoint-000001")
+  run.resuming = true
+  native.load_checkpoint = function() error(raised, 0) end
+  ok, message = pcall(run.restore, run, native.mock_model(), nil)
+  native.load_checkpoint = load
+  t.equal({ ok, message == raised }, { false, true })
+end)
+
 t.test("what killed writers left in a run directory goes when it is resumed, wherever they ran", function()
   local place = require "qlora.run_place"
   local dir = root .. "/left"

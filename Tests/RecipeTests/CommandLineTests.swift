@@ -42,6 +42,16 @@ import Testing
     #expect(try run(recipe: "print(arg[1], ...)").output == "nil\n")
   }
 
+  /// An error never ends with 0 but where it asks for that in silence, and is an interrupt only where one came.
+  @Test(
+    arguments: [
+      ("error { exit_code = 7 }", 7), ("error { exit_code = 256 }", 1), ("error { exit_code = 0 }", 1),
+      ("error { exit_code = -1 }", 1), ("error { exit_code = 512, silent = true }", 1),
+      ("error { exit_code = 0, silent = true }", 0), ("require 'qlora.native'.exit(0)", 0), ("os.exit(0)", 0),
+      ("error 'the download was interrupted'", 1), ("error('interrupted', 0)", 1),
+    ] as [(String, Int32)])
+  func errorsChooseAnExitCode(recipe: String, code: Int32) throws { #expect(try run(recipe: recipe).code == code) }
+
   /// Where a name stands for no set, or for one that this processor may lack.
   @Test func anInstructionSetThatCannotBeUsedEndsTheProgram() throws {
     let known = "known: baseline, avx2, avx512, avx512bf16, amx"

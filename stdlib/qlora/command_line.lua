@@ -179,8 +179,10 @@ function command_line.main(name, words)
   running = nil
   if not ok then -- the line of the library says nothing to whom types a command
     local place = native.resource "stdlib/qlora/"
-    local is_library = type(recipe) == "string" and recipe:sub(1, #place) == place
-    error(is_library and recipe:gsub("^.-%.lua:%d+: ", "", 1) or recipe, 0)
+    local function plain(text) return text:sub(1, #place) == place and text:gsub("^.-%.lua:%d+: ", "", 1) or text end
+    if type(recipe) == "string" then error(plain(recipe), 0) end
+    if type(recipe) == "table" and type(recipe.message) == "string" then recipe.message = plain(recipe.message) end
+    error(recipe, 0)
   end
   if recipe then -- as if it had been named on the command line
     native.options.script = recipe

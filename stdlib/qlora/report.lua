@@ -220,7 +220,10 @@ function report.comparison(dir, comparisons)
     strict.fail("report.comparison: expected a run directory, got %s", strict.show(dir))
   end
   local ok, message = pcall(journal.read, dir)
-  if not ok then strict.fail("report.comparison: %s", message) end
+  if not ok then
+    strict.pass_on(message)
+    strict.fail("report.comparison: %s", message)
+  end
   distance.keep(dir, comparisons)
   return report.write(dir)
 end
@@ -235,6 +238,9 @@ end
 return setmetatable(report, { __call = function(_, dir)
   if type(dir) ~= "string" then strict.fail("qlora.report: expected a run directory, got %s", type(dir)) end
   local ok, path = pcall(report.write, dir)
-  if not ok then strict.fail("qlora.report: %s", path) end
+  if not ok then
+    strict.pass_on(path)
+    strict.fail("qlora.report: %s", path)
+  end
   return path
 end })

@@ -128,6 +128,7 @@ function Run:checkpoint(model, optimizer, state, deciding)
     local ok, message = pcall(native.save_checkpoint, dir, { model = model, optimizer = optimizer, state = state,
       samples = deciding.samples, loop = deciding.loop })
     if not ok then
+      strict.pass_on(message)
       error(("%s (the checkpoint of step %d is not written, those before it are whole; go on with --resume %s)"):format(
         message, state.step, format.word(self.dir)), 0)
     end
@@ -151,6 +152,7 @@ local function load_checkpoint(self, steps, index, model, optimizer, deciding)
   local ok, state, changes = pcall(native.load_checkpoint, dir, model, optimizer,
     { samples = deciding.samples, loop = deciding.loop, accept = accept })
   if ok then return state, changes, dir end
+  strict.pass_on(state)
   local message = tostring(state)
   if pcall(native.verify_checkpoint, dir) then error(message, 0) end
   for i = index - 1, 1, -1 do

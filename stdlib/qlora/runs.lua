@@ -234,13 +234,17 @@ local function index_of(parent, o)
     if native.exists(file_of(parent) .. ending) then native.remove_tree(file_of(parent) .. ending) end
   end
   local ok, message = pcall(refresh, parent)
+  if not ok then strict.pass_on(message) end
   if not ok and tostring(message):find("damaged", 1, true) then strict.fail("qlora.runs: %s%s", message, remedy) end
   if not native.exists(file_of(parent)) then
     if not ok then strict.fail("qlora.runs: %s", message) end
     return nil
   end
   local opened, database = pcall(native.open_database, file_of(parent))
-  if not opened then strict.fail("qlora.runs: %s%s", database, remedy) end
+  if not opened then
+    strict.pass_on(database)
+    strict.fail("qlora.runs: %s%s", database, remedy)
+  end
   if not ok then io.stderr:write(("qlora.runs: the index may lack the latest runs: %s\n"):format(message)) end
   return database
 end
@@ -256,6 +260,7 @@ local function query(options)
     local fine, result = pcall(database.query, database, sql, values)
     if fine then return result end
     database:close()
+    strict.pass_on(result)
     return explain(option, text, tostring(result), names)
   end
   local where, order = o.where or "1", o.order

@@ -81,6 +81,9 @@ function strict.fail(format, ...)
   error(position .. format:format(...), 0)
 end
 
+--- Raises again what is no text, an interrupt or another end of the program, so that nobody words it anew.
+function strict.pass_on(raised) if type(raised) == "table" then error(raised, 0) end end
+
 local function sorted_keys(schema)
   local keys = {}
   for key in pairs(schema) do keys[#keys + 1] = key end

@@ -99,6 +99,8 @@ void ql_install_sandbox(lua_State *L, int (*allows)(void *context, const char *p
 
 /// Async-signal-safe: counts an interrupt and, unless the script polls and this is the first, stops it with an error.
 int ql_interrupt(void);
+/// Whether the value at an index is the error that an interrupt raises.
+int ql_is_interruption(lua_State *L, int index);
 /// While polling, the first interrupt is only counted.
 void ql_set_polling(int polling);
 /// Whether an interrupt came since the last call.

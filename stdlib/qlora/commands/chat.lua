@@ -230,7 +230,8 @@ return {
         self.messages[#self.messages + 1] = { role = "user", content = line }
         local ok, message = pcall(self.answer, self)
         if not ok then
-          if type(message) == "table" then error(message, 0) end
+          -- An interrupted answer is no end of the conversation.
+          if type(message) == "table" and message.exit_code ~= 130 then error(message, 0) end
           say("%s", tostring(message))
           table.remove(self.messages)
         end

@@ -44,8 +44,7 @@ end
 
 --- Whether an error is not about the record: a program that ends, Ctrl-C, no memory left.
 local function ends_all(message)
-  return type(message) ~= "string" or message:find "interrupted$" ~= nil
-    or message:find("not enough memory", 1, true) ~= nil
+  return type(message) ~= "string" or message:find("not enough memory", 1, true) ~= nil
 end
 
 --- What a message handler makes of an error inside a format: with a function of the recipe, where it came from.

@@ -80,7 +80,7 @@ local function complain(message)
   local text = tostring(message)
   io.stdout:flush()
   -- The terminal has just echoed ^C.
-  if text:find "interrupted$" and native.isatty(1) then io.stderr:write "\n" end
+  if type(message) == "table" and message.exit_code == 130 and native.isatty(1) then io.stderr:write "\n" end
   io.stderr:write(colour.error(screen.wrapped(text)), "\n")
 end
 
