@@ -134,6 +134,19 @@ extension Engine {
           example: "assert(qlora.native.regex_full_match('.*proj', 'q_proj'))"
         ) { call in [.bool(try fullMatch(pattern: try call.string("pattern"), text: try call.string("text")))] },
         NativeFunction(
+          "nearest_names", "The names that may be meant by a misspelt word, nearest first; none when none is near.",
+          [
+            Parameter("word", .bytes, "the misspelt word"), Parameter("names", .table, "list of the right ones"),
+            Parameter("count", .count, default: "1", "most names"),
+          ], returns: "string[]",
+          example: #"assert(qlora.native.nearest_names("bacth", { "batch", "steps" })[1] == "batch")"#
+        ) { call in
+          let word = String(decoding: try call.bytes("word"), as: UTF8.self)
+          let names = try call.table("names").elements.compactMap(\.asString)
+          let near = nearestNames(to: word, among: names, count: call["count"].asInt ?? 1)
+          return [.table(call.state.list(near.map { .string($0) }))]
+        },
+        NativeFunction(
           "extend", "Adds Lua functions to the methods of a class.",
           [Parameter("class", .string, "name of a bound class"), Parameter("functions", .table, "functions by name")]
         ) { call in

@@ -1,3 +1,4 @@
+import Formats
 import LuaRuntime
 import Tensors
 
@@ -154,16 +155,16 @@ package enum BindingError: Error, CustomStringConvertible {
       "calling '\(method)' on bad self (\(className) expected, got \(got)); use a colon: object:\(method)()"
     case .unknownOption(_, _, let nearest, let known):
       (unknown?.head ?? "")
-        + (nearest.map { " (did you mean '\($0)'?)" } ?? "; valid: \(known.sorted().joined(separator: ", "))")
+        + (nearest == nil ? "; valid: \(known.sorted().joined(separator: ", "))" : didYouMean(nearest))
     case .badOption(let function, let option, let expected, let got):
       "\(function): option '\(option)' must be \(withArticle(expected)), got \(got)"
     case .badChoice(let function, let option, let choices, let got, let nearest):
       "\(function): option '\(option)' has no choice \"\(got)\""
-        + (nearest.map { " (did you mean \"\($0)\"?)" } ?? "") + "; choices: \(choices.joined(separator: ", "))"
+        + didYouMean(nearest) + "; choices: \(choices.joined(separator: ", "))"
     case .missingOption(let function, let option):
       "\(function): option '\(option)' is missing"
     case .unknownField(_, _, let nearest):
-      (unknown?.head ?? "") + (nearest.map { " (did you mean '\($0)'?)" } ?? "")
+      (unknown?.head ?? "") + didYouMean(nearest)
     case .readOnly(let className, let field):
       "\(className).\(field) cannot be assigned"
     case .badField(let className, let field, let expected, let got):

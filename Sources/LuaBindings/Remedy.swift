@@ -150,8 +150,7 @@ enum Remedy {
       ": PEFT changes the base for the others; save the adapter with save_pretrained(DIR, "
         + "path_initial_model_for_weight_conversion = INITIAL), which writes true"
     case .unknownField(_, let field, _):
-      nearestName(to: field, among: ConfigTable.table.keys + PEFTTable.table.keys).map { "; did you mean \"\($0)\"?" }
-        ?? ""
+      didYouMean(nearestName(to: field, among: ConfigTable.table.keys + PEFTTable.table.keys))
     case .unsupportedFile(let path, let ending, _): converted(path.shellWord, ending)
     default: ""
     }

@@ -187,7 +187,7 @@ extension Invocation {
       actions.append(flag.hasPrefix("-e") ? .execute(text) : .require(text))
     default:
       let near = nearestName(to: flag, among: Flag.all.flatMap(\.names))
-      throw UsageError(description: "unknown flag '\(flag)'" + (near.map { " (did you mean '\($0)'?)" } ?? ""))
+      throw UsageError(description: "unknown flag '\(flag)'" + didYouMean(near))
     }
   }
 

@@ -201,7 +201,7 @@ struct Runner {
     if text.contains("...") || text.contains(/\barg\b/) { return }
     let names = Flag.all.flatMap(\.names)
     let near = first.hasPrefix("-") ? nearestName(to: first, among: names) : nil
-    let hint = names.contains(first) ? "; it goes before the recipe" : near.map { " (did you mean '\($0)'?)" } ?? ""
+    let hint = names.contains(first) ? "; it goes before the recipe" : didYouMean(near)
     throw UsageError(description: "\(path) takes no arguments, so nobody reads '\(first)'\(hint)")
   }
 
@@ -210,11 +210,11 @@ struct Runner {
       let isInput = path == "-"
       guard var bytes = Resources.read(isInput ? "/dev/stdin" : path) else {
         let reason = String(cString: strerror(errno))
-        let command = nearestName(to: path, among: Resources.commands(root).map(\.name)).map { "command '\($0)'" }
+        let command = nearestName(to: path, among: Resources.commands(root).map(\.name))
         let recipe = nearestName(to: Resources.recipeName(path), among: Resources.recipes(root).map(\.name))
-        let near = command ?? recipe.map { "recipe '\($0)'" }
         throw UsageError(
-          description: "cannot open \(path): \(reason)" + (near.map { " (did you mean the \($0)?)" } ?? ""))
+          description: "cannot open \(path): \(reason)"
+            + (command == nil ? didYouMean(recipe, "the recipe ") : didYouMean(command, "the command ")))
       }
       if bytes.starts(with: [0xEF, 0xBB, 0xBF]) { bytes.removeFirst(3) }
       if bytes.first == UInt8(ascii: "#") {

@@ -19,7 +19,7 @@ enum StrictGlobals {
     func suggestion(_ name: String) -> String {
       if let foreign = ForeignWords.remedy(for: name, in: state) { return foreign }
       let names = globals.pairs.compactMap { $0.key.asString }
-      return (nearestName(to: name, among: names).map { " (did you mean '\($0)'?)" } ?? "")
+      return didYouMean(nearestName(to: name, among: names))
         + "; is it misspelt? Declare variables with local"
     }
     metatable["__index"] = state.function { _, arguments in

@@ -1,3 +1,4 @@
+import Formats
 import Foundation
 import LuaRuntime
 import Testing
@@ -31,6 +32,24 @@ import Testing
     }
     #expect(names.count > 30, "only \(names.count) names were found")
     for name in names { #expect(declared.contains(name), "the engine has no native.\(name)") }
+    state.close()
+  }
+
+  /// The mock finds near names by the engine's rule.
+  @Test(arguments: [
+    "bacth", "learning_rat", "RANK", "rnk", "x", "", "lrr", "proj", "gradient_accumulation", "zzzzzz", "embed",
+    "tensro",
+  ])
+  func nearNamesAreTheEngines(word: String) throws {
+    let (native, _, _, state) = try mock()
+    let names = [
+      "batch", "learning_rate", "lr", "rank", "Rank", "ranks", "q_proj", "model.layers.0.self_attn.q_proj", "proj_in",
+      "accumulation", "gradient_accumulations", "embed_tokens", "tensor", "Tensor", "y",
+    ]
+    let ask = try #require(native["nearest_names"].asFunction)
+    let list = state.list(names.map { .string($0) })
+    let found = try ask.call([.string(word), .table(list), .integer(4)]).first?.asTable
+    #expect(found?.elements.compactMap(\.asString) == nearestNames(to: word, among: names, count: 4))
     state.close()
   }
 

@@ -496,6 +496,43 @@ function native.remove_checkpoint(dir) native.remove_tree(dir); return true end
 function native.lock_directory() return true end
 function native.unlock_directory() end
 function native.locked_place(dir) return dir end
+
+--- Edits between two words, with exchange of neighbours.
+local function distance(a, b)
+  local rows = { [0] = {} }
+  for j = 0, #b do rows[0][j] = j end
+  for i = 1, #a do
+    rows[i] = { [0] = i }
+    for j = 1, #b do
+      local same = a:byte(i) == b:byte(j) and 0 or 1
+      rows[i][j] = math.min(rows[i - 1][j] + 1, rows[i][j - 1] + 1, rows[i - 1][j - 1] + same)
+      if i > 1 and j > 1 and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j) then
+        rows[i][j] = math.min(rows[i][j], rows[i - 2][j - 2] + 1)
+      end
+    end
+  end
+  return rows[#a][#b]
+end
+
+function native.nearest_names(word, names, count)
+  local near, most = {}, #word < 4 and 1 or #word < 9 and 2 or 3
+  for _, name in ipairs(names) do
+    local short, long = word:lower(), name:lower()
+    local edits = distance(short, long)
+    if #short >= #long then short, long = long, short end
+    if word ~= "" and (edits <= most or #short > 2 and (long:sub(1, #short) == short or long:sub(-#short) == short)) then
+      near[#near + 1] = { name, edits }
+    end
+  end
+  table.sort(near, function(a, b)
+    if a[2] ~= b[2] then return a[2] < b[2] end
+    return a[1] < b[1]
+  end)
+  local found = {}
+  for i = 1, math.min(count or 1, #near) do found[i] = near[i][1] end
+  return found
+end
+
 function native.checksum(text) return ("%016x"):format(#text) end
 
 -- The second result is for the test that compares the names of methods with what the engine declares.

@@ -6,7 +6,10 @@ local suggest = require "qlora.suggest"
 local json = require "qlora.json"
 
 t.test("suggest finds transpositions and shared beginnings", function()
-  t.equal(suggest.distance("bacth", "batch"), 1)
+  t.equal(suggest.nearest("bacth", { "match", "batch" }, 2), { "batch", "match" })
+  t.equal({ suggest.meant { "rank", "alpha" }, suggest.meant "lr" }, { ' (did you mean "rank", "alpha"?)',
+    ' (did you mean "lr"?)' })
+  t.equal({ suggest.meant(nil), suggest.meant {} }, {})
   t.equal(suggest.nearest("learning_rat", { "lr", "learning_rate", "seed" }), { "learning_rate" })
   t.equal(suggest.nearest("zzzzzz", { "rank", "alpha" }), {})
 end)

@@ -127,11 +127,11 @@ t.test("help explains by name and by value", function()
   t.equal(help.of_value(qlora.train), help.of_name "qlora.train")
   t.equal(help.of_name "schedule.cosine":match "^[^\n]*", "qlora.schedule.cosine(steps, [options]) -> fun(step:integer):number")
   t.equal(t.captured(function() help.show "qlora.trian" end),
-    "nothing is known about 'qlora.trian'; did you mean qlora.train, qlora.rand, qlora.run?\n")
+    "nothing is known about 'qlora.trian' (did you mean \"qlora.train\", \"qlora.rand\", \"qlora.run\"?)\n")
   t.equal(t.captured(function() help.asked("q9", { q9 = 5 }) end), "a number: 5\n")
   t.equal(help.of_name "data:split", help.of_name "Dataset:split")
   assert(help.of_name "data:split":find "^Dataset:split")
-  assert(t.captured(function() help.show "alpaca" end):find "did you mean qlora.chat.templates.alpaca, qlora.data.")
+  assert(t.captured(function() help.show "alpaca" end):find('did you mean "qlora.chat.templates.alpaca", "qlora.data.', 1, true))
   local asked = repl.session { env = { q9 = 5 } }
   t.equal(t.captured(function() asked.feed "q9?" end), "a number: 5\n")
 end)

@@ -19,7 +19,8 @@ import Testing
     let outcome = try chat(
       "/set temperature 0.5\n/set tempratur 1\n/set top_p 2\n/shw\n/set max-tokens 2\nMia\n/show\n/exit\nx\n")
     for text in [
-      "temperature = 0.5", "did you mean temperature?", "top_p needs a number from 1e-06 to 1", "did you mean /show?",
+      "temperature = 0.5", #"(did you mean "temperature"?)"#, "top_p needs a number from 1e-06 to 1",
+      #"(did you mean "/show"?)"#,
       "max_tokens = 2", "user: Mia", "assistant: ",
     ] {
       #expect(outcome.errors.contains(text), "\(text): \(outcome.errors)")
@@ -163,8 +164,8 @@ import Testing
     }
     for (flag, text) in [
       ("--template=chatml", "'--template' is no flag but a parameter of the recipe: --set template=VALUE"),
-      ("--max-length", "--set max_length=VALUE"), ("--dat", "did you mean '--data'?"),
-      ("--sed", "did you mean '--seed'?"),
+      ("--max-length", "--set max_length=VALUE"), ("--dat", #"did you mean "--data"?"#),
+      ("--sed", #"did you mean "--seed"?"#),
     ] {
       let outcome = try Program.run(train + [flag], in: directory)
       #expect(outcome.code == 2 && outcome.errors.contains(text), "\(flag): \(outcome)")
@@ -173,7 +174,7 @@ import Testing
 
   @Test func wrongWordsStopIt() throws {
     for (words, text) in [
-      (["chat"], "the model is missing"), (["chat", "tiny", "--temprature=1"], "did you mean '--temperature'?"),
+      (["chat"], "the model is missing"), (["chat", "tiny", "--temprature=1"], #"did you mean "--temperature"?"#),
       (["chat", "tiny", "--top-p", "2"], "--top-p needs a number from 1e-06 to 1"),
       (["chat", "tiny", "--set", "a=1"], "--set is for recipes"), (["list", "x"], "nobody reads 'x'"),
     ] {

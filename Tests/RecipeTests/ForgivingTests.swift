@@ -31,7 +31,7 @@ import Testing
       #expect(outcome.code == 2 && outcome.output.isEmpty && outcome.errors.contains("nobody reads '\(word)'"))
     }
     let near = try Program.run(["recipe.lua", "--paln"], in: directory)
-    #expect(near.errors.contains("did you mean '--plan'?"), "\(near.errors)")
+    #expect(near.errors.contains(#"did you mean "--plan"?"#), "\(near.errors)")
   }
 
   @Test func mathRandomFollowsTheSeed() throws {
@@ -85,7 +85,8 @@ import Testing
     #expect(again.code == 0 && again.output.contains("the run in run is finished: 3 of 3 steps are done"), "\(again)")
     #expect(try String(contentsOf: summary, encoding: .utf8) == before)
     let misspelt = try Program.run(["serv", "tiny"], in: directory)
-    #expect(misspelt.code == 2 && misspelt.errors.contains("(did you mean the command 'serve'?)"), "\(misspelt.errors)")
+    #expect(
+      misspelt.code == 2 && misspelt.errors.contains(#"(did you mean the command "serve"?)"#), "\(misspelt.errors)")
     let bare = try Program.run(["--resume"], in: directory)
     #expect(bare.code == 2 && bare.errors.contains("--resume needs a run directory"))
   }

@@ -45,7 +45,7 @@ import Testing
     let cases: [(flags: [String], recipe: String, message: String)] = [
       (
         ["--set", "rnak=8"], recipe,
-        "recipe.lua:1: --set rnak: the recipe has no parameter 'rnak'; did you mean \"rank\"?"
+        "recipe.lua:1: --set rnak: the recipe has no parameter 'rnak' (did you mean \"rank\"?)"
       ),
       (["--set", "lr=fast"], recipe, "recipe.lua:1: --set lr=fast: expected a number (the default is 0.0001)"),
       (["--set", "paged=maybe"], recipe, "recipe.lua:1: --set paged=maybe: expected true or false"),

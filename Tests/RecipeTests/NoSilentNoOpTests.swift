@@ -108,7 +108,7 @@ import Testing
       qlora.new_model { config = config }
       """)
     #expect(outcome.errors.contains("rope_thetta ="))
-    #expect(outcome.errors.contains("does not know and that may change the arithmetic; did you mean \"rope_theta\"?"))
+    #expect(outcome.errors.contains("does not know and that may change the arithmetic (did you mean \"rope_theta\"?)"))
   }
 
   /// From the configuration alone: a known name, or a config.json, without --plan and in well under a second.

@@ -102,7 +102,7 @@ private let tiny = Program.root.appendingPathComponent("models/tiny").path
     try terminal.ask("help(qlora.zeros)", "qlora.zeros(sizes) -> Tensor\n  All zeros, f32.")
     try terminal.ask("? Model:loss", "Model:loss(batch) -> Tensor\n")
     try terminal.ask("? qlora.train", "qlora.train(options) -> Training\n  Trains a model")
-    try terminal.ask("help 'tensro'", "nothing is known about 'tensro'; did you mean Tensor, tensor")
+    try terminal.ask("help 'tensro'", "nothing is known about 'tensro' (did you mean \"Tensor\", \"tensor\"")
     try terminal.ask("=6 * 7", "42\n")
     try terminal.ask("_ + 1", "43\n")
     try terminal.ask("_2 + _1", "85\n")

@@ -60,9 +60,9 @@ function roles.check(i, role, named, allowed, is_request)
   if is_known then return end
   local words = { table.unpack(known) }
   for name in pairs(is_request and {} or roles.aliases) do words[#words + 1] = name end
-  local near = role == "developer" and "system" or role ~= "" and suggest.nearest(role, words, 1)[1]
+  local near = role == "developer" and "system" or suggest.nearest(role, words)[1]
   strict.fail("chat: message %d has the role %s%s; the model's template names %s and %s%s", i, strict.show(role),
-    near and (" (did you mean %s?)"):format(strict.show(near)) or "", table.concat(known, ", ", 1, #known - 1),
+    suggest.meant(near) or "", table.concat(known, ", ", 1, #known - 1),
     known[#known], is_request and "" or ("; if it is meant, say roles = { %s }"):format(strict.show(role)))
 end
 

@@ -73,9 +73,8 @@ local function unknown(command, word)
   for _, flag in ipairs(require("qlora.program_flags").flags) do
     if flag.group == "run" then known[#known + 1] = flag.names[#flag.names] end
   end
-  local near = suggest.nearest(word, known, 1)[1]
   command_line.fail("%s: unknown flag '%s'%s", command.name, word,
-    near and (" (did you mean '%s'?)"):format(near) or ("; see qlora-run --help " .. command.name))
+    suggest.meant(suggest.nearest(word, known)) or "; see qlora-run --help " .. command.name)
 end
 
 local function convert(command, flag, text)

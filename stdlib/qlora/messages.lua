@@ -68,7 +68,7 @@ local function read(message, i, ignored, is_own)
     local near = suggest.nearest(role, strict.sorted_keys(roles.aliases), 1)[1]
     near = role == "developer" and "system" or suggest.nearest(role, strict.sorted_keys(known), 1)[1] or near
     strict.fail("chat: %s has the role %s%s; templates here know system, user and assistant", what, fields.shown(role),
-      near and role ~= "" and (" (did you mean %s?)"):format(strict.show(near)) or "")
+      suggest.meant(near) or "")
   end
   if mark == "weight" and train and role ~= "assistant" then
     strict.fail("chat: %s of the %s has weight 1, but a weight is for answers; write train = true to train it", what,

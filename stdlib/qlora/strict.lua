@@ -274,10 +274,9 @@ function strict.one_of(name, option, value, words, remedy)
   local texts = {}
   for i, word in ipairs(words) do texts[i] = tostring(word) end
   local other = suggest.choice(text, texts)
-  local nearest = not other and type(value) == "string" and suggest.nearest(text, texts, 1)[1]
+  local meant = not other and type(value) == "string" and suggest.meant(suggest.nearest(text, texts))
   return strict.fail("%s: option '%s' has no choice %s%s; choices: %s", name, option, show(value),
-    other or nearest and (' (did you mean "%s"?)'):format(nearest) or remedy or "",
-    table.concat(texts, ", "))
+    other or meant or remedy or "", table.concat(texts, ", "))
 end
 
 --- Makes a missing field of the library table `name` an error with the nearest right one, not a nil that fails later.

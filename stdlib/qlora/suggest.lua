@@ -1,47 +1,16 @@
 --- "Did you mean": the nearest known word to a misspelt one.
+local native = require "qlora.native"
 local foreign = require "qlora.foreign_words"
 
 local suggest = {}
 
---- Edit distance with transpositions (optimal string alignment), letters compared without case.
-function suggest.distance(a, b)
-  a, b = a:lower(), b:lower()
-  local before, above, row = {}, {}
-  for j = 0, #b do above[j] = j end
-  for i = 1, #a do
-    row = { [0] = i }
-    for j = 1, #b do
-      local cost = a:byte(i) == b:byte(j) and 0 or 1
-      local best = math.min(above[j] + 1, row[j - 1] + 1, above[j - 1] + cost)
-      if i > 1 and j > 1 and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j) then
-        best = math.min(best, before[j - 2] + 1)
-      end
-      row[j] = best
-    end
-    before, above = above, row
-  end
-  return above[#b]
-end
-
 --- The up to `count` words of `known` nearest to `word`, nearest first; empty when none is near enough to be a slip.
-function suggest.nearest(word, known, count)
-  local found = {}
-  for _, candidate in ipairs(known) do
-    local distance = suggest.distance(word, candidate)
-    -- A shared beginning ("learning_rate" / "learn_rate") counts as near even when the tails differ.
-    -- A word of two letters that shares none is no slip.
-    local is_near = distance <= math.max(2, #word // 3) and distance < math.max(#word, 2)
-    if is_near or candidate:find(word, 1, true) or word:find(candidate, 1, true) then
-      found[#found + 1] = { candidate, distance }
-    end
-  end
-  table.sort(found, function(a, b)
-    if a[2] ~= b[2] then return a[2] < b[2] end
-    return a[1] < b[1]
-  end)
-  local words = {}
-  for i = 1, math.min(count or 1, #found) do words[i] = found[i][1] end
-  return words
+function suggest.nearest(word, known, count) return native.nearest_names(word, known, count) end
+
+--- What an error says of a name that may be meant, or of several, behind the wrong one; nil without one.
+function suggest.meant(names)
+  if type(names) ~= "table" then names = { names } end
+  return names[1] and (' (did you mean "%s"?)'):format(table.concat(names, '", "'))
 end
 
 local function contains(list, word)
@@ -88,13 +57,12 @@ function suggest.choice(word, known)
   return value and "; write " .. value or suggest.foreign(word, known)
 end
 
---- What to write for a word, `; did you mean "rank"?`, or nil where only the list of valid words helps. `place` says
+--- What to write for a word, ` (did you mean "rank"?)`, or nil where only the list of valid words helps. `place` says
 --- where the word would be right as it is; `given` as for suggest.foreign.
 function suggest.remedy(word, known, place, given)
   local other = suggest.foreign(word, known, given)
   if other or place and place ~= "" then return other end
-  local nearest = suggest.nearest(tostring(word), known, 1)[1]
-  return nearest and ('; did you mean "%s"?'):format(nearest)
+  return suggest.meant(suggest.nearest(tostring(word), known))
 end
 
 --- What to write for a word, or the list of valid words when nothing is near.

@@ -113,8 +113,7 @@ function commands.set(self, text)
     end
   end
   if name then
-    local near = suggest.nearest(name, names, 1)[1]
-    return say("nothing is called '%s'%s", name, near and ("; did you mean %s?"):format(near) or "; /set lists what is")
+    return say("nothing is called '%s'%s", name, suggest.meant(suggest.nearest(name, names)) or "; /set lists what is")
   end
   for _, row in ipairs(settings) do say("%-12s %-8s %s", row[1], self.sampling[row[1]], row[5]) end
 end
@@ -180,8 +179,8 @@ local function command(self, line)
   end
   local names = { "exit" }
   for known in pairs(commands) do names[#names + 1] = known end
-  local near = suggest.nearest(name, names, 1)[1]
-  say("there is no /%s%s", name, near and ("; did you mean /%s?"):format(near) or "; /help lists what there is")
+  local near = suggest.nearest(name, names)[1]
+  say("there is no /%s%s", name, near and suggest.meant("/" .. near) or "; /help lists what there is")
 end
 
 --- A message of one line or more; nil at the end of the input, false after Ctrl-C.

@@ -2,6 +2,7 @@
 local native = require "qlora.native"
 local command_line = require "qlora.command_line"
 local shipped = require "qlora.shipped"
+local suggest = require "qlora.suggest"
 
 return {
   usage = "NAME [DEST]", least = 1, most = 2,
@@ -9,7 +10,7 @@ return {
     local name, target = arguments[1], arguments[2]
     local path, near = shipped.path(name)
     if not path then
-      command_line.fail("no recipe is called '%s'%s", name, near and (" (did you mean '%s'?)"):format(near)
+      command_line.fail("no recipe is called '%s'%s", name, suggest.meant(near)
         or "; see qlora-run list")
     end
     target = target or path:match "[^/]+$"

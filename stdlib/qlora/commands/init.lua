@@ -6,6 +6,7 @@ local command_line = require "qlora.command_line"
 local format = require "qlora.format"
 local json = require "qlora.json"
 local shipped = require "qlora.shipped"
+local suggest = require "qlora.suggest"
 
 --- Settings of the language servers lua-language-server and EmmyLua: where the annotations lie. The library itself is
 --- not among them, since its `qlora` would stand before the annotated one.
@@ -37,7 +38,7 @@ return {
     local recipe, near = shipped.path(o.recipe)
     if not recipe then
       command_line.fail("init: no recipe is called '%s'%s", o.recipe,
-        near and (" (did you mean '%s'?)"):format(near) or "")
+        suggest.meant(near) or "")
     end
     local file = assert(io.open(recipe, "rb"))
     local text = file:read "a"

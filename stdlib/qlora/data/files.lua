@@ -36,7 +36,7 @@ local function fail_missing(path)
   folder, name = folder or ".", name or path
   local near = native.exists(folder) and suggest.nearest(name, native.list_dir(folder), 1)[1]
   strict.fail("data.load: there is no file %s%s; a path starts at the folder where qlora-run was started", path,
-    near and (" (did you mean %s?)"):format(folder == "." and near or folder .. "/" .. near) or "")
+    near and suggest.meant(folder == "." and near or folder .. "/" .. near) or "")
 end
 
 --- Ends with an error for a path that is no file of records.

@@ -156,8 +156,7 @@ local function unknown(name)
     if last == name then ending[#ending + 1] = topic end
   end
   local nearest = ending[1] and ending or suggest.nearest(name, strict.sorted_keys(known), 3)
-  print(("nothing is known about '%s'%s"):format(name,
-    nearest[1] and "; did you mean " .. table.concat(nearest, ", ") .. "?" or "; help() is an overview"))
+  print(("nothing is known about '%s'%s"):format(name, suggest.meant(nearest) or "; help() is an overview"))
 end
 
 --- Explains a value or, for a string, what it names; without an argument the prompt itself.
