@@ -1,4 +1,5 @@
 import LuaRuntime
+import Models
 
 extension Engine {
   /// Everything that is bound, as declarations.
@@ -27,6 +28,7 @@ extension Engine {
     let native = state.newTable()
     for module in modules { state.install(module, into: native) }
     native["version"] = .string(qloraVersion)
+    native["untrained"] = .integer(Int(NextToken.untrained))
     native["options"] = .table(optionsTable(state))
     let loaded = state.globals["package"].asTable?["loaded"].asTable
     loaded?["qlora.native"] = .table(native)

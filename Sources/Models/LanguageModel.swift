@@ -166,7 +166,7 @@ public final class LanguageModel {
     if let stage, !stage.isLast { return left }
     let hidden = try finished(left)
     let head = outputModule
-    try check(batch.targets.filter { $0 != -100 })
+    try check(batch.targets.filter { $0 != NextToken.untrained })
     let targets = try Tensor(ids: batch.targets, on: backend)
     let scale = 1 / Float(denominator ?? trained)
     // Hooks see the logits and the gradients of an adapter need them, so they are kept whole then.

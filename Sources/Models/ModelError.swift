@@ -151,7 +151,7 @@ extension ModelError: CustomStringConvertible {
     case .tooLong(let tokens, let limit):
       "\(tokens) tokens are more than the model's \(limit) positions; shorten the input"
     case .noTrainedTokens:
-      "loss: no token of this batch is trained (all labels are -100)"
+      "loss: no token of this batch is trained (all labels are \(NextToken.untrained))"
     case .noSuchSample(let number, let count):
       "there is no sample \(number); there are \(count), counted from 0"
     case .nonFiniteWeight(let tensor, let index, let path):

@@ -1,6 +1,7 @@
 import Formats
 import Foundation
 import LuaRuntime
+import Models
 import Testing
 
 @testable import LuaBindings
@@ -50,6 +51,14 @@ import Testing
     let list = state.list(names.map { .string($0) })
     let found = try ask.call([.string(word), .table(list), .integer(4)]).first?.asTable
     #expect(found?.elements.compactMap(\.asString) == nearestNames(to: word, among: names, count: 4))
+    state.close()
+  }
+
+  @Test func untrainedLabelsAreTheEngines() throws {
+    let (native, _, _, state) = try mock()
+    #expect(native["untrained"].asInt == Int(NextToken.untrained))
+    let library = state.globals["package"].asTable?["loaded"].asTable?["qlora.native"].asTable
+    #expect(library?["untrained"].asInt == Int(NextToken.untrained))
     state.close()
   }
 

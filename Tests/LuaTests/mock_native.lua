@@ -1,6 +1,7 @@
 --- Stands in for the engine: a unigram language model in plain Lua with true gradients, so that the loop, accumulation
 --- and resuming are tested on numbers that would come out wrong if the Lua were wrong.
-local native = { version = "0.0.0-mock", options = { quiet = true }, tokenizer = {}, optim = {}, classes = {} }
+local native = { version = "0.0.0-mock", options = { quiet = true }, tokenizer = {}, optim = {}, classes = {},
+  untrained = -100 }
 
 local function scalar(value, backward)
   return { item = function() return value end, backward = backward }
@@ -62,7 +63,7 @@ function native.batch(rows, o)
   for _, row in ipairs(rows) do
     b.length, b.tokens = math.max(b.length, #row.ids), b.tokens + #row.ids
     for i = 2, #row.ids do
-      if (row.labels or row.ids)[i] ~= -100 then b.trained = b.trained + 1 end
+      if (row.labels or row.ids)[i] ~= native.untrained then b.trained = b.trained + 1 end
     end
   end
   return b
@@ -74,7 +75,7 @@ Samples.__index = Samples
 function native.samples() return setmetatable({ list = {} }, Samples) end
 function Samples:row(i)
   local sample, labels = self.list[i], {}
-  for k = 1, #sample.ids do labels[k] = -100 end
+  for k = 1, #sample.ids do labels[k] = native.untrained end
   for _, range in ipairs(sample.trained) do
     for k = range[1], math.min(range[2], #sample.ids) do labels[k] = sample.ids[k] end
   end

@@ -23,8 +23,8 @@ local function sample_text(self, number, colour)
   local ids, labels = self.samples:row(number)
   local parts, from = {}, 1
   while from <= #ids do
-    local to, on = from, labels[from] ~= -100
-    while to < #ids and (labels[to + 1] ~= -100) == on do to = to + 1 end
+    local to, on = from, labels[from] ~= native.untrained
+    while to < #ids and (labels[to + 1] ~= native.untrained) == on do to = to + 1 end
     local part, earlier = table.move(ids, from, to, 1, {}), table.move(ids, 1, from - 1, 1, {})
     local text = self.tokenizer:decode(part, { after = earlier })
     if colour then parts[#parts + 1] = (on and "\27[32m" or "\27[2m") .. text .. "\27[0m"
