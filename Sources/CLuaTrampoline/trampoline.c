@@ -140,8 +140,6 @@ int ql_load(lua_State *L, const char *bytes, size_t count, const char *chunk_nam
   return status;
 }
 
-void ql_collect(lua_State *L) { lua_gc(L, LUA_GCCOLLECT); }
-
 void ql_account(lua_State *L, long long bytes, long long live) {
   static long long debt;
   debt += bytes;

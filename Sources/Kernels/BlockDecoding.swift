@@ -25,14 +25,6 @@ extension Kernels {
     }
   }
 
-  /// The sixteen elements of a part of the block at `p`, whose scales and minima were brought to `scales`.
-  @inline(__always)
-  static func blockPart(
-    _ format: Int32, _ p: UnsafePointer<UInt8>, _ part: Int, _ scales: UnsafePointer<Float>
-  ) -> Vec16 {
-    gg_values(format, gg_codes(format, p, part), scales, part)
-  }
-
   /// The first block of a row.
   @inline(__always)
   static func blockRow(_ weight: UnsafePointer<BlockWeightPointers>, _ row: Int) -> UnsafePointer<UInt8> {
@@ -51,9 +43,6 @@ extension Kernels {
     guard gg_is_apart(format) else { return gg_scales(format, p, scales) }
     gg_half_power(weight.pointee.scales.unsafelyUnwrapped[(p - weight.pointee.bytes) &>> 4], scales)
   }
-
-  /// Floats that `blockScales` writes.
-  static var blockScaleCount: Int { 32 }
 
   /// See `BlockKernels.DecodeRow`.
   @inline(never)

@@ -206,9 +206,6 @@ package final class LuaState {
   /// Tells the collector of native memory that a new Lua object holds, and how much is live in all.
   package func account(byteCount: Int, live: Int) { ql_account(L, Int64(byteCount), Int64(live)) }
 
-  /// Runs the collector to the end.
-  package func collectGarbage() { ql_collect(L) }
-
   private static func shown(_ value: LuaValue) -> String {
     if let text = value.asString { return "\"\(text)\"" }
     if let flag = value.asBool { return String(flag) }

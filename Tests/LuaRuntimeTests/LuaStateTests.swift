@@ -104,8 +104,7 @@ private func message(_ source: String, in state: LuaState) -> String? {
     methods["free"] = state.freeFunction
     methods["__index"] = .table(methods)
     _ = try run("for i = 1, 100 do local c = new() end\nkept = new()", in: state)
-    state.collectGarbage()
-    state.collectGarbage()
+    _ = try run("collectgarbage() collectgarbage()", in: state)
     #expect(Counter.live == start + 1)
     let results = try run("kept:free()\nkept:free()\nreturn kept", in: state)
     #expect(Counter.live == start)

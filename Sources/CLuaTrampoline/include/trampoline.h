@@ -60,8 +60,6 @@ void ql_unref(lua_State *L, int ref);
 void ql_pushref(lua_State *L, int ref);
 int ql_load(lua_State *L, const char *bytes, size_t count, const char *chunk_name);
 
-/// A full collection.
-void ql_collect(lua_State *L);
 /// Accounts native memory taken by a new Lua object: a collection runs when what was taken since the last one exceeds
 /// max(1 MiB, live / 4).
 void ql_account(lua_State *L, long long bytes, long long live);

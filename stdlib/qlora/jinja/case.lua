@@ -53,8 +53,6 @@ function case.upper(s) return mapped(s, upper, string.upper) end
 function case.lower(s) return mapped(s, lower, string.lower) end
 --- Whether a character is a capital.
 function case.is_upper_letter(c) return case.lower(c) ~= c end
---- Whether a character is a small letter.
-function case.is_lower_letter(c) return case.upper(c) ~= c end
 --- Whether a character has case.
 function case.is_cased(c) return case.lower(c) ~= c or case.upper(c) ~= c end
 
