@@ -30,8 +30,8 @@ package final class ThreadPool: @unchecked Sendable {
   private var chunkCount = 0
   private var isRunning = false
   private var threads: [(thread: pthread_t, worker: Int)] = []
-  private var mutex = pthread_mutex_t()
-  private var condition = pthread_cond_t()
+  /// Where workers sleep.
+  private let monitor = Monitor()
   /// Pauses before a worker sleeps, about 0.2 ms; waking costs 50 us, so short gaps between regions are spun through.
   private let spinLimit = 6_000
 
@@ -46,8 +46,6 @@ package final class ThreadPool: @unchecked Sendable {
     self.isRehearsal = isRehearsal
     next = .allocate(capacity: self.threadCount)
     for share in 0..<self.threadCount { (next + share).initialize(to: Line()) }
-    pthread_mutex_init(&mutex, nil)
-    pthread_cond_init(&condition, nil)
     // Kernels keep little on the stack; the system's 8 MiB for each of a thousand workers would leave a process whose
     // addresses are limited none.
     var attributes = pthread_attr_t()
@@ -98,9 +96,7 @@ package final class ThreadPool: @unchecked Sendable {
       regionCount += 1
       open.number.store(regionCount, ordering: .sequentiallyConsistent)
       if sleepers.load(ordering: .sequentiallyConsistent) > 0 {
-        pthread_mutex_lock(&mutex)
-        pthread_cond_broadcast(&condition)
-        pthread_mutex_unlock(&mutex)
+        monitor.locked { monitor.broadcast() }
       }
       drain(escaping, worker: 0)
       // A worker counts itself in before it looks whether the region is open, so none can enter after this wait.
@@ -177,11 +173,11 @@ package final class ThreadPool: @unchecked Sendable {
         if spins & 255 == 0 { sched_yield() } else { cp_pause() }
         continue
       }
-      pthread_mutex_lock(&mutex)
-      sleepers.add(1, ordering: .sequentiallyConsistent)
-      while isIdle(seen) { pthread_cond_wait(&condition, &mutex) }
-      sleepers.subtract(1, ordering: .sequentiallyConsistent)
-      pthread_mutex_unlock(&mutex)
+      monitor.locked {
+        sleepers.add(1, ordering: .sequentiallyConsistent)
+        while isIdle(seen) { monitor.wait() }
+        sleepers.subtract(1, ordering: .sequentiallyConsistent)
+      }
     }
   }
 
@@ -192,9 +188,7 @@ package final class ThreadPool: @unchecked Sendable {
 
   deinit {
     stopping.store(true, ordering: .sequentiallyConsistent)
-    pthread_mutex_lock(&mutex)
-    pthread_cond_broadcast(&condition)
-    pthread_mutex_unlock(&mutex)
+    monitor.locked { monitor.broadcast() }
     for (thread, _) in threads { pthread_join(thread, nil) }
     next.deinitialize(count: threadCount)
     next.deallocate()

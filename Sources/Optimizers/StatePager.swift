@@ -1,4 +1,3 @@
-import Glibc
 import Tensors
 
 /// Counters of a paged optimizer.
@@ -57,8 +56,7 @@ final class StatePager: StateStore, @unchecked Sendable {
   private var checksums: [UInt64?]
   private var counters = PageStatistics()
   // Guards everything above against the I/O thread.
-  private var mutex = pthread_mutex_t()
-  private var changed = pthread_cond_t()
+  private let monitor = Monitor()
   private var failure: TensorError?
 
   /// Allocates the slots, as many pages as `budget` bytes hold, and opens the file.
@@ -83,17 +81,10 @@ final class StatePager: StateStore, @unchecked Sendable {
     checksums = Array(repeating: nil, count: byteCounts.count)
     counters.pageCount = byteCounts.count
     counters.budget = budget
-    pthread_mutex_init(&mutex, nil)
-    pthread_cond_init(&changed, nil)
-  }
-
-  deinit {
-    pthread_cond_destroy(&changed)
-    pthread_mutex_destroy(&mutex)
   }
 
   var statistics: PageStatistics? {
-    locked {
+    monitor.locked {
       var result = counters
       result.residentPages = slotOfPage.count
       result.residentBytes = slots.count * pageByteCount
@@ -104,7 +95,7 @@ final class StatePager: StateStore, @unchecked Sendable {
   }
 
   func acquire(_ page: Int) throws -> StateBlock {
-    try locked {
+    try monitor.locked {
       try throwFailure()
       var hasWaited = false
       while true {
@@ -122,14 +113,14 @@ final class StatePager: StateStore, @unchecked Sendable {
           if !slot.isBusy { bring(page, into: slot) }
         }
         hasWaited = hasWaited || isOut[page]
-        while slots.contains(where: \.isBusy), slotOfPage[page]?.isBusy ?? true { pthread_cond_wait(&changed, &mutex) }
+        while slots.contains(where: \.isBusy), slotOfPage[page]?.isBusy ?? true { monitor.wait() }
         try throwFailure()
       }
     }
   }
 
   func release(_ page: Int, isDirty: Bool) {
-    locked {
+    monitor.locked {
       guard let slot = slotOfPage[page] else { return }
       slot.isPinned = false
       slot.isDirty = slot.isDirty || isDirty
@@ -137,12 +128,6 @@ final class StatePager: StateStore, @unchecked Sendable {
   }
 
   // MARK: Slots; all of it with the lock held
-
-  private func locked<R>(_ body: () throws -> R) rethrows -> R {
-    pthread_mutex_lock(&mutex)
-    defer { pthread_mutex_unlock(&mutex) }
-    return try body()
-  }
 
   private func throwFailure() throws {
     if let failure {
@@ -203,16 +188,16 @@ final class StatePager: StateStore, @unchecked Sendable {
   /// On the I/O thread, without the lock: writes the old page, then reads the new one or clears the memory for it.
   private func exchange(_ old: Int?, _ readsNew: Bool, _ page: Int, _ slot: Slot) {
     func finish(_ body: () -> Void) {
-      locked {
+      monitor.locked {
         body()
         slot.isBusy = false
-        pthread_cond_broadcast(&changed)
+        monitor.broadcast()
       }
     }
     if let old {
       do throws(TensorError) {
         let checksum = try file.write(slot.bytes(byteCounts[old]), at: old * pageByteCount)
-        locked { checksums[old] = checksum }
+        monitor.locked { checksums[old] = checksum }
       } catch {
         // The page stays where it is, complete, and what the file has of it is no page any more.
         return finish {
@@ -232,7 +217,7 @@ final class StatePager: StateStore, @unchecked Sendable {
         return finish {}
       }
       // A page whose own write has failed meanwhile is still in its slot, and the failure is told.
-      guard let checksum = locked({ checksums[page] }) else {
+      guard let checksum = monitor.locked({ checksums[page] }) else {
         return finish { drop(slot) }
       }
       try file.read(into: target, at: page * pageByteCount, checksum: checksum)

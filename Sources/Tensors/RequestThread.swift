@@ -37,78 +37,54 @@ package final class RequestThread: Sendable {
 
 /// A request that a `RequestThread` has not finished, or has.
 package final class PendingRequest: @unchecked Sendable {
-  private var mutex = pthread_mutex_t()
-  private var condition = pthread_cond_t()
+  private let monitor = Monitor()
   private var result: Result<Void, TensorError>?
 
-  fileprivate init() {
-    pthread_mutex_init(&mutex, nil)
-    pthread_cond_init(&condition, nil)
-  }
-
-  deinit {
-    pthread_cond_destroy(&condition)
-    pthread_mutex_destroy(&mutex)
-  }
+  fileprivate init() {}
 
   fileprivate func finish(_ result: Result<Void, TensorError>) {
-    pthread_mutex_lock(&mutex)
-    self.result = result
-    pthread_cond_broadcast(&condition)
-    pthread_mutex_unlock(&mutex)
+    monitor.locked {
+      self.result = result
+      monitor.broadcast()
+    }
   }
 
   /// Returns when the request is done, and throws what it threw.
   package func wait() throws(TensorError) {
-    pthread_mutex_lock(&mutex)
-    while result == nil { pthread_cond_wait(&condition, &mutex) }
-    let result = result
-    pthread_mutex_unlock(&mutex)
-    try result?.get()
+    let ended = monitor.locked {
+      while result == nil { monitor.wait() }
+      return result
+    }
+    try ended?.get()
   }
 }
 
 private final class Worker: @unchecked Sendable {
-  private var mutex = pthread_mutex_t()
-  private var condition = pthread_cond_t()
+  private let monitor = Monitor()
   private var queue: [@Sendable () -> Void] = []
   private var isStopping = false
 
-  init() {
-    pthread_mutex_init(&mutex, nil)
-    pthread_cond_init(&condition, nil)
-  }
-
-  deinit {
-    pthread_cond_destroy(&condition)
-    pthread_mutex_destroy(&mutex)
-  }
-
   func submit(_ request: @escaping @Sendable () -> Void) {
-    pthread_mutex_lock(&mutex)
-    queue.append(request)
-    pthread_cond_signal(&condition)
-    pthread_mutex_unlock(&mutex)
+    monitor.locked {
+      queue.append(request)
+      monitor.signal()
+    }
   }
 
   func stop() {
-    pthread_mutex_lock(&mutex)
-    isStopping = true
-    pthread_cond_signal(&condition)
-    pthread_mutex_unlock(&mutex)
-  }
-
-  func work() {
-    while true {
-      pthread_mutex_lock(&mutex)
-      while queue.isEmpty, !isStopping { pthread_cond_wait(&condition, &mutex) }
-      guard !queue.isEmpty else {
-        pthread_mutex_unlock(&mutex)
-        return
-      }
-      let request = queue.removeFirst()
-      pthread_mutex_unlock(&mutex)
-      request()
+    monitor.locked {
+      isStopping = true
+      monitor.signal()
     }
   }
+
+  /// The next request; nil after the last.
+  private func next() -> (@Sendable () -> Void)? {
+    monitor.locked {
+      while queue.isEmpty, !isStopping { monitor.wait() }
+      return queue.isEmpty ? nil : queue.removeFirst()
+    }
+  }
+
+  func work() { while let request = next() { request() } }
 }

@@ -52,6 +52,14 @@ import Testing
     #expect(own.lines.count >= 2, "the addresses are not where this test looks for them")
   }
 
+  /// Locks of the system have an address that stays only where `Monitor` allocates them.
+  @Test func noLockIsAStoredProperty() throws {
+    let found = try Self.findings(
+      under: root.appendingPathComponent("Sources"), [#"\bpthread_(mutex|cond|rwlock|spinlock)_t\b"#])
+    let elsewhere = found.lines.filter { !$0.hasPrefix("Monitor.swift:") }
+    #expect(found.lines.count >= 2 && elsewhere.isEmpty, "\(found.lines.joined(separator: "\n"))")
+  }
+
   /// The patterns find what they are for.
   @Test func aBrokenRuleIsFound() throws {
     let folder = FileManager.default.temporaryDirectory.appendingPathComponent("addresses-\(UUID().uuidString)")
