@@ -141,3 +141,15 @@ t.test("json is sorted, escaped and reads back", function()
   loop.x = loop
   t.raises(function() json.encode(loop) end, "contains itself")
 end)
+
+t.test("json refuses what no double and no stack holds", function()
+  for _, text in ipairs { "1e999", "-1e999", "[1, 1e400]", ("9"):rep(400) } do
+    t.raises(function() json.decode(text) end, "a number that a double holds")
+  end
+  t.equal({ json.decode "1e308", json.decode "1e-999", json.decode "9223372036854775808" }, { 1e308, 0.0, 2.0 ^ 63 })
+  local function nested(count) return ("["):rep(count) .. ("]"):rep(count) end
+  t.equal(type(json.decode(nested(513))), "table")
+  t.raises(function() json.decode(nested(514)) end, "at most 512 levels")
+  t.raises(function() json.decode(("["):rep(1000000)) end, "at most 512 levels")
+  t.equal({ json.decode "\u{FEFF}[1]", json.decode "[1, null]" }, { { 1 }, { 1 } })
+end)

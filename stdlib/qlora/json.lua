@@ -105,20 +105,26 @@ local function decode_string(text, at)
   end
 end
 
+-- What both readers of JSON take, this one and that of the engine (JSON.depthLimit).
+local deepest = 512
+
 local words = { ["true"] = true, ["false"] = false }
 local decode
 
 -- Gives the place of what follows white space, and its first byte, "" at the end.
 local next_byte = "^[ \t\r\n]*()(.?)"
 
---- The number at a place and the place behind it; nil where there is none. `first` is its first byte.
+--- The number at a place and the place behind it; nil where there is none. `first` is its first byte. One beyond the
+--- doubles is an error.
 local function decode_number(text, at, first)
   local whole, fraction, exponent, after = text:match("^(-?%d+)(%.?%d*)([eE]?[+-]?%d*)()", at)
   if not whole or fraction == "." or exponent ~= "" and not exponent:find "^[eE][+-]?%d"
     or (first == "0" or first == "-") and whole:find "^-?0%d" then
     return nil
   end
-  return tonumber(whole .. fraction .. exponent), after
+  local number = tonumber(whole .. fraction .. exponent)
+  if number == math.huge or number == -math.huge then bad(at, "a number that a double holds") end
+  return number, after
 end
 
 --- Members of an array or object up to its closing bracket; `item` reads one and returns the position after it.
@@ -140,7 +146,7 @@ function decode(text, at, depth, make)
   local c
   at, c = text:match(next_byte, at)
   if c == '"' then return decode_string(text, at + 1) end
-  if (c == "{" or c == "[") and depth > 100 then bad(at, "at most 100 levels") end
+  if depth > deepest then bad(at, ("at most %d levels"):format(deepest)) end
   if c == "[" then
     local list, count = {}, 0
     at = decode_members(text, at + 1, "]", function(position)
@@ -172,7 +178,7 @@ function decode(text, at, depth, make)
   return bad(at, "a value")
 end
 
---- The Lua value of a JSON text; null is nil, so an absent key.
+--- The Lua value of a JSON text; null is nil, so an absent key, or an element that a list lacks.
 --- @param text string the JSON text
 --- @param make? table builds other values instead: null, list(items, count), dict(), put(dict, key, value)
 --- @return any the value
@@ -181,7 +187,8 @@ end
 function json.decode(text, make)
   local is_valid, wrong = utf8.len(text)
   if not is_valid then bad(wrong, "UTF-8") end
-  local value, after = decode(text, 1, 1, make)
+  -- A byte order mark is what some editors put before the text.
+  local value, after = decode(text, text:match "^\u{FEFF}()" or 1, 0, make)
   local rest, c = text:match(next_byte, after)
   if c ~= "" then bad(rest, "the end") end
   return value
