@@ -152,7 +152,7 @@ let package = Package(
       swiftSettings: optimised),
     tests("Database", ["Database"]),
     tests("LuaRuntime", ["LuaRuntime", "CLua"]),
-    tests("LuaBindings", ["LuaBindings", "LuaRuntime", "Adapters", "Formats", "Models", "Tensors"]),
+    tests("LuaBindings", ["LuaBindings", "LuaRuntime", "Adapters", "Formats", "Models", "Serving", "Tensors"]),
     tests("Recipe", ["Formats"]),
     tests("Architecture", []),
   ],

@@ -98,7 +98,7 @@ extension Engine {
         ) { call in [.string(try call.bytes("text").withUnsafeBytes { SHA256.hash($0) })] },
         NativeFunction(
           "read_records",
-          "The records of a data file (.json, .jsonl, .csv, .tsv, .txt), and the line where each begins.",
+          "The records of a data file, and the line where each begins; record_endings lists the kinds.",
           [
             path,
             Parameter(
@@ -127,6 +127,10 @@ extension Engine {
           guard call.options("options").bool("texts") ?? false else { return lists }
           return lists + [.table(call.state.list(taken.map { .string($0.value.text(.compact)) }))]
         },
+        NativeFunction(
+          "record_endings", "What the names of data files end in.", returns: "string[]",
+          example: "assert(qlora.native.record_endings()[1] == 'json')"
+        ) { call in [.table(call.state.list(Records.endings.map { .string($0) }))] },
         NativeFunction(
           "regex_full_match", "Whether a Python-style regular expression matches the whole text.",
           [Parameter("pattern", .string, "regular expression"), Parameter("text", .string, "text to match")],

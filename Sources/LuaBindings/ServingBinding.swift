@@ -59,6 +59,12 @@ extension Engine {
         NativeProperty("waiting", "integer", "requests that wait") { _, object in
           .integer((object as? ServerObject)?.server.waitingCount ?? 0)
         },
+        NativeProperty("waiting_limit", "integer", "most requests that wait; one more gets 503") { _, _ in
+          .integer(HTTPServer.waitingLimit)
+        },
+        NativeProperty("body_limit", "integer", "most bytes of a request's body") { _, _ in
+          .integer(HTTPServer.bodyLimit)
+        },
       ],
       methods: [
         NativeFunction(
@@ -96,7 +102,7 @@ extension Engine {
         NativeProperty("body", "string", "the bytes that were sent; they are given once and not kept") { _, object in
           .bytes((object as? RequestObject)?.request.takeBody() ?? [])
         },
-        NativeProperty("too_long", "boolean", "whether the body was longer than 8 MiB and is not whole") { _, object in
+        NativeProperty("too_long", "boolean", "whether the body was longer than server.body_limit and is not whole") { _, object in
           .bool((object as? RequestObject)?.request.isTooLong ?? false)
         },
         NativeProperty("gone", "boolean", "whether the client went away") { _, object in

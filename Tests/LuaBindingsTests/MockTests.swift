@@ -2,6 +2,7 @@ import Formats
 import Foundation
 import LuaRuntime
 import Models
+import Serving
 import Testing
 
 @testable import LuaBindings
@@ -53,6 +54,27 @@ import Testing
     #expect(found?.elements.compactMap(\.asString) == nearestNames(to: word, among: names, count: 4))
     state.close()
   }
+
+  @Test func endingsOfDataFilesAreTheEngines() throws {
+    let (native, _, _, state) = try mock()
+    let endings = try #require(native["record_endings"].asFunction).call().first?.asTable
+    #expect(endings?.elements.compactMap(\.asString) == Records.endings)
+    state.close()
+  }
+
+  /// What the library of `serve` asks of the server.
+  @Test func limitsOfTheServerAreFields() throws {
+    let (state, engine) = try makeState()
+    let server = try #require(engine.classes.first { $0.name == "HTTPServer" })
+    for (name, limit) in [("waiting_limit", HTTPServer.waitingLimit), ("body_limit", HTTPServer.bodyLimit)] {
+      let property = try #require(server.properties.first { $0.name == name })
+      #expect(property.set == nil)
+      #expect(try property.get(state, Stub()).asInt == limit)
+    }
+    state.close()
+  }
+
+  private final class Stub: LuaObject { static var luaClassName: String { "Stub" } }
 
   @Test func untrainedLabelsAreTheEngines() throws {
     let (native, _, _, state) = try mock()

@@ -372,6 +372,7 @@ function native.gradient_sum(_, o)
   return sum
 end
 
+function native.record_endings() return { "json", "jsonl", "ndjson", "csv", "tsv", "txt" } end
 native.records, native.record_lines = {}, {}
 function native.read_records(path, o)
   local list = native.records[path] or error("no mock records for " .. path, 0)

@@ -7,17 +7,15 @@ Places.__index = Places
 
 local places = {}
 
---- Most jobs that wait for a place.
-local most_waiting = 512
-
 --- Places for the answers of a model.
 --- @param talker table what talk.open gave
 --- @param count integer most answers at once
+--- @param most integer most jobs that wait for a place
 --- @param told function called with a job at its end, its status and a note
-function places.new(talker, count, told)
+function places.new(talker, count, most, told)
   -- Jobs: waiting in the order of their coming, open in places. A generator for each adapter, "" for none.
   return setmetatable({
-    talk = talker, count = count, told = told, waiting = {}, open = {}, generators = {}, turn = "",
+    talk = talker, count = count, most = most, told = told, waiting = {}, open = {}, generators = {}, turn = "",
   }, Places)
 end
 
@@ -25,7 +23,7 @@ end
 function Places:add(job) self.waiting[#self.waiting + 1] = job end
 
 --- Whether no more may wait.
-function Places:is_full() return #self.waiting >= most_waiting end
+function Places:is_full() return #self.waiting >= self.most end
 
 --- Whether nobody waits for a text.
 function Places:is_idle() return #self.waiting + #self.open == 0 end

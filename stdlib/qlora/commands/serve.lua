@@ -5,6 +5,7 @@
 --- a client that goes away frees its place at once. It listens on this machine only, unless --host says otherwise;
 --- Ctrl-C ends it.
 local native = require "qlora.native"
+local format = require "qlora.format"
 local json = require "qlora.json"
 local openai = require "qlora.openai"
 local places = require "qlora.serving_places"
@@ -101,7 +102,7 @@ function Service:answer(request)
   if self.key and request:header "Authorization" ~= "Bearer " .. self.key then
     openai.fail(401, nil, "the key is missing or wrong; send Authorization: Bearer KEY")
   end
-  if request.too_long then openai.fail(413, nil, "the body is longer than 8 MiB") end
+  if request.too_long then openai.fail(413, nil, "the body is longer than %s", format.bytes(self.server.body_limit)) end
   local path = request.path:gsub("(.)/$", "%1")
   local wanted = (path == "/v1/chat/completions" or path == "/v1/completions") and "POST"
     or (path == "/v1/models" or path:find "^/v1/models/" or path == "/health") and "GET"
@@ -168,7 +169,7 @@ return {
       template = o.template })
     local server = native.http_server { host = o.host, port = o.port }
     local self = setmetatable({ talk = talker, server = server, started = os.time(), key = o.api_key }, Service)
-    self.places = places.new(talker, o.parallel, function(job, status, note)
+    self.places = places.new(talker, o.parallel, server.waiting_limit, function(job, status, note)
       self:log(job.request, job.began, status, note)
     end)
     print(("%s answers at http://%s:%d/v1"):format(table.concat(self:names(), ", "), o.host, server.port))

@@ -5,8 +5,7 @@ local suggest = require "qlora.suggest"
 
 local files = {}
 
--- As the reader of the engine has them (Formats/Records.swift), which lists them in its error for another ending.
-local endings = { "json", "jsonl", "ndjson", "csv", "tsv", "txt" }
+local endings = native.record_endings()
 
 local function ending_of(path) return path:lower():match "%.([^./]*)$" end
 
