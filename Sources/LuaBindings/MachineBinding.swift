@@ -138,6 +138,11 @@ extension Engine {
           example: "assert(qlora.native.regex_full_match('.*proj', 'q_proj'))"
         ) { call in [.bool(try fullMatch(pattern: try call.string("pattern"), text: try call.string("text")))] },
         NativeFunction(
+          "byte_text", "A number of bytes in binary units with three significant digits.",
+          [Parameter("count", .element, "number of bytes")], returns: "string",
+          example: "assert(qlora.native.byte_text(3 << 20) == '3.00 MiB')"
+        ) { call in [.string(byteText(try call.double("count")))] },
+        NativeFunction(
           "nearest_names", "The names that may be meant by a misspelt word, nearest first; none when none is near.",
           [
             Parameter("word", .bytes, "the misspelt word"), Parameter("names", .table, "list of the right ones"),

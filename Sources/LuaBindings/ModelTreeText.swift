@@ -1,5 +1,6 @@
 import Formats
 import Models
+import Tensors
 
 extension LanguageModel {
   /// The tree of modules with parameters, bytes, quantization and adapters of each node; layers that are alike are one.
@@ -131,13 +132,4 @@ private func aligned(_ rows: [[String]]) -> [String] {
     while line.last == " " { line.removeLast() }
     return line
   }
-}
-
-/// "4.31 GiB": binary units, three digits.
-func byteText(_ count: Int) -> String {
-  let units = ["B", "KiB", "MiB", "GiB", "TiB"]
-  var (value, unit) = (Double(count), 0)
-  while value >= 1024, unit + 1 < units.count { (value, unit) = (value / 1024, unit + 1) }
-  if unit == 0 { return "\(count) B" }
-  return "\(TensorText.decimals(value, value >= 100 ? 0 : value >= 10 ? 1 : 2)) \(units[unit])"
 }

@@ -10,11 +10,12 @@ import Training
 enum Remedy {
   /// An error as Lua programs read it: the engine's words and the remedy. Lua counts from 1, the engine from 0.
   static func words(for error: any Error) -> String {
-    switch error as? TensorError {
-    case .badIndex(let operation, let index, let count):
+    switch error {
+    case TensorError.badIndex(let operation, let index, let count):
       "\(BindingError.badIndex(operation: operation, index: index &+ 1, count: count))"
-    case .badDimension(let operation, let dimension, let rank):
+    case TensorError.badDimension(let operation, let dimension, let rank):
       "\(BindingError.badDimension(operation: operation, dimension: dimension &+ 1, rank: rank))"
+    case let limit as LuaLimit: limit.words(size: byteText) + text(limit)
     default: "\(error)" + text(for: error)
     }
   }
@@ -27,7 +28,6 @@ enum Remedy {
     case let error as AdapterError: text(error)
     case let error as FormatError: text(error)
     case let error as TrainingError: text(error)
-    case let error as LuaLimit: text(error)
     default: ""
     }
   }

@@ -102,7 +102,7 @@ extension Engine {
         NativeProperty("body", "string", "the bytes that were sent; they are given once and not kept") { _, object in
           .bytes((object as? RequestObject)?.request.takeBody() ?? [])
         },
-        NativeProperty("too_long", "boolean", "whether the body was longer than server.body_limit and is not whole") { _, object in
+        NativeProperty("too_long", "boolean", "whether the body was longer than the server's body_limit") { _, object in
           .bool((object as? RequestObject)?.request.isTooLong ?? false)
         },
         NativeProperty("gone", "boolean", "whether the client went away") { _, object in

@@ -6,15 +6,14 @@ package enum LuaLimit: Error, Equatable, CustomStringConvertible {
   /// Lua's heap holds so many bytes, and the process may not grow by those that are wanted.
   case memory(wanted: Int, held: Int)
 
-  package var description: String {
+  package var description: String { words { "\($0) bytes" } }
+
+  /// What happened, with numbers of bytes as `size` says them.
+  package func words(size: (Int) -> String) -> String {
     switch self {
     case .memory(let wanted, let held):
-      "not enough memory for Lua, which wants \(Self.text(wanted)) more; its values hold \(Self.text(held))"
+      "not enough memory for Lua, which wants \(size(wanted)) more; its values hold \(size(held))"
     }
-  }
-
-  private static func text(_ count: Int) -> String {
-    count < 1 << 20 ? "\(count) bytes" : "\((count + (1 << 19)) >> 20) MiB"
   }
 }
 

@@ -93,9 +93,9 @@ extension TensorError: CustomStringConvertible {
       "\(operation): \(name) is \(value), expected \(expected)"
     case .outOfMemory(let byteCount, let used, let limit):
       limit.map {
-        "out of memory: \(Self.size(byteCount)) asked for, \(Self.size(used)) in use by the whole process, the limit "
-          + "is \(Self.size($0))"
-      } ?? "out of memory: the system has no \(Self.size(byteCount)) left (\(Self.size(used)) in use)"
+        "out of memory: \(byteText(byteCount)) asked for, \(byteText(used)) in use by the whole process, the limit "
+          + "is \(byteText($0))"
+      } ?? "out of memory: the system has no \(byteText(byteCount)) left (\(byteText(used)) in use)"
     case .notScalar(let operation, let shape):
       "\(operation): expected a tensor with one element, got shape \(shape)"
     case .noGraph(let operation):
@@ -122,14 +122,6 @@ extension TensorError: CustomStringConvertible {
       "\(operation): operands lie on different devices: lhs on \(lhs), rhs on "
         + (lhs == rhs ? "another backend of the same kind" : rhs)
     }
-  }
-
-  private static func size(_ byteCount: Int) -> String {
-    let units = ["bytes", "KiB", "MiB", "GiB", "TiB"]
-    var (value, unit) = (Double(byteCount), 0)
-    while value >= 1024, unit < 4 { (value, unit) = (value / 1024, unit + 1) }
-    // Rounded by hand: there is no printf here.
-    return unit == 0 ? "\(byteCount) bytes" : "\(Double(Int(value * 100 + 0.5)) / 100) \(units[unit])"
   }
 }
 

@@ -3,6 +3,7 @@ import Foundation
 import LuaRuntime
 import Models
 import Serving
+import Tensors
 import Testing
 
 @testable import LuaBindings
@@ -52,6 +53,22 @@ import Testing
     let list = state.list(names.map { .string($0) })
     let found = try ask.call([.string(word), .table(list), .integer(4)]).first?.asTable
     #expect(found?.elements.compactMap(\.asString) == nearestNames(to: word, among: names, count: 4))
+    state.close()
+  }
+
+  /// The mock formats with C's printf, the engine by hand.
+  @Test func byteTextsAreTheEngines() throws {
+    let (native, _, _, state) = try mock()
+    let ask = try #require(native["byte_text"].asFunction)
+    let counts: [Double] = [
+      0, 1, 511.5, 512.5, 1023, 1024, 1536, 10_239, 10_240, 102_399, 1_047_552, 1_048_575, 1_179_648, 1_441_792,
+      1_703_936, 1_966_080, 11_010_048, 1_072_668_082_176, 5_497_558_138_880, 1_152_921_504_606_846_976, -5,
+    ]
+    for count in counts {
+      let text = try ask.call([.number(count)]).first?.asString
+      #expect(text == byteText(count), "\(count)")
+    }
+    #expect(byteText(Double.infinity) == "inf B" && byteText(Double.nan) == "nan B")
     state.close()
   }
 

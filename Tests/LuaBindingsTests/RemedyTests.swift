@@ -45,13 +45,13 @@ import Training
     ),
     (
       TensorError.outOfMemory(byteCount: 3 << 20, used: 2 << 20, limit: 4 << 20),
-      "out of memory: 3.0 MiB asked for, 2.0 MiB in use by the whole process, the limit is 4.0 MiB (--memory, or the "
+      "out of memory: 3.00 MiB asked for, 2.00 MiB in use by the whole process, the limit is 4.00 MiB (--memory, or the "
         + "machine's); lower micro_batch or max_length, set checkpointing = true, page the optimizer (paged = true, a "
         + "smaller budget) or load with stream = true; qlora-run --plan shows what each would change"
     ),
     (
       TensorError.outOfMemory(byteCount: 3 << 20, used: 0, limit: nil),
-      "out of memory: the system has no 3.0 MiB left (0 bytes in use); lower micro_batch or max_length, set "
+      "out of memory: the system has no 3.00 MiB left (0 B in use); lower micro_batch or max_length, set "
         + "checkpointing = true, page the optimizer (paged = true, a smaller budget) or load with stream = true; "
         + "qlora-run --plan shows what each would change"
     ),

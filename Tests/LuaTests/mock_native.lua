@@ -499,6 +499,13 @@ function native.lock_directory() return true end
 function native.unlock_directory() end
 function native.locked_place(dir) return dir end
 
+function native.byte_text(count)
+  local units, i, value = { "B", "KiB", "MiB", "GiB", "TiB" }, 1, count
+  while value >= 1024 and i < #units do value, i = value / 1024, i + 1 end
+  if i == 1 then return ("%.0f B"):format(count) end
+  return (value >= 100 and "%.0f %s" or value >= 10 and "%.1f %s" or "%.2f %s"):format(value, units[i])
+end
+
 --- Edits between two words, with exchange of neighbours.
 local function distance(a, b)
   local rows = { [0] = {} }

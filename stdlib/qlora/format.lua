@@ -1,16 +1,13 @@
 --- Numbers as people read them: bytes, durations, counts; and words as a shell reads them.
+local native = require "qlora.native"
+
 local format = {}
 
 --- A number of bytes in binary units with three significant digits.
 --- @param count number the bytes
 --- @return string such as "4.31 GiB"
 --- @example assert(qlora.format.bytes(3 << 20) == "3.00 MiB")
-function format.bytes(count)
-  local units, i, value = { "B", "KiB", "MiB", "GiB", "TiB" }, 1, count
-  while value >= 1024 and i < #units do value, i = value / 1024, i + 1 end
-  if i == 1 then return ("%.0f B"):format(count) end
-  return (value >= 100 and "%.0f %s" or value >= 10 and "%.1f %s" or "%.2f %s"):format(value, units[i])
-end
+function format.bytes(count) return native.byte_text(count) end
 
 --- A duration.
 --- @param seconds number the seconds
