@@ -41,7 +41,7 @@ struct AdapterCompanions: Sendable {
     try ModelFolder.writeTokenizer(of: model, into: stage)
     if let template = model.chatTemplateInUse { try ModelFolder.write(chatTemplate: template, into: stage) }
     var (staying, listed): ([String], [String]) = ([], [])
-    let names = try FileSystem.list(stage, with: [ModelFolder.templateFolder]).filter(ModelFolder.isOfTokenizer)
+    let names = try FileSystem.list(stage, with: [FileName.templateFolder]).filter(ModelFolder.isOfTokenizer)
     for name in names.sorted() {
       let sum = try Self.checksum("\(stage)/\(name)")
       if isForeign(name) {

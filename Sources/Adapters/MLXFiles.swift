@@ -5,11 +5,11 @@ import Tensors
 /// LoRA adapters as mlx-lm writes and reads them: `adapters.safetensors` with lora_a [in, rank] and lora_b [rank, out],
 /// and `adapter_config.json` with one rank and one scale for all (mlx-lm 0.28, tuner/utils.py and tuner/lora.py).
 public enum MLXFiles {
-  static let configName = "adapter_config.json"
   static let weightsName = "adapters.safetensors"
 
   static let format = FolderFormat(
-    key: configName, kindField: "fine_tune_type", owns: { $0 == configName || $0 == weightsName },
+    key: FileName.adapterConfig, kindField: "fine_tune_type",
+    owns: { $0 == FileName.adapterConfig || $0 == weightsName },
     conflicts: { $0.hasPrefix("adapter_model.") })
 
   /// Whether a folder holds such files.
@@ -41,7 +41,7 @@ public enum MLXFiles {
         "keys": .array(keys.sorted().map { .string($0) }),
       ],
     ]
-    try AtomicFile.write("\(target.stage)/\(configName)", configuration.text(.python) + "\n")
+    try AtomicFile.write("\(target.stage)/\(FileName.adapterConfig)", configuration.text(.python) + "\n")
     let items = folded.entries.flatMap { entry -> [SafetensorsWriter.Item] in
       let (name, inner, outer) = (
         model.spec.savedName(entry.module.name), entry.module.inFeatures, entry.module.outFeatures
@@ -68,7 +68,7 @@ public enum MLXFiles {
   public static func load(
     _ directory: String, into model: LanguageModel, trainable: Bool = false, set: String = AdapterSet.defaultName
   ) throws -> Int {
-    let path = "\(directory)/\(configName)"
+    let path = "\(directory)/\(FileName.adapterConfig)"
     let configuration = try JSON.read(path: path)
     if let kind = configuration["fine_tune_type"]?.string, kind != "lora" {
       throw AdapterError.unsupported(path: path, field: "fine_tune_type", value: kind)

@@ -28,7 +28,7 @@ extension PEFTFiles {
   /// What of an adapter belongs to parts of the base that are not read, such as the tower for images; a sentence, or none.
   /// - Throws: `FormatError` for weights that cannot be read.
   static func unread(_ directory: String, of model: LanguageModel) throws -> [String] {
-    let path = "\(directory)/\(weightsName)"
+    let path = "\(directory)/\(FileName.adapterWeights)"
     let keys = try SafetensorsFile(path: path).entries.map(\.name).filter { isOfOtherPart($0, model) }
     guard let first = keys.first else { return [] }
     return [

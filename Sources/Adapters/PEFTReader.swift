@@ -32,7 +32,7 @@ extension PEFTFiles {
     _ directory: String, into model: LanguageModel, trainable: Bool = false, set: String = AdapterSet.defaultName,
     definition: ScriptedDefinition?
   ) throws -> Int {
-    let path = "\(directory)/\(configName)"
+    let path = "\(directory)/\(FileName.adapterConfig)"
     guard FileSystem.exists(path) else {
       throw AdapterError.notAnAdapter(path: directory, inside: adapters(in: directory))
     }
@@ -114,13 +114,14 @@ extension PEFTFiles {
   /// The folders in one that hold an adapter: PEFT writes several so, and a checkpoint has its own.
   private static func adapters(in directory: String) -> [String] {
     let names = FileSystem.isDirectory(directory) ? (try? FileSystem.list(directory)) ?? [] : []
-    return names.map { "\(directory)/\($0)" }.filter { FileSystem.exists("\($0)/\(configName)") }.sorted()
+    return names.map { "\(directory)/\($0)" }.filter { FileSystem.exists("\($0)/\(FileName.adapterConfig)") }.sorted()
   }
 
   private static func open(_ directory: String) throws -> SafetensorsFile {
-    let path = "\(directory)/\(weightsName)"
+    let path = "\(directory)/\(FileName.adapterWeights)"
     guard FileSystem.exists(path) else {
-      throw FormatError.missingFile(path: directory, looked: [weightsName], instead: OtherWeights.find(in: directory))
+      throw FormatError.missingFile(
+        path: directory, looked: [FileName.adapterWeights], instead: OtherWeights.find(in: directory))
     }
     return try SafetensorsFile(path: path)
   }

@@ -5,10 +5,8 @@ import Tensors
 /// Adapters as PEFT writes and reads them: `adapter_config.json` and `adapter_model.safetensors`
 /// (PEFT 0.21, save_pretrained).
 public enum PEFTFiles {
-  static let configName = "adapter_config.json"
-  static let weightsName = "adapter_model.safetensors"
   /// What `write` leaves in a folder.
-  package static let fileNames: Set = [configName, weightsName, Scripted.sourceName]
+  package static let fileNames: Set = [FileName.adapterConfig, FileName.adapterWeights, Scripted.sourceName]
   /// PEFT wraps the model twice, so every key starts with this.
   static let keyPrefix = "base_model.model."
   /// What belongs to no module is in the first wrapping.
@@ -20,10 +18,10 @@ public enum PEFTFiles {
   ) -> FolderFormat {
     let (ownsSource, isScripted) = (Scripted.isSource(in: directory), model.scripted != nil)
     return FolderFormat(
-      key: configName, kindField: "peft_type", folders: [ModelFolder.templateFolder],
+      key: FileName.adapterConfig, kindField: "peft_type", folders: [FileName.templateFolder],
       owns: { name in
         let weights = /adapter_model(-\d+-of-\d+)?\.safetensors(\.index\.json)?/
-        return name == configName || name.wholeMatch(of: weights) != nil || companions.own.contains(name)
+        return name == FileName.adapterConfig || name.wholeMatch(of: weights) != nil || companions.own.contains(name)
           || name == Scripted.sourceName && ownsSource
       },
       conflicts: { name in
@@ -55,7 +53,7 @@ public enum PEFTFiles {
   ///   `FormatError.system`; `TensorError` when the device fails.
   public static func write(_ model: LanguageModel, into directory: String) throws {
     try model.scripted?.refresh()
-    try AtomicFile.write("\(directory)/\(configName)", configuration(model).text(.python) + "\n")
+    try AtomicFile.write("\(directory)/\(FileName.adapterConfig)", configuration(model).text(.python) + "\n")
     if let script = model.scripted { try AtomicFile.write("\(directory)/\(Scripted.sourceName)", script.source) }
     let experts = PEFTExperts(stating: model)
     func item(_ name: String, _ tensor: Tensor) -> SafetensorsWriter.Item {
@@ -81,7 +79,7 @@ public enum PEFTFiles {
     let parts =
       try (PEFTParts.tensors(of: model) + PEFTEmbedding.tiedCopies(adapters, model)).map { item(keyPrefix + $0, $1) }
     try SafetensorsWriter.write(
-      path: "\(directory)/\(weightsName)", own + matrices + stacked + parts + shared,
+      path: "\(directory)/\(FileName.adapterWeights)", own + matrices + stacked + parts + shared,
       metadata: AdapterBase.metadata(model))
   }
 

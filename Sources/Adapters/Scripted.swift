@@ -14,7 +14,7 @@ public struct Scripted: AdapterMethod {
   /// Whether the source in a folder is one that a save has written: its hash is that of the configuration beside it. A
   /// save that did not end says no hash; it has replaced its own.
   static func isSource(in folder: String) -> Bool {
-    guard let configuration = try? JSON.read(path: "\(folder)/\(PEFTFiles.configName)") else { return false }
+    guard let configuration = try? JSON.read(path: "\(folder)/\(FileName.adapterConfig)") else { return false }
     guard let sum = configuration["source_sha256"]?.string else {
       return configuration["peft_type"]?.string?.hasPrefix(FolderFormat.interruptedSign) ?? false
     }

@@ -32,7 +32,7 @@ package enum SafetensorsShards {
   /// The name of a file, numbered from 1 where there are several.
   package static func name(_ number: Int, of count: Int) -> String {
     func padded(_ value: Int) -> String { String(repeating: "0", count: max(0, 5 - "\(value)".count)) + "\(value)" }
-    return count == 1 ? "model.safetensors" : "model-\(padded(number))-of-\(padded(count)).safetensors"
+    return count == 1 ? FileName.weights : "model-\(padded(number))-of-\(padded(count)).safetensors"
   }
 
   /// Writes the index of several files.
@@ -43,6 +43,6 @@ package enum SafetensorsShards {
   /// - Throws: `FormatError.system`.
   package static func writeIndex(folder: String, _ map: JSONObject, byteCount: Int) throws {
     let index: JSON = ["metadata": ["total_size": .int(byteCount)], "weight_map": .object(map)]
-    try AtomicFile.write("\(folder)/model.safetensors.index.json", index.text(.python) + "\n")
+    try AtomicFile.write("\(folder)/\(FileName.weightIndex)", index.text(.python) + "\n")
   }
 }

@@ -24,15 +24,15 @@ package struct WeightFiles: Sendable {
       self = try WeightFiles(files: [SafetensorsFile(path: directory)], path: directory)
       return
     }
-    let single = directory + "/model.safetensors"
-    let index = directory + "/model.safetensors.index.json"
+    let single = directory + "/" + FileName.weights
+    let index = directory + "/" + FileName.weightIndex
     if FileSystem.exists(single) {  // transformers prefers it over the index too
       self = try WeightFiles(files: [SafetensorsFile(path: single)], path: directory)
     } else if FileSystem.exists(index) {
       self = try WeightFiles(index: index, directory: directory)
     } else {
       throw .missingFile(
-        path: directory, looked: ["model.safetensors", "model.safetensors.index.json"],
+        path: directory, looked: [FileName.weights, FileName.weightIndex],
         instead: OtherWeights.find(in: directory))
     }
   }

@@ -71,7 +71,7 @@ package struct WeightSource: Sendable {
     if FileSystem.isDirectory(path) {
       let names = try FileSystem.list(path)
       let ggufs = names.filter { $0.hasSuffix(".gguf") }
-      if !names.contains(where: { $0.hasPrefix("model.safetensors") }), ggufs.count == 1 {
+      if !names.contains(where: { $0.hasPrefix(FileName.weights) }), ggufs.count == 1 {
         self = try WeightSource(gguf: try GGUFFile(path: path + "/" + ggufs[0]), layout: layout)
         return
       }

@@ -8,12 +8,11 @@ struct FileChoice: Equatable {
   var file: String?
 
   private static let ofModels: Set = [
-    "config.json", "generation_config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json",
-    "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja",
-    "chat_template.json", "adapter_config.json",
+    FileName.config, FileName.generationConfig, FileName.tokenizer, FileName.sentencePiece, FileName.tokenizerConfig,
+    FileName.specialTokens, FileName.addedTokens, "vocab.json", "merges.txt", FileName.chatTemplate,
+    "chat_template.json", FileName.adapterConfig,
   ]
-  static let indexName = "model.safetensors.index.json"
-  static let weightNames = ["model.safetensors", "adapter_model.safetensors"]
+  static let weightNames = [FileName.weights, FileName.adapterWeights]
   /// A .txt beside data is mostly a note.
   static let dataEndings = Records.endings.filter { $0 != "txt" }
 
@@ -39,14 +38,14 @@ struct FileChoice: Equatable {
 
   private static func model(_ shown: String, _ all: [String], index: () throws -> JSON) throws -> FileChoice {
     let small = all.filter { name in
-      ofModels.contains(name) || name.hasPrefix("additional_chat_templates/") && name.hasSuffix(".jinja")
+      ofModels.contains(name) || name.hasPrefix(FileName.templateFolder + "/") && name.hasSuffix(".jinja")
     }
-    if all.contains(indexName) {
+    if all.contains(FileName.weightIndex) {
       let shards = Set((try index()["weight_map"]?.object?.values ?? []).compactMap(\.string)).sorted()
       if let missing = shards.first(where: { !all.contains($0) }) {
         throw HubError.noFile(name: shown, file: missing, names: all.filter { ending($0) == "safetensors" })
       }
-      return FileChoice(names: small + [indexName] + shards, file: nil)
+      return FileChoice(names: small + [FileName.weightIndex] + shards, file: nil)
     }
     let weights = weightNames.filter(all.contains)
     if !weights.isEmpty { return FileChoice(names: small + weights, file: nil) }

@@ -20,8 +20,8 @@ package struct Hub {
     if let file = name.file { return has(file) ? "\(snapshot)/\(file)" : nil }
     // Which file of a data set is meant, its list says.
     guard name.kind == .model else { return nil }
-    if has(FileChoice.indexName) {
-      let index = try? JSON.read(path: "\(snapshot)/\(FileChoice.indexName)")
+    if has(FileName.weightIndex) {
+      let index = try? JSON.read(path: "\(snapshot)/\(FileName.weightIndex)")
       let shards = (index?["weight_map"]?.object?.values ?? []).compactMap(\.string)
       return !shards.isEmpty && shards.allSatisfy(has) ? snapshot : nil
     }
@@ -48,7 +48,7 @@ package struct Hub {
     let listing = try Listing(name, connections)
     let place = CachePlace(settings.folder, listing)
     let choice = try FileChoice(listing) {
-      let index = try listing.file(FileChoice.indexName, connections)
+      let index = try listing.file(FileName.weightIndex, connections)
       try bring([index], listing, place, connections)
       return try JSON.read(path: place.path(of: index))
     }

@@ -98,7 +98,7 @@ enum Remedy {
   /// Who reads a file that holds records by its name; nil for another.
   private static func records(_ path: String) -> String? {
     let name = FileSystem.baseName(path).lowercased()
-    guard Records.endings.contains(where: { name.hasSuffix("." + $0) }), !name.hasSuffix("config.json") else {
+    guard Records.endings.contains(where: { name.hasSuffix("." + $0) }), !name.hasSuffix(FileName.config) else {
       return nil
     }
     return "; by its name it holds records, which qlora.data.load reads (--data of qlora-run train and eval)"

@@ -10,7 +10,7 @@ extension DecoderSpec {
 
   /// The same, with what is to be said about the file.
   static func readWithNotices(path: String) throws(FormatError) -> (spec: DecoderSpec, said: [String]) {
-    let file = FileSystem.isDirectory(path) ? path + "/config.json" : path
+    let file = FileSystem.isDirectory(path) ? path + "/" + FileName.config : path
     let json = try JSON.read(path: file)
     var said: [String] = []
     let spec = try DecoderSpec(json: json, path: file, said: &said)

@@ -3,8 +3,6 @@ import Formats
 /// generation_config.json of a model folder. transformers takes the end tokens of generation from it; the other fields
 /// are options of its `generate`.
 package enum GenerationFields {
-  static let fileName = "generation_config.json"
-
   package static let table = FieldTable(
     [
       FieldTable.Row(["eos_token_id"], .nullable),
@@ -63,7 +61,7 @@ package enum GenerationFields {
   /// - Returns: the end tokens it names, and what is to be said about it.
   /// - Throws: `json`, `system`, `badField`.
   static func read(folder: String) throws(FormatError) -> (endTokens: [Int], said: [String]) {
-    let path = folder + "/" + fileName
+    let path = folder + "/" + FileName.generationConfig
     guard FileSystem.exists(path) else { return ([], []) }
     let json = try JSON.read(path: path)
     guard json.object != nil else {

@@ -24,7 +24,7 @@ extension LoadOptions {
   /// The same for a model of which only the configuration is read, as far as it says.
   func check(_ configuration: JSON?, path: String) throws {
     guard let configuration, configuration["load_in_4bit"]?.bool == true else { return }
-    let name = "config.json"
+    let name = FileName.config
     if let kind = configuration["bnb_4bit_quant_type"]?.string {
       try compare("quant", kind, quantization?.rawValue, name, path)
     }

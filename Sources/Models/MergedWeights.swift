@@ -225,7 +225,7 @@ extension LanguageModel {
           guard let bias = try module.operandBias() else { throw ModelError.notLoaded(module: module.name) }
           return bias
         }, progress: { _, _ in }, written: { _ in })
-      try AtomicFile.write("\(target.stage)/\(ModelFolder.configName)", saved.toJSON().text(.pythonUnsorted) + "\n")
+      try AtomicFile.write("\(target.stage)/\(FileName.config)", saved.toJSON().text(.pythonUnsorted) + "\n")
       try ModelFolder.writeCompanions(of: location, tokenizer, into: target.stage)
       try ModelFolder.check(target.stage, describes: saved, path: directory)
       try compareLogits(target.stage, path: directory)

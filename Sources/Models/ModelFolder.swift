@@ -5,34 +5,29 @@ import Tokenizers
 public enum ModelFolder {
   /// Most bytes of tensors in one file of a saved model, as in transformers.
   public static let shardByteCount = 5_000_000_000
-  static let configName = "config.json"
-  static let weightsName = "model.safetensors"
-  static let indexName = "model.safetensors.index.json"
-
-  static let generationName = GenerationFields.fileName
-  /// Holds NAME.jinja for each chat template beside the default one.
-  package static let templateFolder = "additional_chat_templates"
 
   private static let tokenizerFiles: Set<String> = [
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model",
-    "spiece.model", "sentencepiece.bpe.model", "vocab.json", "merges.txt", "vocab.txt", "chat_template.jinja",
+    FileName.tokenizer, FileName.tokenizerConfig, FileName.specialTokens, FileName.addedTokens, FileName.sentencePiece,
+    "spiece.model", "sentencepiece.bpe.model", "vocab.json", "merges.txt", "vocab.txt", FileName.chatTemplate,
     "chat_template.json",
   ]
 
   /// Whether a file of a folder belongs to the tokenizer and its chat templates.
   package static func isOfTokenizer(_ name: String) -> Bool {
-    tokenizerFiles.contains(name) || name.hasPrefix(templateFolder + "/") && name.hasSuffix(".jinja")
+    tokenizerFiles.contains(name) || name.hasPrefix(FileName.templateFolder + "/") && name.hasSuffix(".jinja")
   }
 
   private static func isOfWeights(_ name: String) -> Bool {
-    name == weightsName || name.wholeMatch(of: /model-\d{5,}-of-\d{5,}\.safetensors/) != nil
+    name == FileName.weights || name.wholeMatch(of: /model-\d{5,}-of-\d{5,}\.safetensors/) != nil
   }
 
   /// What transformers writes beside config and weights. A model is served with these files, so they go along
   /// unchanged.
   private static func companions(of location: ModelLocation?) throws -> [String] {
     guard case .directory(let folder) = location else { return [] }
-    return try FileSystem.list(folder, with: [templateFolder]).filter { isOfTokenizer($0) || $0 == generationName }
+    return try FileSystem.list(folder, with: [FileName.templateFolder]).filter {
+      isOfTokenizer($0) || $0 == FileName.generationConfig
+    }
   }
 
   /// The files that a saved model replaces, and those that would be taken for its own: other weights, an adapter, and a
@@ -40,16 +35,16 @@ public enum ModelFolder {
   static func format(of location: ModelLocation?, _ tokenizer: Tokenizer?) throws -> FolderFormat {
     let carried = try companions(of: location)
     let hasTokenizer = tokenizer != nil || carried.contains(where: isOfTokenizer)
-    let hasGeneration = carried.contains(generationName)
+    let hasGeneration = carried.contains(FileName.generationConfig)
     return FolderFormat(
-      key: configName, kindField: "model_type", folders: [templateFolder],
+      key: FileName.config, kindField: "model_type", folders: [FileName.templateFolder],
       owns: { name in
-        name == configName || name == indexName || isOfWeights(name)
-          || name == generationName && hasGeneration || isOfTokenizer(name) && hasTokenizer
+        name == FileName.config || name == FileName.weightIndex || isOfWeights(name)
+          || name == FileName.generationConfig && hasGeneration || isOfTokenizer(name) && hasTokenizer
       },
       conflicts: { name in
-        if name.hasPrefix("adapter_config.json") || name.hasPrefix("adapter_model.") { return true }
-        if name == generationName && !hasGeneration || isOfTokenizer(name) && !hasTokenizer { return true }
+        if name.hasPrefix(FileName.adapterConfig) || name.hasPrefix("adapter_model.") { return true }
+        if name == FileName.generationConfig && !hasGeneration || isOfTokenizer(name) && !hasTokenizer { return true }
         return name.hasSuffix(".safetensors") && !isOfWeights(name) || name.hasPrefix("pytorch_model")
       })
   }
@@ -67,7 +62,7 @@ public enum ModelFolder {
     }
     guard let tokenizer else { return }
     if let copied = try? Tokenizer.find(directory: stage), copied.isSame(as: tokenizer) { return }
-    for name in tokenizerFiles.union([templateFolder]) { try FileSystem.remove("\(stage)/\(name)") }
+    for name in tokenizerFiles.union([FileName.templateFolder]) { try FileSystem.remove("\(stage)/\(name)") }
     try tokenizer.save(directory: stage)
   }
 
@@ -83,9 +78,9 @@ public enum ModelFolder {
   /// for readers that know no file of its own.
   /// - Throws: `FormatError`.
   package static func write(chatTemplate: String, into folder: String) throws {
-    try FileSystem.remove("\(folder)/\(templateFolder)")
-    try AtomicFile.write("\(folder)/chat_template.jinja", chatTemplate)
-    let path = "\(folder)/tokenizer_config.json"
+    try FileSystem.remove("\(folder)/\(FileName.templateFolder)")
+    try AtomicFile.write("\(folder)/\(FileName.chatTemplate)", chatTemplate)
+    let path = "\(folder)/\(FileName.tokenizerConfig)"
     guard FileSystem.exists(path), var config = try JSON.read(path: path).object else { return }
     config["chat_template"] = .string(chatTemplate)
     try AtomicFile.write(path, JSON.object(config).text(.pythonUnsorted) + "\n")
@@ -98,7 +93,7 @@ public enum ModelFolder {
     (saved.storedType, own.storedType) = (nil, nil)
     (saved.quantizationConfig, own.quantizationConfig) = (nil, nil)
     guard saved == own else {
-      throw FormatError.readsBackDifferently(path: "\(path)/\(configName)", what: "the configuration")
+      throw FormatError.readsBackDifferently(path: "\(path)/\(FileName.config)", what: "the configuration")
     }
   }
 }

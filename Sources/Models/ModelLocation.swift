@@ -42,7 +42,7 @@ enum ModelLocation {
       var (spec, said) = try DecoderSpec.readWithNotices(path: path)
       let generation = try GenerationFields.read(folder: path)
       for id in generation.endTokens where !spec.eosTokenIDs.contains(id) { spec.eosTokenIDs.append(id) }
-      try spec.validate(path: path + "/" + GenerationFields.fileName)
+      try spec.validate(path: path + "/" + FileName.generationConfig)
       return (spec, said + generation.said + Self.adapterBeside(path))
     case .configuration(let path): return try DecoderSpec.readWithNotices(path: path)
     case .gguf(let file):
@@ -59,7 +59,7 @@ enum ModelLocation {
 
   /// transformers adds an adapter that lies beside the weights to them.
   private static func adapterBeside(_ folder: String) -> [String] {
-    let name = "adapter_config.json"
+    let name = FileName.adapterConfig
     guard FileSystem.exists("\(folder)/\(name)") else { return [] }
     return [
       "\(folder): an adapter lies beside the weights (\(name)); the base alone is read, unless this folder is named as "
@@ -70,7 +70,7 @@ enum ModelLocation {
   func weights() throws -> LoadedSource {
     switch self {
     case .directory(let path):
-      let file = "\(path)/config.json"
+      let file = "\(path)/\(FileName.config)"
       let config = FileSystem.exists(file) ? try JSON.read(path: file) : .null
       let type = config["model_type"]?.string
       let part = Families.multimodal(type), whole = part?.whole

@@ -123,7 +123,7 @@ package struct ModelQuantizer {
     var members = spec.toJSON().object ?? JSONObject()
     if case .directory(let folder) = location {
       // What is written of a multimodal model is its text model alone.
-      if !spec.isPart, let own = try JSON.read(path: "\(folder)/\(ModelFolder.configName)").object { members = own }
+      if !spec.isPart, let own = try JSON.read(path: "\(folder)/\(FileName.config)").object { members = own }
       try ModelFolder.writeCompanions(of: location, nil, into: stage)
     } else {
       try ModelFolder.writeCompanions(of: nil, try location.tokenizer(), into: stage)
@@ -139,7 +139,7 @@ package struct ModelQuantizer {
       members["tie_word_embeddings"] = .bool(spec.tiesEmbeddings)
     }
     try AtomicFile.write(
-      "\(stage)/\(ModelFolder.configName)", JSON.object(members).text(.pythonUnsorted) + "\n")
+      "\(stage)/\(FileName.config)", JSON.object(members).text(.pythonUnsorted) + "\n")
   }
 
   /// Reads the checkpoint as loading does, matrix by matrix; the bytes were compared when they were written.

@@ -21,7 +21,7 @@ extension LanguageModel {
     // What the source said of its own tensors is not true of these.
     var saved = spec.whole
     (saved.storedType, saved.quantizationConfig) = ("bfloat16", nil)
-    try AtomicFile.write("\(target.stage)/\(ModelFolder.configName)", saved.toJSON().text(.pythonUnsorted) + "\n")
+    try AtomicFile.write("\(target.stage)/\(FileName.config)", saved.toJSON().text(.pythonUnsorted) + "\n")
     try byMatrix {
       try SafetensorsShards.write(folder: target.stage, items(), byteCount: shardByteCount)
       try ModelFolder.writeCompanions(of: location, tokenizer, into: target.stage)

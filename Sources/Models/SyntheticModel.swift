@@ -53,7 +53,7 @@ package struct SyntheticModel {
     var members = spec.toJSON().object ?? JSONObject()
     members["torch_dtype"] = "bfloat16"
     members["quantization_config"] = writer.configuration
-    try AtomicFile.write("\(target.stage)/config.json", JSON.object(members).text(.pythonUnsorted) + "\n")
+    try AtomicFile.write("\(target.stage)/\(FileName.config)", JSON.object(members).text(.pythonUnsorted) + "\n")
     try tokenizer?.save(directory: target.stage)
     try target.commit()
     return needed

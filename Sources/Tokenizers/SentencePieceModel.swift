@@ -179,5 +179,5 @@ struct SentencePieceModel {
     .badField(file: settingsPath, field: key, value: value, expected: expected)
   }
 
-  private var settingsPath: String { path.replacing("tokenizer.model", with: "tokenizer_config.json") }
+  private var settingsPath: String { path.replacing(FileName.sentencePiece, with: FileName.tokenizerConfig) }
 }

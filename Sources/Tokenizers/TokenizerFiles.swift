@@ -4,7 +4,10 @@ extension Tokenizer {
   /// The tokenizer of a model directory: tokenizer.json, else tokenizer.model; nil when it has neither.
   /// - Throws: as `init(directory:)`.
   public static func find(directory: String) throws -> Tokenizer? {
-    guard FileSystem.exists(directory + "/tokenizer.json") || FileSystem.exists(directory + "/tokenizer.model") else {
+    guard
+      FileSystem.exists(directory + "/" + FileName.tokenizer)
+        || FileSystem.exists(directory + "/" + FileName.sentencePiece)
+    else {
       return nil
     }
     return try Tokenizer(directory: directory)
@@ -14,7 +17,7 @@ extension Tokenizer {
   /// - Throws: `TokenizerError.badField`; `FormatError.json`, `FormatError.system`, `FormatError.duplicate`.
   package static func chatTemplate(directory: String) throws -> String? {
     var settings = TokenizerSettings()
-    let path = directory + "/tokenizer_config.json"
+    let path = directory + "/" + FileName.tokenizerConfig
     if FileSystem.exists(path) { settings.config = try TokenizerSettings.object(path).json }
     try settings.readTemplates(directory)
     return settings.chatTemplate
@@ -35,14 +38,14 @@ extension Tokenizer {
   ///   `FormatError.duplicate`.
   public convenience init(directory: String) throws {
     let settings = try TokenizerSettings(directory: directory)
-    let path = directory + "/tokenizer.json"
+    let path = directory + "/" + FileName.tokenizer
     if FileSystem.exists(path) {
       let description = try JSON.read(path: path)
-      try settings.checkPrefixSpace(of: description, file: directory + "/tokenizer_config.json")
+      try settings.checkPrefixSpace(of: description, file: directory + "/" + FileName.tokenizerConfig)
       try self.init(description: description, settings: settings, file: path)
       return
     }
-    let model = directory + "/tokenizer.model"
+    let model = directory + "/" + FileName.sentencePiece
     guard FileSystem.exists(model) else { throw TokenizerError.noTokenizer(directory: directory) }
     let pieces = try SentencePieceModel(path: model)
     try self.init(spec: try pieces.spec(settings: settings), file: model)
@@ -52,7 +55,7 @@ extension Tokenizer {
   /// - Throws: `FormatError.system`.
   public func save(directory: String) throws {
     try FileSystem.makeDirectory(directory)
-    try AtomicFile.write(directory + "/tokenizer.json", description.text(.compact))
+    try AtomicFile.write(directory + "/" + FileName.tokenizer, description.text(.compact))
     var config = settings.config?.object ?? JSONObject()
     if settings.config == nil {
       config["tokenizer_class"] = "PreTrainedTokenizerFast"
@@ -64,7 +67,7 @@ extension Tokenizer {
     ]
     for (key, token) in roles { config[key] = token.map { .string($0) } }
     config["chat_template"] = templates
-    try AtomicFile.write(directory + "/tokenizer_config.json", JSON.object(config).text(.pythonUnsorted) + "\n")
+    try AtomicFile.write(directory + "/" + FileName.tokenizerConfig, JSON.object(config).text(.pythonUnsorted) + "\n")
   }
 }
 

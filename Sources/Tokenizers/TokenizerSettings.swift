@@ -30,7 +30,7 @@ struct TokenizerSettings: Sendable {
   /// the precedence of transformers 5.23: where tokenizer_config.json has added_tokens_decoder, the two files beside it
   /// are not read; else special_tokens_map.json goes over it.
   init(directory: String) throws {
-    let path = directory + "/tokenizer_config.json"
+    let path = directory + "/" + FileName.tokenizerConfig
     if FileSystem.exists(path) {
       let fields = try TokenizerSettings.object(path)
       config = fields.json
@@ -60,7 +60,7 @@ struct TokenizerSettings: Sendable {
   /// The chat templates of a directory, of `config` and of files of their own.
   mutating func readTemplates(_ directory: String) throws {
     if let config {
-      try readTemplates(Fields(file: directory + "/tokenizer_config.json", place: "", json: config))
+      try readTemplates(Fields(file: directory + "/" + FileName.tokenizerConfig, place: "", json: config))
     }
     try readTemplateFiles(directory)
     // Of several named templates the default one serves conversations.
@@ -95,9 +95,9 @@ struct TokenizerSettings: Sendable {
       }
       found[name] = text
     }
-    let template = directory + "/chat_template.jinja"
+    let template = directory + "/" + FileName.chatTemplate
     if FileSystem.exists(template) { try read(template, "default") }
-    let folder = directory + "/additional_chat_templates"
+    let folder = directory + "/" + FileName.templateFolder
     if FileSystem.isDirectory(folder) {
       for name in try FileSystem.list(folder) where name.hasSuffix(".jinja") {
         try read("\(folder)/\(name)", String(name.dropLast(".jinja".utf8.count)))
@@ -117,13 +117,13 @@ struct TokenizerSettings: Sendable {
   }
 
   private mutating func readOlderFiles(_ directory: String) throws {
-    let map = directory + "/special_tokens_map.json"
+    let map = directory + "/" + FileName.specialTokens
     if FileSystem.exists(map) {
       let fields = try TokenizerSettings.object(map)
       try TokenizerKeys.config.check(fields)
       try name(fields)
     }
-    let added = directory + "/added_tokens.json"
+    let added = directory + "/" + FileName.addedTokens
     guard FileSystem.exists(added) else { return }
     for (content, value) in try TokenizerSettings.object(added).json.object ?? JSONObject() {
       let isSpecial = named.contains { UTF8Key($0.content) == UTF8Key(content) }

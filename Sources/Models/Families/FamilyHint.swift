@@ -48,8 +48,8 @@ package struct FamilyHint: Sendable {
     }
     let isHere = FileSystem.isDirectory(path) || !HubName.looksLikeModel(path)
     guard let folder = isHere ? path : try? HubCache.resolve(path),
-      FileSystem.exists("\(folder)/\(ModelFolder.configName)"),
-      let type = (try? JSON.read(path: "\(folder)/\(ModelFolder.configName)"))?["model_type"]?.string
+      FileSystem.exists("\(folder)/\(FileName.config)"),
+      let type = (try? JSON.read(path: "\(folder)/\(FileName.config)"))?["model_type"]?.string
     else { return nil }
     self.init(modelType: type)
   }
