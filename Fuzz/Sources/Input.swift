@@ -68,8 +68,8 @@ struct Corpus {
 
   init(folder: String) throws { seeds = try FileSystem.list(folder).map { try Input(path: "\(folder)/\($0)") } }
 
-  /// Input `number` of a run: a seed with one mutation, or up to four. One in 50 stays as it is, so that every run also proves
-  /// that the seeds are accepted.
+  /// Input `number` of a run: a seed with one mutation, or up to four. One in 50 stays as it is, so that every run also
+  /// proves that the seeds are accepted.
   func input(_ random: inout Random) -> Input {
     var input = random.pick(seeds)
     guard !random.once(in: 50) else { return input }

@@ -45,7 +45,8 @@ struct Report {
   func text(_ settings: Settings, seconds: Double) -> String {
     var lines = [
       "",
-      "| driver | reads | inputs | read | refused | file not named | crashes | hangs | too much memory | peak MiB | s |",
+      "| driver | reads | inputs | read | refused | file not named | crashes | hangs | too much memory | peak "
+        + "MiB | s |",
       "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     lines += rows.map(\.line)

@@ -15,8 +15,8 @@ enum AdapterBase {
     return [("format", "pt"), (typeKey, type)] + (FamilyHint.isGGUF(model) ? [(formatKey, gguf)] : [])
   }
 
-  /// Compares what the files say of the base with the model: the metadata of the weights, else the class that PEFT notes,
-  /// else the config of the base where that is on this machine. Files that say nothing pass.
+  /// Compares what the files say of the base with the model: the metadata of the weights, else the class that PEFT
+  /// notes, else the config of the base where that is on this machine. Files that say nothing pass.
   /// - Parameters:
   ///   - model: what the adapter is to be put on.
   ///   - weights: path and `__metadata__` of the weights.

@@ -5,8 +5,8 @@ import Models
 /// the adapters were trained under, and a card.
 ///
 /// The card's last line has a checksum of each of these files. One that is not there as that line says, or that it does
-/// not name, is somebody else's: it stays as it is, and none is written in its place. Beside somebody else's card a file
-/// of its own has that line.
+/// not name, is somebody else's: it stays as it is, and none is written in its place. Beside somebody else's card a
+/// file of its own has that line.
 struct AdapterCompanions: Sendable {
   static let cardName = "README.md"
   /// Has the line where the card is somebody else's.
@@ -35,7 +35,8 @@ struct AdapterCompanions: Sendable {
   }
 
   /// Writes them into a folder that holds no other such files.
-  /// - Returns: names of those that are not there because somebody else's, which says something else, stays in its place.
+  /// - Returns: names of those that are not there because somebody else's, which says something else, stays in its
+  ///   place.
   /// - Throws: `FormatError`, `TokenizerError`, `AdapterError` as the configuration does.
   func write(_ model: LanguageModel, into stage: String) throws -> [String] {
     try ModelFolder.writeTokenizer(of: model, into: stage)

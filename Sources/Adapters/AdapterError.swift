@@ -46,7 +46,8 @@ public enum AdapterError: Error, Equatable, Sendable {
   case nothingToSave
   /// The choice of modules is empty.
   case nothingSelected
-  /// The module has something else than a branch of two matrices, which is all that the files can hold; `what` names it.
+  /// The module has something else than a branch of two matrices, which is all that the files can hold; `what` names
+  /// it.
   case notLowRank(module: String, what: String)
   /// The folder has no adapter_config.json; `inside` are the folders in it that have one.
   case notAnAdapter(path: String, inside: [String] = [])
@@ -72,12 +73,12 @@ public enum AdapterError: Error, Equatable, Sendable {
   case notTargeted(path: String, module: String)
   /// A stored tensor is there as a copy of `original`, and is another.
   case otherCopy(path: String, tensor: String, of: String)
-  /// A field says that the adapter was made for a model of the family of `type`, and this is one of that of `model`; both
-  /// as `model_type` of config.json has them.
+  /// A field says that the adapter was made for a model of the family of `type`, and this is one of that of `model`;
+  /// both as `model_type` of config.json has them.
   case otherFamily(path: String, field: String, type: String, model: String)
   /// The file has `rows` rows of an embedding or output matrix, or names a token of row `rows - 1`, and the base has
-  /// `base`: it was made before or after tokens were added. `unties`: the base's output matrix is its embedding, and the file has
-  /// one of its own.
+  /// `base`: it was made before or after tokens were added. `unties`: the base's output matrix is its embedding, and
+  /// the file has one of its own.
   case otherVocabulary(path: String, module: String, rows: Int, base: Int, unties: Bool)
   /// A stored matrix takes the place of one that is embedding and output matrix at once. `unties`: the file has an
   /// output matrix of its own.
@@ -104,8 +105,8 @@ extension AdapterError: CustomStringConvertible {
     case .repeatedSet(let name):
       "an adapter called '\(name)' is there already or named twice"
     case .notAdditive(let set, let module, let method):
-      "\(module): '\(set)' is of the kind \(method), which changes the weight or the output as a whole; it cannot be used "
-        + "together with others"
+      "\(module): '\(set)' is of the kind \(method), which changes the weight or the output as a whole; "
+        + "it cannot be used together with others"
     case .partsOfSeveral(let names):
       "\(names.joined(separator: " and ")): whole modules and biases of the base are trained with one adapter, and the "
         + "model has others"
@@ -155,8 +156,8 @@ extension AdapterError: CustomStringConvertible {
     case .mixedMethods(let modules, let names):
       "\(zip(modules, names).map { "\($0) has \($1)" }.joined(separator: ", ")); PEFT's files hold one method"
     case .mixedBiases(let modules):
-      "biases of \(modules.count) modules are trained, \(modules.first ?? "none") the first; PEFT's files have those of "
-        + "all modules, or of those with an adapter"
+      "biases of \(modules.count) modules are trained, \(modules.first ?? "none") the first; PEFT's "
+        + "files have those of all modules, or of those with an adapter"
     case .unknownMethod(let path, let name, let known):
       "\(path): peft_type = \(name) is not supported; known: \(known.joined(separator: ", "))"
     case .unsupported(let path, let field, let value):
@@ -171,8 +172,8 @@ extension AdapterError: CustomStringConvertible {
       "\(path): there are tensors for \(module), but target_modules (with exclude_modules and layers_to_transform) "
         + "leaves it out"
     case .otherCopy(let path, let tensor, let original):
-      "\(path): \(tensor) is not the same as \(original); the adapter was made for another model, or the weight was trained "
-        + "too"
+      "\(path): \(tensor) is not the same as \(original); the adapter was made for another model, or "
+        + "the weight was trained too"
     case .otherFamily(let path, let field, let type, let model):
       "\(path): the adapter was made for the family \(type), as \(field) says, and this model is of the family \(model)"
     case .otherVocabulary(let path, let module, let rows, let base, _):
@@ -185,7 +186,8 @@ extension AdapterError: CustomStringConvertible {
       "\(path): \(tensor) takes the place of a matrix that is embedding and output matrix at once in this base "
         + "(tie_word_embeddings)"
     case .outputAlone(let path, let tensor):
-      "\(path): \(tensor) changes the output matrix alone, which is the embedding too in this base (tie_word_embeddings)"
+      "\(path): \(tensor) changes the output matrix alone, which is the embedding too in this base "
+        + "(tie_word_embeddings)"
     case .shapeMismatch(let path, let tensor, let expected, let got):
       "\(path): \(tensor) has shape \(got), expected \(expected)"
     }

@@ -11,7 +11,8 @@ public enum AdapterFiles {
     return try load(directory, model, trainable, set)
   }
 
-  /// What there is to say about a folder that was loaded, a sentence each: which of its tensors were not for this model.
+  /// What there is to say about a folder that was loaded, a sentence each: which of its tensors were not for this
+  /// model.
   /// - Throws: `FormatError`.
   public static func notices(_ directory: String, of model: LanguageModel) throws -> [String] {
     MLXFiles.isFolder(directory) ? [] : try PEFTFiles.unread(directory, of: model)

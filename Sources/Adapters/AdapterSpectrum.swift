@@ -64,8 +64,9 @@ extension LowRank {
 }
 
 extension Module {
-  /// Frobenius norm of what the first adapter in use adds to the weight; nil without one. Of a method that is no low-rank
-  /// branch it is that of the merged weight minus the weight, formed for this; nil where nothing can be merged.
+  /// Frobenius norm of what the first adapter in use adds to the weight; nil without one. Of a method that is no
+  /// low-rank branch it is that of the merged weight minus the weight, formed for this; nil where nothing can be
+  /// merged.
   /// - Throws: `ModelError.notLoaded`, `TensorError.outOfMemory`.
   public func adapterNorm() throws -> Double? {
     guard let adapter else { return nil }

@@ -71,7 +71,8 @@ extension LanguageModel {
   ///   - how: what is done.
   /// - Returns: the number of adapters made.
   /// - Throws: `AdapterError.unknownSet`, `.repeatedSet` for a name that is taken or named twice, `.nothingSelected`,
-  ///   `.notLoRA`, `.unequalRanks` for a method that adds the matrices, `.badRank`, `.badNumber`; `TensorError.outOfMemory`.
+  ///   `.notLoRA`, `.unequalRanks` for a method that adds the matrices, `.badRank`, `.badNumber`;
+  ///   `TensorError.outOfMemory`.
   @discardableResult
   public func combineAdapters(
     _ parts: [(set: String, weight: Double)], into name: String, _ how: AdapterCombination

@@ -35,15 +35,16 @@ public struct EVA: Sendable {
 }
 
 extension LanguageModel {
-  /// LoRA on the named modules with the start that PEFT's `initialize_lora_eva_weights` computes. A module whose share of
-  /// the ranks is none gets no adapter. A header-only model gets the ranks as they are, for a plan.
+  /// LoRA on the named modules with the start that PEFT's `initialize_lora_eva_weights` computes. A module whose share
+  /// of the ranks is none gets no adapter. A header-only model gets the ranks as they are, for a plan.
   /// - Parameters:
   ///   - adapters: modules by full name with their settings before ranks move; no expert of many.
   ///   - how: what counts as found, and how far ranks move.
   ///   - batches: sequences of ids and labels, in batches; at least one.
   ///   - set: name of the set that they become.
   /// - Returns: the number of trainable parameters added.
-  /// - Throws: `AdapterError.badNumber`, `.badRank`, `.badStart` where components do not settle; as `attach` and `loss`.
+  /// - Throws: `AdapterError.badNumber`, `.badRank`, `.badStart` where components do not settle; as `attach` and
+  ///   `loss`.
   @discardableResult
   public func attach(
     _ adapters: [(module: String, method: LoRA)], _ how: EVA, batches: [[(ids: [Int32], labels: [Int32]?)]],

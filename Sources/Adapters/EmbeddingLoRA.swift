@@ -6,8 +6,8 @@ import Tensors
 /// LoRA on the embedding: row_i = W_i + scaling * B A_i, with A [rank, vocabulary] and B [width, rank]. Dropout is not
 /// for the rows.
 ///
-/// Where the embedding is the output matrix too, the logits change with it if `isTied`: then A and B are trained by both,
-/// and dropout masks what the logits see. Otherwise the output matrix stays the frozen one.
+/// Where the embedding is the output matrix too, the logits change with it if `isTied`: then A and B are trained by
+/// both, and dropout masks what the logits see. Otherwise the output matrix stays the frozen one.
 public struct EmbeddingLoRA: EmbeddingMethod {
   /// PEFT's name of the method, `LORA`.
   public static let peftType = LoRA.peftType
@@ -28,7 +28,8 @@ public struct EmbeddingLoRA: EmbeddingMethod {
   public var reachesOutput: Bool { isTied }
 
   /// Checks the settings of LoRA.
-  /// - Throws: as `LoRA.check`; `AdapterError.badStart` for a start from the weight, and for a module that is no embedding.
+  /// - Throws: as `LoRA.check`; `AdapterError.badStart` for a start from the weight, and for a module that is no
+  ///   embedding.
   public func check(_ module: Module) throws {
     try low.check(module)
     guard module.kind == .embedding, !low.initialization.changesBase else {

@@ -1,8 +1,9 @@
 import Models
 import Tensors
 
-/// Low-rank adapters of one rank and one scaling that compute what those of a model compute, for readers that know one of
-/// both: A and B are filled up with zeros to the largest rank, and B is multiplied by its scaling over the common one.
+/// Low-rank adapters of one rank and one scaling that compute what those of a model compute, for readers that know one
+/// of both: A and B are filled up with zeros to the largest rank, and B is multiplied by its scaling over the common
+/// one.
 struct FoldedAdapters {
   struct Entry {
     let module: Module
@@ -19,8 +20,8 @@ struct FoldedAdapters {
   /// Names of the modules whose rank or scaling was another.
   let changed: [String]
 
-  /// - Throws: `AdapterError.nothingToSave`, `.severalInUse`; `.notLowRank` for a method that is no branch of two matrices,
-  ///   and for a module of which weight or bias are trained as a whole.
+  /// - Throws: `AdapterError.nothingToSave`, `.severalInUse`; `.notLowRank` for a method that is no branch of two
+  ///   matrices, and for a module of which weight or bias are trained as a whole.
   init(_ model: LanguageModel) throws {
     guard model.namesInUse.count < 2 else { throw AdapterError.severalInUse(names: model.namesInUse) }
     if let module = model.modules.first(where: { $0.trained != nil }), let parts = module.trained {

@@ -38,8 +38,8 @@ public enum GGUFAdapterFile {
     try GGUFWriter.write(path: path, metadata, items)
     guard let first = folded.changed.first else { return [] }
     return [
-      "\(path): rank or scaling of \(folded.changed.count) modules, \(first) the first, is not that of the others; it is "
-        + "folded into their matrices, which compute the same"
+      "\(path): rank or scaling of \(folded.changed.count) modules, \(first) the first, is not that of "
+        + "the others; it is folded into their matrices, which compute the same"
     ]
   }
 

@@ -3,8 +3,8 @@ import Formats
 import Models
 import Tensors
 
-/// (IA)³ (Liu et al. 2022): one trained factor for each output, y = l * (x W^T + bias) with l [out, 1], or for each input
-/// of a feed-forward module, y = (l * x) W^T + bias with l [1, in]. All start at 1.
+/// (IA)³ (Liu et al. 2022): one trained factor for each output, y = l * (x W^T + bias) with l [out, 1], or for each
+/// input of a feed-forward module, y = (l * x) W^T + bias with l [1, in]. All start at 1.
 ///
 /// A module whose inputs are scaled multiplies with W a second time.
 public struct IA3: AdapterMethod {
@@ -85,8 +85,8 @@ public struct IA3: AdapterMethod {
     ]
   }
 
-  /// A module is one of `feedforward_modules` by PEFT's rule: a whole match of a text, or a name that ends with one of a
-  /// list.
+  /// A module is one of `feedforward_modules` by PEFT's rule: a whole match of a text, or a name that ends with one of
+  /// a list.
   /// - Throws: `AdapterError.badField`, `FormatError`.
   public static func reader(_ configuration: JSON, path: String) throws -> AdapterReader {
     let field = "feedforward_modules"

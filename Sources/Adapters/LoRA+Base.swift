@@ -59,8 +59,8 @@ extension LoRA {
       b, transposeA: true, weight, transposeB: false, alpha: 1, beta: 0, into: a, precision: .f32)
   }
 
-  /// Rounds of Q = NF4(W - B A) and B A = the nearest product of that rank to W - Q. The module keeps Q in the place of W.
-  /// Matrices of more than 64 rows and columns are decomposed by 16 power iterations.
+  /// Rounds of Q = NF4(W - B A) and B A = the nearest product of that rank to W - Q. The module keeps Q in the place of
+  /// W. Matrices of more than 64 rows and columns are decomposed by 16 power iterations.
   func fillWithLoss(_ a: Tensor, _ b: Tensor, of module: Module, _ stream: RandomStream) throws {
     let rest = try module.denseWeight()
     for round in 0..<max(1, powerIterations) {
@@ -101,8 +101,9 @@ extension LoRA {
     return BaseChange(start: start, residual: residual)
   }
 
-  /// The adapter of the unchanged base that computes the same: scaling * (B A - B0 A0) has twice the rank, as PEFT writes
-  /// it with `path_initial_model_for_weight_conversion`. An adapter that left the base alone is returned as it is.
+  /// The adapter of the unchanged base that computes the same: scaling * (B A - B0 A0) has twice the rank, as PEFT
+  /// writes it with `path_initial_model_for_weight_conversion`. An adapter that left the base alone is returned as it
+  /// is.
   /// - Throws: `TensorError.outOfMemory`, or what the device reports.
   static func ofOriginalBase(_ adapter: Adapter, _ model: LanguageModel) throws -> Adapter {
     guard let change = adapter.baseChange, let method = methodOfOriginalBase(adapter),

@@ -15,8 +15,8 @@ public enum LoRAInitialization: String, Sendable, CaseIterable {
   case pissa
   /// B is the start of Q and A of R in W = Q R (OLoRA, Büyükakyüz 2024). The base becomes W - scaling * B A.
   case olora
-  /// The base becomes NF4, and A and B the best product for what that lost, in turns (LoftQ, Li et al. 2023). As in PEFT
-  /// they do not know the scaling, so alpha = rank starts nearest to W.
+  /// The base becomes NF4, and A and B the best product for what that lost, in turns (LoftQ, Li et al. 2023). As in
+  /// PEFT they do not know the scaling, so alpha = rank starts nearest to W.
   case loftq
 
   /// Whether the start takes a part out of the frozen weight, which then is another.

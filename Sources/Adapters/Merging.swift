@@ -10,8 +10,8 @@ extension LanguageModel {
   ///
   /// A module that is merged has no adapter any more, so that after an error the model still computes the same, and the
   /// call can be made again.
-  /// - Throws: `AdapterError.othersWouldBeLeft` where there are sets that are not in use: they were made for the base as
-  ///   it is. `ModelError.mergeUnties`, `.notLoaded`, `TensorError.outOfMemory`.
+  /// - Throws: `AdapterError.othersWouldBeLeft` where there are sets that are not in use: they were made for the base
+  ///   as it is. `ModelError.mergeUnties`, `.notLoaded`, `TensorError.outOfMemory`.
   public func mergeAdapters() throws {
     let others = adapterSets.map(\.name).filter { !namesInUse.contains($0) }
     guard others.isEmpty else { throw AdapterError.othersWouldBeLeft(names: others) }

@@ -2,11 +2,11 @@ import Models
 import Tensors
 
 extension PEFTFiles {
-  /// Reads back what `save` wrote and compares the tensors and the logits of a few tokens with the model's own, bit for bit:
-  /// they are stored in f32, so nothing may be lost. Where the start changed the base, the sums round otherwise: there the
-  /// difference may be a thousandth of the logits' deviation, or a quarter where the residual is rounded to 16 bits.
-  /// Experts may be read back in another form (`PEFTExperts`), and a sum with more zeros rounds otherwise: there the
-  /// matrices alone are compared, see `agree`.
+  /// Reads back what `save` wrote and compares the tensors and the logits of a few tokens with the model's own, bit for
+  /// bit: they are stored in f32, so nothing may be lost. Where the start changed the base, the sums round otherwise:
+  /// there the difference may be a thousandth of the logits' deviation, or a quarter where the residual is rounded to
+  /// 16 bits. Experts may be read back in another form (`PEFTExperts`), and a sum with more zeros rounds otherwise:
+  /// there the matrices alone are compared, see `agree`.
   /// A header-only model has nothing to compare, and of one in stages the tensors are.
   /// - Parameters:
   ///   - directory: holds the files.
@@ -60,10 +60,10 @@ extension PEFTFiles {
     return variance.squareRoot() * (residuals.allSatisfy { $0 == .f32 } ? 1e-3 : 0.25)
   }
 
-  /// Whether two adapters compute the same but for the order in which sums are rounded: the same bits, or, for LoRA, the
-  /// same rows of A with the same columns of B, zero columns apart. Columns are compared with their scaling, within four
-  /// times half a unit of the last place: one for the product of B with what is left of the scaling, one for each of the
-  /// two scalings in f32, one to spare.
+  /// Whether two adapters compute the same but for the order in which sums are rounded: the same bits, or, for LoRA,
+  /// the same rows of A with the same columns of B, zero columns apart. Columns are compared with their scaling, within
+  /// four times half a unit of the last place: one for the product of B with what is left of the scaling, one for each
+  /// of the two scalings in f32, one to spare.
   private static func agree(_ a: Adapter?, _ b: Adapter?) throws -> Bool {
     if try isSame(a, b) { return true }
     guard let x = try terms(a), let y = try terms(b), x.count == y.count else { return false }

@@ -5,11 +5,11 @@ import Tensors
 /// Adapters on experts as PEFT has them with transformers 5 (0.21.2, `target_parameters`, ParamWrapper): one pair of
 /// matrices for the tensor that holds an input or output matrix of every expert.
 ///
-/// A [rank * experts, in] has the rows of one expert after the other. Column j * experts + e of B [out, rank * experts] is
-/// column j of expert e. Where gate and up are modules here and one tensor there, their pairs stand in the diagonal of one
-/// of twice the rank: A has the rows of both, B the columns of gate in the rows of gate and those of up in the rows of up.
-/// One pair has one rank and one scaling. Lower ranks are filled up with zeros, B has the rest of a scaling, and what has
-/// no adapter is zero.
+/// A [rank * experts, in] has the rows of one expert after the other. Column j * experts + e of B [out, rank * experts]
+/// is column j of expert e. Where gate and up are modules here and one tensor there, their pairs stand in the diagonal
+/// of one of twice the rank: A has the rows of both, B the columns of gate in the rows of gate and those of up in the
+/// rows of up. One pair has one rank and one scaling. Lower ranks are filled up with zeros, B has the rest of a
+/// scaling, and what has no adapter is zero.
 struct PEFTExperts {
   /// The adapters on one tensor of a layer.
   struct Stack {

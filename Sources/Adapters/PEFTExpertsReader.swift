@@ -4,7 +4,8 @@ import Tensors
 
 extension PEFTExperts {
   /// What `target_parameters` of a configuration means; nothing where it is absent.
-  /// - Throws: `AdapterError.badField`, `.unsupported` for a parameter that is neither of experts nor the weight of a linear module.
+  /// - Throws: `AdapterError.badField`, `.unsupported` for a parameter that is neither of experts nor the weight of a
+  ///   linear module.
   init(_ configuration: JSON, _ model: LanguageModel, path: String) throws {
     let field = "target_parameters"
     let value = configuration[field]?.unlessNull
@@ -66,9 +67,9 @@ extension PEFTExperts {
 }
 
 extension PEFTExperts.Stack {
-  /// The pair of each module. Where gate and up are modules of their own, both have all rows of A: or, if B is zero outside
-  /// of two blocks, each its half, which is how it was made. Where a block is zero too, as in an adapter that was not
-  /// trained, the rank must be twice the usual one.
+  /// The pair of each module. Where gate and up are modules of their own, both have all rows of A: or, if B is zero
+  /// outside of two blocks, each its half, which is how it was made. Where a block is zero too, as in an adapter that
+  /// was not trained, the rank must be twice the usual one.
   fileprivate func parts(
     _ whole: LoRA, usualRank: Int, _ a: Tensor, _ b: Tensor
   ) throws -> [(Module, LoRA, [Tensor])] {

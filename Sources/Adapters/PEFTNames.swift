@@ -1,8 +1,8 @@
 import Formats
 import Models
 
-/// Modules that transformers 5 calls otherwise than the checkpoints do, which are read by their own names here. PEFT names
-/// adapters by the modules of transformers: files are written with its names, and read with either.
+/// Modules that transformers 5 calls otherwise than the checkpoints do, which are read by their own names here. PEFT
+/// names adapters by the modules of transformers: files are written with its names, and read with either.
 enum PEFTNames {
   /// A whole name, or its end behind a layer. Of experts there are no modules any more; see `PEFTExperts`.
   private static let renamed = [

@@ -121,7 +121,8 @@ struct PEFTParts {
 }
 
 extension Module {
-  /// Whether it has a bias that PEFT's `bias` means. Those of experts are rows of a tensor there that is called otherwise.
+  /// Whether it has a bias that PEFT's `bias` means. Those of experts are rows of a tensor there that is called
+  /// otherwise.
   fileprivate var hasNamedBias: Bool { hasBias && !isExpert }
 }
 
@@ -138,8 +139,8 @@ extension LanguageModel {
   ///   - names: full names, or ends of them, of modules that are trained as a whole.
   ///   - bias: which biases besides.
   /// - Returns: the number of trainable parameters added.
-  /// - Throws: `AdapterError.unknownModule`, `.alreadyAttached`, `.badStart`, `.partsOfSeveral`; `TensorError.outOfMemory`. Nothing is
-  ///   changed then.
+  /// - Throws: `AdapterError.unknownModule`, `.alreadyAttached`, `.badStart`, `.partsOfSeveral`;
+  ///   `TensorError.outOfMemory`. Nothing is changed then.
   @discardableResult
   public func trainParts(modules names: [String], bias: BiasTraining = .none) throws -> Int {
     let whole = Set(

@@ -6,11 +6,11 @@ import Tokenizers
 extension PEFTFiles {
   /// Attaches the adapters stored in a PEFT directory.
   ///
-  /// Which method it is says `peft_type`. The modules that `target_modules` means must be those whose tensors are in the
-  /// file, experts apart where no tensor is of one; of experts and routers `target_parameters` means what transformers has them in (`PEFTExperts`). What a
-  /// configuration asks for and the method does not compute is an error, never ignored, and so is an adapter of a model
-  /// of another family, as far as the files tell. A chat template that lies beside the files and is not the model's own
-  /// becomes the set's.
+  /// Which method it is says `peft_type`. The modules that `target_modules` means must be those whose tensors are in
+  /// the file, experts apart where no tensor is of one; of experts and routers `target_parameters` means what
+  /// transformers has them in (`PEFTExperts`). What a configuration asks for and the method does not compute is an
+  /// error, never ignored, and so is an adapter of a model of another family, as far as the files tell. A chat template
+  /// that lies beside the files and is not the model's own becomes the set's.
   /// - Parameters:
   ///   - directory: holds adapter_config.json and adapter_model.safetensors.
   ///   - model: left as it is when an error is thrown.
@@ -126,8 +126,8 @@ extension PEFTFiles {
     return try SafetensorsFile(path: path)
   }
 
-  /// The stored tensors' shapes by module, in the order of the file, and by what follows the module's name; without those
-  /// of `besides` and of `known`.
+  /// The stored tensors' shapes by module, in the order of the file, and by what follows the module's name; without
+  /// those of `besides` and of `known`.
   private static func tensorsByModule(
     _ file: SafetensorsFile, _ model: LanguageModel, _ parts: PEFTParts, besides others: Set<String>,
     _ known: Set<String>
@@ -157,8 +157,8 @@ extension PEFTFiles {
     return groups
   }
 
-  /// The linear module, or the embedding, whose name begins `key`, that name, and the rest: the parameter's own name, which
-  /// may have dots too.
+  /// The linear module, or the embedding, whose name begins `key`, that name, and the rest: the parameter's own name,
+  /// which may have dots too.
   private static func owner(of key: Substring, _ model: LanguageModel) -> (Module, name: String, String)? {
     for dot in key.indices.reversed() where key[dot] == "." {
       let name = String(key[..<dot])

@@ -3,9 +3,9 @@ import Models
 import Tensors
 
 extension PEFTFiles {
-  /// Saves adapters of one rank and one scaling, `lora_alpha / r`, that compute what those of `model` compute, for readers
-  /// that know no patterns and no `use_rslora`: ranks are filled up with zeros, and B is multiplied by its own scaling over
-  /// the common one. Reads them back as `save`.
+  /// Saves adapters of one rank and one scaling, `lora_alpha / r`, that compute what those of `model` compute, for
+  /// readers that know no patterns and no `use_rslora`: ranks are filled up with zeros, and B is multiplied by its own
+  /// scaling over the common one. Reads them back as `save`.
   /// - Returns: names of the modules whose matrices are others, and what `save` returns.
   /// - Throws: as `save`; `AdapterError.notLowRank` for another method than LoRA, an adapter of the embedding, and for
   ///   whole modules and biases, which such readers do not know either.
@@ -47,7 +47,8 @@ extension PEFTFiles {
 
   /// Modules, or parameters of experts, whose LoRA branch is scaled by another factor than `lora_alpha / r` of
   /// adapter_config.json: alpha or rank differs from the commonest, or `rankStabilised` is set. PEFT reads that from
-  /// `alpha_pattern`, `rank_pattern` and `use_rslora`. vLLM knows no patterns; llama.cpp's converter stores `lora_alpha` alone.
+  /// `alpha_pattern`, `rank_pattern` and `use_rslora`. vLLM knows no patterns; llama.cpp's converter stores
+  /// `lora_alpha` alone.
   /// - Throws: as `LoRA.configuration`.
   public static func modulesScaledApart(_ model: LanguageModel) throws -> [String] {
     let experts = PEFTExperts(stating: model)

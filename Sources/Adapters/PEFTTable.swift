@@ -26,8 +26,9 @@ package enum PEFTTable {
         ["init_lora_weights"],
         .only(
           [.null, true, false, "gaussian", "orthogonal", "eva"],
-          "the others change the base weights as PEFT loads them, or compute something else; convert the adapter (PEFT: "
-            + "save_pretrained with path_initial_model_for_weight_conversion), which sets it to true")),
+          "the others change the base weights as PEFT loads them, or compute something else; "
+            + "convert the adapter (PEFT: save_pretrained with "
+            + "path_initial_model_for_weight_conversion), which sets it to true")),
       row(["bias"], .only([.null, "none", "all", "lora_only"], "no other words are known")),
       row(["layer_replication"], .only([.null, []], "layers that are there twice")),
       row(["use_qalora", "lora_bias"], .only([.null, false], "another arithmetic")),

@@ -2,8 +2,8 @@ import Formats
 import Models
 import Tensors
 
-/// What a PEFT file says of the base's vocabulary (PEFT 0.21, save_and_load): the weights of embedding and output matrix,
-/// which it saves where one of them has an adapter or tokens were added, in up to three copies.
+/// What a PEFT file says of the base's vocabulary (PEFT 0.21, save_and_load): the weights of embedding and output
+/// matrix, which it saves where one of them has an adapter or tokens were added, in up to three copies.
 enum PEFTVocabulary {
   /// What transformers calls an output matrix that is the embedding.
   static let head = "lm_head"

@@ -31,8 +31,8 @@ public enum PEFTFiles {
   }
 
   /// Writes the adapters of `model` into `directory`, beside them the tokenizer and a card (`AdapterCompanions`), and
-  /// reads the adapters back; see `check`. Other things in the directory stay, an older adapter is replaced once the new
-  /// one is complete; see `FolderSave`.
+  /// reads the adapters back; see `check`. Other things in the directory stay, an older adapter is replaced once the
+  /// new one is complete; see `FolderSave`.
   /// - Returns: names of files that were to lie beside it, but are somebody else's and say something else: they stay.
   /// - Throws: as `write` and `check`; `TokenizerError`; `FormatError.wrongKind` where something other than a folder is
   ///   at `directory`.
@@ -168,8 +168,8 @@ public enum PEFTFiles {
     _ = try ownFields(of: try commonMethod(adapters), settings)
   }
 
-  /// What others find the base by. A place in the cache is this machine's; the name on the hub, with the commit that was
-  /// read, is everybody's. A path is followed from any folder.
+  /// What others find the base by. A place in the cache is this machine's; the name on the hub, with the commit that
+  /// was read, is everybody's. A path is followed from any folder.
   static func base(_ path: String) -> (name: String, revision: String?) {
     if let origin = HubCache.origin(ofSnapshot: path) { return (origin.name, origin.commit) }
     if let place = FileSystem.absolute(path) { return (place, nil) }

@@ -108,8 +108,8 @@ public final class ScriptedDefinition: @unchecked Sendable {
 
 extension ScriptedDefinition {
   /// Reads adapters of this definition.
-  /// - Throws: `AdapterError.otherDefinition` where the file's are of another; `.changedSource` where the source beside the
-  ///   file is not what its hash says; `.notScripted`, `.badField`, `FormatError`.
+  /// - Throws: `AdapterError.otherDefinition` where the file's are of another; `.changedSource` where the source beside
+  ///   the file is not what its hash says; `.notScripted`, `.badField`, `FormatError`.
   func reader(_ configuration: JSON, path: String) throws -> AdapterReader {
     guard configuration["peft_type"]?.string == Scripted.peftType else {
       throw AdapterError.notScripted(path: path, method: configuration["peft_type"]?.string ?? "missing")

@@ -104,7 +104,8 @@ public struct TrainedTokens: EmbeddingMethod {
     }
   }
 
-  /// A pass over the rows; with a tied output matrix its product is counted too, as the module is not asked which it is.
+  /// A pass over the rows; with a tied output matrix its product is counted too, as the module is not asked which it
+  /// is.
   public func work(of module: Module) -> AdapterWork {
     AdapterWork(
       products: 2 * Double(tokens.count) * Double(module.inFeatures + module.outFeatures),
@@ -148,7 +149,8 @@ public struct TrainedTokens: EmbeddingMethod {
     return method
   }
 
-  /// The keys of adapter_config.json for trained tokens alone: those of PEFT 0.21.2 (PeftConfig and TrainableTokensConfig).
+  /// The keys of adapter_config.json for trained tokens alone: those of PEFT 0.21.2 (PeftConfig and
+  /// TrainableTokensConfig).
   package static let table = FieldTable(
     PEFTTable.common + [
       FieldTable.Row(["token_indices"], .honoured),

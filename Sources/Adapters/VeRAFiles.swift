@@ -26,8 +26,8 @@ extension VeRA {
     throw AdapterError.missingTensor(path: path, name: "base_model." + sharedNames[0])
   }
 
-  /// With `save_projection` the matrices are those of the file, which must be there; without they are drawn again, as PEFT
-  /// does with the key and the largest sizes of the modules.
+  /// With `save_projection` the matrices are those of the file, which must be there; without they are drawn again, as
+  /// PEFT does with the key and the largest sizes of the modules.
   /// - Throws: `AdapterError.badField`, `.missingTensor`, `.shapeMismatch`; `FormatError`, `TensorError`.
   public static func reader(
     _ configuration: JSON, path: String, _ content: AdapterFileContent

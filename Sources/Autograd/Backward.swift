@@ -5,10 +5,10 @@ extension Tensor {
   ///
   /// The recorded operations are consumed: a second call needs a new forward pass.
   /// - Parameter seed: gradient of the outermost result; ones for a tensor with one element when omitted.
-  /// - Throws: `TensorError.noGraph` when nothing was recorded, `.graphConsumed` when another pass has used a part of it, `.notScalar`
-  ///   without a seed for a larger tensor, `.shapeMismatch` for a seed of another shape, `.otherDevice`,
-  ///   `.outOfMemory`; `.spillFailed` and `.spillDamaged` with a `ActivationStore`; what a checkpointed body throws;
-  ///   what the device reports.
+  /// - Throws: `TensorError.noGraph` when nothing was recorded, `.graphConsumed` when another pass has used a part of
+  ///   it, `.notScalar` without a seed for a larger tensor, `.shapeMismatch` for a seed of another shape,
+  ///   `.otherDevice`, `.outOfMemory`; `.spillFailed` and `.spillDamaged` with a `ActivationStore`; what a checkpointed
+  ///   body throws; what the device reports.
   public func backward(seed: Tensor? = nil) throws {
     guard requiresGradient else { throw TensorError.noGraph(operation: "backward") }
     if seed == nil, elementCount != 1 { throw TensorError.notScalar(operation: "backward", shape: shape) }

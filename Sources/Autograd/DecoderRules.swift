@@ -37,7 +37,8 @@ public func rmsNorm(_ x: Tensor, weight: Tensor, offset: Float = 0, epsilon: Flo
 /// Rotary position embedding (Su et al. 2021, in the half-split form of transformers) on [T, heads * headDim].
 ///
 /// The tables are f32 [rows, h]; `positions` i32 [T] names their rows, and the first 2h elements of a head turn. Shapes
-/// and positions are not checked. Works in place on `x`, which must be a contiguous fresh result that no rule has saved.
+/// and positions are not checked. Works in place on `x`, which must be a contiguous fresh result that no rule has
+/// saved.
 /// - Throws: `TensorError.otherDevice`; what the device reports.
 public func rope(
   inPlace x: Tensor, heads: Int, headDim: Int, cosine: Tensor, sine: Tensor, positions: Tensor

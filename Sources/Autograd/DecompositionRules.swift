@@ -81,11 +81,11 @@ private func solved(_ y: Tensor, _ r: Tensor) throws -> Tensor {
   }
 }
 
-/// x = u diag(s) v^T with s [k] descending and the columns of u [rows, k] and v [columns, k] orthonormal, k the smaller of
-/// rows and columns; f32. Signs of pairs of vectors are free. A value of 0 has vectors of zeros. As in PyTorch gradients
-/// of vectors are not finite where two values are equal.
-/// - Throws: `TensorError.badShape` for another rank than 2 and for nothing, `.badValue` for elements that are not finite;
-///   `.outOfMemory`; what the device reports.
+/// x = u diag(s) v^T with s [k] descending and the columns of u [rows, k] and v [columns, k] orthonormal, k the smaller
+/// of rows and columns; f32. Signs of pairs of vectors are free. A value of 0 has vectors of zeros. As in PyTorch
+/// gradients of vectors are not finite where two values are equal.
+/// - Throws: `TensorError.badShape` for another rank than 2 and for nothing, `.badValue` for elements that are not
+///   finite; `.outOfMemory`; what the device reports.
 public func singularValues(_ x: Tensor) throws -> (u: Tensor, s: Tensor, v: Tensor) {
   let x = try matrix(x, "svd")
   let (rows, columns, backend) = (x.shape[0], x.shape[1], x.backend)

@@ -107,8 +107,8 @@ package struct DenseMatrix {
     for row in 0..<rows { values[column * rows + row] *= factor }
   }
 
-  /// U S for at least as many rows as columns: the columns made orthogonal by one-sided Jacobi rotations (Hestenes 1958),
-  /// which are accurate for small values too.
+  /// U S for at least as many rows as columns: the columns made orthogonal by one-sided Jacobi rotations (Hestenes
+  /// 1958), which are accurate for small values too.
   private func rotated() -> DenseMatrix {
     var result = self
     result.values.withUnsafeMutableBufferPointer { m in

@@ -2,9 +2,9 @@ import Tensors
 
 /// A sum of products by names of dimensions, "ti,ri->tr": what is named in the operands and not in the result is summed
 /// over. Operands are contracted from left to right; f32.
-/// - Throws: `TensorError.badValue` for an equation without an arrow, with a name twice in one operand, or with a result
-///   that names what no operand has; `.shapeMismatch` for a name of two sizes; `.otherDevice`, `.outOfMemory`; what the
-///   device reports.
+/// - Throws: `TensorError.badValue` for an equation without an arrow, with a name twice in one operand, or with a
+///   result that names what no operand has; `.shapeMismatch` for a name of two sizes; `.otherDevice`, `.outOfMemory`;
+///   what the device reports.
 public func einsum(_ equation: String, _ operands: [Tensor]) throws -> Tensor {
   func fail(_ expected: String) -> TensorError {
     .badValue(operation: "einsum", name: "equation", value: "\"\(equation)\"", expected: expected)

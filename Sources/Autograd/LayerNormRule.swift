@@ -5,8 +5,8 @@ import Tensors
 /// y = (x - mean) * rstd * weight + bias with rstd = 1 / sqrt(variance + epsilon) in f32, the variance that of the row.
 /// The dtype of x stays; weight and bias are f32. x is contiguous, with as many columns as the weight has elements.
 /// - Throws: `TensorError.otherDevice`, `.innerDimensions`, `.badDType` for a weight or bias that is not f32,
-///   `.shapeMismatch` for a bias of another shape, `.badShape` for an x that is not contiguous, `.outOfMemory`; what the
-///   device reports.
+///   `.shapeMismatch` for a bias of another shape, `.badShape` for an x that is not contiguous, `.outOfMemory`; what
+///   the device reports.
 public func layerNorm(_ x: Tensor, weight: Tensor, bias: Tensor, epsilon: Float) throws -> Tensor {
   let backend = try x.backend(for: "layer_norm", with: weight, bias)
   guard weight.shape == bias.shape else {

@@ -3,7 +3,8 @@ import Tensors
 /// x with elements dropped and the others scaled by 1 / (1 - probability), as `Backend.dropout` draws them; recorded.
 ///
 /// A probability of 0 gives x itself; it is rounded to a multiple of 2^-16.
-/// - Throws: `TensorError.badValue` for a probability outside [0, 1); `TensorError.outOfMemory`; what the device reports.
+/// - Throws: `TensorError.badValue` for a probability outside [0, 1); `TensorError.outOfMemory`; what the device
+///   reports.
 public func dropout(_ x: Tensor, probability: Float, stream: RandomStream) throws -> Tensor {
   try NumberRange.rate.require(Double(probability), "probability", operation: "dropout")
   guard probability > 0 else { return x }

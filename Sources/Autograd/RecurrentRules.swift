@@ -2,10 +2,11 @@ import Tensors
 
 // The operations of recurrent layers of the gated delta rule (Yang et al. 2024).
 
-/// silu of a causal convolution of each channel of x[T, C] with weight [C, 1, K] over packed sequences: y[t, c] = silu(sum
-/// over j of weight[c, 0, j] * x[t - K + 1 + j, c]). The dtype of x stays.
-/// - Throws: `TensorError.otherDevice`; `.badShape` for an x that is not contiguous, `.innerDimensions` where its columns
-///   are not the weight's; `.badDType` for segments that are not integers, `.outOfMemory`; what the device reports.
+/// silu of a causal convolution of each channel of x[T, C] with weight [C, 1, K] over packed sequences: y[t, c] =
+/// silu(sum over j of weight[c, 0, j] * x[t - K + 1 + j, c]). The dtype of x stays.
+/// - Throws: `TensorError.otherDevice`; `.badShape` for an x that is not contiguous, `.innerDimensions` where its
+///   columns are not the weight's; `.badDType` for segments that are not integers, `.outOfMemory`; what the device
+///   reports.
 public func causalConvolution(_ x: Tensor, weight: Tensor, segments: Tensor) throws -> Tensor {
   let backend = try x.backend(for: "convolution", with: weight, segments)
   let (channels, taps) = (weight.shape[0], weight.elementCount / weight.shape[0])
@@ -32,13 +33,15 @@ public func causalConvolution(_ x: Tensor, weight: Tensor, segments: Tensor) thr
   return y
 }
 
-/// The gated delta rule of packed sequences: [T, valueWidth] of the dtype of x[T, width]; see `Backend.deltaRule`. decay
-/// and beta are f32 [T, valueHeads]. Where x is the result of a convolution, it is computed again in the backward pass.
+/// The gated delta rule of packed sequences: [T, valueWidth] of the dtype of x[T, width]; see `Backend.deltaRule`.
+/// decay and beta are f32 [T, valueHeads]. Where x is the result of a convolution, it is computed again in the backward
+/// pass.
 ///
-/// `state`, f32 [valueHeads, keyDim, valueDim], is what the only sequence goes on from and leaves its last state in; then
-/// nothing is recorded.
-/// - Throws: `TensorError.otherDevice`; `.badShape` for an x that is not contiguous, `.innerDimensions` where its columns
-///   are not those of the shape; `.badDType` for segments that are not integers, `.outOfMemory`; what the device reports.
+/// `state`, f32 [valueHeads, keyDim, valueDim], is what the only sequence goes on from and leaves its last state in;
+/// then nothing is recorded.
+/// - Throws: `TensorError.otherDevice`; `.badShape` for an x that is not contiguous, `.innerDimensions` where its
+///   columns are not those of the shape; `.badDType` for segments that are not integers, `.outOfMemory`; what the
+///   device reports.
 public func deltaRule(
   _ x: Tensor, decay: Tensor, beta: Tensor, _ shape: DeltaRuleShape, state: Tensor? = nil
 ) throws -> Tensor {

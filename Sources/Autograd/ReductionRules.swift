@@ -5,8 +5,8 @@ import Tensors
 /// Sum, mean, maximum, minimum or argmax (i64, 0-based) over a dimension (0-based), which disappears, or over all
 /// elements to shape [1].
 ///
-/// x is converted to f32, and results but argmax are f32. As in PyTorch the gradient of an extremum over a dimension goes
-/// to the first element that equals it, that over all elements to all of them in equal parts; argmax has none.
+/// x is converted to f32, and results but argmax are f32. As in PyTorch the gradient of an extremum over a dimension
+/// goes to the first element that equals it, that over all elements to all of them in equal parts; argmax has none.
 /// - Throws: `TensorError.badDimension`, `.badShape` when nothing is there to reduce and the operation is not a sum,
 ///   `.outOfMemory`; what the device reports.
 public func reduce(_ operation: Reduction, _ x: Tensor, axis: Int? = nil) throws -> Tensor {
@@ -186,8 +186,8 @@ private func matrixProduct(_ a: Tensor, _ b: Tensor) throws -> Tensor {
   }
   let (left, right) = (try MatrixOperand(a), try MatrixOperand(b))
   let y = try multiply(left.stored, left.isTransposed, right.stored, right.isTransposed)
-  // Each operand is kept for the gradient of the other. Gradients lie in memory as their operands do, so that the rule of
-  // a transpose has nothing to copy.
+  // Each operand is kept for the gradient of the other. Gradients lie in memory as their operands do, so that the rule
+  // of a transpose has nothing to copy.
   let (turnsA, turnsB) = (left.isTransposed, right.isTransposed)
   let (savedA, savedB) = (b.requiresGradient ? left.stored : nil, a.requiresGradient ? right.stored : nil)
   record("matmul", inputs: [a, b], output: y) { dy in
@@ -207,8 +207,8 @@ private func matrixProduct(_ a: Tensor, _ b: Tensor) throws -> Tensor {
 /// scale * sum of the cross-entropies of rows of logits [T, V] against i32 targets [T] (negative: not counted).
 ///
 /// The result is f32 [1].
-/// - Throws: `TensorError.badDType` for targets that are not i32, `.shapeMismatch` for another number of them than rows,
-///   `.badIndex` for one that is not below V; `.otherDevice`, `.outOfMemory`; what the device reports.
+/// - Throws: `TensorError.badDType` for targets that are not i32, `.shapeMismatch` for another number of them than
+///   rows, `.badIndex` for one that is not below V; `.otherDevice`, `.outOfMemory`; what the device reports.
 public func crossEntropy(_ logits: Tensor, labels: Tensor, scale: Float) throws -> Tensor {
   let backend = try logits.backend(for: "cross_entropy", with: labels)
   try checkTargets(labels, rows: logits.shape[0], classes: logits.shape[1], operation: "cross_entropy")

@@ -78,8 +78,8 @@ public struct Routing {
     return chosen.map(\.index).sorted()
   }
 
-  /// A choice that takes at least as much memory as any other: every expert has a token where there are so many, so that
-  /// all have gradients, and the first ones have nearly all of them.
+  /// A choice that takes at least as much memory as any other: every expert has a token where there are so many, so
+  /// that all have gradients, and the first ones have nearly all of them.
   private static func heaviest(tokens: Int, experts: Int, _ count: Int) -> [[Int]] {
     (0..<tokens).map { token in
       let first = token * count
@@ -113,9 +113,9 @@ public struct Routing {
   }
 
   /// Gradients of the logits. With p the probabilities, S the chosen experts of a token and g the gradients of their
-  /// weights w: dz_i = w_i (g_i - sum over S of g w) where the weights are normalized, which makes them the softmax over S;
-  /// else dz_i = p_i (g_i - sum over all of g p), with g = 0 outside S. `onAll` are gradients of the probabilities of all
-  /// experts, the same for every token.
+  /// weights w: dz_i = w_i (g_i - sum over S of g w) where the weights are normalized, which makes them the softmax
+  /// over S; else dz_i = p_i (g_i - sum over all of g p), with g = 0 outside S. `onAll` are gradients of the
+  /// probabilities of all experts, the same for every token.
   private static func slopes(
     _ g: [Float], _ rows: [Row], _ w: [Float], _ p: [Float], experts: Int, normalizes: Bool, onAll: [Float]?
   ) -> [Float] {
@@ -161,10 +161,10 @@ public func splitRows(_ x: Tensor, _ counts: [Int]) throws -> [Tensor?] {
 }
 
 extension Routing {
-  /// y[t] = the sum over the rows of token t, in the order of experts, of weight * part: [tokens, D] of the dtype of the
-  /// parts, added up in f32. A part holds the rows of one expert; it is nil for one without.
-  /// - Throws: `TensorError.badIndex` when the parts have other rows than the routing, `.badDType` when they have several
-  ///   dtypes, `.otherDevice`, `.outOfMemory`; what the device reports.
+  /// y[t] = the sum over the rows of token t, in the order of experts, of weight * part: [tokens, D] of the dtype of
+  /// the parts, added up in f32. A part holds the rows of one expert; it is nil for one without.
+  /// - Throws: `TensorError.badIndex` when the parts have other rows than the routing, `.badDType` when they have
+  ///   several dtypes, `.otherDevice`, `.outOfMemory`; what the device reports.
   public func combined(_ parts: [Tensor?], tokens count: Int) throws -> Tensor {
     let given = try parts.compactMap { try $0?.contiguous() }
     guard let first = given.first else {

@@ -1,6 +1,7 @@
 import Tensors
 
-/// The low-rank branch of some rows of a linear layer: what several experiments that share a pass add to their own rows.
+/// The low-rank branch of some rows of a linear layer: what several experiments that share a pass add to their own
+/// rows.
 public struct RowBranch: Sendable {
   /// The rows of x that see it.
   public let rows: Range<Int>

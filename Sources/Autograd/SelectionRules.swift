@@ -1,7 +1,7 @@
 import Tensors
 
-// Differentiable choices of elements, with PyTorch's conventions; the host computes them. Other float dtypes are converted
-// to f32 first.
+// Differentiable choices of elements, with PyTorch's conventions; the host computes them. Other float dtypes are
+// converted to f32 first.
 
 /// f32 elements that the host computes. A rehearsal computes nothing, and what it would read is anything.
 func hostComputed(_ shape: [Int], on backend: any Backend, _ body: () throws -> [Float]) throws -> Tensor {
@@ -79,8 +79,8 @@ private func places(_ index: Tensor, _ axis: Int, in shape: [Int], _ operation: 
 
 /// The elements of x that an integer index of the same rank names along a dimension (0-based both), in its shape, f32:
 /// y[i][j] = x[index[i][j]][j] along dimension 0. An element that is taken twice gets both gradients.
-/// - Throws: `TensorError.badDimension`, `.shapeMismatch`, `.badIndex`, `.badDType` for an index of floats; `.otherDevice`,
-///   `.outOfMemory`; what the device reports.
+/// - Throws: `TensorError.badDimension`, `.shapeMismatch`, `.badIndex`, `.badDType` for an index of floats;
+///   `.otherDevice`, `.outOfMemory`; what the device reports.
 public func gather(_ x: Tensor, axis: Int, index: Tensor) throws -> Tensor {
   let x = try widened(x)
   let backend = try x.backend(for: "gather", with: index)
@@ -103,8 +103,9 @@ private func summed(_ source: Tensor, at places: [Int], _ shape: [Int], onto sta
   }
 }
 
-/// x with the elements of a source put where an integer index of the source's shape names along a dimension (0-based both),
-/// or added there; f32. Of several elements for one place the last stays, and the gradient is that of each, as in PyTorch.
+/// x with the elements of a source put where an integer index of the source's shape names along a dimension (0-based
+/// both), or added there; f32. Of several elements for one place the last stays, and the gradient is that of each, as
+/// in PyTorch.
 /// - Throws: as `gather`; `TensorError.shapeMismatch` where source and index differ in shape.
 public func scatter(_ x: Tensor, axis: Int, index: Tensor, _ source: Tensor, adds: Bool) throws -> Tensor {
   let (x, source, name) = (try widened(x), try widened(source), adds ? "scatter_add" : "scatter")

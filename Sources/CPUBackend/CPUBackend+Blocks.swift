@@ -4,8 +4,8 @@ import Tensors
 extension CPUBackend {
   /// Decodes W in small tiles as it is needed, to exactly the values that ggml computes, and never as a whole.
   ///
-  /// At most 8 rows (16 where products take pairs of bf16) take dot products, in which the scales multiply sums of products with the codes:
-  /// these are not rounded, and a row has the same bits whatever rows it is multiplied with.
+  /// At most 8 rows (16 where products take pairs of bf16) take dot products, in which the scales multiply sums of
+  /// products with the codes: these are not rounded, and a row has the same bits whatever rows it is multiplied with.
   /// - Throws: `TensorError.outOfMemory` for packed operands and the scratch of the threads.
   public func blockMatmul(
     _ x: Tensor, _ weight: BlockOperand, transposed: Bool, alpha: Float, beta: Float, into y: Tensor, precision: DType

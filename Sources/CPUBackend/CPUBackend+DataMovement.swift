@@ -43,7 +43,8 @@ private func largest(of dtype: DType, below bound: Double) -> Double {
     let bits = bfloat16(rounded)
     let value = Double(Float(bitPattern: UInt32(bits) << 16))
     guard value >= bound else { return value }
-    // Of positive numbers the one with a smaller pattern is below, of negative ones that with a larger; 0 has one of each.
+    // Of positive numbers the one with a smaller pattern is below, of negative ones that with a larger; 0 has one of
+    // each.
     let below: UInt16 = bits & 0x7FFF == 0 ? 0x8001 : bits < 0x8000 ? bits - 1 : bits + 1
     return Double(Float(bitPattern: UInt32(below) << 16))
   default: return Double(Double(rounded) < bound ? rounded : rounded.nextDown)

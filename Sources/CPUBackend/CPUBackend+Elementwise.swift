@@ -75,7 +75,8 @@ extension CPUBackend {
     if factor != 1 { try accumulate(x, scale: factor, into: x, scale: 0) }
   }
 
-  /// Sums pieces of 16384 elements in parallel, each in a fixed order, then the pieces of each tensor in order, all in f64.
+  /// Sums pieces of 16384 elements in parallel, each in a fixed order, then the pieces of each tensor in order, all in
+  /// f64.
   /// - Throws: Nothing.
   public func sumOfSquares(_ tensors: [Tensor], into sum: Tensor) throws {
     let chunk = 16384
@@ -101,8 +102,8 @@ extension CPUBackend {
   }
 }
 
-/// Of f32, the dtype of gradients, eight sums of every eighth element, which do not wait for each other as the steps of a
-/// single one would; then what is left.
+/// Of f32, the dtype of gradients, eight sums of every eighth element, which do not wait for each other as the steps of
+/// a single one would; then what is left.
 private func squares(_ p: UnsafeRawPointer, _ dtype: DType, _ range: Range<Int>) -> Double {
   var sums = SIMD8<Double>.zero
   var first = range.lowerBound

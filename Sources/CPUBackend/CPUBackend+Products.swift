@@ -19,8 +19,8 @@ extension CPUBackend {
       transposeB: transposeB, beta: beta, c: c.address, cType: c.dtype, cRowStride: c.rowStride, precision: precision)
   }
 
-  /// Several small products at a time, each by one worker. To bring the workers together for each would take most of the
-  /// time of products of few rows with few columns. The bits are those of one after the other.
+  /// Several small products at a time, each by one worker. To bring the workers together for each would take most of
+  /// the time of products of few rows with few columns. The bits are those of one after the other.
   /// - Throws: `TensorError.outOfMemory` for the packed operands of each worker.
   public func matmuls(_ products: [MatrixProduct], precision: DType) throws {
     guard pool.threadCount > 1, products.count > 1, products.allSatisfy(ProductBatch.takes) else {

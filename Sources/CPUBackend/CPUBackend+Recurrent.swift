@@ -17,8 +17,10 @@ extension CPUBackend {
     }
   }
 
-  /// The gradients of the sums before SiLU are kept in f32 [T, C]. Those of the weights are summed over the rows in order.
-  /// - Throws: `TensorError.outOfMemory` for these gradients; `TensorError.badDType` for segments that are not integers.
+  /// The gradients of the sums before SiLU are kept in f32 [T, C]. Those of the weights are summed over the rows in
+  /// order.
+  /// - Throws: `TensorError.outOfMemory` for these gradients; `TensorError.badDType` for segments that are not
+  ///   integers.
   public func causalConvolutionBackward(
     _ dy: Tensor, _ x: Tensor, weight: Tensor, segments: Tensor, dx: Tensor, dWeight: Tensor?
   ) throws {

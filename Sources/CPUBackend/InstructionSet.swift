@@ -17,12 +17,12 @@ public enum InstructionSet: Int, Sendable, CaseIterable {
   /// Whether this processor has the instructions, and for `amx` also the permission of the system, which this asks for.
   public var isSupported: Bool { cp_cpu_supports(Int32(rawValue)) != 0 }
 
-  /// Whether this processor has the instructions, but is faster without them: `avx512bf16` on Intel's processors with AMX,
-  /// whose dot products of pairs have half the speed of multiply-adds of floats.
+  /// Whether this processor has the instructions, but is faster without them: `avx512bf16` on Intel's processors with
+  /// AMX, whose dot products of pairs have half the speed of multiply-adds of floats.
   public var isSlow: Bool { self == .avx512bf16 && isSupported && cp_has_slow_pairs() != 0 }
 
-  /// The fastest build on this processor, which is the most demanding one but for those that are slow, and for `amx`: it
-  /// passed in an emulator, and no processor has run it yet, so it is used where it is named.
+  /// The fastest build on this processor, which is the most demanding one but for those that are slow, and for `amx`:
+  /// it passed in an emulator, and no processor has run it yet, so it is used where it is named.
   public static var best: InstructionSet { allCases.last { $0 != .amx && $0.isSupported && !$0.isSlow } ?? .baseline }
 
   /// What the environment asks for: the best one, or the one that `QLORA_ISA` names; an empty value asks for nothing.

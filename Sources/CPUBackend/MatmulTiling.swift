@@ -32,8 +32,8 @@ struct MatmulTiling {
   func steps(_ block: Int, of k: Int) -> Range<Int> { block * stepsPerBlock..<min(k, (block + 1) * stepsPerBlock) }
   func count(_ lanes: Int, by size: Int) -> Int { (lanes + size - 1) / size }
 
-  /// Bounds of the row panels: full ones, but a remainder of one or two lanes is shared with the last full panel: 16 lanes
-  /// are 8 + 8, since a tile of two rows waits for its four sums.
+  /// Bounds of the row panels: full ones, but a remainder of one or two lanes is shared with the last full panel: 16
+  /// lanes are 8 + 8, since a tile of two rows waits for its four sums.
   func rowPanel(_ index: Int, of lanes: Int) -> Range<Int> {
     let full = rows
     guard full == 14, lanes > 14, (1...2).contains(lanes % 14) else {

@@ -2,8 +2,8 @@ import CPlatform
 import Numerics
 import Synchronization
 
-/// Which matrices follow each other in products of few rows, so that a thread that waits may bring the next ones into its
-/// caches.
+/// Which matrices follow each other in products of few rows, so that a thread that waits may bring the next ones into
+/// its caches.
 ///
 /// A model multiplies by its matrices in the same order for each token: when one of those seen comes again, those that
 /// followed it are expected in their order, until another one comes. Only addresses are kept, and an address is at

@@ -1,7 +1,7 @@
 /// Walks several strided operands of one shape together, in runs along the last dimension.
 ///
-/// Dimensions of size 1 are left out, and those that follow each other in memory in every operand are one, so that packed
-/// operands, and those of which all elements are the same, are one run.
+/// Dimensions of size 1 are left out, and those that follow each other in memory in every operand are one, so that
+/// packed operands, and those of which all elements are the same, are one run.
 struct StridedWalk: Sendable {
   typealias Axis = (count: Int, strides: [Int])
 

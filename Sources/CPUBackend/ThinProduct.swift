@@ -4,8 +4,8 @@ import Tensors
 /// A product with a short contraction and few lanes on one side, as those with the matrices of an adapter are: an
 /// output of few lines, to which every column adds a handful of terms.
 ///
-/// The few lanes are packed once as floats; columns are packed a panel at a time, and their sums stored at once. The sum
-/// of an output runs through the contraction in order, whatever the number of lanes, columns and threads.
+/// The few lanes are packed once as floats; columns are packed a panel at a time, and their sums stored at once. The
+/// sum of an output runs through the contraction in order, whatever the number of lanes, columns and threads.
 struct ThinProduct: @unchecked Sendable {
   let tiling: MatmulTiling
   let state: MatmulState

@@ -8,8 +8,8 @@ import Tensors
 /// workers came. Which worker runs a chunk is not determined: a body must compute the same bits whoever runs it.
 ///
 /// Workers spin for a short while after a region, giving way to other threads, and then sleep; a worker that spins
-/// brings what is expected to be read next into its caches (`Expectation`). Regions do not nest: a body that calls `run`
-/// again executes it serially, as the worker that it runs on. One caller at a time.
+/// brings what is expected to be read next into its caches (`Expectation`). Regions do not nest: a body that calls
+/// `run` again executes it serially, as the worker that it runs on. One caller at a time.
 package final class ThreadPool: @unchecked Sendable {
   package let threadCount: Int
   /// Regions end at once and run nothing; see `CPUBackend.init`.
@@ -78,8 +78,8 @@ package final class ThreadPool: @unchecked Sendable {
   /// Runs `body(chunk, worker)` once for each chunk in `0..<chunkCount` and returns when all are done.
   /// `worker` is below `threadCount` and tells which per-thread scratch to use.
   ///
-  /// Chunks are handed out in their order. With `inShares` a worker takes the chunks of its own share, which follow each
-  /// other, before it helps others with theirs.
+  /// Chunks are handed out in their order. With `inShares` a worker takes the chunks of its own share, which follow
+  /// each other, before it helps others with theirs.
   package func run(_ chunkCount: Int, inShares: Bool = false, _ body: @Sendable (_ chunk: Int, _ worker: Int) -> Void) {
     if isRehearsal { return }
     if threads.isEmpty || chunkCount <= 1 || isRunning {

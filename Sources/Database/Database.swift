@@ -118,7 +118,8 @@ package final class Database {
     handle = nil
   }
 
-  /// The most bytes that SQLite itself may hold, in all connections of the process; beyond, a statement ends in an error.
+  /// The most bytes that SQLite itself may hold, in all connections of the process; beyond, a statement ends in an
+  /// error.
   package static func limitMemory(_ byteCount: Int) { sqlite3_hard_heap_limit64(Int64(byteCount)) }
 
   /// Runs one statement with `values` for its placeholders (`?`), in order. Before it takes memory for more rows it

@@ -62,8 +62,8 @@ struct FP8Weight {
     return bad.map { ($0, codes.load(fromByteOffset: $0, as: UInt8.self)) }
   }
 
-  /// Of the 256 codes of e4m3fn: a sign, 4 bits of exponent with bias 7, 3 of mantissa; no infinities, and NaN where all
-  /// others are set.
+  /// Of the 256 codes of e4m3fn: a sign, 4 bits of exponent with bias 7, 3 of mantissa; no infinities, and NaN where
+  /// all others are set.
   static let values: [Float] = (0..<256).map { code in
     let (exponent, mantissa) = (code >> 3 & 15, code & 7)
     let size: Float

@@ -12,8 +12,8 @@ package enum FieldDecision: Sendable {
   case only([JSON], String)
 }
 
-/// The keys that a kind of file may have, each with its decision. Readers check a file against the table of its kind, so
-/// that a key acts as its source says or is an error that names it. docs/fields.md is the tables in words.
+/// The keys that a kind of file may have, each with its decision. Readers check a file against the table of its kind,
+/// so that a key acts as its source says or is an error that names it. docs/fields.md is the tables in words.
 package struct FieldTable: Sendable {
   /// What becomes of a key that has no row. One that is null, false or empty asks for nothing and is passed over.
   package enum Unknown: Sendable {

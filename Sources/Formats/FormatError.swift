@@ -48,7 +48,8 @@ public enum FormatError: Error, Sendable, Equatable {
   case foreign(path: String, name: String)
   /// These things in the folder would be read in the place of what is saved, or together with it.
   case conflict(path: String, names: [String])
-  /// A file that was written does not read back as it was, from the system's memory or the disk; `what` is the first part that differs.
+  /// A file that was written does not read back as it was, from the system's memory or the disk; `what` is the first
+  /// part that differs.
   case readsBackDifferently(path: String, what: String)
   /// A confined program may not use the path so.
   case confined(path: String, use: String)
@@ -160,7 +161,8 @@ extension FormatError: CustomStringConvertible {
     case .unsupportedFile(let path, let ending, let supported):
       "\(path): files that end in .\(ending) cannot be read; supported: \(supported.joined(separator: ", "))"
     case .notCached(let name, let looked):
-      "model \(name) is not on this machine: no folder of this name, and nothing in the cache; looked in \(looked.joined(separator: ", "))"
+      "model \(name) is not on this machine: no folder of this name, and nothing in the cache; looked in "
+        + "\(looked.joined(separator: ", "))"
     case .record(let path, let line, let problem): "\(path): line \(line): \(problem)"
     case .wrongKind(let path, let found, let wanted):
       "\(path): is a \(found.rawValue), and a \(wanted.rawValue) is to be written there; name another place"

@@ -1,5 +1,5 @@
-/// How a GGUF file holds the gated DeltaNets of a model, whose tensors llama.cpp's converter reorders. Modules are named as
-/// behind the number of their layer in a Hugging Face checkpoint.
+/// How a GGUF file holds the gated DeltaNets of a model, whose tensors llama.cpp's converter reorders. Modules are
+/// named as behind the number of their layer in a Hugging Face checkpoint.
 package struct GGUFDeltaNet: Sendable {
   /// What the rows of a module are.
   package enum Rows: Sendable {
@@ -11,8 +11,8 @@ package struct GGUFDeltaNet: Sendable {
     case heads
   }
 
-  /// A module whose rows the file has in two tensors: all queries, keys and values in one and the gates in the other. The
-  /// module has those of one key head and its value heads together.
+  /// A module whose rows the file has in two tensors: all queries, keys and values in one and the gates in the other.
+  /// The module has those of one key head and its value heads together.
   package struct Split: Sendable {
     package let module, rows, gates: String
 

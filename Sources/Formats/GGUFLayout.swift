@@ -3,8 +3,8 @@
 package struct GGUFLayout: Sendable {
   /// Whether rows of q and k are stored in the order of llama.cpp's rotary embedding; see `GGUFFile.unpermuteRows`.
   package let pairsHeads: Bool
-  /// The module whose rows are those of q, k and v of one head after the other, and in the file all of q, all of k and all
-  /// of v; nil for none.
+  /// The module whose rows are those of q, k and v of one head after the other, and in the file all of q, all of k and
+  /// all of v; nil for none.
   package let fusedHeads: String?
   /// Whether the file holds the weights of norms plus one, but those of `plainNorms`.
   package let addsOneToNorms: Bool
@@ -30,8 +30,8 @@ package struct GGUFLayout: Sendable {
   ///   - block: tensors of a layer: `attn_q` and `self_attn.q_proj`.
   ///   - stacks: tensors of a layer that hold a matrix for each expert, and what those are called, `#` for the number.
   ///   - partners: those of `stacks` whose matrices have every second row in another tensor, and that tensor.
-  ///   - vectors: whole names of tensors of a layer, `attn_sinks.weight`, whose modules are elsewhere called as their only
-  ///     tensor, `self_attn.sinks`.
+  ///   - vectors: whole names of tensors of a layer, `attn_sinks.weight`, whose modules are elsewhere called as their
+  ///     only tensor, `self_attn.sinks`.
   ///   - pairsHeads: whether rows of q and k are in the order of llama.cpp's rotary embedding.
   ///   - fusedHeads: the module with the rows of q, k and v of one head after the other.
   ///   - addsOneToNorms: whether the weights of norms are stored plus one.
@@ -114,8 +114,8 @@ package struct GGUFLayout: Sendable {
   /// Whether the tensor is a convolution's, whose shape has a 1 that the file has not.
   package func isConvolution(_ name: String) -> Bool { deltaNet?.convolutions.contains(module(name)) ?? false }
 
-  /// The tensor with the gates of the module whose other rows `name` has, and what the module's weight is called; nil for
-  /// a tensor that is whole.
+  /// The tensor with the gates of the module whose other rows `name` has, and what the module's weight is called; nil
+  /// for a tensor that is whole.
   func split(_ name: String) -> (gates: String, weight: String)? {
     guard let split = deltaNet?.split, !isAhead(name), let (layer, rest) = Self.layer(name, after: "blk."),
       rest == split.rows + ".weight"
@@ -135,8 +135,8 @@ package struct GGUFLayout: Sendable {
     return Self.split(rest)?.stem ?? rest
   }
 
-  /// The stored row of each row of a tensor by its Hugging Face name, where the file has them in another order; nil where
-  /// it has not.
+  /// The stored row of each row of a tensor by its Hugging Face name, where the file has them in another order; nil
+  /// where it has not.
   /// - Throws: `FormatError.badField` for rows that are not those of whole heads.
   package func storedRow(
     _ name: String, rows: Int, queryHeads: Int, keyHeads: Int, path: String
@@ -167,7 +167,8 @@ package struct GGUFLayout: Sendable {
     return map
   }
 
-  /// The stored column of each column of a tensor by its Hugging Face name; nil where the file has them in the same order.
+  /// The stored column of each column of a tensor by its Hugging Face name; nil where the file has them in the same
+  /// order.
   /// - Throws: `FormatError.badField` for columns that are not those of whole heads.
   package func storedColumn(
     _ name: String, columns: Int, path: String

@@ -1,8 +1,8 @@
 import Glibc
 import Tensors
 
-/// The local cache of the Hugging Face hub, as huggingface_hub lays it out: `models--org--name` with `blobs`, `snapshots`
-/// of links into them, and `refs` that name commits.
+/// The local cache of the Hugging Face hub, as huggingface_hub lays it out: `models--org--name` with `blobs`,
+/// `snapshots` of links into them, and `refs` that name commits.
 package enum HubCache {
   typealias Environment = (String) -> String?
 

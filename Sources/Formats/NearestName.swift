@@ -3,9 +3,9 @@ package func nearestName(to name: String, among names: [String]) -> String? {
   nearestNames(to: name, among: names, count: 1).first
 }
 
-/// The names that may be meant by a misspelt one, nearest first, equally near ones in order; the case of letters does not
-/// count. Near are two edits, one in a word of less than four letters, three in one of nine or more; and a name that
-/// begins or ends with the other one, whatever else it has, where that has three letters or more.
+/// The names that may be meant by a misspelt one, nearest first, equally near ones in order; the case of letters does
+/// not count. Near are two edits, one in a word of less than four letters, three in one of nine or more; and a name
+/// that begins or ends with the other one, whatever else it has, where that has three letters or more.
 package func nearestNames(to name: String, among names: [String], count: Int) -> [String] {
   let word = name.lowercased()
   let length = word.unicodeScalars.count
@@ -20,7 +20,8 @@ package func nearestNames(to name: String, among names: [String], count: Int) ->
   return near.sorted { ($0.distance, $0.name) < ($1.distance, $1.name) }.prefix(count).map(\.name)
 }
 
-/// What an error says of the name that may be meant, behind the wrong one; nothing for nil. `kind` stands in front of it.
+/// What an error says of the name that may be meant, behind the wrong one; nothing for nil. `kind` stands in front of
+/// it.
 package func didYouMean(_ name: String?, _ kind: String = "") -> String {
   name.map { " (did you mean \(kind)\"\($0)\"?)" } ?? ""
 }

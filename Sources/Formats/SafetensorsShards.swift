@@ -1,7 +1,7 @@
 import Tensors
 
-/// Writes the weights of a model as Hugging Face folders hold them: one model.safetensors, or numbered files with an index
-/// where they are larger than one file shall be.
+/// Writes the weights of a model as Hugging Face folders hold them: one model.safetensors, or numbered files with an
+/// index where they are larger than one file shall be.
 package enum SafetensorsShards {
   /// - Parameters:
   ///   - folder: to write into.

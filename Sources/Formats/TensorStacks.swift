@@ -1,6 +1,6 @@
-/// Where files in safetensors hold together what the modules of a model have each for itself: the matrices of all experts of
-/// a layer in one tensor, transposed or in MXFP4 (gpt-oss), or as they are, those of gate and up under each other
-/// (Qwen3.5 with experts).
+/// Where files in safetensors hold together what the modules of a model have each for itself: the matrices of all
+/// experts of a layer in one tensor, transposed or in MXFP4 (gpt-oss), or as they are, those of gate and up under each
+/// other (Qwen3.5 with experts).
 package struct TensorStacks: Sendable {
   /// A tensor [experts, rows of all parts, in] that some files have in the place of the modules' own.
   package struct Rows: Sendable {
@@ -33,10 +33,10 @@ package struct TensorStacks: Sendable {
     return nil
   }
 
-  /// The tensors of modules that a stored tensor holds; nil for one that is a module's own. `find` gives an entry of the
-  /// same files by its name.
-  /// - Throws: `badField` for a shape that no stack has, `missingTensor` for blocks without scales or scales without blocks,
-  ///   `unsupportedType`, `shape`.
+  /// The tensors of modules that a stored tensor holds; nil for one that is a module's own. `find` gives an entry of
+  /// the same files by its name.
+  /// - Throws: `badField` for a shape that no stack has, `missingTensor` for blocks without scales or scales without
+  ///   blocks, `unsupportedType`, `shape`.
   func tensors(
     in entry: SafetensorsFile.Entry, path: String, find: (String) -> SafetensorsFile.Entry?
   ) throws(FormatError) -> [WeightSource.Tensor]? {

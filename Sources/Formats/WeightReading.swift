@@ -109,8 +109,8 @@ extension WeightSource {
     return type
   }
 
-  /// The stored blocks of a matrix in a block format whose blocks are a product's; nil for other tensors, also for columns
-  /// in another order. Zero copy; valid while this source lives; any alignment.
+  /// The stored blocks of a matrix in a block format whose blocks are a product's; nil for other tensors, also for
+  /// columns in another order. Zero copy; valid while this source lives; any alignment.
   package func blocks(_ name: String) throws(FormatError) -> StoredBlocks? {
     let tensor = try tensor(name)
     guard case .block(let type) = tensor.encoding, type.isBlocked, tensor.shape.count == 2 else { return nil }

@@ -197,8 +197,8 @@ package struct WeightSource: Sendable {
   }
 }
 
-/// The matrix whose gates lie in another tensor; nil for a tensor that is whole. Parts of a wrong shape stay alone, and are
-/// then of the wrong shape.
+/// The matrix whose gates lie in another tensor; nil for a tensor that is whole. Parts of a wrong shape stay alone, and
+/// are then of the wrong shape.
 private func split(
   _ tensor: GGUFFile.Tensor, _ encoding: WeightSource.Encoding, _ layout: GGUFLayout, _ file: GGUFFile
 ) -> WeightSource.Tensor? {
@@ -214,8 +214,8 @@ private func split(
   return whole
 }
 
-/// The matrices or biases of a stored tensor that has one for each expert. With a partner, of the same shape, the rows of both
-/// alternate; without its partner a tensor stays alone, and is then of the wrong shape.
+/// The matrices or biases of a stored tensor that has one for each expert. With a partner, of the same shape, the rows
+/// of both alternate; without its partner a tensor stays alone, and is then of the wrong shape.
 private func stacked(
   _ tensor: GGUFFile.Tensor, _ encoding: WeightSource.Encoding, _ name: (Int) -> String, partner: String?,
   _ file: GGUFFile

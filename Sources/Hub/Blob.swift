@@ -58,8 +58,8 @@ final class Blob {
   /// Whether all bytes are written.
   var isWhole: Bool { partial.count == file.size }
 
-  /// A part to ask for at `now`, nil where all are under way or have to wait. The first answer says where the others are
-  /// to be had, and of which file, so that it comes alone.
+  /// A part to ask for at `now`, nil where all are under way or have to wait. The first answer says where the others
+  /// are to be had, and of which file, so that it comes alone.
   func nextPart(_ now: Double, limit: Int) -> Part? {
     if let part = parts.first(where: { $0.transfer == nil && !$0.isWhole }) {
       return part.earliest <= now ? part : nil

@@ -2,8 +2,8 @@ import Formats
 import Glibc
 import Tensors
 
-/// Models and data sets of the Hugging Face hub, by name. What is fetched lies in the cache that all programs of the hub
-/// share.
+/// Models and data sets of the Hugging Face hub, by name. What is fetched lies in the cache that all programs of the
+/// hub share.
 package struct Hub {
   let settings: HubSettings
   private let report: (FetchProgress) -> Void

@@ -243,8 +243,8 @@ private func timesSlope(_ y: Vec64, _ g: Vec64, _ f: Vec64, _ kind: Int32) -> Ve
     : y * f * madd(scaledGate(g, kind), splat4(1) - f, splat4(1))
 }
 
-/// z(g) of the gate a(g) = g sigmoid(z(g)): kind 0 is SiLU with z = g, as of kind 3, kind 1 the tanh form of GELU, kind 4
-/// has z = 1.702 g.
+/// z(g) of the gate a(g) = g sigmoid(z(g)): kind 0 is SiLU with z = g, as of kind 3, kind 1 the tanh form of GELU, kind
+/// 4 has z = 1.702 g.
 @inline(always)
 private func gateArgument(_ g: Vec64, _ kind: Int32) -> Vec64 {
   if kind == 4 { return g * splat4(gain) }

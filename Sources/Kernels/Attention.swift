@@ -95,8 +95,8 @@ extension Kernels {
     }
   }
 
-  /// The backward pass, one function although longer than a screen: a block of keys uses its twelve buffers in turn, and
-  /// a part of it would take all of them as arguments.
+  /// The backward pass, one function although longer than a screen: a block of keys uses its twelve buffers in turn,
+  /// and a part of it would take all of them as arguments.
   @inline(never)
   static func attentionBackward(_ address: UnsafeRawPointer) {
     let task = address.assumingMemoryBound(to: AttentionTask.self).pointee

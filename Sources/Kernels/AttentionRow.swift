@@ -1,8 +1,8 @@
 import CPlatform
 import Numerics
 
-// Attention of one query, as in generation: keys and values are read once, from where they lie, for all heads of a task. Packing them for a
-// product, as the blocks of many queries do, would cost more than the product.
+// Attention of one query, as in generation: keys and values are read once, from where they lie, for all heads of a
+// task. Packing them for a product, as the blocks of many queries do, would cost more than the product.
 
 private let block = AttentionKernels.block
 

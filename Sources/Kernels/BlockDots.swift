@@ -2,8 +2,8 @@ import CPlatform
 import Numerics
 
 // A few rows of x against rows of a matrix in a block format of ggml, as in generation. Codes are decoded in
-// registers, once for all rows of a set, and scales multiply sums of products; simd_block_dots.h says how. What is added
-// to a row's sum, and in which order, does not depend on how many rows there are.
+// registers, once for all rows of a set, and scales multiply sums of products; simd_block_dots.h says how. What is
+// added to a row's sum, and in which order, does not depend on how many rows there are.
 
 extension Kernels {
   /// Most rows of x that `blockDots` takes: further ones are a pass of their own over the same codes.

@@ -4,8 +4,8 @@ import Numerics
 /// One chunk of a gated delta rule in scratch memory: what its tokens do to each other and to the state (Yang et al.
 /// 2024, "Gated Delta Networks", section 3.3).
 ///
-/// With g the sums of decays from the start of the chunk, D[i, j] = exp(g_i - g_j) for j <= i, S the state before it and U
-/// the values that are written, row by row:
+/// With g the sums of decays from the start of the chunk, D[i, j] = exp(g_i - g_j) for j <= i, S the state before it
+/// and U the values that are written, row by row:
 ///
 ///     (1 + L) U = beta * (V - exp(g) * (K S))      L[i, j] = beta_i D[i, j] (k_i . k_j) for j < i
 ///     out = exp(g) * (Q S) + (D * Q K^T) U         S' = exp(g_n) S + (exp(g_n - g) * K)^T U

@@ -57,8 +57,8 @@ extension Kernels {
     }
   }
 
-  /// The gradients of a group of heads over a sequence: once forward for the states at the starts of chunks, then chunk by
-  /// chunk from the last.
+  /// The gradients of a group of heads over a sequence: once forward for the states at the starts of chunks, then chunk
+  /// by chunk from the last.
   @inline(never)
   static func deltaBackward(_ address: UnsafeRawPointer) {
     let task = address.assumingMemoryBound(to: DeltaTask.self).pointee

@@ -64,8 +64,8 @@ extension Kernels {
     let codec: DynamicCodec
     /// Above zero.
     let top: Float
-    /// Moments are divided by the maximum, and a negative one that is nearest to zero gets the smallest negative entry: as
-    /// in bitsandbytes its code keeps the sign. Weights are multiplied by the reciprocal.
+    /// Moments are divided by the maximum, and a negative one that is nearest to zero gets the smallest negative entry:
+    /// as in bitsandbytes its code keeps the sign. Weights are multiplied by the reciprocal.
     let isMoment: Bool
 
     /// For an estimate of the quotient that is right to three units in the last place; else NaN, which gives none.

@@ -140,8 +140,8 @@ extension Kernels {
     }
   }
 
-  /// Writes a tile of `lanes` x `columns` sums as alpha * sum + beta * old; see `MatmulKernels.Store`. At most 16 lanes are
-  /// transposed.
+  /// Writes a tile of `lanes` x `columns` sums as alpha * sum + beta * old; see `MatmulKernels.Store`. At most 16 lanes
+  /// are transposed.
   @inline(never)
   static func storeTile(
     _ tile: UnsafePointer<Float>, _ lanes: Int, _ columns: Int, _ transposed: Bool, _ alpha: Float, _ beta: Float,

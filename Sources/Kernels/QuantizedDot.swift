@@ -158,7 +158,8 @@ extension Kernels {
   @inline(__always)
   private static var wordsOfStrip: Int { 4096 }
 
-  /// tile[out] = row (firstOut + out) of the matrix times x, in f32: the scale multiplies the sum of a block's products.
+  /// tile[out] = row (firstOut + out) of the matrix times x, in f32: the scale multiplies the sum of a block's
+  /// products.
   @inline(never)
   private static func oneRow(_ part: MatrixPart, _ x: UnsafePointer<Float>, _ tile: UnsafeMutablePointer<Float>) {
     let table = CodeTable(loadFloats(part.weight.pointee.codebook))

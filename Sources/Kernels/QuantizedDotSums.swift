@@ -1,7 +1,8 @@
 import CPlatform
 import Numerics
 
-// The parts of a product of few rows of x with a quantized matrix: where rows lie, what their codes stand for, and sums.
+// The parts of a product of few rows of x with a quantized matrix: where rows lie, what their codes stand for, and
+// sums.
 
 /// Rows of a quantized matrix.
 struct MatrixPart {

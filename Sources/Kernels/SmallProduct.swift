@@ -12,8 +12,8 @@ private typealias Floats = UnsafeMutablePointer<Float>
   private let vectors = 1
 #endif
 
-/// c[m, n] = a b, added to c where `adds`; a[i, p] stands at i * rowStep + p * columnStep, b is [k, n] and rows of b and c
-/// are so far apart. n is a multiple of 16.
+/// c[m, n] = a b, added to c where `adds`; a[i, p] stands at i * rowStep + p * columnStep, b is [k, n] and rows of b
+/// and c are so far apart. n is a multiple of 16.
 @inline(never)
 func smallProduct(
   _ c: UnsafeMutablePointer<Float>, _ cStride: Int, _ a: UnsafePointer<Float>, _ rowStep: Int, _ columnStep: Int,

@@ -18,9 +18,10 @@ extension Engine {
     Parameter(
       "init", .string, default: "\"default\"",
       choices: ["default", "gaussian", "pissa", "olora", "loftq", "eva"],
-      "how A is drawn, Kaiming-uniform as PEFT or normal, with B zero; or both are taken out of the weight: its leading "
-        + "singular vectors (pissa), or the start of its QR decomposition (olora); or the weight becomes NF4 and they hold "
-        + "what that loses most (loftq); or A has the directions of the inputs in data and B is zero (eva)"),
+      "how A is drawn, Kaiming-uniform as PEFT or normal, with B zero; or both are taken out of "
+        + "the weight: its leading singular vectors (pissa), or the start of its QR decomposition (olora); or the "
+        + "weight becomes NF4 and they hold what that loses most (loftq); or A has the directions of the inputs in "
+        + "data and B is zero (eva)"),
     Parameter(
       "niter", .amount, default: "0",
       "power iterations that approximate the vectors of \"pissa\" (PEFT's pissa_niter_N), 0 computes them to the last "
@@ -87,8 +88,8 @@ extension Engine {
       NativeFunction(
         "save_adapter",
         "Writes an adapter as PEFT does, by default the one in use, reads it back and compares the logits of a few "
-          + "tokens. Beside it lie the tokenizer, its chat template and a model card. In an existing directory an older "
-          + "adapter is replaced, everything else stays. Returns, and prints as a "
+          + "tokens. Beside it lie the tokenizer, its chat template and a model card. In an "
+          + "existing directory an older adapter is replaced, everything else stays. Returns, and prints as a "
           + "warning, what vLLM and llama.cpp's converter would scale wrongly.",
         [
           directory,
@@ -155,8 +156,8 @@ extension Engine {
             .options([
               Parameter(
                 "chat_template", .string, optional: true,
-                "Jinja source of the chat template of the data: save_adapter writes it beside the adapter, and chat and "
-                  + "serve render it; default what the adapter came with, or the model's own")
+                "Jinja source of the chat template of the data: save_adapter writes it beside the "
+                  + "adapter, and chat and serve render it; default what the adapter came with, or the model's own")
             ]), optional: true, "the options below"),
         ]
       ) { call in
@@ -233,8 +234,8 @@ extension Engine {
     return count
   }
 
-  /// Saves the adapters in use as PEFT does, and tells what PEFT does otherwise and what stays of files that the directory
-  /// had.
+  /// Saves the adapters in use as PEFT does, and tells what PEFT does otherwise and what stays of files that the
+  /// directory had.
   func savePEFT(_ model: LanguageModel, _ path: String) throws {
     tellOfStaying(try PEFTFiles.save(model, directory: path), path)
     for note in PEFTFiles.notes(model) { Warnings.show("save_adapter: \(path): \(note)") }

@@ -17,8 +17,9 @@ extension Engine {
     [
       NativeFunction(
         "adapters",
-        "The adapters that the model holds: { name, kind, in_use, trained, modules, parameters, bytes } of each, in the "
-          + "order in which they came; chat_template is the Jinja source of one of its own.", returns: "table[]"
+        "The adapters that the model holds: { name, kind, in_use, trained, modules, parameters, bytes } "
+          + "of each, in the order in which they came; chat_template is the Jinja source of "
+          + "one of its own.", returns: "table[]"
       ) { call in
         let model = try self.model(call)
         let rows = model.adapterSets.map { set in
@@ -37,8 +38,8 @@ extension Engine {
       },
       NativeFunction(
         "use_adapters",
-        "Computes with these adapters from now on, at no cost. The changes of several add up. What is trained is what is "
-          + "in use and trainable.",
+        "Computes with these adapters from now on, at no cost. The changes of several add up. What is "
+          + "trained is what is in use and trainable.",
         [Self.names], errors: "for a name that no adapter has, and for several where one is no low-rank branch"
       ) { call in
         try self.model(call).useAdapters(self.names(call))
@@ -63,8 +64,8 @@ extension Engine {
             .options([
               Parameter(
                 "method", .string, default: "\"cat\"", choices: AdapterCombination.Method.allCases.map(\.rawValue),
-                "\"cat\" is the exact sum, whose rank is the sum of the ranks; \"svd\" the nearest of a rank; the others keep "
-                  + "the rank and approximate, those that end in _svd by the changes themselves"
+                "\"cat\" is the exact sum, whose rank is the sum of the ranks; \"svd\" the nearest of a rank; the "
+                  + "others keep the rank and approximate, those that end in _svd by the changes themselves"
               ),
               Parameter(
                 "rank", .count, optional: true, "of svd and those that end in _svd; default the largest there is"),

@@ -46,8 +46,9 @@ extension Engine {
       },
       NativeFunction(
         "train_tokens",
-        "Trains rows of the embedding and no others, such as those of new tokens; where the embedding is the output matrix "
-          + "too, the logits follow (PEFT's trainable_token_indices). Returns the trained parameters.",
+        "Trains rows of the embedding and no others, such as those of new tokens; where the embedding "
+          + "is the output matrix too, the logits follow (PEFT's trainable_token_indices). Returns the trained "
+          + "parameters.",
         [
           Parameter("ids", .table, "the token ids"),
           Parameter(

@@ -8,8 +8,8 @@ extension Engine {
     NativeFunction(
       "cpu",
       "What computes: processor, the instruction set in use, those it has (sets) and those of them that it is faster "
-        + "without (slow_sets), threads, whether the set in use has products of bf16 values, and what models compute in "
-        + "when nothing is said. With measure also its limits.",
+        + "without (slow_sets), threads, whether the set in use has products of bf16 values, and "
+        + "what models compute in when nothing is said. With measure also its limits.",
       [
         Parameter(
           "options",

@@ -153,7 +153,8 @@ extension NativeFunction {
 }
 
 extension LuaTable {
-  /// - Throws: `unknownOption`, `badOption`, `badChoice` or `missingOption` where the table is not what `fields` declare.
+  /// - Throws: `unknownOption`, `badOption`, `badChoice` or `missingOption` where the table is not what `fields`
+  ///   declare.
   fileprivate func check(_ fields: [Parameter], function: String) throws {
     for (key, value) in pairs {
       guard let name = key.asString, let field = fields.first(where: { $0.name == name }) else {
@@ -197,8 +198,8 @@ extension LuaValue {
   }
 }
 
-/// Names that a binding read and did not declare. Each is a mistake in the binding: debug builds stop at it, and the test
-/// that calls the whole API expects none.
+/// Names that a binding read and did not declare. Each is a mistake in the binding: debug builds stop at it, and the
+/// test that calls the whole API expects none.
 enum Undeclared {
   private static let notes = Mutex<Set<String>>([])
 

@@ -93,7 +93,8 @@ extension Engine {
       },
       NativeFunction(
         "adapter_norms",
-        "Frobenius norm of what each adapter adds to its weight, by module name; without those that no weight stands for.",
+        "Frobenius norm of what each adapter adds to its weight, by module name; without those that "
+          + "no weight stands for.",
         returns: "table<string, number>"
       ) { call in
         let (table, model) = (call.state.newTable(), try call.receiver(as: LanguageModel.self))
@@ -103,8 +104,8 @@ extension Engine {
       },
       NativeFunction(
         "adapter_spectrum",
-        "What the adapter of a module adds to its weight: { norm }, or nothing where no weight stands for it, and, for a low-rank branch, { singular_values, "
-          + "spectral_norm, effective_rank, norm_a, norm_b, rank }.",
+        "What the adapter of a module adds to its weight: { norm }, or nothing where no weight stands for it, and, for "
+          + "a low-rank branch, { singular_values, spectral_norm, effective_rank, norm_a, norm_b, rank }.",
         [Parameter("name", .string, "full dotted name")], returns: "table"
       ) { call in
         let model = try call.receiver(as: LanguageModel.self)

@@ -26,8 +26,9 @@ extension Engine {
     }
     if model.chatTemplateInUse != nil {
       said.append(
-        "\(place): the adapter was trained on chats of another template than the model's own, which this form cannot hold; "
-          + "what as = \"peft\" writes has it beside the adapter, and model:save_gguf(path, { merge = true }) in the file"
+        "\(place): the adapter was trained on chats of another template than the model's own, which "
+          + "this form cannot hold; what as = \"peft\" writes has it beside the adapter, and model:save_gguf(path, { "
+          + "merge = true }) in the file"
       )
     }
     for sentence in said { Warnings.show("save_adapter: " + sentence) }
@@ -39,18 +40,18 @@ extension Engine {
     let modules = PEFTFiles.modulesOfOtherBase(model)
     guard let first = modules.first else { return }
     Warnings.show(
-      "save_adapter: \(path): the base of \(modules.count) modules, \(first) the first, became another one in the rounds of "
-        + "LoftQ; the adapter is wrong on the model that was loaded. Save the base too: "
+      "save_adapter: \(path): the base of \(modules.count) modules, \(first) the first, became another "
+        + "one in the rounds of LoftQ; the adapter is wrong on the model that was loaded. Save the base too: "
         + "model:without_adapters(function() model:save(directory) end)")
   }
 
   var saveGGUF: NativeFunction {
     NativeFunction(
       "save_gguf",
-      "Writes the model as a GGUF file for llama.cpp, Ollama and this engine: weights, architecture, tokenizer and chat "
-        + "template. One matrix is held at a time. The header and every weight are read back before the file takes the "
-        + "place of an older one. Returns, and prints as warnings, what llama.cpp does "
-        + "otherwise with the file.",
+      "Writes the model as a GGUF file for llama.cpp, Ollama and this engine: weights, "
+        + "architecture, tokenizer and chat template. One matrix is held at a time. The header and every weight are "
+        + "read back before the file takes the place of an older one. Returns, and prints as "
+        + "warnings, what llama.cpp does otherwise with the file.",
       [
         Parameter("path", .string, "of the file, NAME.gguf"),
         Parameter("options", .options(Self.ggufOptions), optional: true, "the options below"),

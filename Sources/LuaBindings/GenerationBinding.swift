@@ -67,7 +67,8 @@ extension Engine {
               Parameter("cache", .object("Cache"), optional: true, "from model:cache(): keeps what was computed"),
               Parameter(
                 "counts", .boolean, default: "false",
-                "also return why it ended (\"stop\", \"length\" or \"ended\"), and how many tokens were read and written"
+                "also return why it ended (\"stop\", \"length\" or \"ended\"), and how many tokens "
+                  + "were read and written"
               ),
             ]), optional: true, "the options below"),
       ], returns: "string, string|nil, integer|nil, integer|nil",

@@ -39,8 +39,8 @@ extension Engine {
   var generatorMethod: NativeFunction {
     NativeFunction(
       "generator",
-      "Texts that grow together: each step continues all of them in one pass over the weights, which takes little longer "
-        + "than one of them alone. Texts come and go between steps.",
+      "Texts that grow together: each step continues all of them in one pass over the weights, "
+        + "which takes little longer than one of them alone. Texts come and go between steps.",
       returns: "Generator",
       example: """
         local texts = model:generator()
@@ -68,8 +68,8 @@ extension Engine {
             Parameter("options", .options(Self.writingOptions), optional: true, "the options below"),
           ], returns: "Sequence",
           errors:
-            "when the prompt and the new tokens are more than the model's positions, or other adapters are in use than those of texts "
-            + "that are not at their end",
+            "when the prompt and the new tokens are more than the model's positions, or other adapters are in use than "
+            + "those of texts that are not at their end",
           example: #"assert(model:generator():add("Mia", { max_new_tokens = 2 }).read > 0)"#
         ) { call in
           let object = try call.receiver(as: GeneratorObject.self)

@@ -2,7 +2,8 @@ import Formats
 import LuaRuntime
 
 extension LuaState {
-  /// Installs a class: a metatable whose `__index` knows the declared fields and methods, and the extensions that Lua adds.
+  /// Installs a class: a metatable whose `__index` knows the declared fields and methods, and the extensions that Lua
+  /// adds.
   func install(_ declared: NativeClass) {
     let metatable = metatable(declared.name)
     let methods = newTable()

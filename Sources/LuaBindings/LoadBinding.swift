@@ -22,16 +22,17 @@ extension Engine {
                 Parameter(
                   "quant", .oneOf([.string, .boolean]), default: "false",
                   choices: ["nf4", "fp4", "int4", "keep", "false"],
-                  "4-bit type of the linear layers; \"keep\" trains on the weights of a .gguf file in the formats they are "
-                    + "served in; false reads them wide. What a file holds in bitsandbytes' 4 bits stays as it is: another "
-                    + "type, block or double_quant is an error"),
+                  "4-bit type of the linear layers; \"keep\" trains on the weights of a .gguf file in "
+                    + "the formats they are served in; false reads them wide. What a file holds in bitsandbytes' 4 "
+                    + "bits stays as it is: another type, block or double_quant is an error"),
                 Parameter("module_quant", .table, optional: true, "name -> type or false, where it differs from quant"),
                 Parameter("block", .count, default: "64", "elements that share a scale"),
                 Parameter.doubleQuantization,
                 Parameter(
                   "compute", .string, default: "\"auto\"", choices: ["auto", "bf16", "f32"],
-                  "element type of activations, and what products round to; auto is f32 where the processor has no bf16 "
-                    + "products or slow ones, else bf16, which takes half the memory for activations"),
+                  "element type of activations, and what products round to; auto is f32 where the "
+                    + "processor has no bf16 products or slow ones, else bf16, which takes half the memory for "
+                    + "activations"),
                 Parameter(
                   "device", .string, optional: true, "where the model computes; default the first device, \"cpu\""),
                 Parameter(
@@ -49,8 +50,9 @@ extension Engine {
         ) { call in [.object(try self.loadModel(call))] },
         NativeFunction(
           "quantize_checkpoint",
-          "Writes a checkpoint in the 4-bit form of bitsandbytes, tensor by tensor, whole or not at all; returns its bytes. "
-            + "Prints what there is to say as warnings: transformers cannot read the 4-bit experts of a model that has some.",
+          "Writes a checkpoint in the 4-bit form of bitsandbytes, tensor by tensor, whole or not at "
+            + "all; returns its bytes. Prints what there is to say as warnings: transformers cannot read the 4-bit "
+            + "experts of a model that has some.",
           [
             Parameter("input", .string, "directory, .gguf file or hub name"),
             Parameter("output", .string, "directory to make"),

@@ -34,7 +34,8 @@ extension Engine {
         },
         NativeProperty(
           "turn_end", "integer|nil",
-          "id of the token with which its chat template ends an answer; generation stops there, as at those of its files",
+          "id of the token with which its chat template ends an answer; generation stops there, as at "
+            + "those of its files",
           set: { _, object, value in
             guard let id = value.asInt.flatMap({ Int32(exactly: $0) }) ?? (value.isNil ? -1 : nil) else {
               throw BindingError.invalid(function: "turn_end", message: "turn_end is a token id or nil")

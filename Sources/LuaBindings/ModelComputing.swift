@@ -67,8 +67,8 @@ extension Engine {
       },
       NativeFunction(
         "logits",
-        "Logits of every position, f32 [T, V], or of the last only. Nothing is recorded for backward; the recipe dpo.lua "
-          + "shows a loss of your own on logits.",
+        "Logits of every position, f32 [T, V], or of the last only. Nothing is recorded for "
+          + "backward; the recipe dpo.lua shows a loss of your own on logits.",
         [
           input,
           Parameter(
@@ -89,8 +89,8 @@ extension Engine {
       generateMethod, cacheMethod, generatorMethod,
       NativeFunction(
         "checkpointing",
-        "Recompute layers in the backward pass instead of keeping activations; only the input of every `layers`-th layer is "
-          + "kept, in memory or in a file.",
+        "Recompute layers in the backward pass instead of keeping activations; only the input "
+          + "of every `layers`-th layer is kept, in memory or in a file.",
         [
           Parameter("layers", .oneOf([.boolean, .integer]), "true is 1, false keeps everything"),
           Parameter(

@@ -35,7 +35,8 @@ extension Engine {
         },
         property(
           "adapter", "table|nil",
-          "of the first adapter in use: kind (\"lora\"), its settings (rank, alpha, dropout), parameters by PEFT's name; a and b of a low-rank branch, ids of trained tokens"
+          "of the first adapter in use: kind (\"lora\"), its settings (rank, alpha, dropout), parameters by PEFT's "
+            + "name; a and b of a low-rank branch, ids of trained tokens"
         ) { state, module in
           guard let adapter = module.adapter else { return .nil }
           let (table, parameters) = (state.newTable(), state.newTable())

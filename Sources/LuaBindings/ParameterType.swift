@@ -56,8 +56,8 @@ package indirect enum ParameterType: Sendable {
     }
   }
 
-  /// What is said to be expected where `value` is not accepted: a number is told what would be in range, also where that
-  /// goes without saying for other values.
+  /// What is said to be expected where `value` is not accepted: a number is told what would be in range, also where
+  /// that goes without saying for other values.
   func expected(insteadOf value: LuaValue) -> String {
     guard let number = value.asDouble else { return name }
     switch self {

@@ -7,7 +7,8 @@ import Training
 
 /// Models whose layers lie on several ranks.
 extension Engine {
-  /// The methods of a model that need no layers of other ranks, or ask those for what they need. All others are refused.
+  /// The methods of a model that need no layers of other ranks, or ask those for what they need. All others are
+  /// refused.
   private static let stageMethods: Set = [
     "modules", "module", "find", "tree", "trainable", "missing_gradients", "nonfinite_gradients", "is_header_only",
     "streaming", "can_stream", "memory", "accumulate", "nll", "checkpointing", "offloaded", "attach_lora",
@@ -79,7 +80,8 @@ extension Engine {
   ) throws -> [LuaValue] {
     guard (form ?? (place.hasSuffix(".gguf") ? "gguf" : "peft")) == "peft" else {
       throw call.invalid(
-        "an adapter of a pipeline is saved as PEFT does; load it on a model without pipeline = true to write another form"
+        "an adapter of a pipeline is saved as PEFT does; load it on a model without pipeline = true "
+          + "to write another form"
       )
     }
     let path = try placeToSave(place)

@@ -11,8 +11,8 @@ extension GradientSum: LuaObject {
 }
 
 extension Engine {
-  /// Joins the processes that a launcher started with this one: all take the lowest of their instruction sets, and those
-  /// of a host share out its processors.
+  /// Joins the processes that a launcher started with this one: all take the lowest of their instruction sets, and
+  /// those of a host share out its processors.
   /// - Returns: this process alone without a launcher.
   /// - Throws: `RankError` where they cannot reach each other; `InstructionSetError`.
   package static func join(_ launcher: Launcher?) throws -> Ranks {
@@ -76,8 +76,8 @@ extension Engine {
         },
         NativeFunction(
           "finish",
-          "Joins the parts of all processes; every trained tensor then has the gradient of the step. Returns its loss, and "
-            + "whether any process was told to stop.",
+          "Joins the parts of all processes; every trained tensor then has the gradient of the step. "
+            + "Returns its loss, and whether any process was told to stop.",
           [Parameter("stop", .boolean, default: "false", "whether this one was")], returns: "number, boolean",
           errors: "when another process ends, or does something else"
         ) { call in
@@ -93,7 +93,8 @@ extension Engine {
       [
         NativeFunction(
           "ranks",
-          "The processes that a launcher such as mpirun started: rank from 0, size, host, and whether they are connected.",
+          "The processes that a launcher such as mpirun started: rank from 0, size, host, and "
+            + "whether they are connected.",
           returns: "table", example: "assert(qlora.ranks().size == 1)"
         ) { call in
           let table = call.state.newTable()

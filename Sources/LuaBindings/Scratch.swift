@@ -118,8 +118,8 @@ extension Engine {
       [
         NativeFunction(
           "place_to_save",
-          "Where a recipe may write what is to lie at a path: the path, or under --smoke the place in the folder smoke that "
-            + "stands for it, under --plan one in a folder that goes with the program.",
+          "Where a recipe may write what is to lie at a path: the path, or under --smoke the place in "
+            + "the folder smoke that stands for it, under --plan one in a folder that goes with the program.",
           [path, Parameter("quiet", .boolean, default: "false", "do not tell the user")], returns: "string",
           example: #"assert(qlora.native.place_to_save "out/notes.txt" == "out/notes.txt")"#
         ) { call in

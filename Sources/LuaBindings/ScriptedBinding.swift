@@ -23,8 +23,8 @@ extension Engine {
     Parameter("parameters", .function, "parameters(module): a table of new f32 tensors by name, which are trained"),
     Parameter(
       "forward", .function,
-      "forward(x, base, p, training): the output [T, out] from the input x [T, in], the output of the frozen module and "
-        + "the tensors by name"),
+      "forward(x, base, p, training): the output [T, out] from the input x [T, in], the output of "
+        + "the frozen module and the tensors by name"),
     Parameter("source", .string, "Lua text that returns a table of both functions"),
     Parameter(
       "current", .function, optional: true,

@@ -8,8 +8,8 @@ extension Engine {
   var syntheticModelFunction: NativeFunction {
     NativeFunction(
       "synthetic_checkpoint",
-      "Writes a checkpoint with random weights directly in the 4-bit form of bitsandbytes, whole or not at all; returns "
-        + "its bytes. For trying memory and time of a model of that shape; it has learnt nothing.",
+      "Writes a checkpoint with random weights directly in the 4-bit form of bitsandbytes, whole or "
+        + "not at all; returns its bytes. For trying memory and time of a model of that shape; it has learnt nothing.",
       [
         Parameter("output", .string, "directory to make"),
         Parameter(

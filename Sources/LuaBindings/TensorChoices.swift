@@ -37,8 +37,8 @@ extension Engine {
       },
       NativeFunction(
         "sort",
-        "The elements along a dimension in order, f32, and their positions from 1, i64. Equal ones stay in theirs, NaN is "
-          + "largest.",
+        "The elements along a dimension in order, f32, and their positions from 1, i64. Equal ones stay "
+          + "in theirs, NaN is largest.",
         [
           Parameter("dimension", .integer, default: "-1", "counted from 1, or from the end when negative"),
           Parameter("descending", .boolean, default: "false", "the largest first"),
@@ -90,8 +90,9 @@ extension Engine {
     } + [
       NativeFunction(
         "norm",
-        "Square root of the sum of squares of all elements, as a number. With a dimension a tensor, with gradients: the "
-          + "p-th root of the sum of p-th powers along it, or the largest size for math.huge.",
+        "Square root of the sum of squares of all elements, as a number. With a dimension a "
+          + "tensor, with gradients: the p-th root of the sum of p-th powers along it, or the "
+          + "largest size for math.huge.",
         [
           Parameter("dimension", .integer, optional: true, "counted from 1, or from the end when negative"),
           Parameter("p", .element, default: "2", "above 0"),
@@ -112,16 +113,16 @@ extension Engine {
     [
       NativeFunction(
         "qr",
-        "q with orthonormal columns and an upper triangular r of positive diagonal, x = q r, of a matrix with at least as "
-          + "many rows as columns; f32.", returns: "Tensor, Tensor"
+        "q with orthonormal columns and an upper triangular r of positive diagonal, x = q r, of a matrix "
+          + "with at least as many rows as columns; f32.", returns: "Tensor, Tensor"
       ) { call in
         let (q, r) = try orthogonalFactors(try call.receiver(as: Tensor.self))
         return [self.value(q, call.state), self.value(r, call.state)]
       },
       NativeFunction(
         "svd",
-        "u, s and v of a matrix, x = u diag(s) v^T with s descending, f32. The signs of vectors are free; their gradients are "
-          + "not finite where two values are equal.", returns: "Tensor, Tensor, Tensor"
+        "u, s and v of a matrix, x = u diag(s) v^T with s descending, f32. The signs of vectors are free; their "
+          + "gradients are not finite where two values are equal.", returns: "Tensor, Tensor, Tensor"
       ) { call in
         let (u, s, v) = try singularValues(try call.receiver(as: Tensor.self))
         return [self.value(u, call.state), self.value(s, call.state), self.value(v, call.state)]

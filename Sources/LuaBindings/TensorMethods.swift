@@ -60,8 +60,8 @@ extension Engine {
       },
       method(
         "to",
-        "A copy in another dtype. What an integer type does not hold becomes its nearest value, NaN becomes 0, fractions "
-          + "are cut off.",
+        "A copy in another dtype. What an integer type does not hold becomes its nearest value, "
+          + "NaN becomes 0, fractions are cut off.",
         [Parameter("dtype", .string, "f32, bf16, f16, i64, i32 or u8")]
       ) {
         tensor, call in
@@ -145,8 +145,9 @@ extension Engine {
         },
         method(
           "gelu",
-          "Element by element GELU, f32: the tanh form 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), as the models "
-            + "compute it, or x (1 + erf(x / sqrt(2))) / 2 for \"none\", which is PyTorch's default.",
+          "Element by element GELU, f32: the tanh form 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 "
+            + "x^3))), as the models compute it, or x (1 + erf(x / sqrt(2))) / 2 for \"none\", "
+            + "which is PyTorch's default.",
           [
             Parameter(
               "approximate", .string, default: "\"tanh\"", choices: ["tanh", "none"], "how it is approximated")
@@ -187,8 +188,8 @@ extension Engine {
       },
       NativeFunction(
         "quantize",
-        "Blockwise 4-bit quantization with the bytes of bitsandbytes; with `double` each scale gets the nearest code, which "
-          + "its CPU kernel misses now and then.",
+        "Blockwise 4-bit quantization with the bytes of bitsandbytes; with `double` each scale gets "
+          + "the nearest code, which its CPU kernel misses now and then.",
         [
           Parameter(
             "options",

@@ -74,8 +74,9 @@ extension Engine {
         },
         NativeFunction(
           "encode_parts",
-          "The ids of texts that follow one another, which are those of the whole text, and for each part the places of its "
-            + "first and last id, { n + 1, n } for none. An id across a border belongs to both sides.",
+          "The ids of texts that follow one another, which are those of the whole text, and for each "
+            + "part the places of its first and last id, { n + 1, n } for none. An id across a border "
+            + "belongs to both sides.",
           [
             Parameter("parts", .table, "list of texts"),
             Parameter(

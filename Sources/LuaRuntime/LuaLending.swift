@@ -2,8 +2,8 @@ import CLua
 import CLuaTrampoline
 
 extension LuaState {
-  /// Runs `body`. The objects that Lua gets meanwhile are freed afterwards, so that what they hold does not wait for the
-  /// collector; a program that kept one finds it freed.
+  /// Runs `body`. The objects that Lua gets meanwhile are freed afterwards, so that what they hold does not wait for
+  /// the collector; a program that kept one finds it freed.
   package func lendingObjects<R>(_ body: () throws -> R) rethrows -> R {
     let before = lent
     let list = newTable()

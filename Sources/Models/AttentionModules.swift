@@ -1,6 +1,7 @@
 /// The modules of attention, named as in Llama unless a family says otherwise.
 ///
-/// Norms of q and k come before the rotation and have the width of one head (Qwen3) or of the whole projection (OLMo 2).
+/// Norms of q and k come before the rotation and have the width of one head (Qwen3) or of the whole projection (OLMo
+/// 2).
 package struct AttentionModules: Sendable, Equatable {
   /// How `inputs` hold the rows of q, k and v.
   package enum Form: Sendable, Equatable {

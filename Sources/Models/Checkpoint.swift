@@ -1,8 +1,8 @@
 import Formats
 import Tensors
 
-/// A checkpoint that is open for reading: its spec, its weights, and what is to be said about its files. Every tensor in
-/// it has a fate: a module reads it, it is a known leftover, or it is an error.
+/// A checkpoint that is open for reading: its spec, its weights, and what is to be said about its files. Every tensor
+/// in it has a fate: a module reads it, it is a known leftover, or it is an error.
 struct Checkpoint {
   private(set) var spec: DecoderSpec
   let source: LoadedSource
@@ -29,8 +29,8 @@ struct Checkpoint {
     guard try !source.isSame(head, embedding) else { return }
     spec.tiesEmbeddings = false
     said.append(
-      "\(source.path): config.json ties the output matrix to the embedding, but \(head) has other values; it is used, as "
-        + "in transformers")
+      "\(source.path): config.json ties the output matrix to the embedding, but \(head) has other values; "
+        + "it is used, as in transformers")
   }
 
   /// quantization_config belongs to weights in 4 bits or fp8; without any it is a leftover of the model they came from.

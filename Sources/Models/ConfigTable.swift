@@ -131,7 +131,8 @@ extension ConfigFields {
     return said
   }
 
-  /// Weights in 4 bits of bitsandbytes say themselves how they are stored; other forms than these, MXFP4 and fp8 are not read.
+  /// Weights in 4 bits of bitsandbytes say themselves how they are stored; other forms than these, MXFP4 and fp8 are
+  /// not read.
   private func check(quantization: JSON, _ family: any DecoderFamily.Type) throws(FormatError) {
     if try FP8Config.scales(quantization, path: path) != nil { return }
     let method = quantization["quant_method"] ?? "bitsandbytes"

@@ -15,8 +15,8 @@ final class Continuation {
   /// Whether it ended for want of room.
   private(set) var isFull: Bool
 
-  /// - Throws: `TensorError.badValue` for a number of the options that is out of its range; `ModelError.tooLong` when the
-  ///   prompt leaves no position for a new token; `.headerOnly`.
+  /// - Throws: `TensorError.badValue` for a number of the options that is out of its range; `ModelError.tooLong` when
+  ///   the prompt leaves no position for a new token; `.headerOnly`.
   init(_ prompt: [Int32], _ options: GenerationOptions, of model: LanguageModel) throws {
     guard model.isLoaded else { throw ModelError.headerOnly(operation: "generate") }
     let spec = model.spec

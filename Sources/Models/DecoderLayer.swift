@@ -16,8 +16,8 @@ struct LayerGeometry {
   let observer: ((_ layer: Int, _ queries: Tensor, _ keys: Tensor) throws -> Void)?
 }
 
-/// One decoder layer: a token mixer and a feed-forward layer, each with its norms and added to the residual stream, in the
-/// form that a `DecoderSpec` says.
+/// One decoder layer: a token mixer and a feed-forward layer, each with its norms and added to the residual stream, in
+/// the form that a `DecoderSpec` says.
 final class DecoderLayer {
   /// In checkpoint order.
   let modules: [Module]

@@ -6,11 +6,11 @@ extension LanguageModel {
   /// - Throws: as `step(_:)`.
   func step(_ new: [Int32], cache: KeyValueCache) throws -> Tensor { try step([(new, cache)]) }
 
-  /// Logits f32 [sequences, V] of the last new token of each sequence, whose other tokens are in its cache: one pass over
-  /// the weights for all. Where a longer sequence has other rotary frequencies, its keys in the cache are of no use, and
-  /// all of it is computed anew.
-  /// - Throws: `ModelError.tooLong`, `.emptyInput`, `.tokenOutOfRange`; what a pass throws. The caches hold then what they
-  ///   held before, or nothing where layers are recurrent: some have gone on, others not.
+  /// Logits f32 [sequences, V] of the last new token of each sequence, whose other tokens are in its cache: one pass
+  /// over the weights for all. Where a longer sequence has other rotary frequencies, its keys in the cache are of no
+  /// use, and all of it is computed anew.
+  /// - Throws: `ModelError.tooLong`, `.emptyInput`, `.tokenOutOfRange`; what a pass throws. The caches hold then what
+  ///   they held before, or nothing where layers are recurrent: some have gone on, others not.
   func step(_ sequences: [(new: [Int32], cache: KeyValueCache)]) throws -> Tensor {
     do {
       return try advance(sequences)

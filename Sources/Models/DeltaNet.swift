@@ -7,8 +7,8 @@ protocol TokenMixer {
   func callAsFunction(_ x: Tensor, _ geometry: LayerGeometry, _ context: ForwardContext) throws -> Tensor
 }
 
-/// The gated DeltaNet of one decoder layer (Yang et al. 2024): projections, a short convolution, the gated delta rule in
-/// chunks, a norm of each head, the gate, and the output projection.
+/// The gated DeltaNet of one decoder layer (Yang et al. 2024): projections, a short convolution, the gated delta rule
+/// in chunks, a norm of each head, the gate, and the output projection.
 struct DeltaNet: TokenMixer {
   private let index: Int
   private let form: DeltaNetModules.Form

@@ -17,7 +17,8 @@ public protocol EmbeddingMethod: AdapterMethod {
   /// - Throws: what its operations throw, such as `TensorError.outOfMemory`.
   func embed(_ tensors: [Tensor], ids: [Int32], rows: Tensor, of module: Module) throws -> Tensor
 
-  /// What is added to the logits of a model whose embedding is the output matrix too; asked for with `reachesOutput` alone.
+  /// What is added to the logits of a model whose embedding is the output matrix too; asked for with `reachesOutput`
+  /// alone.
   /// - Throws: what its operations throw, such as `TensorError.outOfMemory`.
   func outputBranch(_ tensors: [Tensor], of module: Module, _ context: ForwardContext) throws -> LowRank
 }
@@ -58,7 +59,8 @@ extension ForwardContext {
 
 extension LanguageModel {
   /// Whether the adapters in use can become a part of the weights.
-  /// - Throws: `ModelError.mergeUnties` where one changes the rows of the embedding, but not the output matrix that it is.
+  /// - Throws: `ModelError.mergeUnties` where one changes the rows of the embedding, but not the output matrix that it
+  ///   is.
   package func checkMergeable() throws {
     guard outputModule.kind == .embedding else { return }
     for adapter in outputModule.adapters {

@@ -25,8 +25,8 @@ enum FeedForwardLayer {
 }
 
 /// A mixture of experts (Shazeer et al. 2017): a router sends each token to a few of many feed-forward layers, whose
-/// outputs are added up by weight. An expert without tokens does no work and gets no gradient; the tokens of one are one
-/// product with each of its matrices. Where there is one that every token has, its output is added, times a gate.
+/// outputs are added up by weight. An expert without tokens does no work and gets no gradient; the tokens of one are
+/// one product with each of its matrices. Where there is one that every token has, its output is added, times a gate.
 struct ExpertLayer {
   private let router: Module
   private let experts: [FeedForward]

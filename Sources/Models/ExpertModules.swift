@@ -4,14 +4,15 @@ import Formats
 package struct ExpertModules: Sendable, Equatable {
   /// What chooses the experts of a token.
   package var router: LayerModule
-  /// Those of one expert; `#` in a name stands for its number. In GGUF files the matrices of all experts are one tensor.
+  /// Those of one expert; `#` in a name stands for its number. In GGUF files the matrices of all experts are one
+  /// tensor.
   private var pattern: FeedForwardModules
   /// Whether files in safetensors hold the matrices of all experts in one tensor.
   package private(set) var isStacked = false
   /// The tensor of GGUF files with every second row of the input matrices; nil where these are whole.
   package private(set) var partner: String?
-  /// An expert that every token has beside those of its own, and the gate whose sigmoid multiplies what it gives; nil in
-  /// a family without.
+  /// An expert that every token has beside those of its own, and the gate whose sigmoid multiplies what it gives; nil
+  /// in a family without.
   package private(set) var shared: (expert: FeedForwardModules, gate: LayerModule)?
 
   package static func == (a: ExpertModules, b: ExpertModules) -> Bool {

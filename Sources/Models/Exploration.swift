@@ -17,13 +17,13 @@ extension LanguageModel {
   }
 
   /// Attention weights softmax(scale * Q K^T) of one layer, soft-capped where the model does so, causal and within its
-  /// window: f32 [heads, T, T], row = query, column = key. What a sink takes is missing from the sum of a row. Quadratic in
-  /// T, so for short texts.
+  /// window: f32 [heads, T, T], row = query, column = key. What a sink takes is missing from the sum of a row.
+  /// Quadratic in T, so for short texts.
   ///
   /// Q and K are those of the forward pass; only the product that the attention kernel never forms
   /// is computed here, in f32.
-  /// - Throws: `ModelError.noSuchLayer`, `.noAttention` for a recurrent layer; as `logits`: `ModelError.headerOnly`, `.emptyInput`, `.tokenOutOfRange`,
-  ///   `.tooLong`, `TensorError.outOfMemory`, what hooks and adapters throw.
+  /// - Throws: `ModelError.noSuchLayer`, `.noAttention` for a recurrent layer; as `logits`: `ModelError.headerOnly`,
+  ///   `.emptyInput`, `.tokenOutOfRange`, `.tooLong`, `TensorError.outOfMemory`, what hooks and adapters throw.
   public func attentionMaps(_ ids: [Int32], layer: Int) throws -> Tensor {
     guard (0..<spec.layerCount).contains(layer) else {
       throw ModelError.noSuchLayer(layer: layer, count: spec.layerCount)

@@ -1,6 +1,6 @@
 /// What llama.cpp (llama-cpp-python 0.3.36, src/models) reads of one architecture where architectures differ. A tensor
-/// that it does not read keeps a file from loading, as does one that it misses; a key that it does not read changes what
-/// it computes.
+/// that it does not read keeps a file from loading, as does one that it misses; a key that it does not read changes
+/// what it computes.
 struct GGUFArchitecture: Sendable {
   /// Whether a tensor that not every model has is read.
   enum Reading { case never, optional, always }

@@ -1,7 +1,7 @@
 import Formats
 
-/// The metadata of a GGUF file that is written, and the tensors beside the weights. Keys without a prefix stand under the
-/// architecture's, as in `GGUFFields`.
+/// The metadata of a GGUF file that is written, and the tensors beside the weights. Keys without a prefix stand under
+/// the architecture's, as in `GGUFFields`.
 package struct GGUFDescription {
   package let architecture: String
   package private(set) var values: [(key: String, value: GGUFValue)]
@@ -87,7 +87,8 @@ extension DecoderSpec {
     return tiesEmbeddings && GGUFArchitecture.table[architecture]?.output == .always
   }
 
-  /// Names of config.json's fields in which a spec read from a GGUF file differs from this one; f32 holds numbers there.
+  /// Names of config.json's fields in which a spec read from a GGUF file differs from this one; f32 holds numbers
+  /// there.
   func fieldsLost(in read: DecoderSpec) -> [String] {
     let others: Set = [
       "architectures", "model_type", "torch_dtype", "dtype", "quantization_config", "bos_token_id", "eos_token_id",
@@ -139,8 +140,8 @@ extension Rope {
     return zip(plain, slowed).map { Double($0 / $1) }
   }
 
-  /// The same frequencies as a reader finds them: the numbers of llama3 scaling are not in a file, but what follows from
-  /// them is.
+  /// The same frequencies as a reader finds them: the numbers of llama3 scaling are not in a file, but what follows
+  /// from them is.
   fileprivate func inGGUF(headDimension: Int, maxPositions: Int) -> Rope {
     guard case .llama3 = scaling else { return self }
     var read = self

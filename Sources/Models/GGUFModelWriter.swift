@@ -15,8 +15,9 @@ extension LanguageModel {
   ///   - merging: adds the adapters into the weights that are written; the model keeps them.
   ///   - progress: gets how many tensors are written and how many there are.
   /// - Returns: what is to be said about the file, a sentence each.
-  /// - Throws: `ModelError.headerOnly`, `.adaptersAttached`, `.mergeUnties`, `.notInGGUF`, `.nonFiniteWeight`, `.badOption` for another
-  ///   end of `path`; `FormatError.readsBackDifferently`, `.system`; `TokenizerError`; `TensorError.outOfMemory`.
+  /// - Throws: `ModelError.headerOnly`, `.adaptersAttached`, `.mergeUnties`, `.notInGGUF`, `.nonFiniteWeight`,
+  ///   `.badOption` for another end of `path`; `FormatError.readsBackDifferently`, `.system`; `TokenizerError`;
+  ///   `TensorError.outOfMemory`.
   @discardableResult
   public func saveGGUF(
     _ path: String, _ mixture: GGUFMixture, merging: Bool = false, progress: (Int, Int) throws -> Void = { _, _ in }
@@ -184,7 +185,8 @@ private struct GGUFModelWriter {
       let (error, size) = try source.values().withHostBytes {
         try written.squaredError(source.name, from: $0.bindMemory(to: Float.self))
       }
-      // Rows in a wrong order are off by more than their size; a type by less than half of it, other numbers by rounding.
+      // Rows in a wrong order are off by more than their size; a type by less than half of it, other numbers by
+      // rounding.
       let isExact = source.item.type == .f32 && !source.name.hasSuffix("norm.weight")
       let limit = isExact && !layout.isNegatedExponential(source.name) ? 0 : size / 4
       guard error <= limit || size / Double(max(1, source.item.shape.reduce(1, *))) < 1e-10 else {

@@ -16,8 +16,8 @@ public struct GenerationOptions {
   public var stopTokens: Set<Int32>
   /// Texts of which the first to appear ends the text of `generateText`, which does not hold it.
   public var stopTexts: [String] = []
-  /// Called by `generateText` with each new piece of text, in whole characters and without what may be the beginning of a
-  /// stop text; the pieces make the new text. Returning false ends it.
+  /// Called by `generateText` with each new piece of text, in whole characters and without what may be the beginning of
+  /// a stop text; the pieces make the new text. Returning false ends it.
   public var onText: ((String) throws -> Bool)?
   /// Keeps keys and values for the next call; nil for none.
   public var cache: KeptCache?
@@ -55,10 +55,11 @@ public struct GenerationOptions {
 extension LanguageModel {
   /// Continues `prompt` token by token with a key-value cache.
   /// - Returns: the new ids; a stop token is not among them. Ends early at the model's last position.
-  /// - Throws: `TensorError.badValue` for a number of the options that is out of its range; `ModelError.tooLong` when the
-  ///   prompt leaves no position for a new token; `.headerOnly`, `.emptyInput`, `.tokenOutOfRange`; `.unreadableWeights` when streamed; `.badReplacement`, `.recursiveHook` and what a hook
-  ///   throws; `.badAdapterOutput` and what an adapter's method throws; what `onToken` throws;
-  ///   `TensorError.outOfMemory`, and `.noThread` when streaming starts.
+  /// - Throws: `TensorError.badValue` for a number of the options that is out of its range; `ModelError.tooLong` when
+  ///   the prompt leaves no position for a new token; `.headerOnly`, `.emptyInput`, `.tokenOutOfRange`;
+  ///   `.unreadableWeights` when streamed; `.badReplacement`, `.recursiveHook` and what a hook throws;
+  ///   `.badAdapterOutput` and what an adapter's method throws; what `onToken` throws; `TensorError.outOfMemory`, and
+  ///   `.noThread` when streaming starts.
   public func generate(_ prompt: [Int32], _ options: GenerationOptions) throws -> [Int32] {
     let continuation = try Continuation(prompt, options, of: self)
     let cache = try continuation.cache(in: options.cache)

@@ -1,8 +1,8 @@
 import Autograd
 import Tensors
 
-/// What generation keeps of the tokens so far: keys and values of layers with attention, [capacity, kvHeads * headDim] in
-/// the compute dtype, and of recurrent layers the states and the rows that their convolutions still see.
+/// What generation keeps of the tokens so far: keys and values of layers with attention, [capacity, kvHeads * headDim]
+/// in the compute dtype, and of recurrent layers the states and the rows that their convolutions still see.
 package final class KeyValueCache {
   private let width: Int
   private let dtype: DType
@@ -45,7 +45,8 @@ package final class KeyValueCache {
     ids = states.isEmpty || count == length ? Array(ids.prefix(count)) : []
   }
 
-  /// Forgets a pass that did not reach its end. Rows of keys beyond `length` count for nothing; a state has no way back.
+  /// Forgets a pass that did not reach its end. Rows of keys beyond `length` count for nothing; a state has no way
+  /// back.
   func abandonPass() {
     if !states.isEmpty { ids = [] }
   }
@@ -79,8 +80,8 @@ package final class KeyValueCache {
       q, keys: keys, values: values, length: range.upperBound, start: range.lowerBound, shape, into: out)
   }
 
-  /// Goes on in a recurrent layer with new rows x [n, width], and keeps its state and last rows. `convolve` takes rows and
-  /// the borders of sequences; `rule`, the delta rule, takes what that gives, the borders, and the state, which it
+  /// Goes on in a recurrent layer with new rows x [n, width], and keeps its state and last rows. `convolve` takes rows
+  /// and the borders of sequences; `rule`, the delta rule, takes what that gives, the borders, and the state, which it
   /// overwrites.
   func recur(
     layer: Int, _ x: Tensor, _ numbers: DeltaNetNumbers, convolve: (Tensor, Tensor) throws -> Tensor,

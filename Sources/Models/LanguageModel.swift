@@ -27,7 +27,8 @@ public final class LanguageModel {
   public internal(set) var notices: [String] = []
   /// Whether adapters were merged into the base, which is another since.
   public package(set) var isMerged = false
-  /// Whether the base is another than that which was loaded: adapters were merged, or the start of one replaced weights.
+  /// Whether the base is another than that which was loaded: adapters were merged, or the start of one replaced
+  /// weights.
   public var hasOtherWeights: Bool { isMerged || modules.contains { $0.isReplaced } }
   /// Whether weights are present; a header-only model can be planned and selected from, not run.
   public internal(set) var isLoaded = false
@@ -147,8 +148,8 @@ public final class LanguageModel {
     return try pass(batch, denominator: denominator, masks: masks, isTraining: isTraining)
   }
 
-  /// What this process computes of a loss: what its layers make of `input`, which the layers before left (nil where it has
-  /// the embedding), and the loss where it has the output module.
+  /// What this process computes of a loss: what its layers make of `input`, which the layers before left (nil where it
+  /// has the embedding), and the loss where it has the output module.
   /// - Throws: as `loss`.
   package func pass(
     _ batch: Batch, from input: Tensor? = nil, denominator: Int? = nil, masks: MaskNumber? = nil,
@@ -284,8 +285,8 @@ public final class LanguageModel {
     }
   }
 
-  /// Brings `ids` through embedding and layers: [T, hidden], from `input` where the layers before computed it. `lengths`
-  /// are those of their sequences, of which `starts` are the first rows of the rotary tables.
+  /// Brings `ids` through embedding and layers: [T, hidden], from `input` where the layers before computed it.
+  /// `lengths` are those of their sequences, of which `starts` are the first rows of the rotary tables.
   func run(
     _ ids: [Int32], _ context: ForwardContext, lengths: [Int], from input: Tensor? = nil,
     _ makeGeometry: (_ rotary: [RotaryTables], _ starts: [Int]) throws -> LayerGeometry

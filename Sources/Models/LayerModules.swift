@@ -14,10 +14,11 @@ package struct LayerModule: Sendable, Equatable {
     case sharedExpert, one
     /// Of queries and their gates together (Qwen3.5).
     case queriesAndGates
-    /// Of queries, keys and values of a gated DeltaNet together, of its values, of one of its heads, and as many as there
-    /// are value heads.
+    /// Of queries, keys and values of a gated DeltaNet together, of its values, of one of its heads, and as many as
+    /// there are value heads.
     case deltaRows, deltaValues, deltaHead, deltaHeads
-    /// Of queries, keys, values and gates of a gated DeltaNet in one matrix, and of its strengths and decays (Qwen3-Next).
+    /// Of queries, keys, values and gates of a gated DeltaNet in one matrix, and of its strengths and decays
+    /// (Qwen3-Next).
     case deltaRowsAndGates, deltaRates
   }
 
@@ -59,8 +60,8 @@ package struct LayerModule: Sendable, Equatable {
 
 /// The modules of a decoder layer by their place in the computation, named as in Llama unless a family says otherwise.
 ///
-/// What is nil is not there: without `attentionNorm` the layer's input goes to attention as it is; a post norm is applied
-/// to what attention or the feed-forward layer adds to the residual stream.
+/// What is nil is not there: without `attentionNorm` the layer's input goes to attention as it is; a post norm is
+/// applied to what attention or the feed-forward layer adds to the residual stream.
 package struct LayerModules: Sendable, Equatable {
   package var attentionNorm: LayerModule? = LayerModule("input_layernorm", "attn_norm", .norm(.hidden))
   package var attention = AttentionModules()

@@ -12,7 +12,8 @@ public struct LoadOptions: Sendable {
   public var moduleQuantization: [String: FourBitKind?] = [:]
   /// Elements that share a scale in 4 bits, one of `FourBit.blockSizes`; nil is 64, or what a 4-bit file has.
   public var wantedBlockSize: Int?
-  /// Whether the scales are stored in 8 bits, as in QLoRA (Dettmers et al. 2023); nil is true, or what a 4-bit file has.
+  /// Whether the scales are stored in 8 bits, as in QLoRA (Dettmers et al. 2023); nil is true, or what a 4-bit file
+  /// has.
   public var wantsDoubleQuantization: Bool?
   /// How the 8-bit codes of scales are found where weights are quantized while loading.
   public var scaleRule = ScaleRule.nearest
@@ -59,8 +60,8 @@ public struct LoadOptions: Sendable {
 }
 
 extension LoadOptions {
-  /// What to compute in where nothing is said: bf16 on a device with products of bf16 values, else f32. A limit on memory
-  /// does not decide: the bits of a run do not depend on it.
+  /// What to compute in where nothing is said: bf16 on a device with products of bf16 values, else f32. A limit on
+  /// memory does not decide: the bits of a run do not depend on it.
   public static func defaultComputeType(on backend: any Backend) -> DType {
     backend.multipliesBFloat16 ? .bf16 : .f32
   }

@@ -54,8 +54,9 @@ public final class MergedWeights {
   ///   - target: what they are added to.
   ///   - path: the folder or file with the 16-bit weights; nil for that of the model.
   /// - Throws: `ModelError.headerOnly`, `.mergeUnties`; `.noOriginalWeights` where the file holds no wider weights, or
-  ///   with `requantized` for a matrix that no 4-bit checkpoint can hold; `.missingTensor`, `FormatError` for files that
-  ///   are not of this model; what a method throws whose change is no change of the weight; `TensorError.outOfMemory`.
+  ///   with `requantized` for a matrix that no 4-bit checkpoint can hold; `.missingTensor`, `FormatError` for files
+  ///   that are not of this model; what a method throws whose change is no change of the weight;
+  ///   `TensorError.outOfMemory`.
   public init(_ model: LanguageModel, _ target: Target, original path: String? = nil) throws {
     guard model.isLoaded else { throw ModelError.headerOnly(operation: "merge") }
     try model.checkMergeable()
@@ -181,8 +182,8 @@ public final class MergedWeights {
     return 2 * (matrices.map { $0.inFeatures * $0.outFeatures }.max() ?? 0)
   }
 
-  /// Writes the merged model as a Hugging Face folder: bf16, or the 4 bits of `requantized`. Its chat template is that of
-  /// the adapters.
+  /// Writes the merged model as a Hugging Face folder: bf16, or the 4 bits of `requantized`. Its chat template is that
+  /// of the adapters.
   /// - Returns: what is to be said about the folder, a sentence each.
   /// - Throws: as `LanguageModel.save(directory:)` and `saveFourBit(directory:)`.
   @discardableResult
@@ -201,8 +202,8 @@ public final class MergedWeights {
 }
 
 extension LanguageModel {
-  /// Writes a model whose layers are in 4 bits as transformers and bitsandbytes store it, with the tokenizer and generation
-  /// settings that it came with. Reads it back as `save(directory:)` does.
+  /// Writes a model whose layers are in 4 bits as transformers and bitsandbytes store it, with the tokenizer and
+  /// generation settings that it came with. Reads it back as `save(directory:)` does.
   /// - Throws: `ModelError.headerOnly`, `.adaptersAttached`, `.noOriginalWeights` for a layer in no form of such a
   ///   checkpoint; `FormatError`, `TokenizerError`, `TensorError.outOfMemory`.
   public func saveFourBit(directory: String, shardByteCount: Int = ModelFolder.shardByteCount) throws {

@@ -176,8 +176,8 @@ extension ModelError: CustomStringConvertible {
     case .adaptersOnMerged(let sets):
       "the model computes with merged weights now, and adapters are in use beside them: \(sets.joined(separator: ", "))"
     case .mergeUnties(let module):
-      "\(module): the embedding is the output matrix too, and its adapter changes the rows alone; merged it would change "
-        + "the logits"
+      "\(module): the embedding is the output matrix too, and its adapter changes the rows alone; "
+        + "merged it would change the logits"
     case .badReplacement(let module, let expected, let got):
       "hook on \(module): the tensor it returned has shape \(got), the output has \(expected); return nil to leave it"
     case .overlappingRanges(let first, let second):
@@ -199,7 +199,8 @@ extension ModelError: CustomStringConvertible {
       "\(path): the weights of layer \(layer) cannot be read any more (\(String(cString: strerror(code)))); was the "
         + "file cut short, or does the disk fail?"
     case .streamedNeedsCheckpointing:
-      "checkpointing is off: a streamed model recomputes its layers in the backward pass, so that they are read in order"
+      "checkpointing is off: a streamed model recomputes its layers in the backward pass, so that they "
+        + "are read in order"
     case .streamedInterval(let layers):
       "checkpointing of \(layers) layers together: a streamed base has one layer in memory at a time, so layers are "
         + "recomputed one by one"

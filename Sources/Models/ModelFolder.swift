@@ -86,8 +86,8 @@ public enum ModelFolder {
     try AtomicFile.write(path, JSON.object(config).text(.pythonUnsorted) + "\n")
   }
 
-  /// Reads the configuration back as loading does; it must describe the model that was saved, whatever is said of stored
-  /// types.
+  /// Reads the configuration back as loading does; it must describe the model that was saved, whatever is said of
+  /// stored types.
   static func check(_ stage: String, describes spec: DecoderSpec, path: String) throws {
     var (saved, own) = (try ModelLocation.directory(stage).spec(), spec)
     (saved.storedType, own.storedType) = (nil, nil)

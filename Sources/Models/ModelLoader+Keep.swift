@@ -42,8 +42,9 @@ extension ModelLoader {
     }
     guard !decoded.isEmpty else { return }
     model.notices.append(
-      "\(model.path): \(Set(decoded.map(\.role)).sorted().joined(separator: ", ")) of \(decoded.count) layers have columns "
-        + "in another order or rows in two tensors; they are decoded to \(options.computeType.name)")
+      "\(model.path): \(Set(decoded.map(\.role)).sorted().joined(separator: ", ")) of "
+        + "\(decoded.count) layers have columns in another order or rows in two tensors; they are decoded to "
+        + "\(options.computeType.name)")
   }
 
   /// Notes the formats that loading would keep, for a model of which no weights are read.

@@ -3,9 +3,9 @@ import Quantization
 import Tensors
 import Tokenizers
 
-/// Turns a checkpoint (a Hugging Face directory or a GGUF file) into a 4-bit one that this engine maps without a copy and
-/// that transformers and bitsandbytes load, but for models with experts. Tensor by tensor: the peak is one tensor in f32
-/// and its 4-bit form.
+/// Turns a checkpoint (a Hugging Face directory or a GGUF file) into a 4-bit one that this engine maps without a copy
+/// and that transformers and bitsandbytes load, but for models with experts. Tensor by tensor: the peak is one tensor
+/// in f32 and its 4-bit form.
 package struct ModelQuantizer {
   package struct Options: Sendable {
     package var kind: FourBitKind = .nf4

@@ -23,13 +23,13 @@ public final class Module {
   public let kind: ModuleKind
   /// Last component of the name: `q_proj`, `lm_head`, `input_layernorm`.
   public let role: String
-  /// Number of the expert of many that it belongs to, which only some tokens reach; the families say `experts.N.` in its
-  /// name. nil outside experts.
+  /// Number of the expert of many that it belongs to, which only some tokens reach; the families say `experts.N.` in
+  /// its name. nil outside experts.
   package let expert: Int?
   /// Number of the decoder layer as in the tensor names (0-based), nil outside the layers.
   public let layer: Int?
-  /// Columns of the weight ([out, in]); for an embedding and a norm the width, for a vector its length, for a convolution
-  /// the tokens that it sees.
+  /// Columns of the weight ([out, in]); for an embedding and a norm the width, for a vector its length, for a
+  /// convolution the tokens that it sees.
   public let inFeatures: Int
   /// Rows of the weight; for an embedding the vocabulary, for a norm or a vector 1, for a convolution the channels.
   public let outFeatures: Int
@@ -40,8 +40,8 @@ public final class Module {
   /// What the weight of a new model is.
   let initial: InitialWeight
 
-  /// [out, in] (linear), [vocabulary, width] (embedding), [width] (norm, vector) or [channels, 1, tokens] (convolution),
-  /// unless quantized.
+  /// [out, in] (linear), [vocabulary, width] (embedding), [width] (norm, vector) or [channels, 1, tokens]
+  /// (convolution), unless quantized.
   public var weight: Tensor?
   /// The weight in 4 bits, in place of `weight`.
   public var quantized: QuantizedOperand?
@@ -192,7 +192,8 @@ public final class Module {
     return try weight.converted(to: .f32, category: category)
   }
 
-  /// The frozen weight under the adapters in use, a new f32 tensor: what is left of it where their start took a part out.
+  /// The frozen weight under the adapters in use, a new f32 tensor: what is left of it where their start took a part
+  /// out.
   /// - Throws: as `denseWeight`.
   package func adaptedWeight(category: MemoryCategory) throws -> Tensor {
     try adapter?.baseChange?.residual?.converted(to: .f32, category: category) ?? denseWeight(category: category)

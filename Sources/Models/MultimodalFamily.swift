@@ -34,7 +34,8 @@ package struct MultimodalFamily: Sendable {
     return otherParts.contains(where: { bare.hasPrefix($0) }) ? nil : name
   }
 
-  /// The config of the text model, with what stands beside it for the whole; keys of both are checked where they are read.
+  /// The config of the text model, with what stands beside it for the whole; keys of both are checked where they are
+  /// read.
   func textConfig(_ fields: ConfigFields, textType: String) throws(FormatError) -> JSON {
     guard var members = fields.json["text_config"]?.object else {
       throw .badField(

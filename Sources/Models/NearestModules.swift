@@ -2,8 +2,8 @@ import Formats
 
 extension LanguageModel {
   /// Names of modules that may be meant by one that no module has, at most three: those that end or begin with it, that
-  /// have its parts in this order, or that are spelt nearly so, as a whole or from one of their dots on. The output that
-  /// a model has no matrix for is its embedding.
+  /// have its parts in this order, or that are spelt nearly so, as a whole or from one of their dots on. The output
+  /// that a model has no matrix for is its embedding.
   package func nearestModules(to name: String) -> [String] {
     let names = modules.map(\.name)
     let longer = names.filter { $0.hasSuffix("." + name) || $0.hasPrefix(name + ".") }

@@ -6,7 +6,8 @@ struct OriginalWeights {
   let model: LanguageModel
   let source: LoadedSource
 
-  /// - Throws: `ModelError.noOriginalWeights` where no file is known, and for a named one that no matrix needs; `FormatError`.
+  /// - Throws: `ModelError.noOriginalWeights` where no file is known, and for a named one that no matrix needs;
+  ///   `FormatError`.
   init(_ model: LanguageModel, path: String?) throws {
     self.model = model
     let place = path ?? model.path

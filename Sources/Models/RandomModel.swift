@@ -3,8 +3,8 @@ import Tensors
 
 extension LanguageModel {
   /// A model with random weights: normal with `deviation` for matrices (transformers' initializer_range), norms
-  /// that scale nothing, zeros for biases, all f32. With `trainsAllParameters` all require a gradient except quantized weights;
-  /// otherwise all are frozen.
+  /// that scale nothing, zeros for biases, all f32. With `trainsAllParameters` all require a gradient except quantized
+  /// weights; otherwise all are frozen.
   /// - Throws: as `init(_:origin:options:backend:)`; `QuantizationError.badBlockSize`.
   package convenience init(
     random spec: DecoderSpec, name: String = "new", seed: UInt64, options: LoadOptions, trainsAllParameters: Bool,

@@ -1,5 +1,5 @@
-/// A rotary position embedding (Su et al. 2021): its base, the part of a head that turns, and how positions are stretched
-/// beyond the pretraining length (`rope_type` of transformers).
+/// A rotary position embedding (Su et al. 2021): its base, the part of a head that turns, and how positions are
+/// stretched beyond the pretraining length (`rope_type` of transformers).
 ///
 /// The first w elements of a head are pairs (i, i + w / 2); pair i turns by position * f_i, with f_i = theta^(-2i / w)
 /// before scaling. Some scalings also multiply all cosines and sines.
@@ -22,8 +22,8 @@ public struct Rope: Sendable, Hashable {
     case llama3(factor: Double, lowFrequencyFactor: Double, highFrequencyFactor: Double, originalPositions: Int)
   }
 
-  /// Pairs that turn more than betaFast times in originalPositions keep f_i, those that turn less than betaSlow times get
-  /// f_i / factor, and those between a blend of the two.
+  /// Pairs that turn more than betaFast times in originalPositions keep f_i, those that turn less than betaSlow times
+  /// get f_i / factor, and those between a blend of the two.
   public struct YaRN: Sendable, Hashable {
     /// How far positions are stretched.
     public var factor: Double

@@ -3,8 +3,8 @@ import Formats
 extension Rope {
   /// From config.json as transformers 5.23 reads it (`RotaryEmbeddingConfigMixin`): rope_scaling, where it says
   /// something, takes the place of rope_parameters; theta stands inside or beside; `type` is the older name of
-  /// rope_type. In a family with a rope of its own for sliding layers, rope_parameters holds one object for each type of
-  /// layer, and rope_scaling adds to that of full attention, whose rope this is.
+  /// rope_type. In a family with a rope of its own for sliding layers, rope_parameters holds one object for each type
+  /// of layer, and rope_scaling adds to that of full attention, whose rope this is.
   ///
   /// A rope_scaling without theta makes transformers forget the theta of rope_parameters. That is an error here.
   init(_ fields: ConfigFields, _ family: any DecoderFamily.Type, maxPositions: Int) throws(FormatError) {

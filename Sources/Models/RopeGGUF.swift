@@ -121,9 +121,9 @@ extension Rope {
     return values.map { Double("\($0)") ?? Double($0) }
   }
 
-  /// llama.cpp replaces the parameters of llama3 scaling by their divisors per frequency. The published models use low 1,
-  /// high 4 and 8192 positions, and the largest divisor is the factor. Divisors that do not follow from these are those
-  /// of LongRoPE with the same list for all lengths.
+  /// llama.cpp replaces the parameters of llama3 scaling by their divisors per frequency. The published models use low
+  /// 1, high 4 and 8192 positions, and the largest divisor is the factor. Divisors that do not follow from these are
+  /// those of LongRoPE with the same list for all lengths.
   func divided(by divisors: [Double], maxPositions: Int) -> Scaling {
     let factor = divisors.max() ?? 1, positions = 8192.0
     guard factor != 1 || divisors.contains(where: { $0 != 1 }) else { return .none }

@@ -10,8 +10,8 @@ struct RotaryTables {
 /// The rotary tables of a model, one for each of its ropes, grown on demand.
 ///
 /// Their rows are the positions of a sequence. Where a rope's frequencies depend on the length of the sequence
-/// (`Rope.lengthClass`), a section of rows follows for each class of lengths, so that each sequence of a packed batch has
-/// the frequencies that it has alone. All tables have the same sections.
+/// (`Rope.lengthClass`), a section of rows follows for each class of lengths, so that each sequence of a packed batch
+/// has the frequencies that it has alone. All tables have the same sections.
 final class RotaryEmbedding {
   private struct Section {
     let lengthClass: Int
@@ -55,8 +55,8 @@ final class RotaryEmbedding {
     return classes.map { starts[$0] ?? 0 }
   }
 
-  /// The sections that are needed, with room to grow. Two sections stay, so that short and long sequences may take turns;
-  /// of dynamic scaling, which has one for each length, no more are kept than a pass needs.
+  /// The sections that are needed, with room to grow. Two sections stay, so that short and long sequences may take
+  /// turns; of dynamic scaling, which has one for each length, no more are kept than a pass needs.
   private func grown(_ needed: [Int: Int]) -> [Section] {
     let old = Dictionary(uniqueKeysWithValues: sections.map { ($0.lengthClass, $0.rows) })
     let kept = Set(old.keys).union(needed.keys).count <= 2 ? old : old.filter { needed[$0.key] != nil }

@@ -48,8 +48,8 @@ public struct Sampler {
     self.state = options.seed &+ 0x9E37_79B9_7F4A_7C15
   }
 
-  /// The next token's index in [V] logits. A NaN is not drawn unless all are NaN: then 0. Equal logits come in the order
-  /// of their indices. Each call takes one draw, also when greedy.
+  /// The next token's index in [V] logits. A NaN is not drawn unless all are NaN: then 0. Equal logits come in the
+  /// order of their indices. Each call takes one draw, also when greedy.
   /// - Throws: `ModelError.emptyInput` without logits.
   public mutating func next(_ logits: UnsafeBufferPointer<Float>) throws(ModelError) -> Int {
     guard !logits.isEmpty else { throw .emptyInput(operation: "sample") }

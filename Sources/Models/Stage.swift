@@ -31,8 +31,8 @@ public struct Stage: Sendable, Equatable {
 }
 
 extension LanguageModel {
-  /// The stage that has a module's adapters and computes with it; 0 for a model in one piece. A tied output module is the
-  /// embedding, so that it is of the first.
+  /// The stage that has a module's adapters and computes with it; 0 for a model in one piece. A tied output module is
+  /// the embedding, so that it is of the first.
   package func stageIndex(of module: Module) -> Int {
     guard let stage else { return 0 }
     if let layer = module.layer { return Stage.index(ofLayer: layer, of: stage.count, layerCount: spec.layerCount) }

@@ -7,8 +7,8 @@ import Tokenizers
 /// that are not at hand. Shard by shard: the peak is the largest matrix, and the speed is the disk's.
 ///
 /// Codes are uniform, scales lie around the one that gives elements the deviation 0.02 of transformers'
-/// `initializer_range`, so that activations and gradients stay finite; norms scale nothing, biases are zeros, embeddings and
-/// output matrix uniform in bf16 with the same deviation.
+/// `initializer_range`, so that activations and gradients stay finite; norms scale nothing, biases are zeros,
+/// embeddings and output matrix uniform in bf16 with the same deviation.
 package struct SyntheticModel {
   package typealias Options = ModelQuantizer.Options
 

@@ -67,7 +67,8 @@ extension LanguageModel {
   }
 
   /// The mean cross-entropies of several variants in one pass over the base, each as `loss` gives it in a pass of its
-  /// own up to rounding; recorded for `backward`, with dropout. A gradient reaches the adapters of its own variant alone.
+  /// own up to rounding; recorded for `backward`, with dropout. A gradient reaches the adapters of its own variant
+  /// alone.
   /// - Parameter parts: of variants that have adapters.
   /// - Returns: f32 [parts].
   /// - Throws: as `loss`; `ModelError.notTogether` for what cannot share a pass.

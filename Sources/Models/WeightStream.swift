@@ -5,9 +5,9 @@ import Tensors
 ///
 /// The model says which layer comes (`enter`). That layer and the next in the direction of travel (forward, or
 /// backward while layers are recomputed) are in memory; the next is read ahead on a thread of its own while this one
-/// computes, and everything else is dropped at once. Of a layer's experts only those are read that tokens are sent to: when
-/// its router has chosen them (`request`), or ahead, where the layer is recomputed and they are known. The numbers are
-/// those of the same pages, so results do not change.
+/// computes, and everything else is dropped at once. Of a layer's experts only those are read that tokens are sent to:
+/// when its router has chosen them (`request`), or ahead, where the layer is recomputed and they are known. The numbers
+/// are those of the same pages, so results do not change.
 package final class WeightStream {
   /// Layers, then the output module.
   private let sections: [Section]

@@ -1,8 +1,8 @@
 /// The functions of one instruction-set build for matrices in a block format of ggml.
 package struct BlockKernels: Sendable {
-  /// Decodes and packs rows that are lanes: (address of a `BlockWeightPointers`, first row, rows, first column, columns,
-  /// destination, lane stride, word stride, mode, scratch), as `MatmulKernels.PackQuantized` has it. Columns come in
-  /// multiples of 32. Where the lane stride is 1, missing lanes up to a multiple of 16 are overwritten.
+  /// Decodes and packs rows that are lanes: (address of a `BlockWeightPointers`, first row, rows, first column,
+  /// columns, destination, lane stride, word stride, mode, scratch), as `MatmulKernels.PackQuantized` has it. Columns
+  /// come in multiples of 32. Where the lane stride is 1, missing lanes up to a multiple of 16 are overwritten.
   package typealias PackRows =
     @convention(c) (
       UnsafeRawPointer, Int, Int, Int, Int, UnsafeMutablePointer<Float>, Int, Int, Int32, UnsafeMutablePointer<Float>
@@ -48,8 +48,8 @@ package struct BlockKernels: Sendable {
     self.mostRows = mostRows
   }
 
-  /// Most rows of x that take dot products: with more, packed tiles are faster. Floats are multiplied by eight rows of x
-  /// in one pass over the matrix; a second pass decodes it again, which is worth it for pairs alone.
+  /// Most rows of x that take dot products: with more, packed tiles are faster. Floats are multiplied by eight rows of
+  /// x in one pass over the matrix; a second pass decodes it again, which is worth it for pairs alone.
   package func dotRows(_ mode: MatmulMode) -> Int { mode == .pairs ? mostRows : min(mostRows, 8) }
 
   /// A tile of `mostRows`, and a vector of sixteen sums for every element of eight rows.

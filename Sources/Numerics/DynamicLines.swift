@@ -5,13 +5,13 @@
 /// the place after them, and a line of its own. In a signed map the place is the distance from the code of zero; in an
 /// unsigned one, where zero has the place 1, it is the code plus one.
 ///
-/// The place of a value s is floor(slope s + offset): lines meet whole numbers at the midpoints of neighbouring entries.
-/// Only the midpoint of two decades lies 0.2 above the first place n of the upper one; there a steeper line,
+/// The place of a value s is floor(slope s + offset): lines meet whole numbers at the midpoints of neighbouring
+/// entries. Only the midpoint of two decades lies 0.2 above the first place n of the upper one; there a steeper line,
 /// 2 (slope s + offset) - gap, is below the other and meets n. What kernels compute is rounded, and they multiply by a
 /// rounded reciprocal; so they ask the cells of `DynamicCodec` where a place is too near to a whole number.
 ///
-/// The entry at a place is entrySlope place + entryOffset, fused, with its last bits corrected: the rounding of the maps
-/// is that of torch.linspace and follows no line. AVX-512 looks the entries up instead, in halves.
+/// The entry at a place is entrySlope place + entryOffset, fused, with its last bits corrected: the rounding of the
+/// maps is that of torch.linspace and follows no line. AVX-512 looks the entries up instead, in halves.
 struct DynamicLines {
   /// `QT_LEAST`, which kernels add to a magnitude before they look at its exponent.
   private static let least = 0x1p-23
@@ -22,8 +22,8 @@ struct DynamicLines {
   private let isSigned: Bool
   /// Eight floats each: edge (where the next line begins), slope, offset, gap, entrySlope, entryOffset.
   private var rows = Array(repeating: [Float](repeating: 0, count: 8), count: 6)
-  /// In units in the last place: of signed entries by place; else of a code in the lower four bits and of that code plus
-  /// 128 in the upper four.
+  /// In units in the last place: of signed entries by place; else of a code in the lower four bits and of that code
+  /// plus 128 in the upper four.
   private var corrections = [UInt8](repeating: 0, count: 128)
 
   private init(_ map: [Float], isSigned: Bool) {

@@ -25,8 +25,8 @@ public struct MatmulKernels: Sendable {
       UnsafeMutablePointer<Float>
     ) -> Void
   /// Decodes and packs a rectangle of a quantized matrix: (address of a `QuantizedWeightPointers`, first row, rows,
-  /// first column, columns, lanes are rows, destination, lane stride, word stride, words between panels, mode, scratch).
-  /// Where the lanes follow each other, they may fill several column panels.
+  /// first column, columns, lanes are rows, destination, lane stride, word stride, words between panels, mode,
+  /// scratch). Where the lanes follow each other, they may fill several column panels.
   package typealias PackQuantized =
     @convention(c) (
       UnsafeRawPointer, Int, Int, Int, Int, Bool, UnsafeMutablePointer<Float>, Int, Int, Int, Int32,
@@ -48,15 +48,15 @@ public struct MatmulKernels: Sendable {
       UnsafeRawPointer, Int, Int, UnsafePointer<Float>, Int, Int, UnsafeMutablePointer<Float>, Int32
     ) -> Void
 
-  /// c = a b of small f32 matrices: (c, its stride, a, elements between its rows, between its columns, b, its stride, m,
-  /// k, n). Rows of b and c have room for a multiple of 16, which n is.
+  /// c = a b of small f32 matrices: (c, its stride, a, elements between its rows, between its columns, b, its stride,
+  /// m, k, n). Rows of b and c have room for a multiple of 16, which n is.
   package typealias SmallProduct =
     @convention(c) (
       UnsafeMutablePointer<Float>, Int, UnsafePointer<Float>, Int, Int, UnsafePointer<Float>, Int, Int, Int, Int
     ) -> Void
 
-  /// Brings the elements of each group of 32, or of 64 with `hasWideSteps`, into the order even, odd (and those into the
-  /// order in which this build looks codes up), and makes words of them: (floats, count, mode, `hasWideSteps`).
+  /// Brings the elements of each group of 32, or of 64 with `hasWideSteps`, into the order even, odd (and those into
+  /// the order in which this build looks codes up), and makes words of them: (floats, count, mode, `hasWideSteps`).
   package typealias SplitEvenOdd = @convention(c) (UnsafeMutablePointer<Float>, Int, Int32, Bool) -> Void
 
   package var pack: Pack

@@ -33,8 +33,8 @@ extension Optimizer {
     }
   }
 
-  /// Restores what `checkpointItems` wrote; everything is checked before anything is changed. `others` are arrays of the
-  /// file that belong to optimizers of other processes.
+  /// Restores what `checkpointItems` wrote; everything is checked before anything is changed. `others` are arrays of
+  /// the file that belong to optimizers of other processes.
   /// - Throws: `OptimizerError.stateMismatch`, also for an array that nothing takes; `FormatError`.
   package func restore(from file: SafetensorsFile, stepCount: Int, besides others: Set<String> = []) throws {
     try restore(stepCount: stepCount, source: file.path, names: names(of: file, besides: others)) { name in

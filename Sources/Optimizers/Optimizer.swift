@@ -38,7 +38,8 @@ public final class Optimizer {
 
   /// Allocates the state, all zeros, and the spill file when the state exceeds the budget of a paged optimizer.
   /// - Throws: `OptimizerError.badOption` also for no parameters, `.unknownOption`, `.notF32` also for a tensor that is
-  ///   not contiguous, `.repeated` for a tensor that comes twice, `.budgetTooSmall`; `TensorError.outOfMemory`, `.spillFailed`, `.noThread`.
+  ///   not contiguous, `.repeated` for a tensor that comes twice, `.budgetTooSmall`; `TensorError.outOfMemory`,
+  ///   `.spillFailed`, `.noThread`.
   public init(_ parameters: [OptimizedParameter], _ options: OptimizerOptions) throws {
     try options.check()
     for parameter in parameters where parameter.tensor.dtype != .f32 || !parameter.tensor.isContiguous {

@@ -39,8 +39,8 @@ extension OptimizerError: CustomStringConvertible {
     case .gradientShape(let parameter, let expected, let got):
       "optimizer: the gradient of \(parameter) has shape \(got), expected \(expected)"
     case .unfinishedStep(let step):
-      "optimizer: the update of step \(step) stopped midway; call step again to finish it with the same gradients, or go on "
-        + "from a checkpoint"
+      "optimizer: the update of step \(step) stopped midway; call step again to finish it with the "
+        + "same gradients, or go on from a checkpoint"
     case .badGradientLimit(let limit):
       "the largest gradient norm is \(limit), expected a number above 0; infinity only measures"
     }

@@ -52,7 +52,8 @@ extension Ranks {
     return placement
   }
 
-  /// sched_getaffinity and sched_setaffinity, which Glibc's header shows to GNU programs only: a bit for each processor.
+  /// sched_getaffinity and sched_setaffinity, which Glibc's header shows to GNU programs only: a bit for each
+  /// processor.
   private typealias Affinity = @convention(c) (Int32, Int, UnsafeMutableRawPointer?) -> Int32
 
   private static func affinity(_ name: String, _ bytes: inout [UInt8]) -> Bool {

@@ -33,8 +33,8 @@ extension RankError: CustomStringConvertible {
         + "(srun --mpi=list names what there is) or with mpirun; only a sweep does without"
     case .failed(let call, let code, let path): "\(call) of \(path) failed with code \(code)"
     case .apart(let rank, Ranks.end, let other, let place), .apart(let other, let place, let rank, Ranks.end):
-      "rank \(rank) has ended while rank \(other) is at '\(place)': it was stopped before the first step, or the recipe asked "
-        + "for its rank before it trains, evaluates or saves, where all ranks must do the same"
+      "rank \(rank) has ended while rank \(other) is at '\(place)': it was stopped before the first step, or the "
+        + "recipe asked for its rank before it trains, evaluates or saves, where all ranks must do the same"
     case .apart(let rank, let place, let other, let otherPlace):
       "rank \(rank) is at '\(place)', but rank \(other) at '\(otherPlace)': all ranks must do the same, so that a "
         + "recipe must not ask for its rank before it trains, evaluates or saves"

@@ -56,7 +56,8 @@ package final class HTTPRequest: Sendable {
     }
   }
 
-  /// Whether the client went away. A suspended connection is not watched by the server's thread, so this asks the socket.
+  /// Whether the client went away. A suspended connection is not watched by the server's thread, so this asks the
+  /// socket.
   package var isGone: Bool {
     state.withLock { state in
       guard let connection = state.connection else { return true }

@@ -13,14 +13,14 @@ package enum ServingError: Error, Equatable, CustomStringConvertible {
     switch self {
     case .cannotListen(let host, let port, let reason): "cannot listen at \(host):\(port): \(reason)"
     case .noLibrary(let reason):
-      "serving needs libmicrohttpd, which cannot be opened (\(reason)); install libmicrohttpd12 (Debian 12, Ubuntu 22.04) "
-        + "or libmicrohttpd12t64 (newer ones)"
+      "serving needs libmicrohttpd, which cannot be opened (\(reason)); install libmicrohttpd12 "
+        + "(Debian 12, Ubuntu 22.04) or libmicrohttpd12t64 (newer ones)"
     }
   }
 }
 
-/// Takes HTTP requests on a thread of its own and hands them out one by one. Nothing is computed on that thread: it reads
-/// requests, and sends what the program answers.
+/// Takes HTTP requests on a thread of its own and hands them out one by one. Nothing is computed on that thread: it
+/// reads requests, and sends what the program answers.
 package final class HTTPServer: Sendable {
   /// Most bytes of a request's body; of a longer one the rest is dropped.
   package static let bodyLimit = 8 << 20

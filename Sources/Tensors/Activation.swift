@@ -9,8 +9,8 @@ public enum Activation: Int32, Sendable, CaseIterable {
   case gelu
   /// 1 / (1 + e^-x), which has no factor x: a gate of what attention computes (Qwen3.5).
   case sigmoid
-  /// x sigmoid(1.702 x). Of a gate, (1 + up) a(gate) with the gate bounded by 7 from above and `up` on both sides; nothing
-  /// flows back to what is bounded (gpt-oss, OpenAI 2025).
+  /// x sigmoid(1.702 x). Of a gate, (1 + up) a(gate) with the gate bounded by 7 from above and `up` on both sides;
+  /// nothing flows back to what is bounded (gpt-oss, OpenAI 2025).
   case clampedSwish
 
   /// What `clampedSwish` bounds gates and their partners by.

@@ -1,5 +1,5 @@
-/// c[m, n] = alpha * op(a) op(b) + beta * c on matrices of any float dtypes, whose rows may be apart; c is not read when
-/// beta is 0.
+/// c[m, n] = alpha * op(a) op(b) + beta * c on matrices of any float dtypes, whose rows may be apart; c is not read
+/// when beta is 0.
 public struct MatrixProduct: Sendable {
   /// The left operand, [m, k], or [k, m] when it is transposed.
   public let a: Tensor

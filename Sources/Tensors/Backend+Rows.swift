@@ -15,8 +15,8 @@ extension Backend {
     try copy(try reducedRows(.sum, try evaluated(.multiply, chosen, rows)).viewed(y.shape), into: y)
   }
 
-  /// Without an offset the product x * rstd is rounded to bf16 where that is the dtype of y, as on the CPU; otherwise it
-  /// stays f32 until it is stored. Intermediate results are workspace.
+  /// Without an offset the product x * rstd is rounded to bf16 where that is the dtype of y, as on the CPU; otherwise
+  /// it stays f32 until it is stored. Intermediate results are workspace.
   /// - Throws: `TensorError.outOfMemory`; `TensorError.shapeMismatch` or `TensorError.elementCount` when shapes do not
   ///   fit; what the device reports.
   public func rmsNorm(
@@ -173,8 +173,8 @@ extension Backend {
     return try evaluated(.multiply, try evaluated(.add, error, try scalar(1)), try scalar(0.5))
   }
 
-  /// Of SiLU s(1 + g(1 - s)) with s = sigmoid(g), of which s(1 - s) is the slope; of the clamped swish as of SiLU with 1.702 g
-  /// for g; of the tanh form of GELU (1 + t + g(1 - t^2)u') / 2 with t = tanh(u),
+  /// Of SiLU s(1 + g(1 - s)) with s = sigmoid(g), of which s(1 - s) is the slope; of the clamped swish as of SiLU with
+  /// 1.702 g for g; of the tanh form of GELU (1 + t + g(1 - t^2)u') / 2 with t = tanh(u),
   /// u = c(g + 0.044715 g^3); of GELU the normal distribution and g times its density.
   private func slope(_ activation: Activation, _ gate: Tensor) throws -> Tensor {
     func plus(_ x: Tensor, _ value: Float) throws -> Tensor { try evaluated(.add, x, try scalar(value)) }

@@ -166,12 +166,12 @@ public protocol Backend: AnyObject, Sendable {
 
   // MARK: Decoder
 
-  /// rows[t] = table[ids[t]], times weights[t] (f32) where there are any, with ids i32, which must be rows of the table;
-  /// the float dtypes may differ.
+  /// rows[t] = table[ids[t]], times weights[t] (f32) where there are any, with ids i32, which must be rows of the
+  /// table; the float dtypes may differ.
   /// - Throws: what the device reports.
   func embedding(_ table: Tensor, ids: Tensor, weights: Tensor?, into rows: Tensor) throws
-  /// dTable[ids[t]] += row t of all `parts`, one after another, times weights[t] (f32) where there are any. The parts have
-  /// one dtype, ids are i32 and dTable is f32. Rows of one id are added in their order.
+  /// dTable[ids[t]] += row t of all `parts`, one after another, times weights[t] (f32) where there are any. The parts
+  /// have one dtype, ids are i32 and dTable is f32. Rows of one id are added in their order.
   /// - Throws: what the device reports.
   func embeddingBackward(_ parts: [Tensor], ids: Tensor, weights: Tensor?, into dTable: Tensor) throws
   /// y[t] = the sum over the columns of table[ids[t]] * rows[t], f32 [T], with ids i32; table and rows have one float
@@ -188,8 +188,8 @@ public protocol Backend: AnyObject, Sendable {
   func rmsNormBackward(
     _ dy: Tensor, _ x: Tensor, weight: Tensor, offset: Float, rstd: Tensor, into dx: Tensor, accumulate: Bool,
     dWeight: Tensor?) throws
-  /// y = (x - mean) * rstd * weight + bias of each row with rstd = 1 / sqrt(mean((x - mean)^2) + eps); mean and rstd are
-  /// kept, f32 [T]. Weight and bias are f32, y has the dtype of x.
+  /// y = (x - mean) * rstd * weight + bias of each row with rstd = 1 / sqrt(mean((x - mean)^2) + eps); mean and rstd
+  /// are kept, f32 [T]. Weight and bias are f32, y has the dtype of x.
   /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; what the device reports.
   func layerNorm(
     _ x: Tensor, weight: Tensor, bias: Tensor, epsilon: Float, into y: Tensor, mean: Tensor, rstd: Tensor) throws
@@ -198,8 +198,8 @@ public protocol Backend: AnyObject, Sendable {
   func layerNormBackward(
     _ dy: Tensor, _ x: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor, into dx: Tensor, sums: Tensor?) throws
   /// Multiplies the pairs (i, i + h) with i < h of each head of [T, heads, headDim] in place by the rotations whose
-  /// cosines and sines stand in the rows of the f32 tables [rows, h] that `positions`, i32 [T], names; `inverse` by their
-  /// transposes (Su et al. 2021). h is at most headDim / 2; what lies behind the first 2h elements stays.
+  /// cosines and sines stand in the rows of the f32 tables [rows, h] that `positions`, i32 [T], names; `inverse` by
+  /// their transposes (Su et al. 2021). h is at most headDim / 2; what lies behind the first 2h elements stays.
   /// - Throws: what the device reports.
   func rope(
     _ x: Tensor, heads: Int, headDim: Int, cosine: Tensor, sine: Tensor, positions: Tensor, inverse: Bool) throws
@@ -241,8 +241,8 @@ public protocol Backend: AnyObject, Sendable {
   func cachedAttention(
     _ q: Tensor, keys: Tensor, values: Tensor, length: Int, start: Int, _ shape: AttentionShape, into out: Tensor)
     throws
-  /// A causal convolution of each channel with SiLU behind it: y[t, c] = silu(sum over j of weight[j, c] * x[t - K + 1 +
-  /// j, c]), where rows before the start of the sequence are 0. x and y are [T, C] of one float dtype, weight is f32
+  /// A causal convolution of each channel with SiLU behind it: y[t, c] = silu(sum over j of weight[j, c] * x[t - K + 1
+  /// + j, c]), where rows before the start of the sequence are 0. x and y are [T, C] of one float dtype, weight is f32
   /// [K, C].
   /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; `TensorError.badDType` when the segments
   ///   are not integers; what the device reports.
@@ -258,8 +258,8 @@ public protocol Backend: AnyObject, Sendable {
   ///
   /// S' = exp(g) S, S = S' + k (b (v - S'^T k))^T, out = S^T q / sqrt(keyDim).
   ///
-  /// x is [T, width] (see `DeltaRuleShape`), out [T, valueWidth] of its dtype; g and b are f32 [T, valueHeads]. `state`,
-  /// f32 [valueHeads, keyDim, valueDim], is where the only sequence begins, and is left where it ends.
+  /// x is [T, width] (see `DeltaRuleShape`), out [T, valueWidth] of its dtype; g and b are f32 [T, valueHeads].
+  /// `state`, f32 [valueHeads, keyDim, valueDim], is where the only sequence begins, and is left where it ends.
   /// - Throws: `TensorError.outOfMemory` when there is no room for workspace; `TensorError.badDType` when the segments
   ///   are not integers; what the device reports.
   func deltaRule(

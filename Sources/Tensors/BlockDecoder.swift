@@ -1,5 +1,5 @@
-/// Decoders of ggml block formats to f32, element by element. Operation order follows `gguf/quants.py` (gguf 0.19.0), which equals
-/// `dequantize_row_*` of ggml-quants.c compiled without contraction, so results agree bit for bit.
+/// Decoders of ggml block formats to f32, element by element. Operation order follows `gguf/quants.py` (gguf 0.19.0),
+/// which equals `dequantize_row_*` of ggml-quants.c compiled without contraction, so results agree bit for bit.
 package enum BlockDecoder {
   /// Decodes `blocks` blocks from `source` (any alignment) to `blocks * type.blockSize` floats.
   package static func run(
@@ -67,8 +67,8 @@ package enum BlockDecoder {
     }
   }
 
-  /// Blocks of MXFP4 as OpenAI stores them: sixteen bytes of codes each, of which a byte holds two neighbours, the first
-  /// in its low half; the scales are elsewhere.
+  /// Blocks of MXFP4 as OpenAI stores them: sixteen bytes of codes each, of which a byte holds two neighbours, the
+  /// first in its low half; the scales are elsewhere.
   package static func runApart(
     _ codes: UnsafeRawPointer, scales: UnsafeRawPointer, blocks: Int, into out: UnsafeMutablePointer<Float>
   ) {

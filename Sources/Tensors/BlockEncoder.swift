@@ -43,8 +43,8 @@ package enum BlockEncoder {
     }
   }
 
-  /// d, with five bits 32 high bits, and 16 bytes of low halves: codes around the middle, in which the largest element is
-  /// exact.
+  /// d, with five bits 32 high bits, and 16 bytes of low halves: codes around the middle, in which the largest element
+  /// is exact.
   private static func symmetric(_ x: UnsafePointer<Float>, _ p: UnsafeMutableRawPointer, bits: Int) {
     var (largest, signed): (Float, Float) = (0, 0)
     for j in 0..<32 where largest < abs(x[j]) { (largest, signed) = (abs(x[j]), x[j]) }

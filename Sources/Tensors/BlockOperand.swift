@@ -79,8 +79,8 @@ public final class BlockOperand: @unchecked Sendable {
     return y
   }
 
-  /// Decodes one row on the host, element by element, to `in` floats; `first` are the bytes of `bytes`, `second` those of
-  /// the other part, where there is one.
+  /// Decodes one row on the host, element by element, to `in` floats; `first` are the bytes of `bytes`, `second` those
+  /// of the other part, where there is one.
   func decodeRow(
     _ row: Int, _ first: UnsafeRawPointer, _ second: UnsafeRawPointer?, into out: UnsafeMutablePointer<Float>
   ) {

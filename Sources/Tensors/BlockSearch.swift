@@ -16,8 +16,8 @@ enum BlockSearch {
   /// For eight parts of 32 elements scales s, minima m and codes l of 0 to `last`, for which s * l - m is near the
   /// elements in the mean of squares weighted by the root mean square plus the element's size.
   ///
-  /// Starts with the range, and takes `steps` + 1 other widths of it, from `first` on by tenths of a code. For the codes
-  /// of each the best s and m solve two equations.
+  /// Starts with the range, and takes `steps` + 1 other widths of it, from `first` on by tenths of a code. For the
+  /// codes of each the best s and m solve two equations.
   static func scalesAndMinima(
     _ x: UnsafePointer<Float>, last: Float, first: Float, steps: Int
   ) -> (scales: SIMD8<Float>, minima: SIMD8<Float>, codes: [SIMD8<Float>]) {
@@ -85,11 +85,11 @@ enum BlockSearch {
     }
   }
 
-  /// For sixteen parts of 16 elements scales s and codes l of -32 to 31, for which s * l is near the elements in the mean
-  /// of squares weighted by squares; codes are given plus 32.
+  /// For sixteen parts of 16 elements scales s and codes l of -32 to 31, for which s * l is near the elements in the
+  /// mean of squares weighted by squares; codes are given plus 32.
   ///
-  /// Starts with the largest element at -32, then lets it be up to 0.9 of a code more or less. For the codes of each the
-  /// best s is a quotient.
+  /// Starts with the largest element at -32, then lets it be up to 0.9 of a code more or less. For the codes of each
+  /// the best s is a quotient.
   static func scales(_ x: UnsafePointer<Float>) -> (scales: SIMD16<Float>, codes: [SIMD16<Float>]) {
     typealias Lanes = SIMD16<Float>
     let zero = Lanes(repeating: 0)

@@ -1,7 +1,7 @@
 /// Geometry of the gated delta rule over packed sequences (Yang et al. 2024).
 ///
-/// A row of the input holds the queries of all key heads, then their keys, then the values of all value heads. Value head
-/// h reads key head h * keyHeads / valueHeads.
+/// A row of the input holds the queries of all key heads, then their keys, then the values of all value heads. Value
+/// head h reads key head h * keyHeads / valueHeads.
 public struct DeltaRuleShape: Sendable {
   /// Heads of queries and keys; a divisor of `valueHeads`.
   public let keyHeads: Int

@@ -1,5 +1,5 @@
-/// Functions of one f32 element. `gelu` is the tanh form, `erf` the error function, `round` takes halves to even, `sign`
-/// keeps 0 and NaN, `relu` keeps NaN, `silu` is x sigmoid(x), `rsqrt` is 1 / sqrt(x).
+/// Functions of one f32 element. `gelu` is the tanh form, `erf` the error function, `round` takes halves to even,
+/// `sign` keeps 0 and NaN, `relu` keeps NaN, `silu` is x sigmoid(x), `rsqrt` is 1 / sqrt(x).
 public enum UnaryOperation: Int32, Sendable, CaseIterable {
   case negate, abs, exp, log, sqrt, rsqrt, sin, cos, tanh, sigmoid, silu, relu, gelu, erf, square, reciprocal, sign,
     floor, ceil, round

@@ -27,8 +27,8 @@ package final class Monitor: @unchecked Sendable {
     return try body()
   }
 
-  /// Gives the lock up until a signal comes, or for no reason: what is waited for is looked at again. Only with the lock
-  /// held.
+  /// Gives the lock up until a signal comes, or for no reason: what is waited for is looked at again. Only with the
+  /// lock held.
   package func wait() { pthread_cond_wait(condition, mutex) }
 
   /// Wakes one that waits.

@@ -1,5 +1,5 @@
-/// What a number may be: those from a lower to an upper bound, each with or without the bound itself. NaN is in no range,
-/// an infinity only where it is a bound that belongs to the range.
+/// What a number may be: those from a lower to an upper bound, each with or without the bound itself. NaN is in no
+/// range, an infinity only where it is a bound that belongs to the range.
 public struct NumberRange: Sendable, Hashable {
   /// The lower bound; the negative infinity for none.
   public let lower: Double

@@ -20,8 +20,8 @@ public final class Tensor: @unchecked Sendable {
   public var gradient: Tensor?
   /// The operation that produced this tensor; set and read by Autograd only.
   public var producer: AnyObject?
-  /// Whether this is a gradient that its rule made for one input and holds no longer, so that a leaf may keep it; set and
-  /// read by Autograd only.
+  /// Whether this is a gradient that its rule made for one input and holds no longer, so that a leaf may keep it; set
+  /// and read by Autograd only.
   public var isHandedOver = false
 
   /// A view of a block; nil `strides` are row-major. Whether it lies inside the block is not checked.

@@ -107,13 +107,13 @@ extension TensorError: CustomStringConvertible {
     case .spillFailed(let content, let path, .create, let code):
       "cannot create a spill file for \(content.name) in \(path): \(String(cString: strerror(code)))"
     case .spillFailed(let content, let path, .write, let code):
-      "cannot write \(content.name) to the spill file in \(path): \(String(cString: strerror(code))); what is in memory "
-        + "is unharmed"
+      "cannot write \(content.name) to the spill file in \(path): \(String(cString: strerror(code))); "
+        + "what is in memory is unharmed"
     case .spillFailed(let content, let path, .read, let code):
       "cannot read \(content.name) from the spill file in \(path): \(String(cString: strerror(code)))"
     case .spillDamaged(let content, let path, let offset):
-      "the spill file in \(path) does not give back at offset \(offset) what was written there (\(content.name)): it was "
-        + "cut short or changed while running"
+      "the spill file in \(path) does not give back at offset \(offset) what was written "
+        + "there (\(content.name)): it was cut short or changed while running"
     case .noThread(let code):
       "the system gives no thread for reading and writing (\(String(cString: strerror(code))))"
     case .unsupported(let device, let operation):

@@ -12,8 +12,8 @@ public enum BPETrainer {
   /// - Returns: the tokenizer. The same input gives the same tokenizer: among equally
   ///   frequent pairs that with the smaller ids is merged first, as in the tokenizers library.
   /// - Throws: `TokenizerError.training` for a vocabulary smaller than 256 and the special tokens, an empty or repeated
-  ///   special token, or texts of 2^31 - 1 and more distinct word bytes; `TokenizerError.missingField` for a `bos` that is
-  ///   no token; `TokenizerError.regexMatch` where cutting a text into words fails.
+  ///   special token, or texts of 2^31 - 1 and more distinct word bytes; `TokenizerError.missingField` for a `bos` that
+  ///   is no token; `TokenizerError.regexMatch` where cutting a text into words fails.
   public static func train(
     texts: [String], vocabularySize: Int, specialTokens: [String] = [], bos: String? = nil, eos: String? = nil
   ) throws -> Tokenizer {

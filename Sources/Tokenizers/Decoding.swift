@@ -32,8 +32,9 @@ extension Tokenizer {
     return (try? decoder.beginsAnew(Array(spelling.utf8))) ?? false
   }
 
-  /// The text that ids add to that of the ids before them: both are decoded together and the earlier text is cut off, so
-  /// that no space between the two is lost. A character begun by the earlier ids and ended by these belongs to these.
+  /// The text that ids add to that of the ids before them: both are decoded together and the earlier text is cut off,
+  /// so that no space between the two is lost. A character begun by the earlier ids and ended by these belongs to
+  /// these.
   /// - Parameters:
   ///   - ids: the later ids.
   ///   - earlier: the ids before them.

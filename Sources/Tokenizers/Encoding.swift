@@ -6,8 +6,8 @@ extension Tokenizer {
   ///   - special: whether to add the tokens that the model expects around a text (BOS, EOS). A BOS that the text itself
   ///     begins with, as chat templates write it, is not added again.
   ///   - literal: whether special tokens spelled in the text stay text.
-  ///   - continues: whether the text goes on after earlier text, so that no space is put before it. What follows a special
-  ///     token inside the text is encoded as in a whole text.
+  ///   - continues: whether the text goes on after earlier text, so that no space is put before it. What follows a
+  ///     special token inside the text is encoded as in a whole text.
   /// - Returns: ids from 0 to `vocabularySize` - 1.
   /// - Throws: `TokenizerError.tooLong`; `TokenizerError.regexMatch` where a pattern of the tokenizer fails;
   ///   `TokenizerError.grows`.
@@ -37,8 +37,8 @@ extension Tokenizer {
   ///   - parts: together less than 2^29 bytes of UTF-8.
   ///   - isLiteral: for each part whether special tokens that it spells, or spells a piece of, stay text; parts beyond
   ///     its end are not.
-  /// - Returns: the ids, without those around a text, and for each part the range of the ids that stand for a piece of it.
-  ///   An id that stands for the end of a part and the beginning of the next is in the ranges of both.
+  /// - Returns: the ids, without those around a text, and for each part the range of the ids that stand for a piece of
+  ///   it. An id that stands for the end of a part and the beginning of the next is in the ranges of both.
   /// - Throws: as `encode(_:)`.
   public func encode(parts: [String], isLiteral: [Bool] = []) throws -> (ids: [Int32], ranges: [Range<Int>]) {
     try encode(parts: parts, isLiteral: isLiteral) { _ in }

@@ -1,5 +1,5 @@
-/// The text that ids add to those of a prompt, told id by id: at each one what `decode(_:after:)` gives for all of them,
-/// but decoded from the last place on that a later id cannot reach.
+/// The text that ids add to those of a prompt, told id by id: at each one what `decode(_:after:)` gives for all of
+/// them, but decoded from the last place on that a later id cannot reach.
 package struct GrowingText {
   private let tokenizer: Tokenizer
   /// Text that no later id changes.
@@ -41,8 +41,8 @@ package struct GrowingText {
 
   /// Whether one of these texts stands in the text since the last id, and none of them did before it.
   package func contains(_ texts: [String]) -> Bool {
-    // Of what is fixed, only the end can be part of a text that was not there before; its last character may be one with
-    // the tail.
+    // Of what is fixed, only the end can be part of a text that was not there before; its last character may be one
+    // with the tail.
     let longest = texts.map(\.unicodeScalars.count).max() ?? 0
     let end = String(fixed.suffix(longest + 1)) + tail
     return texts.contains { end.contains($0) }

@@ -68,7 +68,8 @@ indirect enum Normalizer: Sendable {
     }
   }
 
-  /// Canonical forms never join what stands in two grapheme clusters, so that a traced text is changed cluster by cluster.
+  /// Canonical forms never join what stands in two grapheme clusters, so that a traced text is changed cluster by
+  /// cluster.
   private static func composed(_ piece: Piece, _ form: (String) -> [UInt8]) -> Piece {
     if piece.bytes.allSatisfy({ $0 < 0x80 }) { return piece }
     let text = String(decoding: piece.bytes, as: UTF8.self)

@@ -23,7 +23,8 @@ extension TokenizerSpec {
     }
   }
 
-  /// Sets merges, normalizer, pre-tokenizer and decoder as sentencepiece's BPE, or transformers' reading of it, has them.
+  /// Sets merges, normalizer, pre-tokenizer and decoder as sentencepiece's BPE, or transformers' reading of it, has
+  /// them.
   mutating func useSentencePiece(scores: [Float], mergeable: [Bool], prefix: PrefixMark, collapseSpaces: Bool) {
     let scored = ScoredMerges(tokens: tokens, scores: scores, mergeable: mergeable)
     merges = scored.merges

@@ -13,7 +13,8 @@ extension Tokenizer {
     return try Tokenizer(directory: directory)
   }
 
-  /// Jinja source of the default chat template that lies in a directory, which need not hold a tokenizer; nil without one.
+  /// Jinja source of the default chat template that lies in a directory, which need not hold a tokenizer; nil without
+  /// one.
   /// - Throws: `TokenizerError.badField`; `FormatError.json`, `FormatError.system`, `FormatError.duplicate`.
   package static func chatTemplate(directory: String) throws -> String? {
     var settings = TokenizerSettings()
@@ -51,7 +52,8 @@ extension Tokenizer {
     try self.init(spec: try pieces.spec(settings: settings), file: model)
   }
 
-  /// Writes tokenizer.json and tokenizer_config.json into a directory, which is made where absent. Each file appears whole or not at all.
+  /// Writes tokenizer.json and tokenizer_config.json into a directory, which is made where absent. Each file appears
+  /// whole or not at all.
   /// - Throws: `FormatError.system`.
   public func save(directory: String) throws {
     try FileSystem.makeDirectory(directory)

@@ -7,8 +7,8 @@ extension Tokenizer {
   ///   - vocabularySize: rows of the model's embedding; ids without a token get names of their own.
   ///   - ends: tokens that end a text besides the tokenizer's EOS; two more can be told.
   /// - Returns: keys and values in the order of llama.cpp's converter.
-  /// - Throws: `TokenizerError.unsupported` for a normalizer, pre-tokenizer or post-processor that no such file can name;
-  ///   `.badField` for more tokens than rows.
+  /// - Throws: `TokenizerError.unsupported` for a normalizer, pre-tokenizer or post-processor that no such file can
+  ///   name; `.badField` for more tokens than rows.
   package func ggufMetadata(vocabularySize: Int, ends: [Int32]) throws -> [(String, GGUFValue)] {
     guard spellings.count <= vocabularySize else {
       throw TokenizerError.badField(
@@ -147,8 +147,8 @@ extension Tokenizer {
     return kinds
   }
 
-  /// Scores of sentencepiece from ranks: a token scores better that is made by an earlier merge. Merges of one token have
-  /// to stand together, as they do where they were made from scores.
+  /// Scores of sentencepiece from ranks: a token scores better that is made by an earlier merge. Merges of one token
+  /// have to stand together, as they do where they were made from scores.
   private func scores(_ count: Int) throws -> [Float] {
     var scores = [Float](repeating: -Float(1 << 22), count: count)
     var last: Int32 = -1

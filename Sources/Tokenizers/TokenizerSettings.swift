@@ -26,9 +26,9 @@ struct TokenizerSettings: Sendable {
 
   init() {}
 
-  /// Reads tokenizer_config.json, special_tokens_map.json, added_tokens.json and chat_template.jinja of a directory with
-  /// the precedence of transformers 5.23: where tokenizer_config.json has added_tokens_decoder, the two files beside it
-  /// are not read; else special_tokens_map.json goes over it.
+  /// Reads tokenizer_config.json, special_tokens_map.json, added_tokens.json and chat_template.jinja of a directory
+  /// with the precedence of transformers 5.23: where tokenizer_config.json has added_tokens_decoder, the two files
+  /// beside it are not read; else special_tokens_map.json goes over it.
   init(directory: String) throws {
     let path = directory + "/" + FileName.tokenizerConfig
     if FileSystem.exists(path) {
@@ -200,8 +200,9 @@ struct TokenizerSettings: Sendable {
   ///   - own: those of the tokenizer.json.
   ///   - vocabulary: ids of the model's tokens.
   /// - Returns: all added tokens, those of the tokenizer.json first.
-  /// - Throws: `badField` for another id than the tokenizers library gives the token, which takes no file's word for it:
-  ///   the one in the vocabulary, or the first after all tokens so far. Also for a named token that is in no vocabulary.
+  /// - Throws: `badField` for another id than the tokenizers library gives the token, which takes no file's word for
+  ///   it: the one in the vocabulary, or the first after all tokens so far. Also for a named token that is in no
+  ///   vocabulary.
   func completed(_ own: [Declared], vocabulary: [UTF8Key: Int32]) throws -> [AddedToken] {
     var tokens: [AddedToken] = []
     var next = Int32(vocabulary.count)

@@ -4,9 +4,9 @@ import Tensors
 /// The gradients of a step, summed in a shape that the number of its parts alone decides, so that any number of
 /// processes gets the same bits.
 ///
-/// The micro-batches of a step are cut into `parts` runs of neighbours. Each run is summed in sequence, and the sums are
-/// joined pairwise (`SumTree`). A process computes neighbouring parts; each owns a range of the elements and finishes
-/// their sum for all.
+/// The micro-batches of a step are cut into `parts` runs of neighbours. Each run is summed in sequence, and the sums
+/// are joined pairwise (`SumTree`). A process computes neighbouring parts; each owns a range of the elements and
+/// finishes their sum for all.
 public final class GradientSum {
   /// Runs of micro-batches that are summed in sequence.
   public let parts: Int
@@ -76,7 +76,8 @@ public final class GradientSum {
 
   /// Takes the gradients of a part that is computed. With one part they stay where they are.
   /// - Parameter loss: the sum of the part's losses.
-  /// - Throws: `TrainingError.partCount` for more parts than there are; `TensorError.outOfMemory`; what the device reports.
+  /// - Throws: `TrainingError.partCount` for more parts than there are; `TensorError.outOfMemory`; what the device
+  ///   reports.
   public func add(loss: Double) throws {
     let index = ownParts.lowerBound + losses.count
     guard ownParts.contains(index) else {

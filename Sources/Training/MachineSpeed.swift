@@ -6,7 +6,8 @@ import Tensors
 /// How fast this machine does what a step consists of: the calibration behind a plan's time, about 0.1 s in all.
 ///
 /// Each kind of work is done on small operands of the model's own widths, after a first call that is not counted. What
-/// the sum leaves out (dispatch, the loop around it, memory that is touched first) is small beside the spread of a shared machine.
+/// the sum leaves out (dispatch, the loop around it, memory that is touched first) is small beside the spread of a
+/// shared machine.
 package struct MachineSpeed: Sendable {
   /// Operations per second.
   package private(set) var quantized = 1.0

@@ -4,11 +4,12 @@ import Optimizers
 import Ranks
 import Tensors
 
-/// The passes of a model whose layers lie on several processes: what a stage leaves goes to the next, the gradient of it
-/// comes back.
+/// The passes of a model whose layers lie on several processes: what a stage leaves goes to the next, the gradient of
+/// it comes back.
 ///
-/// Each micro-batch goes backward as soon as it can (1F1B, Narayanan et al. 2019): stage s of S has at most S - s of them
-/// in flight, however many a step has. They go backward in their order, so that gradients add up as in one process.
+/// Each micro-batch goes backward as soon as it can (1F1B, Narayanan et al. 2019): stage s of S has at most S - s of
+/// them in flight, however many a step has. They go backward in their order, so that gradients add up as in one
+/// process.
 public struct Pipeline {
   private let model: LanguageModel
   private let ranks: Ranks
@@ -27,8 +28,8 @@ public struct Pipeline {
     (self.model, self.ranks, self.stage) = (model, ranks, stage)
   }
 
-  /// Forward and backward passes; the gradients are added to those that are there. All ranks give the same parts, as for
-  /// `Trainer.step`.
+  /// Forward and backward passes; the gradients are added to those that are there. All ranks give the same parts, as
+  /// for `Trainer.step`.
   /// - Returns: the loss of each part, on all ranks.
   /// - Throws: `TrainingError.lossNotFinite`; `RankError` where another process fails; as `LanguageModel.loss`.
   public func accumulate(_ parts: [MicroBatch]) throws -> [Double] {
@@ -108,8 +109,8 @@ public struct Pipeline {
 }
 
 extension Gradients {
-  /// The norm over the gradients of all ranks, whose tensors follow each other, with the bits of one process that has all
-  /// of them.
+  /// The norm over the gradients of all ranks, whose tensors follow each other, with the bits of one process that has
+  /// all of them.
   /// - Throws: `RankError`; as `norm(of:)`.
   public static func norm(of tensors: [Tensor], over ranks: Ranks) throws -> Double {
     guard ranks.size > 1 else { return try norm(of: tensors) }

@@ -71,8 +71,8 @@ package struct StepWork: Sendable {
     updates = model.trainableParameters.reduce(0) { $0 + Double($1.tensor.elementCount) }
   }
 
-  /// Of one token in one gated DeltaNet: three products with the state of each head, and those with half of the 64 tokens
-  /// of its chunk. The backward pass takes ten for the three.
+  /// Of one token in one gated DeltaNet: three products with the state of each head, and those with half of the 64
+  /// tokens of its chunk. The backward pass takes ten for the three.
   private static func recurrentWork(_ delta: DeltaNetNumbers, _ checkpointing: Bool) -> Double {
     let (keys, values) = (Double(delta.keyDimension), Double(delta.valueDimension))
     let once = Double(delta.valueHeads) * (6 * keys * values + 192 * values) + Double(delta.keyHeads) * 256 * keys

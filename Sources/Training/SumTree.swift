@@ -1,5 +1,6 @@
-/// The shape of a sum: neighbours joined pairwise, ((0 + 1) + (2 + 3)) + ..., which the number of summands alone decides.
-/// Whoever holds neighbouring summands joins them as far as the shape allows; the rest is for those who hold the others.
+/// The shape of a sum: neighbours joined pairwise, ((0 + 1) + (2 + 3)) + ..., which the number of summands alone
+/// decides. Whoever holds neighbouring summands joins them as far as the shape allows; the rest is for those who hold
+/// the others.
 package struct SumTree: Sendable {
   /// The summands.
   package let count: Int

@@ -34,8 +34,8 @@ public enum TrainingCheckpoint {
   ///   - identity: what decides how the run goes on; nil takes what model and optimizer tell.
   ///   - state: what the loop needs to go on (step, data position); stored as JSON.
   ///   - ranks: those that hold the stages of the model, which all come here; the first of them writes the whole.
-  /// - Throws: `FormatError.foreign`, `.wrongKind` and `.alreadyExists` for a name that something else than a checkpoint
-  ///   has; `FormatError.system`;
+  /// - Throws: `FormatError.foreign`, `.wrongKind` and `.alreadyExists` for a name that something else than a
+  ///   checkpoint has; `FormatError.system`;
   ///   `AdapterError.mixedMethods`, `AdapterError.mixedScaling`; `TensorError` when the device or the spill file of a
   ///   paged optimizer fails.
   public static func save(

@@ -55,8 +55,8 @@ extension TrainingError: CustomStringConvertible {
       "training: \(added) parts of a step are added where this process has \(count)"
     case .noStages: "training: the model is in one piece, so that there are no stages to go through"
     case .idleStage(let rank, let layers):
-      "training: rank \(rank) holds layers \(layers.lowerBound) to \(layers.upperBound - 1) and nothing that is trained; "
-        + "of a pipeline every rank needs an adapter in its layers"
+      "training: rank \(rank) holds layers \(layers.lowerBound) to \(layers.upperBound - 1) and "
+        + "nothing that is trained; of a pipeline every rank needs an adapter in its layers"
     case .otherBatch(let bytes, let expected):
       "training: another rank sent \(bytes) bytes where \(expected) were expected; all ranks need the same batches and "
         + "adapters"

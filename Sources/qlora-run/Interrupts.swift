@@ -9,8 +9,8 @@ enum Interrupts {
   /// The signal that asked the program to end, SIGTERM, SIGHUP or SIGUSR1; 0 for none.
   nonisolated(unsafe) static var ending: Int32 = 0
 
-  /// What a program leaves with that an interrupt ended: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP, 138 after
-  /// SIGUSR1.
+  /// What a program leaves with that an interrupt ended: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP, 138
+  /// after SIGUSR1.
   static var exitCode: Int32 { 128 + (ending == 0 ? SIGINT : ending) }
 
   /// While a loop asks (`native.interrupted`), the first Ctrl-C is its answer and the second raises an error; otherwise

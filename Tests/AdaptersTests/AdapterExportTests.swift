@@ -51,8 +51,8 @@ private func error(_ a: [Float], _ b: [Float]) -> Double {
 }
 
 @Suite struct AdapterExportTests {
-  /// What llama.cpp adds to each matrix of the base's GGUF file, alpha / rank * B A, is the difference of the merged file
-  /// from it. Llama pairs heads, GPT-NeoX has them in one matrix.
+  /// What llama.cpp adds to each matrix of the base's GGUF file, alpha / rank * B A, is the difference of the merged
+  /// file from it. Llama pairs heads, GPT-NeoX has them in one matrix.
   @Test(arguments: ["granite", "gpt_neox", "phi3", "gemma2", "qwen3_5_square"])
   func aGGUFAdapterIsTheDifferenceOfTheMergedFile(name: String) throws {
     try withFolder { folder in

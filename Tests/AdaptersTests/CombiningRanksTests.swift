@@ -11,8 +11,8 @@ private let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().d
   .deletingLastPathComponent()
 private let fixtures = root.appendingPathComponent("Tests/Fixtures/adapters").path
 
-/// models/tiny with the adapters two (rank 2, layers 1 and 3), three (rank 3 and rslora, 1 and 2) and other (rank 3, 1) of
-/// make_combined_ranks.py.
+/// models/tiny with the adapters two (rank 2, layers 1 and 3), three (rank 3 and rslora, 1 and 2) and other (rank 3, 1)
+/// of make_combined_ranks.py.
 private func load() throws -> LanguageModel {
   let model = try ModelLoader(backend: CPUBackend(threadCount: 2), options: LoadOptions(computeType: .f32))
     .load(root.appendingPathComponent("models/tiny").path)

@@ -1,8 +1,8 @@
 import Foundation
 import Testing
 
-/// The arrows of docs/architecture.md: what each module imports of ours. Another import fails, and so does an arrow that
-/// no file uses.
+/// The arrows of docs/architecture.md: what each module imports of ours. Another import fails, and so does an arrow
+/// that no file uses.
 private let arrows: [String: Set<String>] = [
   "Numerics": [],
   "Kernels": ["Numerics", "CPlatform"],
@@ -109,6 +109,17 @@ private func imported(_ line: Substring) -> String? {
     for file in try files(suffix, under: folder) where !file.path.contains("/data/") {
       let lines = try String(contentsOf: file, encoding: .utf8).split(separator: "\n", omittingEmptySubsequences: false)
       #expect(lines.count <= limit + 1, "\(folder)/\(file.lastPathComponent) has \(lines.count) lines, limit \(limit)")
+    }
+  }
+
+  /// swift format breaks no texts and no comments.
+  @Test(arguments: ["Sources", "Tests", "Fuzz", "Benchmarks", "Examples"])
+  func linesHave120Columns(folder: String) throws {
+    for file in try files("swift", under: folder) where !file.path.contains("/.build/") {
+      let lines = try String(contentsOf: file, encoding: .utf8).split(separator: "\n", omittingEmptySubsequences: false)
+      for (number, line) in lines.enumerated() where line.count > 120 {
+        Issue.record("\(folder)/\(file.lastPathComponent):\(number + 1) has \(line.count) columns")
+      }
     }
   }
 }

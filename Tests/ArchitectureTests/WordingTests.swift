@@ -1,8 +1,8 @@
 import Foundation
 import Testing
 
-/// The engine speaks to a Swift user as well: its texts know no Lua, no flags and no recipes. What a recipe can do about an
-/// error is in LuaBindings/Remedy.swift.
+/// The engine speaks to a Swift user as well: its texts know no Lua, no flags and no recipes. What a recipe can do
+/// about an error is in LuaBindings/Remedy.swift.
 @Suite struct WordingTests {
   private static let modules = [
     "Adapters", "Autograd", "CPUBackend", "Database", "Formats", "Models", "Optimizers", "Quantization", "Tensors",

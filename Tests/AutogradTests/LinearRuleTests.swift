@@ -113,8 +113,8 @@ import Testing
     }
   }
 
-  /// With operands rounded to bfloat16 (relative 2^-9 each) the sums differ by far less than 2^-6 of the largest; a term
-  /// left out, or one read from the wrong place, by more.
+  /// With operands rounded to bfloat16 (relative 2^-9 each) the sums differ by far less than 2^-6 of the largest; a
+  /// term left out, or one read from the wrong place, by more.
   @Test(arguments: InstructionSet.allCases.filter(\.isSupported))
   func bfloat16ProductsStayClose(instructionSet: InstructionSet) throws {
     let backends = [1, 3].map { CPUBackend(threadCount: $0, instructionSet: instructionSet) }

@@ -5,7 +5,8 @@ import Testing
 
 @testable import Autograd
 
-/// Where an operation has a choice, value and gradient are those of PyTorch (Tests/Fixtures/peers/make_gradients_golden.py).
+/// Where an operation has a choice, value and gradient are those of PyTorch
+/// (Tests/Fixtures/peers/make_gradients_golden.py).
 @Suite struct TorchGoldenTests {
   private struct Operand: Decodable {
     let shape: [Int]

@@ -310,8 +310,8 @@ private struct BlockProduct {
     }
   }
 
-  /// Few rows through layers in several forms, one with a branch, are one region: the bits of each product by itself, one
-  /// after the other, whatever the number of threads.
+  /// Few rows through layers in several forms, one with a branch, are one region: the bits of each product by itself,
+  /// one after the other, whatever the number of threads.
   @Test func fewRowsTogetherAreProductsByThemselves() throws {
     let fixtures = [
       BlockFixture(.q4_0, out: 70, columns: 256), BlockFixture(.q4_0, out: 33, columns: 256, .reordered),

@@ -4,8 +4,8 @@ import Numerics
 import Tensors
 import Testing
 
-/// Layer normalisation and activations without a gate against their definitions in double precision, on odd sizes, every
-/// instruction set and thread count.
+/// Layer normalisation and activations without a gate against their definitions in double precision, on odd sizes,
+/// every instruction set and thread count.
 @Suite struct LayerNormTests {
   @Test(arguments: RowTests.widths, RowTests.types)
   func layerNormAndItsGradient(width: Int, type: DType) throws {

@@ -29,7 +29,8 @@ import Testing
     #expect(clashes.load(ordering: .relaxed) == 0 && calls.load(ordering: .relaxed) == 50 * 4 * 3)
   }
 
-  /// Every chunk is run once, also where there are fewer of them than shares, and where a worker helps with others' shares.
+  /// Every chunk is run once, also where there are fewer of them than shares, and where a worker helps with others'
+  /// shares.
   @Test func everyChunkOfASharedRegionIsRunOnce() {
     for threads in [1, 2, 3, 5] {
       let pool = ThreadPool(threadCount: threads)

@@ -5,8 +5,8 @@ import Testing
 
 @testable import CPUBackend
 
-/// What products are tested with: each instruction set of this machine and, where it has AVX-512, the tiles of AMX in plain
-/// C in the place of the products of pairs.
+/// What products are tested with: each instruction set of this machine and, where it has AVX-512, the tiles of AMX in
+/// plain C in the place of the products of pairs.
 struct ProductKernels: Sendable, CustomTestStringConvertible {
   let set: InstructionSet
   let usesTileTwin: Bool

@@ -123,8 +123,8 @@ import Testing
     }
   }
 
-  /// In bf16 the factor before the last product is rounded on every device, so that results differ by the last bit of few
-  /// elements, where the arithmetic before them did.
+  /// In bf16 the factor before the last product is rounded on every device, so that results differ by the last bit of
+  /// few elements, where the arithmetic before them did.
   @Test(arguments: [Float(0), 1]) func normsAndGatesRoundAlike(offset: Float) throws {
     let results = try backends.map { backend -> [[Float]] in
       let (x, up) = (try random([64, 96], 1, on: backend), try random([64, 96], 2, on: backend))

@@ -26,10 +26,9 @@ import Testing
     for type in Self.order {
       let bytes = encoded(type, values)
       let wrong = zip(bytes, expected[at..<at + bytes.count]).enumerated().filter { $1.0 != $1.1 }.map(\.offset)
+      let first = wrong.first ?? 0
       #expect(
-        wrong.isEmpty,
-        "\(type.name): \(wrong.count) bytes, the first \(wrong.first ?? 0) of block \((wrong.first ?? 0) / type.blockBytes)"
-      )
+        wrong.isEmpty, "\(type.name): \(wrong.count) bytes, the first \(first) of block \(first / type.blockBytes)")
       at += bytes.count
     }
     #expect(at == expected.count)

@@ -5,8 +5,12 @@ import Testing
 /// Model folders that hold something else than the readers look for.
 @Suite struct OtherWeightsTests {
   private static let pointer = Array(
-    "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n"
-      .utf8)
+    """
+    version https://git-lfs.github.com/spec/v1
+    oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393
+    size 12345
+
+    """.utf8)
 
   @Test func aGitPointerIsNoFile() throws {
     try Fixture.withFolder { folder in

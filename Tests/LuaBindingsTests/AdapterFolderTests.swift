@@ -96,7 +96,8 @@ import Testing
       """)
   }
 
-  /// A word outside the choices of an option is no silent default, and an option that a method does not read is an error.
+  /// A word outside the choices of an option is no silent default, and an option that a method does not read is an
+  /// error.
   @Test func wordsThatAreNoChoiceAreRefused() throws {
     try run(
       """
@@ -113,12 +114,15 @@ import Testing
       combine("ties takes no seed", { method = "ties", density = 0.5, seed = 1 })
       refused([[option 'as' has no choice "onnx"; choices: peft, gguf, mlx]], model.save_adapter, model, dir .. "/a",
         { name = "one", as = "onnx" })
-      refused('has no choice "q4_k" (did you mean "q4_0"?)', model.save_gguf, model, dir .. "/a.gguf", { type = "q4_k" })
+      refused('has no choice "q4_k" (did you mean "q4_0"?)', model.save_gguf, model, dir .. "/a.gguf", \
+      { type = "q4_k" })
       refused('has no choice "bogus"; choices: ', model.train_parts, model, {}, "bogus")
       model:add_lora { select = { "q_proj" }, rank = 2, method = "dora", name = "three" }
-      refused("'three' is of the kind dora; only plain LoRA adapters can be combined", model.combine_adapters, model, "both",
+      refused("'three' is of the kind dora; only plain LoRA adapters can be combined", model.combine_adapters, model, \
+      "both",
         { one = 1, three = 1 })
-      refused("already has an adapter called 'one'", model.add_lora, model, { select = { "q_proj" }, rank = 2, name = "one" })
+      refused("already has an adapter called 'one'", model.add_lora, model, { select = { "q_proj" }, rank = 2, \
+      name = "one" })
       assert(#qlora.native.list_dir(dir) == 0)
       """)
   }
@@ -219,8 +223,8 @@ import Testing
       """)
   }
 
-  /// What training gave the template besides is in the one that lies beside the adapter, so that those who talk to it send
-  /// the text of training.
+  /// What training gave the template besides is in the one that lies beside the adapter, so that those who talk to it
+  /// send the text of training.
   @Test func templateOptionsOfTheDataAreSaved() throws {
     try run(
       """
@@ -259,7 +263,8 @@ import Testing
       for _, name in ipairs(native.list_dir(qlora.resource "models/tiny")) do
         native.write_file(dir .. "/base/" .. name, read(qlora.resource "models/tiny" .. "/" .. name))
       end
-      native.write_file(dir .. "/base/chat_template.jinja", "{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}")
+      native.write_file(dir .. "/base/chat_template.jinja", \
+      "{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}")
       local model = qlora.load(dir .. "/base")
       model:add_lora { select = { "q_proj" }, rank = 2, alpha = 4 }
       model:note_training({ { name = "data", text = "mine" } }, { chat_template = model.tokenizer.chat_template })

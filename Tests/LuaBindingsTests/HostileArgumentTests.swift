@@ -18,15 +18,16 @@ func makeState(_ options: RunOptions = RunOptions()) throws -> (LuaState, Engine
   return (state, engine)
 }
 
-/// Every function, method, metamethod and field that the live state knows against every kind of wrong argument: the process
-/// survives, and what comes back is a result or an error with a text.
+/// Every function, method, metamethod and field that the live state knows against every kind of wrong argument: the
+/// process survives, and what comes back is a result or an error with a text.
 @Suite struct HostileArgumentTests {
   private let sweep = """
     local native, hostile, fields = ...
     local makers, junk, operators = hostile.makers, hostile.values, hostile.operators
     -- Functions that leave, wait or delete are not called, nor those that write where an argument says.
     local skip = { exit = true, read_line = true, remove_tree = true, write_file = true, mkdir = true,
-      save_tensors = true, save = true, save_adapter = true, save_checkpoint = true, lock_directory = true, remove_checkpoint = true }
+      save_tensors = true, save = true, save_adapter = true, save_checkpoint = true, lock_directory = true, \
+    remove_checkpoint = true }
     local ends = hostile.ends
     local calls, swept = 0, {}
     local function try(f, ...)

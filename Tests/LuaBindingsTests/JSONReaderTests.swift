@@ -4,7 +4,8 @@ import Testing
 
 @testable import LuaBindings
 
-/// JSON is read in Swift (`JSON.parse`) and in Lua (stdlib/qlora/json.lua): both take the same texts, for the same values.
+/// JSON is read in Swift (`JSON.parse`) and in Lua (stdlib/qlora/json.lua): both take the same texts, for the same
+/// values.
 @Suite struct JSONReaderTests {
   private static func nested(_ count: Int) -> String {
     String(repeating: "[", count: count) + String(repeating: "]", count: count)

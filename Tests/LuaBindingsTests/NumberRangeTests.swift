@@ -3,8 +3,8 @@ import Testing
 
 @testable import LuaBindings
 
-/// Every number that a Lua program gives has a range: outside of it, and NaN, are errors with the name, the value and the
-/// range, also where Swift's arithmetic would overflow.
+/// Every number that a Lua program gives has a range: outside of it, and NaN, are errors with the name, the value and
+/// the range, also where Swift's arithmetic would overflow.
 @Suite struct NumberRangeTests {
   private static let setup = """
     local qlora, n = require "qlora", require "qlora.native"
@@ -18,7 +18,8 @@ import Testing
     local function generate(o) return model():generate("a", o) end
     local function data()
       local tokenizer = n.tokenizer.load(n.resource "models/tiny")
-      return qlora.data.load({ { input = "a", output = "b" }, { input = "c", output = "d" } }, { tokenizer = tokenizer })
+      return qlora.data.load({ { input = "a", output = "b" }, { input = "c", output = "d" } }, \
+    { tokenizer = tokenizer })
     end
     local function train(o)
       local model = model()

@@ -32,8 +32,8 @@ private struct Gain: AdapterMethod {
   static func reader(_ configuration: JSON, path: String) -> AdapterReader { { _, _ in Gain() } }
 }
 
-/// An adapter of a method that the library does not know, in a recipe: read, shown, explored, planned, trained, saved and
-/// merged.
+/// An adapter of a method that the library does not know, in a recipe: read, shown, explored, planned, trained, saved
+/// and merged.
 @Suite struct PluggedAdapterTests {
   private let program = """
     local directory, copy = ...

@@ -23,12 +23,14 @@ import Training
     ),
     (
       ModelError.unrecognisedPath(path: "my/d.JSONL"),
-      "my/d.JSONL: not a model; expected a directory with config.json, a .gguf file or a hub name in the local cache; by "
-        + "its name it holds records, which qlora.data.load reads (--data of qlora-run train and eval)"
+      "my/d.JSONL: not a model; expected a directory with config.json, a .gguf file or a hub name in "
+        + "the local cache; by its name it holds records, which qlora.data.load reads (--data of "
+        + "qlora-run train and eval)"
     ),
     (
       ModelError.unrecognisedPath(path: "my/config.json"),
-      "my/config.json: not a model; expected a directory with config.json, a .gguf file or a hub name in the local cache"
+      "my/config.json: not a model; expected a directory with config.json, a .gguf file or a hub name "
+        + "in the local cache"
     ),
     (
       TensorError.badDimension(operation: "select", dimension: 1, rank: 1),
@@ -45,9 +47,10 @@ import Training
     ),
     (
       TensorError.outOfMemory(byteCount: 3 << 20, used: 2 << 20, limit: 4 << 20),
-      "out of memory: 3.00 MiB asked for, 2.00 MiB in use by the whole process, the limit is 4.00 MiB (--memory, or the "
-        + "machine's); lower micro_batch or max_length, set checkpointing = true, page the optimizer (paged = true, a "
-        + "smaller budget) or load with stream = true; qlora-run --plan shows what each would change"
+      "out of memory: 3.00 MiB asked for, 2.00 MiB in use by the whole process, the limit is 4.00 "
+        + "MiB (--memory, or the machine's); lower micro_batch or max_length, set checkpointing = true, page the "
+        + "optimizer (paged = true, a smaller budget) or load with stream = true; qlora-run --plan shows what each "
+        + "would change"
     ),
     (
       TensorError.outOfMemory(byteCount: 3 << 20, used: 0, limit: nil),
@@ -100,8 +103,8 @@ import Training
     ),
     (
       ModelError.cannotStream(path: "m"),
-      "m: streaming leaves the base on disk as it is stored, and these weights are not stored in the form they are used "
-        + "in; run `qlora-run quantize.lua IN OUT` once and load OUT with stream = true"
+      "m: streaming leaves the base on disk as it is stored, and these weights are not stored in the "
+        + "form they are used in; run `qlora-run quantize.lua IN OUT` once and load OUT with stream = true"
     ),
     (
       ModelError.streamedNeedsCheckpointing,
@@ -153,10 +156,10 @@ import Training
     ),
     (
       AdapterError.otherVocabulary(path: "a", module: "lm_head", rows: 10, base: 13, unties: false),
-      "a: the adapter has 10 rows of lm_head and the base 13: it was made before tokens were added to the base, or after "
-        + "some were taken away (resize_token_embeddings); resize the base as it was then, and load the adapter on that: "
-        + "in transformers base.resize_token_embeddings(10), base.save_pretrained(DIR), and save the adapter's tokenizer "
-        + "to DIR"
+      "a: the adapter has 10 rows of lm_head and the base 13: it was made before tokens were added to "
+        + "the base, or after some were taken away (resize_token_embeddings); resize the base as it was then, and load "
+        + "the adapter on that: in transformers base.resize_token_embeddings(10), base.save_pretrained(DIR), and save "
+        + "the adapter's tokenizer to DIR"
     ),
     (
       AdapterError.otherFamily(path: "a", field: "b", type: "olmo2", model: "qwen2"),
@@ -178,21 +181,21 @@ import Training
     ),
     (
       AdapterError.tiedOutput(path: "a", tensor: "b", unties: true),
-      "a: b takes the place of a matrix that is embedding and output matrix at once in this base (tie_word_embeddings); "
-        + "merge the adapter in transformers and load DIR: base = AutoModelForCausalLM.from_pretrained(BASE, "
-        + "tie_word_embeddings=False), PeftModel.from_pretrained(base, ADAPTER).merge_and_unload().save_pretrained(DIR), "
-        + "and save the tokenizer to DIR"
+      "a: b takes the place of a matrix that is embedding and output matrix at once in this base "
+        + "(tie_word_embeddings); merge the adapter in transformers and load DIR: base = "
+        + "AutoModelForCausalLM.from_pretrained(BASE, tie_word_embeddings=False), PeftModel.from_pretrained(base, "
+        + "ADAPTER).merge_and_unload().save_pretrained(DIR), and save the tokenizer to DIR"
     ),
     (
       TrainingError.changed(checkpoint: "c", [], unfit: ["adapters"]),
-      "c: the run could not go on: ; what the checkpoint holds does not fit other adapters; put it back, or start a run "
-        + "of its own without --resume"
+      "c: the run could not go on: ; what the checkpoint holds does not fit other adapters; put it back, "
+        + "or start a run of its own without --resume"
     ),
     (
       FormatError.unsupportedFile(path: "a/d.parquet", ending: "parquet", supported: ["json", "txt"]),
       "a/d.parquet: files that end in .parquet cannot be read; supported: json, txt; `python3 -c 'import pandas, sys; "
-        + "pandas.read_parquet(sys.argv[1]).to_json(\"out.jsonl\", orient=\"records\", lines=True)' a/d.parquet` writes "
-        + "out.jsonl"
+        + "pandas.read_parquet(sys.argv[1]).to_json(\"out.jsonl\", "
+        + "orient=\"records\", lines=True)' a/d.parquet` writes out.jsonl"
     ),
     (
       FormatError.unsupportedFile(path: "my d.jsonl.gz", ending: "gz", supported: ["json"]),

@@ -111,7 +111,8 @@ import Testing
       model:checkpointing(... == "true")
       model:add_adapter_module("all-linear", {
         parameters = function(m)
-          return { A = qlora.randn(8, m.in_features) * 0.1, B = qlora.zeros(m.out_features, 8), g = qlora.zeros(m.out_features) }
+          return { A = qlora.randn(8, m.in_features) * 0.1, B = qlora.zeros(m.out_features, 8), \
+      g = qlora.zeros(m.out_features) }
         end,
         forward = function(x, base, p)
           local h = x:matmul(p.A:t()):silu()

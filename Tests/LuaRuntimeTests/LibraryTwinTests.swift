@@ -60,8 +60,10 @@ import Testing
     try compare(
       #"""
       local pieces = { "a", "b", ".", "%a", "%d", "%s", "%w", "%A", "%W", "%p", "%x", "%z", "[ab]", "[^ab]", "[a-c1-3]",
-        "[%d%s]", "[]]", "[^]a]", "[a-]", "[%]b]", "*", "+", "-", "?", "*", "+", "-", "(", ")", "()", "(a*)", "(.-)", "%1", "%2", "%b()",
-        "%bxy", "%f[%w]", "%f[^a]", "^", "$", "%", "[", "[a", "%b", "%bx", "%f", "%0", "%g", "%u", "%L", "\0", "[%z]", "é", "%%" }
+        "[%d%s]", "[]]", "[^]a]", "[a-]", "[%]b]", "*", "+", "-", "?", "*", "+", "-", "(", ")", "()", "(a*)", \#
+      "(.-)", "%1", "%2", "%b()",
+        "%bxy", "%f[%w]", "%f[^a]", "^", "$", "%", "[", "[a", "%b", "%bx", "%f", "%0", "%g", "%u", "%L", "\0", \#
+      "[%z]", "é", "%%" }
       local letters = { "a", "b", "c", "1", "2", " ", "(", ")", "x", "y", "A", "%", "]", "-", "\0", "é", "\n", "_" }
       local function join(list, most)
         local parts = {}
@@ -83,9 +85,11 @@ import Testing
           end))
         end
         local most = pick(4) > 1 and pick(4) - 2 or nil
-        if kind == 5 then return show(pcall(string.gsub, text, pattern, join({ "%0", "%1", "%2", "%%", "x", "%", "%a", "" }, 5), most)) end
+        if kind == 5 then return show(pcall(string.gsub, text, pattern, join({ "%0", "%1", "%2", "%%", "x", "%", \#
+      "%a", "" }, 5), most)) end
         if kind == 6 then return show(pcall(string.gsub, text, pattern, answers, most)) end
-        if kind == 7 then return show(pcall(string.gsub, text, pattern, pick(9) > 1 and function(a) return answers[a] end or true, most)) end
+        if kind == 7 then return show(pcall(string.gsub, text, pattern, \#
+      pick(9) > 1 and function(a) return answers[a] end or true, most)) end
         return show(pcall(string.gsub, text, pattern, pick(100), most))
       end
       """#)

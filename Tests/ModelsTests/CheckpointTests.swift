@@ -66,8 +66,8 @@ import Testing
     }
   }
 
-  /// The text model of a multimodal checkpoint under the names of transformers 4 and 5; parts that are not the images' or
-  /// the text model's have no fate.
+  /// The text model of a multimodal checkpoint under the names of transformers 4 and 5; parts that are not the images'
+  /// or the text model's have no fate.
   @Test func theTextModelIsFoundUnderBothNames() throws {
     let ids: [Int32] = [3, 1, 4, 1, 5, 9]
     let wanted = try changed("../families/gemma3", load).logits(ids).floats()

@@ -209,8 +209,8 @@ private func golden(_ name: String) throws -> WeightSource {
     #expect(relativeError(logits, try model.logits(longIDs).floats()) < 1e-6)
   }
 
-  /// A GGUF file by itself has to have a tokenizer, so it lies beside a config.json: that of the folder, or one that says what
-  /// the file says.
+  /// A GGUF file by itself has to have a tokenizer, so it lies beside a config.json: that of the folder, or one that
+  /// says what the file says.
   private func loadFile(
     _ file: String, of name: String, as spec: DecoderSpec? = nil, keeps: Bool = false
   ) throws -> LanguageModel {

@@ -83,7 +83,8 @@ private func configuration(_ folder: String) throws -> JSON { try JSON.read(path
     }
   }
 
-  /// Adapters made here come back as they were: rank, alpha and every tensor, also where two modules share one of PEFT's.
+  /// Adapters made here come back as they were: rank, alpha and every tensor, also where two modules share one of
+  /// PEFT's.
   @Test(arguments: names, [false, true]) func ownAdaptersComeBackAsTheyWere(name: String, stabilised: Bool) throws {
     let model = try load(name)
     let chosen = model.modules.filter { $0.isExpert || $0.role == "q_proj" }

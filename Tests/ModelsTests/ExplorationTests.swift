@@ -110,7 +110,8 @@ private let ids: [Int32] = (0..<24).map { (i: Int) -> Int32 in Int32((7 * i * i 
     #expect(throws: ModelError.tooFewTokens(operation: "token_losses", minimum: 2)) { try model.tokenLosses([3]) }
   }
 
-  /// The maps times V are what the attention kernel hands to the output projection: grouped heads, normed heads, windows.
+  /// The maps times V are what the attention kernel hands to the output projection: grouped heads, normed heads,
+  /// windows.
   @Test(arguments: ["llama3", "qwen3", "mistral", "qwen2"])
   func mapsTimesValuesEqualTheKernel(name: String) throws {
     let model = try load(name)

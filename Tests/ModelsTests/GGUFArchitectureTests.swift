@@ -35,8 +35,8 @@ private let llama3 = rope(
   ["factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32])
 private let plain = rope("default", [:])
 
-/// What llama-cpp-python 0.3.36 did with such files of tiny random models: those that are refused it did not load, or their
-/// logits were off by half a standard deviation and more; of the others they were within 2e-2.
+/// What llama-cpp-python 0.3.36 did with such files of tiny random models: those that are refused it did not load, or
+/// their logits were off by half a standard deviation and more; of the others they were within 2e-2.
 @Suite struct GGUFArchitectureTests {
   @Test func everyWrittenArchitectureHasARow() {
     for family in Families.all where family.ggufWriter.modules.experts == nil {

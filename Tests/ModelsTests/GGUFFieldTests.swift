@@ -55,8 +55,8 @@ import Testing
     #expect(error?.description.contains("nearest that is: llama;") ?? false, "\(String(describing: error))")
   }
 
-  /// llama-model.cpp: the type is linear unless said; `none` uses no factor; 0 is no factor; `scale_linear` is the older
-  /// name.
+  /// llama-model.cpp: the type is linear unless said; `none` uses no factor; 0 is no factor; `scale_linear` is the
+  /// older name.
   @Test func linearScalingAsLlamaCppReadsIt() throws {
     #expect(try spec("llama", ["llama.rope.scaling.factor": .float(4)]).rope.scaling == .linear(factor: 4))
     #expect(try spec("llama", ["llama.rope.scale_linear": .float(2)]).rope.scaling == .linear(factor: 2))

@@ -9,7 +9,8 @@ import Testing
 private let folder = SmolLM2.root.appendingPathComponent("Tests/Fixtures/families/qwen3_5_text").path
 private let ids: [Int32] = (0..<24).map { (i: Int) -> Int32 in Int32((7 * i * i + 3 * i + 5) % 128) }
 
-/// What is particular to GGUF files of models with gated DeltaNets; FamilyGoldenTests reads those of llama.cpp's converter.
+/// What is particular to GGUF files of models with gated DeltaNets; FamilyGoldenTests reads those of llama.cpp's
+/// converter.
 @Suite struct HybridGGUFTests {
   private func load(_ path: String, keeps: Bool = false) throws -> LanguageModel {
     var options = LoadOptions(computeType: .f32)

@@ -5,8 +5,8 @@ import Testing
 @testable import Models
 
 /// Parameters of published models: the totals that the hub counts in their safetensors files, of a tied model with one
-/// embedding; of Gemma 3 without its image part. Looked up 2026-11-29. Those of Qwen3.5 and Qwen3-Next, which the hub counts
-/// with images and the layers that predict ahead, are what transformers' text model of the published sizes has.
+/// embedding; of Gemma 3 without its image part. Looked up 2026-11-29. Those of Qwen3.5 and Qwen3-Next, which the hub
+/// counts with images and the layers that predict ahead, are what transformers' text model of the published sizes has.
 private let parameters: [(names: [String], count: Int)] = [
   (["llama-7b", "llama-2-7b", "vicuna-7b-v1.5", "open_llama_7b", "open_llama_7b_v2"], 6_738_415_616),
   (["llama-13b", "llama-2-13b", "vicuna-13b-v1.5", "open_llama_13b"], 13_015_864_320),

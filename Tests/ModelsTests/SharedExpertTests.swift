@@ -9,8 +9,8 @@ import Testing
 private let families = SmolLM2.root.appendingPathComponent("Tests/Fixtures/families").path
 private let ids: [Int32] = (0..<24).map { (i: Int) -> Int32 in Int32((7 * i * i + 3 * i + 5) % 128) }
 
-/// Experts that every token has, and files with the experts of a layer in one tensor; ExpertGoldenTests has what all families
-/// with experts have.
+/// Experts that every token has, and files with the experts of a layer in one tensor; ExpertGoldenTests has what all
+/// families with experts have.
 @Suite struct SharedExpertTests {
   private func load(_ path: String) throws -> LanguageModel {
     try ModelLoader(backend: CPUBackend(threadCount: 2), options: LoadOptions(computeType: .f32)).load(path)
@@ -39,8 +39,8 @@ private let ids: [Int32] = (0..<24).map { (i: Int) -> Int32 in Int32((7 * i * i 
     #expect(relativeError(got, Array(wanted)) < 0.15 && relativeError(got, Array(wanted)) > 0)
   }
 
-  /// Of long texts most tokens are near transformers in f64; some are not, in transformers' own bf16 either: what the norm of a
-  /// head divides by may be small, and a router near a tie chooses others.
+  /// Of long texts most tokens are near transformers in f64; some are not, in transformers' own bf16 either: what the
+  /// norm of a head divides by may be small, and a router near a tie chooses others.
   @Test(arguments: ["qwen3_next", "qwen3_next_full", "qwen3_5_moe_text"])
   func mostTokensOfLongTextsAreNearInBF16(name: String) throws {
     let loader = ModelLoader(backend: CPUBackend(threadCount: 2), options: LoadOptions(computeType: .bf16))

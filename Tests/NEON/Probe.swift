@@ -2,8 +2,8 @@ import Numerics
 
 // Compiled into one module with Sources/Kernels, for AVX2, for NEON and for NEON with bfloat16; see check.sh.
 
-/// Runs kernels of each family on the same numbers, writes their results to `out` and returns how many there are. `room` is
-/// zeroed floats for operands and scratch, at least 2^20.
+/// Runs kernels of each family on the same numbers, writes their results to `out` and returns how many there are.
+/// `room` is zeroed floats for operands and scratch, at least 2^20.
 @_cdecl("probe")
 public func probe(_ room: UnsafeMutablePointer<Float>, _ out: UnsafeMutablePointer<Float>) -> Int {
   var probe = Probe(free: room, results: out)

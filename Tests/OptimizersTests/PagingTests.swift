@@ -77,8 +77,8 @@ import Testing
     return ((left, resident), (right, paged), directory, try #require(descriptor.flatMap { Int32($0) }))
   }
 
-  /// The file cannot be written for a while (its descriptor is one for reading only), at every step: the page that could
-  /// not be written stays, and the step goes on where it stopped.
+  /// The file cannot be written for a while (its descriptor is one for reading only), at every step: the page that
+  /// could not be written stays, and the step goes on where it stopped.
   @Test(arguments: [32, 8]) func aFailedWriteLosesNothing(width: Int) throws {
     let (resident, paged, directory, descriptor) = try pair(bits: width)
     let (original, readable) = (dup(descriptor), open("/proc/self/fd/\(descriptor)", O_RDONLY))
@@ -133,7 +133,8 @@ import Testing
     #expect(held > 150_000 && held <= 220_000 && optimizer.statistics?.residentPages == 0)
   }
 
-  /// Budget kept, half of the state through the file each step and hardly a wait, once the pages have found their places.
+  /// Budget kept, half of the state through the file each step and hardly a wait, once the pages have found their
+  /// places.
   @Test func onlyWhatDoesNotFitGoesThroughTheFile() throws {
     let list = try (0..<8).map {
       OptimizedParameter(name: "p\($0)", tensor: try Tensor(full: [40_000], value: 1, on: backend))

@@ -25,7 +25,8 @@ import Testing
       format = "text", tokenizer = model.tokenizer, max_length = p.length })
     local optimizer = qlora.optim.adamw(model:trainable(), { lr = 1e-3, paged = true, budget = "1MiB" })
     local result = qlora.train { model = model, data = data, steps = p.steps, batch = p.batch, optimizer = optimizer,
-      checkpointing = p.group > 1 and p.group or true, on_step = function(s) print(("bits %d %a"):format(s.step, s.loss)) end }
+      checkpointing = p.group > 1 and p.group or true, on_step = function(s) print(("bits %d %a"):format(s.step, \
+    s.loss)) end }
     for i, tensor in ipairs(model:trainable()) do
       if i % 20 == 1 then print(("bits tensor %d %a"):format(i, tensor:sum():item())) end
     end

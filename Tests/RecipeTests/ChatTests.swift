@@ -129,10 +129,12 @@ import Testing
         #"""
         local model = qlora.load(qlora.resource "models/tiny")
         model:add_lora { select = { "q_proj" }, rank = 2, quiet = true }
-        local chats = { { messages = { { role = "user", content = "Who?" }, { role = "assistant", content = "Mia." } } } }
+        local chats = { { messages = { { role = "user", content = "Who?" }, { role = "assistant", \#
+        content = "Mia." } } } }
         local function train(template)
           print("TRAIN " .. (type(template) == "string" and template or "its own"))
-          qlora.train { model = model, steps = 1, batch = 1, optimizer = qlora.optim.adamw(model:trainable(), { lr = 1e-3 }),
+          qlora.train { model = model, steps = 1, batch = 1, optimizer = qlora.optim.adamw(model:trainable(), \#
+        { lr = 1e-3 }),
             data = qlora.data.load(chats, { tokenizer = model.tokenizer, template = template }) }
         end
         train "alpaca"

@@ -55,8 +55,8 @@ import Testing
   }
 }
 
-/// What commands find: a checkout with nothing beside it, the program installed by `make install`, and a folder with the
-/// files that the pages speak of.
+/// What commands find: a checkout with nothing beside it, the program installed by `make install`, and a folder with
+/// the files that the pages speak of.
 struct Stage {
   static let shared = Result { try Stage() }
 

@@ -110,7 +110,8 @@ import Testing
     try resumes(directory)
   }
 
-  /// A sample of what Fuzz/faults.py tries whole: of all writes, syncs, renames, mappings and reads of the run, one fails.
+  /// A sample of what Fuzz/faults.py tries whole: of all writes, syncs, renames, mappings and reads of the run, one
+  /// fails.
   @Test(.enabled(if: library != nil, "no C compiler"), arguments: 0..<8)
   func aCallThatFailsOnceLosesNothing(part: Int) throws {
     let (library, directory) = (try #require(Self.library), try Self.folder())

@@ -13,7 +13,8 @@ private let recipe = """
   qlora.train {
     model = model, data = data, steps = 30, batch = 4, micro_batch = 2, seed = 3, save_every = 1, dir = "run",
     checkpointing = 2, offload = true,
-    optimizer = qlora.optim.adamw(model:trainable(), { lr = 1e-3, bits = 8, paged = true, budget = "256KiB", spill = "." }),
+    optimizer = qlora.optim.adamw(model:trainable(), { lr = 1e-3, bits = 8, paged = true, budget = "256KiB", \
+  spill = "." }),
   }
   model:save_adapter "adapter"
   """

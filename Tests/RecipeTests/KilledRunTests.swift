@@ -12,8 +12,8 @@ private let recipe = """
   """
 
 @Suite struct KilledRunTests {
-  /// Killed at ten random moments, from the first files on: what each run left behind reads, is in the index and gives a
-  /// report.
+  /// Killed at ten random moments, from the first files on: what each run left behind reads, is in the index and gives
+  /// a report.
   @Test func aKilledRunLeavesReadableFiles() throws {
     let directory = try Program.temporaryDirectory()
     try recipe.write(to: directory.appendingPathComponent("r.lua"), atomically: true, encoding: .utf8)

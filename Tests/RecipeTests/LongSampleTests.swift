@@ -24,7 +24,8 @@ import Testing
   @Test(arguments: [
     "model:loss(data:batch { 1, 2 })", "model:nll(data:batch { 2 })",
     "for _, batches in data:steps { steps = 1, batch = 2, shuffle = false } do model:loss(batches[1]) end",
-    "for _, batches in data:steps { steps = 1, batch = 2, micro_batch = 1, shuffle = false } do model:loss(batches[2]) end",
+    "for _, batches in data:steps { steps = 1, batch = 2, micro_batch = 1, shuffle = false "
+      + "} do model:loss(batches[2]) end",
   ]) func theSampleIsNamedWithFileAndLine(body: String) throws {
     let outcome = try run(body)
     #expect(outcome.code == 1)

@@ -2,7 +2,8 @@ import Foundation
 
 /// What starts several ranks in tests.
 enum MPI {
-  /// The launcher that QLORA_LAUNCHER names, else the one that `make test` installs. Without one these tests are skipped.
+  /// The launcher that QLORA_LAUNCHER names, else the one that `make test` installs. Without one these tests are
+  /// skipped.
   static let launcher =
     ([ProcessInfo.processInfo.environment["QLORA_LAUNCHER"]].compactMap { $0 } + [
       "/usr/bin/mpirun", "/usr/local/bin/mpirun",

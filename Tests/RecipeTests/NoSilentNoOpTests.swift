@@ -10,7 +10,8 @@ import Testing
     model:add_lora { select = "all-linear", rank = 2 }
     local data = qlora.data.load(world.records(32, 0), { tokenizer = model.tokenizer, max_length = 96 })
     local optimizer = qlora.optim.adamw(model:trainable(), { lr = 1e-3 })
-    local function train() return qlora.train { model = model, data = data, optimizer = optimizer, steps = 2, batch = 4 } end
+    local function train() return qlora.train { model = model, data = data, optimizer = optimizer, steps = 2, \
+    batch = 4 } end
 
     """
 

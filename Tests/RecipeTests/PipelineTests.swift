@@ -5,14 +5,16 @@ private let recipe = """
   local qlora = require "qlora"
   local world = require "qlora.world"
   local p = qlora.params { steps = 6, save_every = 3, slip = "", from = 0, parts = 1, pause = 0 }
-  local model = qlora.load(qlora.resource "models/tiny", { quant = p.slip ~= "olora" and "nf4", compute = "bf16", pipeline = true,
+  local model = qlora.load(qlora.resource "models/tiny", { quant = p.slip ~= "olora" and "nf4", compute = "bf16", \
+  pipeline = true,
     stream = p.slip == "stream" or nil })
   local data = qlora.data.load(world.scenes(64, 1), {
     format = function(s) return { { text = s.sentence .. "\\n" }, { text = s.who, train = true } } end,
     tokenizer = model.tokenizer, max_length = 64,
   })
   model:add_lora { select = p.slip == "tied" and { "q_proj", "embed_tokens" }
-    or qlora.select.layers { between = { p.from, 4 } }, tied = p.slip == "tied" or nil, rank = 4, alpha = 8, dropout = 0.1,
+    or qlora.select.layers { between = { p.from, 4 } }, tied = p.slip == "tied" or nil, rank = 4, alpha = 8, \
+  dropout = 0.1,
     init = p.slip == "olora" and "olora" or nil }
   if p.slip == "generate" then model:generate "Tom" end
   if p.slip == "logits" then model:logits "Tom" end

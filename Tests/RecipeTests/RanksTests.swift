@@ -26,7 +26,8 @@ private let recipe = """
     end,
   }
   model:save_adapter "adapter"
-  print(qlora.native.hash(model:trainable()), ("%.17g"):format(result.last_loss), ("%.17g"):format(result.eval_losses[2]))
+  print(qlora.native.hash(model:trainable()), ("%.17g"):format(result.last_loss), \
+  ("%.17g"):format(result.eval_losses[2]))
   """
 
 private let launcher = MPI.launcher
@@ -106,7 +107,8 @@ private let environment = MPI.environment
     try """
     local qlora = require "qlora"
     local rows = qlora.sweep {
-      variants = { { rank = 1, quant = "typo" }, { rank = 2 }, { rank = 3, quant = "typo" }, { rank = 4 }, { rank = 5 } },
+      variants = { { rank = 1, quant = "typo" }, { rank = 2 }, { rank = 3, quant = "typo" }, { rank = 4 }, \
+    { rank = 5 } },
       dir = "out", lowest = "bytes",
       base = function(v) return qlora.load(qlora.resource "models/tiny", { quant = v.quant }) end,
       run = function(v, model)

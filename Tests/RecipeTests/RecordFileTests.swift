@@ -68,7 +68,8 @@ import Testing
     for value in ["false", "0"] {
       let outcome = try load(
         "x.jsonl",
-        #"{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "\#(name)": \#(value)}]}"#,
+        #"{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "\#(name)": "#
+          + #"\#(value)}]}"#,
         "template = 'chatml'", format: "chat")
       #expect(
         outcome.code == 1 && outcome.errors.contains("'\(name)' is \(value), which is not read"), "\(outcome.errors)")
@@ -82,11 +83,13 @@ import Testing
     local qlora = require "qlora"
     local model = qlora.load(qlora.resource "models/tiny")
     model:add_lora { select = "all-linear", rank = 2, quiet = true }
-    local data = qlora.data.load({ { prompt = "a", completion = "b" } }, { format = "completion", tokenizer = model.tokenizer })
+    local data = qlora.data.load({ { prompt = "a", completion = "b" } }, { format = "completion", \
+    tokenizer = model.tokenizer })
     local steps = 0
     local ok, why = pcall(qlora.train, { model = model, data = data, steps = 4, batch = 1,
       optimizer = qlora.optim.adamw(model:trainable(), { lr = 1e-3 }),
-      samples = { "x", ("word "):rep(400), every = 2, max_new_tokens = 2 }, on_step = function() steps = steps + 1 end })
+      samples = { "x", ("word "):rep(400), every = 2, max_new_tokens = 2 }, on_step = function() steps = steps \
+    + 1 end })
     print(ok, steps, why)
     """.write(to: directory.appendingPathComponent("recipe.lua"), atomically: true, encoding: .utf8)
     let outcome = try Program.run(["recipe.lua"], in: directory)

@@ -58,7 +58,8 @@ import Testing
       """
     let outcome = try Program.run(["-l", "qlora", "-e", program])
     for text in [
-      "Module model.layers.1.self_attn.q_proj: linear [192 x 192], 36,864 parameters, nf4, 18.6 KiB, lora rank 4 alpha 8\n",
+      "Module model.layers.1.self_attn.q_proj: linear [192 x 192], 36,864 parameters, nf4, 18.6 KiB, lora "
+        + "rank 4 alpha 8\n",
       "[fp4 64 x 64, blocks of 64, f32 scales, 2,304 bytes, 4.500 bits per parameter]\n",
       "Optimizer AdamW: lr 2e-4, 8-bit, paged state, 7,680 parameters in 10 tensors\n",
       "Tokenizer: 1,267 tokens, bos 0 \"<s>\", eos 1 \"</s>\"\n",

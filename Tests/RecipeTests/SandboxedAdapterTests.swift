@@ -1,7 +1,8 @@
 import Foundation
 import Testing
 
-/// Adapters in Lua under `--sandbox`: the library looks up what a recipe's functions use, and gives nobody else the means.
+/// Adapters in Lua under `--sandbox`: the library looks up what a recipe's functions use, and gives nobody else the
+/// means.
 @Suite struct SandboxedAdapterTests {
   private func run(_ body: String) throws -> Program.Outcome {
     let directory = try Program.temporaryDirectory()

@@ -1,8 +1,8 @@
 import Foundation
 import Testing
 
-/// Ends the program with SIGKILL before the n-th call that changes a folder, or flips a bit of the n-th write; both count
-/// only what happens after the file `armed` was made, and only in paths that hold the word.
+/// Ends the program with SIGKILL before the n-th call that changes a folder, or flips a bit of the n-th write; both
+/// count only what happens after the file `armed` was made, and only in paths that hold the word.
 private let shim = """
   #define _GNU_SOURCE
   #include <dlfcn.h>

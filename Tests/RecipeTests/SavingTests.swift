@@ -52,7 +52,8 @@ private func runs(_ body: String) throws {
       native.mkdir "disk"
       assert(os.execute "ln -s disk out; mkfifo pipe; echo old > file; ln -s file link; ln -s nowhere loose")
       model:save_adapter "out"
-      assert(names "disk" == "README.md adapter_config.json adapter_model.safetensors tokenizer.json tokenizer_config.json",
+      assert(names "disk" == "README.md adapter_config.json adapter_model.safetensors tokenizer.json \
+      tokenizer_config.json",
         names "disk")
       native.write_file("link", "new")
       native.write_file("loose", "made")

@@ -23,7 +23,8 @@ private let recipe = """
   qlora.train {
     model = model, data = data, steps = p.steps, batch = 4, micro_batch = 2, seed = 3, save_every = 1, dir = "run",
     checkpointing = true, offload = true,
-    optimizer = qlora.optim.adamw(model:trainable(), { lr = 1e-3, bits = 8, paged = true, budget = "64KiB", spill = "." }),
+    optimizer = qlora.optim.adamw(model:trainable(), { lr = 1e-3, bits = 8, paged = true, budget = "64KiB", \
+  spill = "." }),
     on_step = function(s) if s.step == p.stop then os.execute "kill -9 $PPID" end end,
   }
   model:save_adapter "adapter"

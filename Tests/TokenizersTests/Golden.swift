@@ -70,7 +70,8 @@ struct Golden {
   }
 }
 
-/// The peers put BOS before a text that begins with it; we do not. `bare` are the ids without what stands around a text.
+/// The peers put BOS before a text that begins with it; we do not. `bare` are the ids without what stands around a
+/// text.
 func withoutSecondBOS(_ ids: [Int32], bare: [Int32]) -> [Int32] {
   let isRepeated = ids.first == bare.first && ids.dropFirst().starts(with: bare)
   return isRepeated && !bare.isEmpty ? Array(ids.dropFirst()) : ids

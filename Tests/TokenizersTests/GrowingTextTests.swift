@@ -59,7 +59,8 @@ import Testing
   @Test(arguments: [
     #"{"type": "Sequence", "decoders": [{"type": "Fuse"}, {"type": "Strip", "content": "a", "start": 0, "stop": 2}]}"#,
     #"{"type": "Sequence", "decoders": [{"type": "Fuse"}, {"type": "Strip", "content": "a", "start": 2, "stop": 0}]}"#,
-    #"{"type": "Sequence", "decoders": [{"type": "Fuse"}, {"type": "Replace", "pattern": {"String": "ab"}, "content": "x"}]}"#,
+    #"{"type": "Sequence", "decoders": [{"type": "Fuse"}, {"type": "Replace", "pattern": "#
+      + #"{"String": "ab"}, "content": "x"}]}"#,
     #"{"type": "Strip", "content": "a", "start": 1, "stop": 1}"#, "null",
   ]) func decodersThatSeeTheWholeTextAreRight(decoder: String) throws {
     let file = """

@@ -6,9 +6,9 @@ import Tensors
 
 // Adapters that the engine does not know, as a program of its own would add them.
 
-/// DoRA (Liu et al. 2024) with a gradient of its norms: y = m * (x V^T) / |V| + bias with V = W + scaling * B A and |V| the norms of its rows. It reads
-/// the frozen weight. Gradients flow through |V| too, other than in the shipped method, so that finite differences can
-/// check them.
+/// DoRA (Liu et al. 2024) with a gradient of its norms: y = m * (x V^T) / |V| + bias with V = W + scaling * B A and |V|
+/// the norms of its rows. It reads the frozen weight. Gradients flow through |V| too, other than in the shipped method,
+/// so that finite differences can check them.
 struct FullDoRA: AdapterMethod {
   static let peftType = "DORA"
   var low: LoRA

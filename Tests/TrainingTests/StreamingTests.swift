@@ -46,7 +46,8 @@ import Testing
     try Batch([((0..<40).map { (i: Int) -> Int32 in Int32((i * i + 31 * step) % 512) }, nil)])
   }
 
-  /// Losses of ten steps and the trained parameters after them, as bits. Without a budget optimizer state stays in memory.
+  /// Losses of ten steps and the trained parameters after them, as bits. Without a budget optimizer state stays in
+  /// memory.
   private func train(_ model: LanguageModel, budget: Int? = nil) throws -> [UInt32] {
     var options = OptimizerOptions(
       .adamW, learningRate: 0.01, isPaged: budget != nil, budget: budget ?? 0,

@@ -6,7 +6,8 @@ import LuaRuntime
 /// A driver whose work is written in Lua, in Fuzz/Lua: it reads with the library that recipes use.
 ///
 /// The script gets the root of the package, a folder to write in, and a function that puts down what is about to be
-/// done. It returns `{ read = function(folder, random), seeds = function(folder) }`; `random` is a number to choose with.
+/// done. It returns `{ read = function(folder, random), seeds = function(folder) }`; `random` is a number to choose
+/// with.
 final class LuaDriver: Driver {
   private let state: LuaState
   private let engine: Engine

@@ -23,7 +23,8 @@ package protocol DecoderFamily: SendableMetatype {
   static var isParallel: Bool { get }
   /// Whether only a part of each head may turn (`partial_rotary_factor`).
   static var rotatesPartOfHeads: Bool { get }
-  /// The theta of layers with a window, in a family where they have a rope of their own; nil where all layers turn alike.
+  /// The theta of layers with a window, in a family where they have a rope of their own; nil where all layers turn
+  /// alike.
   static var slidingRope: SlidingRope? { get }
   /// What this family's configs call a `rope_type` besides its name.
   static var ropeTypeNames: [String: String] { get }

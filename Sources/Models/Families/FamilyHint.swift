@@ -10,8 +10,8 @@ package struct FamilyHint: Sendable {
   /// What the engine calls the families that it may be.
   private let types: Set<String>
 
-  /// From `model_type` of config.json; nil for a name that the engine knows nothing of. `isGGUF`: whether the weights were
-  /// read from a GGUF file, which holds several families as one.
+  /// From `model_type` of config.json; nil for a name that the engine knows nothing of. `isGGUF`: whether the weights
+  /// were read from a GGUF file, which holds several families as one.
   package init?(modelType: String, isGGUF: Bool = false) {
     self.modelType = modelType
     guard let family = Families.multimodal(modelType)?.family ?? Families.named(modelType) else {
@@ -36,8 +36,8 @@ package struct FamilyHint: Sendable {
     self.init(modelType: type)
   }
 
-  /// From what lies at a path: a model's folder, a GGUF file, or a name in the local cache of the hub. nil where nothing
-  /// is there that can be read, or nothing of a known family.
+  /// From what lies at a path: a model's folder, a GGUF file, or a name in the local cache of the hub. nil where
+  /// nothing is there that can be read, or nothing of a known family.
   package init?(path: String) {
     if path.hasSuffix(".gguf"), !FileSystem.isDirectory(path) {
       guard let file = try? GGUFFile(path: path), let architecture = file.metadata["general.architecture"]?.string,

@@ -1,8 +1,8 @@
 import Formats
 import Tensors
 
-/// GPT-NeoX and Pythia (Black et al. 2022, Biderman et al. 2023): LayerNorm, one matrix for the q, k and v of each head,
-/// a quarter of each head turned, GELU without a gate, and feed-forward layer beside attention.
+/// GPT-NeoX and Pythia (Black et al. 2022, Biderman et al. 2023): LayerNorm, one matrix for the q, k and v of each
+/// head, a quarter of each head turned, GELU without a gate, and feed-forward layer beside attention.
 package enum GPTNeoX: DecoderFamily {
   package static let modelType = "gpt_neox"
   package static let className = "GPTNeoXForCausalLM"

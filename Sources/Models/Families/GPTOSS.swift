@@ -1,8 +1,8 @@
 import Formats
 import Tensors
 
-/// gpt-oss (OpenAI 2025): experts with biases and bounded gates in every layer, a sink in each head's softmax, and a window
-/// in every second layer.
+/// gpt-oss (OpenAI 2025): experts with biases and bounded gates in every layer, a sink in each head's softmax, and a
+/// window in every second layer.
 package enum GPTOSS: DecoderFamily {
   package static let modelType = "gpt_oss"
   package static let className = "GptOssForCausalLM"
@@ -61,8 +61,8 @@ package enum GPTOSS: DecoderFamily {
     if fields.json["quantization_config"]?["quant_method"] == "mxfp4" { spec.quantizationConfig = nil }
   }
 
-  /// config.json says that the bounds of yarn are not truncated. llama.cpp has no key for that and truncates them, so a GGUF
-  /// file is computed so: what is trained on it will be served by llama.cpp.
+  /// config.json says that the bounds of yarn are not truncated. llama.cpp has no key for that and truncates them, so a
+  /// GGUF file is computed so: what is trained on it will be served by llama.cpp.
   package static func read(_ fields: GGUFFields, into spec: inout DecoderSpec) throws(FormatError) {
     let sliding = try fields.bools("attention.sliding_window_pattern", count: spec.layerCount)
     setWindows(try fields.required("attention.sliding_window"), sliding, &spec)

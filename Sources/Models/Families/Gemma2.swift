@@ -73,8 +73,8 @@ package enum Gemma2: DecoderFamily {
     spec.logitCap = try fields.double("final_logit_softcapping") ?? 30
   }
 
-  /// llama.cpp has the pattern of windows in its code and not in the file, and knows by the number of layers the size in
-  /// which products are not divided by the root of the head's width but of hidden size over heads.
+  /// llama.cpp has the pattern of windows in its code and not in the file, and knows by the number of layers the size
+  /// in which products are not divided by the root of the head's width but of hidden size over heads.
   static func readCommon(layersOfLargest: Int, window: Int?, every interval: Int, into spec: inout DecoderSpec) {
     spec.embeddingScale = Double(spec.hiddenSize).squareRoot()
     let scalar = spec.layerCount == layersOfLargest ? spec.hiddenSize / spec.headCount : spec.headDimension

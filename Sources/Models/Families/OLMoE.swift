@@ -1,7 +1,7 @@
 import Formats
 
-/// OLMoE (Muennighoff et al. 2024): Llama with norms of q and k over all heads together and experts in every layer, whose
-/// weights do not add up to 1.
+/// OLMoE (Muennighoff et al. 2024): Llama with norms of q and k over all heads together and experts in every layer,
+/// whose weights do not add up to 1.
 package enum OLMoE: DecoderFamily {
   package static let modelType = "olmoe"
   package static let className = "OlmoeForCausalLM"

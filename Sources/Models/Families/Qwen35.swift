@@ -1,8 +1,8 @@
 import Formats
 
-/// Text models of Qwen3.5 (Qwen team 2026): of four layers three are gated DeltaNets, the fourth has attention whose output
-/// a gate multiplies. Norm weights are stored less one, but not those in a DeltaNet. Of multimodal checkpoints the text
-/// model is read.
+/// Text models of Qwen3.5 (Qwen team 2026): of four layers three are gated DeltaNets, the fourth has attention whose
+/// output a gate multiplies. Norm weights are stored less one, but not those in a DeltaNet. Of multimodal checkpoints
+/// the text model is read.
 package enum Qwen35: DecoderFamily {
   package static let modelType = "qwen3_5_text"
   package static let className = "Qwen3_5ForCausalLM"
@@ -104,8 +104,8 @@ package enum Qwen35: DecoderFamily {
     spec.deltaNet?.write(into: &gguf)
     gguf.set("attention.recurrent_layers", .array(spec.layers.map { .bool($0.isRecurrent) }))
     gguf.set("full_attention_interval", interval)
-    // How many pairs turn with each of three positions, which are one in text; llama.cpp asks for them, and for room in a
-    // head.
+    // How many pairs turn with each of three positions, which are one in text; llama.cpp asks for them, and for room in
+    // a head.
     let pairs = Int64(spec.rope.width(headDimension: spec.headDimension) / 2)
     let sections = spec.headDimension < 32 ? [(pairs + 2) / 3, (pairs + 1) / 3, pairs / 3, 0] : [11, 11, 10, 0]
     gguf.set("rope.dimension_sections", .array(sections.map { .signed($0) }))

@@ -1,8 +1,8 @@
 import Formats
 
-/// Text models of Qwen3.5 with experts (Qwen team 2026): the mixers of Qwen3.5, and in every layer experts, of which every
-/// token has one more, times a gate. Published files hold the experts of a layer in two tensors, transformers 5 writes a
-/// module for each.
+/// Text models of Qwen3.5 with experts (Qwen team 2026): the mixers of Qwen3.5, and in every layer experts, of which
+/// every token has one more, times a gate. Published files hold the experts of a layer in two tensors, transformers 5
+/// writes a module for each.
 package enum Qwen35MoE: DecoderFamily {
   package static let modelType = "qwen3_5_moe_text"
   package static let className = "Qwen3_5MoeForCausalLM"

@@ -1,6 +1,7 @@
 import Formats
 
-/// Qwen3 with experts (Yang et al. 2025): Qwen3 whose feed-forward layers, or those that the config names, are mixtures.
+/// Qwen3 with experts (Yang et al. 2025): Qwen3 whose feed-forward layers, or those that the config names, are
+/// mixtures.
 package enum Qwen3MoE: DecoderFamily {
   package static let modelType = "qwen3_moe"
   package static let className = "Qwen3MoeForCausalLM"

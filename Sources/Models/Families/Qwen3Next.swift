@@ -1,7 +1,7 @@
 import Formats
 
-/// Qwen3-Next (Qwen team 2025): the mixers of Qwen3.5, whose DeltaNets have fused projections, and experts, of which every
-/// token has one more, times a gate.
+/// Qwen3-Next (Qwen team 2025): the mixers of Qwen3.5, whose DeltaNets have fused projections, and experts, of which
+/// every token has one more, times a gate.
 package enum Qwen3Next: DecoderFamily {
   package static let modelType = "qwen3_next"
   package static let className = "Qwen3NextForCausalLM"

@@ -1,5 +1,5 @@
-/// Well-known decoders that the engine does not compute, for errors that help: the nearest family that it does, and what
-/// it would have to do besides.
+/// Well-known decoders that the engine does not compute, for errors that help: the nearest family that it does, and
+/// what it would have to do besides.
 package enum UnsupportedFamilies {
   package struct Kind: Sendable {
     /// `model_type` of config.json and `general.architecture` of GGUF files.
