@@ -109,7 +109,7 @@ import Testing
       try checkGradients("norm \(p)", inputs: [x]) { try norm($0[0], axis: 1, p: p) }
     }
     try checkGradients("einsum", inputs: [z, try sample([2, 4, 3], seed: 6), y]) { try einsum("bij,bkj,ij->ki", $0) }
-    try checkGradients("qr", inputs: [x]) {
+    try checkGradients("qr", inputs: [x], tolerance: 1e-2) {
       let (q, r) = try orthogonalFactors($0[0])
       return try matmul(try unary(.square, q), try unary(.tanh, r))
     }
