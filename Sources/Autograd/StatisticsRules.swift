@@ -27,9 +27,9 @@ public func cumulativeSum(_ x: Tensor, axis: Int) throws -> Tensor {
   return y
 }
 
-/// Mean square of the distance from the mean over a dimension (0-based), which disappears, or over all elements to shape
-/// [1]; the squares are divided by their number less `correction`. With `isDeviation` its square root, whose gradient at
-/// 0 is 0.
+/// Mean square of the distance from the mean over a dimension (0-based), which disappears, or over all elements to
+/// shape [1]; the squares are divided by their number less `correction`. With `isDeviation` its square root, whose
+/// gradient at 0 is 0.
 /// - Throws: `TensorError.badDimension`, `.badShape` when nothing is there to reduce, `.outOfMemory`; what the device
 ///   reports.
 public func variance(_ x: Tensor, axis: Int? = nil, correction: Int = 1, isDeviation: Bool = false) throws -> Tensor {

@@ -10,8 +10,8 @@ extension CPUBackend {
 
   /// Packs x once for all layers and branches, and adds h_i B_i^T to the sums of x W_i^T before y_i is stored.
   ///
-  /// With at most 8 rows the layers are computed one by one, or in one region: the products with W_i and A_i, then those
-  /// with B_i. Sums have a fixed order for each output.
+  /// With at most 8 rows the layers are computed one by one, or in one region: the products with W_i and A_i, then
+  /// those with B_i. Sums have a fixed order for each output.
   /// - Throws: `TensorError.outOfMemory` for packed operands and the scratch of the threads.
   public func linear(
     _ x: Tensor, _ layers: [LinearOperands], into outputs: [LinearOutput], precision: DType

@@ -45,8 +45,8 @@ extension CPUBackend {
   /// With at most so many rows, a pass over the other side by dot products is faster than tiles.
   static let dotRows = 8
   /// From so many rows on, turning the lanes of the other side while they are packed costs less than turning the
-  /// results while they are stored (measured: at 128 rows a dense side gains 6 %, a quantized one 30 to 40 %; at 16 rows
-  /// this loses up to a fifth).
+  /// results while they are stored (measured: at 128 rows a dense side gains 6 %, a quantized one 30 to 40 %; at 16
+  /// rows this loses up to a fifth).
   static let turnedRows = 128
   static let turnedQuantizedRows = 24
 

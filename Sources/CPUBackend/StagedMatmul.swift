@@ -9,7 +9,8 @@ import Tensors
 ///
 /// The rows consist of parts, each with a contraction of its own, and an output sums over one or more of them:
 /// y = x W^T + h B^T packs x and h and has two terms. Outputs of the same rows share what is packed. A part may be the
-/// output of one of the products, as h is: that is computed first, and the others wait for it when they come to its term.
+/// output of one of the products, as h is: that is computed first, and the others wait for it when they come to its
+/// term.
 ///
 /// Every output is summed over its terms, and over the contraction of each, in the same order whichever worker computes
 /// it and however the lanes are divided, so results do not depend on the number of threads.

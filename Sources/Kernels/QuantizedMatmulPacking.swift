@@ -41,7 +41,8 @@ private func decode(
   }
 }
 
-/// What the codes of a block stand for: scaled once for all of them, and rounded where the product is of rounded floats.
+/// What the codes of a block stand for: scaled once for all of them, and rounded where the product is of rounded
+/// floats.
 @inline(__always)
 private func scaled(_ table: Vec16, _ scale: Float, _ mode: Int32) -> Vec16 {
   let values = table * Vec16(repeating: scale)
@@ -99,8 +100,8 @@ private func decodeGroup(
       ? unsafeBitCast(mm_decode_pair_words(first, second, codes, next), to: Vec16.self) : mm_decode16(first, codes))
 }
 
-/// Decodes groups of 16 columns into column panels, `pitch` words from one to the next. The first column and their number
-/// are multiples of 16, the width is one of 32, the block size a power of two and at least 32.
+/// Decodes groups of 16 columns into column panels, `pitch` words from one to the next. The first column and their
+/// number are multiples of 16, the width is one of 32, the block size a power of two and at least 32.
 @inline(__always)
 private func packColumns(
   _ address: UnsafePointer<QuantizedWeightPointers>, _ table: Vec16, _ firstRow: Int, _ rows: Int, _ firstColumn: Int,

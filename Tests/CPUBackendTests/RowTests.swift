@@ -341,7 +341,8 @@ import Testing
     }
   }
 
-  /// In f32 1 + 1e8 - 1e8 is 0, and 1 the other way round. Rows are so wide that those of an id would be several workers'.
+  /// In f32 1 + 1e8 - 1e8 is 0, and 1 the other way round. Rows are so wide that those of an id would be of several
+  /// workers.
   @Test func rowsOfAnIdAreAddedInTheirOrder() throws {
     let (width, ids) = (20_000, [1, 0, 1, 0, 1, 0].map(Int32.init))
     let values: [Float] = [1, 1, 1e8, 1e8, -1e8, -1e8]

@@ -125,8 +125,8 @@ struct Products {
     }
   }
 
-  /// The layers of one expert of Qwen3-30B-A3B in NF4 with adapters of rank 8: its two inputs, which share x, forward and
-  /// backward. An expert has 16 to 64 rows of a step.
+  /// The layers of one expert of Qwen3-30B-A3B in NF4 with adapters of rank 8: its two inputs, which share x, forward
+  /// and backward. An expert has 16 to 64 rows of a step.
   func runLayers() throws {
     let (out, columns, rank) = (768, 2048, 8)
     for precision in [DType.bf16, .f32] {
