@@ -41,7 +41,9 @@ func evaluate(_ operation: UnaryOperation, _ x: Tensor) throws -> Tensor {
   return y
 }
 
-private func scalar(_ value: Double, like x: Tensor) throws -> Tensor { try Tensor([Float(value)], on: x.backend) }
+private func scalar(_ value: Double, like x: Tensor) throws -> Tensor {
+  try Tensor([Float(value)], shape: [], on: x.backend)
+}
 
 /// a (operation) b with broadcasting, f32; other dtypes are converted to f32 first.
 ///

@@ -149,12 +149,16 @@ extension Engine {
   var summaryMethods: [NativeFunction] {
     [
       NativeFunction(
-        "topk", "The k largest elements of the last dimension, descending, and their positions from 1, i64.",
+        "topk",
+        "The k largest elements of the last dimension, f32, descending, NaN first, and their positions from 1, i64.",
         [Parameter("k", .count, "how many")], returns: "Tensor, Tensor", example: "qlora.tensor{3, 1, 2}:topk(2)"
       ) { call in
-        let (values, positions) = try call.receiver(as: Tensor.self).largest(try call.int("k"))
-        let places = try Tensor(integers: positions, shape: values.shape, on: self.backend).shifted(by: 1)
-        return [self.value(values, call.state), self.value(places, call.state)]
+        let x = try call.receiver(as: Tensor.self)
+        let (values, positions) = try x.largest(try call.int("k"))
+        let places = try Tensor(integers: positions, shape: values.shape, on: self.backend)
+        // Gathered, they bring their gradient back.
+        let taken = x.requiresGradient ? try gather(x, axis: x.rank - 1, index: places) : values
+        return [self.value(taken, call.state), self.value(try places.shifted(by: 1), call.state)]
       },
       NativeFunction(
         "histogram", "Counts of the elements in equal bins: { low, high, counts, outside }.",

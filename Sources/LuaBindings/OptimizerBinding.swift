@@ -217,6 +217,11 @@ extension Engine {
     try settings.check()
     let names = parameterNames
     let list = try tensors(call).enumerated().map { index, tensor in
+      if tensor.producer != nil || !tensor.requiresGradient {
+        throw call.invalid(
+          "no step would change parameter \(index + 1): "
+            + (tensor.producer != nil ? "it is the result of operations" : "its requires_grad is false"))
+      }
       let known = names[ObjectIdentifier(tensor)]
       return OptimizedParameter(
         name: known?.name ?? "parameter.\(index)", tensor: tensor, learningRateFactor: known?.factor ?? 1)

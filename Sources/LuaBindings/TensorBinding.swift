@@ -26,11 +26,15 @@ extension Engine {
                 className: "Tensor", field: "requires_grad", expected: "boolean", got: value.typeName)
             }
             guard tensor.producer == nil else { throw TensorError.inPlaceOnGraph(operation: "requires_grad") }
+            guard !flag || tensor.dtype.isFloat else {
+              throw TensorError.badDType(
+                operation: "requires_grad", got: tensor.dtype, expected: DType.allCases.filter(\.isFloat))
+            }
             tensor.requiresGradient = flag
           }
         ) { _, object in .bool((object as? Tensor)?.requiresGradient ?? false) },
         NativeProperty(
-          "grad", "Tensor|nil", "sum of the gradients that backward brought, f32",
+          "grad", "Tensor|nil", "sum of the gradients that backward brought, f32; nil may be assigned, which forgets it",
           set: { _, object, value in
             guard value.isNil else {
               throw BindingError.badField(
@@ -146,7 +150,7 @@ extension Engine {
 
   /// A Lua number or a tensor; nil for anything else.
   private func operand(_ value: LuaValue) throws -> Tensor? {
-    if let number = value.asDouble { return try Tensor([Float(number)], on: backend) }
+    if let number = value.asDouble { return try Tensor([Float(number)], shape: [], on: backend) }
     if case .object(let object) = value { return object as? Tensor }
     return nil
   }

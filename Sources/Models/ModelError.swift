@@ -18,6 +18,8 @@ public enum ModelError: Error, Equatable, Sendable {
   case tokenOutOfRange(id: Int, vocabulary: Int)
   /// No tokens, an empty sequence, or labels of another length than the ids.
   case emptyInput(operation: String)
+  /// A logit from which no token can be drawn: NaN, infinity, or -infinity where all are.
+  case badLogit(Float)
   /// More tokens in a sequence than the model has positions.
   case tooLong(tokens: Int, limit: Int)
   /// No target counts in the loss.
@@ -146,6 +148,9 @@ extension ModelError: CustomStringConvertible {
     case .tokenOutOfRange(let id, let vocabulary):
       "token id \(id) is outside the vocabulary of \(vocabulary) (ids are 0..\(vocabulary - 1)); encode the text with "
         + "this model's own tokenizer"
+    case .badLogit(let value):
+      "no token can be drawn: \(value == -.infinity ? "every logit is -inf" : "a logit is \(value)"); "
+        + "the weights, an adapter or a hook give no numbers"
     case .emptyInput(let operation):
       "\(operation): no tokens given"
     case .tooLong(let tokens, let limit):

@@ -48,18 +48,18 @@ public struct Sampler {
     self.state = options.seed &+ 0x9E37_79B9_7F4A_7C15
   }
 
-  /// The next token's index in [V] logits. A NaN is not drawn unless all are NaN: then 0. Equal logits come in the
-  /// order of their indices. Each call takes one draw, also when greedy.
-  /// - Throws: `ModelError.emptyInput` without logits.
+  /// The next token's index in [V] logits. Equal logits come in the order of their indices. Each call takes one draw,
+  /// also when greedy.
+  /// - Throws: `ModelError.emptyInput` without logits, `.badLogit` where one is NaN or infinity, or all are -infinity.
   public mutating func next(_ logits: UnsafeBufferPointer<Float>) throws(ModelError) -> Int {
     guard !logits.isEmpty else { throw .emptyInput(operation: "sample") }
     let draw = uniform()
-    let best = argmax(logits)
+    let best = try argmax(logits)
     let temperature = options.temperature
-    guard temperature > 0, logits[best].isFinite else { return best }
+    guard temperature > 0 else { return best }
     let top = Double(logits[best])
     func weight(_ logit: Float) -> Double { Double.exponential((Double(logit) - top) / temperature) }
-    let all = options.topK > 0 ? 0 : logits.reduce(0) { $1.isNaN ? $0 : $0 + weight($1) }
+    let all = options.topK > 0 ? 0 : logits.reduce(0) { $0 + weight($1) }
     // As a rule one of a few is drawn, so these are looked for among ever more of the largest logits: sorting a whole
     // vocabulary takes longer than computing its logits.
     var reach = 8.0
@@ -105,18 +105,22 @@ public struct Sampler {
     return isComplete || options.topP < 1 ? kept - 1 : nil
   }
 
-  /// The largest logit; ties go to the smaller id, NaN never wins.
-  private func argmax(_ logits: UnsafeBufferPointer<Float>) -> Int {
+  /// The largest logit; ties go to the smaller id.
+  private func argmax(_ logits: UnsafeBufferPointer<Float>) throws(ModelError) -> Int {
     var peaks = SIMD16<Float>(repeating: -.infinity)
+    var odd = SIMDMask<SIMD16<Int32>>(repeating: false)
     let bytes = UnsafeRawBufferPointer(logits)
     let whole = logits.count & ~15
     for first in stride(from: 0, to: whole, by: 16) {
       let values = bytes.loadUnaligned(fromByteOffset: 4 * first, as: SIMD16<Float>.self)
       peaks = peaks.replacing(with: values, where: values .> peaks)
+      odd = odd .| (values .!= values)
     }
     var peak = peaks.max()
     for index in whole..<logits.count where logits[index] > peak { peak = logits[index] }
-    return logits.firstIndex(of: peak) ?? 0
+    if odd != SIMDMask(repeating: false) || logits[whole...].contains(where: \.isNaN) { throw .badLogit(.nan) }
+    guard peak.isFinite, let best = logits.firstIndex(of: peak) else { throw .badLogit(peak) }
+    return best
   }
 
   /// splitmix64, top 53 bits, in [0, 1).

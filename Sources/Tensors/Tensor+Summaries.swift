@@ -1,7 +1,7 @@
 /// Summaries of a tensor that are small enough to print or draw.
 extension Tensor {
   /// The `count` largest elements of each row of the last dimension and their positions from 0, descending; equal
-  /// values in order of position, NaN last.
+  /// values in order of position, NaN first, as in sorting.
   package func largest(_ count: Int) throws -> (values: Tensor, positions: [Int]) {
     let width = shape.last ?? 1
     guard rank >= 1, width > 0 else {
@@ -13,7 +13,7 @@ extension Tensor {
     var positions: [Int] = []
     for start in stride(from: 0, to: elements.count, by: width) {
       func precedes(_ a: Int, _ b: Int) -> Bool {
-        elements[a] > elements[b] || !elements[a].isNaN && elements[b].isNaN
+        elements[a] > elements[b] || elements[a].isNaN && !elements[b].isNaN
       }
       var best: [Int] = []
       // A short sorted list beats sorting a whole vocabulary; a long one does not.

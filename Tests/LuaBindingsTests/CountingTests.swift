@@ -24,6 +24,41 @@ import Testing
     #expect(found.map(\.asInt) == [16_777_218, 16_777_218, 16_777_218, 16_777_220])
   }
 
+  /// As in PyTorch: what topk takes has a gradient, NaN is the largest, views of one element keep their shape.
+  @Test func chosenAndSingleElementsBringGradients() throws {
+    let found = try run(
+      """
+      local a = qlora.tensor { 3, 1, 2 }
+      a.requires_grad = true
+      (a:topk(1)[1] * 2 + a:sum()):backward()
+      assert(a.grad[1]:item() == 3 and a.grad[2]:item() == 1 and a.grad[3]:item() == 1)
+      local _, places = qlora.tensor({ 1, 0 / 0, 2 }):topk(2)
+      assert(places[1]:item() == 2 and places[2]:item() == 3)
+      for _, name in ipairs { "neg", "sqrt", "tanh", "sigmoid", "silu", "relu", "gelu", "square", "erf", "exp" } do
+        local x = qlora.tensor { 3, 1 }
+        x.requires_grad = true
+        local y = name == "neg" and -x[1] or x[1][name](x[1])
+        y:backward()
+        assert(#y.shape == 0 and x.grad[1]:item() ~= 0 and x.grad[2]:item() == 0, name)
+      end
+      return #(qlora.tensor { 3, 1 }[1] + 1).shape
+      """)
+    #expect(found.first?.asInt == 0)
+  }
+
+  /// Values of PyTorch 2.13; in f32 the peak and the logarithm of the sum are not to be added.
+  @Test func largeNumbersKeepTheirDigits() throws {
+    let found = try run(
+      """
+      local y = qlora.tensor({ 1e4, 1e4, 9999 }):log_softmax(1)
+      local z = qlora.tensor({ 9.9e7, 9.9e7 }):log_softmax(1)
+      local sums = qlora.tensor({ 16777216, 1, 1, 1, 1 }):cumsum(1)
+      return y[1]:item(), z[1]:item(), sums[5]:item()
+      """)
+    let numbers = try found.map { try #require($0.asDouble) }
+    #expect(abs(numbers[0] + 0.86199480) < 1e-7 && abs(numbers[1] + 0.6931472) < 1e-7 && numbers[2] == 16_777_220)
+  }
+
   private static let data = """
     local tokenizer = native.tokenizer.load(native.resource "models/tiny")
     local records = {}

@@ -275,10 +275,19 @@ private func tellUndeclared() {
       ("(function() n.ones(2).requires_grad = 1 end)()", "Tensor.requires_grad must be a boolean, got number"),
       ("(function() n.ones(2).grad = 1 end)()", "Tensor.grad must be nil, which forgets the gradient, got number"),
       (
-        "(function() n.optim.sgd({ n.ones(2) }, { lr = 1 }).lr = 'x' end)()",
+        "(function() local x = n.ones(2) x.requires_grad = true n.optim.sgd({ x }, { lr = 1 }).lr = 'x' end)()",
         "Optimizer.lr must be a number, got string"
       ),
-      ("(function() n.optim.sgd({ n.ones(2) }, { lr = 1 }).lr = -1 end)()", "lr: -1.0 is no learning rate"),
+      (
+        "(function() local x = n.ones(2) x.requires_grad = true n.optim.sgd({ x }, { lr = 1 }).lr = -1 end)()",
+        "lr: -1.0 is no learning rate"
+      ),
+      ("n.optim.sgd({ n.ones(2) }, { lr = 1 })", "parameter 1: its requires_grad is false"),
+      (
+        "(function() local x = n.ones(2) x.requires_grad = true n.optim.sgd({ x * 2 }, { lr = 1 }) end)()",
+        "parameter 1: it is the result of operations"
+      ),
+      ("(function() n.tensor({ 1 }, { dtype = 'i64' }).requires_grad = true end)()", "requires_grad"),
     ]
     for (code, message) in cases {
       let chunk = try state.load(Array("local n = require 'qlora.native'\nreturn \(code)".utf8), chunkName: "=test")

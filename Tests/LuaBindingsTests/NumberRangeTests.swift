@@ -82,7 +82,8 @@ import Testing
     ),
     ("data().samples:micro_batches({ 1 }, 1, -1)", "(whole number from 0 to 4294967295 expected, got step = -1)"),
     ("data().samples:windows(1)", "(whole number of at least 2 expected, got length = 1)"),
-    ("data():split(nan)", "expected a fraction below 1 or a number of samples below 2, got nan"),
+    ("data():split(nan)", "expected a fraction below 1 or a whole number of samples below 2, got nan"),
+    ("data():split(1.5)", "expected a fraction below 1 or a whole number of samples below 2, got 1.5"),
     ("model():attention('a', least)", "(whole number of at least 0 expected, got layer = -9223372036854775808)"),
     ("model():tree(-1)", "(whole number of at least 1 expected, got depth = -1)"),
     (

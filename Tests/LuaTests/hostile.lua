@@ -22,7 +22,11 @@ hostile.makers = {
   QuantizedTensor = function() return native.rand(8, 64):quantize { type = "nf4" } end,
   Model = function() return model() end,
   Module = function() return kept:module(name) end,
-  Optimizer = function() return native.optim.sgd({ native.rand(2) }, { lr = 1 }) end,
+  Optimizer = function()
+    local x = native.rand(2)
+    x.requires_grad = true
+    return native.optim.sgd({ x }, { lr = 1 })
+  end,
   Tokenizer = function() return native.tokenizer.train({ "a b" }, { vocab_size = 260 }) end,
   Batch = function() return native.batch { { ids = { 1, 2, 3 } } } end,
   Samples = function()

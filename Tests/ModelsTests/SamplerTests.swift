@@ -23,10 +23,10 @@ private struct SamplerTwin {
 
   mutating func next(_ logits: [Float]) -> Int {
     let draw = uniform()
-    var order = logits.indices.filter { !logits[$0].isNaN }
+    var order = Array(logits.indices)
     order.sort { logits[$0] > logits[$1] || logits[$0] == logits[$1] && $0 < $1 }
     guard let best = order.first else { return 0 }
-    guard options.temperature > 0, logits[best].isFinite else { return best }
+    guard options.temperature > 0 else { return best }
     if options.topK > 0 { order = Array(order.prefix(options.topK)) }
     var weights = order.map { exp((Double(logits[$0]) - Double(logits[best])) / options.temperature) }
     let total = weights.reduce(0, +)
@@ -75,17 +75,30 @@ private struct SamplerTwin {
     }
   }
 
-  @Test func neitherNaNNorInfinityIsDrawn() throws {
+  @Test func whatIsRuledOutIsNotDrawn() throws {
     var logits = Self.logits(50, spread: 4, seed: 1)
-    for index in stride(from: 0, to: 50, by: 2) { logits[index] = index % 4 == 0 ? .nan : -.infinity }
+    for index in stride(from: 0, to: 50, by: 2) { logits[index] = -.infinity }
     for options in Self.settings {
       var sampler = try Sampler(options)
       for _ in 0..<50 {
         let token = try logits.withUnsafeBufferPointer { try sampler.next($0) }
         #expect(logits[token].isFinite, "\(options)")
       }
-      let nothing = [Float](repeating: .nan, count: 20)
-      #expect(try nothing.withUnsafeBufferPointer { try sampler.next($0) } == 0)
+    }
+  }
+
+  /// In whole vectors and behind them.
+  @Test(arguments: [3, 31, 49])
+  func nothingIsDrawnFromWhatIsNoNumber(place: Int) throws {
+    for options in Self.settings {
+      var sampler = try Sampler(options)
+      for value in [Float.nan, .infinity] {
+        var logits = Self.logits(50, spread: 4, seed: 1)
+        logits[place] = value
+        #expect(throws: ModelError.self) { try logits.withUnsafeBufferPointer { try sampler.next($0) } }
+      }
+      let nothing = [Float](repeating: -.infinity, count: 50)
+      #expect(throws: ModelError.self) { try nothing.withUnsafeBufferPointer { try sampler.next($0) } }
     }
   }
 

@@ -25,8 +25,9 @@ function openai.failure(raised)
   local wrong = getmetatable(raised) == Wrong
   local status = wrong and raised.status or 500
   local kind = status == 401 and "authentication_error" or status < 500 and "invalid_request_error" or "server_error"
+  local code = status == 404 and (raised.param == "model" and "model_not_found" or "unknown_url") or nil
   return status, json.encode { error = { message = openai.said(raised), type = kind,
-    param = wrong and raised.param or nil, code = status == 404 and "model_not_found" or nil } }
+    param = wrong and raised.param or nil, code = code } }
 end
 
 local function is_number(least, most, whole)

@@ -129,8 +129,9 @@ function Run:checkpoint(model, optimizer, state, deciding)
       samples = deciding.samples, loop = deciding.loop })
     if not ok then
       strict.pass_on(message)
-      error(("%s (the checkpoint of step %d is not written, those before it are whole; go on with --resume %s)"):format(
-        message, state.step, format.word(self.dir)), 0)
+      local rest = #place.checkpoints(self.dir) == 0 and "and it would be the first; start again"
+        or "those before it are whole; go on with --resume " .. format.word(self.dir)
+      error(("%s (the checkpoint of step %d is not written, %s)"):format(message, state.step, rest), 0)
     end
     self.written, self.is_bare = state.step, nil
   end

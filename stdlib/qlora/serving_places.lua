@@ -41,8 +41,8 @@ function Places:done(job, raised)
   local sequence = job.sequence
   if raised ~= nil then return self.told(job, job.fail(raised), tostring(raised)) end
   local gone = job.request.gone
-  job.finish(sequence)
-  self.told(job, 200, ("%d + %d tokens%s"):format(sequence.read, sequence.written, gone and ", client gone" or ""))
+  local status = job.finish(sequence)
+  self.told(job, status, ("%d + %d tokens%s"):format(sequence.read, sequence.written, gone and ", client gone" or ""))
 end
 
 --- Gives free places to those who wait longest.

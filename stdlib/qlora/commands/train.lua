@@ -22,7 +22,7 @@ local p = qlora.params {
   lr = 2e-4, batch = 8, micro_batch = 4, epochs = 1.0, steps = 0, -- 0: as many as the epochs take
   format = "", -- of records: text (one stream of text), completion, alpaca, …; without it their fields tell
   template = "", -- of chats: chatml, llama3, … or a file; without it the model's own
-  max_length = 1024, held_out = 0.05, -- 0: none; of one record none is
+  max_length = 1024, held_out = 0.05, -- a share, or a number from 1 on; 0: none; of one record none is
 }
 
 assert(p.steps > 0 or p.steps == 0 and p.epochs > 0, "give epochs, or steps, of more than 0")
@@ -31,7 +31,7 @@ local model = qlora.load(p.model, { quant = quant, double_quant = quant and quan
 local data = qlora.data.load(p.data, { tokenizer = model.tokenizer, format = p.format ~= "" and p.format or nil,
   template = p.template ~= "" and p.template or nil, max_length = math.min(p.max_length, model.positions) })
 local training, held_out = data, nil
-if p.held_out > 0 and #data > 1 then training, held_out = data:split(p.held_out) end
+if p.held_out ~= 0 and #data > 1 then training, held_out = data:split(p.held_out) end
 training:preview(1)
 
 model:add_lora { select = p.select, rank = p.rank, alpha = p.alpha, dropout = p.dropout }
@@ -85,11 +85,15 @@ return {
   },
   run = function(o)
     local out = o.out:gsub("(.)/+$", "%1")
+    local name = out:match "[^/]+$"
+    if not name or name == "." or name == ".." then
+      command_line.fail("train: --out %s names no folder of its own; give one such as out/finetune", format.word(o.out))
+    end
     local file = out .. ".lua"
     local model = require("qlora.talk").place(o.model)
     if not native.exists(o.data) then command_line.fail("train: there is no file %s", o.data) end
     local values = { model = o.model, data = o.data, file_word = format.word(file), model_value = quoted(model),
-      data_value = quoted(o.data), out_value = quoted(out), name_value = quoted(out:match "[^/]+$") }
+      data_value = quoted(o.data), out_value = quoted(out), name_value = quoted(name) }
     local text = render(values)
     local existing, before = io.open(file, "rb"), nil
     if existing then

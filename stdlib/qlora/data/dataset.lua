@@ -130,8 +130,8 @@ end
 --- assert(#train + #held_out == #data)
 function Dataset:split(at, seed)
   if native.options.plan then return self, self end
-  if not (strict.is_finite(at) and at > 0 and at < #self) then
-    strict.fail("data:split: expected a fraction below 1 or a number of samples below %d, got %s", #self,
+  if not (strict.is_finite(at) and at > 0 and at < #self and (at < 1 or math.tointeger(at))) then
+    strict.fail("data:split: expected a fraction below 1 or a whole number of samples below %d, got %s", #self,
       strict.show(at))
   end
   if seed ~= nil and math.type(seed) ~= "integer" then
@@ -140,7 +140,7 @@ function Dataset:split(at, seed)
   if #self < 2 then
     strict.fail "data:split: there is 1 sample, and each part needs one; give more records, or hold none out"
   end
-  local count = at < 1 and math.min(#self - 1, math.max(1, math.floor(#self * at + 0.5))) or math.floor(at)
+  local count = at < 1 and math.min(#self - 1, math.max(1, math.floor(#self * at + 0.5))) or math.tointeger(at)
   local first, second = {}, {}
   for position, index in ipairs(random.permutation(#self, seed or 0, 0x5eed)) do
     local side = position <= #self - count and first or second
