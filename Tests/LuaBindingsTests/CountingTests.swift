@@ -50,8 +50,8 @@ import Testing
   @Test func largeNumbersKeepTheirDigits() throws {
     let found = try run(
       """
-      local y = qlora.tensor({ 1e4, 1e4, 9999 }):log_softmax(1)
-      local z = qlora.tensor({ 9.9e7, 9.9e7 }):log_softmax(1)
+      local y = qlora.tensor({ 1e4, 1e4, 9999 }):log_softmax()
+      local z = qlora.tensor({ 9.9e7, 9.9e7 }):log_softmax()
       local sums = qlora.tensor({ 16777216, 1, 1, 1, 1 }):cumsum(1)
       return y[1]:item(), z[1]:item(), sums[5]:item()
       """)
