@@ -116,10 +116,11 @@ extension DecoderSpec {
     return try DecoderSpec(json: withoutTokens(json), path: name)
   }
 
-  /// The same config with null for token ids that it leaves out: no token, where transformers would take those of the
-  /// published models.
+  /// The same config with null for token ids that it and its text_config leave out: no token, where transformers would
+  /// take those of the published models.
   public static func withoutTokens(_ json: JSON) -> JSON {
     var members = json.object ?? JSONObject()
+    if let text = members["text_config"], text.object?.count ?? 0 > 0 { members["text_config"] = withoutTokens(text) }
     for key in ["bos_token_id", "eos_token_id", "pad_token_id"] where members[key] == nil { members[key] = .null }
     return .object(members)
   }

@@ -34,8 +34,14 @@ package struct MultimodalFamily: Sendable {
     return otherParts.contains(where: { bare.hasPrefix($0) }) ? nil : name
   }
 
-  /// The config of the text model, with what stands beside it for the whole; keys of both are checked where they are
-  /// read.
+  /// Keys that the whole and its text model both have; each list is one setting under several names. What the whole
+  /// says goes before what the text model says, as in transformers (`GenerationConfig.from_model_config`, `_get_dtype`,
+  /// `get_hf_quantizer`).
+  private static let shared = [
+    ["dtype", "torch_dtype"], ["quantization_config"], ["bos_token_id"], ["eos_token_id"], ["pad_token_id"],
+  ]
+
+  /// The config of the text model, with what the whole says in its place; keys of both are checked where they are read.
   func textConfig(_ fields: ConfigFields, textType: String) throws(FormatError) -> JSON {
     guard var members = fields.json["text_config"]?.object else {
       throw .badField(
@@ -44,13 +50,11 @@ package struct MultimodalFamily: Sendable {
     }
     // The class of the text model is known without its name.
     if members["model_type"] == nil { members["model_type"] = .string(textType) }
-    let shared = [
-      "dtype", "torch_dtype", "quantization_config", "tie_word_embeddings", "bos_token_id", "eos_token_id",
-      "pad_token_id",
-    ]
-    for key in shared where members[key]?.unlessNull == nil {
-      if let value = fields.json[key] { members[key] = value }
+    for names in Self.shared where names.contains(where: { fields.json[$0]?.unlessNull != nil }) {
+      for name in names { members[name] = fields.json[name] }
     }
+    // The output matrix is the whole's, whose class has the same default as the text model's.
+    members["tie_word_embeddings"] = fields.json["tie_word_embeddings"]
     return .object(members)
   }
 }

@@ -145,6 +145,36 @@ private let parameters: [(name: String, count: Int)] = [
     #expect(small.layers.filter { $0.window == 512 }.count == 22 && small.rope.scaling == .none && !small.isPart)
   }
 
+  /// transformers 5.23 takes token ids and dtype from outside where they are there, and ties by the outer key alone; its
+  /// own save_pretrained leaves another one inside.
+  @Test func theWholeGoesBeforeItsTextModel() throws {
+    let gemma: JSON = [
+      "model_type": "gemma3",
+      "text_config": [
+        "model_type": "gemma3_text", "bos_token_id": 3, "eos_token_id": 1, "tie_word_embeddings": false,
+        "dtype": "float16",
+      ],
+    ]
+    let inner = try read(gemma)
+    #expect(inner.bosTokenID == 3 && inner.eosTokenIDs == [1] && inner.storedType == "float16" && inner.tiesEmbeddings)
+    let outer = try read(
+      gemma,
+      [
+        ("bos_token_id", .null), ("eos_token_id", [1, 34]), ("torch_dtype", "bfloat16"), ("tie_word_embeddings", false),
+      ])
+    #expect(outer.bosTokenID == 3 && outer.eosTokenIDs == [1, 34] && outer.storedType == "bfloat16")
+    #expect(!outer.tiesEmbeddings)
+    #expect(try read(gemma, [("tie_word_embeddings", true)]).tiesEmbeddings)
+    for type in ["qwen3_5", "qwen3_5_moe"] {
+      let qwen: JSON = ["model_type": .string(type), "text_config": ["tie_word_embeddings": false]]
+      #expect(try read(qwen, [("tie_word_embeddings", true)]).tiesEmbeddings)
+      #expect(try !read(qwen, [("text_config", ["tie_word_embeddings": true])]).tiesEmbeddings)
+    }
+    let none = DecoderSpec.withoutTokens(["model_type": "gemma3", "text_config": ["model_type": "gemma3_text"]])
+    let silent = try read(none)
+    #expect(silent.bosTokenID == nil && silent.eosTokenIDs.isEmpty && silent.padTokenID == nil)
+  }
+
   @Test func pythiaAndNeoX() throws {
     let json: JSON = [
       "architectures": ["GPTNeoXForCausalLM"], "bos_token_id": 0, "eos_token_id": 0, "hidden_act": "gelu",
