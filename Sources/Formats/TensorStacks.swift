@@ -33,20 +33,20 @@ package struct TensorStacks: Sendable {
     return nil
   }
 
-  /// The tensors of modules that a stored tensor holds; nil for one that is a module's own. `find` gives an entry of
-  /// the same files by its name.
-  /// - Throws: `badField` for a shape that no stack has, `missingTensor` for blocks without scales or scales without
-  ///   blocks, `unsupportedType`, `shape`.
+  /// The tensors of modules that a stored tensor holds, which is called `full` here; nil for one that is a module's own.
+  /// `find` gives an entry of the same files by its name there.
+  /// - Throws: `badField` for a shape that no stack has, `missingTensor` for blocks without scales or scales without blocks,
+  ///   `unsupportedType`, `shape`.
   func tensors(
-    in entry: SafetensorsFile.Entry, path: String, find: (String) -> SafetensorsFile.Entry?
+    in entry: SafetensorsFile.Entry, named full: String, path: String, find: (String) -> SafetensorsFile.Entry?
   ) throws(FormatError) -> [WeightSource.Tensor]? {
-    if let stack = rows.first(where: { entry.name.hasSuffix("." + $0.tensor) }) {
-      return try tensors(entry, stack, path: path)
+    if let stack = rows.first(where: { full.hasSuffix("." + $0.tensor) }) {
+      return try tensors(entry, stack, layer: String(full.dropLast(stack.tensor.count)), path: path)
     }
     for pattern in modules {
       let stem = pattern.replacing(Self.marker, with: "")
-      for kind in Kind.allCases where entry.name.hasSuffix("." + stem + kind.rawValue) {
-        let layer = entry.name.dropLast(stem.count + kind.rawValue.count)
+      for kind in Kind.allCases where full.hasSuffix("." + stem + kind.rawValue) {
+        let layer = full.dropLast(stem.count + kind.rawValue.count)
         let parts = pattern.components(around: Self.marker)
         func name(_ number: Int) -> String { "\(layer)\(parts.before)\(number).\(parts.after)" }
         return try self.tensors(entry, kind, name, path: path, find: find)
@@ -56,7 +56,7 @@ package struct TensorStacks: Sendable {
   }
 
   private func tensors(
-    _ entry: SafetensorsFile.Entry, _ stack: Rows, path: String
+    _ entry: SafetensorsFile.Entry, _ stack: Rows, layer: String, path: String
   ) throws(FormatError) -> [WeightSource.Tensor] {
     let (shape, count) = (entry.shape, stack.modules.count)
     guard shape.count == 3, (1...Self.mostMatrices).contains(shape[0]), shape[1] % count == 0 else {
@@ -64,10 +64,10 @@ package struct TensorStacks: Sendable {
         path: path, field: "shape of \(entry.name)", value: "\(shape)",
         expected: "[experts, \(count == 1 ? "" : "\(count) * ")out, in], 1 to \(Self.mostMatrices) experts")
     }
-    let (layer, height) = (entry.name.dropLast(stack.tensor.count), shape[1] / count)
+    let height = shape[1] / count
     return (0..<shape[0]).flatMap { number in
       stack.modules.enumerated().map { part, pattern in
-        let name = String(layer) + pattern.replacing("#", with: "\(number)") + ".weight"
+        let name = layer + pattern.replacing("#", with: "\(number)") + ".weight"
         return Self.tensor(
           name, entry, [height, shape[2]], shape[0] * count, .rows, firstRow: number * shape[1] + part * height)
       }

@@ -62,7 +62,7 @@ package struct WeightSource: Sendable {
   ///   - layout: gives the layout of a GGUF architecture; without one tensors keep their names in the file.
   ///   - renaming: what tensors of safetensors are called here; nil for one that is no part of the model.
   ///   - fp8: how weights in fp8 are scaled.
-  ///   - stacks: which of them hold tensors of several modules; those are not renamed.
+  ///   - stacks: which of them hold tensors of several modules.
   /// - Throws: `FormatError` naming the file.
   package init(
     path: String, layout: (GGUFFile) -> GGUFLayout? = { _ in nil }, renaming: (String) -> String? = { $0 },
@@ -91,12 +91,14 @@ package struct WeightSource: Sendable {
     var passedOver: [String] = []
     for file in files.files {
       for entry in file.entries {
-        if let stacked = try stacks.tensors(in: entry, path: file.path, find: { (try? files.find($0))?.entry }) {
-          tensors += stacked
-          continue
-        }
         guard let name = renaming(entry.name) else {
           passedOver.append(entry.name)
+          continue
+        }
+        if let stacked = try stacks.tensors(
+          in: entry, named: name, path: file.path, find: { (try? files.find($0))?.entry })
+        {
+          tensors += stacked
           continue
         }
         let scales = Self.scales(of: entry, in: files)

@@ -9,7 +9,7 @@ struct Checkpoint {
   private(set) var said: [String]
 
   /// Opens the files and compares configuration and tensors.
-  /// - Throws: `ModelError.unknownTensor` for a tensor that nothing reads; `FormatError`.
+  /// - Throws: `ModelError.missingHead`; `.unknownTensor` for a tensor that nothing reads; `FormatError`.
   init(_ location: ModelLocation) throws {
     (spec, said) = try location.specAndNotices()
     source = try location.weights()
@@ -20,9 +20,12 @@ struct Checkpoint {
   }
 
   /// A tied model whose file has an output matrix of its own: where the values differ, the file is not tied, whatever
-  /// config.json says; so it is in transformers.
+  /// config.json says; so it is in transformers. One that is not tied needs the matrix.
   private mutating func settleHead() throws {
     let (head, embedding) = (spec.outerNames.output + ".weight", spec.outerNames.embedding + ".weight")
+    guard spec.tiesEmbeddings || source.contains(head) else {
+      throw ModelError.missingHead(name: head, path: source.path)
+    }
     guard spec.tiesEmbeddings, source.contains(head), source.contains(embedding) else { return }
     let shape = [spec.vocabularySize, spec.hiddenSize]
     for name in [head, embedding] { try source.expect(name, shape: shape) }

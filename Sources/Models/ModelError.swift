@@ -32,6 +32,8 @@ public enum ModelError: Error, Equatable, Sendable {
   case nonFiniteWeight(tensor: String, index: Int, path: String)
   /// A tensor that the configuration asks for is not in the file.
   case missingTensor(name: String, path: String)
+  /// The output matrix is not in the file, and the configuration does not tie it to the embedding.
+  case missingHead(name: String, path: String)
   /// A tensor in the file that no module of the configuration reads.
   case unknownTensor(name: String, path: String)
   /// A matrix that is stored in 4 bits cannot be used so, or must not be stored so.
@@ -163,6 +165,9 @@ extension ModelError: CustomStringConvertible {
       "\(path): \(tensor): element \(index) is not finite, so the tensor cannot be quantized; the file is damaged"
     case .missingTensor(let name, let path):
       "\(path): tensor '\(name)' is missing"
+    case .missingHead(let name, let path):
+      "\(path): tensor '\(name)' is missing, and config.json does not tie the output matrix to the embedding "
+        + "(tie_word_embeddings): the file is of the model without its head"
     case .unknownTensor(let name, let path):
       "\(path): tensor '\(name)' belongs to no module of this configuration"
     case .badQuantization(let tensor, let path, let problem):

@@ -73,13 +73,16 @@ enum ModelLocation {
       let file = "\(path)/\(FileName.config)"
       let config = FileSystem.exists(file) ? try JSON.read(path: file) : .null
       let type = config["model_type"]?.string
-      let part = Families.multimodal(type), whole = part?.whole
+      let part = Families.multimodal(type), family = part?.family ?? type.flatMap(Families.named)
+      let names = family.map { part == nil ? $0.outerNames : MultimodalFamily.names($0.outerNames) }
       let quantization = (config["quantization_config"] ?? config["text_config"]?["quantization_config"])?.unlessNull
-      let stacks = (part?.family ?? type.flatMap(Families.named))?.tensorStacks ?? TensorStacks()
       return LoadedSource(
         try WeightSource(
-          path: path, layout: Families.layout, renaming: { whole == nil ? $0 : whole?.rename($0) },
-          fp8: try FP8Config.scales(quantization, path: file), stacks: stacks))
+          path: path, layout: Families.layout,
+          renaming: { tensor in
+            guard let name = part == nil ? tensor : part?.whole.rename(tensor) else { return nil }
+            return names?.whole(name) ?? name
+          }, fp8: try FP8Config.scales(quantization, path: file), stacks: family?.tensorStacks ?? TensorStacks()))
     case .gguf(let file): return LoadedSource(try WeightSource(gguf: file, layout: Families.layout))
     case .configuration(let path), .known(let path): throw ModelError.unrecognisedPath(path: path)
     }

@@ -9,6 +9,14 @@ package struct OuterNames: Sendable, Equatable {
   /// As in Llama.
   package init() {}
 
+  /// The whole name of a tensor whose file leaves out the first part of these names (`layers.0.…`), as a file that
+  /// transformers saved from a model without its head does.
+  func whole(_ tensor: String) -> String {
+    guard let dot = embedding.firstIndex(of: ".") else { return tensor }
+    let name = embedding[...dot] + tensor
+    return [embedding + ".", layers, norm + "."].contains(where: name.hasPrefix) ? String(name) : tensor
+  }
+
   /// The names of GGUF files beside these.
   package var inGGUF: [(gguf: String, huggingFace: String)] {
     [("token_embd", embedding), ("output_norm", norm), ("output", output)]

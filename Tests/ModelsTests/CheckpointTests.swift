@@ -88,6 +88,35 @@ import Testing
     }
   }
 
+  /// As transformers saves them from the class without a head.
+  @Test(
+    arguments: [
+      ("tied", "model.", [:]), ("../families/gemma3", "language_model.model.", [:]),
+      ("../families/gpt_neox", "gpt_neox.", ["tie_word_embeddings": true]),
+      ("../families/gpt_oss", "model.", ["tie_word_embeddings": true]),
+    ] as [(String, String, [String: JSON])])
+  func namesWithoutTheirFirstPartAreTheSameModel(name: String, prefix: String, config: [String: JSON]) throws {
+    let ids: [Int32] = [3, 1, 4, 1, 5, 9], config = config.map { ($0.key, $0.value) }
+    func headless(_ values: inout Values) {
+      values.removeAll { ["lm_head.weight", "embed_out.weight"].contains($0.name) }
+    }
+    let wanted = try changed(name, config: config, tensors: headless, load).logits(ids).floats()
+    func bare(_ values: inout Values) {
+      headless(&values)
+      for index in values.indices where values[index].name.hasPrefix(prefix) {
+        let kept = prefix.hasPrefix("language_model.") ? "language_model." : ""
+        values[index].name = kept + values[index].name.dropFirst(prefix.count)
+      }
+    }
+    let model = try changed(name, config: config, tensors: bare, load)
+    #expect(try model.logits(ids).floats() == wanted)
+    #expect(throws: ModelError.missingHead(name: model.spec.outerNames.output + ".weight", path: "")) {
+      do {
+        _ = try changed(name, config: [("tie_word_embeddings", false)], tensors: bare, load)
+      } catch ModelError.missingHead(let name, _) { throw ModelError.missingHead(name: name, path: "") }
+    }
+  }
+
   @Test func leftoversOfOldCheckpointsArePassedOver() throws {
     let model = try changed(
       "base", tensors: { $0.append(("model.layers.0.self_attn.rotary_emb.inv_freq", [2], [1, 1])) }, load)
