@@ -100,6 +100,7 @@ package enum ConfigTable {
       row(["factor", "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim"], .nullable),
       row(["partial_rotary_factor"], .only([.null, 1], "whole heads are rotated")),
       row(["mrope_section"], .only([.null], "positions in three dimensions")),
+      row(["finetuned"], .harmless("a note about how the model was made")),
     ], unknown: .refused)
 
   /// Parts of names that speak of arithmetic.

@@ -106,6 +106,9 @@ import Testing
     #expect(try config([("rope_parameters", llama3), ("rope_theta", 5e5)]).rope.theta == 500000)
     #expect(try config([("rope_parameters", ["rope_type": "default", "rope_theta": 7.0])]).rope.theta == 7)
     #expect(try config([("rope_scaling", ["type": "linear", "factor": 2])]).rope.scaling == .linear(factor: 2))
+    // Of published models that were trained with yarn.
+    let noted: JSON = ["type": "yarn", "factor": 16, "finetuned": true, "original_max_position_embeddings": 4096]
+    #expect(try config([("rope_scaling", noted)]).rope.scaling != .none)
     #expect(
       throws: FormatError.unsupportedModel(
         path: "config.json", field: "rope_type", value: "su",
