@@ -51,6 +51,11 @@ package enum ConfigTable {
         ["auto_map"],
         .said(
           [.null, [:]], "code of the model's own is not run; the family is computed as transformers has it built in")),
+      row(
+        ["dual_chunk_attention_config"],
+        .said(
+          [.null, [:]], "attention in chunks beyond the trained length is not computed; it is whole, as in transformers"
+        )),
 
       row(
         ["architectures"], .harmless("model_type names the family; a head of another class is a tensor nobody knows")),

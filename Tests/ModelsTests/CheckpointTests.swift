@@ -166,6 +166,13 @@ import Testing
     #expect(model.notices.count == 1 && model.spec.quantizationConfig == nil)
   }
 
+  /// Of Qwen2.5 for a million tokens.
+  @Test func attentionInChunksIsSaidNotToBeComputed() throws {
+    let chunks: JSON = ["chunk_size": 262144, "local_size": 8192, "original_max_position_embeddings": 262144]
+    let model = try changed("base", config: [("dual_chunk_attention_config", chunks)], load)
+    #expect(model.notices.count == 1 && model.notices[0].contains("dual_chunk_attention_config"), "\(model.notices)")
+  }
+
   @Test func shardsAreThoseOfTheIndex() throws {
     try changed("base") { folder in
       let source = try WeightSource(path: folder.path + "/model.safetensors")
