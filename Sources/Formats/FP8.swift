@@ -97,7 +97,7 @@ extension WeightSource {
     guard let fp8 else {
       throw .unsupportedType(
         path: file.path, tensor: tensor.name,
-        type: "\(entry.type.rawValue), and config.json has no quantization_config that says where its scales are",
+        type: "\(entry.type.rawValue) (config.json has no quantization_config that says where its scales are)",
         supported: Self.readable)
     }
     guard let name = tensor.scales else {
@@ -125,11 +125,12 @@ extension WeightSource {
     var values = [Float](repeating: 0, count: entry.shape.reduce(1, *))
     if entry.type == .f8e8m0 {
       values = bytes.map(FP8Weight.power)
-    } else if let layout = entry.type.floatLayout {
-      if let base = bytes.baseAddress { BlockDecoder.run(layout, base, blocks: values.count, into: &values) }
+    } else if let decode = entry.type.decode {
+      if let base = bytes.baseAddress { decode(base, values.count, &values) }
     } else {
       throw .unsupportedType(
-        path: file.path, tensor: name, type: entry.type.rawValue, supported: ["F32", "F16", "BF16", "F8_E8M0"])
+        path: file.path, tensor: name, type: entry.type.rawValue,
+        supported: SafetensorsType.numbers + [SafetensorsType.f8e8m0.rawValue])
     }
     if let index = values.firstIndex(where: { !$0.isFinite }) {
       throw .badField(
@@ -139,5 +140,5 @@ extension WeightSource {
   }
 
   /// Types of safetensors that are read as numbers.
-  static let readable = ["F32", "F16", "BF16", "F8_E4M3 with scales"]
+  static let readable = SafetensorsType.numbers + ["F8_E4M3 with scales"]
 }

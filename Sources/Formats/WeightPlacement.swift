@@ -49,9 +49,9 @@ extension WeightSource {
     _ tensor: Tensor, _ number: Int, _ files: WeightFiles, rows: Range<Int>, into out: UnsafeMutablePointer<Float>
   ) throws(FormatError) {
     let (file, entry) = try files.find(tensor.stored)
-    guard let type = entry.type.floatLayout else {
+    guard let decode = entry.type.decode else {
       throw .unsupportedType(
-        path: file.path, tensor: tensor.stored, type: entry.type.rawValue, supported: ["F32", "F16", "BF16"])
+        path: file.path, tensor: tensor.stored, type: entry.type.rawValue, supported: SafetensorsType.numbers)
     }
     guard !rows.isEmpty, let base = file.bytes(of: entry).baseAddress else { return }
     let (width, height, size) = (tensor.rowLength, tensor.rowCount, entry.type.byteCount), tile = 16
@@ -62,7 +62,7 @@ extension WeightSource {
         guard let buffer = values.baseAddress else { return }
         for column in 0..<count {
           let start = ((number * width + first + column) * height + rows.lowerBound) * size
-          BlockDecoder.run(type, base + start, blocks: rows.count, into: buffer + column * rows.count)
+          decode(base + start, rows.count, buffer + column * rows.count)
         }
         for row in 0..<rows.count {
           for column in 0..<count { out[row * width + first + column] = buffer[column * rows.count + row] }

@@ -15,12 +15,12 @@ extension WeightSource {
     case .safetensors(let checkpoint):
       let (file, entry) = try checkpoint.find(tensor.stored)
       if entry.type == .f8e4m3 { return try readFP8(tensor, entry, in: file, checkpoint, rows: rows, into: out) }
-      guard let type = entry.type.floatLayout else {
+      guard let decode = entry.type.decode else {
         throw .unsupportedType(path: file.path, tensor: name, type: entry.type.rawValue, supported: Self.readable)
       }
       guard !rows.isEmpty, tensor.rowLength > 0, let base = file.bytes(of: entry).baseAddress else { return }
       let start = (tensor.firstRow + rows.lowerBound) * tensor.rowLength * entry.type.byteCount
-      BlockDecoder.run(type, base + start, blocks: rows.count * tensor.rowLength, into: out)
+      decode(base + start, rows.count * tensor.rowLength, out)
     case .gguf(let file, let queryHeads, let keyHeads):
       let map = try permutation(tensor, queryHeads: queryHeads, keyHeads: keyHeads)
       if let map, tensor.shape.count == 1 {
@@ -211,13 +211,18 @@ package struct StoredBlocks {
 }
 
 extension SafetensorsType {
-  /// The one-element block format with the same bytes.
-  var floatLayout: GGMLType? {
+  /// Makes f32 of so many elements at any alignment, doubles rounded as transformers rounds them on loading; nil for a type
+  /// that is not read as numbers.
+  var decode: ((_ source: UnsafeRawPointer, _ count: Int, _ out: UnsafeMutablePointer<Float>) -> Void)? {
     switch self {
-    case .f32: .f32
-    case .f16: .f16
-    case .bf16: .bf16
+    case .f32: { BlockDecoder.run(.f32, $0, blocks: $1, into: $2) }
+    case .f16: { BlockDecoder.run(.f16, $0, blocks: $1, into: $2) }
+    case .bf16: { BlockDecoder.run(.bf16, $0, blocks: $1, into: $2) }
+    case .f64: { for i in 0..<$1 { $2[i] = Float($0.loadUnaligned(fromByteOffset: 8 * i, as: Double.self)) } }
     default: nil
     }
   }
+
+  /// The types that are read as numbers.
+  static let numbers = allCases.filter { $0.decode != nil }.map(\.rawValue)
 }

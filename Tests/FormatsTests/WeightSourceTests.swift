@@ -47,6 +47,24 @@ import Testing
     }
   }
 
+  /// Rounded to the nearest, as torch rounds them.
+  @Test func doublesAreReadAsFloats() throws {
+    try Fixture.withFolder { folder in
+      let path = folder + "/a.safetensors", values = [0.1, -1 / 3.0, 1e300, -0.0, 0x1p-149, 16_777_217]
+      let header = #"{"w": {"dtype": "F64", "shape": [2, 3], "data_offsets": [0, 48]}}"#
+      // The doubles begin at an odd place.
+      let length = withUnsafeBytes(of: UInt64(header.utf8.count).littleEndian) { Array($0) }
+      let data = values.flatMap { value in withUnsafeBytes(of: value.bitPattern.littleEndian) { Array($0) } }
+      try Fixture.write(path, length + Array(header.utf8) + data)
+      let source = try WeightSource(path: path)
+      #expect(try source.read("w").map(\.bitPattern) == values.map { Float($0).bitPattern })
+      var row = [Float](repeating: 0, count: 3)
+      try source.read("w", rows: 1..<2, into: &row)
+      #expect(row == values[3...].map { Float($0) })
+      #expect(try source.rawBytes("w") == nil && source.floatType("w") == nil)
+    }
+  }
+
   /// A GGUF of architecture llama written here: q rows stored in llama.cpp's order come back in Hugging Face's.
   @Test func ggufQueriesAreUnpermuted() throws {
     try Fixture.withFolder { folder in
