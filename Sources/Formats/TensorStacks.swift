@@ -33,10 +33,10 @@ package struct TensorStacks: Sendable {
     return nil
   }
 
-  /// The tensors of modules that a stored tensor holds, which is called `full` here; nil for one that is a module's own.
-  /// `find` gives an entry of the same files by its name there.
-  /// - Throws: `badField` for a shape that no stack has, `missingTensor` for blocks without scales or scales without blocks,
-  ///   `unsupportedType`, `shape`.
+  /// The tensors of modules that a stored tensor holds, which is called `full` here; nil for one that is a module's
+  /// own. `find` gives an entry of the same files by its name there.
+  /// - Throws: `badField` for a shape that no stack has, `missingTensor` for blocks without scales or scales without
+  ///   blocks, `unsupportedType`, `shape`.
   func tensors(
     in entry: SafetensorsFile.Entry, named full: String, path: String, find: (String) -> SafetensorsFile.Entry?
   ) throws(FormatError) -> [WeightSource.Tensor]? {

@@ -211,8 +211,8 @@ package struct StoredBlocks {
 }
 
 extension SafetensorsType {
-  /// Makes f32 of so many elements at any alignment, doubles rounded as transformers rounds them on loading; nil for a type
-  /// that is not read as numbers.
+  /// Makes f32 of so many elements at any alignment, doubles rounded as transformers rounds them on loading; nil for a
+  /// type that is not read as numbers.
   var decode: ((_ source: UnsafeRawPointer, _ count: Int, _ out: UnsafeMutablePointer<Float>) -> Void)? {
     switch self {
     case .f32: { BlockDecoder.run(.f32, $0, blocks: $1, into: $2) }

@@ -34,7 +34,8 @@ extension Engine {
           }
         ) { _, object in .bool((object as? Tensor)?.requiresGradient ?? false) },
         NativeProperty(
-          "grad", "Tensor|nil", "sum of the gradients that backward brought, f32; nil may be assigned, which forgets it",
+          "grad", "Tensor|nil",
+          "sum of the gradients that backward brought, f32; nil may be assigned, which forgets it",
           set: { _, object, value in
             guard value.isNil else {
               throw BindingError.badField(

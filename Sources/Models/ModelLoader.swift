@@ -24,10 +24,11 @@ public struct ModelLoader {
   ///   a well-known model.
   /// - Returns: the model; with `headerOnly` without weights and tokenizer, with `smoke` a small random one.
   /// - Throws: `ModelError.badOption` for a compute type or block size that is not allowed; `.unknownModule` for a name
-  ///   in `moduleQuantization`; `.unrecognisedPath`, `.missingTensor`, `.missingHead`, `.unknownTensor`, `.badQuantization`,
-  ///   `.nonFiniteWeight`, `.cannotStream`; `FormatError` for a file that is missing, damaged or not supported, such as `.notCached`,
-  ///   `.missingFile`, `.json`, `.badField`, `.unsupportedModel`, `.unsupportedType`, `.shape`, `.outOfBounds`;
-  ///   `TokenizerError` for a tokenizer that cannot be read; `TensorError.outOfMemory`, `.noThread`.
+  ///   in `moduleQuantization`; `.unrecognisedPath`, `.missingTensor`, `.missingHead`, `.unknownTensor`,
+  ///   `.badQuantization`, `.nonFiniteWeight`, `.cannotStream`; `FormatError` for a file that is missing, damaged or
+  ///   not supported, such as `.notCached`, `.missingFile`, `.json`, `.badField`, `.unsupportedModel`,
+  ///   `.unsupportedType`, `.shape`, `.outOfBounds`; `TokenizerError` for a tokenizer that cannot be read;
+  ///   `TensorError.outOfMemory`, `.noThread`.
   public func load(_ path: String) throws -> LanguageModel {
     guard options.computeType == .f32 || options.computeType == .bf16 else {
       throw ModelError.badOption(name: "compute", value: options.computeType.name, expected: "\"f32\" or \"bf16\"")

@@ -145,8 +145,8 @@ private let parameters: [(name: String, count: Int)] = [
     #expect(small.layers.filter { $0.window == 512 }.count == 22 && small.rope.scaling == .none && !small.isPart)
   }
 
-  /// transformers 5.23 takes token ids and dtype from outside where they are there, and ties by the outer key alone; its
-  /// own save_pretrained leaves another one inside.
+  /// transformers 5.23 takes token ids and dtype from outside where they are there, and ties by the outer key alone;
+  /// its own save_pretrained leaves another one inside.
   @Test func theWholeGoesBeforeItsTextModel() throws {
     let gemma: JSON = [
       "model_type": "gemma3",

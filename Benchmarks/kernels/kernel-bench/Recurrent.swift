@@ -3,7 +3,8 @@ import Tensors
 
 extension Passes {
   /// The gated delta rule in GFLOP/s: three products with the state of each head, and those with half of the 64 tokens
-  /// of its chunk; the backward pass goes forward for the states, then takes seven for the three. The convolution in GB/s.
+  /// of its chunk; the backward pass goes forward for the states, then takes seven for the three. The convolution in
+  /// GB/s.
   func runRecurrent() throws {
     for (keyHeads, valueHeads, tokens) in [(16, 16, 512), (16, 32, 512), (16, 32, 2048)] {
       for dtype in [DType.bf16, .f32] {

@@ -4,7 +4,8 @@ import Glibc
 // Kernels against the limits of the machine, measured in the same run.
 //   swift run -c release kernel-bench [--threads N] [--only PART] [--json] [--seconds S] [table...]
 // Tables: products quantized blocks adapters layers head attention optimizers quantization rows recurrent; without a
-// name all. The limits stand before them; the name `limits` asks for nothing else. `--only` takes a part of a row's name.
+// name all. The limits stand before them; the name `limits` asks for nothing else. `--only` takes a part of a row's
+// name.
 
 func fail(_ message: String) -> Never {
   let line = "kernel-bench: \(message)\n"
