@@ -205,6 +205,9 @@ public struct DecoderSpec: Sendable, Equatable {
     return layerCount
   }
 
+  /// Numbers of the arithmetic, which are computed with in f32, and so are the inverses of some.
+  static let factors = (range: 1e-38...1e38, words: "1e-38 to 1e38")
+
   /// Checks the numbers; `path` is named in the error.
   package func validate(path: String) throws(FormatError) {
     let limits: [(String, Int, Int)] = [
@@ -226,16 +229,17 @@ public struct DecoderSpec: Sendable, Equatable {
     guard headDimension % 2 == 0 else {
       throw .badField(path: path, field: "head_dim", value: "\(headDimension)", expected: "an even number")
     }
-    guard normEpsilon > 0, normEpsilon < 1 else {
-      throw .badField(path: path, field: "rms_norm_eps", value: "\(normEpsilon)", expected: "between 0 and 1")
+    guard Self.factors.range.contains(normEpsilon), normEpsilon < 1 else {
+      let field = normalization.form == .layer ? "layer_norm_eps" : "rms_norm_eps"
+      throw .badField(path: path, field: field, value: "\(normEpsilon)", expected: "at least 1e-38 and below 1")
     }
-    let scales = [
-      ("rope_theta", rope.theta), ("embedding scale", embeddingScale), ("residual scale", residualScale),
-      ("attention scale", attentionScale ?? 1), ("logit scale", logitScale),
-      ("attn_logit_softcapping", scoreCap ?? 1), ("final_logit_softcapping", logitCap ?? 1),
+    let numbers = [
+      ("rope_theta", rope.theta), ("embedding_multiplier", embeddingScale), ("residual_multiplier", residualScale),
+      ("attention_multiplier", attentionScale), ("logits_scaling", 1 / logitScale),
+      ("attn_logit_softcapping", scoreCap), ("final_logit_softcapping", logitCap),
     ]
-    for (field, value) in scales where !(value > 0 && value.isFinite) {
-      throw .badField(path: path, field: field, value: "\(value)", expected: "a positive number")
+    for case (let field, let value?) in numbers where !Self.factors.range.contains(value) {
+      throw .badField(path: path, field: field, value: "\(value)", expected: Self.factors.words)
     }
     for rope in ropes { try rope.validate(headDimension: headDimension, path: path) }
     for window in layers.compactMap(\.window) where window < 1 || window > 1 << 30 {

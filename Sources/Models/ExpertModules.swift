@@ -125,9 +125,9 @@ public struct ExpertNumbers: Sendable, Equatable {
     for (field, value, most) in all where value < 1 || value > most {
       throw .badField(path: path, field: field, value: "\(value)", expected: "1 to \(most)")
     }
-    guard balanceCoefficient.isFinite else {
+    guard (0...DecoderSpec.factors.range.upperBound).contains(balanceCoefficient) else {
       throw .badField(
-        path: path, field: "router_aux_loss_coef", value: "\(balanceCoefficient)", expected: "a finite number")
+        path: path, field: "router_aux_loss_coef", value: "\(balanceCoefficient)", expected: "0 to 1e38")
     }
   }
 }

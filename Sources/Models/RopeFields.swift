@@ -79,12 +79,12 @@ extension Rope {
   }
 
   /// nil for an absent value; null is none.
-  fileprivate static func number(
+  static func number(
     _ value: JSON?, _ name: String, _ fields: ConfigFields
   ) throws(FormatError) -> Double? {
     guard let value else { return nil }
-    guard let number = value.double, number > 0, Float(number).isFinite, Float(number) > 0 else {
-      throw .badField(path: fields.path, field: name, value: value.text(), expected: "a positive number")
+    guard let number = value.double, DecoderSpec.factors.range.contains(number) else {
+      throw .badField(path: fields.path, field: name, value: value.text(), expected: DecoderSpec.factors.words)
     }
     return number
   }
@@ -138,7 +138,7 @@ private struct RopeReading {
 
   private func required(_ key: String) throws(FormatError) -> Double {
     guard let value = try positive(key) else {
-      throw .badField(path: fields.path, field: "\(name).\(key)", value: "absent", expected: "a positive number")
+      throw .badField(path: fields.path, field: "\(name).\(key)", value: "absent", expected: DecoderSpec.factors.words)
     }
     return value
   }

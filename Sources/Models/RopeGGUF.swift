@@ -12,8 +12,9 @@ extension Rope {
   ) throws(FormatError) {
     let gguf = fields.file
     self.init(theta: try fields.double("rope.freq_base") ?? 10000)
-    guard theta > 0, theta.isFinite else {
-      throw .badField(path: gguf.path, field: "rope.freq_base", value: "\(theta)", expected: "a positive number")
+    guard DecoderSpec.factors.range.contains(theta) else {
+      throw .badField(
+        path: gguf.path, field: "rope.freq_base", value: "\(theta)", expected: DecoderSpec.factors.words)
     }
     let turning = try fields.integer("rope.dimension_count") ?? headDimension
     guard turning == headDimension || family.rotatesPartOfHeads && (1..<headDimension).contains(turning) else {
@@ -80,8 +81,8 @@ extension Rope {
     _ value: Double?, _ name: String, _ fields: GGUFFields
   ) throws(FormatError) -> Double? {
     guard let value, value != 0 else { return nil }
-    guard value > 0, Float(value).isFinite else {
-      throw .badField(path: fields.file.path, field: name, value: "\(value)", expected: "a positive number")
+    guard DecoderSpec.factors.range.contains(value) else {
+      throw .badField(path: fields.file.path, field: name, value: "\(value)", expected: DecoderSpec.factors.words)
     }
     return value
   }

@@ -74,8 +74,14 @@ import Testing
     #expect(scaled.embeddingScale == 12 && scaled.residualScale == 0.22 && scaled.logitScale == 0.0625)
     #expect(scaled.queryKeyScale == 0.0078125 && scaled != plain)
     #expect(try DecoderSpec(json: scaled.toJSON(), path: "x") == scaled)
-    for value in [0, -1] as [JSON] {
-      #expect(throws: FormatError.self) { try config([("logits_scaling", value)], type: "granite") }
+    for key in ["embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling"] {
+      for value in [0, -1, 1e300, 1e-300] as [JSON] {
+        let error = #expect(throws: FormatError.self) { try config([(key, value)], type: "granite") }
+        guard case .badField(_, key, _, "1e-38 to 1e38")? = error else {
+          Issue.record("\(key) = \(value.text()): \(String(describing: error))")
+          continue
+        }
+      }
     }
   }
 
@@ -114,6 +120,26 @@ import Testing
         path: "config.json", field: "rope_type", value: "su",
         supported: ["default", "linear", "dynamic", "yarn", "longrope", "llama3"])
     ) { try config([("rope_scaling", ["type": "su", "factor": 2])]) }
+  }
+
+  /// What f32 does not hold would be infinite or 0 in the arithmetic.
+  @Test(
+    arguments: [
+      ("llama", "rms_norm_eps", 1e-320), ("llama", "rope_theta", 1e300), ("gpt_neox", "rotary_emb_base", 1e300),
+      ("gpt_neox", "rotary_emb_base", 1e-300), ("gpt_neox", "layer_norm_eps", 1e-320),
+      ("gemma2", "attn_logit_softcapping", 1e300), ("gemma2", "final_logit_softcapping", 1e-300),
+      ("mixtral", "router_aux_loss_coef", -0.001), ("mixtral", "router_aux_loss_coef", 1e300),
+    ] as [(String, String, JSON)]) func numbersThatF32DoesNotHoldAreRefused(type: String, key: String, value: JSON)
+  {
+    // A head for each query head is all that gpt_neox can say.
+    let error = #expect(throws: FormatError.self) {
+      try config([(key, value)] + (type == "gpt_neox" ? [("num_key_value_heads", nil)] : []), type: type)
+    }
+    guard case .badField(_, key, _, let expected)? = error else {
+      Issue.record("\(String(describing: error))")
+      return
+    }
+    #expect(expected.contains("1e-38") || expected.contains("0 to 1e38"))
   }
 
   @Test(

@@ -57,7 +57,8 @@ package enum GPTNeoX: DecoderFamily {
     let parameters = [fields.json["rope_scaling"], fields.json["rope_parameters"]].compactMap { $0?.object }
       .first { $0.count > 0 }
     if parameters?["rope_theta"] == nil {
-      spec.rope.theta = try fields.double("rotary_emb_base") ?? defaults.ropeTheta
+      let key = "rotary_emb_base"
+      spec.rope.theta = try Rope.number(fields.json[key], key, fields) ?? defaults.ropeTheta
       if let other = try fields.double("rope_theta"), other != spec.rope.theta {
         throw .badField(
           path: fields.path, field: "rope_theta", value: "\(other)",
