@@ -2,7 +2,8 @@ import Formats
 
 extension DecoderSpec {
   /// Reads the metadata of a GGUF file. Mistral models carry architecture `llama` there and come back as llama.
-  /// - Throws: `unsupportedModel` for what the engine does not compute, `badField` for what makes no sense.
+  /// - Throws: `unsupportedModel` for what the engine does not compute, `badField` for what makes no sense; both name keys
+  ///   of the file.
   package init(gguf: GGUFFile) throws(FormatError) {
     let path = gguf.path
     // Only the first part of several says more.
@@ -20,6 +21,11 @@ extension DecoderSpec {
     }
     let fields = GGUFFields(file: gguf, architecture: architecture)
     try fields.check(family)
+    do { self = try DecoderSpec(fields, family) } catch { throw fields.named(error, family) }
+  }
+
+  private init(_ fields: GGUFFields, _ family: any DecoderFamily.Type) throws(FormatError) {
+    let gguf = fields.file, path = gguf.path
     let embedding = try gguf.tensor("token_embd.weight")
     guard embedding.shape.count == 2 else {
       throw .badField(

@@ -96,7 +96,7 @@ public struct DeltaNetNumbers: Sendable, Equatable {
       taps: try fields.required("ssm.conv_kernel"))
     guard valueHeads > 0, inner % valueHeads == 0 else {
       throw .badField(
-        path: fields.file.path, field: "\(fields.architecture).ssm.inner_size", value: "\(inner)",
+        path: fields.file.path, field: "ssm.inner_size", value: "\(inner)",
         expected: "a multiple of ssm.time_step_rank (\(valueHeads))")
     }
     valueDimension = inner / valueHeads

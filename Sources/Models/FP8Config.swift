@@ -122,21 +122,6 @@ package enum FP8Config {
   private static func check(
     _ json: JSON, _ table: FieldTable, _ place: String, _ path: String
   ) throws(FormatError) {
-    do { try table.check(json, path: path) } catch { throw error.within(place) }
-  }
-}
-
-extension FormatError {
-  /// The same error about a field inside an object.
-  func within(_ place: String) -> FormatError {
-    switch self {
-    case .unsupportedModel(let path, let field, let value, let supported):
-      .unsupportedModel(path: path, field: "\(place).\(field)", value: value, supported: supported)
-    case .badField(let path, let field, let value, let expected):
-      .badField(path: path, field: "\(place).\(field)", value: value, expected: expected)
-    case .unknownField(let path, let field, let value):
-      .unknownField(path: path, field: "\(place).\(field)", value: value)
-    default: self
-    }
+    do { try table.check(json, path: path) } catch { throw error.naming { "\(place).\($0)" } }
   }
 }

@@ -53,6 +53,24 @@ package enum GGUFTable {
         ], .only([0, false], "the families read here have none")),
     ], unknown: .said(except: [place]))
 
+  /// What the keys of config.json are called under `{arch}.`, for errors about numbers that both kinds of files have.
+  static let names = [
+    "hidden_size": "embedding_length", "intermediate_size": "feed_forward_length", "num_hidden_layers": "block_count",
+    "num_attention_heads": "attention.head_count", "num_key_value_heads": "attention.head_count_kv",
+    "head_dim": "attention.key_length", "max_position_embeddings": "context_length",
+    "rms_norm_eps": "attention.layer_norm_rms_epsilon", "layer_norm_eps": "attention.layer_norm_epsilon",
+    "rope_theta": "rope.freq_base", "partial_rotary_factor": "rope.dimension_count",
+    "rope_scaling.attention_factor": "rope.scaling.attn_factor", "sliding_window": "attention.sliding_window",
+    "embedding_multiplier": "embedding_scale", "residual_multiplier": "residual_scale",
+    "attention_multiplier": "attention.scale", "logits_scaling": "logit_scale",
+    "num_experts": "expert_count", "num_experts_per_tok": "expert_used_count",
+    "moe_intermediate_size": "expert_feed_forward_length",
+    "shared_expert_intermediate_size": "expert_shared_feed_forward_length",
+    "linear_num_key_heads": "ssm.group_count", "linear_num_value_heads": "ssm.time_step_rank",
+    "linear_key_head_dim": "ssm.state_size", "linear_value_head_dim": "ssm.inner_size / ssm.time_step_rank",
+    "linear_conv_kernel_dim": "ssm.conv_kernel",
+  ]
+
   /// A word of every key under `{arch}.`: what stands there is about the architecture.
   private static let place = "arch"
 
@@ -131,18 +149,33 @@ package struct GGUFFields {
         values[$0].flatMap { file.metadata[$0]?.json } ?? .null
       }
     } catch {
-      throw error.renaming("{arch}.", prefix)
+      throw error.naming { $0.hasPrefix("{arch}.") ? prefix + $0.dropFirst("{arch}.".count) : $0 }
     }
+  }
+
+  /// An error about a decoder that this file describes, in the keys of the file: it may name those of config.json, or
+  /// leave out the architecture.
+  func named(_ error: FormatError, _ family: any DecoderFamily.Type) -> FormatError {
+    func key(_ field: String) -> String {
+      let own = GGUFTable.names[field] ?? field
+      let isKnown =
+        own != field || family.ownGGUFKeys[own] != nil || GGUFTable.table.decision(of: "{arch}." + own) != nil
+      return isKnown ? "\(architecture).\(own)" : field
+    }
+    return error.naming(expected: { $0.replacing(/[a-z_]+(\.[a-z_]+)*/) { key(String($0.0)) } }, key)
   }
 }
 
 extension FormatError {
-  /// The same error about a field whose name begins otherwise.
-  fileprivate func renaming(_ old: String, _ new: String) -> FormatError {
-    func name(_ field: String) -> String { field.hasPrefix(old) ? new + field.dropFirst(old.count) : field }
-    return switch self {
+  /// The same error about a field of another name; `expected` changes what that of a bad field says.
+  func naming(
+    expected words: (String) -> String = { $0 }, _ name: (String) -> String
+  ) -> FormatError {
+    switch self {
     case .unsupportedModel(let path, let field, let value, let supported):
       .unsupportedModel(path: path, field: name(field), value: value, supported: supported)
+    case .badField(let path, let field, let value, let expected):
+      .badField(path: path, field: name(field), value: value, expected: words(expected))
     case .unknownField(let path, let field, let value): .unknownField(path: path, field: name(field), value: value)
     default: self
     }

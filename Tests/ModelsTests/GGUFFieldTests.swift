@@ -152,6 +152,56 @@ import Testing
     #expect(said.contains(last) || said.contains("rope_theta"), "\(said)")
   }
 
+  /// Also where config.json has the number under another name.
+  @Test(
+    arguments: [
+      ("attention.head_count_kv", .integer(0), "llama.attention.head_count_kv is 0, expected 1 to 4"),
+      (
+        "attention.head_count_kv", .integer(3),
+        "llama.attention.head_count is 4, expected a multiple of llama.attention.head_count_kv (3)"
+      ),
+      ("attention.head_count", .integer(0), "llama.attention.head_count is 0, expected at least 1"),
+      ("attention.value_length", .integer(8), "llama.attention.value_length 8 is not supported"),
+      ("attention.layer_norm_rms_epsilon", .float(2), "llama.attention.layer_norm_rms_epsilon is 2.0, expected"),
+      ("block_count", .integer(5000), "llama.block_count is 5000, expected 1 to 4096"),
+      ("context_length", .integer(0), "llama.context_length is 0, expected 1 to"),
+      ("embedding_length", .integer(0), "llama.embedding_length is 0, expected 1 to"),
+      ("rope.freq_base", .float(-1), "llama.rope.freq_base is -1.0, expected 1e-38 to 1e38"),
+      ("rope.scaling.type", .text("dynamic"), "llama.rope.scaling.type dynamic is not supported"),
+      ("expert_count", .integer(2), "llama.expert_used_count is absent"),
+    ] as [(String, GGUFBytes.Value, String)])
+  func errorsNameKeysOfTheFile(key: String, value: GGUFBytes.Value, wanted: String) {
+    let error = #expect(throws: FormatError.self) { try spec("llama", ["llama." + key: value]) }
+    #expect(error?.description.contains(wanted) ?? false, "\(String(describing: error))")
+  }
+
+  @Test func errorsOfFamiliesNameKeysOfTheFileToo() {
+    func said(_ architecture: String, _ changes: [String: GGUFBytes.Value]) -> String {
+      let prefixed = changes.map { ("\(architecture).\($0.key)", $0.value) }
+      let error = #expect(throws: FormatError.self) {
+        try spec(architecture, Dictionary(uniqueKeysWithValues: prefixed))
+      }
+      return error?.description ?? ""
+    }
+    let logits = said("granite", ["logit_scale": .float(-1)])
+    #expect(logits.contains("granite.logit_scale is -1.0, expected 1e-38 to 1e38"), "\(logits)")
+    let experts = said("olmoe", ["expert_count": .integer(4), "expert_used_count": .integer(5)])
+    #expect(experts.contains("olmoe.expert_used_count is 5, expected 1 to 4"), "\(experts)")
+    let delta: [String: GGUFBytes.Value] = [
+      "ssm.inner_size": .integer(16), "ssm.group_count": .integer(2), "ssm.time_step_rank": .integer(3),
+      "ssm.state_size": .integer(4), "ssm.conv_kernel": .integer(4),
+    ]
+    let inner = said("qwen35", delta)
+    #expect(
+      inner.contains("qwen35.ssm.inner_size is 16, expected a multiple of qwen35.ssm.time_step_rank (3)"), "\(inner)")
+    let heads = said("qwen35", delta.merging(["ssm.inner_size": .integer(15)]) { $1 })
+    #expect(
+      heads.contains("qwen35.ssm.time_step_rank is 3, expected a multiple of qwen35.ssm.group_count (2)"), "\(heads)")
+    let interval = said(
+      "qwen35", delta.merging(["ssm.time_step_rank": .integer(2), "full_attention_interval": .integer(0)]) { $1 })
+    #expect(interval.contains("qwen35.full_attention_interval is 0, expected at least 1"), "\(interval)")
+  }
+
   /// The parts behind the first have no other key.
   @Test func aPartOfSeveralIsToldFromAModel() {
     let error = #expect(throws: FormatError.self) {
