@@ -123,6 +123,17 @@ package struct GGUFFields {
     return try DecoderSpec.checked(layerCount: all - ahead, path: file.path)
   }
 
+  /// Which layers have a window: of `interval` layers all but the last, where attention.sliding_window_pattern does not
+  /// say another interval (0: all layers) or each layer's own (llama.cpp, `load_swa_pattern`).
+  package func slidingLayers(every interval: Int, count: Int) throws(FormatError) -> [Bool] {
+    let name = "attention.sliding_window_pattern"
+    if case .array? = file.metadata[self.name(name)] { return try bools(name, count: count) ?? [] }
+    let own = try value(name, "an interval of layers, or true or false for each of \(count)") { value in
+      value.int.flatMap { $0 < 0 ? nil : $0 }
+    }
+    return (1...count).map { !$0.isMultiple(of: own ?? interval) }
+  }
+
   /// One truth value for each layer.
   package func bools(_ name: String, count: Int) throws(FormatError) -> [Bool]? {
     try value(name, "true or false for each of \(count) layers") { value in

@@ -128,6 +128,39 @@ import Testing
     }
   }
 
+  /// llama.cpp's load_swa_pattern takes a flag for each layer or the interval of layers without a window; what the
+  /// families have without either is in their files there.
+  @Test(
+    arguments: [
+      ("gemma2", 2, [:]), ("gemma3", 6, [:]), ("olmo2", 4, [:]),
+      ("gpt-oss", 2, ["gpt-oss.expert_count": .integer(2), "gpt-oss.expert_used_count": .integer(1)]),
+    ] as [(String, Int, [String: GGUFBytes.Value])])
+  func thePatternOfWindowsIsAnIntervalOrAList(architecture: String, usual: Int, others: [String: GGUFBytes.Value])
+    throws
+  {
+    func windows(_ pattern: GGUFBytes.Value?) throws -> [Bool] {
+      var changes = others
+      changes[architecture + ".block_count"] = .integer(12)
+      changes[architecture + ".attention.sliding_window"] = .integer(8)
+      changes[architecture + ".attention.sliding_window_pattern"] = pattern
+      return try spec(architecture, changes).layers.map { $0.window == 8 }
+    }
+    func every(_ interval: Int) -> [Bool] { (1...12).map { $0 % interval != 0 } }
+    #expect(try windows(nil) == every(usual))
+    #expect(try windows(.integer(UInt32(usual))) == every(usual))
+    #expect(try windows(.integer(3)) == every(3))
+    #expect(try windows(.integer(1)) == every(1))
+    #expect(try windows(.integer(0)).allSatisfy { $0 })
+    let list = (0..<12).map { $0 == 4 }
+    #expect(try windows(.bools(list)) == list)
+    for bad in [.bools([true]), .float(2), .text("six")] as [GGUFBytes.Value] {
+      let error = #expect(throws: FormatError.self) { try windows(bad) }
+      let said = error?.description ?? ""
+      #expect(said.contains("\(architecture).attention.sliding_window_pattern"), "\(said)")
+      #expect(said.contains("each of 12"), "\(said)")
+    }
+  }
+
   @Test func scalesOfZeroAreNone() throws {
     let granite = try spec("granite", ["granite.attention.scale": .float(0), "granite.logit_scale": .float(8)])
     #expect(granite.attentionScale == nil && granite.logitScale == 0.125)

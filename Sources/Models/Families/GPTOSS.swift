@@ -64,7 +64,7 @@ package enum GPTOSS: DecoderFamily {
   /// config.json says that the bounds of yarn are not truncated. llama.cpp has no key for that and truncates them, so a
   /// GGUF file is computed so: what is trained on it will be served by llama.cpp.
   package static func read(_ fields: GGUFFields, into spec: inout DecoderSpec) throws(FormatError) {
-    let sliding = try fields.bools("attention.sliding_window_pattern", count: spec.layerCount)
+    let sliding = try fields.slidingLayers(every: 2, count: spec.layerCount)
     setWindows(try fields.required("attention.sliding_window"), sliding, &spec)
     try ExpertFields.read(fields, normalizes: true, into: &spec)
   }

@@ -14,7 +14,8 @@ package enum Gemma2: DecoderFamily {
       "attn_logit_softcapping": .nullable, "sliding_window_size": .harmless("transformers reads sliding_window"),
     ]) { own, _ in own }
   package static let ownGGUFKeys: [String: FieldDecision] = [
-    "attention.sliding_window": .honoured, "attn_logit_softcapping": .honoured, "final_logit_softcapping": .honoured,
+    "attention.sliding_window": .honoured, "attention.sliding_window_pattern": .honoured,
+    "attn_logit_softcapping": .honoured, "final_logit_softcapping": .honoured,
   ]
   package static let defaults = ConfigDefaults(
     keyValueHeadCount: 4, headDimension: 256, maxPositions: 8192, tiesEmbeddings: true, bosTokenID: 2, eosTokenIDs: [1],
@@ -67,21 +68,23 @@ package enum Gemma2: DecoderFamily {
   }
 
   package static func read(_ fields: GGUFFields, into spec: inout DecoderSpec) throws(FormatError) {
-    readCommon(
-      layersOfLargest: 46, window: try fields.integer("attention.sliding_window") ?? 4096, every: 2, into: &spec)
+    try readCommon(
+      fields, layersOfLargest: 46, window: try fields.integer("attention.sliding_window") ?? 4096, every: 2, into: &spec
+    )
     spec.scoreCap = try fields.double("attn_logit_softcapping") ?? 50
     spec.logitCap = try fields.double("final_logit_softcapping") ?? 30
   }
 
-  /// llama.cpp has the pattern of windows in its code and not in the file, and knows by the number of layers the size
-  /// in which products are not divided by the root of the head's width but of hidden size over heads.
-  static func readCommon(layersOfLargest: Int, window: Int?, every interval: Int, into spec: inout DecoderSpec) {
+  /// llama.cpp knows by the number of layers the size in which products are not divided by the root of the head's width
+  /// but of hidden size over heads. Its converter writes no pattern of windows.
+  static func readCommon(
+    _ fields: GGUFFields, layersOfLargest: Int, window: Int?, every interval: Int, into spec: inout DecoderSpec
+  ) throws(FormatError) {
     spec.embeddingScale = Double(spec.hiddenSize).squareRoot()
     let scalar = spec.layerCount == layersOfLargest ? spec.hiddenSize / spec.headCount : spec.headDimension
     spec.attentionScale = 1 / Double(scalar).squareRoot()
-    for index in spec.layers.indices {
-      spec.layers[index].window = (index + 1).isMultiple(of: interval) ? nil : window
-    }
+    let sliding = try fields.slidingLayers(every: interval, count: spec.layerCount)
+    for index in spec.layers.indices { spec.layers[index].window = sliding[index] ? window : nil }
   }
 
   package static func write(_ spec: DecoderSpec, into gguf: inout GGUFDescription) {

@@ -26,7 +26,8 @@ package enum Gemma3: DecoderFamily {
       "attn_logit_softcapping": .only([.null], "attention of Gemma 3 has no cap"),
     ]) { own, _ in own }
   package static let ownGGUFKeys: [String: FieldDecision] = [
-    "attention.sliding_window": .honoured, "final_logit_softcapping": .honoured,
+    "attention.sliding_window": .honoured, "attention.sliding_window_pattern": .honoured,
+    "final_logit_softcapping": .honoured,
   ]
   package static let defaults = ConfigDefaults(
     keyValueHeadCount: 4, headDimension: 256, maxPositions: 131072, ropeTheta: 1_000_000, tiesEmbeddings: true,
@@ -57,9 +58,10 @@ package enum Gemma3: DecoderFamily {
   }
 
   package static func read(_ fields: GGUFFields, into spec: inout DecoderSpec) throws(FormatError) {
-    Gemma2.readCommon(
-      layersOfLargest: 62, window: try fields.integer("attention.sliding_window").flatMap { $0 == 0 ? nil : $0 },
-      every: interval, into: &spec)
+    try Gemma2.readCommon(
+      fields, layersOfLargest: 62,
+      window: try fields.integer("attention.sliding_window").flatMap { $0 == 0 ? nil : $0 }, every: interval,
+      into: &spec)
     spec.logitCap = try fields.double("final_logit_softcapping")
   }
 

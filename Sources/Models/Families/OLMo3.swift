@@ -28,7 +28,7 @@ package enum OLMo3: DecoderFamily {
   }
 
   package static func read(_ fields: GGUFFields, into spec: inout DecoderSpec) throws(FormatError) {
-    let sliding = try fields.bools("attention.sliding_window_pattern", count: spec.layerCount)
+    let sliding = try fields.slidingLayers(every: interval, count: spec.layerCount)
     setWindows(try fields.required("attention.sliding_window"), sliding, &spec)
   }
 
