@@ -149,11 +149,18 @@ enum Remedy {
     case .unsupportedModel(_, "init_lora_weights", _, _):
       ": PEFT changes the base for the others; save the adapter with save_pretrained(DIR, "
         + "path_initial_model_for_weight_conversion = INITIAL), which writes true"
+    case .unsupportedModel(_, let field, _, _) where isOfStoredForm(field):
+      "; give the model in 16 bits, which quant = \"nf4\" makes smaller, or a .gguf file"
     case .unknownField(_, let field, _):
       didYouMean(nearestName(to: field, among: ConfigTable.table.keys + PEFTTable.table.keys))
     case .unsupportedFile(let path, let ending, _): converted(path.shellWord, ending)
     default: ""
     }
+  }
+
+  /// Whether a key of config.json says in which form weights of few bits are stored.
+  private static func isOfStoredForm(_ field: String) -> Bool {
+    field.hasPrefix("quantization_config.") || ["quantization", "compression_config"].contains(field)
   }
 
   /// How a file of records, a word of the shell, gets a form that is read.

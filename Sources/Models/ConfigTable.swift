@@ -137,9 +137,14 @@ extension ConfigFields {
     return said
   }
 
-  /// Weights in 4 bits of bitsandbytes say themselves how they are stored; other forms than these, MXFP4 and fp8 are
-  /// not read.
+  /// Weights in 4 bits of bitsandbytes say themselves how they are stored; other forms than these, MXFP4 and fp8 are not read.
+  /// The first configs of bitsandbytes have no quant_method.
   private func check(quantization: JSON, _ family: any DecoderFamily.Type) throws(FormatError) {
+    let keys = ["quant_method", "load_in_4bit", "_load_in_4bit", "load_in_8bit", "_load_in_8bit"]
+    guard keys.contains(where: { quantization[$0] != nil }) else {
+      throw .badField(
+        path: path, field: "quantization_config", value: quantization.text(), expected: "an object with quant_method")
+    }
     if try FP8Config.scales(quantization, path: path) != nil { return }
     let method = quantization["quant_method"] ?? "bitsandbytes"
     // Its tensors of blocks and scales say themselves what they are.
@@ -152,7 +157,7 @@ extension ConfigFields {
     if (quantization["load_in_8bit"] ?? quantization["_load_in_8bit"]) == true {
       throw .unsupportedModel(
         path: path, field: "quantization_config.load_in_8bit", value: "true (weights in 8 bits)",
-        supported: ["bitsandbytes' 4 bits", "fp8", "weights in 16 bits, which quant = makes smaller"])
+        supported: ["bitsandbytes' 4 bits", "fp8"])
     }
     let bits = quantization["load_in_4bit"] ?? quantization["_load_in_4bit"] ?? .null
     guard bits == true else {

@@ -77,9 +77,10 @@ package enum FP8Config {
   ) throws(FormatError) -> FP8Scales {
     try check(quantization, compressed, place, path)
     let format = quantization["format"] ?? .null
-    guard format == "float-quantized" || format == "naive-quantized" else {
+    let formats: [JSON] = ["float-quantized", "naive-quantized"]
+    guard formats.contains(where: { $0 == format }) else {
       throw .unsupportedModel(
-        path: path, field: place + ".format", value: format.text(), supported: ["\"float-quantized\""])
+        path: path, field: place + ".format", value: format.text(), supported: formats.map { $0.text() })
     }
     var found: [FP8Scales] = []
     for (name, group) in quantization["config_groups"]?.object ?? JSONObject() {

@@ -202,6 +202,17 @@ import Training
       "my d.jsonl.gz: files that end in .gz cannot be read; supported: json; unpack it: gunzip -k 'my d.jsonl.gz'"
     ),
     (
+      FormatError.unsupportedModel(
+        path: "c", field: "quantization_config.quant_method", value: "\"gptq\"", supported: ["\"bitsandbytes\""]),
+      "c: quantization_config.quant_method \"gptq\" is not supported; supported: \"bitsandbytes\"; give the model in 16 "
+        + "bits, which quant = \"nf4\" makes smaller, or a .gguf file"
+    ),
+    (
+      FormatError.unsupportedModel(path: "c", field: "quantization", value: "{\"bits\": 4}", supported: ["null"]),
+      "c: quantization {\"bits\": 4} is not supported; supported: null; give the model in 16 bits, which quant = \"nf4\" "
+        + "makes smaller, or a .gguf file"
+    ),
+    (
       FormatError.unsupportedFile(path: "d.pdf", ending: "pdf", supported: ["json"]),
       "d.pdf: files that end in .pdf cannot be read; supported: json"
     ),

@@ -85,6 +85,30 @@ import Testing
     }
   }
 
+  @Test func aQuantizationConfigIsAnObjectWithAMethod() throws {
+    for value in ["fp8", [1], [:], ["bits": 4], 4, true] as [JSON] {
+      #expect(
+        throws: FormatError.badField(
+          path: "config.json", field: "quantization_config", value: value.text(),
+          expected: "an object with quant_method")
+      ) { try config([("quantization_config", value)]) }
+    }
+    // As the first versions of bitsandbytes wrote it.
+    #expect(try config([("quantization_config", ["load_in_4bit": true])]).quantizationConfig != nil)
+    #expect(
+      throws: FormatError.unsupportedModel(
+        path: "config.json", field: "quantization_config.format", value: "\"pack-quantized\"",
+        supported: ["\"float-quantized\"", "\"naive-quantized\""])
+    ) {
+      try config([
+        (
+          "quantization_config",
+          ["quant_method": "compressed-tensors", "format": "pack-quantized", "config_groups": [:]]
+        )
+      ])
+    }
+  }
+
   @Test func smolLM3LayersWithoutRope() throws {
     let usual = try config([], type: "smollm3")
     #expect(usual.layers.map(\.rotation) == [.model, .model, .model, .none] && usual.tiesEmbeddings)
