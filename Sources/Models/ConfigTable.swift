@@ -137,8 +137,8 @@ extension ConfigFields {
     return said
   }
 
-  /// Weights in 4 bits of bitsandbytes say themselves how they are stored; other forms than these, MXFP4 and fp8 are not read.
-  /// The first configs of bitsandbytes have no quant_method.
+  /// Weights in 4 bits of bitsandbytes say themselves how they are stored; other forms than these, MXFP4 and fp8 are
+  /// not read. The first configs of bitsandbytes have no quant_method.
   private func check(quantization: JSON, _ family: any DecoderFamily.Type) throws(FormatError) {
     let keys = ["quant_method", "load_in_4bit", "_load_in_4bit", "load_in_8bit", "_load_in_8bit"]
     guard keys.contains(where: { quantization[$0] != nil }) else {

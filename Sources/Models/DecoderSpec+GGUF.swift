@@ -2,8 +2,8 @@ import Formats
 
 extension DecoderSpec {
   /// Reads the metadata of a GGUF file. Mistral models carry architecture `llama` there and come back as llama.
-  /// - Throws: `unsupportedModel` for what the engine does not compute, `badField` for what makes no sense; both name keys
-  ///   of the file.
+  /// - Throws: `unsupportedModel` for what the engine does not compute, `badField` for what makes no sense; both name
+  ///   keys of the file.
   package init(gguf: GGUFFile) throws(FormatError) {
     let path = gguf.path
     // Only the first part of several says more.

@@ -204,13 +204,13 @@ import Training
     (
       FormatError.unsupportedModel(
         path: "c", field: "quantization_config.quant_method", value: "\"gptq\"", supported: ["\"bitsandbytes\""]),
-      "c: quantization_config.quant_method \"gptq\" is not supported; supported: \"bitsandbytes\"; give the model in 16 "
-        + "bits, which quant = \"nf4\" makes smaller, or a .gguf file"
+      "c: quantization_config.quant_method \"gptq\" is not supported; supported: \"bitsandbytes\"; give the model in "
+        + "16 bits, which quant = \"nf4\" makes smaller, or a .gguf file"
     ),
     (
       FormatError.unsupportedModel(path: "c", field: "quantization", value: "{\"bits\": 4}", supported: ["null"]),
-      "c: quantization {\"bits\": 4} is not supported; supported: null; give the model in 16 bits, which quant = \"nf4\" "
-        + "makes smaller, or a .gguf file"
+      "c: quantization {\"bits\": 4} is not supported; supported: null; give the model in 16 bits, which "
+        + "quant = \"nf4\" makes smaller, or a .gguf file"
     ),
     (
       FormatError.unsupportedFile(path: "d.pdf", ending: "pdf", supported: ["json"]),
