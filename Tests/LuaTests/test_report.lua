@@ -285,3 +285,32 @@ t.test("several curves keep apart without colour", function()
 end)
 
 native.remove_tree(root)
+
+t.test("qlora-run show tells what the run used, not what its recipe left to be found", function()
+  local dir = root .. "/shown"
+  native.mkdir(dir)
+  write(dir .. "/params.json", [[{"params":{"max_length":1024,"format":"","template":"","epochs":1.0,"steps":0},
+    "settings":{"max_length":256,"format":"alpaca","steps":3},"recipe":"a.lua"}]])
+  write(dir .. "/journal.jsonl", '{"step":1,"loss":3,"tokens":10,"seconds":1,"memory":2048}')
+  local text = t.captured(function() require("qlora.commands.show").run({}, { dir }) end)
+  text = text:gsub(" +", " "):match "^(.-\n)shown "
+  t.equal(text, dir .. [[
+
+ recipe a.lua
+ status unfinished
+ step 1
+ first_loss 3
+ loss 3
+ tokens 10
+ seconds 1
+ tokens_per_second 10
+ peak_memory 2.00 KiB
+settings
+ format alpaca
+ max_length 256
+ steps 3
+parameters
+ epochs 1
+ template ""
+]])
+end)

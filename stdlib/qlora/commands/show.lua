@@ -1,9 +1,11 @@
---- one run: its settings, its results, its loss curve, and how to go on
+--- one run: its results, its settings, its loss curve, and how to go on
 ---
---- RUN is a run directory, or the name of one in runs/; without it, the latest run in runs/.
+--- RUN is a run directory, or the name of one in runs/; without it, the latest run in runs/. Settings are what the run
+--- used; parameters, what else its recipe was given.
 local native = require "qlora.native"
 local command_line = require "qlora.command_line"
 local format = require "qlora.format"
+local sorted_keys = require("qlora.strict").sorted_keys
 
 local function find(name)
   if name then
@@ -18,7 +20,7 @@ local function find(name)
 end
 
 local function value_text(value)
-  if type(value) == "table" then return require("qlora.json").encode(value) end
+  if type(value) == "table" or value == "" then return require("qlora.json").encode(value) end
   return math.type(value) == "float" and ("%.6g"):format(value) or tostring(value)
 end
 
@@ -28,21 +30,24 @@ return {
     local dir = find(arguments[1])
     require "qlora"
     local compare = require "qlora.report_compare"
-    local row = require("qlora.run_journal").row(require("qlora.run_journal").read(dir))
-    local results = { "status", "step", "first_loss", "loss", "eval_loss", "perplexity", "tokens", "seconds",
-      "tokens_per_second", "peak_memory" }
-    print(dir)
-    local seen = { params = true, name = true }
-    for _, key in ipairs(results) do
-      seen[key] = true
-      local value = row[key]
-      if key == "peak_memory" and value then value = format.bytes(value) end
-      if value ~= nil then print(("  %-20s %s"):format(key, value_text(value))) end
+    local journal = require "qlora.run_journal"
+    local record = journal.read(dir)
+    local row, seen = journal.row(record), {}
+    row.peak_memory = row.peak_memory and format.bytes(row.peak_memory)
+    --- What no list before has.
+    local function list(title, keys, values)
+      for _, key in ipairs(keys) do
+        if values[key] ~= nil and not seen[key] then
+          if title then print(title) end
+          title, seen[key] = nil, true
+          print(("  %-20s %s"):format(key, value_text(values[key])))
+        end
+      end
     end
-    print "settings"
-    for _, key in ipairs(require("qlora.strict").sorted_keys(row)) do
-      if not seen[key] then print(("  %-20s %s"):format(key, value_text(row[key]))) end
-    end
+    list(dir, { "recipe", "started", "status", "step", "first_loss", "loss", "eval_loss", "perplexity", "tokens",
+      "seconds", "tokens_per_second", "peak_memory" }, row)
+    list("settings", sorted_keys(record.settings), record.settings)
+    list("parameters", sorted_keys(record.params), record.params)
     print(compare.text(compare.read { dir }, native.terminal_width()):match "\n(.*)$" or "")
     local last
     for _, name in ipairs(native.list_dir(dir)) do last = name:find "^checkpoint%-%d+$" and name or last end
