@@ -331,6 +331,11 @@ function native.exists(path) end
 ---@param path string a path
 function native.remove_tree(path) end
 
+---What a temporary name in a directory stands for: the name of the file or directory, and whether it is an old directory that was to be replaced; nil for any other name.
+---@param name string a name without its directory
+---@return string|nil, boolean|nil
+function native.half_written(name) end
+
 ---Writes a file whole or not at all.
 ---@param path string a path
 ---@param text string contents, any bytes
@@ -345,17 +350,33 @@ function native.checksum(text) end
 ---@field limit? integer most records (at least 0)
 ---@field texts? boolean return the JSON text of each record too, which keeps nulls and the order of keys
 
----The records of a data file (.json, .jsonl, .csv, .tsv, .txt), and the line where each begins.
+---The records of a data file, and the line where each begins; record_endings lists the kinds.
 ---@param path string a path
 ---@param options? qlora.native.read_records.options the options below
 ---@return table[], integer[], string[]|nil
 function native.read_records(path, options) end
+
+---What the names of data files end in.
+---@return string[]
+function native.record_endings() end
 
 ---Whether a Python-style regular expression matches the whole text.
 ---@param pattern string regular expression
 ---@param text string text to match
 ---@return boolean
 function native.regex_full_match(pattern, text) end
+
+---A number of bytes in binary units with three significant digits.
+---@param count number number of bytes
+---@return string
+function native.byte_text(count) end
+
+---The names that may be meant by a misspelt word, nearest first; none when none is near.
+---@param word string the misspelt word
+---@param names table list of the right ones
+---@param count? integer most names (default 1)
+---@return string[]
+function native.nearest_names(word, names, count) end
 
 ---Adds Lua functions to the methods of a class.
 ---@param class_name string name of a bound class

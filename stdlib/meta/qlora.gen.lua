@@ -773,7 +773,7 @@ function Selector:with(settings) end
 ---@class Tensor
 ---@field dtype string f32, bf16, f16, i64, i32 or u8
 ---@field requires_grad boolean whether backward brings a gradient to this tensor
----@field grad Tensor|nil sum of the gradients that backward brought, f32
+---@field grad Tensor|nil sum of the gradients that backward brought, f32; nil may be assigned, which forgets it
 ---@field [integer] Tensor
 ---@operator add(Tensor|number): Tensor
 ---@operator sub(Tensor|number): Tensor
@@ -1130,7 +1130,7 @@ function Tensor:fill_(value) end
 ---@return Tensor
 function Tensor:copy_(source) end
 
----The k largest elements of the last dimension, descending, and their positions from 1, i64.
+---The k largest elements of the last dimension, f32, descending, NaN first, and their positions from 1, i64.
 ---@param k integer how many
 ---@return Tensor, Tensor
 function Tensor:topk(k) end
@@ -1447,6 +1447,8 @@ function Sequence:free() end
 ---@class HTTPServer
 ---@field port integer the port number
 ---@field waiting integer requests that wait
+---@field waiting_limit integer most requests that wait; one more gets 503
+---@field body_limit integer most bytes of a request's body
 local HTTPServer = {}
 
 ---The next request, in the order of their coming; nil when none came in time.
@@ -1465,7 +1467,7 @@ function HTTPServer:free() end
 ---@field method string GET, POST, …
 ---@field path string what follows the host, without a query
 ---@field body string the bytes that were sent; they are given once and not kept
----@field too_long boolean whether the body was longer than 8 MiB and is not whole
+---@field too_long boolean whether the body was longer than the server's body_limit
 ---@field gone boolean whether the client went away
 local HTTPRequest = {}
 
@@ -2068,7 +2070,7 @@ function qlora.format.word(text) end
 ---JSON text of Lua values and back. Written on one line with keys sorted, so that two equal tables give equal text.
 qlora.json = {}
 
----The Lua value of a JSON text; null is nil, so an absent key.
+---The Lua value of a JSON text; null is nil, so an absent key, or an element that a list lacks.
 ---@param text string the JSON text
 ---@param make? table builds other values instead: null, list(items, count), dict(), put(dict, key, value)
 ---@return any

@@ -47,11 +47,12 @@ local function ends_all(message)
   return type(message) ~= "string" or message:find("not enough memory", 1, true) ~= nil
 end
 
---- What a message handler makes of an error inside a format: with a function of the recipe, where it came from.
+--- What a message handler makes of an error inside a format: with a function of the recipe, where it came from. Level 2
+--- is what calls handlers (calls.c).
 local function explained(message, is_own)
   if ends_all(message) or not is_own then return message end
   local frames, is_recipe = {}, false
-  for frame in traceback("", 2):gmatch "\n\t([^\n]*)" do
+  for frame in traceback("", 3):gmatch "\n\t([^\n]*)" do
     if frame:sub(1, #here) == here then break end -- below are this library and the recipe's call of it
     if frame:sub(1, #library) ~= library then
       frames[#frames + 1], is_recipe = "\n\t" .. frame, is_recipe or frame:sub(1, 3) ~= "[C]"

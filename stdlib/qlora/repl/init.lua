@@ -96,7 +96,7 @@ local function run(statement, text, session)
   printed = {}
   local began = native.clock()
   local results = table.pack(xpcall(statement, function(failure)
-    if session.traceback and type(failure) == "string" then return debug.traceback(failure, 2) end
+    if session.traceback and type(failure) == "string" then return debug.traceback(failure, 3) end
     return failure
   end))
   local seconds = native.clock() - began
