@@ -159,6 +159,20 @@ t.test("a template by name is known by its source, so that eval writes its marks
   t.equal(source.name_of(model.from(tokenizer, "{{ messages[0].content }}"), tokenizer), nil)
 end)
 
+t.test("a tokenizer has one template, whichever of its values asks", function()
+  local source, model = require "qlora.chat_source", require "qlora.chat_model"
+  local one = native.byte_tokenizer { chat_template = t.chatml }
+  -- As the engine: each access is a value of its own, which equals the others.
+  local value = { __index = one }
+  function value.__eq(a, b) return getmetatable(a) == value and getmetatable(b) == value end
+  local function access() return setmetatable({}, value) end
+  local own, named = model.of(access()), source.of_name("zephyr", access())
+  collectgarbage()
+  assert(rawequal(model.of(access()), own) and rawequal(model.from(access(), t.chatml), own))
+  assert(rawequal(source.of_name("zephyr", access()), named) and named ~= own)
+  assert(model.of(native.byte_tokenizer { chat_template = t.chatml }) ~= own)
+end)
+
 t.test("what a client of serve sends wrongly is its own fault, and no path of the server is told", function()
   local openai = require "qlora.openai"
   local function refused(fields, body, param, message)

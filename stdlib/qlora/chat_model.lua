@@ -21,23 +21,31 @@ local function new(tokenizer, named, name)
     facts = {} }, Template)
 end
 
---- The template of a tokenizer, always the same one; nil without one.
+--- What is kept for a tokenizer: each access to `model.tokenizer` is a key of its own, though it equals the others.
+local function kept(by_tokenizer, tokenizer)
+  for known, value in pairs(by_tokenizer) do
+    if known == tokenizer then return value end
+  end
+end
+
+--- The template of a tokenizer, the same one as long as somebody holds it; nil without one.
 function chat_model.of(tokenizer)
   local named = tokenizer.named_chat_templates or {}
   if not tokenizer.chat_template and next(named) == nil then return nil end
-  if not made[tokenizer] then made[tokenizer] = new(tokenizer, named, "the tokenizer's chat template") end
-  return made[tokenizer]
+  local template = kept(made, tokenizer) or new(tokenizer, named, "the tokenizer's chat template")
+  made[template.tokenizer] = template
+  return template
 end
 
---- The template of a Jinja source for the texts of a tokenizer, which may have another: always the same one.
---- `origin`: the file that the source is of, or "of the adapter", for errors.
+--- The template of a Jinja source for the texts of a tokenizer, which may have another: the same one as long as
+--- somebody holds it. `origin`: the file that the source is of, or "of the adapter", for errors.
 function chat_model.from(tokenizer, source, origin)
   local own = chat_model.of(tokenizer)
   if own and own.default == source then return own end
-  sourced[tokenizer] = sourced[tokenizer] or {}
-  local template = sourced[tokenizer][source] or new(tokenizer, {}, "chat template")
+  local known = kept(sourced, tokenizer) or {}
+  local template = known[source] or new(tokenizer, {}, "chat template")
   if origin then template.name = "chat template " .. origin end
-  template.default, sourced[tokenizer][source] = source, template
+  template.default, known[source], sourced[template.tokenizer] = source, template, known
   return template
 end
 

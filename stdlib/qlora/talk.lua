@@ -59,9 +59,9 @@ function Talk:template(name)
   return found
 end
 
---- The token and the text that end an answer under a template other than the model's own.
+--- The token or the text that ends an answer under a template.
 local function ends(self, template)
-  if not template or template == self:own_template() then return self.own_end, nil end
+  if not template then return nil, nil end
   self.ends[template] = self.ends[template] or table.pack(chat_model.answer_end(template))
   return self.ends[template][1], self.ends[template][2]
 end
@@ -170,7 +170,7 @@ function talk.open(path, options)
   local model = qlora.load(place, { quant = options.quant, compute = options.compute, quiet = true })
   if not model.tokenizer then error(path .. ": the model has no tokenizer, so nobody can talk to it", 0) end
   local self = setmetatable({ model = model, cache = options.keeps and model:cache() or nil,
-    dirs = {}, names = {}, roles = options.roles, own_end = model.turn_end, templates = {}, ends = {},
+    dirs = {}, names = {}, roles = options.roles, templates = {}, ends = {},
     asked = options.template and asked(options.template, model.tokenizer),
     name = path:gsub("(.)/+$", "%1"):gsub("%.gguf$", ""):match "([^/]+/?[^/]*)$" }, Talk)
   if native.exists(place) then self.name = self.name:match "[^/]+$" end
