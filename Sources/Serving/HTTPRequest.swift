@@ -66,6 +66,9 @@ package final class HTTPRequest: Sendable {
     }
   }
 
+  /// Whether the connection is done with it.
+  var isComplete: Bool { state.withLock { $0.connection == nil } }
+
   /// Answers as a whole; a second answer is ignored.
   package func respond(status: Int, headers: [(String, String)], body: [UInt8]) {
     answer(.whole(status: status, headers: headers, body: body))

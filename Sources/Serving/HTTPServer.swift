@@ -87,14 +87,21 @@ package final class HTTPServer: Sendable {
   /// How many requests wait.
   package var waitingCount: Int { state.withLock { $0.waiting.count } }
 
-  /// Stops listening; what was not answered is answered with 503.
+  /// Stops listening; what was not answered is answered with 503. Answers are sent first: only a client that takes
+  /// longer than two seconds is cut off.
   package func stop() {
     let (daemon, open) = state.withLock { state in
       defer { (state.daemon, state.waiting, state.open, state.isStopping) = (nil, [], [:], true) }
       return (state.daemon, Array(state.open.values))
     }
+    guard let daemon else { return }
     for request in open { request.abandon() }
-    if let daemon { library.calls.pointee.stop_daemon(daemon) }
+    var remaining = 2000
+    while remaining > 0, !open.allSatisfy(\.isComplete) {
+      usleep(2000)
+      remaining -= 2
+    }
+    library.calls.pointee.stop_daemon(daemon)
   }
 
   // MARK: The server's thread

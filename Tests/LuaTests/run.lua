@@ -14,7 +14,7 @@ harness.directory = here
 for _, name in ipairs {
   "test_options", "test_select", "test_chat", "test_jinja", "test_data", "test_records", "test_mapping", "test_train",
   "test_train_command",
-  "test_show", "test_recipes",
+  "test_serve", "test_show", "test_recipes",
   "test_world", "test_report", "test_looks", "test_tensorboard", "test_screen", "test_words", "test_sweep",
   "test_lockstep", "test_repl",
 } do

@@ -13,6 +13,11 @@ import Testing
       process = Program.process(["serve", "tiny", "--port", "0", "--quiet"] + arguments, in: directory)
       let output = Pipe()
       process.standardOutput = output
+      // The threads of the test library block signals, which a program inherits.
+      var (none, before) = (sigset_t(), sigset_t())
+      sigemptyset(&none)
+      pthread_sigmask(SIG_SETMASK, &none, &before)
+      defer { pthread_sigmask(SIG_SETMASK, &before, nil) }
       try process.run()
       var text = ""
       while !text.contains("/v1\n") {
@@ -25,15 +30,13 @@ import Testing
     }
 
     deinit {
-      // A test that runs on a worker thread starts its programs with signals blocked, all but this one.
       kill(process.processIdentifier, SIGKILL)
       process.waitUntilExit()
     }
 
-    /// Sends bytes and reads until the server closes, or only the first bytes.
-    func exchange(_ request: String, leavesEarly: Bool = false) -> String {
+    /// Sends bytes on a connection of its own; nil where the server takes none.
+    func send(_ request: String) -> Int32? {
       let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-      defer { close(descriptor) }
       var address = sockaddr_in()
       address.sin_family = sa_family_t(AF_INET)
       address.sin_port = in_port_t(port).bigEndian
@@ -43,8 +46,17 @@ import Testing
           connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
         }
       }
-      guard status == 0 else { return "no connection" }
+      guard status == 0 else {
+        close(descriptor)
+        return nil
+      }
       _ = request.withCString { write(descriptor, $0, strlen($0)) }
+      return descriptor
+    }
+
+    /// Reads until the server closes, or only the first bytes.
+    func receive(_ descriptor: Int32, leavesEarly: Bool = false) -> String {
+      defer { close(descriptor) }
       var bytes: [UInt8] = []
       var chunk = [UInt8](repeating: 0, count: 4096)
       while true {
@@ -56,12 +68,16 @@ import Testing
       return String(decoding: bytes, as: UTF8.self)
     }
 
+    func request(_ method: String, _ path: String, _ body: String, headers: String = "") -> String {
+      "\(method) \(path) HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\(headers)"
+        + "Content-Length: \(body.utf8.count)\r\n\r\n\(body)"
+    }
+
     func ask(
       _ method: String, _ path: String, _ body: String = "", headers: String = "", leavesEarly: Bool = false
     ) -> (status: String, text: String) {
-      let answer = exchange(
-        "\(method) \(path) HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\(headers)"
-          + "Content-Length: \(body.utf8.count)\r\n\r\n\(body)", leavesEarly: leavesEarly)
+      let descriptor = send(request(method, path, body, headers: headers))
+      let answer = descriptor.map { receive($0, leavesEarly: leavesEarly) } ?? "no connection"
       return (String(answer.dropFirst(9).prefix(3)), answer)
     }
   }
@@ -183,6 +199,31 @@ import Testing
     for _ in 0..<3 { _ = server.ask("POST", "/v1/completions", long, leavesEarly: true) }
     #expect(post(server, #"{"prompt":"Tom","max_tokens":2}"#).status == "200")
     #expect(server.ask("GET", "/health").text.contains(#""answering":0"#))
+  }
+
+  /// An answer that the end of the server cuts off, or that still waits then, says so, as a whole and as a stream.
+  @Test func theEndOfTheServerIsToldToAll() throws {
+    let server = try Server(["--parallel", "2"])
+    let connections = try (0..<24).map { i in
+      let body = #"{"prompt":"Mia","max_tokens":250,"stream":\#(i % 2 == 0),"temperature":0}"#
+      return try #require(server.send(server.request("POST", "/v1/completions", body)))
+    }
+    // Until two of them grow, a stream and a whole one, while the others wait.
+    var health = ""
+    for _ in 0..<1000 where !health.contains(#""answering":2"#) { health = server.ask("GET", "/health").text }
+    kill(server.process.processIdentifier, SIGTERM)
+    let answers = connections.map { server.receive($0) }
+    var (cut, streams) = (0, 0)
+    for answer in answers {
+      let isCut = answer.contains("the server is ending") && answer.contains(#""type":"server_error""#)
+      let isWhole = answer.contains(#""finish_reason":"length""#) || answer.contains(#""finish_reason":"stop""#)
+      #expect(isCut != isWhole && !(isCut && answer.contains("[DONE]")), "\(answer)")
+      let isStream = answer.contains("text/event-stream")
+      #expect(isWhole || isStream || answer.contains("HTTP/1.1 503"), "\(answer)")
+      cut += isCut ? 1 : 0
+      streams += isCut && isStream ? 1 : 0
+    }
+    #expect(cut >= 12 && streams >= 1, "\(answers)")
   }
 
   /// What needs no place is answered while all are taken, and answers of several adapters do not mix.

@@ -7,12 +7,15 @@ local openai = {}
 
 local Wrong = { __tostring = function(self) return self.message end }
 
---- Ends a request with an error as the API words one.
+--- An error as the API words one, which ends a request.
 --- @param status integer the HTTP status
 --- @param param string|nil the field that is wrong
-function openai.fail(status, param, format, ...)
-  error(setmetatable({ status = status, param = param, message = format:format(...) }, Wrong), 0)
+function openai.wrong(status, param, format, ...)
+  return setmetatable({ status = status, param = param, message = format:format(...) }, Wrong)
 end
+
+--- Raises one.
+function openai.fail(...) error(openai.wrong(...), 0) end
 
 --- What was raised as text, without the place in the server's own files.
 function openai.said(raised)

@@ -41,8 +41,8 @@ function Places:done(job, raised)
   local sequence = job.sequence
   if raised ~= nil then return self.told(job, job.fail(raised), tostring(raised)) end
   local gone = job.request.gone
-  local status = job.finish(sequence)
-  self.told(job, status, ("%d + %d tokens%s"):format(sequence.read, sequence.written, gone and ", client gone" or ""))
+  job.finish(sequence)
+  self.told(job, 200, ("%d + %d tokens%s"):format(sequence.read, sequence.written, gone and ", client gone" or ""))
 end
 
 --- Gives free places to those who wait longest.
@@ -103,10 +103,13 @@ function Places:settle()
   self.open = open
 end
 
---- Ends all answers as they are.
-function Places:finish()
+--- Ends all answers with an error, those that wait too: none is whole.
+function Places:finish(raised)
   for _, job in ipairs(self.open) do job.sequence:stop() end
-  self:settle()
+  for _, jobs in ipairs { self.open, self.waiting } do
+    for _, job in ipairs(jobs) do self:done(job, raised) end
+  end
+  self.open, self.waiting = {}, {}
 end
 
 return places

@@ -73,23 +73,19 @@ function Service:job(request, is_chat)
     if request.gone then return false end
     if body.stream then request:write(answer.piece(piece)) end
   end
-  --- Answers, and gives the status.
   function job.finish(sequence)
-    if sequence.reason == "ended" and not request.gone then
-      return job.fail(select(2, pcall(openai.fail, 503, nil, "the server is ending; the answer is not whole")))
-    end
+    -- "ended" is left: the client is gone, and nobody reads it.
     local reason = sequence.reason == "length" and "length" or "stop"
     local usage = openai.usage(sequence.read, sequence.written)
     if not body.stream then
-      request:respond(200, "application/json", answer.whole((job.echo or "") .. sequence.text, reason, usage))
-      return 200
+      return request:respond(200, "application/json", answer.whole((job.echo or "") .. sequence.text, reason, usage))
     end
     request:write(answer.piece(nil, reason))
     if (body.stream_options or {}).include_usage then request:write(answer.usage(usage)) end
     request:write "data: [DONE]\n\n"
     request:finish()
-    return 200
   end
+  --- Answers with an error, and gives its status.
   function job.fail(raised)
     local status, said = openai.failure(raised)
     if job.streams then -- the status has been sent
@@ -189,7 +185,7 @@ return {
       end
       self.places:step()
     end
-    self.places:finish()
+    self.places:finish(openai.wrong(503, nil, "the server is ending, and the answer is not whole"))
     server:stop()
   end,
 }
