@@ -54,6 +54,31 @@ t.test("the recipe of qlora-run train refuses no epochs at all", function()
   assert(loaded(recipe, { epochs = 0.0, steps = 3 }))
 end)
 
+t.test("the recipe of qlora-run train holds out a share or a number of samples, and nothing else", function()
+  local recipe = make(one)
+  for _, held_out in ipairs { -1, -0.05, 1.5, 20.25 } do
+    local given, message = loaded(recipe, { held_out = held_out })
+    t.equal({ given, (message:match "held_out.*") }, { nil, "held_out is a share below 1, or a whole number" })
+  end
+  for _, held_out in ipairs { 0.0, 0.05, 0.99, 1.0, 20.0 } do assert(loaded(recipe, { held_out = held_out })) end
+end)
+
+t.test("qlora-run train refuses an --out without a name before it writes", function()
+  local function to(name) return command.run { model = "tiny", data = one, out = name } end
+  for _, name in ipairs { "", "/", "//", ".", "..", "./", "../", root .. "/.", root .. "/..", root .. "/new/./" } do
+    t.raises(function() to(name) end, "train: --out ", "names no folder of its own; give one such as out/finetune")
+  end
+  t.equal({ native.exists(root .. "/new"), native.exists "..lua", native.exists ".lua" }, { false, false, false })
+  t.equal(to(root .. "/slashes//"), root .. "/slashes.lua")
+  local text = read(root .. "/slashes.lua")
+  assert(text:find('dir = "runs/" .. "slashes"', 1, true))
+  -- Nor is a recipe of its own one whose `out` somebody has edited.
+  for _, edited in ipairs { '""', '"/"', ("%q"):format(root .. "/slashes/") } do
+    write(root .. "/slashes.lua", (text:gsub('out = "[^"]*"', "out = " .. edited)))
+    t.raises(function() to(root .. "/slashes") end, "says something else")
+  end
+end)
+
 t.test("a recipe that nothing was trained with is written anew for other data", function()
   make(one)
   t.equal(make(two), out .. ".lua")

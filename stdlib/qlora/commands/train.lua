@@ -2,8 +2,8 @@
 ---
 --- MODEL is what qlora.load takes ("tiny" is the model that ships); the format of the data is found from its fields,
 --- that of a .txt file is --set format=text. --set KEY=VALUE changes a parameter of the recipe, such as rank, lr,
---- epochs, template or max_length; --plan and --smoke work as with any recipe. The recipe is OUT.lua and stays, to be
---- edited.
+--- epochs, template or max_length. held_out=0.05 keeps that share of the samples to evaluate on, held_out=20 so many,
+--- held_out=0 none. --plan and --smoke work as with any recipe. The recipe is OUT.lua and stays, to be edited.
 local native = require "qlora.native"
 local command_line = require "qlora.command_line"
 local format = require "qlora.format"
@@ -22,16 +22,17 @@ local p = qlora.params {
   lr = 2e-4, batch = 8, micro_batch = 4, epochs = 1.0, steps = 0, -- 0: as many as the epochs take
   format = "", -- of records: text (one stream of text), completion, alpaca, …; without it their fields tell
   template = "", -- of chats: chatml, llama3, … or a file; without it the model's own
-  max_length = 1024, held_out = 0.05, -- a share, or a number from 1 on; 0: none; of one record none is
+  max_length = 1024, held_out = 0.05, -- a share below 1, or so many samples; 0: none; of one record none is
 }
 
 assert(p.steps > 0 or p.steps == 0 and p.epochs > 0, "give epochs, or steps, of more than 0")
+assert(p.held_out >= 0 and (p.held_out < 1 or p.held_out % 1 == 0), "held_out is a share below 1, or a whole number")
 local quant = p.quant ~= "none" and p.quant ~= "false" and p.quant
 local model = qlora.load(p.model, { quant = quant, double_quant = quant and quant ~= "keep" or nil })
 local data = qlora.data.load(p.data, { tokenizer = model.tokenizer, format = p.format ~= "" and p.format or nil,
   template = p.template ~= "" and p.template or nil, max_length = math.min(p.max_length, model.positions) })
 local training, held_out = data, nil
-if p.held_out ~= 0 and #data > 1 then training, held_out = data:split(p.held_out) end
+if p.held_out > 0 and #data > 1 then training, held_out = data:split(p.held_out) end
 training:preview(1)
 
 model:add_lora { select = p.select, rank = p.rank, alpha = p.alpha, dropout = p.dropout }
@@ -57,7 +58,7 @@ local function is_as_written(text, file)
   local model, data, out = text:match '\n  model = (".-"), data = (".-"), out = (".-"),\n'
   if not model then return false end
   local written = render { model = "", data = "", file_word = format.word(file), model_value = model,
-    data_value = data, out_value = out, name_value = '"' .. out:match '([^/"]+)"$' .. '"' }
+    data_value = data, out_value = out, name_value = '"' .. (out:match '([^/"]+)"$' or "") .. '"' }
   return text:match "\n.*" == written:match "\n.*"
 end
 
