@@ -44,15 +44,17 @@ enum Remedy {
     case .spillFailed(let content, _, .create, _):
       "; set \(option(content)) to a directory that can be written and has room"
     case .spillFailed(let content, _, .write, _):
-      ": free space there, or set \(option(content)) to a directory on another disk, and go on with --resume"
+      ": free space there, or set \(option(content)) to a directory on another disk, and " + wayOn
     case .spillFailed(let content, _, .read, _):
-      "; if the disk fails, set \(option(content)) to a directory on another one, and go on from the last checkpoint "
-        + "with --resume"
-    case .spillDamaged: "; go on from the last checkpoint with --resume"
+      "; if the disk fails, set \(option(content)) to a directory on another one, and " + wayOn
+    case .spillDamaged: "; " + wayOn
     case .noThread: "; end other programs or raise the limit (ulimit -u)"
     default: ""
     }
   }
+
+  /// After what ended a run, which may not have come to a checkpoint.
+  private static let wayOn = "go on from the last checkpoint with --resume, or start again where there is none"
 
   /// The option that names another directory for what is spilled.
   private static func option(_ content: SpillContent) -> String {

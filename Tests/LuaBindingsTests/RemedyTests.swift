@@ -75,17 +75,19 @@ import Training
     (
       TensorError.spillFailed(content: .activations, path: "d", operation: .write, code: 28),
       "cannot write activations to the spill file in d: No space left on device; what is in memory is unharmed: free "
-        + "space there, or set offload to a directory on another disk, and go on with --resume"
+        + "space there, or set offload to a directory on another disk, and go on from the last checkpoint with "
+        + "--resume, or start again where there is none"
     ),
     (
       TensorError.spillFailed(content: .activations, path: "d", operation: .read, code: 5),
       "cannot read activations from the spill file in d: Input/output error; if the disk fails, set offload to a "
-        + "directory on another one, and go on from the last checkpoint with --resume"
+        + "directory on another one, and go on from the last checkpoint with --resume, or start again where there is "
+        + "none"
     ),
     (
       TensorError.spillDamaged(content: .activations, path: "d", offset: 7),
       "the spill file in d does not give back at offset 7 what was written there (activations): it was cut short or "
-        + "changed while running; go on from the last checkpoint with --resume"
+        + "changed while running; go on from the last checkpoint with --resume, or start again where there is none"
     ),
     (
       TensorError.noThread(code: 11),

@@ -295,6 +295,25 @@ t.test("an interrupt while a checkpoint is saved or loaded stays one", function(
   t.equal({ ok, message == raised }, { false, true })
 end)
 
+t.test("after a write that failed a run is told to go on where it can", function()
+  local place = require "qlora.run_place"
+  local run, save = qlora.run { dir = root .. "/full" }, native.save_checkpoint
+  local journal = run.journal
+  run.journal = { write = function() return nil, "journal: No space left on device" end }
+  native.save_checkpoint = function() error("No space left on device", 0) end
+  local function both(...)
+    t.raises(function() run:log { step = 1 } end, "cannot write ", ": No space left on device; free space and ", ...)
+    t.raises(function() run:checkpoint(native.mock_model(), nil, { step = 2 }) end, "the checkpoint of step 2", ...)
+  end
+  both "start again: there is no checkpoint yet"
+  t.raises(function() place.chosen(run.dir) end, "holds no complete checkpoint; start again without --resume")
+  native.mkdir(run.dir .. "/checkpoint-000001")
+  both("go on with --resume " .. run.dir)
+  t.raises(function() run:checkpoint(native.mock_model(), nil, { step = 2 }) end, "those before it are whole; go on")
+  t.raises(function() place.chosen(run.dir, 4) end, "holds no complete checkpoint of step 4")
+  run.journal, native.save_checkpoint = journal, save
+end)
+
 t.test("what killed writers left in a run directory goes when it is resumed, wherever they ran", function()
   local place = require "qlora.run_place"
   local dir = root .. "/left"

@@ -80,7 +80,9 @@ import Testing
   private static let faults = [
     Fault(
       call: "write", path: "run/qlora-", code: ENOSPC, after: 2_500_000,
-      messages: ["to the spill file in run: No space left on device", "on another disk", "go on with --resume"]),
+      messages: [
+        "to the spill file in run: No space left on device", "on another disk", "go on from the last checkpoint",
+      ]),
     Fault(
       call: "write", path: "run/qlora-", code: EIO, after: 3_000_000,
       messages: ["to the spill file in run: Input/output error", "is unharmed"]),

@@ -99,8 +99,8 @@ function Run:log(entry)
   local ok, message = self.journal:write(json.encode(journal.check_entry("log", entry)), "\n")
   if ok then ok, message = self.journal:flush() end
   if not ok then
-    error(("cannot write %s: %s; free space and go on with --resume %s"):format(self.journal_path,
-      message:gsub("^[^:]*: ", ""), format.word(self.dir)), 0)
+    error(("cannot write %s: %s; free space and %s"):format(self.journal_path, message:gsub("^[^:]*: ", ""),
+      place.way_on(self)), 0)
   end
   if self.wants_events and math.tointeger(entry.step) and entry.step >= 0 then
     local told = values.numbers(entry) .. values.samples(entry.samples or {})
@@ -129,9 +129,8 @@ function Run:checkpoint(model, optimizer, state, deciding)
       samples = deciding.samples, loop = deciding.loop })
     if not ok then
       strict.pass_on(message)
-      local rest = #place.checkpoints(self.dir) == 0 and "and it would be the first; start again"
-        or "those before it are whole; go on with --resume " .. format.word(self.dir)
-      error(("%s (the checkpoint of step %d is not written, %s)"):format(message, state.step, rest), 0)
+      error(("%s (the checkpoint of step %d is not written; %s)"):format(message, state.step,
+        place.way_on(self, "those before it are whole; ")), 0)
     end
     self.written, self.is_bare = state.step, nil
   end

@@ -1,5 +1,6 @@
 --- Where a run directory lies: the name of a new one, the one that --resume means, its checkpoints. A run that goes on
 --- has its directory locked, so that no two programs write into one.
+local format = require "qlora.format"
 local json = require "qlora.json"
 local native = require "qlora.native"
 
@@ -107,13 +108,20 @@ function place.reopen(dir)
   end
 end
 
+--- What to do after a run failed to write; `before` stands in front where there are checkpoints. Ranks behind the first
+--- need not see them.
+function place.way_on(run, before)
+  if run.rank == 0 and #place.checkpoints(run.dir) == 0 then return "start again: there is no checkpoint yet" end
+  return (before or "") .. "go on with --resume " .. format.word(run.dir)
+end
+
 --- The steps of the checkpoints, and the index of the one that --resume means: `from`, else the last.
 function place.chosen(dir, from)
   local steps = place.checkpoints(dir)
   local index = #steps
   while from and steps[index] and steps[index] ~= from do index = index - 1 end
   if index == 0 then
-    local which = from and " of step " .. from or ""
+    local which = from and " of step " .. from or "; start again without --resume"
     error(("--resume: %s holds no complete checkpoint%s"):format(dir, which), 0)
   end
   return steps, index
