@@ -111,6 +111,11 @@ void ql_tostring(lua_State *L, int index) {
     lua_pushvalue(L, index);
     return;
   }
+  // Nor may that of an interruption: after the second the hook stays, and would stop the call.
+  if (ql_is_interruption(L, index)) {
+    if (lua_getfield(L, index, "message") == LUA_TSTRING) return;
+    lua_pop(L, 1);
+  }
   lua_pushcfunction(L, protected_tostring);
   lua_pushvalue(L, index);
   if (protected_call(L, 1, 1, 0) != LUA_OK) {

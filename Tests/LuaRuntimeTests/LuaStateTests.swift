@@ -179,6 +179,13 @@ private func message(_ source: String, in state: LuaState) -> String? {
     #expect(try run("return 1", in: state)[0].asInt == 1)
   }
 
+  @Test func theSecondInterruptOfAProgramThatCatchesErrorsIsTold() throws {
+    let source = "while true do pcall(function() while true do end end) end"
+    #expect(try expectInterrupt(of: source, in: state, times: 2) == "recipe.lua:1: interrupted")
+    _ = LuaState.takeInterrupt()
+    #expect(try run("return 1", in: state)[0].asInt == 1)
+  }
+
   @Test func aTextIsNoInterruption() throws {
     for source in ["error 'the download was interrupted'", "error('interrupted', 0)", "error { exit_code = 130 }"] {
       let error = #expect(throws: LuaError.self) { try run(source, in: state, name: "@recipe.lua") }
@@ -195,25 +202,31 @@ private func message(_ source: String, in state: LuaState) -> String? {
     next.close()
   }
 
-  /// Interrupts `source` once after 0.1 s. A loop that does not stop would block every test after it, so it is
-  /// interrupted again, which nothing holds back, and reported.
-  private func expectInterrupt(of source: String, in state: LuaState) throws {
+  /// Interrupts `source` every 0.1 s, so many times, and returns the message. A loop that does not stop would block
+  /// every test after it, so it is interrupted again, which nothing holds back, and reported.
+  @discardableResult
+  private func expectInterrupt(
+    of source: String, in state: LuaState, name: String = "@recipe.lua", times: Int = 1
+  ) throws -> String? {
     let stopped = Atomic(false)
     let late = Atomic(false)
     let interrupter = Thread {
-      usleep(100_000)
-      LuaState.interrupt()
+      for _ in 0..<times {
+        usleep(100_000)
+        LuaState.interrupt()
+      }
       for _ in 0..<1000 where !stopped.load(ordering: .acquiring) { usleep(10_000) }
       guard !stopped.load(ordering: .acquiring) else { return }
       late.store(true, ordering: .releasing)
       LuaState.interrupt()
     }
-    let error = #expect(throws: LuaError.self) { try run(source, in: state, name: "@recipe.lua") }
+    let error = #expect(throws: LuaError.self) { try run(source, in: state, name: name) }
     stopped.store(true, ordering: .releasing)
     interrupter.join()
     #expect(error?.isInterruption == true && error?.message.hasSuffix("interrupted") == true)
     let wasLate = late.load(ordering: .acquiring)
     #expect(!wasLate, "the first interrupt was not honoured")
+    return error?.message
   }
 }
 
