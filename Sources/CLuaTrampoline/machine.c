@@ -15,15 +15,19 @@ static char library_prefix[4096];
 
 void ql_set_library_prefix(const char *prefix) { strncpy(library_prefix, prefix, sizeof library_prefix - 1); }
 
+static int is_of_library(const lua_Debug *ar) {
+  size_t prefix = strlen(library_prefix);
+  return prefix > 0 && strncmp(ar->source, library_prefix, prefix) == 0;
+}
+
 /* The innermost Lua function outside the library, or the innermost one. Allocates nothing. */
 static int find_position(lua_State *L, int level, lua_Debug *ar) {
   lua_Debug first;
   int found = 0;
-  size_t prefix = strlen(library_prefix);
   for (; lua_getstack(L, level, ar); level++) {
     lua_getinfo(L, "Sl", ar);
     if (ar->currentline <= 0) continue;
-    if (prefix == 0 || strncmp(ar->source, library_prefix, prefix) != 0) return 1;
+    if (!is_of_library(ar)) return 1;
     if (!found) first = *ar;
     found = 1;
   }
@@ -208,9 +212,11 @@ static void push_interruption(lua_State *L, int level) {
       {"__tostring", interruption_text}, {"__concat", interruption_concat}, {NULL, NULL}};
   luaL_checkstack(L, 8, NULL);
   lua_createtable(L, 0, 2);
-  ql_push_position(L, level);
-  lua_pushliteral(L, "interrupted");
-  lua_concat(L, 2);
+  // Where no program runs, a place in the library tells nothing.
+  lua_Debug ar;
+  if (find_position(L, level, &ar) && !is_of_library(&ar))
+    lua_pushfstring(L, "%s:%d: interrupted", ar.short_src, ar.currentline);
+  else lua_pushliteral(L, "interrupted");
   lua_setfield(L, -2, "message");
   lua_pushinteger(L, 128 + SIGINT);
   lua_setfield(L, -2, "exit_code");

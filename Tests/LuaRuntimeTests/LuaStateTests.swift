@@ -179,6 +179,15 @@ private func message(_ source: String, in state: LuaState) -> String? {
     #expect(try run("return 1", in: state)[0].asInt == 1)
   }
 
+  @Test func anInterruptTellsNoPlaceInTheLibrary() throws {
+    LuaState.setLibraryPrefix("@library/")
+    defer { LuaState.setLibraryPrefix("") }
+    state.globals["spin"] = try run("return function() while true do end end", in: state, name: "@library/spin.lua")[0]
+    #expect(try expectInterrupt(of: "spin()", in: state) == "recipe.lua:1: interrupted")
+    _ = LuaState.takeInterrupt()
+    #expect(try expectInterrupt(of: "spin()", in: state, name: "@library/command.lua") == "interrupted")
+  }
+
   @Test func theSecondInterruptOfAProgramThatCatchesErrorsIsTold() throws {
     let source = "while true do pcall(function() while true do end end) end"
     #expect(try expectInterrupt(of: source, in: state, times: 2) == "recipe.lua:1: interrupted")
