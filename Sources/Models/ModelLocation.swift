@@ -75,7 +75,8 @@ enum ModelLocation {
       let type = config["model_type"]?.string
       let part = Families.multimodal(type), family = part?.family ?? type.flatMap(Families.named)
       let names = family.map { part == nil ? $0.outerNames : MultimodalFamily.names($0.outerNames) }
-      let quantization = (config["quantization_config"] ?? config["text_config"]?["quantization_config"])?.unlessNull
+      let quantization =
+        config["quantization_config"]?.unlessNull ?? config["text_config"]?["quantization_config"]?.unlessNull
       return LoadedSource(
         try WeightSource(
           path: path, layout: Families.layout,

@@ -39,9 +39,9 @@ import Testing
         x.requires_grad = true
         local y = name == "neg" and -x[1] or x[1][name](x[1])
         y:backward()
-        assert(#y.shape == 0 and x.grad[1]:item() ~= 0 and x.grad[2]:item() == 0, name)
+        assert(#y:shape() == 0 and x.grad[1]:item() ~= 0 and x.grad[2]:item() == 0, name)
       end
-      return #(qlora.tensor { 3, 1 }[1] + 1).shape
+      return #(qlora.tensor { 3, 1 }[1] + 1):shape()
       """)
     #expect(found.first?.asInt == 0)
   }
