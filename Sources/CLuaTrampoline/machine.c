@@ -291,9 +291,11 @@ int ql_interrupt(void) {
   int pending = interrupts - taken;
   if (polls && pending < 2) return pending;
   ql_machine *machine = active;
-  if (machine)
-    lua_sethook(machine->running ? machine->running : machine->main, hook,
+  if (machine) {
+    lua_State *running = machine->running; // read once: a coroutine may end meanwhile on another thread
+    lua_sethook(running ? running : machine->main, hook,
                 LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
+  }
   return pending;
 }
 
