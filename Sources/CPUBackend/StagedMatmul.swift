@@ -160,7 +160,8 @@ struct StagedMatmul: @unchecked Sendable {
     }
   }
 
-  /// What the jobs of a region share: the packed rows, which they are of the output, and the jobs that are waited for.
+  /// What the jobs of a region share: the packed parts, the rows of the outputs that they are of, and the jobs that
+  /// others wait for.
   private struct Region: @unchecked Sendable {
     let parts: [Placed]
     let packed: UnsafeMutablePointer<Float>

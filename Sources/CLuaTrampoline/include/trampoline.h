@@ -83,8 +83,8 @@ int ql_take_shortage(lua_State *L);
 /// Virtual machine instructions until an error ends the program; 0 for no end.
 void ql_limit_instructions(lua_State *L, long long count);
 
-/// Replaces coroutine.resume, wrap and close and xpcall by versions that an interrupt and a limit on instructions end: they
-/// record the running thread, and run nothing of the program inside of the hook that stops it.
+/// Replaces coroutine.resume, wrap and close and xpcall by versions that an interrupt and a limit on instructions end:
+/// they record the running thread, and run nothing of the program inside of the hook that stops it.
 void ql_install_calls(lua_State *L);
 /// Replaces what loads chunks by versions for text alone, and takes from the debug library what ends the process.
 void ql_install_libraries(lua_State *L);

@@ -101,8 +101,8 @@ CP_INLINE u32x16 mm_load_bytes(const void *p) {
   return __builtin_convertvector(b, u32x16);
 }
 
-/// Eight steps of sixteen lanes, given the codes of each lane in four bytes: table[code] * scale of the lane, rounded to
-/// bfloat16 where `mode` is 2.
+/// Eight steps of sixteen lanes, given the codes of each lane in four bytes: table[code] * scale of the lane, rounded
+/// to bfloat16 where `mode` is 2.
 CP_INLINE void mm_decode_lanes(f32x16 table, f32x16 scales, const void *codes, int32_t mode, float *to, long stride) {
   u32x16 words;
   memcpy(&words, codes, 64);
