@@ -37,15 +37,23 @@ struct Products {
     }
   }
 
+  static let formats = [
+    GGMLType.q8_0, .q4_0, .q4_K, .q6_K, .q5_K, .q5_0, .q4_1, .q5_1, .q3_K, .q2_K, .iq4_nl, .mxfp4,
+  ]
+
   /// A weight in a block format of GGUF, of bytes that stand for ordinary numbers in each.
+  func blockWeight(_ format: GGMLType, _ out: Int, _ columns: Int) throws -> BlockOperand {
+    let count = out * columns / format.blockSize * format.blockBytes
+    let bytes = try Tensor(full: [count], value: 0x25, dtype: .u8, on: bench.backend)
+    return BlockOperand(format: format, shape: [out, columns], bytes: bytes)
+  }
+
   private func blocks(
     _ format: GGMLType, _ rows: Int, _ out: Int, _ columns: Int, _ transposed: Bool, _ precision: DType
   ) throws {
     let name = "\(format.name) \(precision.name) \(rows) x \(columns) x \(out)\(transposed ? " dX" : "")"
     guard bench.wants(name) else { return }
-    let count = out * columns / format.blockSize * format.blockBytes
-    let bytes = try Tensor(full: [count], value: 0x25, dtype: .u8, on: bench.backend)
-    let weight = BlockOperand(format: format, shape: [out, columns], bytes: bytes)
+    let weight = try blockWeight(format, out, columns)
     let x = try bench.tensor([rows, transposed ? out : columns], precision)
     let y = try bench.tensor([rows, transposed ? columns : out], precision)
     try bench.row(name, work: 2e-9 * Double(rows * out * columns), unit: "GFLOP/s", limit: limit(precision)) {
@@ -55,12 +63,11 @@ struct Products {
 
   /// Weights as a GGUF file has them, each shape beside the same in NF4.
   func runBlocks() throws {
-    let formats = [GGMLType.q8_0, .q4_0, .q4_K, .q6_K, .q5_K, .q5_0, .q4_1, .q5_1, .q3_K, .q2_K, .iq4_nl, .mxfp4]
     for precision in [DType.bf16, .f32] {
       for rows in [1, 4, 16, 128, 512] {
         for transposed in [false, true] {
           try quantized(rows, 4096, 11008, transposed, precision)
-          for format in formats { try blocks(format, rows, 4096, 11008, transposed, precision) }
+          for format in Self.formats { try blocks(format, rows, 4096, 11008, transposed, precision) }
         }
       }
     }

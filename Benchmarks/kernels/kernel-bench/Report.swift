@@ -44,6 +44,28 @@ struct Bench {
     print(name, rate: work / time, unit: unit, limit: limit)
   }
 
+  /// Measures `body` and `other` in turns and prints how many times as fast `body` is: the median of the ratios of
+  /// neighbouring calls.
+  func share(_ name: String, unit: String, _ body: () throws -> Void, of other: () throws -> Void) rethrows {
+    guard wants(name) else { return }
+    rows.count += 1
+    try body()
+    try other()
+    func time(_ call: () throws -> Void) rethrows -> Double {
+      let start = seconds()
+      try call()
+      return seconds() - start
+    }
+    var ratios: [Double] = []
+    let end = seconds() + budget
+    repeat {
+      let before = try time(other)
+      let own = try time(body)
+      ratios.append(try (before + time(other)) / 2 / own)
+    } while seconds() < end || ratios.count < 9
+    print(name, rate: ratios.sorted()[ratios.count / 2], unit: unit)
+  }
+
   func print(_ name: String, rate: Double, unit: String, limit: Double? = nil) {
     if isJSON {
       let share = limit.map { ", \"limit\": \($0)" } ?? ""

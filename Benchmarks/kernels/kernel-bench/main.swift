@@ -44,6 +44,7 @@ func run(_ arguments: [String]) throws {
     ("products", { products, _ in try products.runDense() }),
     ("quantized", { products, _ in try products.runQuantized() }),
     ("blocks", { products, _ in try products.runBlocks() }),
+    ("shares", { products, _ in try products.runShares() }),
     ("adapters", { products, _ in try products.runAdapters() }),
     ("layers", { products, _ in try products.runLayers() }),
     ("head", { products, _ in try products.runHead() }),

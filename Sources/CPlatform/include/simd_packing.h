@@ -131,6 +131,30 @@ CP_INLINE void gg_pack_zipped(int32_t format, const uint8_t *p, const uint8_t *q
 CP_INLINE void gg_put_tables(int32_t format, float *s, long first, long count) {}
 #endif
 
+/// Thirty-two steps of sixteen lanes, given the codes of two parts of each lane's block, four in a word, and the scales
+/// and minima of the lanes for both parts; rounded to bfloat16 if wanted.
+CP_INLINE void gg_pack_lanes(int32_t format, const void *codes, const float *scales, const float *minima, bool rounds,
+                             float *to, long stride) {
+#pragma clang fp contract(fast)
+  MM_UNROLLED(8) {
+    const int part = gg_parts(format) == 2 ? 0 : i / 4 * 16;
+    const f32x16 scale = gg_get(scales + part);
+    const f32x16 minimum = gg_has_minima(format) ? gg_get(minima + part) : scale;
+    mm_i32x16 four;
+    memcpy(&four, (const uint8_t *)codes + i * 64, 64);
+#define GG_STEP(index)                                                                                   \
+  {                                                                                                      \
+    f32x16 v = __builtin_convertvector(four << (24 - 8 * index) >> 24, f32x16);                          \
+    /* As gg_values has it. */                                                                           \
+    if (!gg_has_minima(format)) v = v * scale;                                                           \
+    else v = gg_parts(format) == 2 ? v * scale + minimum : v * scale - minimum;                          \
+    gg_put(to + (4 * i + index) * stride, rounds ? mm_round_bf16(v) : v);                                \
+  }
+    GG_STEP(0) GG_STEP(1) GG_STEP(2) GG_STEP(3)
+#undef GG_STEP
+  }
+}
+
 /// Two parts as words that follow each other: 32 floats, or 16 pairs.
 CP_INLINE void gg_pack_along(int32_t format, const uint8_t *p, long pair, const float *s, int32_t mode, float *to) {
 #if defined(__AVX512BF16__)
