@@ -153,13 +153,15 @@ extension Engine {
 
   var optimizerModule: NativeModule {
     let parameters = Parameter("parameters", .table, "list of tensors, from model:trainable()")
+    let trained = Parameter("parameters", .table, "list of f32 tensors with requires_grad, from model:trainable()")
     let limit = Parameter("max", .real(.limit), "largest norm; math.huge only measures")
     return NativeModule(
       "Optimizers.",
       OptimizerRule.all.map { rule in
         NativeFunction(
           "optim.\(rule.name)", rule.summary,
-          [parameters, Parameter("options", .options(rule.luaOptions), "the options below")], returns: "Optimizer"
+          [trained, Parameter("options", .options(rule.luaOptions), "the options below")], returns: "Optimizer",
+          errors: "when a tensor is not f32, gets no gradient, is the result of operations or comes twice"
         ) { call in [.object(try self.makeOptimizer(call, rule))] }
       } + [
         NativeFunction(
@@ -226,6 +228,7 @@ extension Engine {
       return OptimizedParameter(
         name: known?.name ?? "parameter.\(index)", tensor: tensor, learningRateFactor: known?.factor ?? 1)
     }
+    try Optimizer.check(list)
     return OptimizerObject(list, settings, spillDirectory: spill == nil ? { self.spillDirectory } : nil)
   }
 

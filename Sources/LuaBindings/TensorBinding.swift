@@ -19,7 +19,7 @@ extension Engine {
           .string((object as? Tensor)?.dtype.name ?? "")
         },
         NativeProperty(
-          "requires_grad", "boolean", "whether backward brings a gradient to this tensor",
+          "requires_grad", "boolean", "whether backward brings a gradient to this tensor, which is one of floats",
           set: { _, object, value in
             guard let tensor = object as? Tensor, let flag = value.asBool else {
               throw BindingError.badField(

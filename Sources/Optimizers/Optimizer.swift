@@ -37,18 +37,11 @@ public final class Optimizer {
   private let store: any StateStore
 
   /// Allocates the state, all zeros, and the spill file when the state exceeds the budget of a paged optimizer.
-  /// - Throws: `OptimizerError.badOption` also for no parameters, `.unknownOption`, `.notF32` also for a tensor that is
-  ///   not contiguous, `.repeated` for a tensor that comes twice, `.budgetTooSmall`; `TensorError.outOfMemory`,
-  ///   `.spillFailed`, `.noThread`.
+  /// - Throws: `OptimizerError.badOption` also for no parameters, `.unknownOption`, `.budgetTooSmall`; as
+  ///   `check(_:)`; `TensorError.outOfMemory`, `.spillFailed`, `.noThread`.
   public init(_ parameters: [OptimizedParameter], _ options: OptimizerOptions) throws {
     try options.check()
-    for parameter in parameters where parameter.tensor.dtype != .f32 || !parameter.tensor.isContiguous {
-      throw OptimizerError.notF32(parameter: parameter.name, dtype: parameter.tensor.dtype.name)
-    }
-    var seen: Set<ObjectIdentifier> = []
-    for parameter in parameters where !seen.insert(ObjectIdentifier(parameter.tensor)).inserted {
-      throw OptimizerError.repeated(parameter: parameter.name)
-    }
+    try Self.check(parameters)
     guard let backend = parameters.first?.tensor.backend else {
       throw OptimizerError.badOption(name: "parameters", value: "empty", expected: "at least one trained tensor")
     }
@@ -65,6 +58,21 @@ public final class Optimizer {
         byteCounts: byteCounts, budget: options.budget, directory: options.spillDirectory, backend: backend)
     } else {
       store = try ResidentStore(byteCounts: byteCounts, backend: backend)
+    }
+  }
+
+  /// Checks that tensors can be updated.
+  /// - Throws: `OptimizerError.notF32`, `.notPacked`, `.repeated` for a tensor that comes twice.
+  package static func check(_ parameters: [OptimizedParameter]) throws(OptimizerError) {
+    var seen: Set<ObjectIdentifier> = []
+    for parameter in parameters {
+      guard parameter.tensor.dtype == .f32 else {
+        throw .notF32(parameter: parameter.name, dtype: parameter.tensor.dtype.name)
+      }
+      guard parameter.tensor.isContiguous else { throw .notPacked(parameter: parameter.name) }
+      guard seen.insert(ObjectIdentifier(parameter.tensor)).inserted else {
+        throw .repeated(parameter: parameter.name)
+      }
     }
   }
 

@@ -4,8 +4,10 @@ public enum OptimizerError: Error, Equatable, Sendable {
   case badOption(name: String, value: String, expected: String)
   /// An option that this rule does not have; `known` are those it has.
   case unknownOption(rule: String, name: String, known: [String])
-  /// A parameter that is not f32 or not contiguous.
+  /// A parameter that is not f32.
   case notF32(parameter: String, dtype: String)
+  /// A parameter that is not contiguous.
+  case notPacked(parameter: String)
   /// A tensor that is given twice: it would be updated twice in a step.
   case repeated(parameter: String)
   /// A budget, in bytes, that cannot hold two pages of state.
@@ -30,6 +32,8 @@ extension OptimizerError: CustomStringConvertible {
       "optimizer: \(rule) has no option '\(name)'; it has \(known.joined(separator: ", "))"
     case .notF32(let parameter, let dtype):
       "optimizer: \(parameter) is \(dtype); trained parameters are f32"
+    case .notPacked(let parameter):
+      "optimizer: \(parameter) is a view with gaps; trained parameters are contiguous"
     case .repeated(let parameter):
       "optimizer: \(parameter) is given twice"
     case .budgetTooSmall(let budget, let minimum):

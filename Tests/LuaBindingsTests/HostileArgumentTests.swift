@@ -273,24 +273,34 @@ private func tellUndeclared() {
       ("debug.getmetatable(n.ones(2)).__index(n.ones(2))", "index: an index is an integer or a table, got nil"),
       ("debug.getmetatable(n.ones(2)).__len(1)", "calling '__len' on bad self (Tensor expected, got number)"),
       ("(function() n.ones(2).requires_grad = 1 end)()", "Tensor.requires_grad must be a boolean, got number"),
+      (
+        "(function() n.tensor({ 1 }, { dtype = 'i64' }).requires_grad = true end)()",
+        "requires_grad: dtype i64 is not supported, expected f32 or bf16 or f16"
+      ),
+      ("n.optim.sgd({ n.ones(2) }, { lr = 1 })", "optim.sgd: no step would change parameter 1: its requires_grad is false"),
+      ("n.optim.sgd({ trained(), trained() * 2 }, { lr = 1 })", "parameter 2: it is the result of operations"),
+      (
+        "(function() local x = n.ones(2):to 'bf16'; x.requires_grad = true; n.optim.sgd({ x }, { lr = 1 }) end)()",
+        "parameter.0 is bf16; trained parameters are f32"
+      ),
+      (
+        "(function() local x = n.ones(2, 3):t(); x.requires_grad = true; n.optim.sgd({ x }, { lr = 1 }) end)()",
+        "parameter.0 is a view with gaps"
+      ),
+      ("(function() local x = trained(); n.optim.sgd({ x, x }, { lr = 1 }) end)()", "parameter.1 is given twice"),
       ("(function() n.ones(2).grad = 1 end)()", "Tensor.grad must be nil, which forgets the gradient, got number"),
       (
-        "(function() local x = n.ones(2) x.requires_grad = true n.optim.sgd({ x }, { lr = 1 }).lr = 'x' end)()",
+        "(function() n.optim.sgd({ trained() }, { lr = 1 }).lr = 'x' end)()",
         "Optimizer.lr must be a number, got string"
       ),
-      (
-        "(function() local x = n.ones(2) x.requires_grad = true n.optim.sgd({ x }, { lr = 1 }).lr = -1 end)()",
-        "lr: -1.0 is no learning rate"
-      ),
-      ("n.optim.sgd({ n.ones(2) }, { lr = 1 })", "parameter 1: its requires_grad is false"),
-      (
-        "(function() local x = n.ones(2) x.requires_grad = true n.optim.sgd({ x * 2 }, { lr = 1 }) end)()",
-        "parameter 1: it is the result of operations"
-      ),
-      ("(function() n.tensor({ 1 }, { dtype = 'i64' }).requires_grad = true end)()", "requires_grad"),
+      ("(function() n.optim.sgd({ trained() }, { lr = 1 }).lr = -1 end)()", "lr: -1.0 is no learning rate"),
     ]
+    let head = """
+      local n = require 'qlora.native'
+      local function trained() local x = n.ones(2); x.requires_grad = true; return x end
+      """
     for (code, message) in cases {
-      let chunk = try state.load(Array("local n = require 'qlora.native'\nreturn \(code)".utf8), chunkName: "=test")
+      let chunk = try state.load(Array("\(head)\nreturn \(code)".utf8), chunkName: "=test")
       do {
         _ = try chunk.call()
         Issue.record("\(code) gave no error")
