@@ -5,8 +5,10 @@ import Tensors
 /// Sum, mean, maximum, minimum or argmax (i64, 0-based) over a dimension (0-based), which disappears, or over all
 /// elements to shape [1].
 ///
-/// x is converted to f32, and results but argmax are f32. As in PyTorch the gradient of an extremum over a dimension
-/// goes to the first element that equals it, that over all elements to all of them in equal parts; argmax has none.
+/// Floats are converted to f32, and results of them but argmax are f32. Integers are reduced exactly: an extremum has
+/// their dtype, a sum is i64 and wraps at 64 bits, only the mean is f32. As in PyTorch the gradient of an extremum over
+/// a dimension goes to the first element that equals it, that over all elements to all of them in equal parts; argmax
+/// has none.
 /// - Throws: `TensorError.badDimension`, `.badShape` when nothing is there to reduce and the operation is not a sum,
 ///   `.outOfMemory`; what the device reports.
 public func reduce(_ operation: Reduction, _ x: Tensor, axis: Int? = nil) throws -> Tensor {
@@ -20,15 +22,16 @@ public func reduce(_ operation: Reduction, _ x: Tensor, axis: Int? = nil) throws
 /// `shared` tells whether equal extrema share the gradient.
 private func reduce(_ operation: Reduction, _ x: Tensor, axis: Int, shared: Bool) throws -> Tensor {
   let name = String(describing: operation)
-  let x = try x.dtype == .f32 ? x : convert(x, to: .f32)
   let (outer, count, inner) = try split(x.shape, axis, name)
   if count == 0, operation != .sum {
     throw TensorError.badShape(operation: name, shape: x.shape, problem: .nothingToReduce)
   }
   var shape = x.shape
   shape.remove(at: axis)
-  let y = try Tensor(
-    empty: shape.isEmpty ? [1] : shape, dtype: operation == .argmax ? .i64 : .f32, on: x.backend)
+  if shape.isEmpty { shape = [1] }
+  if !x.dtype.isFloat { return try reducedIntegers(operation, x, outer, count, inner, to: shape) }
+  let x = try widened(x)
+  let y = try Tensor(empty: shape, dtype: operation == .argmax ? .i64 : .f32, on: x.backend)
   let input = try x.contiguous()
   try x.backend.reduce(operation, input, outer: outer, count: count, inner: inner, into: y)
   guard operation != .argmax, isRecording(x) else { return y }
@@ -54,6 +57,38 @@ private func reduce(_ operation: Reduction, _ x: Tensor, axis: Int, shared: Bool
     }
   }
   return y
+}
+
+/// `reduce` of integers, which the host computes.
+private func reducedIntegers(
+  _ operation: Reduction, _ x: Tensor, _ outer: Int, _ count: Int, _ inner: Int, to shape: [Int]
+) throws -> Tensor {
+  let dtype: DType =
+    switch operation {
+    case .mean: .f32
+    case .sum, .argmax: .i64
+    case .maximum, .minimum: x.dtype
+    }
+  if isRehearsal(x) { return try Tensor(empty: shape, dtype: dtype, on: x.backend) }
+  let elements = try x.integers()
+  func reduced<Number>(_ body: (_ row: [Int]) -> Number) -> [Number] {
+    (0..<outer * inner).map { row in
+      let start = row / inner * count * inner + row % inner
+      return body((0..<count).map { elements[start + $0 * inner] })
+    }
+  }
+  let results: [Int]
+  switch operation {
+  case .mean:
+    let means = reduced { Float($0.reduce(0) { $0 + Double($1) } / Double(count)) }
+    return try Tensor(means, shape: shape, on: x.backend)
+  case .sum: results = reduced { $0.reduce(0, &+) }
+  case .argmax: results = reduced { row in row.indices.max { row[$0] < row[$1] } ?? 0 }
+  case .maximum: results = reduced { $0.max() ?? 0 }
+  case .minimum: results = reduced { $0.min() ?? 0 }
+  }
+  let y = try Tensor(integers: results, shape: shape, on: x.backend)
+  return try dtype == .i64 ? y : y.converted(to: dtype)
 }
 
 /// `gradient` [outer, inner] at the first of the `chosen` [outer, count, inner], which are 1 among zeros; else 0.

@@ -161,11 +161,13 @@ extension Engine {
   var reductionMethods: [NativeFunction] {
     let dimension = Parameter("dimension", .integer, optional: true, "counted from 1; all elements when omitted")
     let ties = " Of equal elements the first along a dimension gets the gradient, of all elements each its part."
-    let reductions: [(name: String, operation: Reduction, more: String)] = [
-      ("sum", .sum, ""), ("mean", .mean, ""), ("max", .maximum, ties), ("min", .minimum, ties),
+    let reductions: [(name: String, operation: Reduction, result: String)] = [
+      ("sum", .sum, "f32, of integers i64 and exact."), ("mean", .mean, "f32."),
+      ("max", .maximum, "f32, of integers their dtype." + ties),
+      ("min", .minimum, "f32, of integers their dtype." + ties),
     ]
-    return reductions.map { name, operation, more in
-      method(name, "\(name) over a dimension or over all elements.\(more)", [dimension]) { tensor, call in
+    return reductions.map { name, operation, result in
+      method(name, "\(name) over a dimension or over all elements, \(result)", [dimension]) { tensor, call in
         let axis = try call["dimension"].isNil ? nil : self.axis(call["dimension"], tensor.rank, name)
         return try reduce(operation, tensor, axis: axis)
       }

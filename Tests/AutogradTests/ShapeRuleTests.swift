@@ -25,6 +25,27 @@ import Testing
     }
   }
 
+  /// 2^24 + 1 is no f32.
+  @Test(arguments: [DType.i64, .i32]) func integersAreReducedExactly(dtype: DType) throws {
+    let x = try Tensor(integers: [1 << 24, 3, (1 << 24) + 1, 2, 3, 2], shape: [3, 2], on: testBackend)
+      .converted(to: dtype)
+    func found(_ operation: Reduction, _ axis: Int?, _ type: DType) throws -> [Int] {
+      let y = try reduce(operation, x, axis: axis)
+      #expect(y.dtype == type && !y.requiresGradient)
+      return try y.integers()
+    }
+    #expect(try found(.maximum, 0, dtype) == [(1 << 24) + 1, 3] && found(.maximum, nil, dtype) == [(1 << 24) + 1])
+    #expect(try found(.minimum, 1, dtype) == [3, 2, 2] && found(.minimum, nil, dtype) == [2])
+    #expect(try found(.argmax, 0, .i64) == [1, 0] && found(.argmax, nil, .i64) == [2])
+    #expect(try found(.sum, 0, .i64) == [(1 << 25) + 4, 7])
+    #expect(try found(.sum, 1, .i64) == [(1 << 24) + 3, (1 << 24) + 3, 5])
+    #expect(try reduce(.mean, x, axis: 1).floats() == [8_388_609.5, 8_388_609.5, 2.5])
+    let bytes = try Tensor(integers: [1, 255, 7], on: testBackend).converted(to: .u8)
+    #expect(try reduce(.maximum, bytes).dtype == .u8 && reduce(.sum, bytes).integers() == [263])
+    #expect(throws: TensorError.self) { try reduce(.maximum, try x.narrowed(0, 0..<0), axis: 0) }
+    #expect(try reduce(.sum, try x.narrowed(0, 0..<0), axis: 0).integers() == [0, 0])
+  }
+
   @Test func softmaxAndLogSoftmax() throws {
     let x = try sample([3, 5])
     try checkGradients("softmax", inputs: [x]) { try softmax($0[0]) }

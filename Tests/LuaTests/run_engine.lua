@@ -4,7 +4,9 @@ package.path = here .. "/?.lua;" .. package.path
 
 local harness = require "harness"
 harness.directory = here
-for _, name in ipairs { "test_explore", "test_merge", "test_runs", "test_reference", "test_scripted", "test_text" } do
+for _, name in ipairs {
+  "test_explore", "test_merge", "test_runs", "test_reference", "test_scripted", "test_tensors", "test_text",
+} do
   if #arg == 0 or table.concat(arg, " "):find(name, 1, true) then require(name) end
 end
 os.exit(harness.summary())

@@ -1,0 +1,36 @@
+--- Needs the engine: see run_engine.lua.
+local t = require "harness"
+local qlora = require "qlora"
+
+local function trained(values)
+  local x = qlora.tensor(values)
+  x.requires_grad = true
+  return x
+end
+
+t.test("topk passes gradients to the chosen places, and NaN is largest", function()
+  local x = trained { { 3, 1, 2 }, { 0, 5, 4 } }
+  local values, places = x:topk(2)
+  t.equal({ values:totable(), places:totable() }, { { { 3.0, 2.0 }, { 5.0, 4.0 } }, { { 1, 3 }, { 2, 3 } } })
+  values:backward(qlora.tensor { { 10, 20 }, { 30, 40 } })
+  t.equal(x.grad:totable(), { { 10.0, 0.0, 20.0 }, { 0.0, 30.0, 40.0 } })
+  local _, first = qlora.tensor({ 7, 0 / 0, math.huge }):topk(3)
+  t.equal(first:totable(), { 2, 3, 1 })
+end)
+
+t.test("a number has no dimensions, and neither has what is computed of it", function()
+  local x = trained { 3, 1 }
+  local y = -x[1] * 2 + x[2] ^ 2 - 1
+  t.equal({ y:item(), y:shape() }, { -6.0, {} })
+  y:backward()
+  t.equal(x.grad:totable(), { -2.0, 2.0 })
+  local z = qlora.tensor { 3, 1 }
+  z[1]:add_(2)
+  t.equal({ z:totable(), (1 - z):shape(), z[1]:gelu("none"):shape() }, { { 5.0, 1.0 }, { 2 }, {} })
+end)
+
+t.test("integers are reduced exactly", function()
+  local x = qlora.tensor({ 16777216, 16777217, 1 }, { dtype = "i64" })
+  t.equal({ x:max():item(), x:min():item(), x:sum():item(), x:argmax():item() }, { 16777217, 1, 33554434, 2 })
+  t.equal(x:narrow(1, 3, 1):mean():item(), 1.0)
+end)
