@@ -121,7 +121,11 @@ t.test("split is a partition and depends on the seed only", function()
   for i = 1, 20 do assert(seen[("<s>%02d</s>"):format(i)]) end
   local _, again = data:split(5, 7)
   t.equal(again[1].ids, b[1].ids)
+  t.equal(#select(2, data:split(5.0, 7)), 5)
   t.raises(function() data:split(20) end, "below 20")
+  for _, at in ipairs { 1.7, 2.5, 0, 0 / 0 } do
+    t.raises(function() data:split(at) end, "a fraction below 1 or a whole number of samples below 20, got")
+  end
 end)
 
 t.test("preview marks what is trained", function()
