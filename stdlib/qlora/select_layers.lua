@@ -24,8 +24,13 @@ local function chosen_layers(o, count)
     end
     for layer = from, to do set[layer] = true end
   end
-  if o.first then add(0, math.min(o.first, count) - 1) end
-  if o.last then add(math.max(count - o.last, 0), count - 1) end
+  for _, key in ipairs { "first", "last" } do
+    if o[key] and o[key] > count then
+      strict.fail("select.layers: %s = %d, and the model has %d layers", key, o[key], count)
+    end
+  end
+  if o.first then add(0, o.first - 1) end
+  if o.last then add(count - o.last, count - 1) end
   if o.between then add(o.between[1], o.between[2]) end
   for _, layer in ipairs(o.only or {}) do add(layer, layer) end
   if not any then add(0, count - 1) end
@@ -58,7 +63,7 @@ return function(select, new)
   --- Linear layers of chosen decoder layers. `first`, `last`, `between` and `only` add up; `every` thins out what they
   --- chose. Numbers are those in the tensor names, so 0 is the first layer.
   --- @return Selector the selector
-  --- @throws when a number is no layer of the model, or `between` is not two numbers in order
+  --- @throws when a number is no layer of the model or more than it has, or `between` is not two numbers in order
   --- @example
   --- local report = model:preview_lora(qlora.select.layers { last = 1 } * qlora.select.mlp())
   --- assert(report.modules == 3)
