@@ -83,34 +83,39 @@ extension Engine {
           backend: backend,
           stream: { [seed] in RandomStream(seed: seed, purpose: "script start \($0)", module: module.name) },
           constant: [])
-        return try running("scripted adapter '\(name)', parameters on \(module.name)", scope, state) {
-          try Self.tensors(try parameters.call([.object(module)]).first ?? .nil)
+        let what = "scripted adapter '\(name)', parameters on \(module.name)"
+        return try running(what, scope, state) {
+          try Self.tensors(try parameters.call([.object(module)]).first ?? .nil, what)
         }
       },
       forward: { [unowned self] pass in
         let given = [pass.x, pass.base] + pass.parameters.map(\.tensor)
         let scope = ScriptCall(
           backend: pass.x.backend, stream: pass.stream, constant: Set(given.map { ObjectIdentifier($0.storage) }))
-        return try running("scripted adapter '\(name)', forward on \(pass.module)", scope, state) {
+        let what = "scripted adapter '\(name)', forward on \(pass.module)"
+        return try running(what, scope, state) {
           let p = state.newTable()
           for (name, tensor) in pass.parameters { p[name] = .object(tensor) }
           let results = try forward.call([.object(pass.x), .object(pass.base), .table(p), .bool(pass.isTraining)])
           guard case .object(let object)? = results.first, let tensor = object as? Tensor else {
-            throw LuaError(message: "it returned \(Self.shown(results.first ?? .nil)), expected a tensor")
+            let got = Self.shown(results.first ?? .nil)
+            throw BindingError.invalid(function: what, message: "it returned \(got), expected a tensor")
           }
           return tensor
         }
       })
   }
 
-  private static func tensors(_ value: LuaValue) throws -> [(name: String, tensor: Tensor)] {
+  private static func tensors(_ value: LuaValue, _ what: String) throws -> [(name: String, tensor: Tensor)] {
     guard let table = value.asTable else {
-      throw LuaError(message: "it returned \(shown(value)), expected a table of tensors by name")
+      throw BindingError.invalid(
+        function: what, message: "it returned \(shown(value)), expected a table of tensors by name")
     }
     return try table.pairs.map { key, value in
       guard let name = key.asString, case .object(let object) = value, let tensor = object as? Tensor else {
         let name = key.asString ?? key.shown
-        throw LuaError(message: "it returned \(shown(value)) under \(name), expected tensors by name")
+        throw BindingError.invalid(
+          function: what, message: "it returned \(shown(value)) under \(name), expected tensors by name")
       }
       return (name, tensor)
     }
