@@ -177,6 +177,10 @@ extension Engine {
         throw call.invalid("rows have different lengths: \(shape[depth]) and \(elements.count)")
       }
       for element in elements { try visit(element, depth + 1) }
+      guard list.isList else {
+        throw call.invalid(
+          "a list has no keys but 1 to \(elements.count); options such as dtype stand in a second table")
+      }
     }
     try visit(call["values"], 0)
     let wanted = shape.isEmpty ? [1] : shape

@@ -159,6 +159,21 @@ package final class LuaTable: LuaReference {
     return (0..<count).map { self[$0 + 1] }
   }
 
+  /// Whether it has no other keys than 1...count, or is empty.
+  package var isList: Bool {
+    guard state.hasRoom(5) else { return false }
+    var keys = 0
+    push()
+    let count = Int(lua_rawlen(state.L, -1))
+    lua_pushnil(state.L)
+    while lua_next(state.L, -2) != 0 {
+      keys += 1
+      ql_pop(state.L, 1)
+    }
+    ql_pop(state.L, 1)
+    return keys == count
+  }
+
   /// Asks for the memory of a long Swift array; without it the native function ends in an error.
   /// The border of a table with holes may be any integer.
   private func hasRoom<Element>(for count: Int, of type: Element.Type) -> Bool {
