@@ -29,10 +29,13 @@ extension Tensor {
   /// The same elements in row-major order under another shape: a view when contiguous, else a packed copy. One
   /// dimension may be -1 and follows from the others.
   /// - Throws: `TensorError.elementCount` when the shape holds another number of elements; `TensorError.badShape` for
-  ///   other negative dimensions or more than eight; `TensorError.outOfMemory` and what the device reports when it
+  ///   several of -1, other negative dimensions or more than eight; `TensorError.outOfMemory` and what the device reports when it
   ///   copies.
   public func viewed(_ shape: [Int]) throws -> Tensor {
     var shape = shape
+    if shape.count(where: { $0 < 0 }) > 1 || shape.contains(where: { $0 < -1 }) {
+      throw TensorError.badShape(operation: "view", shape: shape, problem: .unknownDimensions)
+    }
     if let hole = shape.firstIndex(of: -1) {
       var rest = shape
       rest.remove(at: hole)

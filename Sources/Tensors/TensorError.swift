@@ -52,6 +52,8 @@ public enum TensorError: Error, Equatable, Sendable {
     case tooManyDimensions(limit: Int)
     /// A dimension below 0.
     case negativeDimension
+    /// More than a single -1 that follows from the other dimensions.
+    case unknownDimensions
     /// More than 2^46 elements, or so many if the dimensions of size 0 were left out.
     case tooManyElements
     /// Another number of dimensions than 2.
@@ -131,6 +133,7 @@ extension TensorError.ShapeProblem: CustomStringConvertible {
     switch self {
     case .tooManyDimensions(let limit): "has more than \(limit) dimensions"
     case .negativeDimension: "has a negative dimension"
+    case .unknownDimensions: "has more negative dimensions than one of -1, which follows from the others"
     case .tooManyElements: "has too many elements"
     case .notAMatrix: "is not a matrix"
     case .emptyMatrix: "is not a matrix with elements"

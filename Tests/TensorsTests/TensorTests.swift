@@ -29,7 +29,14 @@ import Testing
     let x = try counting([2, 3])
     let cases: [(text: String, body: () throws -> Any)] = [
       ("view: cannot view [2, 3] as [4]: 6 elements against 4", { try x.viewed([4]) }),
-      ("view: shape [-1] has a negative dimension", { try x.viewed([-1, -1]) }),
+      (
+        "view: shape [-1, -1] has more negative dimensions than one of -1, which follows from the others",
+        { try x.viewed([-1, -1]) }
+      ),
+      (
+        "view: shape [-1, -2] has more negative dimensions than one of -1, which follows from the others",
+        { try x.viewed([-1, -2]) }
+      ),
       ("transpose: dimension 2 does not exist, the tensor has 2, counted from 0", { try x.transposed(0, 2) }),
       ("narrow: index 3 is outside 0..<3", { try x.narrowed(1, 2..<4) }),
       ("narrow: index -2 is outside 0..<3", { try x.narrowed(1, -2..<4) }),
