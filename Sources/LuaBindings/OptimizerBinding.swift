@@ -39,10 +39,11 @@ package final class OptimizerObject: LuaObject {
   /// The rate of steps that name none.
   /// - Throws: `BindingError.invalid` for what is no rate.
   func setLearningRate(_ rate: Double) throws {
-    guard Hyperparameter.learningRate.range.contains(Double(Float(rate))) else {
+    let range = Hyperparameter.learningRate.range
+    guard range.contains(Double(Float(rate))) else {
       throw BindingError.invalid(
         function: "Optimizer.lr",
-        message: "\(rate) is no learning rate; a number \(Hyperparameter.learningRate.range) expected")
+        message: "\(rate) is no learning rate; a \(range.expected(insteadOf: Double(Float(rate)))) expected")
     }
     options.learningRate = Float(rate)
   }

@@ -62,6 +62,7 @@ package indirect enum ParameterType: Sendable {
     guard let number = value.asDouble else { return name }
     switch self {
     case .real(.finite): return "finite number"
+    case .real(let range): return range.expected(insteadOf: number)
     case .whole(let range): return Self.name(of: range, counting: number <= Double(Self.counts.upperBound))
     case .oneOf(let types): return types.map { $0.expected(insteadOf: value) }.joined(separator: "|")
     default: return name

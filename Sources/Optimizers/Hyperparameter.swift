@@ -33,7 +33,8 @@ public struct Hyperparameter: Sendable {
     }
     for (index, number) in numbers.enumerated() where !range.contains(Double(number)) {
       let name = count == 1 ? name : "\(name)[\(index + 1)]"
-      throw .badOption(name: name, value: String(number), expected: "a number \(range)")
+      throw .badOption(
+        name: name, value: String(number), expected: "a \(range.expected(insteadOf: Double(number)))")
     }
     return numbers
   }

@@ -130,7 +130,7 @@ public final class Optimizer {
     for (name, value) in [("lr", Float(rate)), ("gradient scale", gradientScale)]
     where !NumberRange.amount.contains(Double(value)) {
       throw OptimizerError.badOption(
-        name: name, value: String(value), expected: "a number \(NumberRange.amount)")
+        name: name, value: String(value), expected: "a \(NumberRange.amount.expected(insteadOf: Double(value)))")
     }
     for parameter in parameters {
       guard Float(rate * parameter.learningRateFactor).isFinite else {

@@ -60,11 +60,18 @@ extension NumberRange: CustomStringConvertible {
 }
 
 extension NumberRange {
+  /// What is said to be expected where a number is not one of these: "number above 0", and "finite number above 0" where
+  /// it is the infinity, which is above 0 too.
+  package func expected(insteadOf number: Double) -> String {
+    number == .infinity && lower.isFinite && upper == .infinity ? "finite number \(self)" : "number \(self)"
+  }
+
   /// Checks an argument of an operation.
   /// - Throws: `TensorError.badValue` with the name, the value and the range for a number that is not in it.
   package func require(_ number: Double, _ name: String, operation: String) throws(TensorError) {
     guard contains(number) else {
-      throw .badValue(operation: operation, name: name, value: "\(number)", expected: "a number \(self)")
+      let expected = expected(insteadOf: number)
+      throw .badValue(operation: operation, name: name, value: "\(number)", expected: "a \(expected)")
     }
   }
 }

@@ -181,6 +181,8 @@ private func tellUndeclared() {
     ("optimizer { lr = 1, betas = { 0.9 } }", "betas must be a list of 2 numbers"),
     ("optimizer { lr = 1, bits = 16 }", "bits is 16, expected 32 or 8"),
     ("optimizer { lr = 1 }:step { lr = 0 / 0 }", "option 'lr' must be a number of at least 0, got nan"),
+    ("optimizer { lr = 1 }:step { lr = math.huge }", "option 'lr' must be a finite number of at least 0, got inf"),
+    ("optimizer { lr = 1 }:step { grad_scale = 1 / 0 }", "'grad_scale' must be a finite number of at least 0, got inf"),
     (
       "native.optim.sgd(model():trainable(), { lr = 1, bits = 8 })",
       "unknown option 'bits'; valid: budget, lr, momentum"

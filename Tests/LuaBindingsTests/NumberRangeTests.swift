@@ -41,7 +41,7 @@ import Testing
   @Test(arguments: [
     ("generate { temperature = -1 }", "'temperature' must be a number of at least 0, got -1"),
     ("generate { temperature = nan }", "'temperature' must be a number of at least 0, got nan"),
-    ("generate { temperature = math.huge }", "'temperature' must be a number of at least 0, got inf"),
+    ("generate { temperature = math.huge }", "'temperature' must be a finite number of at least 0, got inf"),
     ("generate { top_p = 1.5 }", "'top_p' must be a number in [0, 1], got 1.5"),
     ("generate { top_p = nan }", "'top_p' must be a number in [0, 1], got nan"),
     ("generate { top_k = -1 }", "'top_k' must be a whole number of at least 0, got -1"),

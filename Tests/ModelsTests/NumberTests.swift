@@ -23,7 +23,7 @@ private let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent
   @Test(arguments: [
     (SamplingOptions(temperature: .nan), "generate: temperature is nan, expected a number of at least 0"),
     (SamplingOptions(temperature: -1), "generate: temperature is -1.0, expected a number of at least 0"),
-    (SamplingOptions(temperature: .infinity), "generate: temperature is inf, expected a number of at least 0"),
+    (SamplingOptions(temperature: .infinity), "generate: temperature is inf, expected a finite number of at least 0"),
     (SamplingOptions(topK: -1), "generate: top_k is -1, expected at least 0"),
     (SamplingOptions(topP: 1.1), "generate: top_p is 1.1, expected a number in [0, 1]"),
     (SamplingOptions(topP: .nan), "generate: top_p is nan, expected a number in [0, 1]"),

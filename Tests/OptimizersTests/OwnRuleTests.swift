@@ -226,9 +226,9 @@ private let signDescent = OptimizerRule(
     let tensor = try Tensor([1, 2], on: CPUBackend(threadCount: 1))
     let optimizer = try Optimizer(
       [OptimizedParameter(name: "p", tensor: tensor)], OptimizerOptions(.adamW, learningRate: 1))
-    for bad in [Double.nan, .infinity, -1] {
+    for (bad, kind) in [(Double.nan, "number"), (.infinity, "finite number"), (-1, "number")] {
       #expect(
-        throws: OptimizerError.badOption(name: "lr", value: "\(Float(bad))", expected: "a number of at least 0")
+        throws: OptimizerError.badOption(name: "lr", value: "\(Float(bad))", expected: "a \(kind) of at least 0")
       ) { try optimizer.step(learningRate: bad) }
     }
     #expect(throws: OptimizerError.self) { try optimizer.step(gradientScale: .nan) }

@@ -19,6 +19,10 @@ import Testing
     #expect("\(NumberRange(from: 1e300, including: false))" == "above 1e+300")
     #expect("\(NumberRange(from: -1e300, including: true, below: 0.5))" == "in [-1e+300, 0.5)")
     #expect("\(NumberRange.finite)" == "that is finite")
+    #expect(NumberRange.positive.expected(insteadOf: .infinity) == "finite number above 0")
+    #expect(NumberRange.positive.expected(insteadOf: -.infinity) == "number above 0")
+    #expect(NumberRange.share.expected(insteadOf: .infinity) == "number in [0, 1]")
+    #expect(NumberRange.finite.expected(insteadOf: .infinity) == "number that is finite")
   }
 
   /// Strides and counts of parts of a shape must not overflow, whether or not there are elements.
