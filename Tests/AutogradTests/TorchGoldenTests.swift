@@ -70,6 +70,31 @@ import Testing
   }
 }
 
+/// Digits that sums and differences in f32 would lose, against PyTorch 2.13.
+@Suite struct LargeNumberTests {
+  /// 2^24 + 1 is no f32: a sum that is kept in one never grows.
+  @Test func cumulativeSumsKeepSmallTerms() throws {
+    let x = try Tensor([0x1p24, 1, 1, 1, 1], on: testBackend)
+    x.requiresGradient = true
+    let y = try cumulativeSum(x, axis: 0)
+    #expect(try y.floats() == [16_777_216, 16_777_216, 16_777_218, 16_777_220, 16_777_220])
+    try y.backward(seed: x.detached())
+    #expect(try x.gradient?.floats() == [16_777_220, 4, 3, 2, 1])
+  }
+
+  @Test(
+    arguments: [
+      ([1e4, 1e4, 9999], [-0.861994803, -0.861994803, -1.861994743]), ([9.9e7, 9.9e7], [-0.693147182, -0.693147182]),
+      ([-9.9e7, -9.9e7], [-0.693147182, -0.693147182]),
+    ] as [([Float], [Float])])
+  func logarithmsOfTheSoftmaxOfLargeLogits(logits: [Float], wanted: [Float]) throws {
+    let x = try Tensor(logits, shape: [1, logits.count], on: testBackend)
+    for (got, wanted) in zip(try softmax(x, logarithm: true).floats(), wanted) { #expect(abs(got - wanted) < 1e-6) }
+    let loss = try crossEntropy(x, labels: try Tensor(ids: [0], on: testBackend), scale: 1)
+    #expect(abs(try loss.floats()[0] + wanted[0]) < 1e-6)
+  }
+}
+
 /// What a rule must refuse before a kernel reads or writes beside its rows.
 @Suite struct RefusedOperandTests {
   @Test(arguments: [4, 5, Int32.max]) func aTargetThatIsNoClass(label: Int32) throws {
