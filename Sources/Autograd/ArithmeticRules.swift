@@ -66,13 +66,20 @@ public func binary(_ operation: BinaryOperation, _ a: Tensor, _ b: Tensor) throw
     record(name, inputs: [a, b], output: y) { try spread(wanted.0 ? $0 : nil, wanted.1 ? -$0 : nil) }
   case .multiply:
     let (left, right) = (wanted.1 ? a.detached() : nil, wanted.0 ? b.detached() : nil)
-    record(name, inputs: [a, b], output: y) { dy in
+    record(name, inputs: [a, b], saving: [left, right], output: y) { dy in
       try spread(try right.map { try dy * $0 }, try left.map { try dy * $0 })
     }
   default:
     guard let rule = binaryGradients[operation] else { return y }
     let (x1, x2, result) = (a.detached(), b.detached(), y.detached())
-    record(name, inputs: [a, b], output: y) { dy in
+    // What the rule reads for the gradients that are wanted.
+    let read: [Tensor?] =
+      switch operation {
+      case .divide: [x2, wanted.1 ? result : nil]
+      case .power: [x1, x2, wanted.1 ? result : nil]
+      default: [x1, x2]
+      }
+    record(name, inputs: [a, b], saving: read, output: y) { dy in
       let (da, db) = try rule(dy, x1, x2, result)
       return try spread(wanted.0 ? da : nil, wanted.1 ? db : nil)
     }
@@ -123,10 +130,10 @@ public func unary(_ operation: UnaryOperation, _ x: Tensor) throws -> Tensor {
   case .constant(let slope): record(name, inputs: [x], output: y) { [try slope * $0] }
   case .ofInput(let slope):
     let input = x.detached()
-    record(name, inputs: [x], output: y) { [try $0 * slope(input)] }
+    record(name, inputs: [x], saving: [input], output: y) { [try $0 * slope(input)] }
   case .ofOutput(let slope):
     let output = y.detached()
-    record(name, inputs: [x], output: y) { [try $0 * slope(output)] }
+    record(name, inputs: [x], saving: [output], output: y) { [try $0 * slope(output)] }
   case nil: record(name, inputs: [x], output: y) { [try Tensor(full: $0.shape, value: 0, on: $0.backend)] }
   }
   return y

@@ -6,9 +6,9 @@ extension Tensor {
   /// The recorded operations are consumed: a second call needs a new forward pass.
   /// - Parameter seed: gradient of the outermost result; ones for a tensor with one element when omitted.
   /// - Throws: `TensorError.noGraph` when nothing was recorded, `.graphConsumed` when another pass has used a part of
-  ///   it, `.notScalar` without a seed for a larger tensor, `.shapeMismatch` for a seed of another shape,
-  ///   `.otherDevice`, `.outOfMemory`; `.spillFailed` and `.spillDamaged` with a `ActivationStore`; what a checkpointed
-  ///   body throws; what the device reports.
+  ///   it, `.changedInPlace` where what it needs was overwritten, `.notScalar` without a seed for a larger tensor,
+  ///   `.shapeMismatch` for a seed of another shape, `.otherDevice`, `.outOfMemory`; `.spillFailed` and `.spillDamaged`
+  ///   with a `ActivationStore`; what a checkpointed body throws; what the device reports.
   public func backward(seed: Tensor? = nil) throws {
     guard requiresGradient else { throw TensorError.noGraph(operation: "backward") }
     if seed == nil, elementCount != 1 { throw TensorError.notScalar(operation: "backward", shape: shape) }
@@ -67,6 +67,7 @@ private func propagate(_ node: GraphNode) throws {
   let gradients = try zip(node.outputGradients, node.outputTypes).map { gradient, type in
     try gradient.map { $0.dtype == type || !type.isFloat ? $0 : try $0.converted(to: type) }
   }
+  try node.requireUnchanged()
   // What the operation saved is released as soon as its gradient is computed.
   let sources = node.sources
   node.release()

@@ -41,7 +41,7 @@ public func orthogonalFactors(_ x: Tensor) throws -> (q: Tensor, r: Tensor) {
     (q, r) = (try tensor(factor, on: x.backend), try tensor(products, on: x.backend))
   }
   let (savedQ, savedR) = (q.detached(), r.detached())
-  record("qr", inputs: [x], outputs: [q, r]) { gradients in
+  record("qr", inputs: [x], saving: [savedQ, savedR], outputs: [q, r]) { gradients in
     // With M = r dr^T - dq^T q: dx = (dq + q (tril(M) + tril(M, -1)^T)) r^-T.
     let lower = try mask(columns, on: savedR.backend) { $0 >= $1 },
       strict = try mask(columns, on: savedR.backend) { $0 > $1 }
@@ -104,7 +104,7 @@ public func singularValues(_ x: Tensor) throws -> (u: Tensor, s: Tensor, v: Tens
     s = try Tensor(values.map(Float.init), on: backend)
   }
   let (savedU, savedS, savedV) = (u.detached(), s.detached(), v.detached())
-  record("svd", inputs: [x], outputs: [u, s, v]) { gradients in
+  record("svd", inputs: [x], saving: [savedU, savedS, savedV], outputs: [u, s, v]) { gradients in
     let row = try savedS.viewed([1, count]), unit = try Tensor(identity: count, on: backend)
     // dx = u ((skew(u^T du) / e) s + s (skew(v^T dv) / e) + ds) v^T and what leaves the span of u and v.
     let (a, b) = (try unary(.square, row), try unary(.square, try savedS.viewed([count, 1])))

@@ -18,6 +18,8 @@ final class GraphNode {
   var outputGradients: [Tensor?]
   /// Rules get gradients of the type of their outputs, whatever type a sum or a seed has.
   let outputTypes: [DType]
+  /// The blocks that hold what the operation saved, and how often they had been changed by then.
+  private var saved: [(storage: Storage, changeCount: Int)]
   /// Makes the output again from what the operation saved, for rules that would otherwise have to keep it.
   var recompute: (() throws -> Tensor)?
   /// The output made again, until this node's own gradient is computed.
@@ -26,7 +28,7 @@ final class GraphNode {
   nonisolated(unsafe) private static var counter = 0
 
   init(
-    operation: String, inputs: [Tensor?], outputTypes: [DType],
+    operation: String, inputs: [Tensor?], saving saved: [Tensor?] = [], outputTypes: [DType],
     backward: @escaping ([Tensor?]) throws -> [Tensor?]
   ) {
     GraphNode.counter += 1
@@ -35,6 +37,7 @@ final class GraphNode {
     self.outputTypes = outputTypes
     self.outputGradients = Array(repeating: nil, count: outputTypes.count)
     self.backward = backward
+    self.saved = saved.compactMap { $0.map { ($0.storage, $0.storage.changeCount) } }
     self.sources = inputs.map { input in
       guard let input, input.requiresGradient else { return .none }
       if let edge = input.producer as? GraphEdge { return .output(edge) }
@@ -62,6 +65,7 @@ final class GraphNode {
   func release() {
     sources = []
     backward = nil
+    saved = []
     outputGradients = []
     recompute = nil
     recomputed = nil
@@ -69,6 +73,13 @@ final class GraphNode {
 }
 
 extension GraphNode {
+  /// - Throws: `TensorError.changedInPlace` where what was saved is no longer what it was.
+  func requireUnchanged() throws(TensorError) {
+    guard saved.allSatisfy({ $0.storage.changeCount == $0.changeCount }) else {
+      throw .changedInPlace(operation: "backward", recorded: operation)
+    }
+  }
+
   func recomputedOutput() throws -> Tensor? {
     if recomputed == nil { recomputed = try recompute?() }
     return recomputed
@@ -130,14 +141,17 @@ public enum GradientMode {
 
 /// Marks `outputs` as computed from `inputs` when recording is on and an input wants a gradient.
 ///
+/// `saved` are the tensors that `backward` reads and a program may have changed by then, itself or through a view.
 /// `recompute` makes the only output again; see `SavedInput`. `backward` gets one gradient per output (nil where none
 /// arrived) and returns one per input.
 func record(
-  _ operation: String, inputs: [Tensor?], outputs: [Tensor], recompute: (() throws -> Tensor)? = nil,
+  _ operation: String, inputs: [Tensor?], saving saved: [Tensor?] = [], outputs: [Tensor],
+  recompute: (() throws -> Tensor)? = nil,
   backward: @escaping ([Tensor?]) throws -> [Tensor?]
 ) {
   guard GradientMode.isEnabled, inputs.contains(where: { $0?.requiresGradient ?? false }) else { return }
-  let node = GraphNode(operation: operation, inputs: inputs, outputTypes: outputs.map(\.dtype), backward: backward)
+  let node = GraphNode(
+    operation: operation, inputs: inputs, saving: saved, outputTypes: outputs.map(\.dtype), backward: backward)
   node.recompute = recompute
   for (index, output) in outputs.enumerated() {
     output.requiresGradient = true
@@ -147,10 +161,10 @@ func record(
 
 /// `record` for the common case of one output.
 func record(
-  _ operation: String, inputs: [Tensor?], output: Tensor, recompute: (() throws -> Tensor)? = nil,
-  backward: @escaping (Tensor) throws -> [Tensor?]
+  _ operation: String, inputs: [Tensor?], saving saved: [Tensor?] = [], output: Tensor,
+  recompute: (() throws -> Tensor)? = nil, backward: @escaping (Tensor) throws -> [Tensor?]
 ) {
-  record(operation, inputs: inputs, outputs: [output], recompute: recompute) { gradients in
+  record(operation, inputs: inputs, saving: saved, outputs: [output], recompute: recompute) { gradients in
     guard let gradient = gradients[0] else { return [] }
     return try backward(gradient)
   }

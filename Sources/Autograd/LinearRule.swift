@@ -47,7 +47,8 @@ public func linear(_ x: Tensor, _ layers: [LinearLayer], precision: DType) throw
 
   let rule = LinearRule(x, layers, lows: outputs.map(\.low), precision: precision)
   let inputs: [Tensor?] = [x] + layers.flatMap { [$0.trainedWeight, $0.bias, $0.branch?.a, $0.branch?.b] }
-  record("linear", inputs: inputs, outputs: outputs.map(\.y)) { try rule.gradients($0) }
+  let saved = layers.flatMap { [$0.trainedWeight, $0.branch?.a, $0.branch?.b] }
+  record("linear", inputs: inputs, saving: saved, outputs: outputs.map(\.y)) { try rule.gradients($0) }
   return outputs.map(\.y)
 }
 

@@ -38,7 +38,8 @@ private func reduce(_ operation: Reduction, _ x: Tensor, axis: Int, shared: Bool
   let (saved, result, before) = (input.detached(), y.detached(), x.shape)
   var kept = before
   kept[axis] = 1
-  record(name, inputs: [x], output: y) { dy in
+  let isExtremum = operation == .maximum || operation == .minimum
+  record(name, inputs: [x], saving: isExtremum ? [saved, result] : [], output: y) { dy in
     let spread = try dy.viewed(kept).broadcasted(to: before)
     switch operation {
     case .sum, .argmax: return [try spread.contiguous()]
@@ -130,7 +131,7 @@ public func softmax(_ x: Tensor, logarithm: Bool = false) throws -> Tensor {
   let y = try Tensor(empty: x.shape, dtype: .f32, on: x.backend)
   try x.backend.softmax(try x.contiguous(), into: y, logarithm: logarithm)
   let saved = y.detached()
-  record(name, inputs: [x], output: y) { dy in
+  record(name, inputs: [x], saving: [saved], output: y) { dy in
     let dx = try Tensor(empty: saved.shape, dtype: .f32, on: saved.backend)
     try dx.backend.softmaxBackward(try dy.contiguous(), saved, into: dx, logarithm: logarithm)
     return [dx]
@@ -225,7 +226,7 @@ private func matrixProduct(_ a: Tensor, _ b: Tensor) throws -> Tensor {
   // of a transpose has nothing to copy.
   let (turnsA, turnsB) = (left.isTransposed, right.isTransposed)
   let (savedA, savedB) = (b.requiresGradient ? left.stored : nil, a.requiresGradient ? right.stored : nil)
-  record("matmul", inputs: [a, b], output: y) { dy in
+  record("matmul", inputs: [a, b], saving: [savedA, savedB], output: y) { dy in
     let dy = try dy.contiguous()
     return [
       try savedB.map {

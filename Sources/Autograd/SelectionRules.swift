@@ -40,7 +40,7 @@ public func choose(_ condition: Tensor, _ a: Tensor, _ b: Tensor) throws -> Tens
   }
   let y = try chosen(a.detached(), b.detached())
   let (shapes, wanted) = ((a.shape, b.shape), (a.requiresGradient, b.requiresGradient))
-  record("where", inputs: [a, b], output: y) { dy in
+  record("where", inputs: [a, b], saving: [flags], output: y) { dy in
     [
       wanted.0 ? try reduced(try chosen(dy, nil), to: shapes.0) : nil,
       wanted.1 ? try reduced(try chosen(nil, dy), to: shapes.1) : nil,

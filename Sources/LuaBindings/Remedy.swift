@@ -41,6 +41,7 @@ enum Remedy {
         + "budget) or load with stream = true; qlora-run --plan shows what each would change"
     case .noGraph: "; set requires_grad = true on what shall get one"
     case .inPlaceOnGraph: "; use the form without _"
+    case .changedInPlace: "; use the form without _, or change it after backward"
     case .spillFailed(let content, _, .create, _):
       "; set \(option(content)) to a directory that can be written and has room"
     case .spillFailed(let content, _, .write, _):

@@ -13,7 +13,8 @@ extension Engine {
   var tensorClass: NativeClass {
     NativeClass(
       "Tensor",
-      "An array of numbers with a shape and a dtype. Operations return new tensors; a trailing _ changes in place.",
+      "An array of numbers with a shape and a dtype. Operations return new tensors; a trailing _ changes in place. "
+        + "backward is refused where it needs what such a change, an assignment of elements or a step has overwritten.",
       properties: [
         NativeProperty("dtype", "string", "f32, bf16, f16, i64, i32 or u8") { _, object in
           .string((object as? Tensor)?.dtype.name ?? "")
@@ -55,7 +56,7 @@ extension Engine {
       assign: { call in
         let tensor = try call.receiver(as: Tensor.self)
         let target = try self.indexed(tensor, call.arguments.first ?? .nil, call)
-        try self.requireLeaf(tensor, "index assignment")
+        try self.beginChange(tensor, "index assignment")
         let value = call.arguments.count > 1 ? call.arguments[1] : .nil
         if value.asDouble != nil {
           try self.fill(target, value, "index assignment")
@@ -68,7 +69,8 @@ extension Engine {
       })
   }
 
-  func requireLeaf(_ tensor: Tensor, _ operation: String) throws {
+  /// Checks that a tensor may be changed in place, and notes that it is.
+  func beginChange(_ tensor: Tensor, _ operation: String) throws {
     guard tensor.storage.isWritable else {
       throw BindingError.invalid(function: operation, message: "this tensor is a read-only view of a model file")
     }
@@ -77,6 +79,7 @@ extension Engine {
       throw BindingError.invalid(
         function: operation, message: "a scripted adapter leaves x, base and p as they are; use the form without _")
     }
+    tensor.noteChange()
   }
 
   /// Sets all elements to a Lua number, exactly where the tensor holds integers.

@@ -219,7 +219,7 @@ extension Engine {
     let other = Parameter("other", .oneOf([.object("Tensor"), .element]), "a tensor that broadcasts, or a number")
     return operations.map { name, operation in
       method(name, "\(name.dropLast()) in place; returns the tensor.", [other]) { tensor, call in
-        try self.requireLeaf(tensor, name)
+        try self.beginChange(tensor, name)
         // The result is f32, which would round integers.
         guard tensor.dtype.isFloat else {
           throw TensorError.badDType(operation: name, got: tensor.dtype, expected: [.f32, .bf16, .f16])
@@ -234,14 +234,14 @@ extension Engine {
     } + [
       method("fill_", "Sets every element; returns the tensor.", [Parameter("value", .element, "the value")]) {
         tensor, call in
-        try self.requireLeaf(tensor, "fill_")
+        try self.beginChange(tensor, "fill_")
         try self.fill(tensor, call["value"], "fill_")
         return tensor
       },
       method("copy_", "Copies the elements of another tensor.", [Parameter("source", .object("Tensor"), "from where")])
       {
         tensor, call in
-        try self.requireLeaf(tensor, "copy_")
+        try self.beginChange(tensor, "copy_")
         let source = try call.object("source", as: Tensor.self)
         try self.backend.copy(try source.broadcasted(to: tensor.shape), into: tensor)
         return tensor

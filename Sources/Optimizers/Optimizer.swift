@@ -166,6 +166,7 @@ public final class Optimizer {
     _ segment: StateSegment, _ gradient: Tensor, _ state: [Tensor], _ rate: Double, _ gradientScale: Float
   ) throws {
     let parameter = parameters[segment.parameter]
+    parameter.tensor.noteChange()
     try kernels[segment.parameter].update(
       ParameterUpdate(
         parameter: try elements(segment.range, of: parameter.tensor),

@@ -60,8 +60,8 @@ extension NumberRange: CustomStringConvertible {
 }
 
 extension NumberRange {
-  /// What is said to be expected where a number is not one of these: "number above 0", and "finite number above 0" where
-  /// it is the infinity, which is above 0 too.
+  /// What is said to be expected where a number is not one of these: "number above 0", and "finite number above 0"
+  /// where it is the infinity, which is above 0 too.
   package func expected(insteadOf number: Double) -> String {
     number == .infinity && lower.isFinite && upper == .infinity ? "finite number \(self)" : "number \(self)"
   }

@@ -11,6 +11,9 @@ open class Storage: @unchecked Sendable {
   /// The bytes of a mapped file that this block is a view of; nil for memory of the backend's own.
   public final let file: FileBytes?
 
+  /// How often a program has changed elements that a recorded operation may need; see `Tensor.noteChange`.
+  package final var changeCount = 0
+
   /// The part of a block that every backend has in common; called by the subclass.
   public init(byteCount: Int, category: MemoryCategory, backend: any Backend, file: FileBytes? = nil) {
     self.byteCount = byteCount

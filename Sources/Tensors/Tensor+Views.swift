@@ -6,6 +6,10 @@ extension Tensor {
     Tensor(storage: storage, dtype: dtype, shape: shape, strides: ownStrides, offset: offset)
   }
 
+  /// Tells recorded operations that the elements are changed in place: by the program or by a step of an optimizer.
+  /// What a rule itself overwrites, it knows that nobody needs.
+  package func noteChange() { storage.changeCount += 1 }
+
   /// Itself when contiguous, else a packed copy.
   /// - Throws: `TensorError.outOfMemory`; what the device reports.
   public func contiguous() throws -> Tensor { isContiguous ? self : try copied() }
@@ -29,8 +33,8 @@ extension Tensor {
   /// The same elements in row-major order under another shape: a view when contiguous, else a packed copy. One
   /// dimension may be -1 and follows from the others.
   /// - Throws: `TensorError.elementCount` when the shape holds another number of elements; `TensorError.badShape` for
-  ///   several of -1, other negative dimensions or more than eight; `TensorError.outOfMemory` and what the device reports when it
-  ///   copies.
+  ///   several of -1, other negative dimensions or more than eight; `TensorError.outOfMemory` and what the device
+  ///   reports when it copies.
   public func viewed(_ shape: [Int]) throws -> Tensor {
     var shape = shape
     if shape.count(where: { $0 < 0 }) > 1 || shape.contains(where: { $0 < -1 }) {

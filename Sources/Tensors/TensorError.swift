@@ -30,6 +30,8 @@ public enum TensorError: Error, Equatable, Sendable {
   case graphConsumed(operation: String)
   /// A change in place of a tensor that takes part in a gradient computation.
   case inPlaceOnGraph(operation: String)
+  /// A tensor was changed in place that the gradient of a recorded operation is computed from.
+  case changedInPlace(operation: String, recorded: String)
   /// A spill file that cannot be made, written or read, with the system's error code; `path` is its directory.
   case spillFailed(content: SpillContent, path: String, operation: SpillOperation, code: Int32)
   /// A spill file that does not give back what was written at byte `offset`; `path` is its directory.
@@ -106,6 +108,8 @@ extension TensorError: CustomStringConvertible {
       "\(operation): an earlier backward pass has used what was recorded; a second one needs a new forward pass"
     case .inPlaceOnGraph(let operation):
       "\(operation): in-place change of a tensor that takes part in a gradient computation"
+    case .changedInPlace(let operation, let recorded):
+      "\(operation): a tensor that the gradient of \(recorded) is computed from was changed in place after it was used"
     case .spillFailed(let content, let path, .create, let code):
       "cannot create a spill file for \(content.name) in \(path): \(String(cString: strerror(code)))"
     case .spillFailed(let content, let path, .write, let code):

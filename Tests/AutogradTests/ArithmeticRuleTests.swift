@@ -52,6 +52,76 @@ import Testing
     }
   }
 
+  /// An element of a vector has no dimensions: neither have results and gradients of it.
+  @Test(arguments: UnaryOperation.allCases)
+  func unaryOperationsOfANumberKeepItsShape(operation: UnaryOperation) throws {
+    let x = try Tensor([0.7, 1.3], on: testBackend)
+    x.requiresGradient = true
+    let y = try unary(operation, try select(x, 0, 0))
+    #expect(y.shape == [])
+    try y.backward()
+    #expect(try x.gradient?.floats()[1] == 0)
+    #expect(try exactGELU(try select(x, 0, 1)).shape == [])
+  }
+
+  @Test(arguments: BinaryOperation.allCases)
+  func binaryOperationsOfNumbersKeepTheirShape(operation: BinaryOperation) throws {
+    let x = try Tensor([0.7, 1.3], on: testBackend)
+    x.requiresGradient = true
+    let y = try binary(operation, try select(x, 0, 0), try select(x, 0, 1))
+    #expect(y.shape == [])
+    guard y.requiresGradient else { return }
+    try y.backward()
+    #expect(x.gradient?.shape == [2])
+  }
+
+  /// As in PyTorch: what the gradient is computed from must be what it was. Views and detached tensors share it.
+  @Test func aChangeOfWhatWasSavedIsAnError() throws {
+    let aliases: [(Tensor) throws -> Tensor] = [
+      { $0 }, { $0.detached() }, { try $0.narrowed(0, 1..<2) }, { try $0.viewed([3, 1]) },
+    ]
+    let operations: [(name: String, body: (Tensor) throws -> Tensor)] = [
+      ("multiply", { try binary(.multiply, $0, $0) }), ("power", { try binary(.power, $0, $0) }),
+      ("divide", { try binary(.divide, try Tensor([1], on: testBackend), $0) }), ("log", { try unary(.log, $0) }),
+      ("maximum", { try reduce(.maximum, $0, axis: 0) }),
+      ("matmul", { try matmul(try reshape($0, [1, 3]), try reshape($0, [3, 1])) }),
+    ]
+    for (name, body) in operations {
+      for alias in aliases {
+        let x = try Tensor([1, 2, 3], on: testBackend)
+        x.requiresGradient = true
+        let loss = try reduce(.sum, try body(x))
+        try alias(x).noteChange()
+        #expect(throws: TensorError.changedInPlace(operation: "backward", recorded: name)) { try loss.backward() }
+      }
+    }
+    // Of the exponential it is the result.
+    let x = try Tensor([1, 2, 3], on: testBackend)
+    x.requiresGradient = true
+    let y = try unary(.exp, x)
+    y.detached().noteChange()
+    #expect(throws: TensorError.self) { try reduce(.sum, y).backward() }
+  }
+
+  @Test func aChangeOfWhatNobodyNeedsIsNone() throws {
+    let operations: [(Tensor) throws -> Tensor] = [
+      { try binary(.add, $0, try Tensor([1], on: testBackend)) },
+      { try binary(.divide, $0, try Tensor([2], on: testBackend)) },
+      { try binary(.multiply, $0, try Tensor([2], on: testBackend)) }, { try unary(.negate, $0) },
+      { try unary(.exp, $0) }, { try reduce(.mean, $0, axis: 0) }, { try reshape($0, [3, 1]) },
+    ]
+    for body in operations {
+      let x = try Tensor([1, 2, 3], on: testBackend)
+      x.requiresGradient = true
+      let loss = try reduce(.sum, try body(x))
+      x.noteChange()
+      try loss.backward()
+      #expect(x.gradient != nil)
+      // Neither is one between passes.
+      try reduce(.sum, try binary(.multiply, x, x)).backward()
+    }
+  }
+
   @Test func mismatchedShapesAreNamed() throws {
     let (a, b) = (try sample([2, 3]), try sample([4]))
     #expect(throws: TensorError.shapeMismatch(operation: "add", lhs: [2, 3], rhs: [4])) { try binary(.add, a, b) }

@@ -279,7 +279,7 @@ private func tellUndeclared() {
         "(function() n.tensor({ 1 }, { dtype = 'i64' }).requires_grad = true end)()",
         "requires_grad: dtype i64 is not supported, expected f32 or bf16 or f16"
       ),
-      ("n.optim.sgd({ n.ones(2) }, { lr = 1 })", "optim.sgd: no step would change parameter 1: its requires_grad is false"),
+      ("n.optim.sgd({ n.ones(2) }, { lr = 1 })", "no step would change parameter 1: its requires_grad is false"),
       ("n.optim.sgd({ trained(), trained() * 2 }, { lr = 1 })", "parameter 2: it is the result of operations"),
       (
         "(function() local x = n.ones(2):to 'bf16'; x.requires_grad = true; n.optim.sgd({ x }, { lr = 1 }) end)()",

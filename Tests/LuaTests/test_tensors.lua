@@ -42,3 +42,30 @@ t.test("a list of numbers has no named keys and no holes", function()
   t.raises(function() qlora.tensor { 1, nil, 3 } end, "tensor: ")
   t.equal(qlora.tensor({}):shape(), { 0 })
 end)
+
+t.test("backward refuses what a change in place has overwritten", function()
+  local changes = {
+    function(x) x:mul_(10) end, function(x) x:fill_(0) end, function(x) x:copy_(qlora.ones(3)) end,
+    function(x) x[2] = 5 end, function(x) x:detach():add_(1) end, function(x) x:detach():view(3, 1)[1]:sub_(1) end,
+    function(x)
+      x:sum():backward()
+      qlora.optim.sgd({ x }, { lr = 0.1 }):step()
+    end,
+  }
+  for _, change in ipairs(changes) do
+    local x = trained { 1, 2, 3 }
+    local loss = (x * x):sum()
+    change(x)
+    t.raises(function() loss:backward() end, "the gradient of multiply is computed from was changed in place",
+      "use the form without _")
+    local again = (x * x):sum()
+    x.grad = nil
+    again:backward()
+    t.equal(x.grad:totable(), (x:detach() * 2):totable())
+  end
+  local x = trained { 1, 2, 3 }
+  local loss = (x + 1):sum()
+  x:mul_(10)
+  loss:backward()
+  t.equal(x.grad:totable(), { 1.0, 1.0, 1.0 })
+end)
