@@ -46,10 +46,22 @@ package enum Checksums {
   private static func lines(_ folder: String) throws(FormatError) -> [(name: String, line: String)] {
     var found: [(name: String, line: String)] = []
     for name in try files(folder, below: "") where name != listName {
-      let hash = try MappedFile(path: "\(folder)/\(name)").withBytes { SHA256.hash($0) }
-      found.append((name, "\(hash)  \(name)"))
+      found.append((name, "\(try hash("\(folder)/\(name)"))  \(name)"))
     }
     return found
+  }
+
+  /// The hash of a file, of which a MiB at a time is in the memory of this process: checkpoints are written while a
+  /// limit on memory holds.
+  private static func hash(_ path: String) throws(FormatError) -> String {
+    let file = try MappedFile(path: path)
+    var hash = SHA256()
+    for start in stride(from: 0, to: file.byteCount, by: 1 << 20) {
+      let piece = start..<min(start + 1 << 20, file.byteCount)
+      file.withBytes { hash.update(UnsafeRawBufferPointer(rebasing: $0[piece])) }
+      file.advise(.dontNeed, piece)
+    }
+    return hash.finish()
   }
 
   private static func files(_ folder: String, below prefix: String) throws(FormatError) -> [String] {

@@ -72,7 +72,7 @@ public struct ModelLoader {
   private func read(_ module: Module, of model: LanguageModel, from source: LoadedSource) throws {
     let weightName = module.weightName
     if module.hasBias {
-      module.bias = try dense(module.name + ".bias", shape: module.biasShape, source, keep: .f32)
+      module.bias = try small(module.name + ".bias", shape: module.biasShape, source)
     }
     if module.kind == .linear,
       let stored = try PrequantizedWeight(source, weightName, shape: module.weightShape, backend)
@@ -84,7 +84,7 @@ public struct ModelLoader {
     guard source.contains(weightName) else { throw ModelError.missingTensor(name: weightName, path: source.path) }
     switch module.kind {
     case .norm, .convolution, .vector:
-      module.weight = try dense(weightName, shape: module.weightShape, source, keep: .f32)
+      module.weight = try small(weightName, shape: module.weightShape, source)
     case .linear, .embedding:
       if let kind = options.quantization(of: module) {
         if options.streams == true { throw ModelError.cannotStream(path: source.path) }
@@ -92,7 +92,7 @@ public struct ModelLoader {
       } else if module.isRouter {
         // Computed in f32 whatever it is stored in.
         module.weight =
-          try mapped(weightName, shape: module.weightShape, source)
+          try mapped(weightName, shape: module.weightShape, source)?.copied(category: .weights)
           ?? decoded(weightName, shape: module.weightShape, source, as: .f32, .weights)
       } else if options.keeps(module) {
         module.blocks = try kept(weightName, shape: module.weightShape, source)
@@ -132,6 +132,12 @@ public struct ModelLoader {
       return try view.converted(to: wanted, category: .weights)
     }
     return try decoded(name, shape: shape, source, as: wanted, .weights)
+  }
+
+  /// A small tensor in f32, never mapped: the system may map the 2 MiB of the file around what is touched.
+  private func small(_ name: String, shape: [Int], _ source: LoadedSource) throws -> Tensor {
+    let tensor = try dense(name, shape: shape, source, keep: .f32)
+    return tensor.storage.file == nil ? tensor : try tensor.copied(category: .weights)
   }
 
   /// The file's own bytes, as the backend adopts them, when they are plain f32, bf16 or f16 and aligned.
