@@ -34,11 +34,13 @@ public struct DoRA: AdapterMethod {
     }
   }
 
-  /// A [rank, in], B [out, rank] and m [out], named `lora_A.weight`, `lora_B.weight` and `lora_magnitude_vector`.
+  /// A [rank, in], B [out, rank] and m [out], named `lora_A.weight`, `lora_B.weight` and `lora_magnitude_vector`. The
+  /// rate of m is that of B: LoRA+ of PEFT has vectors in its group (peft/optimizers/loraplus.py).
   public func parameters(of module: Module) -> [AdapterParameter] {
     low.parameters(of: module) + [
       AdapterParameter(
-        DoRA.nameOfMagnitude, [module.outFeatures], learningRateFactor: low.learningRateFactor)
+        DoRA.nameOfMagnitude, [module.outFeatures],
+        learningRateFactor: low.learningRateFactor * low.learningRateRatio)
     ]
   }
 

@@ -291,17 +291,18 @@ private let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent
   }
 
   /// LoRA+ is a rate, so the files do not have it.
-  @Test func theRateOfBIsThatOfLoRAPlus() throws {
+  @Test(arguments: ["loraplus", "loraplus_dora"]) func theRateOfBIsThatOfLoRAPlus(name: String) throws {
     let ratio = try #require(golden["settings"]?["ratio"]?.double)
     let model = try base()
-    try PEFTFiles.load(folder("loraplus/start"), into: model, trainable: true)
+    try PEFTFiles.load(folder("\(name)/start"), into: model, trainable: true)
     let names = model.adapters.map(\.moduleName), own = model.adapters.map { $0.tensors }
     model.removeAdapters()
-    try model.attach(names.map { ($0, LoRA(rank: 4, alpha: 8, learningRateRatio: ratio)) })
+    let low = LoRA(rank: 4, alpha: 8, learningRateRatio: ratio)
+    try model.attach(names.map { ($0, name == "loraplus" ? low as any AdapterMethod : DoRA(low)) })
     for (adapter, tensors) in zip(model.adapters, own) {
       for (mine, theirs) in zip(adapter.tensors, tensors) { try mine.backend.copy(theirs, into: mine) }
     }
-    try train(model, "loraplus")
+    try train(model, name)
   }
 
   /// Equal up to the signs that a decomposition leaves free, and so equal in all that follows.

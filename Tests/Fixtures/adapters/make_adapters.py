@@ -29,6 +29,7 @@ CASES = {
     "rslora": lora(use_rslora=True),
     "dora": lora(use_dora=True),
     "loraplus": lora(),
+    "loraplus_dora": lora(use_dora=True),
     "bias_all": lora(target_modules=["q_proj"], bias="all"),
     "bias_lora_only": lora(target_modules=["q_proj"], bias="lora_only"),
     "modules_to_save": lora(target_modules=["q_proj"], modules_to_save=["lm_head", "model.norm"]),
@@ -137,7 +138,7 @@ def run(name, config):
                     p.add_(0.1 * torch.randn_like(p))
     save(model, f"{name}/start")
     first = logits(model)
-    if name == "loraplus":
+    if name.startswith("loraplus"):
         optimizer = create_loraplus_optimizer(
             model, torch.optim.AdamW, lr=RATE, loraplus_lr_ratio=RATIO, weight_decay=0.0)
     else:
