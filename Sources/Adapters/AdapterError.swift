@@ -44,6 +44,8 @@ public enum AdapterError: Error, Equatable, Sendable {
   case badStart(module: String, name: String, reason: String)
   /// No module of the model has an adapter.
   case nothingToSave
+  /// A tensor that would be saved with NaN or an infinity in it.
+  case notFinite(tensor: String)
   /// The choice of modules is empty.
   case nothingSelected
   /// The module has something else than a branch of two matrices, which is all that the files can hold; `what` names
@@ -141,6 +143,8 @@ extension AdapterError: CustomStringConvertible {
       "\(module): cannot start with \(name): \(reason)"
     case .nothingToSave:
       "the model has no adapters to save"
+    case .notFinite(let tensor):
+      "\(tensor) has elements that are no finite numbers, so it is not saved: a step of the training went wrong"
     case .nothingSelected:
       "LoRA: no linear module was chosen"
     case .notLowRank(let module, let what):

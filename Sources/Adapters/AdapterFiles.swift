@@ -11,6 +11,15 @@ public enum AdapterFiles {
     return try load(directory, model, trainable, set)
   }
 
+  /// Checks what is about to be saved: numbers that are none come of a training that failed.
+  /// - Throws: `AdapterError.notFinite`.
+  static func requireFinite(_ model: LanguageModel) throws {
+    let own = model.adapters.flatMap(\.parameters).map { ($0.name, $0.tensor) }
+    for (name, tensor) in own + PEFTParts.tensors(of: model) {
+      guard try tensor.floats().allSatisfy(\.isFinite) else { throw AdapterError.notFinite(tensor: name) }
+    }
+  }
+
   /// What there is to say about a folder that was loaded, a sentence each: which of its tensors were not for this
   /// model.
   /// - Throws: `FormatError`.

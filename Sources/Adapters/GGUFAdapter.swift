@@ -12,6 +12,7 @@ public enum GGUFAdapterFile {
   /// - Throws: `AdapterError.nothingToSave`, `.notLowRank`; `ModelError.notInGGUF` for a model that llama.cpp does not
   ///   compute; `FormatError.system`.
   public static func save(_ model: LanguageModel, path: String) throws -> [String] {
+    try AdapterFiles.requireFinite(model)
     let folded = try FoldedAdapters(model)
     let spec = model.spec
     let (architecture, layout) = try spec.ggufWriting()

@@ -24,6 +24,7 @@ public enum MLXFiles {
     if let expert = model.modules.first(where: { $0.isExpert && $0.adapter != nil }) {
       throw AdapterError.notLowRank(module: expert.name, what: "LoRA on an expert, of which mlx-lm reads none")
     }
+    try AdapterFiles.requireFinite(model)
     let folded = try FoldedAdapters(model)
     let target = try FolderSave(path: directory, format: format)
     let layers = folded.entries.compactMap(\.module.layer)

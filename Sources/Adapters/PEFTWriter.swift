@@ -34,10 +34,11 @@ public enum PEFTFiles {
   /// reads the adapters back; see `check`. Other things in the directory stay, an older adapter is replaced once the
   /// new one is complete; see `FolderSave`.
   /// - Returns: names of files that were to lie beside it, but are somebody else's and say something else: they stay.
-  /// - Throws: as `write` and `check`; `TokenizerError`; `FormatError.wrongKind` where something other than a folder is
-  ///   at `directory`.
+  /// - Throws: as `write` and `check`; `AdapterError.notFinite`; `TokenizerError`; `FormatError.wrongKind` where
+  ///   something other than a folder is at `directory`.
   @discardableResult
   public static func save(_ model: LanguageModel, directory: String) throws -> [String] {
+    try AdapterFiles.requireFinite(model)
     let companions = AdapterCompanions(in: directory)
     let target = try FolderSave(path: directory, format: format(companions, model, in: directory))
     try write(model, into: target.stage)

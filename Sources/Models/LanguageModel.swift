@@ -156,6 +156,7 @@ public final class LanguageModel {
     isTraining: Bool = true
   ) throws -> Tensor {
     guard isLoaded else { throw ModelError.headerOnly(operation: "loss") }
+    try check(batch.targets.filter { $0 != NextToken.untrained })
     let trained = batch.trainedTokenCount
     guard trained > 0 else { throw ModelError.noTrainedTokens }
     if let denominator { try (1 ... .max).require(denominator, "denominator", operation: "loss") }
@@ -167,7 +168,6 @@ public final class LanguageModel {
     if let stage, !stage.isLast { return left }
     let hidden = try finished(left)
     let head = outputModule
-    try check(batch.targets.filter { $0 != NextToken.untrained })
     let targets = try Tensor(ids: batch.targets, on: backend)
     let scale = 1 / Float(denominator ?? trained)
     // Hooks see the logits and the gradients of an adapter need them, so they are kept whole then.

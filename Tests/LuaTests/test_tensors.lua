@@ -69,3 +69,27 @@ t.test("backward refuses what a change in place has overwritten", function()
   loss:backward()
   t.equal(x.grad:totable(), { 1.0, 1.0, 1.0 })
 end)
+
+local function tiny() return qlora.load(qlora.resource "models/tiny", { compute = "f32" }) end
+
+t.test("an adapter with elements that are no numbers is not saved", function()
+  local model, dir = tiny(), os.tmpname() .. ".d"
+  model:add_lora { select = "all-linear", rank = 2, quiet = true }
+  local b = model:trainable()[2]
+  b:fill_(0 / 0)
+  for _, place in ipairs { dir, dir .. ".gguf" } do
+    t.raises(function() model:save_adapter(place) end, "elements that are no finite numbers, so it is not saved")
+    t.equal(qlora.native.exists(place), false)
+  end
+  b:fill_(0)
+  model:save_adapter(dir)
+  qlora.native.remove_tree(dir)
+end)
+
+t.test("a label outside the vocabulary is named, whether or not others are trained", function()
+  local model = tiny()
+  for _, labels in ipairs { { -100, -100, -1 }, { -100, 6, -1 } } do
+    local batch = qlora.native.batch { { ids = { 5, 6, 7 }, labels = labels } }
+    t.raises(function() model:loss(batch) end, "token id -1")
+  end
+end)
