@@ -29,34 +29,45 @@ local function preferences(count, seed)
   return list
 end
 
--- 2. The log probability of an answer, with its gradient: what the last norm gives, times the output matrix.
+-- 2. Samples as in training, with the beginning and the end of a text: answers and their ends have labels.
+local function samples(list, answer)
+  return qlora.data.load(list, { tokenizer = model.tokenizer, format = function(pair)
+    return { { text = pair.prompt }, { text = pair[answer], train = true } }
+  end })
+end
+
+-- 3. The log probability of an answer, with its gradient: what the last norm gives, times the output matrix.
 local output = model:module(model.config.tie_word_embeddings and "model.embed_tokens" or "lm_head"):weight():t()
 local hidden --- @type Tensor
 local _ <close> = model:hook("model.norm", function(_module, result) hidden = result end)
-local function log_probability(prompt, answer)
-  local ids = model.tokenizer:encode_parts { prompt, answer }
-  local first = #model.tokenizer:encode(prompt) + 1
-  model:loss(qlora.data.batch { { ids = ids } })
+local function log_probability(sample)
+  model:loss(qlora.data.batch { sample })
   local targets = {}
-  for i = first, #ids do targets[#targets + 1] = { ids[i] + 1 } end
-  local rows = hidden:narrow(1, first - 1, #targets):matmul(output)
+  for i, label in ipairs(sample.labels) do
+    if label ~= -100 then targets[#targets + 1] = { sample.ids[i] + 1 } end
+  end
+  -- Each token is foretold by the one before it; the answer is the end of the sample.
+  local rows = hidden:narrow(1, #sample.ids - #targets, #targets):matmul(output)
   return rows:log_softmax():gather(2, qlora.tensor(targets, { dtype = "i64" })):sum()
 end
 
--- 3. How much more than its base the model prefers the chosen answer.
-local function margin(pair)
+-- 4. How much more than its base the model prefers the chosen answer.
+local function margin(chosen, rejected)
   local base = model:without_adapters(function()
-    return log_probability(pair.prompt, pair.chosen):item() - log_probability(pair.prompt, pair.rejected):item()
+    return log_probability(chosen):item() - log_probability(rejected):item()
   end)
-  return log_probability(pair.prompt, pair.chosen) - log_probability(pair.prompt, pair.rejected) - base
+  return log_probability(chosen) - log_probability(rejected) - base
 end
 
 local training, held_out = preferences(p.steps * p.batch, 0), preferences(20, 1000)
+local chosen, rejected = samples(training, "chosen"), samples(training, "rejected")
 for step = 1, p.steps do
   optimizer:zero_grad()
   local sum = 0.0
-  for i = 1, p.batch do
-    local loss = (margin(training[(step - 1) * p.batch + i]) * p.beta):sigmoid():log():neg() / p.batch
+  for i = (step - 1) * p.batch + 1, step * p.batch do
+    -- -log sigmoid(x), which overflows nowhere: of two scores x and 0 the first is right.
+    local x = margin(chosen[i], rejected[i]) * p.beta
+    local loss = qlora.cat({ x:view(1, 1), qlora.zeros(1, 1) }, 2):log_softmax()[1][1]:neg() / p.batch
     loss:backward()
     sum = sum + loss:item()
   end
@@ -66,8 +77,9 @@ for step = 1, p.steps do
 end
 
 local right = 0
-for _, pair in ipairs(held_out) do
-  if margin(pair):item() > 0 then right = right + 1 end
+chosen, rejected = samples(held_out, "chosen"), samples(held_out, "rejected")
+for i = 1, #held_out do
+  if margin(chosen[i], rejected[i]):item() > 0 then right = right + 1 end
 end
 print(("the chosen answer gained in %d of %d unseen pairs"):format(right, #held_out))
 model:save_adapter(p.out)
