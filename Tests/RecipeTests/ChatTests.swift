@@ -104,7 +104,7 @@ import Testing
   @Test func textIsTrainedFromTheCommandLine() throws {
     let directory = try Program.temporaryDirectory()
     defer { try? FileManager.default.removeItem(at: directory) }
-    try String(repeating: "Mia made porridge.\n", count: 40).write(
+    try String(repeating: "Mia made porridge.\n", count: 90).write(
       to: directory.appendingPathComponent("text.txt"), atomically: true, encoding: .utf8)
     let train = ["--quiet", "train", "--model", "tiny", "--data", "text.txt"]
     let refused = try Program.run(train, in: directory)
@@ -115,6 +115,9 @@ import Testing
     #expect(trained.code == 0, "\(trained)")
     let adapter = directory.appendingPathComponent("out/finetune/adapter_config.json")
     #expect(FileManager.default.fileExists(atPath: adapter.path))
+    // More than the 256 tokens that this model reads.
+    let evaluated = try Program.run(["eval", "tiny", "--data", "text.txt", "--format", "text"], in: directory)
+    #expect(evaluated.code == 0 && evaluated.output.contains("perplexity"), "\(evaluated)")
     let wrong = try Program.run(train + ["--set", "format=txt"] + small, in: directory)
     #expect(wrong.code == 1 && wrong.errors.contains("text"), "\(wrong)")
   }

@@ -26,8 +26,10 @@ return {
     local qlora = require "qlora"
     local path, adapters = talk.given("eval", o, arguments)
     local talker = talk.open(path, { quant = o.quant, adapters = adapters, template = o.template })
+    -- Windows of a text have 1024 tokens unless the model reads fewer.
+    local limit = talker.model.positions
     local data = qlora.data.load(o.data, { tokenizer = talker.model.tokenizer, format = o.format,
-      max_length = o.max_length, template = template_of(talker) })
+      max_length = o.max_length or limit < 1024 and limit or nil, template = template_of(talker) })
     for _, name in ipairs { false, table.unpack(talker.names) } do
       talker:use(name or nil)
       local began = native.clock()
