@@ -174,8 +174,11 @@ t.test("training writes the index when a run starts and when it ends", function(
   t.equal({ row.status, row.step, row.tokens, row.lr }, { "finished", 3, result.tokens, 0.001 })
   t.close(row.loss, result.last_loss, 1e-12)
   assert(row.peak_memory > 1 << 20 and row.model:find "models/tiny")
-  local line = require("qlora.run_observe").computing(model)
-  assert(line:find("computing in f32 on %d+ threads?, kernels " .. qlora.cpu().set .. ", %g"), line)
+  local opening = require("qlora.run_observe").opening
+  local line = opening { model = model, batch = 2, data = { 1, 2 } }
+  assert(line:find("^computing in f32 on %d+ threads?, kernels " .. qlora.cpu().set .. ", %g[^\n]*$"), line)
+  line = opening { model = model, batch = 3, data = { 1, 2 } }
+  assert(line:find("\nbatch = 3 is more than the 2 samples: every step takes some of them again", 1, true), line)
 end)
 
 t.test("several runs in one page and in the terminal", function()

@@ -43,11 +43,14 @@ function observe.check_prompts(model, samples)
   end
 end
 
---- What the steps are computed in and by, as a line.
-function observe.computing(model)
+--- What is said before the first step: what it is computed in and by, and that a step takes samples more than once.
+function observe.opening(o)
   local cpu = native.cpu()
-  return ("computing in %s on %d thread%s, kernels %s, %s"):format(model.compute, cpu.threads,
+  local text = ("computing in %s on %d thread%s, kernels %s, %s"):format(o.model.compute, cpu.threads,
     cpu.threads == 1 and "" or "s", cpu.set, cpu.processor)
+  if o.batch <= #o.data then return text end
+  return text .. ("\nbatch = %d is more than the %d samples: every step takes some of them again"):format(o.batch,
+    #o.data)
 end
 
 local function sample(o, run, bar, step)

@@ -23,7 +23,7 @@ local schema = strict.declare("qlora.train", {
   optimizer = { "Optimizer", "made for model:trainable()", required = true,
     hint = "pass qlora.optim.adamw(model:trainable(), { lr = 2e-4 })" },
   steps = { "count", "optimizer steps; give steps or epochs" },
-  epochs = { "positive", "passes over the data instead of steps; one when neither is given" },
+  epochs = { "positive", "passes over the data, instead of steps, default 1; a last step begins another" },
   schedule = { "callable", "a function step -> factor on the optimizer's rate; without it the rate is constant",
     hint = "pass qlora.schedule.cosine(steps) or any function step -> factor" },
   batch = { "count", "samples of a whole step", default = 16 },
@@ -239,7 +239,7 @@ return function(options)
   end
   model:note_training({}, { chat_template = o.data.chat_template }) -- for what on_step saves
   shares.agree(o, params)
-  if not native.options.quiet then print(observe.computing(model)) end
+  if not native.options.quiet then print(observe.opening(o)) end
   local start = state.step + 1
   local total = native.options.smoke and math.min(o.steps, 3) or o.steps
   local bar, began = progress.new(total, start, o.log_every), native.clock()

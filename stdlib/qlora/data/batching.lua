@@ -1,6 +1,6 @@
 --- The order of samples and their grouping into steps. The position is a function of the step number, so resuming at
 --- step n needs nothing but n; batches run across epoch borders, so every sample is seen once per epoch and no batch is
---- short.
+--- short: the last step of a run begins another epoch.
 local native = require "qlora.native"
 local plan = require "qlora.plan"
 local random = require "qlora.data.random"
