@@ -92,7 +92,7 @@ public struct ModelLoader {
       } else if module.isRouter {
         // Computed in f32 whatever it is stored in.
         module.weight =
-          try mapped(weightName, shape: module.weightShape, source)?.copied(category: .weights)
+          try mapped(weightName, shape: module.weightShape, source)
           ?? decoded(weightName, shape: module.weightShape, source, as: .f32, .weights)
       } else if options.keeps(module) {
         module.blocks = try kept(weightName, shape: module.weightShape, source)
