@@ -223,6 +223,8 @@ t.test("the format is found from the fields of all records, or asked for", funct
     if case[1].id then assert(text:find("format alpaca does not read id, trian\n", 1, true), text) end
   end
   native.options.quiet = quiet
+  t.raises(function() load { { data = { { prompt = "a" } } } } end, "the records may be what 'data' holds")
+  t.raises(function() load { { ["prompt;completion"] = "a;b" } } end, "that is one field: a .csv has commas")
   t.raises(function() load { { text = "a" } } end, "no format is named", 'format = "completion"', 'format = "text"')
   t.raises(function() load { { prompt = "p", chosen = "a", rejected = "b" } } end, 'map = { completion = "chosen" }', "pairs")
   t.raises(function() load { { question = "a", response = "b" } } end, "(question, response) tell none")

@@ -44,7 +44,12 @@ local function named() return typed("format", "NAME") end
 
 local function ask(record, place)
   local more = ""
-  if record.chosen ~= nil then
+  local only = next(record)
+  if only and next(record, only) == nil and type(record[only]) == "table" then
+    more = ("; the records may be what '%s' holds: give a file of that list alone"):format(only)
+  elseif only and next(record, only) == nil and tostring(only):find "[;\t]" then
+    more = "; that is one field: a .csv has commas between fields, a .tsv tabs"
+  elseif record.chosen ~= nil then
     more = ("; to train what was chosen: %s (recipe dpo.lua trains on pairs)"):format(
       pairs_of.remedy(record) or "map =")
   elseif record.text ~= nil then
