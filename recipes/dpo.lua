@@ -64,7 +64,8 @@ local chosen, rejected = samples(training, "chosen"), samples(training, "rejecte
 for step = 1, p.steps do
   optimizer:zero_grad()
   local sum = 0.0
-  for i = (step - 1) * p.batch + 1, step * p.batch do
+  for place = (step - 1) * p.batch, step * p.batch - 1 do
+    local i = place % #chosen + 1
     -- -log sigmoid(x), which overflows nowhere: of two scores x and 0 the first is right.
     local x = margin(chosen[i], rejected[i]) * p.beta
     local loss = qlora.cat({ x:view(1, 1), qlora.zeros(1, 1) }, 2):log_softmax()[1][1]:neg() / p.batch
@@ -78,8 +79,8 @@ end
 
 local right = 0
 chosen, rejected = samples(held_out, "chosen"), samples(held_out, "rejected")
-for i = 1, #held_out do
+for i = 1, #chosen do
   if margin(chosen[i], rejected[i]):item() > 0 then right = right + 1 end
 end
-print(("the chosen answer gained in %d of %d unseen pairs"):format(right, #held_out))
+print(("the chosen answer gained in %d of %d unseen pairs"):format(right, #chosen))
 model:save_adapter(p.out)

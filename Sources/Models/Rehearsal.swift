@@ -123,7 +123,7 @@ package struct Rehearsal {
 
   private mutating func load(_ twin: Module, as module: Module) throws {
     if module.hasBias {
-      twin.bias = try dense(module.name + ".bias", module.biasShape, keep: .f32)
+      twin.bias = try dense(module.name + ".bias", module.biasShape, keep: .f32, maps: false)
       twin.bias?.requiresGradient = module.bias?.requiresGradient ?? false
     }
     let name = module.weightName
@@ -136,7 +136,8 @@ package struct Rehearsal {
     } else {
       let stored = module.isRouter ? storedType(name) ?? .f32 : nil
       let own = module.weight?.dtype ?? keptType(name, module) ?? stored
-      twin.weight = try dense(name, module.weightShape, keep: module.kind.isWide ? .f32 : own)
+      twin.weight = try dense(
+        name, module.weightShape, keep: module.kind.isWide ? .f32 : own, maps: !module.kind.isWide)
       twin.weight?.requiresGradient = module.weight?.requiresGradient ?? false
     }
   }
@@ -161,14 +162,14 @@ package struct Rehearsal {
     backend.resetResidentPeak()
   }
 
-  private mutating func dense(_ name: String, _ shape: [Int], keep: DType?) throws -> Tensor {
+  private mutating func dense(_ name: String, _ shape: [Int], keep: DType?, maps: Bool) throws -> Tensor {
     let count = shape.reduce(1, *)
     let stored = storedType(name)
     let wanted = keep ?? (stored == .f16 ? .f16 : model.computeType)
     var read = 0
     defer { note(reading: read) }
     if let stored {
-      if stored == wanted || keep == nil && stored != .f32 {
+      if maps, stored == wanted || keep == nil && stored != .f32 {
         mappedByteCount += count * stored.byteCount
         if let bytes = try? source?.rawBytes(name)?.bytes, let base = bytes.baseAddress, !streams {
           let start = UInt(bitPattern: base)

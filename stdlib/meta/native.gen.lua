@@ -242,7 +242,7 @@ native.optim = {}
 ---@field spill? string directory of the spill file; default the run directory, else TMPDIR, else /var/tmp
 
 ---AdamW as in torch: the mean of gradients over the root of the mean of their squares.
----@param parameters table list of tensors, from model:trainable()
+---@param parameters table list of f32 tensors with requires_grad, from model:trainable()
 ---@param options qlora.native.optim.adamw.options the options below
 ---@return Optimizer
 function native.optim.adamw(parameters, options) end
@@ -257,7 +257,7 @@ function native.optim.adamw(parameters, options) end
 ---@field spill? string directory of the spill file; default the run directory, else TMPDIR, else /var/tmp
 
 ---Lion: the sign of a mean of gradients; take a tenth to a third of AdamW's rate.
----@param parameters table list of tensors, from model:trainable()
+---@param parameters table list of f32 tensors with requires_grad, from model:trainable()
 ---@param options qlora.native.optim.lion.options the options below
 ---@return Optimizer
 function native.optim.lion(parameters, options) end
@@ -271,7 +271,7 @@ function native.optim.lion(parameters, options) end
 ---@field spill? string directory of the spill file; default the run directory, else TMPDIR, else /var/tmp
 
 ---Gradient descent with momentum.
----@param parameters table list of tensors, from model:trainable()
+---@param parameters table list of f32 tensors with requires_grad, from model:trainable()
 ---@param options qlora.native.optim.sgd.options the options below
 ---@return Optimizer
 function native.optim.sgd(parameters, options) end

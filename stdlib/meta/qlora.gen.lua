@@ -769,10 +769,10 @@ local Selector = {}
 ---@return Selector
 function Selector:with(settings) end
 
----An array of numbers with a shape and a dtype. Operations return new tensors; a trailing _ changes in place.
+---An array of numbers with a shape and a dtype. Operations return new tensors; a trailing _ changes in place. backward is refused where it needs what such a change, an assignment of elements or a step has overwritten.
 ---@class Tensor
 ---@field dtype string f32, bf16, f16, i64, i32 or u8
----@field requires_grad boolean whether backward brings a gradient to this tensor
+---@field requires_grad boolean whether backward brings a gradient to this tensor, which is one of floats
 ---@field grad Tensor|nil sum of the gradients that backward brought, f32; nil may be assigned, which forgets it
 ---@field [integer] Tensor
 ---@operator add(Tensor|number): Tensor
@@ -996,22 +996,22 @@ function Tensor:matmul(other) end
 ---@return Tensor
 function Tensor:gelu(approximate) end
 
----sum over a dimension or over all elements.
+---sum over a dimension or over all elements, f32, of integers i64 and exact.
 ---@param dimension? integer counted from 1; all elements when omitted
 ---@return Tensor
 function Tensor:sum(dimension) end
 
----mean over a dimension or over all elements.
+---mean over a dimension or over all elements, f32.
 ---@param dimension? integer counted from 1; all elements when omitted
 ---@return Tensor
 function Tensor:mean(dimension) end
 
----max over a dimension or over all elements. Of equal elements the first along a dimension gets the gradient, of all elements each its part.
+---max over a dimension or over all elements, f32, of integers their dtype. Of equal elements the first along a dimension gets the gradient, of all elements each its part.
 ---@param dimension? integer counted from 1; all elements when omitted
 ---@return Tensor
 function Tensor:max(dimension) end
 
----min over a dimension or over all elements. Of equal elements the first along a dimension gets the gradient, of all elements each its part.
+---min over a dimension or over all elements, f32, of integers their dtype. Of equal elements the first along a dimension gets the gradient, of all elements each its part.
 ---@param dimension? integer counted from 1; all elements when omitted
 ---@return Tensor
 function Tensor:min(dimension) end
@@ -1571,7 +1571,7 @@ function qlora.sweep(options) end
 ---@field batch? integer samples of a whole step (default 16)
 ---@field checkpointing? boolean|integer recompute layers instead of keeping activations, so many together; default as the model is set
 ---@field dir? string the run directory; default runs/RECIPE where a run needs one
----@field epochs? number passes over the data instead of steps; one when neither is given
+---@field epochs? number passes over the data, instead of steps, default 1; a last step begins another
 ---@field eval_data? Dataset held-out samples, measured before, at the end and every eval_every steps
 ---@field eval_every? integer steps between evaluations; default only at the end
 ---@field eval_limit? integer most samples of an evaluation; default all
@@ -2095,7 +2095,7 @@ qlora.optim = {}
 ---@field weight_decay? number decoupled decay: each step takes lr * weight_decay of every weight (at least 0) (default 0)
 
 ---AdamW as in torch: the mean of gradients over the root of the mean of their squares.
----@param parameters table list of tensors, from model:trainable()
+---@param parameters table list of f32 tensors with requires_grad, from model:trainable()
 ---@param options qlora.optim.adamw.options the options below
 ---@return Optimizer
 function qlora.optim.adamw(parameters, options) end
@@ -2110,7 +2110,7 @@ function qlora.optim.adamw(parameters, options) end
 ---@field weight_decay? number decoupled decay: each step takes lr * weight_decay of every weight (at least 0) (default 0)
 
 ---Lion: the sign of a mean of gradients; take a tenth to a third of AdamW's rate.
----@param parameters table list of tensors, from model:trainable()
+---@param parameters table list of f32 tensors with requires_grad, from model:trainable()
 ---@param options qlora.optim.lion.options the options below
 ---@return Optimizer
 function qlora.optim.lion(parameters, options) end
@@ -2124,7 +2124,7 @@ function qlora.optim.lion(parameters, options) end
 ---@field weight_decay? number decay: the gradient grows by weight_decay times the weight (at least 0) (default 0)
 
 ---Gradient descent with momentum.
----@param parameters table list of tensors, from model:trainable()
+---@param parameters table list of f32 tensors with requires_grad, from model:trainable()
 ---@param options qlora.optim.sgd.options the options below
 ---@return Optimizer
 function qlora.optim.sgd(parameters, options) end
