@@ -9,8 +9,8 @@ public enum GGUFAdapterFile {
   /// llama.cpp scales every branch by alpha over the rank of its matrices. One alpha that is right for all modules is
   /// written as it is; else scaling and rank are folded into the matrices, see `FoldedAdapters`.
   /// - Returns: what is to be said about the file, a sentence each.
-  /// - Throws: `AdapterError.nothingToSave`, `.notLowRank`; `ModelError.notInGGUF` for a model that llama.cpp does not
-  ///   compute; `FormatError.system`.
+  /// - Throws: `AdapterError.nothingToSave`, `.notLowRank`, `.notFinite`; `ModelError.notInGGUF` for a model that
+  ///   llama.cpp does not compute; `FormatError.system`.
   public static func save(_ model: LanguageModel, path: String) throws -> [String] {
     try AdapterFiles.requireFinite(model)
     let folded = try FoldedAdapters(model)

@@ -17,8 +17,8 @@ public enum MLXFiles {
 
   /// Writes the adapters of `model` into `directory`, of one rank and scale; see `FoldedAdapters`.
   /// - Returns: what is to be said about the files, a sentence each.
-  /// - Throws: `AdapterError.nothingToSave`; `.notLowRank`, for experts too; `FormatError.wrongKind`, `.conflict`,
-  ///   `.system`.
+  /// - Throws: `AdapterError.nothingToSave`, `.notFinite`; `.notLowRank`, for experts too; `FormatError.wrongKind`,
+  ///   `.conflict`, `.system`.
   public static func save(_ model: LanguageModel, directory: String) throws -> [String] {
     // mlx-lm has the experts of a layer in one module each for gate, up and down, and reads no adapters of single ones.
     if let expert = model.modules.first(where: { $0.isExpert && $0.adapter != nil }) {

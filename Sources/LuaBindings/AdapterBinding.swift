@@ -10,7 +10,9 @@ extension Engine {
     Parameter("alpha", .positive, "the branch counts alpha / rank"),
     Parameter("dropout", .real(.rate), default: "0", "share of the branch's inputs that are dropped"),
     Parameter("lr", .positive, default: "1", "factor on the optimizer's learning rate"),
-    Parameter("lr_ratio", .positive, default: "1", "further factor on the rate of B (LoRA+; 16 in its paper)"),
+    Parameter(
+      "lr_ratio", .positive, default: "1",
+      "further factor on the rate of B and of DoRA's magnitudes (LoRA+; 16 in its paper)"),
     Parameter("rslora", .boolean, default: "false", "scale by alpha / sqrt(rank) instead"),
     Parameter(
       "method", .string, default: "\"lora\"", choices: ["lora", "dora"],
