@@ -148,7 +148,7 @@ function Model:without_adapters(body) end
 ---@field alpha number the branch counts alpha / rank
 ---@field dropout? number share of the branch's inputs that are dropped (at least 0 and below 1) (default 0)
 ---@field lr? number factor on the optimizer's learning rate (default 1)
----@field lr_ratio? number further factor on the rate of B (LoRA+; 16 in its paper) (default 1)
+---@field lr_ratio? number further factor on the rate of B and of DoRA's magnitudes (LoRA+; 16 in its paper) (default 1)
 ---@field rslora? boolean scale by alpha / sqrt(rank) instead (default false)
 ---@field method? "lora"|"dora" what is trained: A and B, or with "dora" also the lengths of the weight's rows (PEFT's use_dora) (default "lora")
 ---@field init? "default"|"gaussian"|"pissa"|"olora"|"loftq"|"eva" how A is drawn, Kaiming-uniform as PEFT or normal, with B zero; or both are taken out of the weight: its leading singular vectors (pissa), or the start of its QR decomposition (olora); or the weight becomes NF4 and they hold what that loses most (loftq); or A has the directions of the inputs in data and B is zero (eva) (default "default")
@@ -324,7 +324,7 @@ function Model:train_tokens(ids, options) end
 ---@field alpha number the branch counts alpha / rank
 ---@field dropout? number share of the branch's inputs that are dropped (at least 0 and below 1) (default 0)
 ---@field lr? number factor on the optimizer's learning rate (default 1)
----@field lr_ratio? number further factor on the rate of B (LoRA+; 16 in its paper) (default 1)
+---@field lr_ratio? number further factor on the rate of B and of DoRA's magnitudes (LoRA+; 16 in its paper) (default 1)
 ---@field rslora? boolean scale by alpha / sqrt(rank) instead (default false)
 ---@field method? "lora"|"dora" what is trained: A and B, or with "dora" also the lengths of the weight's rows (PEFT's use_dora) (default "lora")
 ---@field init? "default"|"gaussian"|"pissa"|"olora"|"loftq"|"eva" how A is drawn, Kaiming-uniform as PEFT or normal, with B zero; or both are taken out of the weight: its leading singular vectors (pissa), or the start of its QR decomposition (olora); or the weight becomes NF4 and they hold what that loses most (loftq); or A has the directions of the inputs in data and B is zero (eva) (default "default")
@@ -481,7 +481,7 @@ function Model:add_ia3(options) end
 ---@field eva? table of init = "eva": data, a data set that goes through the model, and the options of attach_eva
 ---@field init? "default"|"gaussian"|"pissa"|"olora"|"loftq"|"eva" how A is drawn, Kaiming-uniform as PEFT or normal, with B zero; or both are taken out of the weight: its leading singular vectors (pissa), or the start of its QR decomposition (olora); or the weight becomes NF4 and they hold what that loses most (loftq); or A has the directions of the inputs in data and B is zero (eva) (default "default")
 ---@field lr? number factor on the optimizer's learning rate (default 1)
----@field lr_ratio? number further factor on the rate of B (LoRA+; 16 in its paper) (default 1)
+---@field lr_ratio? number further factor on the rate of B and of DoRA's magnitudes (LoRA+; 16 in its paper) (default 1)
 ---@field method? "lora"|"dora" what is trained: A and B, or with "dora" also the lengths of the weight's rows (PEFT's use_dora) (default "lora")
 ---@field modules_to_save? table names, or their ends, of modules that are trained as a whole and saved with the adapters, such as lm_head
 ---@field name? string what the adapter is called among others of the model (default "default")
