@@ -127,7 +127,7 @@ func difference(_ a: [Float], _ b: [Float]) -> Float {
 
     let folder = FileManager.default.temporaryDirectory.appendingPathComponent("qlora-\(UUID().uuidString)").path
     defer { try? FileManager.default.removeItem(atPath: folder) }
-    try model.withAdapters(["first"]) { try PEFTFiles.save(model, directory: folder) }
+    _ = try model.withAdapters(["first"]) { try PEFTFiles.save(model, directory: folder) }
     #expect(
       try Set(SafetensorsFile(path: folder + "/adapter_model.safetensors").entries.map(\.name))
         == Set(SafetensorsFile(path: fixtures + "/first/adapter_model.safetensors").entries.map(\.name)))

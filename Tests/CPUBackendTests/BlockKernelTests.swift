@@ -145,11 +145,11 @@ private struct BlockProduct {
         let operand = try weight.operand(on: backend)
         let width = weight.shape[1]
         let want = (0..<5 * width).map { weight[$0 / width, $0 % width] }
-        let all = try GuardedTensor(empty: weight.shape, on: backend)
+        let all = GuardedTensor(empty: weight.shape, on: backend)
         try backend.decodeBlocks(operand, ids: nil, into: all.tensor)
         #expect(try all.values().map(\.bitPattern) == want.map(\.bitPattern), "\(backend.instructionSet)")
         #expect(all.isIntact)
-        let some = try GuardedTensor(empty: [3, width], .bf16, on: backend)
+        let some = GuardedTensor(empty: [3, width], .bf16, on: backend)
         try backend.decodeBlocks(operand, ids: try Tensor(ids: [4, 0, 4], on: backend), into: some.tensor)
         let rows = [4, 0, 4].flatMap { row in (0..<width).map { bf16Rounded(weight[row, $0]) } }
         #expect(try some.values() == rows, "\(backend.instructionSet)")
