@@ -216,9 +216,15 @@ t.test("the format is found from the fields of all records, or asked for", funct
     { { instruction = "i", instances = { { output = "o" } } }, "self_instruct", "instances" },
     { { messages = { user, answer }, prompt = "q" }, "chat", "messages" },
     { { conversations = { user, answer } }, "sharegpt", "conversations" },
+    -- What is empty tells nothing where another format fits, nor does one record whose instruction is.
+    { { messages = { user, answer }, conversations = {} }, "chat", "messages" },
+    { { instruction = "i", input = "", output = "o" }, "alpaca", "instruction, output",
+      then_ = { instruction = "", input = "x", output = "o" } },
+    { { instruction = "", input = "x", output = "o" }, "alpaca", "instruction, output",
+      then_ = { instruction = "i", input = "", output = "o" } },
   }
   for _, case in ipairs(cases) do
-    local text = t.captured(function() load({ case[1] }, { template = "zephyr" }) end)
+    local text = t.captured(function() load({ case[1], case.then_ }, { template = "zephyr", skip_invalid = true }) end)
     assert(text:find(("data: format %s, found from the fields %s\n"):format(case[2], case[3]), 1, true), text)
     if case[1].id then assert(text:find("format alpaca does not read id, trian\n", 1, true), text) end
   end
@@ -230,6 +236,7 @@ t.test("the format is found from the fields of all records, or asked for", funct
   t.raises(function() load { { question = "a", response = "b" } } end, "(question, response) tell none")
   t.raises(function() load { { messages = { user }, instruction = "a", output = "b" } } end,
     "record 1 fits chat (messages) or alpaca (instruction, output)")
+  t.raises(function() load { { messages = {}, conversations = {} } } end, "record 1 fits chat (messages) or sharegpt")
   t.raises(function() load { { input = "a", output = "b" }, { instruction = "a", output = "b" } } end,
     "record 1 fits input_output (input, output), but record 2 alpaca")
   t.raises(function() load { 5 } end, "record 1 is 5")

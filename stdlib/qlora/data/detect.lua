@@ -61,21 +61,54 @@ local function ask(record, place)
     mapping.guess(record) or "map =")
 end
 
+--- The shapes that stand in both lists.
+local function common(one, other)
+  local both = {}
+  for _, shape in ipairs(one) do
+    for _, found in ipairs(other) do if found == shape then both[#both + 1] = shape end end
+  end
+  return both
+end
+
+--- Those of several shapes whose fields no record leaves empty: `"conversations": []` beside messages tells nothing.
+local function never_empty(shapes_of_all, records, count)
+  local kept = {}
+  for _, shape in ipairs(shapes_of_all) do
+    local is_kept = true
+    for i = 1, count do
+      local record = records[i]
+      if type(record) == "table" and has_all(record, shape[2]) then
+        for _, name in ipairs(shape[2]) do is_kept = is_kept and not fields.is_empty(record[name]) end
+      end
+    end
+    if is_kept then kept[#kept + 1] = shape end
+  end
+  return kept
+end
+
 --- The format that the first `count` records fit, and the fields that tell it. Records that fit none do not count,
 --- unless none does: an answer may be missing. `place(i)` names a record.
 function detect.format(records, count, place)
-  local chosen, first
+  local fits, first
   for i = 1, count do
     local found = type(records[i]) == "table" and fitting(records[i]) or {}
-    if #found > 1 then
-      strict.fail("data.load: no format is named, and %s fits %s; name one with %s", place(i), names(found), named())
+    if found[1] then
+      local both = fits and common(fits, found) or found
+      if not both[1] then
+        strict.fail("data.load: no format is named; %s fits %s, but %s %s; name one with %s", place(first),
+          names(fits), place(i), names(found), named())
+      end
+      fits, first = both, first or i
     end
-    if found[1] and chosen and found[1] ~= chosen then
-      strict.fail("data.load: no format is named; %s fits %s, but %s %s; name one with %s", place(first),
-        names { chosen }, place(i), names(found), named())
-    end
-    if found[1] and not chosen then chosen, first = found[1], i end
   end
+  if fits and #fits > 1 then
+    local kept = never_empty(fits, records, count)
+    if #kept ~= 1 then
+      strict.fail("data.load: no format is named, and %s fits %s; name one with %s", place(first), names(fits), named())
+    end
+    fits = kept
+  end
+  local chosen = fits and fits[1]
   if not chosen then
     if type(records[1]) ~= "table" then
       strict.fail("data.load: %s is %s, expected a table of fields", place(1), fields.shown(records[1]))
