@@ -173,10 +173,15 @@ extension Engine {
           [.object(try samples(call).selecting(try numbers(call)))]
         },
         NativeFunction(
-          "windows", "All tokens as one stream cut into samples of a length, every token trained.",
-          [Parameter("length", .whole(2...ParameterType.counts.upperBound), "tokens of a sample")], returns: "Samples"
+          "windows", "All tokens as one stream cut into samples of a length, every token trained once.",
+          [
+            Parameter("length", .whole(2...ParameterType.counts.upperBound), "tokens of a sample"),
+            Parameter(
+              "stride", .count, optional: true,
+              "tokens from the start of a sample to that of the next, what it repeats is context; default `length`"),
+          ], returns: "Samples"
         ) { call in
-          [.object(try samples(call).windows(try call.int("length")))]
+          [.object(try samples(call).windows(try call.int("length"), stride: call["stride"].asInt))]
         },
         NativeFunction("batch", "The samples of a list of numbers as one batch.", [which, explain], returns: "Batch") {
           call in

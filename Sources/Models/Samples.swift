@@ -165,22 +165,31 @@ public final class Samples {
     return chosen
   }
 
-  /// All tokens as one stream cut into samples of `length`, every token trained. The last sample holds the rest. A rest
-  /// of one token is left out, since it would have nothing to predict.
-  /// - Throws: `TensorError.badValue` for a length below 2; `TensorError.outOfMemory`.
-  public func windows(_ length: Int) throws -> Samples {
+  /// All tokens as one stream cut into samples of `length`, every token trained once. The last sample holds the rest. A
+  /// rest of one token is left out, since it would have nothing to predict.
+  /// - Parameters:
+  ///   - length: the tokens of a sample.
+  ///   - stride: the tokens from the start of a sample to that of the next, at most `length`; nil for `length`. What a
+  ///     sample repeats of the one before is context, as in the perplexity of Hugging Face's documentation.
+  /// - Returns: the new samples, which share nothing with these.
+  /// - Throws: `TensorError.badValue` for a length below 2 or a stride outside 1...length; `TensorError.outOfMemory`.
+  public func windows(_ length: Int, stride: Int? = nil) throws -> Samples {
     try (2 ... .max).require(length, "length", operation: "windows")
+    let stride = stride ?? length
+    try (1...length).require(stride, "stride", operation: "windows")
     let cut = Samples(on: backend, tokenizer: tokenizer)
     var window: [Int32] = []
+    var context = 0
     for number in indices {
       for id in try ids(number) {
         window.append(id)
         guard window.count == length else { continue }
-        _ = try cut.append(window, trained: [window.indices])
-        window.removeAll(keepingCapacity: true)
+        _ = try cut.append(window, trained: [context..<length])
+        window.removeFirst(stride)
+        context = length - stride
       }
     }
-    _ = try cut.append(window, trained: [window.indices])
+    if window.count > context { _ = try cut.append(window, trained: [context..<window.count]) }
     return cut
   }
 

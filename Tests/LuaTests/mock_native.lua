@@ -122,15 +122,19 @@ function Samples:select(numbers)
   for i, number in ipairs(numbers) do chosen.list[i] = self.list[number] end
   return chosen
 end
-function Samples:windows(length)
-  local cut, ids = native.samples(), {}
+function Samples:windows(length, stride)
+  local cut, ids, context = native.samples(), {}, 0
   for _, sample in ipairs(self.list) do
     for _, id in ipairs(sample.ids) do
       ids[#ids + 1] = id
-      if #ids == length then cut:append(ids, { { 1, length } }); ids = {} end
+      if #ids == length then
+        cut:append(ids, { { context + 1, length } })
+        context = length - (stride or length)
+        ids = table.move(ids, length - context + 1, length, 1, {})
+      end
     end
   end
-  cut:append(ids, { { 1, #ids } })
+  if #ids > context then cut:append(ids, { { context + 1, #ids } }) end
   return cut
 end
 function Samples:micro_batches(numbers, size, step)

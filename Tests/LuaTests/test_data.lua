@@ -108,6 +108,16 @@ t.test("text is one stream in windows", function()
   for i = 1, #data do parts[i] = tokenizer:decode(data[i].ids) end
   t.equal(parts, { "<s>abc", "de</s><s>", "fgh</s>" })
   t.equal(data[1].labels, data[1].ids)
+  -- With a stride a window repeats tokens of the one before, which are not trained again.
+  data = load({ { text = "abcde" }, { text = "fgh" } }, { format = "text", max_length = 5, stride = 3 })
+  parts = {}
+  for i = 1, #data do parts[i] = tokenizer:decode(data[i].ids) end
+  t.equal(parts, { "<s>abcd", "cde</s><s>", "</s><s>fgh", "gh</s>" })
+  t.equal(data[2].labels, { -100, -100, table.unpack(data[2].ids, 3) })
+  t.equal(data:stats().trained, #data[1].ids - 1 + 3 + 3 + 1)
+  t.raises(function() load({ { text = "a" } }, { format = "text", max_length = 4, stride = 5 }) end,
+    "a stride of 5 leaves out tokens between windows of 4")
+  t.raises(function() load({ { input = "a", output = "b" } }, { stride = 5 }) end, "input_output has not")
 end)
 
 t.test("split is a partition and depends on the seed only", function()

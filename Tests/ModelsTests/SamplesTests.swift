@@ -61,6 +61,11 @@ private func filled(_ count: Int, on backend: CPUBackend) throws -> (Samples, [[
     for ids in [[1, 2, 3, 4, 5], [6, 7, 8, 9]] as [[Int32]] { _ = try samples.append(ids, trained: [0..<ids.count]) }
     let windows = try samples.windows(4)
     #expect(try windows.indices.map { try windows.ids($0) } == [[1, 2, 3, 4], [5, 6, 7, 8]])  // one token is no sample
+    let overlapping = try samples.windows(5, stride: 2)
+    #expect(
+      try overlapping.indices.map { try overlapping.labels($0) }
+        == [[1, 2, 3, 4, 5], [-100, -100, -100, 6, 7], [-100, -100, -100, 8, 9]])
+    #expect(throws: TensorError.self) { try samples.windows(5, stride: 6) }
     let before = backend.memory.live(.samples)
     let chosen = try windows.selecting([1, 0, 1])
     #expect(try chosen.indices.map { try chosen.ids($0)[0] } == [5, 1, 5])

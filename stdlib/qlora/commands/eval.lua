@@ -1,6 +1,7 @@
 --- loss and perplexity of a model on data, with an adapter and without
 ---
---- MODEL is what chat takes; DATA is what qlora.data.load reads: its format is found from the fields.
+--- MODEL is what chat takes; DATA is what qlora.data.load reads: its format is found from the fields. The tokens that
+--- training would train are the targets, ends of samples (EOS) among them.
 local native = require "qlora.native"
 local talk = require "qlora.talk"
 local chat_source = require "qlora.chat_source"
@@ -21,6 +22,8 @@ return {
     { "--limit", "N", "most samples", kind = "count" },
     { "--batch", "N", "samples at a time", kind = "count", default = 8 },
     { "--max-length", "N", "most tokens of a sample", kind = "count" },
+    { "--stride", "N", "tokens between windows of format text, which see those before; default their length",
+      kind = "count" },
   },
   run = function(o, arguments)
     local qlora = require "qlora"
@@ -28,7 +31,7 @@ return {
     local talker = talk.open(path, { quant = o.quant, adapters = adapters, template = o.template })
     -- Windows of a text have 1024 tokens unless the model reads fewer.
     local limit = talker.model.positions
-    local data = qlora.data.load(o.data, { tokenizer = talker.model.tokenizer, format = o.format,
+    local data = qlora.data.load(o.data, { tokenizer = talker.model.tokenizer, format = o.format, stride = o.stride,
       max_length = o.max_length or limit < 1024 and limit or nil, template = template_of(talker) })
     for _, name in ipairs { false, table.unpack(talker.names) } do
       talker:use(name or nil)

@@ -66,6 +66,9 @@ local function planned(o)
   return set
 end
 
+-- The tokens of a window of format text.
+local text_window = 1024
+
 --- A wrong entry of `ignore` would ignore nothing, and one of `roles` allow nothing.
 local function check_options(options)
   local o = strict.options("data.load", options, options_of.load)
@@ -81,6 +84,10 @@ local function check_options(options)
   end
   if o.too_long == "leave_out" and o.format == "text" then
     strict.fail("data.load: format text cuts one stream into windows; nothing in it is too long")
+  end
+  if o.stride and o.stride > (o.max_length or text_window) then
+    strict.fail("data.load: a stride of %d leaves out tokens between windows of %d", o.stride,
+      o.max_length or text_window)
   end
   if o.template_options then
     local ok, shown = pcall(function() return repr.repr(jinja.read(o.template_options)) end)
@@ -122,8 +129,8 @@ end
 local function settings_of(o, name, origin)
   local settings = { data = origin and origin.file or "records of the recipe",
     format = name or "a function of the recipe" }
-  for _, key in ipairs { "max_length", "source_max_length", "target_max_length", "train_on_source", "too_long", "limit",
-    "train", "eos", "bos", "literal", "default_system" } do settings[key] = o[key] end
+  for _, key in ipairs { "max_length", "source_max_length", "target_max_length", "train_on_source", "stride",
+    "too_long", "limit", "train", "eos", "bos", "literal", "default_system" } do settings[key] = o[key] end
   settings.map = mapping.shown(o.map)
   settings.template_options = o.shown_options
   if o.template then
@@ -148,6 +155,9 @@ local function build(records, options, origin)
     records, fates = reading.mapped(records, count, { map = o.map, origin = origin, skip_invalid = o.skip_invalid })
   end
   local format, name = format_of(o, records, count, origin, say)
+  if o.stride and name ~= "text" then
+    strict.fail("data.load: stride is of windows: format text has them, %s has not", name or "a function")
+  end
   local context = chat_context(o, name)
   for _, key in ipairs { "template", "default_system" } do
     if o[key] and name and not formats.own_end[name] then
@@ -166,7 +176,7 @@ local function build(records, options, origin)
   local counts, numbers, unread = reading.append(list, records, count, { format = format, name = name, how = how,
     context = context, origin = origin, skip_invalid = o.skip_invalid, leave_out_long = o.too_long == "leave_out",
     fates = fates })
-  if name == "text" then list = list:windows(o.max_length or 1024) end
+  if name == "text" then list = list:windows(o.max_length or text_window, o.stride) end
   if #list == 0 then reading.fail_empty(records, counts, o, origin) end
   local set = made.note(dataset.new(list, o.tokenizer, counts, name ~= "text" and { numbers = numbers, origin = origin }
     or nil), settings_of(o, name, origin))

@@ -11,6 +11,8 @@ options.load = strict.declare("qlora.data.load", {
   tokenizer = { "Tokenizer", "the model's tokenizer; only a plan does without" },
   max_length = { "count", "longer samples are cut, or left out (too_long); the window of format text, 1024 there when "
     .. "left out" },
+  stride = { "count", "tokens from the start of a window of format text to that of the next; what it repeats is "
+    .. "context, not trained again; default the window" },
   source_max_length = { "count", "longer prompts are cut, for formats with source and target" },
   target_max_length = { "count", "longer answers are cut, for formats with source and target" },
   train_on_source = { "boolean", "train the prompts too", default = false },
