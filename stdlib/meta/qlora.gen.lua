@@ -1321,10 +1321,11 @@ function Samples:stats() end
 ---@return Samples
 function Samples:select(numbers) end
 
----All tokens as one stream cut into samples of a length, every token trained.
+---All tokens as one stream cut into samples of a length, every token trained once.
 ---@param length integer tokens of a sample (at least 2)
+---@param stride? integer tokens from the start of a sample to that of the next, what it repeats is context; default `length`
 ---@return Samples
-function Samples:windows(length) end
+function Samples:windows(length, stride) end
 
 ---The samples of a list of numbers as one batch.
 ---@param numbers table list of sample numbers, from 1
@@ -1859,6 +1860,7 @@ function qlora.data.from_records(records, options) end
 ---@field roles? table names of roles that the model's own template does not name and gets all the same
 ---@field skip_invalid? boolean leave wrong records out and count them instead of ending with the first (default false)
 ---@field source_max_length? integer longer prompts are cut, for formats with source and target
+---@field stride? integer tokens from the start of a window of format text to that of the next; what it repeats is context, not trained again; default the window
 ---@field target_max_length? integer longer answers are cut, for formats with source and target
 ---@field template? string|function|table chat template by name, a file with Jinja source, a function, or what qlora.chat.for_tokenizer gives; default the tokenizer's own
 ---@field template_options? table what the model's own template is given beside the messages, such as { enable_thinking = false }
