@@ -202,7 +202,7 @@ extension Engine {
       },
       NativeFunction(
         "save",
-        "Writes config.json, model.safetensors (bf16), and the tokenizer and generation settings that the model came "
+        "Writes config.json, model.safetensors, and the tokenizer and generation settings that the model came "
           + "with, reads them back and compares. In an existing directory an older model is replaced, everything else "
           + "stays. Inside model:without_adapters it saves the base alone.",
         [
@@ -210,16 +210,18 @@ extension Engine {
           Parameter(
             "options",
             .options([
+              Self.storedType,
               Parameter(
-                "shard", .count, default: "5000000000", "most bytes of one file; more files have an index beside them")
+                "shard", .count, default: "5000000000", "most bytes of one file; more files have an index beside them"),
             ]), optional: true, "the options below"),
         ],
         errors: "when adapters are attached (merge them or save them apart), or the directory is a file, or holds an "
           + "adapter or weights of another form, or a tokenizer where the model has none"
       ) { call in
         let (model, path) = (try self.model(call), try self.placeToSave(try call.string("directory")))
-        let shard = call.options("options").int("shard") ?? ModelFolder.shardByteCount
-        try self.byFirst(call) { try model.save(directory: path, shardByteCount: shard) }
+        let options = call.options("options")
+        let (dtype, shard) = (Self.storedType(options), options.int("shard") ?? ModelFolder.shardByteCount)
+        try self.byFirst(call) { try model.save(directory: path, dtype: dtype, shardByteCount: shard) }
         return []
       },
       saveGGUF, mergedWeights, planMerge, byMatrix,

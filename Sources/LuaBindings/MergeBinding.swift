@@ -38,7 +38,7 @@ extension Engine {
         },
         NativeFunction(
           "save",
-          "Writes the merged model as a Hugging Face folder, in bf16 or, requantized, in 4 bits; reads it back as "
+          "Writes the merged model as a Hugging Face folder, in its dtype or, requantized, in 4 bits; reads it back as "
             + "model:save does. Warns that transformers cannot read 4-bit experts, where there are some.",
           [Parameter("directory", .string, "path of the folder")],
           errors: "as model:save, and when layers of a requantized model are not in 4 bits"
@@ -63,17 +63,34 @@ extension Engine {
         Parameter(
           "options",
           .options([
-            Parameter("original", .string, optional: true, "where the 16-bit weights are; default the model's own path")
+            Parameter(
+              "original", .string, optional: true, "where the 16-bit weights are; default the model's own path"),
+            Self.storedType,
           ]), optional: true, "the options below"),
       ], returns: "MergedWeights",
       errors: "when there are no wider weights for `original`, or matrices in no form of a 4-bit "
-        + "checkpoint for `requantized`: in 16 bits, int4, or several forms"
+        + "checkpoint for `requantized`: in 16 bits, int4, or several forms; when `requantized` is given a dtype"
     ) { call in
       let name = try call.string("target")
       guard let target = MergedWeights.Target(rawValue: name) else { throw call.invalid("target \(name) is not known") }
       let original = try call.options("options").string("original").map { try self.placeToRead($0) }
-      return [.object(try MergedWeights(try self.model(call), target, original: original))]
+      let options = call.options("options")
+      if target == .requantized, options.string("dtype") != nil {
+        throw call.invalid("dtype is of weights that are not in 4 bits; requantized ones are")
+      }
+      return [
+        .object(
+          try MergedWeights(try self.model(call), target, original: original, dtype: Self.storedType(options)))
+      ]
     }
+  }
+
+  /// How weights of a folder are stored that are not in 4 bits.
+  static let storedType = Parameter(
+    "dtype", .string, optional: true, choices: ["bf16", "f16", "f32"], "how weights are stored; default bf16")
+
+  static func storedType(_ options: Options) -> DType {
+    options.string(storedType.name).flatMap(DType.init(name:)) ?? .bf16
   }
 
   var planMerge: NativeFunction {
@@ -86,7 +103,7 @@ extension Engine {
             Parameter("lengths", .table, "tokens of the samples that are computed together"),
             Parameter(
               "original", .string, optional: true, "where the 16-bit weights are; default the model's own path"),
-            Parameter("saves", .boolean, default: "true", "whether a target is written"),
+            Self.storedType, Parameter("saves", .boolean, default: "true", "whether a target is written"),
           ]), "the options below")
       ], returns: "integer"
     ) { call in
@@ -100,7 +117,8 @@ extension Engine {
       let plan = try MergePlan(
         model, lengths: lengths, targets: MergedWeights.Target.allCases,
         original: try options.string("original").map { try self.placeToRead($0) },
-        saves: options.bool("saves") ?? true, on: self.device(of: model).rehearse(model.backend),
+        dtype: Self.storedType(options), saves: options.bool("saves") ?? true,
+        on: self.device(of: model).rehearse(model.backend),
         programByteCount: self.programByteCount(for: model) + samples, laterByteCount: tokenizer + samples,
         readBackByteCount: PlanConstants.checksumByteCount + tokenizer)
       return [.integer(plan.peak)]

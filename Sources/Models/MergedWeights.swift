@@ -7,9 +7,9 @@ import Tensors
 public final class MergedWeights {
   /// What the adapters are added to, and how the sum is stored.
   public enum Target: String, Sendable, CaseIterable {
-    /// The 16-bit weights that were quantized, all of them; stored in bf16.
+    /// The 16-bit weights that were quantized, all of them.
     case original
-    /// The 4-bit weights as the adapters saw them in training; stored in bf16.
+    /// The 4-bit weights as the adapters saw them in training.
     case dequantized
     /// The same, quantized again in the same form. A change that is smaller than half a step of a code is lost.
     case requantized
@@ -35,6 +35,8 @@ public final class MergedWeights {
   public let model: LanguageModel
   /// What they were added to.
   public let target: Target
+  /// How weights are stored that are not in 4 bits: bf16, f16 or f32.
+  public let dtype: DType
   /// 4-bit codes of adapted matrices that differ from those before, of `codes`; 0 where there are none.
   public private(set) var changedCodes = 0
   /// 4-bit codes of adapted matrices.
@@ -53,17 +55,20 @@ public final class MergedWeights {
   ///   - model: with adapters.
   ///   - target: what they are added to.
   ///   - path: the folder or file with the 16-bit weights; nil for that of the model.
+  ///   - dtype: what the sums are rounded to; `requantized` has bf16.
   /// - Throws: `ModelError.headerOnly`, `.mergeUnties`; `.noOriginalWeights` where the file holds no wider weights, or
   ///   with `requantized` for a matrix that no 4-bit checkpoint can hold; `.missingTensor`, `FormatError` for files
   ///   that are not of this model; what a method throws whose change is no change of the weight;
   ///   `TensorError.outOfMemory`.
-  public init(_ model: LanguageModel, _ target: Target, original path: String? = nil) throws {
+  public init(
+    _ model: LanguageModel, _ target: Target, original path: String? = nil, dtype: DType = .bf16
+  ) throws {
     guard model.isLoaded else { throw ModelError.headerOnly(operation: "merge") }
     try model.checkMergeable()
-    (self.model, self.target) = (model, target)
+    (self.model, self.target, self.dtype) = (model, target, target == .requantized ? .bf16 : dtype)
     if target == .requantized { _ = try FourBitModelWriter.form(of: model) }
     original = target == .original ? try OriginalWeights(model, path: path) : nil
-    // What is written in bf16 is bf16 in whole, and is measured so.
+    // What is written in `dtype` is so in whole, and is measured so.
     for module in model.modules where target != .requantized || module.adapter != nil {
       if MatrixWindow.isMatrix(module) { try note(module) } else { try noteSmall(module) }
     }
@@ -82,7 +87,7 @@ public final class MergedWeights {
   private func noteSmall(_ module: Module) throws {
     // All but matrices is computed with in f32.
     func rounded(_ tensor: Tensor) throws -> Tensor {
-      try tensor.converted(to: .bf16).converted(to: .f32, category: .weights)
+      try tensor.converted(to: self.dtype).converted(to: .f32, category: .weights)
     }
     small.append((module, try rounded(try module.loadedWeight()), try module.bias.map(rounded)))
   }
@@ -100,8 +105,8 @@ public final class MergedWeights {
   private func made(_ module: Module, _ frozen: Frozen) throws -> (weight: LinearWeight, bias: Tensor?) {
     let isStored = module.quantized != nil || module.blocks != nil
     let bias = try frozen.bias?.converted(to: .f32)
-    if frozen.adapters.isEmpty, case .dense(let weight) = frozen.weight, weight.dtype == .bf16 {
-      try bias?.roundToBF16()
+    if frozen.adapters.isEmpty, case .dense(let weight) = frozen.weight, weight.dtype == dtype {
+      try bias?.round(to: dtype)
       return (frozen.weight, bias)
     }
     let weight = try isStored ? original?.weight(of: module) ?? frozen.dense() : frozen.dense()
@@ -112,8 +117,8 @@ public final class MergedWeights {
         name: module.name, category: .activations)
       return (.quantized(new), bias)
     }
-    try weight.inRowBlocks { try $0.roundToBF16() }
-    try bias?.roundToBF16()
+    try weight.inRowBlocks { try $0.round(to: dtype) }
+    try bias?.round(to: dtype)
     return (.dense(weight), bias)
   }
 
@@ -154,7 +159,7 @@ public final class MergedWeights {
   package func rehearseSaving() throws {
     try run {
       for module in model.modules where MatrixWindow.isMatrix(module) {
-        if target == .requantized { _ = try module.operand() } else { try module.writeRounded { _ in } }
+        if target == .requantized { _ = try module.operand() } else { try module.write(in: dtype) { _ in } }
       }
       _ = try model.logits(model.probe)
     }
@@ -167,7 +172,7 @@ public final class MergedWeights {
     let matrices = model.modules.filter(MatrixWindow.isMatrix)
     for module in matrices where target != .requantized || module.quantized == nil {
       let file = FileBytes(UnsafeRawBufferPointer(start: nil, count: 0), owner: Nobody())
-      let weight = Tensor(storage: try model.backend.adopt(file), dtype: .bf16, shape: module.weightShape)
+      let weight = Tensor(storage: try model.backend.adopt(file), dtype: dtype, shape: module.weightShape)
       module.standIn = StandIn { [bias = module.bias] in (.dense(weight), bias) }
     }
     defer { for module in matrices { module.standIn = nil } }
@@ -179,10 +184,10 @@ public final class MergedWeights {
     let matrices = model.modules.filter {
       MatrixWindow.isMatrix($0) && !(target == .requantized && $0.quantized != nil)
     }
-    return 2 * (matrices.map { $0.inFeatures * $0.outFeatures }.max() ?? 0)
+    return dtype.byteCount * (matrices.map { $0.inFeatures * $0.outFeatures }.max() ?? 0)
   }
 
-  /// Writes the merged model as a Hugging Face folder: bf16, or the 4 bits of `requantized`. Its chat template is that
+  /// Writes the merged model as a Hugging Face folder: in `dtype`, or the 4 bits of `requantized`. Its chat template is that
   /// of the adapters.
   /// - Returns: what is to be said about the folder, a sentence each.
   /// - Throws: as `LanguageModel.save(directory:)` and `saveFourBit(directory:)`.
@@ -194,7 +199,8 @@ public final class MergedWeights {
     try run {
       switch target {
       case .requantized: try model.saveFourBit(directory: directory, shardByteCount: shardByteCount)
-      case .original, .dequantized: try model.save(directory: directory, shardByteCount: shardByteCount)
+      case .original, .dequantized:
+        try model.save(directory: directory, dtype: dtype, shardByteCount: shardByteCount)
       }
     }
     return target == .requantized ? FourBitModelWriter.said(model.spec, path: directory) : []
@@ -245,6 +251,8 @@ extension LanguageModel {
 }
 
 extension Tensor {
-  /// Rounds f32 elements to the nearest bf16, in place.
-  fileprivate func roundToBF16() throws { try backend.copy(try converted(to: .bf16, category: .workspace), into: self) }
+  /// Rounds f32 elements to the nearest of another type, in place.
+  fileprivate func round(to dtype: DType) throws {
+    if dtype != self.dtype { try backend.copy(try converted(to: dtype, category: .workspace), into: self) }
+  }
 }

@@ -35,31 +35,31 @@ extension Module {
   /// - Throws: as `operand`.
   func operandBias() throws -> Tensor? { try standIn?.bias() ?? bias }
 
-  /// Hands over the weight of `operand` in bf16, row-major, in one or more pieces.
+  /// Hands over the weight of `operand` in `dtype`, row-major, in one or more pieces.
   /// - Throws: as `operand`, and what `sink` throws.
-  func writeRounded(_ sink: (UnsafeRawBufferPointer) throws -> Void) throws {
+  func write(in dtype: DType, _ sink: (UnsafeRawBufferPointer) throws -> Void) throws {
     // What is no matrix is small, and vectors have no rows.
-    guard kind == .linear || kind == .embedding else { return try rounded().withHostBytes { try sink($0) } }
+    guard kind == .linear || kind == .embedding else { return try stored(in: dtype).withHostBytes { try sink($0) } }
     let weight = try operand().weight
-    guard case .dense(let matrix) = weight else { return try weight.rounded().withHostBytes { try sink($0) } }
-    try matrix.inRowBlocks { try $0.converted(to: .bf16, category: .workspace).withHostBytes { try sink($0) } }
+    guard case .dense(let matrix) = weight else { return try weight.stored(in: dtype).withHostBytes { try sink($0) } }
+    try matrix.inRowBlocks { try $0.converted(to: dtype, category: .workspace).withHostBytes { try sink($0) } }
   }
 
-  /// The weight of `operand` in bf16.
+  /// The weight of `operand` in `dtype`.
   /// - Throws: as `operand`.
-  func rounded() throws -> Tensor {
+  func stored(in dtype: DType) throws -> Tensor {
     let isMatrix = kind == .linear || kind == .embedding
-    return try isMatrix ? operand().weight.rounded() : loadedWeight().converted(to: .bf16)
+    return try isMatrix ? operand().weight.stored(in: dtype) : loadedWeight().converted(to: dtype)
   }
 }
 
 extension LinearWeight {
-  /// A new tensor in bf16.
-  fileprivate func rounded() throws -> Tensor {
+  /// A new tensor in `dtype`.
+  fileprivate func stored(in dtype: DType) throws -> Tensor {
     switch self {
-    case .dense(let weight): try weight.converted(to: .bf16)
-    case .quantized(let operand): try operand.dequantized(to: .bf16)
-    case .blocks(let operand): try operand.dequantized(to: .bf16)
+    case .dense(let weight): try weight.converted(to: dtype)
+    case .quantized(let operand): try operand.dequantized(to: dtype)
+    case .blocks(let operand): try operand.dequantized(to: dtype)
     }
   }
 }

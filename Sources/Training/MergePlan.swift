@@ -14,6 +14,7 @@ package struct MergePlan: Sendable {
   ///   - lengths: tokens of the sequences of the largest batch.
   ///   - targets: those that are measured; one that cannot be made is left out.
   ///   - original: the folder or file with the 16-bit weights; nil for that of the model.
+  ///   - dtype: how weights are stored that are not in 4 bits.
   ///   - saves: whether one of them is written.
   ///   - backend: a fresh one.
   ///   - programByteCount: what the process holds besides tensors, pages of files and kernel scratch, with token ids.
@@ -21,7 +22,8 @@ package struct MergePlan: Sendable {
   ///   - readBackByteCount: what reading a saved folder takes besides tensors.
   /// - Throws: what the rehearsed passes throw.
   package init(
-    _ model: LanguageModel, lengths: [Int], targets: [MergedWeights.Target], original: String?, saves: Bool,
+    _ model: LanguageModel, lengths: [Int], targets: [MergedWeights.Target], original: String?, dtype: DType,
+    saves: Bool,
     on backend: any RehearsalBackend, programByteCount: Int,
     laterByteCount: Int, readBackByteCount: Int
   ) throws {
@@ -29,7 +31,8 @@ package struct MergePlan: Sendable {
     let twin = rehearsal.model
     backend.resetResidentPeak()
     let merged = try targets.compactMap { target -> MergedWeights? in
-      do { return try MergedWeights(twin, target, original: original) } catch ModelError.noOriginalWeights {
+      do { return try MergedWeights(twin, target, original: original, dtype: dtype) } catch ModelError.noOriginalWeights
+      {
         return nil
       }
     }

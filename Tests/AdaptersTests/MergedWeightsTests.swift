@@ -157,6 +157,19 @@ private func error(_ a: [Float], _ b: [Float]) -> Double {
     }
   }
 
+  /// In f32 nothing is rounded: the folder computes what the model with its live adapter does.
+  @Test func aMergeInF32IsTheAdapter() throws {
+    try withFolder { folder in
+      let model = try adapted(0.1)
+      let live = try model.logits(ids).floats()
+      for (dtype, most) in [(DType.f32, 1e-5), (.f16, 3e-3)] {
+        let out = folder + "/\(dtype)"
+        try MergedWeights(model, .dequantized, dtype: dtype).save(directory: out)
+        #expect(error(try load(out, quantized: false).logits(ids).floats(), live) < most)
+      }
+    }
+  }
+
   @Test func whatCannotBeIsRefused() throws {
     let model = try adapted(0.1)
     #expect(throws: (any Error).self) { try MergedWeights(model, .original, original: "\(fixtures)/nf4") }

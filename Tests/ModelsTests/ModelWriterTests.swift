@@ -52,6 +52,27 @@ private func text(_ path: String) throws -> String { try String(contentsOfFile: 
     }
   }
 
+  /// f32 keeps what 4 bits stand for; f16 rounds it once, and a weight beyond its range is refused.
+  @Test(arguments: ["nf4dq", "base"]) func weightsAreStoredAsAsked(fixture: String) throws {
+    try withCopy(fixture) { folder in
+      let model = try opened(folder + "/base")
+      for (dtype, name, most) in [(DType.f32, "float32", 1e-6), (.f16, "float16", 2e-3)] {
+        let out = folder + "/" + name
+        try model.save(directory: out, dtype: dtype)
+        #expect(try WeightSource(path: out).tensors.allSatisfy { $0.encoding == .plain(dtype) })
+        let config = try JSON.read(path: out + "/config.json")
+        #expect((config["dtype"] ?? config["torch_dtype"])?.string == name)
+        let (own, read) = (try model.logits(ids).floats(), try opened(out).logits(ids).floats())
+        let size = own.map(abs).max() ?? 0
+        #expect(zip(own, read).allSatisfy { abs($0 - $1) <= Float(most) * size }, "\(name)")
+      }
+      let module = try #require(model.modules.first { $0.kind == .norm })
+      module.weight = try Tensor([Float](repeating: 1e6, count: module.weightShape[0]), on: model.backend)
+      #expect(throws: FormatError.self) { try model.save(directory: folder + "/beyond", dtype: .f16) }
+      #expect(!FileManager.default.fileExists(atPath: folder + "/beyond"))
+    }
+  }
+
   @Test func adaptersAreNotForgotten() throws {
     try withCopy("base") { folder in
       let model = try opened(folder + "/base")

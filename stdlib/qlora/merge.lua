@@ -16,6 +16,8 @@ local schema = strict.declare("qlora.merge", {
   target = { "string", "which one is written; auto takes the one that is recommended", default = "auto",
     choices = { "auto", table.unpack(targets) } },
   original = { "string", "where the 16-bit weights are; default the model's own path", optional = true },
+  dtype = { "string", "how weights are stored that are not in 4 bits", choices = { "bf16", "f16", "f32" },
+    default = "bf16" },
   limit = { "count", "most samples", default = 16 },
   quiet = { "boolean", "print no table", default = false },
 })
@@ -42,9 +44,9 @@ end
 
 --- Every target against the live adapter: the result without a recommendation, and the merged weights by target.
 local function measure(model, data, o)
-  local options = o.original and { original = o.original } or {}
   local sides, merged, problems = { "base" }, {}, {}
   for _, target in ipairs(targets) do
+    local options = { original = o.original, dtype = target ~= "requantized" and o.dtype or nil }
     local made, what = pcall(model.merged_weights, model, target, options)
     if made then
       sides[#sides + 1], merged[target] = what, what
@@ -66,7 +68,7 @@ end
 local function planned_peak(model, data, o)
   local _, lengths = distance.batches(data, o.limit)
   return model:plan_merge { lengths = lengths or { rawget(data, "max_length") }, original = o.original,
-    saves = o.out ~= nil }
+    dtype = o.dtype, saves = o.out ~= nil }
 end
 
 --- Measures, prints, and writes what is wanted.
