@@ -21,6 +21,7 @@ test: setup launcher editor-tools
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && TMPDIR=$$dir swift test -c release --no-parallel
 	@Tests/Editor/check.sh $(RUN) $(EMMYLUA)
 	@Tests/engine-alone.sh
+	@$(MAKE) --no-print-directory lint
 	@echo "make test: all tests passed"
 
 # `make test` compares the kernels of all sets with their definitions, and runs what stands on them with the best set. SETS
@@ -123,7 +124,7 @@ LUA_FILES := stdlib recipes Tests/LuaTests Fuzz/Lua Benchmarks
 lint: lint-lua
 	swift format lint --strict --recursive --parallel $(SWIFT_FILES)
 
-# luacheck is the package lua-check on Debian and Ubuntu; only this target needs it.
+# luacheck is the package lua-check on Debian and Ubuntu.
 lint-lua:
 	@command -v luacheck >/dev/null || { echo "error: luacheck not found; install the package lua-check" >&2; exit 1; }
 	luacheck --quiet $(LUA_FILES)

@@ -2,8 +2,8 @@
 import Foundation
 import PackageDescription
 
-// One target per line of the picture in docs/architecture.md; arrows point downward only
-// (Tests/ArchitectureTests reads the imports and fails on any other arrow).
+// The targets of the picture in docs/architecture.md, and one for each library of C; imports point downward only
+// (Tests/ArchitectureTests reads them and fails on any other).
 
 #if arch(x86_64)
   let isX86 = true

@@ -8,7 +8,7 @@
 local qlora = require "qlora"
 
 local p = qlora.params {
-  model = "huggyllama/llama-30b", data = "data/openassistant_best_replies_train.jsonl", out = "out/guanaco-30b",
+  model = "huggyllama/llama-30b", data = "data/openassistant_best_replies_train.jsonl", out = "out/guanaco-33b",
   rank = 64, alpha = 16, dropout = 0.05, lr = 1e-4, steps = 1875, batch = 16, micro_batch = 1,
   source_max_length = 16, target_max_length = 512, seed = 0,
   save_every = 250, -- 0: no run directory and no checkpoints
@@ -33,7 +33,7 @@ qlora.train {
   schedule = qlora.schedule.constant(), batch = p.batch, micro_batch = p.micro_batch, steps = p.steps,
   max_grad_norm = 0.3, group_by_length = true, seed = p.seed,
   save_every = p.save_every > 0 and p.save_every or nil, keep = 40,
-  dir = p.save_every > 0 and "runs/guanaco-30b" or nil,
+  dir = p.save_every > 0 and "runs/guanaco-33b" or nil,
   on_step = function(s)
     if s.step % 187 == 0 then
       print(model:generate("### Human: What is NF4?### Assistant:", { max_new_tokens = 128, stop = "### Human:" }))

@@ -21,7 +21,7 @@ extension Engine {
               .options([
                 Parameter(
                   "quant", .oneOf([.string, .boolean]), default: "false",
-                  choices: ["nf4", "fp4", "int4", "keep", "false"],
+                  choices: FourBitKind.allCases.map(\.rawValue) + ["keep", "false"],
                   "4-bit type of the linear layers; \"keep\" trains on the weights of a .gguf file in "
                     + "the formats they are served in; false reads them wide. What a file holds in bitsandbytes' 4 "
                     + "bits stays as it is: another type, block or double_quant is an error"),
@@ -59,7 +59,8 @@ extension Engine {
             Parameter(
               "options",
               .options([
-                Parameter("quant", .string, default: "\"nf4\"", choices: ["nf4", "fp4"], "4-bit type"),
+                Parameter(
+                  "quant", .string, default: "\"nf4\"", choices: FourBitKind.stored.map(\.rawValue), "4-bit type"),
                 Parameter("block", .count, default: "64", "elements that share a scale"),
                 Parameter.doubleQuantization,
                 Parameter("dtype", .string, optional: true, "of what stays in floating point; default as stored"),
@@ -250,7 +251,7 @@ extension Engine {
 
   private func fourBitKind(_ name: String, _ call: Call, others: [String] = []) throws -> FourBitKind {
     guard let kind = FourBitKind(rawValue: name) else {
-      let choices = (["nf4", "fp4", "int4"] + others).map { "\"\($0)\"" }.joined(separator: ", ")
+      let choices = (FourBitKind.allCases.map(\.rawValue) + others).map { "\"\($0)\"" }.joined(separator: ", ")
       throw call.invalid("quant must be \(choices) or false, got \"\(name)\"")
     }
     return kind

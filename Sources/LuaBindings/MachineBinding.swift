@@ -28,10 +28,12 @@ extension Engine {
           call in [.bool(isatty(Int32(truncatingIfNeeded: try call.int("fd"))) == 1)]
         },
         NativeFunction(
-          "has_colours", "Whether the terminal has colours and NO_COLOR does not refuse them.", returns: "boolean"
+          "has_colours", "Whether the terminal has colours and NO_COLOR does not refuse them (no-color.org).",
+          returns: "boolean"
         ) { _ in
           let terminal = getenv("TERM").map { String(cString: $0) } ?? ""
-          return [.bool(terminal != "dumb" && getenv("NO_COLOR") == nil)]
+          let refuses = getenv("NO_COLOR").map { $0.pointee != 0 } ?? false
+          return [.bool(terminal != "" && terminal != "dumb" && !refuses)]
         },
         NativeFunction("terminal_width", "Columns of the terminal; 80 when unknown.", returns: "integer") { _ in
           var size = winsize()
@@ -53,6 +55,11 @@ extension Engine {
           call in
           throw Self.leaving(code: try call.int("code"), call.state)
         },
+        NativeFunction(
+          "hub_folder",
+          "Where models of the Hugging Face hub are kept: $HF_HUB_CACHE, else below $HF_HOME or ~/.cache.",
+          returns: "string"
+        ) { _ in [.string(HubCache.folder())] },
         NativeFunction("mkdir", "Makes a directory with its parents.", [path]) { call in
           try FileSystem.makeDirectory(try self.placeToSave(try call.string("path"), tells: false))
           return []

@@ -17,7 +17,7 @@ extension Engine {
           .options([
             Parameter("config", .table, "sizes and constants, as in config.json"),
             Parameter("tokenizer", .object("Tokenizer"), optional: true, "saved beside it"),
-            Parameter("quant", .string, default: "\"nf4\"", choices: ["nf4", "fp4"], "4-bit type"),
+            Parameter("quant", .string, default: "\"nf4\"", choices: FourBitKind.stored.map(\.rawValue), "4-bit type"),
             Parameter("block", .count, default: "64", "elements that share a scale"),
             Parameter("double_quant", .boolean, default: "true", "quantize the scales too"),
             Parameter("shard_bytes", .whole(1...(1 << 60)), default: "5000000000", "most bytes of one file"),

@@ -196,7 +196,8 @@ extension Engine {
           Parameter(
             "options",
             .options([
-              Parameter("type", .string, default: "\"nf4\"", choices: ["nf4", "fp4", "int4"], "4-bit type"),
+              Parameter(
+                "type", .string, default: "\"nf4\"", choices: FourBitKind.allCases.map(\.rawValue), "4-bit type"),
               Parameter("block", .whole(32...4096), default: "64", "elements that share a scale, a power of two"),
               Parameter("double", .boolean, default: "true", "quantize the scales too"),
             ]), optional: true, "the options below")

@@ -8,6 +8,9 @@ public enum FourBitKind: String, Sendable, CaseIterable {
   case fp4
   /// Uniform steps, the baseline of the QLoRA paper's comparison; no checkpoint format stores it.
   case int4
+
+  /// Those that bitsandbytes' checkpoints hold.
+  package static let stored: [FourBitKind] = [.nf4, .fp4]
 }
 
 /// A frozen matrix in 4 bits, in the memory layout of bitsandbytes (spec of `quantize_4bit`).

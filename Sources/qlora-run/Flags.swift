@@ -1,4 +1,4 @@
-/// The flags of the program, declared once: parsing, usage, `--help FLAG`, shell completion and the manual page read
+/// The flags of the program, declared for what tells of them: usage, `--help FLAG`, shell completion and the manual page read
 /// this list.
 struct Flag: Sendable {
   /// Where a flag may stand, and where help lists it.

@@ -2,11 +2,11 @@ import Foundation
 import Testing
 
 /// The engine speaks to a Swift user as well: its texts know no Lua, no flags and no recipes. What a recipe can do
-/// about an error is in LuaBindings/Remedy.swift.
+/// about an error is in LuaBindings/Remedy.swift. Hub names the program to servers, and Ranks names flags of launchers.
 @Suite struct WordingTests {
   private static let modules = [
-    "Adapters", "Autograd", "CPUBackend", "Database", "Formats", "Models", "Optimizers", "Quantization", "Tensors",
-    "Tokenizers", "Training",
+    "Adapters", "Autograd", "CPUBackend", "Database", "Formats", "Models", "Optimizers", "Quantization", "Serving",
+    "Tensors", "Tokenizers", "Training",
   ]
 
   @Test(arguments: modules) func textsOfTheEngineKnowNoLua(module: String) throws {

@@ -388,6 +388,7 @@ function native.clock() now = now + 0.125; return now end
 function native.isatty() return native.terminal or false end
 function native.methods() return {} end
 function native.has_colours() return true end
+function native.hub_folder() return "hub" end
 function native.terminal_width() return 100 end
 function native.interrupted()
   if native.interrupt_after then

@@ -22,9 +22,6 @@ private let backends = InstructionSet.allCases.filter(\.isSupported)
 
 /// SHA-256 of what bitsandbytes 0.50.2 gives for the same bytes, on every instruction set of this machine.
 @Suite struct GoldenHashTests {
-  @Test func theHashItselfIsRight() {
-  }
-
   @Test(arguments: backends)
   func fourBitBytesEqualBitsandbytes(set: InstructionSet) throws {
     let backend = CPUBackend(threadCount: 2, instructionSet: set)

@@ -42,7 +42,7 @@ import Testing
     return FileManager.default.fileExists(atPath: path) ? path : nil
   }()
 
-  @Test(.enabled(if: smollm2 != nil, "set QLORA_SMOLLM2_GGUF to SmolLM2-135M-Instruct.Q4_1.gguf"))
+  @Test(.enabled(if: smollm2 != nil, "SmolLM2 is not here; `make smollm2` fetches it"))
   func theTokenizerOfSmolLM2sGGUFMatchesItsTokenizerFile() throws {
     let tokenizer = try Tokenizer(gguf: try GGUFFile(path: try #require(GoldenTests.smollm2)))
     for difference in try Golden("smollm2").differences(tokenizer) { Issue.record("\(difference)") }

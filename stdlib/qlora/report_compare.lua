@@ -11,8 +11,6 @@ local runs = require "qlora.runs"
 
 local compare = {}
 
-local results = { "name", "status", "step", "loss", "eval_loss", "tokens_per_second", "peak_memory" }
-
 --- Reads run directories; each gets its row of results and settings. Runs of one name are told apart by directory.
 --- @param dirs string[] the directories
 --- @return table[] what each holds
@@ -36,7 +34,7 @@ local function rows_of(records)
 end
 
 local function columns_of(rows)
-  local keys = { table.unpack(results) }
+  local keys = { table.unpack(runs.results) }
   for _, key in ipairs(runs.differences(rows, 12)) do keys[#keys + 1] = key end
   return keys
 end
@@ -55,7 +53,7 @@ end
 
 local function losses(record)
   local raw = report.points(record.steps, "loss")
-  return #raw > 20 and charts.smoothed(raw, 1 - 2 / (math.max(4, #raw / 25) + 1)) or raw
+  return #raw > 20 and report.averaged(raw) or raw
 end
 
 --- The page for records of `compare.read`.

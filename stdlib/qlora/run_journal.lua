@@ -100,7 +100,8 @@ function journal.read(dir)
   return record
 end
 
---- Bytes over time, seconds and tokens of all sessions of a run: { tokens, seconds, tokens_per_second, peak_memory }.
+--- Tokens and seconds of all sessions of a run, their rate, and the most memory:
+--- { tokens, seconds, tokens_per_second, peak_memory }.
 --- `seconds` starts anew when a run is resumed, so it is summed piece by piece.
 function journal.totals(record)
   local tokens, seconds, before, memory = 0, 0.0, 0.0, nil

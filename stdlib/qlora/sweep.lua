@@ -232,8 +232,8 @@ return function(options)
   if native.options.plan then
     print(("sweep: the plan is that of %s %d variants"):format(o.together and "all" or "the first of", #variants))
   end
-  --- Keeps the row of a variant, and stores all there are. The first one tells whether what is to be shown is there.
   local is_checked = false
+  --- Keeps the row of a variant, and stores all there are. The first one tells whether what is to be shown is there.
   local function note(i, row, seconds)
     row.seconds = seconds
     rows[i] = row

@@ -155,7 +155,7 @@ function shells.man()
     end
   end
   lines[#lines + 1] = ".SH EXIT STATUS\n0: done. 1: an error in a recipe. 2: a mistake on the command line. "
-    .. "3: a plan does not fit \\-\\-memory. 130, 143, 129: ended by Ctrl\\-C, SIGTERM, SIGHUP."
+    .. "3: a plan does not fit \\-\\-memory. 130, 143, 129, 138: ended by Ctrl\\-C, SIGTERM, SIGHUP, SIGUSR1."
   return table.concat(lines, "\n") .. "\n"
 end
 

@@ -6,12 +6,6 @@ local format = require "qlora.format"
 
 local function row(name, text, ...) print(("%-18s " .. text):format(name, ...)) end
 
---- Where huggingface_hub keeps what it downloads.
-local function cache()
-  local home = os.getenv "HF_HUB_CACHE" or os.getenv "HF_HOME" and os.getenv "HF_HOME" .. "/hub"
-  return home or (os.getenv "XDG_CACHE_HOME" or (os.getenv "HOME" or "") .. "/.cache") .. "/huggingface/hub"
-end
-
 local function models(place)
   local names = {}
   for _, folder in ipairs(native.list_dir(place)) do
@@ -41,7 +35,7 @@ return {
       row("products", "%.4g GFLOP/s in f32, %.4g in bf16", cpu.f32_gflops, cpu.bf16_gflops)
       row("memory speed", "%.3g GB/s read, %.3g copied", cpu.read_gbps, cpu.copy_gbps)
     end
-    local place = cache()
+    local place = native.hub_folder()
     local names = models(place)
     row("models", "%s: %s", place, names[1] and table.concat(names, ", ") or "none")
     row("terminal", "%s, %d columns, %s", os.getenv "TERM" or "none", native.terminal_width(),

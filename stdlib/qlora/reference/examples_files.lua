@@ -3,6 +3,7 @@ return {
   clock = "assert(qlora.native.clock() <= qlora.native.clock())",
   isatty = "local colour = qlora.native.isatty(1)",
   has_colours = "local colour = qlora.native.has_colours()",
+  hub_folder = "assert(qlora.native.hub_folder():find 'hub')",
   terminal_width = "assert(qlora.native.terminal_width() > 0)",
   interrupted = "if qlora.native.interrupted() then return end",
   exit = [[

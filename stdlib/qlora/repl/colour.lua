@@ -3,12 +3,9 @@ local native = require "qlora.native"
 
 local colour = {}
 
-local terminal = os.getenv "TERM" or ""
-local wanted = (os.getenv "NO_COLOR" or "") == "" and terminal ~= "" and terminal ~= "dumb"
-
 local function painter(code, descriptor)
   return function(text)
-    if not (wanted and native.isatty(descriptor)) then return text end
+    if not (native.isatty(descriptor) and native.has_colours()) then return text end
     return ("\27[%sm%s\27[0m"):format(code, text)
   end
 end
