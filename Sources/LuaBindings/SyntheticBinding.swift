@@ -1,6 +1,7 @@
 import Formats
 import LuaRuntime
 import Models
+import Tensors
 import Tokenizers
 
 extension Engine {
