@@ -297,7 +297,7 @@ function native.clock() end
 ---@return boolean
 function native.isatty(fd) end
 
----Whether the terminal has colours and NO_COLOR does not refuse them.
+---Whether the terminal has colours and NO_COLOR does not refuse them (no-color.org).
 ---@return boolean
 function native.has_colours() end
 
@@ -312,6 +312,10 @@ function native.interrupted() end
 ---Leaves the recipe with an exit code.
 ---@param code integer what the program ends with (at least 0 and at most 255)
 function native.exit(code) end
+
+---Where models of the Hugging Face hub are kept: $HF_HUB_CACHE, else below $HF_HOME or ~/.cache.
+---@return string
+function native.hub_folder() end
 
 ---Makes a directory with its parents.
 ---@param path string a path

@@ -221,9 +221,10 @@ function Model:add_adapter(directory, options) end
 function Model:merge() end
 
 ---@class Model.save.options
+---@field dtype? "bf16"|"f16"|"f32" how weights are stored; default bf16
 ---@field shard? integer most bytes of one file; more files have an index beside them (default 5000000000)
 
----Writes config.json, model.safetensors (bf16), and the tokenizer and generation settings that the model came with, reads them back and compares. In an existing directory an older model is replaced, everything else stays. Inside model:without_adapters it saves the base alone.
+---Writes config.json, model.safetensors, and the tokenizer and generation settings that the model came with, reads them back and compares. In an existing directory an older model is replaced, everything else stays. Inside model:without_adapters it saves the base alone.
 ---@param directory string path of the adapter's directory
 ---@param options? Model.save.options the options below
 function Model:save(directory, options) end
@@ -240,6 +241,7 @@ function Model:save_gguf(path, options) end
 
 ---@class Model.merged_weights.options
 ---@field original? string where the 16-bit weights are; default the model's own path
+---@field dtype? "bf16"|"f16"|"f32" how weights are stored; default bf16
 
 ---Adds the adapters into weights that stand beside the model: qlora.merge measures and saves them.
 ---@param target "original"|"dequantized"|"requantized" the 16-bit weights that were quantized, the 4-bit weights made wide, or those quantized again
@@ -250,6 +252,7 @@ function Model:merged_weights(target, options) end
 ---@class Model.plan_merge.options
 ---@field lengths table tokens of the samples that are computed together
 ---@field original? string where the 16-bit weights are; default the model's own path
+---@field dtype? "bf16"|"f16"|"f32" how weights are stored; default bf16
 ---@field saves? boolean whether a target is written (default true)
 
 ---The most bytes that qlora.merge has in memory; recipes use qlora.merge with --plan.
@@ -1258,7 +1261,7 @@ local MergedWeights = {}
 ---@return any
 function MergedWeights:run(body) end
 
----Writes the merged model as a Hugging Face folder, in bf16 or, requantized, in 4 bits; reads it back as model:save does. Warns that transformers cannot read 4-bit experts, where there are some.
+---Writes the merged model as a Hugging Face folder, in its dtype or, requantized, in 4 bits; reads it back as model:save does. Warns that transformers cannot read 4-bit experts, where there are some.
 ---@param directory string path of the folder
 function MergedWeights:save(directory) end
 
@@ -1521,6 +1524,7 @@ local qlora = {}
 function qlora.load(path, options) end
 
 ---@class qlora.merge.options
+---@field dtype? "bf16"|"f16"|"f32" how weights are stored that are not in 4 bits (default "bf16")
 ---@field limit? integer most samples (default 16)
 ---@field original? string where the 16-bit weights are; default the model's own path
 ---@field out? string the folder to write; without it the targets are measured alone
@@ -2219,6 +2223,10 @@ function qlora.plot.sparkline(values, width) end
 ---@overload fun(dir: string): string
 qlora.report = {}
 
+---Points of a noisy curve averaged over a twenty-fifth of them, of long runs over more: they are noisier to the eye.
+---@param points any 
+function qlora.report.averaged(points) end
+
 ---Adds a picture to the report of a run: how far other forms of the trained model are from it, in KL per token, top-1 agreement and perplexity. A later call replaces it.
 ---@param dir string the run directory
 ---@param comparisons table what qlora.eval.compare gave for the trained model and each other form, by name; or what qlora.merge gave
@@ -2304,6 +2312,8 @@ function qlora.runs.names(dir) end
 ---@param dir string the run directory
 ---@return boolean, string|nil
 function qlora.runs.record(dir) end
+
+qlora.runs.results = {}
 
 ---Learning-rate schedules: functions from the step (1 is the first) to a factor on the optimizer's rate.
 qlora.schedule = {}
