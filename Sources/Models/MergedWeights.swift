@@ -187,8 +187,8 @@ public final class MergedWeights {
     return dtype.byteCount * (matrices.map { $0.inFeatures * $0.outFeatures }.max() ?? 0)
   }
 
-  /// Writes the merged model as a Hugging Face folder: in `dtype`, or the 4 bits of `requantized`. Its chat template is that
-  /// of the adapters.
+  /// Writes the merged model as a Hugging Face folder: in `dtype`, or the 4 bits of `requantized`. Its chat template is
+  /// that of the adapters.
   /// - Returns: what is to be said about the folder, a sentence each.
   /// - Throws: as `LanguageModel.save(directory:)` and `saveFourBit(directory:)`.
   @discardableResult

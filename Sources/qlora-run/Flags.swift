@@ -1,5 +1,5 @@
-/// The flags of the program, declared for what tells of them: usage, `--help FLAG`, shell completion and the manual page read
-/// this list.
+/// The flags of the program, declared for what tells of them: usage, `--help FLAG`, shell completion and the manual
+/// page read this list.
 struct Flag: Sendable {
   /// Where a flag may stand, and where help lists it.
   enum Group: String, Sendable {

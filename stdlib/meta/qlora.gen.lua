@@ -2223,10 +2223,6 @@ function qlora.plot.sparkline(values, width) end
 ---@overload fun(dir: string): string
 qlora.report = {}
 
----Points of a noisy curve averaged over a twenty-fifth of them, of long runs over more: they are noisier to the eye.
----@param points any 
-function qlora.report.averaged(points) end
-
 ---Adds a picture to the report of a run: how far other forms of the trained model are from it, in KL per token, top-1 agreement and perplexity. A later call replaces it.
 ---@param dir string the run directory
 ---@param comparisons table what qlora.eval.compare gave for the trained model and each other form, by name; or what qlora.merge gave
@@ -2312,8 +2308,6 @@ function qlora.runs.names(dir) end
 ---@param dir string the run directory
 ---@return boolean, string|nil
 function qlora.runs.record(dir) end
-
-qlora.runs.results = {}
 
 ---Learning-rate schedules: functions from the step (1 is the first) to a factor on the optimizer's rate.
 qlora.schedule = {}

@@ -56,17 +56,12 @@ function report.in_units(points)
   return scaled, units[power]
 end
 
---- Points of a noisy curve averaged over a twenty-fifth of them, of long runs over more: they are noisier to the eye.
-function report.averaged(points)
-  return charts.smoothed(points, 1 - 2 / (math.max(4, #points / 25) + 1))
-end
-
 --- The loss of each step, faint, under its moving average, and the evaluations as dots.
 local function loss_series(record)
   local raw = report.points(record.steps, "loss")
   local series = { { name = "loss of each step", points = raw, class = "s1 faint" } }
   if #raw > 20 then
-    series[2] = { name = "moving average", points = report.averaged(raw), class = "s1" }
+    series[2] = { name = "moving average", points = charts.averaged(raw), class = "s1" }
   else
     series[1].class = "s1"
   end

@@ -70,6 +70,9 @@ function charts.smoothed(points, weight)
   return out
 end
 
+--- Points of a noisy curve, averaged over a twenty-fifth of them: long runs are noisier to the eye.
+function charts.averaged(points) return charts.smoothed(points, 1 - 2 / (math.max(4, #points / 25) + 1)) end
+
 --- Range of finite values over all series: x low, x high, y low, y high; nil when there is nothing to draw.
 local function extent(series)
   local x0, x1, y0, y1 = math.huge, -math.huge, math.huge, -math.huge

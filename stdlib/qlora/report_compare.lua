@@ -34,7 +34,7 @@ local function rows_of(records)
 end
 
 local function columns_of(rows)
-  local keys = { table.unpack(runs.results) }
+  local keys = { table.unpack(journal.results) }
   for _, key in ipairs(runs.differences(rows, 12)) do keys[#keys + 1] = key end
   return keys
 end
@@ -53,7 +53,7 @@ end
 
 local function losses(record)
   local raw = report.points(record.steps, "loss")
-  return #raw > 20 and report.averaged(raw) or raw
+  return #raw > 20 and charts.averaged(raw) or raw
 end
 
 --- The page for records of `compare.read`.

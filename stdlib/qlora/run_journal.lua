@@ -6,7 +6,8 @@ local json = require "qlora.json"
 local json_file = require "qlora.json_file"
 local run_params = require "qlora.run_params"
 
-local journal = {}
+-- What lists and pages show of every run, as columns.
+local journal = { results = { "name", "status", "step", "loss", "eval_loss", "tokens_per_second", "peak_memory" } }
 
 local function text_of(path)
   local file <close> = io.open(path, "rb")

@@ -7,7 +7,7 @@ local journal = require "qlora.run_journal"
 local strict = require "qlora.strict"
 local suggest = require "qlora.suggest"
 
-local runs = { results = { "name", "status", "step", "loss", "eval_loss", "tokens_per_second", "peak_memory" } }
+local runs = {}
 
 -- Columns every run has; a column is added for each parameter that a recipe brings.
 local fixed = { "name", "started", "status", "recipe", "step", "first_loss", "loss", "eval_loss", "perplexity",
@@ -198,7 +198,7 @@ end
 
 function Listing:__tostring()
   if #self == 0 then return "no runs" end
-  local keys = { table.unpack(runs.results) }
+  local keys = { table.unpack(journal.results) }
   for _, key in ipairs(runs.differences(self, 5)) do keys[#keys + 1] = key end
   return runs.columns(self, keys)
 end
