@@ -59,6 +59,16 @@ local function keys_of(variants)
   return known
 end
 
+-- What a variant has for a key that others have; equal to no value of a recipe.
+local absent = {}
+
+local function setting(variant, key)
+  if variant[key] == nil then return absent end
+  return variant[key]
+end
+
+local function shown(value) return value == absent and "absent" or strict.show(value) end
+
 --- `variant` for reading: unknown keys are errors, and what is read is noted in `seen`.
 local function reader(variant, known, seen)
   return setmetatable({}, {
@@ -67,11 +77,11 @@ local function reader(variant, known, seen)
         strict.fail("sweep: no variant has '%s'; they have %s", tostring(key),
           table.concat(strict.sorted_keys(known), ", "))
       end
-      seen[key] = variant[key] == nil and "absent" or variant[key]
+      seen[key] = setting(variant, key)
       return variant[key]
     end,
     __pairs = function()
-      for key in pairs(known) do seen[key] = variant[key] == nil and "absent" or variant[key] end
+      for key in pairs(known) do seen[key] = setting(variant, key) end
       return next, variant, nil
     end,
   })
@@ -83,7 +93,7 @@ local function bases(load, known)
   return function(variant)
     local fits = model ~= nil and not model.merged -- a merge changes the base, and so does LoftQ
     for key, value in pairs(made_from or {}) do
-      if (variant[key] == nil and "absent" or variant[key]) ~= value then fits = false end
+      if setting(variant, key) ~= value then fits = false end
     end
     if fits then
       model:remove_adapters()
@@ -154,11 +164,11 @@ local function shared_base(load, variants, known)
   local model = load(reader(variants[1], known, made_from))
   for _, key in ipairs(strict.sorted_keys(made_from)) do
     for i, variant in ipairs(variants) do
-      local value = variant[key] == nil and "absent" or variant[key]
+      local value = setting(variant, key)
       if value ~= made_from[key] then
         strict.fail("sweep: together trains all variants on one base, but base reads '%s', which is %s in variant 1 "
           .. "and %s in variant %d; leave together out, or make a sweep for each base", key,
-          strict.show(made_from[key]), strict.show(value), i)
+          shown(made_from[key]), shown(value), i)
       end
     end
   end
