@@ -29,7 +29,7 @@ final class TextWriter {
   /// The text of all new tokens; the rest of it is told.
   func finish(_ ids: [Int32]) throws -> String {
     let (kept, text) = try tokenizer.joined(prompt, ids)
-    let stops = options.stopTexts.compactMap { text.firstRange(of: $0)?.lowerBound }
+    let stops = options.stopTexts.compactMap { text.utf8.firstRange(of: $0.utf8)?.lowerBound }
     let end = stops.min().map { String(text[..<$0]) } ?? text
     if let onText = options.onText, let piece = pieces.rest(of: end) { _ = try onText(piece) }
     return options.echoes ? kept + end : end

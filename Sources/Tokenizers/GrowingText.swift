@@ -39,13 +39,13 @@ package struct GrowingText {
   /// The text so far.
   package var text: String { fixed + tail }
 
-  /// Whether one of these texts stands in the text since the last id, and none of them did before it.
+  /// Whether one of these texts stands in the text since the last id, and none of them did before it. Bytes are
+  /// compared: a line feed stands in CR LF, which is one character of a Swift string.
   package func contains(_ texts: [String]) -> Bool {
-    // Of what is fixed, only the end can be part of a text that was not there before; its last character may be one
-    // with the tail.
-    let longest = texts.map(\.unicodeScalars.count).max() ?? 0
-    let end = String(fixed.suffix(longest + 1)) + tail
-    return texts.contains { end.contains($0) }
+    // Of what is fixed, only the end can be part of a text that was not there before.
+    let longest = texts.map(\.utf8.count).max() ?? 0
+    let end = Array(fixed.utf8.suffix(longest)) + Array(tail.utf8)
+    return texts.contains { end.contains($0.utf8) }
   }
 
   /// What a text adds to `repeated`, and what of that it does not reach. Only an unfinished character at the end of the
