@@ -88,6 +88,23 @@ t.test("an answer that the end of the server cuts off, or that still waits for a
   assert(stream.is_finished and not stream.text:find "DONE" and not stream.text:find '"stop"', stream.text)
 end)
 
+t.test("pieces say that they have no usage, HEAD is GET, and what is not computed is refused", function()
+  local function asked(more)
+    local body = { prompt = "b", max_tokens = 4 }
+    for key, value in pairs(more) do body[key] = value end
+    return request("POST", "/v1/completions", body)
+  end
+  local counted = asked { stream = true, stream_options = { include_usage = true } }
+  local plain, likeliest, logprobs = asked { stream = true }, asked { top_p = 0 }, asked { logprobs = 0 }
+  local head = request("HEAD", "/health")
+  served({ counted, plain, likeliest, logprobs, head }, 12)
+  local found = {}
+  for event in counted.text:gmatch "data: ([^\n]+)" do found[#found + 1] = event:match '"usage":(.)' or event end
+  t.equal(found, { "n", "n", "n", "{", "[DONE]" })
+  assert(not plain.text:find "usage")
+  t.equal({ likeliest.status, logprobs.status, head.status }, { 200, 400, 200 })
+end)
+
 t.test("what a request names that is not there has a code of its own", function()
   local path, model = request("GET", "/v1/nothing"), request("GET", "/v1/models/x")
   local other = request("POST", "/v1/completions", { prompt = "a", model = "x" })

@@ -70,7 +70,7 @@ local function anything() return true end
 
 local count = is_number(1, 1 << 20, true)
 local shared = {
-  model = is_type("string", "a text"), temperature = is_number(0, 100), top_p = is_number(1e-6, 1),
+  model = is_type("string", "a text"), temperature = is_number(0, 100), top_p = is_number(0, 1),
   top_k = is_number(0, 1 << 20, true), max_tokens = count, stop = is_stop, stream = is_type("boolean", "true or false"),
   seed = is_number(-(1 << 53), 1 << 53, true), stream_options = function(value)
     if type(value) ~= "table" then return false, "an object" end
@@ -111,7 +111,7 @@ openai.completion_fields = with {
     end
     return true
   end,
-  echo = is_type("boolean", "true or false"), best_of = only(1), logprobs = only(0), suffix = only(""),
+  echo = is_type("boolean", "true or false"), best_of = only(1), logprobs = only(), suffix = only(""),
 }
 
 -- Tables of Lua, in which a null is no field and an item of its own: a list with one must not read as a shorter list.

@@ -62,16 +62,19 @@ function Service:job(request, is_chat)
   if is_chat then job.sampling.stop = self.talk:stops(job.adapter, job.sampling.stop) end
   if job.echo then job.echo = text or self.talk.model.tokenizer:decode(job.ids) end
   local answer = openai.answer(is_chat, body.model or self.talk.name)
+  -- Where the usage was asked for, every piece but the last says that it has none.
+  local usage_of_piece = (body.stream_options or {}).include_usage and "null" or nil
+  local function piece(more, reason, role) return answer.piece(more, reason, role, usage_of_piece) end
   function job.begin()
     if not body.stream then return end
     job.streams = true
     request:begin(200, "text/event-stream; charset=utf-8")
-    if is_chat then request:write(answer.piece("", nil, "assistant")) end
-    if job.echo then request:write(answer.piece(job.echo)) end
+    if is_chat then request:write(piece("", nil, "assistant")) end
+    if job.echo then request:write(piece(job.echo)) end
   end
-  function job.sampling.on_text(piece)
+  function job.sampling.on_text(more)
     if request.gone then return false end
-    if body.stream then request:write(answer.piece(piece)) end
+    if body.stream then request:write(piece(more)) end
   end
   function job.finish(sequence)
     -- "ended" is left: the client is gone, and nobody reads it.
@@ -80,8 +83,8 @@ function Service:job(request, is_chat)
     if not body.stream then
       return request:respond(200, "application/json", answer.whole((job.echo or "") .. sequence.text, reason, usage))
     end
-    request:write(answer.piece(nil, reason))
-    if (body.stream_options or {}).include_usage then request:write(answer.usage(usage)) end
+    request:write(piece(nil, reason))
+    if usage_of_piece then request:write(answer.usage(usage)) end
     request:write "data: [DONE]\n\n"
     request:finish()
   end
@@ -109,7 +112,8 @@ function Service:answer(request)
   local wanted = (path == "/v1/chat/completions" or path == "/v1/completions") and "POST"
     or (path == "/v1/models" or path:find "^/v1/models/" or path == "/health") and "GET"
   if not wanted then openai.fail(404, nil, "there is nothing at %s", path) end
-  if request.method ~= wanted then openai.fail(405, nil, "%s takes %s, not %s", path, wanted, request.method) end
+  local method = request.method == "HEAD" and "GET" or request.method -- the server sends no body to HEAD
+  if method ~= wanted then openai.fail(405, nil, "%s takes %s, not %s", path, wanted, request.method) end
   if wanted == "POST" then
     if self.places:is_full() then openai.fail(503, nil, "%d requests wait; try again later", #self.places.waiting) end
     return self:job(request, path == "/v1/chat/completions")
