@@ -21,7 +21,6 @@ test: setup launcher editor-tools
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && TMPDIR=$$dir swift test -c release --no-parallel
 	@Tests/Editor/check.sh $(RUN) $(EMMYLUA)
 	@Tests/engine-alone.sh
-	@$(MAKE) --no-print-directory lint
 	@echo "make test: all tests passed"
 
 # `make test` compares the kernels of all sets with their definitions, and runs what stands on them with the best set. SETS
